@@ -1,0 +1,1 @@
+"""The compiled hot path. Only bytes, integers and buffers cross this border."""

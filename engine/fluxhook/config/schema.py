@@ -1,0 +1,123 @@
+"""The configuration as frozen structs: what the YAML says, with every default filled in.
+
+Durations are `Duration` values ("250ms", "3s", "2m", "1h30m"), sizes are `Size` values (1024, "64KiB").
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from fluxhook.config.units import Duration, Rate, Size
+
+__all__ = ["Breaker", "Config", "Endpoint", "Retry", "Tls"]
+
+EnvelopeStyle = Literal["native", "gateway", "broker", "cloudevents", "standard"]
+SignatureProfile = Literal["fluxgate", "standard", "stripe", "github", "none"]
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a failed attempt is repeated.
+
+    With `schedule`, the delays after the first failure, in order; without it, exponential backoff
+    `min(initial_interval * multiplier**n, max_interval)`, n = 0 for the first retry. `jitter` in
+    [0, 1] shortens a delay by up to that share, so that no cap is ever passed. `max_attempts` counts
+    attempts, the first included; with a schedule it defaults to its length plus one.
+    """
+
+    schedule: tuple[Duration, ...] | None = None
+    max_attempts: int | None = None
+    initial_interval: Duration = Duration.parse("1s")
+    max_interval: Duration = Duration.parse("30s")
+    multiplier: float = 2.0
+    jitter: float = 0.0
+    #: what is tried again: "transport", "timeout", a class such as "5xx", or a status such as "429"
+    retry_on: tuple[str, ...] = ("transport", "timeout", "3xx", "4xx", "5xx")
+    #: the longest Retry-After that is honoured; a longer one is cut to it
+    max_retry_after: Duration = Duration.parse("1h")
+
+
+class Breaker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Opens after `failure_threshold` consecutive failures; probes after `reset_timeout`."""
+
+    failure_threshold: int = 5
+    reset_timeout: Duration = Duration.parse("60s")
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`ca` replaces the system's authorities; `cert` and `key` are the client's. Paths to PEM files."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One receiver and what is sent to it. The defaults are FluxGate's."""
+
+    name: str
+    url: str
+    type: Literal["http"] = "http"
+    #: exact types, namespaces `route.*`, or `*`; empty means all
+    events: tuple[str, ...] = ()
+    #: MQTT topic filters; they bind only events that have a topic name; empty means all
+    topic_filters: tuple[str, ...] = ()
+    headers: dict[str, str] = {}
+    #: active signing secrets, newest first; each of them signs
+    secrets: tuple[str, ...] = ()
+    signature: SignatureProfile = "fluxgate"
+    envelope: EnvelopeStyle = "native"
+    timeout: Duration = Duration.parse("3s")
+    connect_timeout: Duration = Duration.parse("3s")
+    retry: Retry = Retry(
+        schedule=tuple(map(Duration.parse, ("15s", "2m", "10m", "1h"))), jitter=0.1
+    )
+    circuit_breaker: Breaker = Breaker()
+    #: at most this many requests at a time, over all workers
+    concurrency: int = 64
+    rate_limit: Rate | None = None
+    #: bodies above this are never sent; they are counted as size rejections and dead-lettered
+    max_payload: Size | None = None
+    #: events older than this are dropped instead of attempted
+    ttl: Duration | None = None
+    ordered: bool = False
+    #: the field of `data` within whose values the order is kept; None: one order for all
+    order_key: str | None = None
+    #: what an ordered endpoint does behind a failing head: wait for it, or set it aside
+    on_head_failure: Literal["block", "park"] = "block"
+    tls: Tls = Tls()
+    proxy: str | None = None
+    paused: bool = False
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole engine. `ConfigError` names everything that is wrong with one."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    enabled: bool = True
+    #: records that may wait per publisher; above it `drop_policy` decides
+    queue_size: int = 10_000
+    drop_policy: Literal["oldest", "newest", "block"] = "oldest"
+    #: how long `block` waits for room before it refuses
+    block_timeout: Duration = Duration.parse("1s")
+    #: bytes of records that may wait per publisher, over all of its rings
+    ring_bytes: Size = Size.parse("64MiB")
+    max_event_bytes: Size = Size.parse("1MiB")
+    #: worker processes; None: one per core, at most 4
+    workers: int | None = None
+    max_publishers: int = 64
+    max_endpoints: int = 4096
+    #: "process", "power", or "interval:<duration>"
+    durability: str = "process"
+    include_payload: bool = False
+    shutdown_timeout: Duration = Duration.parse("30s")
+    #: networks in private or special ranges that deliveries may reach
+    allow_networks: tuple[str, ...] = ()
+    #: types of the host's own, beside the two catalogs
+    event_types: tuple[str, ...] = ()
+    #: the envelope of the host's own types, and of events in neither catalog
+    native_envelope: Literal["gateway", "broker"] = "gateway"
+    gateway_node: str | None = None
+    broker_id: str | None = None
+    data_dir: str | None = None

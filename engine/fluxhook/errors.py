@@ -1,0 +1,83 @@
+"""The error tree: one root, and a subclass for each decision that a caller can make."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "EngineError",
+    "EngineNotRunning",
+    "EngineRunning",
+    "EventError",
+    "FluxhookError",
+    "LayoutError",
+    "PayloadTooLarge",
+    "Problem",
+    "QueueFull",
+    "SignatureError",
+    "TooManyPublishers",
+]
+
+from typing import NamedTuple
+
+
+class FluxhookError(Exception):
+    """The root: `except FluxhookError` catches all that this package raises on purpose."""
+
+
+class Problem(NamedTuple):
+    """One fault in a configuration.
+
+    `path` is where it stands (`webhook.endpoints[0].url`), `message` says what is wrong with which
+    value, `remedy` what would be right.
+    """
+
+    path: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}; {self.remedy}"
+
+
+class ConfigError(FluxhookError):
+    """The configuration cannot be used. `problems` lists every fault found, not only the first."""
+
+    def __init__(self, problems: list[Problem] | Problem) -> None:
+        self.problems = [problems] if isinstance(problems, Problem) else problems
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class EventError(FluxhookError):
+    """An event cannot be accepted as given; correct it, there is no use in trying again."""
+
+
+class PayloadTooLarge(EventError):
+    """The encoded event is over `max_event_bytes`."""
+
+
+class QueueFull(FluxhookError):
+    """The rings were full and the drop policy refused the event; try again later."""
+
+
+class EngineError(FluxhookError):
+    """The engine's processes or its data directory cannot do what was asked."""
+
+
+class EngineRunning(EngineError):
+    """Another engine holds the data directory."""
+
+
+class EngineNotRunning(EngineError):
+    """No engine runs on, or was ever started on, this data directory."""
+
+
+class TooManyPublishers(EngineError):
+    """Every publisher slot is taken; raise `max_publishers`."""
+
+
+class LayoutError(EngineError):
+    """A file in the data directory was written by another version, or is damaged."""
+
+
+class SignatureError(FluxhookError):
+    """A received delivery's signature is missing, malformed, too old, or wrong."""

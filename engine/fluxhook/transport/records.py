@@ -1,0 +1,87 @@
+"""What the rings carry: an event's head, a worker's report, a delivery that is due.
+
+A ring record has a list of targets (endpoint ids), a head and a body. The body is always the
+envelope, byte for byte as it is sent; the head depends on the ring:
+
+    publisher -> worker   EventHead
+    worker -> keeper      Report (its own targets are not used)
+    keeper -> worker      DueHead
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+__all__ = ["Attempt", "DueHead", "EventHead", "Report", "Verdict"]
+
+
+class EventHead(NamedTuple):
+    """What a worker must know of an event beside its body. No field can contain NUL."""
+
+    event_id: str
+    type: str
+    topic: str = ""
+    order_key: str = ""
+
+    def encode(self) -> bytes:
+        return "\0".join(self).encode()
+
+    @classmethod
+    def decode(cls, head: bytes) -> EventHead:
+        return cls(*head.decode().split("\0"))
+
+
+class Attempt(msgspec.Struct, frozen=True, array_like=True):
+    """One HTTP request and what came of it, as libcurl measured it.
+
+    `status` is 0 where no status line arrived. Times are microseconds since the attempt began, in
+    libcurl's order; 0 where the stage did not happen.
+    """
+
+    started_ns: int
+    status: int
+    cause: str
+    error: str = ""
+    dns_us: int = 0
+    connect_us: int = 0
+    tls_us: int = 0
+    first_byte_us: int = 0
+    total_us: int = 0
+    retry_after_s: int | None = None
+    #: the first bytes of the answer
+    answer: bytes = b""
+    worker: int = 0
+
+
+#: delivered: settled with success. retry: failed, another attempt is wanted. dead: failed for good.
+#: parked: not attempted (breaker open, endpoint paused, over its share). dropped: by a stated policy.
+Verdict = Literal["delivered", "retry", "dead", "parked", "dropped"]
+
+
+class Report(msgspec.Struct, frozen=True, array_like=True):
+    """What a worker tells the keeper about one delivery (one event for one endpoint).
+
+    `delivery_id` is the store's row, or 0 for a delivery that the store does not know yet; then
+    `event` and the record's body make the row.
+    """
+
+    delivery_id: int
+    endpoint: int
+    event: bytes
+    accepted_ns: int
+    verdict: Verdict
+    cause: str
+    attempt: Attempt | None = None
+    #: earliest next attempt for `parked` (0: any time)
+    not_before_ns: int = 0
+
+
+class DueHead(msgspec.Struct, frozen=True, array_like=True):
+    """A stored delivery on its way to a worker."""
+
+    delivery_id: int
+    attempts: int
+    accepted_ns: int
+    event: bytes
