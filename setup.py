@@ -39,7 +39,7 @@ def extensions() -> list[Extension]:
                 [f"_native/{name}.pyx"],
                 include_dirs=["_native"],
                 libraries=libraries,
-                extra_compile_args=["-std=c11", *compile_args],
+                extra_compile_args=["-std=gnu11", *compile_args],
                 depends=[str(p) for p in sorted(Path("_native").glob("*.h"))],
             )
             for name, libraries in MODULES.items()

@@ -1,13 +1,16 @@
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Self, final
 
+@final
 class Signer:
     """HMAC-SHA256 under one key whose schedule is prepared once (OpenSSL's libcrypto).
 
     The message is `prefix + body`, so that a caller never joins them: `prefix` is `b"<t>."` or
-    `b"<id>.<t>."`. Instances are immutable and may be shared by threads.
+    `b"<id>.<t>."`. Instances are immutable and may be shared by threads; they cannot be pickled,
+    and the key cannot be read back. Raises ValueError for an empty key.
     """
 
-    def __init__(self, key: bytes) -> None: ...
+    def __new__(cls, key: bytes) -> Self: ...
     def hex(self, prefix: bytes, body: bytes) -> bytes:
         """The MAC as 64 lower-case hexadecimal digits."""
 
@@ -17,5 +20,5 @@ class Signer:
     def digest(self, prefix: bytes, body: bytes) -> bytes:
         """The MAC as 32 raw bytes."""
 
-    def hex_many(self, messages: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    def hex_many(self, messages: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
         """`hex` of each (prefix, body); the GIL is released while the MACs are computed."""

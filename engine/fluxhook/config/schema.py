@@ -9,11 +9,12 @@ from typing import Literal
 
 import msgspec
 
+from fluxhook.config.secret import Secret
 from fluxhook.config.units import Duration, Rate, Size
+from fluxhook.events.envelope import EnvelopeStyle
 
-__all__ = ["Breaker", "Config", "Endpoint", "Retry", "Tls"]
+__all__ = ["Breaker", "Config", "Endpoint", "EnvelopeStyle", "Retry", "SignatureProfile", "Tls"]
 
-EnvelopeStyle = Literal["native", "gateway", "broker", "cloudevents", "standard"]
 SignatureProfile = Literal["fluxgate", "standard", "stripe", "github", "none"]
 
 
@@ -64,7 +65,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: MQTT topic filters; they bind only events that have a topic name; empty means all
     topic_filters: tuple[str, ...] = ()
     headers: dict[str, str] = {}
-    #: active signing secrets, newest first; each of them signs
+    #: active signing secrets, newest first; each of them signs; needed unless `signature` is "none"
     secrets: tuple[str, ...] = ()
     signature: SignatureProfile = "fluxgate"
     envelope: EnvelopeStyle = "native"
@@ -87,8 +88,29 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: what an ordered endpoint does behind a failing head: wait for it, or set it aside
     on_head_failure: Literal["block", "park"] = "block"
     tls: Tls = Tls()
+    #: an http, https, socks5 or socks5h URL
     proxy: str | None = None
     paused: bool = False
+
+    def __post_init__(self) -> None:
+        """Hides what must not be shown; the values stay what they are, and stay str.
+
+        A value of the wrong type is left alone: `config.check` reports it.
+        """
+        if isinstance(self.secrets, tuple) and self.secrets:
+            _set(self, "secrets", tuple(map(_hidden, self.secrets)))
+        if isinstance(self.headers, dict) and self.headers:
+            _set(self, "headers", {name: _hidden(value) for name, value in self.headers.items()})
+        # A proxy's URL holds a password before its "@".
+        if isinstance(self.proxy, str) and "@" in self.proxy:
+            _set(self, "proxy", _hidden(self.proxy))
+
+
+def _hidden(value: str) -> str:
+    return Secret(value) if isinstance(value, str) else value
+
+
+_set = msgspec.structs.force_setattr
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

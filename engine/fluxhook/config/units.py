@@ -1,3 +1,246 @@
-"""Durations, sizes and rates as the configuration writes them."""
+"""Durations, sizes and rates as the configuration writes them.
+
+Each has `parse`, which raises ValueError with a whole sentence, and a `str()` that `parse` reads back.
+"""
 
 from __future__ import annotations
+
+import functools
+import re
+from typing import Final, NoReturn
+
+__all__ = ["MAX_INT64", "Duration", "Rate", "Size"]
+
+#: Times, sizes and counters are signed 64-bit words in shared memory and in SQLite.
+MAX_INT64: Final = 2**63 - 1
+
+#: Go's time.ParseDuration (FluxMQ's notation), both code points of the micro sign included.
+_NS: Final = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "μs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
+_TERM: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_BYTES: Final = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_SIZE: Final = re.compile(r"([0-9]+) ?([A-Za-z]*)", re.ASCII)
+_RATE: Final = re.compile(r"([0-9]+)/(s|m|h)(?: burst ([0-9]+))?", re.ASCII)
+_SPANS: Final = {unit: _NS[unit] for unit in ("s", "m", "h")}
+#: Requests a second, and at once. Arbitrary, and more than one host sends; it keeps the interval of a
+#: rate above zero, and a burst of 1/h within a 64-bit word of nanoseconds.
+_MAX_RATE: Final = 1_000_000
+#: Longer texts are refused unread: Python refuses to read numbers of thousands of digits.
+_MAX_TEXT: Final = 64
+
+
+class _Frozen:
+    """Values that cannot be changed once made; `_key` decides equality and hash."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a {type(self).__name__} cannot be changed")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a {type(self).__name__} cannot be changed")
+
+    def _key(self) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self._key()
+
+
+@functools.total_ordering
+class Duration(_Frozen):
+    """A span of time, zero or more whole nanoseconds, at most 2**63 - 1 of them (292 years).
+
+    >>> Duration.parse("1h30m").seconds
+    5400.0
+    >>> str(Duration.parse("1500ms"))
+    '1.5s'
+    """
+
+    __slots__ = ("ns",)
+    ns: int
+
+    def __init__(self, ns: int) -> None:
+        if ns < 0:
+            raise ValueError(f"{ns} ns is negative")
+        if ns > MAX_INT64:
+            raise ValueError("a duration must be below 292 years")
+        object.__setattr__(self, "ns", ns)
+
+    @classmethod
+    def parse(cls, text: object) -> Duration:
+        """Reads Go's notation: "250ms", "3s", "2m", "1h30m", "1.5s", "100us", "0"."""
+        if not isinstance(text, str) or len(text) > _MAX_TEXT:
+            raise ValueError(f"{text!r:.80} is not a duration")
+        if text == "0":
+            return cls(0)
+        if text.startswith("-"):
+            raise ValueError(f"{text!r} is negative")
+        if re.fullmatch(r"[0-9.]+", text, re.ASCII):
+            raise ValueError(f"{text!r} has no unit")
+        ns = end = 0
+        while match := _TERM.match(text, end):
+            whole, fraction, unit = match.groups(default="")
+            value, finer = divmod(int(whole + fraction) * _NS[unit], 10 ** len(fraction))
+            if finer:
+                raise ValueError(f"{text!r} is finer than a nanosecond")
+            ns, end = ns + value, match.end()
+        if not end or end < len(text):
+            raise ValueError(f"{text!r} is not a duration")
+        return cls(ns)
+
+    @property
+    def ms(self) -> float:
+        return self.ns / 1e6
+
+    @property
+    def seconds(self) -> float:
+        return self.ns / 1e9
+
+    def _key(self) -> tuple[int, ...]:
+        return (self.ns,)
+
+    def __lt__(self, other: Duration) -> bool:
+        return self.ns < other.ns if isinstance(other, Duration) else NotImplemented
+
+    def __bool__(self) -> bool:
+        return self.ns > 0
+
+    def __str__(self) -> str:
+        """The shortest text in falling units: `1h30m`, `1m30s`, `1.5s`, `250ms`, `100us`, `0s`."""
+        minutes, ns = divmod(self.ns, _NS["m"])
+        hours, minutes = divmod(minutes, 60)
+        text = f"{hours}h" * (hours > 0) + f"{minutes}m" * (minutes > 0)
+        if not ns:
+            return text or "0s"
+        unit = "s" if text else next(u for u in ("s", "ms", "us", "ns") if ns >= _NS[u])
+        whole, rest = divmod(ns, _NS[unit])
+        fraction = f"{rest:0{len(str(_NS[unit])) - 1}}".rstrip("0") if rest else ""
+        return f"{text}{whole}{fraction and '.'}{fraction}{unit}"
+
+    def __repr__(self) -> str:
+        return f"Duration.parse({str(self)!r})"
+
+
+class Size(int):
+    """A number of bytes, zero or more; an int in all but its text.
+
+    >>> Size.parse("64KiB") + 1
+    65537
+    >>> str(Size(65536))
+    '64KiB'
+    """
+
+    def __new__(cls, n_bytes: int) -> Size:
+        if n_bytes < 0:
+            raise ValueError(f"{int(n_bytes)} is negative")
+        if n_bytes > MAX_INT64:
+            raise ValueError("a size must be below 8 EiB")
+        return super().__new__(cls, n_bytes)
+
+    @classmethod
+    def parse(cls, value: object) -> Size:
+        """Reads a whole number of bytes, or a text such as "512B", "64KiB", "1 MiB", "2GiB"."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return cls(value)
+        if not isinstance(value, str) or len(value) > _MAX_TEXT:
+            raise ValueError(f"{value!r:.80} is not a size")
+        if value.startswith("-"):
+            raise ValueError(f"{value!r} is negative")
+        match = _SIZE.fullmatch(value)
+        if match is None:
+            raise ValueError(f"{value!r} is not a size")
+        digits, unit = match.groups()
+        if unit not in _BYTES:
+            # "KB" is 1000 bytes to some and 1024 to others.
+            raise ValueError(f"{value!r} has the unknown unit {unit!r}")
+        return cls(int(digits) * _BYTES[unit])
+
+    def __str__(self) -> str:
+        """The text in the largest unit that divides it."""
+        n = int(self)
+        unit = next(u for u in reversed(_BYTES) if n % _BYTES[u] == 0 and n >= _BYTES[u] or not u)
+        return f"{n // _BYTES[unit]}{unit if unit != 'B' else ''}"
+
+    def __repr__(self) -> str:
+        return f"Size({int(self)})"
+
+
+class Rate(_Frozen):
+    """At most `count` in a span of time, with `burst` at once.
+
+    `burst` defaults to one second's worth, at least 1.
+
+    >>> Rate.parse("6000/m").per_second
+    100.0
+    >>> Rate.parse({"rate": "100/s", "burst": 20})
+    Rate.parse('100/s burst 20')
+    """
+
+    __slots__ = ("burst", "count", "span_ns")
+    count: int
+    span_ns: int
+    burst: int
+
+    def __init__(self, count: int, span_ns: int = _NS["s"], burst: int | None = None) -> None:
+        if span_ns not in _SPANS.values():
+            raise ValueError(f"a rate counts per second, minute or hour, not per {span_ns} ns")
+        if count < 1:
+            raise ValueError(f"a rate of {count} lets nothing through")
+        if count * _NS["s"] > span_ns * _MAX_RATE:
+            raise ValueError(f"a rate of {count} in {Duration(span_ns)} is over {_MAX_RATE}/s")
+        if burst is None:
+            burst = max(1, count * _NS["s"] // span_ns)
+        if not 1 <= burst <= _MAX_RATE:
+            raise ValueError(f"a burst of {burst} is not between 1 and {_MAX_RATE}")
+        for name, value in zip(("count", "span_ns", "burst"), (count, span_ns, burst), strict=True):
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def parse(cls, value: object) -> Rate:
+        """Reads "100/s", "6000/m", "10/h burst 5", or a mapping {"rate": "10/h", "burst": 5}."""
+        text = value
+        if isinstance(value, dict):
+            if unknown := sorted(map(str, value.keys() - {"rate", "burst"})):
+                raise ValueError(f"a rate has no {unknown[0]!r}")
+            text = value.get("rate")
+            if "burst" in value:
+                text = f"{text} burst {value['burst']}"
+        match = _RATE.fullmatch(text) if isinstance(text, str) and len(text) <= _MAX_TEXT else None
+        if match is None:
+            raise ValueError(f"{value!r:.80} is not a rate")
+        return cls(int(match[1]), _NS[match[2]], int(match[3]) if match[3] else None)
+
+    @property
+    def per_second(self) -> float:
+        return self.count * _NS["s"] / self.span_ns
+
+    @property
+    def interval_ns(self) -> int:
+        """The time between two at an even pace, in whole nanoseconds."""
+        return self.span_ns // self.count
+
+    def _key(self) -> tuple[int, ...]:
+        return self.count, self.span_ns, self.burst
+
+    def __str__(self) -> str:
+        unit = next(unit for unit, ns in _SPANS.items() if ns == self.span_ns)
+        default = self == Rate(self.count, self.span_ns)
+        return f"{self.count}/{unit}" + ("" if default else f" burst {self.burst}")
+
+    def __repr__(self) -> str:
+        return f"Rate.parse({str(self)!r})"

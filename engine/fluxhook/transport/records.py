@@ -56,25 +56,27 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
 
 
 #: delivered: settled with success. retry: failed, another attempt is wanted. dead: failed for good.
-#: parked: not attempted (breaker open, endpoint paused, over its share). dropped: by a stated policy.
-Verdict = Literal["delivered", "retry", "dead", "parked", "dropped"]
+#: parked: not attempted (breaker open, endpoint paused, over its share). adopted: still being
+#: attempted, but the store keeps it from now on. dropped: by a policy that `cause` names.
+Verdict = Literal["delivered", "retry", "dead", "parked", "adopted", "dropped"]
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):
     """What a worker tells the keeper about one delivery (one event for one endpoint).
 
-    `delivery_id` is the store's row, or 0 for a delivery that the store does not know yet; then
-    `event` and the record's body make the row.
+    `delivery_id` is the store's row. A worker chooses the id of a delivery that the store does not
+    know yet, and sends its `event` head and body with the first report; later ones leave both empty.
     """
 
     delivery_id: int
     endpoint: int
-    event: bytes
-    accepted_ns: int
     verdict: Verdict
     cause: str
+    event: bytes = b""
+    accepted_ns: int = 0
+    attempts: int = 0
     attempt: Attempt | None = None
-    #: earliest next attempt for `parked` (0: any time)
+    #: earliest next attempt (0: as the retry policy says, or at once for `parked`)
     not_before_ns: int = 0
 
 

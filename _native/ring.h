@@ -1,0 +1,566 @@
+/* The shared memory of Fluxhook: counters with one writer, and the ring between two processes.
+ *
+ * RING FILE
+ *
+ *     0     identity          magic, layout, geometry, uid, boot id       written once
+ *     128   producer's line   tail                                        producer writes
+ *     192   consumer's line   cursor, asleep                              consumer writes
+ *     256   head's line       head                                        both, compare-and-swap
+ *     4096  slots             slot_count x { position, state }            16 bytes each
+ *           data              capacity bytes of records, 8-byte aligned
+ *
+ * A record has a sequence number: the first is 0, the next 1, for ever. Record s is described by
+ * slots[s % slot_count]: `position` is where its bytes begin (a byte count that never wraps; the
+ * offset is position % capacity; a record never straddles the end), and `state` is
+ *
+ *     63            34 33    32 31                    0
+ *     | tag = s mod 2^30 | status | unsettled targets  |
+ *
+ * one bit for each target (endpoint) that is not settled. The tag makes a late compare-and-swap on a
+ * slot that was used again fail. status is WAITING, TAKEN (a copy is in the consumer's hands) or
+ * DROPPED (the producer reclaimed it under drop policy `oldest`).
+ *
+ *     head <= tail,   cursor <= tail,   tail - head <= slot_count
+ *
+ * Records [head, tail) hold bytes that must not be overwritten. A record is finished when no target
+ * is unsettled; head moves over finished records only. The consumer has looked at all before cursor;
+ * head passes cursor where the producer dropped what the consumer had not looked at.
+ *
+ * WHO DECIDES
+ *
+ * The slot's state is the one place where two processes compete: the consumer takes a record by
+ * WAITING -> TAKEN, the producer drops one by WAITING -> DROPPED, and whoever wins the
+ * compare-and-swap owns it. A TAKEN record is never reclaimed: an event in a worker's hands stays in
+ * the file until it is settled, whatever the drop policy.
+ *
+ * COUNTERS FILE
+ *
+ *     0    identity    magic, layout, rows, fields
+ *     64   redo        what its writer is about to do
+ *     4096 words       rows x fields, each  | count : 44 | stamp : 20 |
+ *
+ * One process writes a counters file. An operation that moves a record and a counter together writes
+ * its redo entry first, then commits (the store named below), then counts. A count is one store of
+ * count and stamp, the stamp being the low bits of the operation's serial number, so that repeating
+ * it has no effect. Whoever takes the file over repeats what a killed writer had committed:
+ *
+ *     operation   commits by                                  then
+ *     PUT         tail of the ring                            counts each target
+ *     DROP        slot WAITING -> DROPPED                     counts each target, clears the bits
+ *     SETTLE      clearing the target's bit                   counts the target
+ *     HAND_OVER   tail of the outbox ring                     clears the target's bit
+ *
+ * Killed before the commit: it did not happen (a delivery in flight is repeated). Killed after: the
+ * successor finishes it. So every target of every accepted record is counted in one place, once.
+ *
+ * ORDER
+ *
+ * tail: release by the producer, acquire by the consumer: the record's bytes and slot are visible
+ * before it is. head: release after the last settle, acquire by the producer before it overwrites.
+ * asleep: the consumer stores it, fences, reads tail; the producer stores tail, fences, reads asleep;
+ * at least one sees the other (Dekker), so no wake-up is missed while both live.
+ */
+#ifndef FLUXHOOK_RING_H
+#define FLUXHOOK_RING_H
+
+#include <assert.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "crc32c.h"
+
+#define FX_RING_MAGIC 0x31474E4952584C46ull     /* "FLXRING1" */
+#define FX_COUNTERS_MAGIC 0x31544E4F43584C46ull /* "FLXCONT1" */
+#define FX_WORDS_MAGIC 0x314452574F584C46ull    /* "FLXOWRD1" */
+#define FX_LAYOUT 1u
+#define FX_PAGE 4096u
+#define FX_MAX_TARGETS 32u
+
+enum { FX_WAITING = 0, FX_TAKEN = 1, FX_DROPPED = 2 };
+enum { FX_ACCEPTED = 0, FX_FULL = 1, FX_FORKED = 2, FX_TOO_LARGE = 3 };
+enum { FX_OP_NONE = 0, FX_OP_PUT = 1, FX_OP_DROP = 2, FX_OP_SETTLE = 3, FX_OP_HAND_OVER = 4 };
+
+typedef _Atomic uint64_t fx_word;
+
+static inline uint64_t fx_load(fx_word *w) { return atomic_load_explicit(w, memory_order_acquire); }
+static inline void fx_store(fx_word *w, uint64_t v) {
+    atomic_store_explicit(w, v, memory_order_release);
+}
+static inline uint64_t fx_add(fx_word *w, uint64_t n) { return atomic_fetch_add(w, n) + n; }
+static inline int fx_swap(fx_word *w, uint64_t expected, uint64_t v) {
+    return atomic_compare_exchange_strong(w, &expected, v);
+}
+
+/* ---- counters ---------------------------------------------------------------------------- */
+
+typedef struct {
+    uint64_t magic;
+    uint32_t layout, unused;
+    uint64_t rows, fields;
+    char pad0[32];
+    /* redo: all but `op` are written before it */
+    fx_word op;
+    uint64_t ring_uid, seq, mask, row, field;
+    uint64_t token; /* the operation's serial; for HAND_OVER the outbox's sequence number */
+    uint64_t serial;
+} fx_counters;
+
+#define FX_STAMP_BITS 20
+#define FX_STAMP_MASK ((1ull << FX_STAMP_BITS) - 1)
+
+static inline fx_word *fx_counter(fx_counters *c, uint64_t row, uint64_t field) {
+    return (fx_word *)((char *)c + FX_PAGE) + row * c->fields + field;
+}
+
+static inline void fx_count(fx_counters *c, uint64_t row, uint64_t field, uint64_t n,
+                            uint64_t serial) {
+    if (row >= c->rows || field >= c->fields) return;
+    fx_word *word = fx_counter(c, row, field);
+    uint64_t count = atomic_load_explicit(word, memory_order_relaxed) >> FX_STAMP_BITS;
+    atomic_store_explicit(word, ((count + n) << FX_STAMP_BITS) | (serial & FX_STAMP_MASK),
+                          memory_order_release);
+}
+
+/* Counts one for `serial` unless that is done already. */
+static inline void fx_recount(fx_counters *c, uint64_t row, uint64_t field, uint64_t serial) {
+    if (row >= c->rows || field >= c->fields) return;
+    uint64_t now = atomic_load_explicit(fx_counter(c, row, field), memory_order_relaxed);
+    if ((now & FX_STAMP_MASK) != (serial & FX_STAMP_MASK)) fx_count(c, row, field, 1, serial);
+}
+
+/* Serial 0 stands in every fresh word and would look counted, so no operation may bear it. */
+static inline uint64_t fx_next_serial(fx_counters *c) {
+    do c->serial++;
+    while ((c->serial & FX_STAMP_MASK) == 0);
+    return c->serial;
+}
+
+static inline void fx_redo(fx_counters *c, uint64_t op, uint64_t uid, uint64_t seq, uint64_t mask,
+                           uint64_t row, uint64_t field, uint64_t token) {
+    c->ring_uid = uid;
+    c->seq = seq;
+    c->mask = mask;
+    c->row = row;
+    c->field = field;
+    c->token = token;
+    atomic_store_explicit(&c->op, op, memory_order_release);
+}
+
+static inline int fx_redo_open(fx_counters *c) {
+    return atomic_load_explicit(&c->op, memory_order_acquire) != FX_OP_NONE;
+}
+
+static inline void fx_redo_done(fx_counters *c) {
+    atomic_store_explicit(&c->op, FX_OP_NONE, memory_order_release);
+}
+
+/* Log-linear latency buckets, two to each doubling of microseconds: 0-1, 2, 3, 4-5, 6-7, 8-11, ... up
+ * to about 71 minutes. A bucket's limits are within 50 % of each other. */
+#define FX_BUCKETS 64
+
+static inline int fx_bucket(uint64_t us) {
+    if (us < 2) return 0;
+    int log2 = 63 - __builtin_clzll(us);
+    int bucket = 2 * log2 - 1 + (int)(us >> (log2 - 1) & 1);
+    return bucket < FX_BUCKETS ? bucket : FX_BUCKETS - 1;
+}
+
+/* The largest value in the bucket. */
+static inline uint64_t fx_bucket_limit(int bucket) {
+    if (bucket <= 0) return 1;
+    int log2 = (bucket + 1) / 2, upper = (bucket + 1) % 2;
+    return (1ull << log2) + (1ull << (log2 - 1)) * (uint64_t)(upper + 1) - 1;
+}
+
+/* ---- ring -------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint64_t position;
+    fx_word state;
+} fx_slot;
+
+typedef struct {
+    uint32_t crc;    /* of all that follows it, the payload included */
+    uint32_t length; /* of header, targets, head and body; not padded */
+    uint64_t seq;
+    uint64_t stamp_ns; /* CLOCK_REALTIME when it was put */
+    uint32_t target_count, head_length;
+} fx_record;
+
+typedef struct {
+    uint64_t magic;
+    uint32_t layout, unused;
+    uint64_t capacity, slot_count, queue_size, uid;
+    uint8_t boot_id[16];
+    char pad0[64];
+    fx_word tail;
+    char pad1[56];
+    fx_word cursor;
+    fx_word epoch; /* how often a consumer has started over */
+    _Atomic uint32_t asleep;
+    char pad2[44];
+    fx_word head;
+    char pad3[56];
+} fx_ring;
+
+_Static_assert(offsetof(fx_ring, tail) == 128, "producer's line");
+_Static_assert(offsetof(fx_ring, cursor) == 192, "consumer's line");
+_Static_assert(offsetof(fx_ring, head) == 256, "head's line");
+_Static_assert(sizeof(fx_record) == 32 && sizeof(fx_slot) == 16, "layout");
+
+#define FX_TAG(seq) ((uint64_t)(seq) & ((1ull << 30) - 1))
+#define FX_STATE(seq, status, bits) \
+    ((FX_TAG(seq) << 34) | ((uint64_t)(status) << 32) | (uint64_t)(uint32_t)(bits))
+#define FX_STATUS(state) (((state) >> 32) & 3u)
+#define FX_BITS(state) ((uint32_t)(state))
+#define FX_OWNS(state, seq) (((state) >> 34) == FX_TAG(seq))
+#define FX_ALIGN(n) (((uint64_t)(n) + 7) & ~7ull)
+
+static inline uint64_t fx_ring_bytes(uint64_t slot_count, uint64_t capacity) {
+    return FX_PAGE + slot_count * sizeof(fx_slot) + capacity;
+}
+static inline fx_slot *fx_slot_of(fx_ring *r, uint64_t seq) {
+    return (fx_slot *)((char *)r + FX_PAGE) + (seq & (r->slot_count - 1));
+}
+static inline uint8_t *fx_data(fx_ring *r) {
+    return (uint8_t *)r + FX_PAGE + r->slot_count * sizeof(fx_slot);
+}
+static inline fx_record *fx_record_of(fx_ring *r, uint64_t seq) {
+    return (fx_record *)(fx_data(r) + fx_slot_of(r, seq)->position % r->capacity);
+}
+static inline uint32_t *fx_targets(fx_record *rec) { return (uint32_t *)(rec + 1); }
+static inline uint8_t *fx_payload(fx_record *rec) {
+    return (uint8_t *)(fx_targets(rec) + rec->target_count);
+}
+static inline uint32_t fx_record_crc(const fx_record *rec) {
+    return fx_crc32c((const uint8_t *)rec + 4, rec->length - 4);
+}
+static inline uint32_t fx_all_bits(uint32_t n) { return n >= 32 ? ~0u : (1u << n) - 1; }
+
+/* Moves head over finished records. Called by both ends: the swap makes one of them win. */
+static inline void fx_advance(fx_ring *r) {
+    uint64_t head = atomic_load_explicit(&r->head, memory_order_acquire);
+    for (;;) {
+        if (head >= atomic_load_explicit(&r->tail, memory_order_acquire)) return;
+        uint64_t state = atomic_load_explicit(&fx_slot_of(r, head)->state, memory_order_acquire);
+        if (!FX_OWNS(state, head)) { /* the other end moved it meanwhile */
+            uint64_t now = atomic_load_explicit(&r->head, memory_order_acquire);
+            if (now == head) return;
+            head = now;
+            continue;
+        }
+        if (FX_BITS(state) != 0) return;
+        if (atomic_compare_exchange_strong_explicit(&r->head, &head, head + 1,
+                                                    memory_order_acq_rel, memory_order_acquire))
+            head++;
+    }
+}
+
+/* Clears target bits of a record; true if this call cleared them. */
+static inline int fx_clear(fx_ring *r, uint64_t seq, uint32_t mask) {
+    fx_slot *slot = fx_slot_of(r, seq);
+    uint64_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
+    while (FX_OWNS(state, seq) && (FX_BITS(state) & mask)) {
+        if (atomic_compare_exchange_weak_explicit(&slot->state, &state,
+                                                  state & ~(uint64_t)mask,
+                                                  memory_order_acq_rel, memory_order_acquire))
+            return 1;
+    }
+    return 0;
+}
+
+static inline int fx_is_clear(fx_ring *r, uint64_t seq, uint32_t mask) {
+    uint64_t state = atomic_load_explicit(&fx_slot_of(r, seq)->state, memory_order_acquire);
+    return !FX_OWNS(state, seq) || (FX_BITS(state) & mask) == 0;
+}
+
+static inline void fx_count_targets(fx_ring *r, uint64_t seq, uint32_t mask, fx_counters *c,
+                                    uint64_t field, uint64_t serial) {
+    fx_record *rec = fx_record_of(r, seq);
+    for (uint32_t i = 0; i < rec->target_count; i++)
+        if (mask >> i & 1) fx_count(c, fx_targets(rec)[i], field, 1, serial);
+}
+
+static inline void fx_recount_targets(fx_ring *r, uint64_t seq, uint32_t mask, fx_counters *c) {
+    fx_record *rec = fx_record_of(r, seq);
+    for (uint32_t i = 0; i < rec->target_count; i++)
+        if (mask >> i & 1) fx_recount(c, fx_targets(rec)[i], c->field, c->token);
+}
+
+/* Reclaims the oldest waiting record at or after `from`; returns its successor, 0 if none waits. */
+static inline uint64_t fx_drop_oldest(fx_ring *r, uint64_t from, fx_counters *c, uint64_t field) {
+    uint64_t tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
+    for (uint64_t seq = from; seq < tail; seq++) {
+        fx_slot *slot = fx_slot_of(r, seq);
+        uint64_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
+        if (FX_STATUS(state) != FX_WAITING || FX_BITS(state) == 0) continue;
+        if (c) {
+            uint64_t serial = fx_next_serial(c);
+            fx_redo(c, FX_OP_DROP, r->uid, seq, 0, 0, field, serial);
+        }
+        uint64_t dropped = FX_STATE(seq, FX_DROPPED, FX_BITS(state));
+        if (atomic_compare_exchange_strong_explicit(&slot->state, &state, dropped,
+                                                    memory_order_acq_rel, memory_order_acquire)) {
+            if (c) fx_count_targets(r, seq, FX_BITS(dropped), c, field, c->token);
+            fx_clear(r, seq, ~0u);
+            if (c) fx_redo_done(c);
+            fx_advance(r);
+            return seq + 1;
+        }
+        if (c) fx_redo_done(c);
+    }
+    return 0;
+}
+
+/* Finishes the operation that a killed writer of `c` had begun on ring `r`. True if it was this
+ * ring's. `outbox` is the ring that a HAND_OVER published to. */
+static inline int fx_recover(fx_counters *c, fx_ring *r, fx_ring *outbox) {
+    uint64_t op = atomic_load_explicit(&c->op, memory_order_acquire);
+    if (op == FX_OP_NONE || c->ring_uid != r->uid) return 0;
+    uint64_t state = atomic_load_explicit(&fx_slot_of(r, c->seq)->state, memory_order_acquire);
+    switch (op) {
+    case FX_OP_PUT:
+        if (atomic_load_explicit(&r->tail, memory_order_acquire) > c->seq)
+            fx_recount_targets(r, c->seq, ~0u, c);
+        break;
+    case FX_OP_DROP:
+        if (FX_OWNS(state, c->seq) && FX_STATUS(state) == FX_DROPPED && FX_BITS(state)) {
+            fx_recount_targets(r, c->seq, FX_BITS(state), c);
+            fx_clear(r, c->seq, ~0u);
+        }
+        break;
+    case FX_OP_SETTLE:
+        if (fx_is_clear(r, c->seq, (uint32_t)c->mask))
+            fx_recount(c, c->row, c->field, c->token);
+        break;
+    case FX_OP_HAND_OVER:
+        if (outbox && atomic_load_explicit(&outbox->tail, memory_order_acquire) > c->token)
+            fx_clear(r, c->seq, (uint32_t)c->mask);
+        break;
+    }
+    fx_redo_done(c);
+    fx_advance(r);
+    return 1;
+}
+
+/* The consumer starts over: what a killed predecessor had taken waits again. */
+static inline void fx_rewind(fx_ring *r) {
+    uint64_t head = atomic_load_explicit(&r->head, memory_order_acquire);
+    uint64_t tail = atomic_load_explicit(&r->tail, memory_order_acquire);
+    for (uint64_t seq = head; seq < tail; seq++) {
+        fx_slot *slot = fx_slot_of(r, seq);
+        uint64_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
+        while (FX_OWNS(state, seq) && FX_STATUS(state) == FX_TAKEN &&
+               !atomic_compare_exchange_weak_explicit(
+                   &slot->state, &state, FX_STATE(seq, FX_WAITING, FX_BITS(state)),
+                   memory_order_acq_rel, memory_order_acquire)) {
+        }
+    }
+    atomic_store_explicit(&r->cursor, head, memory_order_release);
+    atomic_fetch_add_explicit(&r->epoch, 1, memory_order_release);
+    atomic_store_explicit(&r->asleep, 0, memory_order_relaxed);
+    fx_advance(r);
+}
+
+/* Whether slot i describes a whole record of this ring; the bytes may be of any age. */
+static inline int fx_slot_valid(fx_ring *r, uint64_t i, uint64_t *seq) {
+    fx_slot *slot = (fx_slot *)((char *)r + FX_PAGE) + i;
+    uint64_t offset = slot->position % r->capacity;
+    if (offset + sizeof(fx_record) > r->capacity || offset % 8) return 0;
+    fx_record *rec = (fx_record *)(fx_data(r) + offset);
+    if (rec->length < sizeof(fx_record) || rec->length > r->capacity - offset) return 0;
+    if (rec->target_count > FX_MAX_TARGETS) return 0;
+    if (sizeof(fx_record) + 4ull * rec->target_count + rec->head_length > rec->length) return 0;
+    if ((rec->seq & (r->slot_count - 1)) != i) return 0;
+    if (!FX_OWNS(atomic_load(&slot->state), rec->seq)) return 0;
+    if (fx_record_crc(rec) != rec->crc) return 0;
+    *seq = rec->seq;
+    return 1;
+}
+
+/* Bytes that the records [head, tail) hold. */
+static inline uint64_t fx_ring_used(fx_ring *r, uint64_t head, uint64_t tail) {
+    return fx_slot_of(r, tail - 1)->position + FX_ALIGN(fx_record_of(r, tail - 1)->length) -
+           fx_slot_of(r, head)->position;
+}
+static inline uint32_t fx_unsettled(fx_ring *r, uint64_t seq) {
+    uint64_t state = atomic_load_explicit(&fx_slot_of(r, seq)->state, memory_order_acquire);
+    return FX_OWNS(state, seq) ? FX_BITS(state) : 0;
+}
+
+/* Where the byte after the newest record is. The slot of a consumed record keeps its position; where
+ * there is no record at all any position will do, since the ring is empty then. */
+static inline uint64_t fx_data_end(fx_ring *r) {
+    uint64_t tail = atomic_load_explicit(&r->tail, memory_order_acquire), seq;
+    if (tail == 0 || !fx_slot_valid(r, (tail - 1) & (r->slot_count - 1), &seq)) return 0;
+    return fx_slot_of(r, tail - 1)->position + FX_ALIGN(fx_record_of(r, tail - 1)->length);
+}
+
+/* After a power loss pages of the file may be of different ages: believe no position, only records
+ * whose checksum holds, and put head and tail around the unsettled ones. Holes count as finished.
+ * Returns the number of records kept. */
+static inline uint64_t fx_repair(fx_ring *r) {
+    uint64_t low = UINT64_MAX, high = 0, seq, kept = 0;
+    for (uint64_t i = 0; i < r->slot_count; i++) {
+        fx_slot *slot = (fx_slot *)((char *)r + FX_PAGE) + i;
+        if (!fx_slot_valid(r, i, &seq) || FX_BITS(atomic_load(&slot->state)) == 0) continue;
+        if (seq < low) low = seq;
+        if (seq + 1 > high) high = seq + 1;
+    }
+    /* records a whole lap apart cannot both be unsettled: keep the newest lap */
+    if (high && high - low > r->slot_count) low = high - r->slot_count;
+    if (!high) { /* nothing is owed; go on where no old number can be met again */
+        uint64_t tail = atomic_load(&r->tail), head = atomic_load(&r->head);
+        low = high = (tail > head ? tail : head) + r->slot_count;
+    }
+    for (uint64_t s = low; s < high; s++) {
+        fx_slot *slot = fx_slot_of(r, s);
+        uint64_t state = atomic_load(&slot->state);
+        if (fx_slot_valid(r, s & (r->slot_count - 1), &seq) && seq == s) {
+            if (FX_BITS(state)) kept++;
+            if (FX_STATUS(state) != FX_DROPPED)
+                atomic_store(&slot->state, FX_STATE(s, FX_WAITING, FX_BITS(state)));
+        } else {
+            atomic_store(&slot->state, FX_STATE(s, FX_DROPPED, 0));
+            slot->position = 0;
+        }
+    }
+    atomic_store(&r->head, low);
+    atomic_store(&r->cursor, low);
+    atomic_store(&r->tail, high);
+    atomic_store(&r->asleep, 0);
+    fx_advance(r);
+    return kept;
+}
+
+static inline uint64_t fx_realtime_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+/* Wakes the consumer if it sleeps. A full bell already rings, so a failing write is no loss. */
+static inline void fx_ring_bell(fx_ring *r, int bell) {
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&r->asleep, memory_order_relaxed) &&
+        atomic_exchange_explicit(&r->asleep, 0, memory_order_relaxed) && bell >= 0) {
+        ssize_t ignored = write(bell, "", 1);
+        (void)ignored;
+    }
+}
+
+/* The consumer announces that it sleeps; true if there is nothing to take, so that it may. */
+static inline int fx_arm(fx_ring *r, uint64_t cursor) {
+    atomic_store_explicit(&r->asleep, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst);
+    return atomic_load_explicit(&r->tail, memory_order_acquire) == cursor;
+}
+static inline void fx_disarm(fx_ring *r) {
+    atomic_store_explicit(&r->asleep, 0, memory_order_relaxed);
+}
+
+/* The position for `need` bytes, or UINT64_MAX if there is no room yet. */
+static inline uint64_t fx_place(fx_ring *r, uint64_t tail, uint64_t end, uint64_t need) {
+    uint64_t head = atomic_load_explicit(&r->head, memory_order_acquire);
+    uint64_t offset = end % r->capacity;
+    if (offset + need > r->capacity) end += r->capacity - offset;
+    if (head == tail) return end;
+    if (tail - head >= r->slot_count) return UINT64_MAX;
+    if (end + need - fx_slot_of(r, head)->position > r->capacity) return UINT64_MAX;
+    return end;
+}
+
+static inline uint64_t fx_waiting(fx_ring *r, uint64_t tail, uint64_t dropped_to) {
+    uint64_t cursor = atomic_load_explicit(&r->cursor, memory_order_acquire);
+    return tail - (cursor > dropped_to ? cursor : dropped_to);
+}
+
+typedef struct {
+    fx_ring *ring;
+    uint64_t end;        /* the byte after the newest record */
+    uint64_t dropped_to; /* nothing between cursor and it waits: this producer dropped it ... */
+    uint64_t epoch;      /* ... as long as the consumer has not started over */
+    int drop_oldest, bell;
+} fx_producer;
+
+/* Publishes one record; `c` may be NULL for rings whose targets are not counted. */
+static inline int fx_put(fx_producer *p, const void *targets, uint32_t target_count,
+                         const void *head, uint32_t head_length, const void *body,
+                         uint64_t body_length, fx_counters *c, uint64_t accepted_field,
+                         uint64_t dropped_field) {
+    fx_ring *r = p->ring;
+    uint64_t length = sizeof(fx_record) + 4ull * target_count + head_length + body_length;
+    uint64_t need = FX_ALIGN(length), tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
+    uint64_t position;
+    if (need > r->capacity / 2 || length > UINT32_MAX) return FX_TOO_LARGE;
+    for (;;) {
+        int crowded = fx_waiting(r, tail, p->dropped_to) >= r->queue_size;
+        position = crowded ? UINT64_MAX : fx_place(r, tail, p->end, need);
+        if (position != UINT64_MAX) break;
+        if (!p->drop_oldest) return FX_FULL;
+        uint64_t epoch = atomic_load_explicit(&r->epoch, memory_order_acquire);
+        if (epoch != p->epoch) p->epoch = epoch, p->dropped_to = 0;
+        uint64_t cursor = atomic_load_explicit(&r->cursor, memory_order_acquire);
+        /* Dropping what waits frees bytes only where nothing in a worker's hands stands before it. */
+        if (!crowded && atomic_load_explicit(&r->head, memory_order_acquire) < cursor) return FX_FULL;
+        uint64_t from = cursor > p->dropped_to ? cursor : p->dropped_to;
+        uint64_t next = fx_drop_oldest(r, from, c, dropped_field);
+        if (next == 0) return FX_FULL;
+        p->dropped_to = next;
+    }
+    fx_record *rec = (fx_record *)(fx_data(r) + position % r->capacity);
+    rec->length = (uint32_t)length;
+    rec->seq = tail;
+    rec->stamp_ns = fx_realtime_ns();
+    rec->target_count = target_count;
+    rec->head_length = head_length;
+    uint8_t *payload = fx_payload(rec);
+    memcpy(fx_targets(rec), targets, 4ull * target_count);
+    memcpy(payload, head, head_length);
+    memcpy(payload + head_length, body, body_length);
+    rec->crc = fx_record_crc(rec);
+    fx_slot *slot = fx_slot_of(r, tail);
+    slot->position = position;
+    atomic_store_explicit(&slot->state, FX_STATE(tail, FX_WAITING, fx_all_bits(target_count)),
+                          memory_order_release);
+    uint64_t serial = 0;
+    if (c) {
+        serial = fx_next_serial(c);
+        fx_redo(c, FX_OP_PUT, r->uid, tail, 0, 0, accepted_field, serial);
+    }
+    atomic_store_explicit(&r->tail, tail + 1, memory_order_release);
+    p->end = position + need;
+    if (c) {
+        fx_count_targets(r, tail, ~0u, c, accepted_field, serial);
+        fx_redo_done(c);
+    }
+    fx_ring_bell(r, p->bell);
+    return FX_ACCEPTED;
+}
+
+/* Takes the next waiting record; 1 taken, 0 none. Its bytes stay valid until it is settled. */
+static inline int fx_take(fx_ring *r, uint64_t *cursor, uint64_t *seq, uint32_t *bits) {
+    uint64_t tail = atomic_load_explicit(&r->tail, memory_order_acquire);
+    while (*cursor < tail) {
+        uint64_t s = (*cursor)++;
+        fx_slot *slot = fx_slot_of(r, s);
+        uint64_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
+        if (!FX_OWNS(state, s) || FX_STATUS(state) != FX_WAITING || FX_BITS(state) == 0) continue;
+        if (atomic_compare_exchange_strong_explicit(&slot->state, &state,
+                                                    FX_STATE(s, FX_TAKEN, FX_BITS(state)),
+                                                    memory_order_acq_rel, memory_order_acquire)) {
+            *seq = s;
+            *bits = FX_BITS(state);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+#endif

@@ -1,0 +1,570 @@
+"""Rings, counters and words in memory-mapped files. Layout, invariants and crash notes: ring.h."""
+
+import errno
+import os
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *mmap_ "mmap"(void *, size_t, int, int, int, long)
+    int munmap(void *, size_t)
+    int madvise(void *, size_t, int)
+    const int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS
+    void *MAP_FAILED
+
+cdef extern from "<unistd.h>" nogil:
+    int fdatasync(int)
+
+cdef extern from "ring.h" nogil:
+    ctypedef struct fx_word:
+        pass
+    ctypedef struct fx_counters:
+        uint64_t magic, rows, fields, serial, token
+        uint32_t layout
+    ctypedef struct fx_ring:
+        uint64_t magic, capacity, slot_count, queue_size, uid
+        uint32_t layout
+        uint8_t boot_id[16]
+        fx_word tail, cursor, head, epoch
+    ctypedef struct fx_record:
+        uint32_t crc, length, target_count, head_length
+        uint64_t seq, stamp_ns
+    ctypedef struct fx_producer:
+        fx_ring *ring
+        uint64_t end, dropped_to, epoch
+        int drop_oldest, bell
+    const uint64_t FX_RING_MAGIC, FX_COUNTERS_MAGIC, FX_WORDS_MAGIC
+    const uint32_t FX_LAYOUT, FX_PAGE, FX_MAX_TARGETS
+    const int FX_ACCEPTED, FX_FULL, FX_FORKED, FX_TOO_LARGE
+    const int FX_OP_SETTLE, FX_OP_HAND_OVER, FX_STAMP_BITS
+    uint64_t fx_load(fx_word *)
+    void fx_store(fx_word *, uint64_t)
+    uint64_t fx_add(fx_word *, uint64_t)
+    bint fx_swap(fx_word *, uint64_t, uint64_t)
+    fx_word *fx_counter(fx_counters *, uint64_t, uint64_t)
+    void fx_count(fx_counters *, uint64_t, uint64_t, uint64_t, uint64_t)
+    uint64_t fx_next_serial(fx_counters *)
+    void fx_redo(fx_counters *, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)
+    void fx_redo_done(fx_counters *)
+    bint fx_redo_open(fx_counters *)
+    bint fx_recover(fx_counters *, fx_ring *, fx_ring *)
+    uint64_t fx_ring_bytes(uint64_t, uint64_t)
+    uint64_t fx_data_end(fx_ring *)
+    uint64_t fx_waiting(fx_ring *, uint64_t, uint64_t)
+    uint64_t fx_repair(fx_ring *)
+    void fx_rewind(fx_ring *)
+    void fx_advance(fx_ring *)
+    int fx_clear(fx_ring *, uint64_t, uint32_t)
+    int fx_take(fx_ring *, uint64_t *, uint64_t *, uint32_t *)
+    int fx_arm(fx_ring *, uint64_t)
+    void fx_disarm(fx_ring *)
+    int fx_put(fx_producer *, const void *, uint32_t, const void *, uint32_t, const void *, uint64_t,
+               fx_counters *, uint64_t, uint64_t)
+    fx_record *fx_record_of(fx_ring *, uint64_t)
+    uint32_t *fx_targets(fx_record *)
+    uint8_t *fx_payload(fx_record *)
+    uint32_t fx_record_crc(const fx_record *)
+    uint32_t fx_unsettled(fx_ring *, uint64_t)
+    uint64_t fx_ring_used(fx_ring *, uint64_t, uint64_t)
+    int fx_bucket(uint64_t)
+    uint64_t fx_bucket_limit(int)
+
+ACCEPTED = FX_ACCEPTED
+FULL = FX_FULL
+FORKED = FX_FORKED
+TOO_LARGE = FX_TOO_LARGE
+MAX_TARGETS = FX_MAX_TARGETS
+HISTOGRAM_BUCKETS = 64
+
+cdef enum:
+    COUNTED = 0    # where a publisher's counters hold what was accepted ...
+    DROPPED = 1    # ... and what drop policy `oldest` reclaimed
+    WIPEONFORK = 18         # MADV_WIPEONFORK, Linux 4.14
+    POPULATE_WRITE = 23     # MADV_POPULATE_WRITE, Linux 5.14
+
+
+class LayoutMismatch(Exception):
+    """The file is not one of ours, is truncated, or has another layout version."""
+
+
+cdef class Mapping:
+    """A file mapped whole, shared between processes."""
+    cdef readonly str path
+    cdef void *address
+    cdef size_t length
+    cdef int fd
+
+    def __cinit__(self):
+        self.address = NULL
+        self.fd = -1
+
+    cdef int attach(self, str path, bint writable) except -1:
+        self.path = path
+        self.fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+        self.length = os.fstat(self.fd).st_size
+        if self.length < FX_PAGE:
+            raise LayoutMismatch(f"{path} is {self.length} bytes long: not a fluxhook file")
+        cdef int protection = PROT_READ | PROT_WRITE if writable else PROT_READ
+        self.address = mmap_(NULL, self.length, protection, MAP_SHARED, self.fd, 0)
+        if self.address == MAP_FAILED:
+            self.address = NULL
+            raise OSError(errno.ENOMEM, "cannot map", path)
+        return 0
+
+    cpdef close(self):
+        """Unmaps the file; nothing else may be called afterwards."""
+        if self.address != NULL:
+            munmap(self.address, self.length)
+            self.address = NULL
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    cdef int check(self) except -1:
+        if self.address == NULL:
+            raise ValueError(f"{self.path} is closed")
+        return 0
+
+    def sync(self):
+        """fdatasync of the file, with the GIL released."""
+        self.check()
+        cdef int failed
+        with nogil:
+            failed = fdatasync(self.fd)
+        if failed:
+            raise OSError(errno.EIO, "fdatasync failed", self.path)
+
+    def __dealloc__(self):
+        if self.address != NULL:
+            munmap(self.address, self.length)
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+def create_file(str path, size_t length, bytes header):
+    """Makes a zeroed file of full size that begins with `header`, and puts it in place whole.
+
+    posix_fallocate reserves the blocks, so a full disk is an OSError here and never a SIGBUS later.
+    """
+    temporary = f"{path}.{os.getpid()}.new"
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, length)
+        os.pwrite(fd, header, 0)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    finally:
+        os.close(fd)
+
+
+cdef bytes matrix_header(uint64_t magic, uint64_t rows, uint64_t fields):
+    return (magic.to_bytes(8, "little") + FX_LAYOUT.to_bytes(8, "little")
+            + rows.to_bytes(8, "little") + fields.to_bytes(8, "little"))
+
+
+cdef class Matrix(Mapping):
+    cdef readonly uint64_t rows
+    cdef readonly uint64_t fields
+
+    cdef int open(self, str path, uint64_t magic, uint64_t rows, uint64_t fields, bint writable) except -1:
+        if writable and not os.path.exists(path):
+            create_file(path, FX_PAGE + rows * fields * 8, matrix_header(magic, rows, fields))
+        self.attach(path, writable)
+        cdef fx_counters *h = <fx_counters *>self.address
+        if h.magic != magic or h.layout != FX_LAYOUT:
+            raise LayoutMismatch(f"{path} was written by another version of fluxhook")
+        if FX_PAGE + h.rows * h.fields * 8 > self.length or (fields and h.fields != fields):
+            raise LayoutMismatch(f"{path} holds {h.rows} x {h.fields} words, not {rows} x {fields}")
+        self.rows, self.fields = h.rows, h.fields
+        return 0
+
+    cdef fx_word *word(self, uint64_t row, uint64_t field) except NULL:
+        if self.address == NULL:
+            raise ValueError(f"{self.path} is closed")
+        if row >= self.rows or field >= self.fields:
+            raise IndexError(f"no word ({row}, {field}) among {self.rows} x {self.fields}")
+        return <fx_word *>(<char *>self.address + FX_PAGE) + row * self.fields + field
+
+
+cdef class Counters(Matrix):
+    cdef fx_counters *c
+
+    def __init__(self, str path, uint64_t rows=0, uint64_t fields=0, *, bint writable):
+        self.open(path, FX_COUNTERS_MAGIC, rows, fields, writable)
+        self.c = <fx_counters *>self.address
+
+    def add(self, uint64_t row, uint64_t field, uint64_t n=1):
+        self.word(row, field)
+        fx_count(self.c, row, field, n, fx_next_serial(self.c))
+
+    def set(self, uint64_t row, uint64_t field, uint64_t value):
+        fx_store(self.word(row, field), value << FX_STAMP_BITS)
+
+    def get(self, uint64_t row, uint64_t field):
+        return fx_load(self.word(row, field)) >> FX_STAMP_BITS
+
+    def row(self, uint64_t row):
+        cdef fx_word *first = self.word(row, 0)
+        cdef uint64_t i
+        return [fx_load(first + i) >> FX_STAMP_BITS for i in range(self.fields)]
+
+    def observe(self, uint64_t row, uint64_t first_field, uint64_t value_us):
+        cdef uint64_t field = first_field + fx_bucket(value_us)
+        self.word(row, field)
+        fx_count(self.c, row, field, 1, 0)
+
+    def recover(self, list rings, Producer outbox=None):
+        if not fx_redo_open(self.c):
+            return False
+        cdef fx_ring *out = outbox.p.ring if outbox is not None else NULL
+        for mapping in rings:
+            if isinstance(mapping, Producer):
+                if fx_recover(self.c, (<Producer>mapping).p.ring, out):
+                    return True
+            elif fx_recover(self.c, (<Consumer>mapping).ring, out):
+                return True
+        fx_redo_done(self.c)  # its ring is gone, and with it all that was owed
+        return False
+
+
+def bucket_limit_us(int bucket):
+    """The largest latency, in microseconds, that falls into a bucket of `Counters.observe`."""
+    return fx_bucket_limit(bucket)
+
+
+cdef class Words(Matrix):
+    def __init__(self, str path, uint64_t rows=0, uint64_t fields=0, *, bint writable=True):
+        self.open(path, FX_WORDS_MAGIC, rows, fields, writable)
+
+    def load(self, uint64_t row, uint64_t field):
+        return fx_load(self.word(row, field))
+
+    def store(self, uint64_t row, uint64_t field, uint64_t value):
+        fx_store(self.word(row, field), value)
+
+    def swap(self, uint64_t row, uint64_t field, uint64_t expected, uint64_t value):
+        return fx_swap(self.word(row, field), expected, value)
+
+    def add(self, uint64_t row, uint64_t field, int64_t n):
+        return fx_add(self.word(row, field), <uint64_t>n)
+
+
+cdef bytes ring_header(uint64_t capacity, uint64_t slot_count, uint64_t queue_size, bytes boot_id):
+    return (FX_RING_MAGIC.to_bytes(8, "little") + FX_LAYOUT.to_bytes(8, "little")
+            + capacity.to_bytes(8, "little") + slot_count.to_bytes(8, "little")
+            + queue_size.to_bytes(8, "little") + os.urandom(8) + boot_id)
+
+
+cdef fx_ring *checked_ring(Mapping mapping) except NULL:
+    cdef fx_ring *r = <fx_ring *>mapping.address
+    if r.magic != FX_RING_MAGIC or r.layout != FX_LAYOUT:
+        raise LayoutMismatch(f"{mapping.path} was written by another version of fluxhook")
+    if (r.slot_count == 0 or r.slot_count & (r.slot_count - 1) or r.capacity == 0 or r.capacity % 8
+            or fx_ring_bytes(r.slot_count, r.capacity) != mapping.length):
+        raise LayoutMismatch(f"{mapping.path} is damaged: its size does not fit its header")
+    return r
+
+
+def create_ring(str path, uint64_t queue_size, uint64_t capacity, bytes boot_id):
+    """Makes an empty ring file for up to `queue_size` waiting records in `capacity` bytes."""
+    if len(boot_id) != 16:
+        raise ValueError("a boot id has 16 bytes")
+    if queue_size < 1 or capacity < FX_PAGE:
+        raise ValueError(f"a ring needs a queue_size of 1 and {FX_PAGE} bytes at least")
+    # Room for as many again in the consumer's hands, so that these do not shorten the queue.
+    cdef uint64_t slot_count = 1 << (2 * queue_size - 1).bit_length()
+    capacity = (capacity + 7) & ~<uint64_t>7
+    create_file(path, fx_ring_bytes(slot_count, capacity),
+                ring_header(capacity, slot_count, queue_size, boot_id))
+
+
+def repair_ring(str path, bytes boot_id):
+    """Puts a ring right that was in use when the machine went down.
+
+    Returns the number of records saved, or None if the ring is of this boot and needs no repair.
+    Nobody else may have the ring open. It gets a new uid: its numbers may repeat older ones.
+    """
+    mapping = Mapping()
+    (<Mapping>mapping).attach(path, True)
+    try:
+        return repair(checked_ring(mapping), boot_id)
+    finally:
+        mapping.close()
+
+
+cdef object repair(fx_ring *r, bytes boot_id):
+    if r.boot_id[:16] == boot_id:
+        return None
+    kept = fx_repair(r)
+    uid = os.urandom(8)
+    memcpy(&r.uid, PyBytes_AS_STRING(uid), 8)
+    memcpy(r.boot_id, PyBytes_AS_STRING(boot_id), 16)
+    return kept
+
+
+def unsettled(str path):
+    """The number of unsettled deliveries per endpoint id in a ring; exact while it is at rest."""
+    mapping = Mapping()
+    (<Mapping>mapping).attach(path, False)
+    cdef fx_ring *r
+    cdef fx_record *record
+    cdef uint64_t seq
+    cdef uint32_t bits, i
+    counts = {}
+    try:
+        r = checked_ring(mapping)
+        for seq in range(fx_load(&r.head), fx_load(&r.tail)):
+            bits = fx_unsettled(r, seq)
+            if bits == 0:
+                continue
+            record = fx_record_of(r, seq)
+            for i in range(min(record.target_count, FX_MAX_TARGETS)):
+                if bits >> i & 1:
+                    target = fx_targets(record)[i]
+                    counts[target] = counts.get(target, 0) + 1
+        return counts
+    finally:
+        mapping.close()
+
+
+cdef class Producer(Mapping):
+    cdef fx_producer p
+    cdef char *alive
+
+    def __init__(self, str path, *, bint drop_oldest=False, int bell=-1):
+        self.attach(path, True)
+        self.p.ring = checked_ring(self)
+        self.p.end = fx_data_end(self.p.ring)
+        self.p.dropped_to = 0
+        self.p.epoch = fx_load(&self.p.ring.epoch)
+        self.p.drop_oldest = drop_oldest
+        self.p.bell = bell
+        # A child of fork() finds this page zeroed: it must not write into its parent's ring.
+        self.alive = <char *>mmap_(NULL, FX_PAGE, PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        if self.alive == MAP_FAILED:
+            self.alive = NULL
+            raise MemoryError
+        self.alive[0] = 1
+        madvise(self.alive, FX_PAGE, WIPEONFORK)
+        madvise(self.address, self.length, POPULATE_WRITE)  # page faults now, not in `put`
+
+    def __dealloc__(self):
+        if self.alive != NULL:
+            munmap(self.alive, FX_PAGE)
+
+    @property
+    def uid(self):
+        return self.p.ring.uid
+
+    @property
+    def capacity_bytes(self):
+        return self.p.ring.capacity
+
+    @property
+    def queue_size(self):
+        return self.p.ring.queue_size
+
+    @property
+    def head(self):
+        self.check()
+        return fx_load(&self.p.ring.head)
+
+    @property
+    def tail(self):
+        self.check()
+        return fx_load(&self.p.ring.tail)
+
+    @property
+    def waiting(self):
+        self.check()
+        return fx_waiting(self.p.ring, fx_load(&self.p.ring.tail), self.p.dropped_to)
+
+    @property
+    def empty(self):
+        self.check()
+        return fx_load(&self.p.ring.tail) == fx_load(&self.p.ring.head)
+
+    def put(self, bytes targets, bytes head, bytes body, Counters counters=None):
+        if self.address == NULL:
+            raise ValueError(f"{self.path} is closed")
+        if not self.alive[0]:
+            return FX_FORKED
+        return fx_put(&self.p, PyBytes_AS_STRING(targets), <uint32_t>(PyBytes_GET_SIZE(targets) >> 2),
+                      PyBytes_AS_STRING(head), <uint32_t>PyBytes_GET_SIZE(head),
+                      PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body),
+                      counters.c if counters is not None else NULL, COUNTED, DROPPED)
+
+
+def least_waiting(list producers not None):
+    """The index of the ring with the fewest waiting records; the first of equals."""
+    cdef uint64_t best = <uint64_t>-1, waiting
+    cdef Py_ssize_t index = 0, i
+    cdef Producer producer
+    for i in range(len(producers)):
+        producer = <Producer?>producers[i]
+        producer.check()
+        waiting = fx_waiting(producer.p.ring, fx_load(&producer.p.ring.tail), producer.p.dropped_to)
+        if waiting < best:
+            best, index = waiting, i
+            if waiting == 0:
+                break
+    return index
+
+
+cdef class Delivery:
+    """One event for one endpoint, on its way through a worker."""
+    cdef Consumer source
+    cdef uint64_t seq
+    cdef uint32_t mask
+    cdef public uint32_t endpoint
+    cdef public uint64_t accepted_ns
+    cdef public bytes event
+    cdef public bytes body
+    cdef public uint64_t id
+    cdef public uint32_t attempts
+    cdef public uint64_t taken_ns
+
+    @property
+    def in_ring(self):
+        return self.source is not None
+
+    def settle(self, Counters counters=None, uint64_t field=0):
+        if self.source is None:
+            raise ValueError("this delivery left its ring")
+        source, self.source = self.source, None
+        return bool((<Consumer>source).settle(self.seq, self.mask, counters, self.endpoint, field))
+
+    def hand_over(self, Producer outbox not None, uint32_t target, bytes head, bytes body,
+                  Counters counters not None):
+        cdef fx_ring *ring = NULL
+        if self.source is not None:
+            self.source.check()
+            ring = self.source.ring
+            fx_redo(counters.c, FX_OP_HAND_OVER, ring.uid, self.seq, self.mask, 0, 0,
+                    fx_load(&outbox.p.ring.tail))
+        cdef int result = fx_put(&outbox.p, &target, 1, PyBytes_AS_STRING(head),
+                                 <uint32_t>PyBytes_GET_SIZE(head), PyBytes_AS_STRING(body),
+                                 PyBytes_GET_SIZE(body), NULL, 0, 0)
+        if ring != NULL:
+            if result == FX_ACCEPTED:
+                fx_clear(ring, self.seq, self.mask)
+                fx_advance(ring)
+                self.source = None
+            fx_redo_done(counters.c)
+        return result
+
+
+cdef class Consumer(Mapping):
+    cdef fx_ring *ring
+    cdef uint64_t cursor
+    cdef readonly uint64_t corrupt
+
+    def __init__(self, str path):
+        self.attach(path, True)
+        self.ring = checked_ring(self)
+        self.cursor = fx_load(&self.ring.cursor)
+        self.corrupt = 0
+
+    def rewind(self):
+        self.check()
+        fx_rewind(self.ring)
+        self.cursor = fx_load(&self.ring.cursor)
+
+    @property
+    def uid(self):
+        return self.ring.uid
+
+    @property
+    def empty(self):
+        self.check()
+        return fx_load(&self.ring.tail) == fx_load(&self.ring.head)
+
+    @property
+    def next(self):
+        """The sequence number of the record that `take` looks at next."""
+        return self.cursor
+
+    @property
+    def load(self):
+        """The share of the ring in use, 0 to 1: the larger of its slots' and its bytes'."""
+        self.check()
+        cdef uint64_t tail = fx_load(&self.ring.tail)
+        cdef uint64_t head = fx_load(&self.ring.head)
+        if tail == head:
+            return 0.0
+        cdef double records = <double>(tail - head) / self.ring.slot_count
+        cdef double used = <double>fx_ring_used(self.ring, head, tail) / self.ring.capacity
+        return max(records, used)
+
+    @property
+    def head(self):
+        self.check()
+        return fx_load(&self.ring.head)
+
+    @property
+    def tail(self):
+        self.check()
+        return fx_load(&self.ring.tail)
+
+    def take(self, int limit):
+        self.check()
+        cdef uint64_t seq = 0
+        cdef uint32_t bits = 0, i
+        cdef fx_record *record
+        cdef uint8_t *payload
+        cdef bytes head, body
+        cdef Delivery delivery
+        cdef list taken = []
+        fx_disarm(self.ring)
+        while limit > 0 and fx_take(self.ring, &self.cursor, &seq, &bits):
+            limit -= 1
+            record = fx_record_of(self.ring, seq)
+            if record.seq != seq or fx_record_crc(record) != record.crc:
+                self.corrupt += 1
+                fx_clear(self.ring, seq, 0xFFFFFFFF)
+                fx_advance(self.ring)
+                continue
+            payload = fx_payload(record)
+            head = PyBytes_FromStringAndSize(<char *>payload, record.head_length)
+            body = PyBytes_FromStringAndSize(
+                <char *>payload + record.head_length,
+                record.length - (payload - <uint8_t *>record) - record.head_length)
+            for i in range(record.target_count):
+                if bits >> i & 1:
+                    delivery = Delivery.__new__(Delivery)
+                    delivery.source = self
+                    delivery.seq = seq
+                    delivery.mask = <uint32_t>1 << i
+                    delivery.endpoint = fx_targets(record)[i]
+                    delivery.accepted_ns = record.stamp_ns
+                    delivery.event = head
+                    delivery.body = body
+                    taken.append(delivery)
+        fx_store(&self.ring.cursor, self.cursor)
+        return taken
+
+    cdef int settle(self, uint64_t seq, uint32_t mask, Counters counters, uint64_t row,
+                    uint64_t field) except -1:
+        self.check()
+        cdef uint64_t serial
+        cdef int done
+        if counters is None:
+            done = fx_clear(self.ring, seq, mask)
+        else:
+            serial = fx_next_serial(counters.c)
+            fx_redo(counters.c, FX_OP_SETTLE, self.ring.uid, seq, mask, row, field, serial)
+            done = fx_clear(self.ring, seq, mask)
+            if done:
+                fx_count(counters.c, row, field, 1, serial)
+            fx_redo_done(counters.c)
+        fx_advance(self.ring)
+        return done
+
+    def arm(self):
+        self.check()
+        return bool(fx_arm(self.ring, self.cursor))

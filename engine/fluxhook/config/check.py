@@ -1,0 +1,133 @@
+"""Whether a configuration can be used. The file loader and hosts that build one in Python both ask
+here, so that there is one set of rules."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fluxhook.config.endpoint import check_endpoint
+from fluxhook.config.limits import check_limits
+from fluxhook.config.networks import Network, parse_network
+from fluxhook.config.problems import Findings, Notice
+from fluxhook.config.schema import Config
+from fluxhook.config.typecheck import check_types
+from fluxhook.config.units import Duration, Size
+from fluxhook.events.catalog import TYPES
+from fluxhook.events.names import type_fault
+
+__all__ = ["DEFAULT_WORKERS", "check", "validate"]
+
+#: The most that `workers: None` becomes.
+DEFAULT_WORKERS: Final = 4
+#: A ring of fewer of the largest events would stand full or empty most of the time.
+_EVENTS_PER_RING: Final = 4
+#: Linux's PATH_MAX; far above any sensible name.
+_MAX_LABEL: Final = 4096
+
+
+def validate(config: Config) -> list[Notice]:
+    """Checks a configuration built in Python; paths are `endpoints[0].url`.
+
+    Returns what the operator should know; raises one ConfigError with every problem (problems with
+    types first, as no other rule can be asked about a value of the wrong type). Touches the file
+    system only to see whether the TLS files are there.
+    """
+    findings = Findings()
+    check_types(config, "", findings)
+    findings.raise_problems()
+    check(config, "", findings)
+    findings.raise_problems()
+    return list(findings.notices)
+
+
+def check(config: Config, path: str, findings: Findings) -> None:
+    """Reports all that is wrong with the values of a configuration whose types are right.
+
+    `path` ends in a dot or is empty. Where `findings` already holds a problem with a field, the field
+    is taken to hold its default, and rules about several fields leave it alone.
+    """
+    check_limits(config, path, findings)
+    _check_durability(config.durability, path + "durability", findings)
+    for name in ("gateway_node", "broker_id", "data_dir"):
+        _check_label(getattr(config, name), path + name, findings)
+    for i, name in enumerate(config.event_types):
+        if fault := type_fault(name):
+            findings.problem(f"{path}event_types[{i}]", fault, 'write one such as "order.created"')
+    _check_ring(config, path, findings)
+    allowed = _check_networks(config, path + "allow_networks", findings)
+    known = frozenset((*TYPES, *config.event_types))
+    first: dict[str, int] = {}
+    for i, endpoint in enumerate(config.endpoints):
+        where = f"{path}endpoints[{i}]."
+        check_endpoint(endpoint, where, known, allowed, findings)
+        if i != first.setdefault(endpoint.name, i):
+            findings.problem(
+                where + "name",
+                f"{endpoint.name!r:.80} is also the name of endpoints[{first[endpoint.name]}]",
+                "give each endpoint a name of its own",
+            )
+    if findings.sound(path + "max_endpoints") and len(config.endpoints) > config.max_endpoints:
+        findings.problem(
+            path + "endpoints",
+            f"there are {len(config.endpoints)}, more than max_endpoints ({config.max_endpoints})",
+            "raise max_endpoints",
+        )
+
+
+def _check_durability(value: str, path: str, findings: Findings) -> None:
+    if value in ("process", "power"):
+        return
+    kind, _, interval = value.partition(":")
+    try:
+        if kind == "interval" and Duration.parse(interval):
+            return
+    except ValueError:
+        pass
+    findings.problem(
+        path,
+        f"{value!r:.80} is not a durability",
+        "write process, power or an interval such as interval:100ms",
+    )
+
+
+def _check_label(value: str | None, path: str, findings: Findings) -> None:
+    """A name that goes into every event, or a path."""
+    if value is None:
+        return
+    if not value or not value.isprintable() or value != value.strip() or len(value) > _MAX_LABEL:
+        findings.problem(
+            path,
+            f"{value!r:.80} is empty, very long, or holds control characters or outer spaces",
+            "write a plain text, or leave it out",
+        )
+
+
+def _check_networks(config: Config, path: str, findings: Findings) -> tuple[Network, ...] | None:
+    """The allowed networks; None if one is not sound, so that no address can be judged."""
+    networks = []
+    for i, text in enumerate(config.allow_networks):
+        try:
+            network = parse_network(text)
+        except ValueError as error:
+            findings.problem(
+                f"{path}[{i}]", str(error), 'write one such as "10.0.0.0/8" or "fd00::/8"'
+            )
+            continue
+        networks.append(network)
+        if not network.prefixlen:
+            findings.notice(f"{path}[{i}]", f"{text} allows every private and special address")
+    return tuple(networks) if findings.sound(path) else None
+
+
+def _check_ring(config: Config, path: str, findings: Findings) -> None:
+    if not findings.sound(*(path + name for name in ("ring_bytes", "workers", "max_event_bytes"))):
+        return
+    workers = DEFAULT_WORKERS if config.workers is None else config.workers
+    needed = Size(config.max_event_bytes * _EVENTS_PER_RING * workers)
+    if config.ring_bytes < needed:
+        findings.problem(
+            path + "ring_bytes",
+            f"{config.ring_bytes} shared by {workers} workers is too little: a worker's share must "
+            f"hold {_EVENTS_PER_RING} events of max_event_bytes ({config.max_event_bytes})",
+            f"raise ring_bytes to {needed}, or lower max_event_bytes or workers",
+        )

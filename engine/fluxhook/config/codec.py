@@ -1,0 +1,52 @@
+"""Structs with our units and secrets, to and from plain data and JSON."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from fluxhook.config.secret import Secret
+from fluxhook.config.units import Duration, Rate, Size
+
+__all__ = ["UNITS", "decode", "decode_hook", "encode", "encode_hook", "from_plain", "to_plain"]
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+#: The types that are written as text and read with their `parse`.
+UNITS: Final = (Duration, Size, Rate)
+
+
+def encode_hook(value: object) -> str:
+    """msgspec's `enc_hook`. Secrets come out in the clear."""
+    if isinstance(value, (*UNITS, Secret)):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} has no plain form")
+
+
+def decode_hook(kind: type, value: object) -> Any:
+    """msgspec's `dec_hook`."""
+    for unit in UNITS:
+        if kind is unit:
+            return unit.parse(value)
+    raise NotImplementedError(f"{kind.__name__} has no plain form")
+
+
+def encode(struct: msgspec.Struct) -> bytes:
+    """The struct as JSON, **secrets in the clear**; `decode` gives an equal one back."""
+    return msgspec.json.encode(struct, enc_hook=encode_hook)
+
+
+def decode(data: bytes, kind: type[S]) -> S:
+    """What `encode` wrote. Raises msgspec.ValidationError; judges nothing but types and units."""
+    return msgspec.json.decode(data, type=kind, dec_hook=decode_hook)
+
+
+def to_plain(struct: msgspec.Struct) -> Any:
+    """The struct as dicts, lists and texts, **secrets in the clear**."""
+    return msgspec.to_builtins(struct, enc_hook=encode_hook)
+
+
+def from_plain(data: object, kind: type[S]) -> S:
+    """What `to_plain` made. Raises msgspec.ValidationError; judges nothing but types and units."""
+    return msgspec.convert(data, kind, dec_hook=decode_hook)

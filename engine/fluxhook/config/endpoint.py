@@ -1,0 +1,171 @@
+"""The rules for one endpoint."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Set
+from typing import Final
+
+from fluxhook.config.headers import judge_header
+from fluxhook.config.limits import check_limits
+from fluxhook.config.networks import Network, judge
+from fluxhook.config.problems import Findings
+from fluxhook.config.schema import Endpoint, Retry, Tls
+from fluxhook.config.subscription import check_subscription
+from fluxhook.config.url import PROXY_SCHEMES, Fault, judge_url, url_host
+
+__all__ = ["check_endpoint"]
+
+#: RFC 9110 section 15: a 2xx is a success, and a 1xx never final.
+_RETRY_ON: Final = re.compile(r"transport|timeout|[345]xx|[345][0-9][0-9]", re.ASCII)
+#: Arbitrary; a name is a label in metrics, a word on the command line, a part of an admin URL.
+_MAX_NAME: Final = 128
+
+
+def check_endpoint(
+    endpoint: Endpoint,
+    path: str,
+    known: Set[str],
+    allowed: tuple[Network, ...] | None,
+    findings: Findings,
+) -> None:
+    """Reports all that is wrong with an endpoint; `path` ends in a dot.
+
+    `known` are all event types of which the engine knows; `allowed` the networks that its URL may
+    lead to, None if they are unknown.
+    """
+    check_limits(endpoint, path, findings)
+    check_limits(endpoint.circuit_breaker, path + "circuit_breaker.", findings)
+    check_subscription(endpoint, path, known, findings)
+    _check_name(endpoint.name, path + "name", findings)
+    _check_headers(endpoint.headers, path + "headers", findings)
+    _check_retry(endpoint.retry, path + "retry.", findings)
+    _check_signing(endpoint, path, findings)
+    _check_tls(endpoint.tls, path + "tls", findings)
+    _check_target(endpoint.url, judge_url(endpoint.url), path + "url", allowed, findings)
+    if endpoint.proxy is not None:
+        fault = judge_url(endpoint.proxy, schemes=PROXY_SCHEMES, userinfo=True)
+        _check_target(endpoint.proxy, fault, path + "proxy", allowed, findings)
+    if not endpoint.ordered and findings.sound(path + "ordered"):
+        if endpoint.order_key is not None:
+            findings.problem(
+                path + "order_key",
+                f"{endpoint.order_key!r:.80} has no effect on an endpoint that is not ordered",
+                "add ordered: true, or remove order_key",
+            )
+        if endpoint.on_head_failure != "block":
+            findings.notice(path + "on_head_failure", "has no effect without ordered: true")
+
+
+def _check_name(name: str, path: str, findings: Findings) -> None:
+    if not name or not name.isprintable() or name != name.strip() or len(name) > _MAX_NAME:
+        findings.problem(
+            path,
+            f"{name!r:.80} is empty, too long, or holds control characters or outer spaces",
+            f"write 1 to {_MAX_NAME} printable characters",
+        )
+
+
+def _check_target(
+    url: str,
+    fault: Fault | None,
+    path: str,
+    allowed: tuple[Network, ...] | None,
+    findings: Findings,
+) -> None:
+    """A name is judged later, when it has become an address and a socket opens to it."""
+    if fault:
+        findings.problem(path, *fault)
+    elif allowed is not None and (address := url_host(url)):
+        if refusal := judge(address, allowed):
+            findings.problem(path, refusal.message, refusal.remedy)
+
+
+def _check_headers(headers: dict[str, str], path: str, findings: Findings) -> None:
+    spelled: dict[str, str] = {}
+    for name, value in headers.items():
+        if fault := judge_header(name, value):
+            findings.problem(f"{path}.{name}", *fault)
+        elif other := spelled.get(name.lower()):
+            findings.problem(f"{path}.{name}", f"is the same header as {other}", "keep one of them")
+        spelled[name.lower()] = name
+
+
+def _check_retry(retry: Retry, path: str, findings: Findings) -> None:
+    check_limits(retry, path, findings)
+    for i, token in enumerate(retry.retry_on):
+        if not _RETRY_ON.fullmatch(token):
+            findings.problem(
+                f"{path}retry_on[{i}]",
+                f"{token!r:.80} is nothing that can be tried again",
+                'write transport, timeout, a class such as 5xx, or a status such as "429"',
+            )
+    first, last = path + "initial_interval", path + "max_interval"
+    if retry.schedule is None and findings.sound(path + "schedule", first, last):
+        if retry.initial_interval > retry.max_interval:
+            findings.problem(
+                last,
+                f"{retry.max_interval} is below initial_interval ({retry.initial_interval})",
+                "raise max_interval, or lower initial_interval",
+            )
+
+
+def _check_signing(endpoint: Endpoint, path: str, findings: Findings) -> None:
+    for i, secret in enumerate(endpoint.secrets):
+        if fault := _secret_fault(secret, endpoint.signature):
+            findings.problem(f"{path}secrets[{i}]", *fault)
+    if not findings.sound(path + "signature", path + "secrets"):
+        return
+    if endpoint.signature == "none" and endpoint.secrets:
+        findings.notice(path + "secrets", "they are not used: signature is none")
+    if endpoint.signature != "none" and not endpoint.secrets:
+        findings.problem(
+            path + "signature",
+            f"{endpoint.signature!r} has no secret to sign with",
+            "add a secret, or write signature: none to send without a signature",
+        )
+
+
+def _secret_fault(secret: str, signature: str) -> Fault | None:
+    if not secret or secret != secret.strip():
+        # A line break at the end of a secret's file is the usual reason why no signature verifies.
+        return Fault("is empty or has white space around it", "write the secret alone")
+    if signature != "standard":
+        return None
+    prefix, _, encoded = secret.rpartition("_")
+    try:
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    # Standard Webhooks 1.0; an ed25519 key is its seed, or the seed and the public key.
+    if prefix in ("", "whsec") and 24 <= len(key) <= 64:
+        return None
+    if prefix == "whsk" and len(key) in (32, 64):
+        return None
+    return Fault(
+        "is not a Standard Webhooks secret",
+        "write whsec_ and the base64 of 24 to 64 random bytes, or whsk_ and that of an ed25519 key",
+    )
+
+
+def _check_tls(tls: Tls, path: str, findings: Findings) -> None:
+    for name, file in (("ca", tls.ca), ("cert", tls.cert), ("key", tls.key)):
+        if file is not None and not _is_file(file):
+            findings.problem(
+                f"{path}.{name}", f"there is no file {file!r:.200}", "write the path of a PEM file"
+            )
+    if not findings.sound(path):
+        return
+    for name, missing in (("cert", "key"), ("key", "cert")):
+        if getattr(tls, name) is not None and getattr(tls, missing) is None:
+            findings.problem(f"{path}.{name}", f"is given without a {missing}", f"add tls.{missing}")
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return os.path.isfile(path)
+    except ValueError:  # a NUL
+        return False

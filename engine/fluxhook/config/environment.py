@@ -1,0 +1,57 @@
+"""`${NAME}` in secrets and header values, replaced by an environment variable as the file is read.
+
+FluxMQ's documentation asks for it: `Authorization: "${WEBHOOK_AUTH_TOKEN}"`. `$$` is a plain dollar
+sign; a dollar sign before anything else stands for itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fluxhook.config.problems import Findings
+
+__all__ = ["expand"]
+
+_REFERENCE: Final = re.compile(r"\$\$|\$\{([^}]*)(\}?)")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
+
+def expand(layer: Mapping[str, Any], path: str, environ: Mapping[str, str], findings: Findings) -> Any:
+    """The endpoint's mapping with the references in its secrets and header values replaced.
+
+    A variable that is not set is a problem that names it. What is not a text is left alone.
+    """
+
+    def text(value: Any, where: str) -> Any:
+        def replace(match: re.Match[str]) -> str:
+            name = match[1]
+            if name is None:
+                return "$"
+            if not match[2] or not _NAME.fullmatch(name):
+                # The name is not shown: where a brace is left open, it is the rest of a secret.
+                findings.problem(
+                    where, "has a ${ without a variable's name and }", "write ${NAME}, or $${"
+                )
+            elif name in environ:
+                return environ[name]
+            else:
+                findings.problem(
+                    where,
+                    f"the environment variable {name} is not set",
+                    f"set {name}, or write $${{{name}}} for the text itself",
+                )
+            return match[0]
+
+        # Not `Plain`: what came from the environment is a text, whatever it looks like.
+        return _REFERENCE.sub(replace, value) if isinstance(value, str) and "$" in value else value
+
+    expanded = dict(layer)
+    if "secret" in expanded:
+        expanded["secret"] = text(expanded["secret"], f"{path}.secret")
+    if isinstance(secrets := expanded.get("secrets"), list):
+        expanded["secrets"] = [text(s, f"{path}.secrets[{i}]") for i, s in enumerate(secrets)]
+    if isinstance(headers := expanded.get("headers"), dict):
+        expanded["headers"] = {k: text(v, f"{path}.headers.{k}") for k, v in headers.items()}
+    return expanded

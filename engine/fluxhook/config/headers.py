@@ -1,0 +1,76 @@
+"""Which headers an endpoint may add to its requests."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from fluxhook.config.url import Fault
+
+__all__ = ["judge_header"]
+
+#: RFC 9110 section 5.6.2, token
+_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
+#: RFC 9110 section 5.5 without obs-text: what is not ASCII means different things to receivers.
+_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+#: Servers commonly refuse a line over 8 KiB (Apache LimitRequestFieldSize, nginx).
+_MAX_VALUE: Final = 8000
+
+_HOP: Final = "it is about one connection, not the message (RFC 9110 section 7.6.1)"
+_LENGTH: Final = "it frames the body, which is only known when it is sent"
+_SIGNED: Final = "it carries the signature"
+_REFUSED: Final = {
+    **dict.fromkeys(
+        (
+            "connection",
+            "keep-alive",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ),
+        _HOP,
+    ),
+    "content-length": _LENGTH,
+    "expect": _LENGTH,
+    # A Host other than the URL's would reach a virtual host that the egress rules never saw.
+    "host": "it comes from the URL",
+    "content-type": "it comes from the envelope",
+    "content-encoding": "it comes from the compression",
+    "x-fluxgate-signature": _SIGNED,
+    "stripe-signature": _SIGNED,
+    "x-hub-signature": _SIGNED,
+    "x-hub-signature-256": _SIGNED,
+}
+#: Standard Webhooks 1.0: webhook-id, webhook-timestamp, webhook-signature, and what may follow.
+_REFUSED_PREFIX: Final = "webhook-"
+
+
+def judge_header(name: str, value: str) -> Fault | None:
+    """What is wrong with a configured header; never shows its value."""
+    if not _NAME.fullmatch(name):
+        return Fault(f"{name!r:.80} is not a header name", "use letters, digits and hyphens")
+    lower = name.lower()
+    reason = _SIGNED if lower.startswith(_REFUSED_PREFIX) else _REFUSED.get(lower)
+    if reason:
+        return Fault(f"{name} is the engine's own header: {reason}", "remove it")
+    if any(c in value for c in "\r\n\0"):
+        return Fault(
+            f"the value of {name} holds a line break or NUL, which could smuggle in other headers",
+            "write the value on one line",
+        )
+    if not _VALUE.fullmatch(value):
+        return Fault(
+            f"the value of {name} holds a control or non-ASCII character", "use visible ASCII"
+        )
+    if not value.strip():
+        # libcurl takes `Name:` for an order to remove the header.
+        return Fault(f"the value of {name} is empty", "give it a value, or remove the header")
+    if len(value) > _MAX_VALUE:
+        return Fault(
+            f"the value of {name} has {len(value)} characters", f"use at most {_MAX_VALUE}"
+        )
+    return None

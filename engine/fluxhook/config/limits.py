@@ -1,0 +1,76 @@
+"""The least and the most that each number of the configuration may be."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from fluxhook.config.problems import Findings
+from fluxhook.config.schema import Breaker, Config, Endpoint, Retry
+from fluxhook.config.units import Duration, Size
+
+__all__ = ["LIMITS", "Limit", "check_limits"]
+
+Number = int | float | Duration | Size
+
+
+class Limit(NamedTuple):
+    """Both bounds belong to the range. Upper bounds without a source are arbitrary: they refuse slips
+    of the unit."""
+
+    low: Number
+    high: Number
+
+
+def _span(low: str, high: str) -> Limit:
+    return Limit(Duration.parse(low), Duration.parse(high))
+
+
+def _size(low: str, high: str) -> Limit:
+    return Limit(Size.parse(low), Size.parse(high))
+
+
+LIMITS: Final[dict[type[msgspec.Struct], dict[str, Limit]]] = {
+    Config: {
+        "queue_size": Limit(1, 100_000_000),
+        "block_timeout": _span("1ms", "1h"),
+        "ring_bytes": _size("64KiB", "1TiB"),
+        "max_event_bytes": _size("1KiB", "256MiB"),
+        "workers": Limit(1, 64),
+        "max_publishers": Limit(1, 4096),
+        "max_endpoints": Limit(1, 65_536),
+        "shutdown_timeout": _span("0s", "24h"),
+    },
+    Endpoint: {
+        # libcurl takes 0 for "never".
+        "timeout": _span("1ms", "1h"),
+        "connect_timeout": _span("1ms", "1h"),
+        "concurrency": Limit(1, 65_536),
+        "max_payload": _size("1B", "256MiB"),
+        "ttl": _span("1ms", "87600h"),
+    },
+    Retry: {
+        "max_attempts": Limit(1, 10_000),
+        # Without a pause a failing receiver would be hammered.
+        "initial_interval": _span("1ms", "720h"),
+        "max_interval": _span("1ms", "720h"),
+        "multiplier": Limit(1.0, 1000.0),
+        "jitter": Limit(0.0, 1.0),
+        "max_retry_after": _span("0s", "720h"),
+    },
+    Breaker: {
+        "failure_threshold": Limit(1, 1_000_000),
+        "reset_timeout": _span("1ms", "720h"),
+    },
+}
+
+
+def check_limits(struct: msgspec.Struct, path: str, findings: Findings) -> None:
+    """Reports each number of this struct that is out of its range; `path` ends in a dot or is empty."""
+    for name, (low, high) in LIMITS.get(type(struct), {}).items():
+        value = getattr(struct, name)
+        if value is not None and not low <= value <= high:
+            findings.problem(
+                path + name, f"{value} is out of range", f"write a value from {low} to {high}"
+            )

@@ -1,0 +1,169 @@
+"""Addresses that a delivery must not reach unless the operator allows their network.
+
+The ranges are those of the IANA special-purpose address registries (RFC 6890), multicast, all that
+is not allocated for global unicast, and the metadata services of the large clouds. An IPv6 address
+that only carries an IPv4 address is judged by the address it carries.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final, NamedTuple
+
+__all__ = ["Address", "Network", "Refusal", "judge", "literal_address", "parse_network"]
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+#: The first range that holds an address names it, so the special ones stand before the wide ones.
+_RANGES: Final[tuple[tuple[Network, str], ...]] = tuple(
+    (ipaddress.ip_network(network), name)
+    for network, name in (
+        ("169.254.169.254/32", "a cloud metadata service"),
+        ("100.100.100.200/32", "a cloud metadata service"),
+        ("192.0.0.192/32", "a cloud metadata service"),
+        ("168.63.129.16/32", "a cloud platform's own service"),
+        ("0.0.0.0/8", "this network"),
+        ("10.0.0.0/8", "private"),
+        ("100.64.0.0/10", "carrier-grade NAT"),
+        ("127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "link-local"),
+        ("172.16.0.0/12", "private"),
+        ("192.0.0.0/24", "IETF protocol assignments"),
+        ("192.0.2.0/24", "documentation"),
+        ("192.88.99.0/24", "6to4 relay"),
+        ("192.168.0.0/16", "private"),
+        ("198.18.0.0/15", "benchmarking"),
+        ("198.51.100.0/24", "documentation"),
+        ("203.0.113.0/24", "documentation"),
+        ("224.0.0.0/4", "multicast"),
+        ("255.255.255.255/32", "broadcast"),
+        ("240.0.0.0/4", "reserved"),
+        ("fd00:ec2::254/128", "a cloud metadata service"),
+        ("fd20:ce::254/128", "a cloud metadata service"),
+        ("::/128", "unspecified"),
+        ("::1/128", "loopback"),
+        ("64:ff9b:1::/48", "local-use NAT64"),
+        ("100::/64", "discard-only"),
+        ("2001::/23", "IETF protocol assignments"),
+        ("2001:db8::/32", "documentation"),
+        ("3fff::/20", "documentation"),
+        ("5f00::/16", "segment routing"),
+        ("fc00::/7", "unique local"),
+        ("fe80::/10", "link-local"),
+        ("fec0::/10", "site-local"),
+        ("ff00::/8", "multicast"),
+        # All but 2000::/3 (RFC 4291 section 2.4; IANA IPv6 address space).
+        ("::/3", "not global unicast"),
+        ("4000::/2", "not global unicast"),
+        ("8000::/1", "not global unicast"),
+    )
+)
+#: Prefixes that carry an IPv4 address, and how far right its last bit stands.
+_CARRIERS: Final = (
+    (IPv6Network("::ffff:0:0/96"), 0),  # IPv4-mapped, RFC 4291 section 2.5.5.2
+    (IPv6Network("64:ff9b::/96"), 0),  # NAT64, RFC 6052
+    (IPv6Network("2002::/16"), 80),  # 6to4, RFC 3056
+)
+
+
+class Refusal(NamedTuple):
+    """Why an address is refused: the range it lies in, and what to add if that is meant."""
+
+    address: str
+    network: str
+    name: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.address} is not public: {self.network} is {self.name}"
+
+    @property
+    def remedy(self) -> str:
+        return f'add allow_networks: ["{self.network}"] under webhook'
+
+
+def judge(address: Address, allowed: Sequence[Network] = ()) -> Refusal | None:
+    """None if the address is public, or lies in one of the allowed networks.
+
+    A network allows an IPv4 address in each form that carries it.
+    """
+    real = _carried(address) or address
+    for form in (address, real):
+        if any(form in network for network in allowed):
+            return None
+    for network, name in _RANGES:
+        if real in network:
+            text = str(address) if real is address else f"{address} ({real})"
+            return Refusal(text, str(network), name)
+    return None
+
+
+def parse_network(text: str) -> Network:
+    """Reads "10.0.0.0/8", or one address. ValueError says what is wrong."""
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        try:
+            loose = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(f"{text!r:.80} is not a network") from None
+        raise ValueError(f"{text!r} has bits beyond its prefix; it may mean {loose}") from None
+    if isinstance(network, IPv6Network) and network.subnet_of(_CARRIERS[0][0]):
+        raise ValueError(f"{text!r} is IPv4 in IPv6 notation; write the IPv4 network")
+    return network
+
+
+_NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*", re.ASCII)
+
+
+def literal_address(host: str) -> Address | None:
+    """The address that a URL's host spells out; None for a name that has to be resolved.
+
+    Reads what inet_aton and browsers read (`127.1`, `0x7f000001`, `2130706433`, `0177.0.0.1`),
+    brackets, and the names that always mean loopback (RFC 6761 section 6.3). ValueError for a host
+    that ends in a number and is no address (WHATWG URL, "ends in a number").
+    """
+    if host.startswith("["):
+        return ipaddress.IPv6Address(host[1:-1])
+    name = host.lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return IPv4Address("127.0.0.1")
+    parts = name.split(".")
+    if not _NUMBER.fullmatch(parts[-1]):
+        return None
+    bounds = [256] * (len(parts) - 1) + [256 ** (5 - len(parts))] if len(parts) <= 4 else []
+    value = 0
+    for part, bound in zip(parts, bounds, strict=False):
+        number = _number(part)
+        if number is None or number >= bound:
+            bounds = []
+            break
+        value = value * bound + number
+    if not bounds:
+        raise ValueError(f"{host!r:.80} is not an IPv4 address")
+    return IPv4Address(value)
+
+
+def _number(text: str) -> int | None:
+    """A part of an IPv4 address: 0x is hexadecimal, a leading 0 octal. None: not a number."""
+    if not _NUMBER.fullmatch(text) or len(text) > 16:
+        return None
+    try:
+        if text[:2].lower() == "0x":
+            return int(text[2:] or "0", 16)
+        return int(text, 8 if text.startswith("0") else 10)
+    except ValueError:
+        return None
+
+
+def _carried(address: Address) -> IPv4Address | None:
+    """The IPv4 address inside an IPv6 address of a carrying form."""
+    if isinstance(address, IPv6Address):
+        for network, shift in _CARRIERS:
+            if address in network:
+                return IPv4Address(int(address) >> shift & 0xFFFFFFFF)
+    return None

@@ -1,0 +1,158 @@
+"""YAML text as a tree of dicts, lists and texts, with nothing lost on the way.
+
+YAML 1.1 guesses types before anyone knows what is wanted: `on` becomes true, `1:30` becomes 90, 1.10
+becomes 1.1. Here an unquoted scalar stays the text that was written, marked `Plain`, and the field
+that reads it decides, as in Go's yaml.v3, which reads these files for FluxMQ. Duplicate keys, which
+PyYAML drops silently, are problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import yaml
+
+from fluxhook.config.problems import Findings
+from fluxhook.errors import ConfigError, Problem
+
+__all__ = ["NULLS", "Plain", "Tree", "parse"]
+
+Tree = dict[str, Any] | list[Any] | str
+
+#: YAML 1.2 core schema, section 10.3.2
+NULLS: Final = frozenset(("", "~", "null", "Null", "NULL"))
+#: Both arbitrary, far above any real file; aliases count as often as they are used.
+_MAX_DEPTH: Final = 64
+_MAX_NODES: Final = 1_000_000
+
+_CORE_TAGS: Final = frozenset(
+    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")
+)
+# libyaml's scanner where PyYAML was built with it, ten times faster.
+_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Plain(str):
+    """An unquoted scalar, whose type is decided by the field that reads it."""
+
+    __slots__ = ()
+
+
+def parse(text: str, where: str, findings: Findings, *, root: str) -> Tree | None:
+    """The tree of the one document in `text`; None if it is empty.
+
+    Reports duplicate keys and unknown tags, but only under the key `root`: the rest of the file is
+    another program's.
+
+    Raises ConfigError, with `where:line:column`, where the text is not YAML. No error shows a part
+    of the text, which may hold secrets.
+    """
+    try:
+        text.encode()
+        return _Builder(yaml.parse(text, Loader=_Loader), where, findings, root).build()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
+        message = f"not YAML: {error.problem or error.context}"
+        remedy = "see the line, and the one above it, for indentation, quotes and brackets"
+        if mark and text.splitlines()[mark.line : mark.line + 1] == []:
+            remedy = "close what is left open at the end of the text"
+        elif mark and "\t" in text.splitlines()[mark.line]:
+            remedy = "indent with spaces: YAML takes no tabs"
+        raise ConfigError(Problem(place, message, remedy)) from None
+    except (yaml.YAMLError, UnicodeError):
+        raise ConfigError(
+            Problem(where, "holds a character that YAML does not allow", "save it as plain UTF-8")
+        ) from None
+
+
+class _Builder:
+    """Builds the tree from the parser's events.
+
+    Not from composed nodes: PyYAML composes by recursion in C, and deep nesting crashes it.
+    """
+
+    def __init__(
+        self, events: Iterator[yaml.Event], where: str, findings: Findings, root: str
+    ) -> None:
+        self.events = events
+        self.where = where
+        self.findings = findings
+        self.root = root
+        self.anchors: dict[str, tuple[Any, int]] = {}
+        self.nodes = 0
+
+    def build(self) -> Tree | None:
+        tree: Tree | None = None
+        documents = 0
+        for event in self.events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    raise self.fault(event, "a second document", "keep one document, without ---")
+            elif isinstance(event, yaml.NodeEvent):
+                tree = self.node(event, "", 0)
+        return None if isinstance(tree, Plain) and tree in NULLS else tree
+
+    def node(self, event: yaml.Event, path: str, depth: int) -> Any:
+        if depth > _MAX_DEPTH:
+            raise self.fault(event, f"nested over {_MAX_DEPTH} deep", "nest less")
+        before = self.nodes
+        self.nodes += 1
+        if isinstance(event, yaml.AliasEvent):
+            # An anchor is known once its node is whole, so no node can hold itself.
+            if event.anchor not in self.anchors:
+                raise self.fault(event, f"unknown alias *{event.anchor}", "define it above, as &name")
+            value, size = self.anchors[event.anchor]
+            self.nodes += size
+        elif isinstance(event, yaml.ScalarEvent):
+            value = Plain(event.value) if event.style in (None, "") else event.value
+        elif isinstance(event, yaml.SequenceStartEvent):
+            value = []
+            while not isinstance(item := next(self.events), yaml.SequenceEndEvent):
+                value.append(self.node(item, f"{path}[{len(value)}]", depth + 1))
+        else:
+            value = self.mapping(path, depth)
+        if self.nodes > _MAX_NODES:
+            raise self.fault(event, f"over {_MAX_NODES} values", "use fewer aliases")
+        if (tag := getattr(event, "tag", None)) and tag not in _CORE_TAGS:
+            self.report(path, f"has the unknown tag {tag!r:.80}", "remove it")
+        if not isinstance(event, yaml.AliasEvent) and (anchor := getattr(event, "anchor", None)):
+            self.anchors[anchor] = value, self.nodes - before
+        return value
+
+    def mapping(self, path: str, depth: int) -> dict[str, Any]:
+        own: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        merged: list[Any] = []
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            line = event.start_mark.line + 1
+            key = self.node(event, path, depth + 1)
+            if not isinstance(key, str):
+                raise self.fault(event, "a key that is a list or a mapping", "use a text as key")
+            child = f"{path}.{key}".lstrip(".")
+            value = self.node(next(self.events), child, depth + 1)
+            if isinstance(key, Plain) and key == "<<":
+                merged += value if isinstance(value, list) else [value]
+                if not all(isinstance(other, dict) for other in merged):
+                    raise self.fault(event, "<< without a mapping", "merge mappings, as <<: *name")
+            elif key in own:
+                lines_of = f"lines {lines[key]} and {line}"
+                self.report(child, f"the key stands twice, in {lines_of}", "remove one of them")
+            else:
+                own[str(key)] = value
+                lines[key] = line
+        for other in merged:  # the first has precedence, and the mapping's own keys above all
+            own |= {key: value for key, value in other.items() if key not in own}
+        return own
+
+    def report(self, path: str, message: str, remedy: str) -> None:
+        if path.partition(".")[0] == self.root:
+            self.findings.problem(path, message, remedy)
+
+    def fault(self, event: yaml.Event, message: str, remedy: str) -> ConfigError:
+        mark = event.start_mark
+        return ConfigError(
+            Problem(f"{self.where}:{mark.line + 1}:{mark.column + 1}", message, remedy)
+        )

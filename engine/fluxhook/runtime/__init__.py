@@ -1,0 +1,1 @@
+"""The processes: publisher, worker, keeper, supervisor, and the engine that holds them together."""

@@ -1,0 +1,63 @@
+"""Breaker and rate limit of an endpoint: the pure policies, applied to words that all workers share."""
+
+from __future__ import annotations
+
+from fluxhook._native.ring import Words
+from fluxhook.policy import breaker, rate
+from fluxhook.runtime.lane import Lane
+from fluxhook.transport.datadir import BREAKER, RATE
+
+__all__ = ["Gate"]
+
+
+class Gate:
+    """Decides whether an endpoint may be sent to now. Each move is one compare-and-swap."""
+
+    def __init__(self, words: Words) -> None:
+        self._words = words
+
+    def permit(self, lane: Lane, now_ns: int) -> breaker.Action:
+        """Send, Probe (one request, whose result must carry the token), or Hold."""
+        action = self._step(lane, "permit", now_ns)
+        assert action is not None
+        return action
+
+    def success(self, lane: Lane, now_ns: int, probe: int) -> None:
+        if self._words.load(lane.id, BREAKER):
+            self._step(lane, "success", now_ns, probe)
+
+    def failure(self, lane: Lane, now_ns: int, probe: int) -> None:
+        self._step(lane, "failure", now_ns, probe)
+
+    def release(self, lane: Lane, now_ns: int, probe: int) -> None:
+        """The permit was not used, or its result says nothing about the endpoint."""
+        if probe:
+            self._step(lane, "release", now_ns, probe)
+
+    def admit(self, lane: Lane, now_ns: int) -> int:
+        """0 if the rate limit lets one request go now, else how long to wait in nanoseconds."""
+        limit = lane.endpoint.rate_limit
+        if limit is None:
+            return 0
+        while True:
+            word = self._words.load(lane.id, RATE)
+            new, wait_ns = rate.admit(word, now_ns, limit.interval_ns, limit.burst)
+            if new == word or self._words.swap(lane.id, RATE, word, new):
+                return wait_ns
+
+    def _step(
+        self, lane: Lane, event: breaker.Event, now_ns: int, probe: int = 0
+    ) -> breaker.Action | None:
+        while True:
+            word = self._words.load(lane.id, BREAKER)
+            state, action = breaker.step(
+                breaker.unpack(word),
+                event,
+                now_ns,
+                breaker=lane.endpoint.circuit_breaker,
+                probe_timeout_ns=lane.probe_timeout_ns,
+                probe=probe,
+            )
+            new = breaker.pack(state)
+            if new == word or self._words.swap(lane.id, BREAKER, word, new):
+                return action

@@ -1,0 +1,83 @@
+"""A worker's reports to the keeper: the outbox ring, and what did not fit into it yet."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+import msgspec
+
+from fluxhook._native.ring import FULL, Counters, Delivery, Producer
+from fluxhook.transport.records import Attempt, Report, Verdict
+
+__all__ = ["NO_ENDPOINT", "Reporter"]
+
+#: the ring target of a report about a delivery that the store counts already
+NO_ENDPOINT = 0xFFFF_FFFF
+
+
+class Reporter:
+    """Hands deliveries over to the keeper; see `HAND_OVER` in ring.h for what a crash leaves.
+
+    While the outbox is full the reports wait here in their order, and the worker takes nothing new.
+    """
+
+    def __init__(self, outbox: Producer, counters: Counters, worker: int) -> None:
+        self.outbox = outbox
+        self._counters = counters
+        self._worker = worker
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._waiting: deque[tuple[Delivery, int, bytes, bytes]] = deque()
+        self._last_id = 0
+
+    @property
+    def stuck(self) -> bool:
+        return bool(self._waiting)
+
+    def report(
+        self,
+        delivery: Delivery,
+        verdict: Verdict,
+        cause: str,
+        attempt: Attempt | None = None,
+        not_before_ns: int = 0,
+    ) -> int:
+        """Makes the keeper the owner of the delivery, or tells it what became of one that it owns.
+
+        Returns the sequence number that the report has, or will have, in the outbox.
+        """
+        new = delivery.id == 0
+        if new:
+            delivery.id = self._new_id()
+        head = self._encode(
+            Report(
+                delivery_id=delivery.id,
+                endpoint=delivery.endpoint,
+                verdict=verdict,
+                cause=cause,
+                event=delivery.event if new else b"",
+                accepted_ns=delivery.accepted_ns if new else 0,
+                attempts=delivery.attempts,
+                attempt=attempt,
+                not_before_ns=not_before_ns,
+            )
+        )
+        target = delivery.endpoint if new else NO_ENDPOINT
+        entry = (delivery, target, head, delivery.body if new else b"")
+        if self._waiting or not self._put(entry):
+            self._waiting.append(entry)
+        return self.outbox.tail + len(self._waiting) - 1
+
+    def flush(self) -> None:
+        """Sends what waits, as far as it fits now."""
+        while self._waiting and self._put(self._waiting[0]):
+            self._waiting.popleft()
+
+    def _put(self, entry: tuple[Delivery, int, bytes, bytes]) -> bool:
+        delivery, target, head, body = entry
+        return delivery.hand_over(self.outbox, target, head, body, self._counters) != FULL
+
+    def _new_id(self) -> int:
+        """Ascending over restarts, distinct among up to 64 workers: microseconds, then the worker."""
+        self._last_id = max(self._last_id + 1, time.time_ns() // 1000)
+        return self._last_id << 6 | self._worker

@@ -1,0 +1,76 @@
+"""The routing snapshot: the configuration as every process of the engine sees it.
+
+The supervisor writes `config.json` whole, beside it, renames it into place, and then stores the
+version in the shared words; whoever finds another version there than his own reads the file again.
+"""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from fluxhook.config import codec
+from fluxhook.config.schema import Config, Endpoint
+from fluxhook.errors import EngineNotRunning, LayoutError
+from fluxhook.transport.datadir import DataDir
+
+__all__ = ["Snapshot"]
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """`ids` gives every endpoint's id; `disabled` names those whose receiver answered 410."""
+
+    version: int
+    workers: int
+    config: Config
+    ids: dict[str, int]
+    disabled: frozenset[str] = frozenset()
+
+    def endpoints(self) -> dict[int, Endpoint]:
+        """The endpoints that events go to, by id."""
+        return {
+            self.ids[endpoint.name]: endpoint
+            for endpoint in self.config.endpoints
+            if endpoint.name not in self.disabled
+        }
+
+    @property
+    def ring_queue_size(self) -> int:
+        """A publisher's `queue_size`, divided among its rings, rounded up."""
+        return -(-self.config.queue_size // self.workers)
+
+    @property
+    def ring_bytes(self) -> int:
+        return int(self.config.ring_bytes) // self.workers
+
+    def home(self, endpoint: Endpoint) -> int | None:
+        """The one worker that serves an endpoint; None: any worker may.
+
+        An ordered endpoint has one home, for its order; one with fewer connections than there are
+        workers too, so that the workers together keep the limit.
+        """
+        if endpoint.ordered or endpoint.concurrency < self.workers:
+            return self.ids[endpoint.name] % self.workers
+        return None
+
+    def save(self, datadir: DataDir) -> None:
+        temporary = datadir.snapshot.with_suffix(".new")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(codec.encode(self))
+            file.flush()
+            os.fdatasync(file.fileno())
+        temporary.rename(datadir.snapshot)
+
+    @classmethod
+    def load(cls, datadir: DataDir) -> Snapshot:
+        """Raises EngineNotRunning where there is none, LayoutError where it cannot be read."""
+        try:
+            return codec.decode(datadir.snapshot.read_bytes(), cls)
+        except FileNotFoundError:
+            raise EngineNotRunning(
+                f"no fluxhook engine was ever started on {datadir.path}"
+            ) from None
+        except msgspec.MsgspecError as e:
+            raise LayoutError(f"{datadir.snapshot} cannot be read: {e}") from e

@@ -1,0 +1,327 @@
+"""The supervisor process: prepares the data directory, keeps the workers running, runs the keeper.
+
+One thread, one epoll: the keeper's bell, the workers' pidfds, signals, and the pipe of the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from fluxhook._native import ring
+from fluxhook.config import codec
+from fluxhook.config.schema import Config
+from fluxhook.errors import ConfigError, EngineError, EngineRunning, FluxhookError, Problem
+from fluxhook.runtime.keeper import Keeper
+from fluxhook.runtime.process import Child, log
+from fluxhook.runtime.publisher import recover_slot
+from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.store import DeliveryStore
+from fluxhook.transport import datadir as d
+
+__all__ = ["Supervisor", "embedded_main"]
+
+#: between the death of a worker and its successor; doubled while it keeps dying young
+MIN_BACKOFF_S, MAX_BACKOFF_S = 0.05, 5.0
+#: a worker that lived this long starts with the shortest backoff again
+STEADY_S = 10.0
+#: how often publishers that died are looked for
+HOUSEKEEPING_S = 1.0
+#: rings between worker and keeper
+CHANNEL_BYTES = 16 << 20
+CHANNEL_RECORDS = 16_384
+
+
+class Supervisor:
+    """The engine of one data directory. Raises EngineRunning if there is one already.
+
+    `reload` gives the configuration anew when SIGHUP asks for it.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str],
+        config: Config,
+        *,
+        reload: Callable[[], Config] | None = None,
+    ) -> None:
+        self.datadir = d.DataDir(data_dir)
+        self._reload = reload
+        self._lock = self._take_lock()
+        self._boot_id = d.boot_id()
+        self._workers = worker_count(config)
+        self._prepare(config)
+        self._store = DeliveryStore.open(
+            self.datadir.store, full_sync=config.durability == "power"
+        )
+        self._words = self.datadir.open_words()
+        self._epoll = select.epoll()
+        self._children: dict[int, Child] = {}
+        self._backoff_s = [MIN_BACKOFF_S] * self._workers
+        self._start_at: dict[int, float] = dict.fromkeys(range(self._workers), 0.0)
+        self._bell = d.open_bell(self.datadir.keeper_bell)
+        self._epoll.register(self._bell, select.EPOLLIN)
+        self.publish(config)
+        self._keeper = Keeper(self.datadir, self._store, self._words, self.snapshot)
+        self._requests: set[int] = set()
+        self._next_housekeeping = 0.0
+
+    # ---- preparation -----------------------------------------------------------------------
+
+    def _take_lock(self) -> d.FileLock:
+        try:
+            self.datadir.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return d.FileLock(self.datadir.engine_lock)
+        except BlockingIOError:
+            pid = "?"
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                pid = json.loads(self.datadir.engine_file.read_text())["pid"]
+            raise EngineRunning(
+                f"an engine (pid {pid}) runs on {self.datadir.path} already; attach to it with "
+                "fluxhook.connect, stop it, or choose another data directory"
+            ) from None
+        except OSError as e:
+            raise EngineError(
+                f"the data directory {self.datadir.path} cannot be used: {e.strerror}"
+            ) from e
+
+    def _prepare(self, config: Config) -> None:
+        """Creates what is missing, and repairs rings that were in use when the machine went down."""
+        datadir = self.datadir
+        try:
+            with datadir.translated():
+                words = ring.Words(str(datadir.words), config.max_endpoints + 1, d.WORD_FIELDS)
+                if words.rows != config.max_endpoints + 1:
+                    raise ConfigError(
+                        Problem(
+                            "max_endpoints",
+                            f"{datadir.path} was made for {words.rows - 1} endpoints, "
+                            f"not {config.max_endpoints}",
+                            f"keep {words.rows - 1}, or start with an empty data directory",
+                        )
+                    )
+                words.close()
+                datadir.rings.mkdir(exist_ok=True, mode=0o700)
+                d.make_bell(datadir.keeper_bell)
+                for index in range(self._workers):
+                    self._prepare_worker(index, config)
+                for path in datadir.path.glob("**/*.ring"):
+                    self._repair(str(path))
+        except OSError as e:
+            raise EngineError(
+                f"the data directory {datadir.path} cannot be prepared: {e.strerror}"
+            ) from e
+
+    def _prepare_worker(self, index: int, config: Config) -> None:
+        own = self.datadir.worker(index)
+        own.mkdir(parents=True, exist_ok=True, mode=0o700)
+        d.make_bell(self.datadir.bell(index))
+        ring.Counters(
+            str(own / "counters"), config.max_endpoints, d.WORKER_FIELDS, writable=True
+        ).close()
+        capacity = max(CHANNEL_BYTES, 8 * int(config.max_event_bytes))
+        for name in ("inbox.ring", "outbox.ring"):
+            if not (own / name).exists():
+                ring.create_ring(str(own / name), CHANNEL_RECORDS, capacity, self._boot_id)
+
+    def _repair(self, path: str) -> None:
+        # A publisher that lives attached in this boot, and repaired its rings then.
+        kept = ring.repair_ring(path, self._boot_id)
+        if kept is not None:
+            log.info("%s: the machine went down in between; %d records saved", path, kept)
+
+    def publish(self, config: Config) -> None:
+        """Makes a configuration the one that every process uses from now on."""
+        ids = self._store.ensure([endpoint.name for endpoint in config.endpoints])
+        if ids and max(ids.values()) >= self._words.rows - 1:
+            raise ConfigError(
+                Problem(
+                    "max_endpoints",
+                    f"{len(ids)} endpoints do not fit in {self._words.rows - 1}",
+                    "start a new data directory with a larger max_endpoints",
+                )
+            )
+        row = self._words.rows - 1
+        self.snapshot = Snapshot(
+            version=self._words.load(row, d.VERSION) + 1,
+            workers=self._workers,
+            config=config,
+            ids=ids,
+            disabled=frozenset(self._store.disabled()),
+        )
+        self.snapshot.save(self.datadir)
+        self._words.store(row, d.VERSION, self.snapshot.version)
+        self._ring_bells()
+
+    def _ring_bells(self) -> None:
+        for index in range(self._workers):
+            fd = d.open_bell(self.datadir.bell(index))
+            with contextlib.suppress(BlockingIOError):
+                os.write(fd, b"\0")
+            os.close(fd)
+
+    # ---- life ------------------------------------------------------------------------------
+
+    def run(self, *, host_fd: int = -1, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Serves until SIGTERM (or SIGINT, or the host's death), then drains and returns."""
+        self._take_signals()
+        if host_fd >= 0:
+            self._epoll.register(host_fd, select.EPOLLIN)
+        self._announce()
+        self._start_workers()
+        on_ready()
+        draining_until: float | None = None
+        while draining_until is None or self._children:
+            now = time.monotonic()
+            wake_at = self._keeper.step(time.time_ns())
+            if draining_until is None:
+                self._start_workers()
+                self._housekeep(now)
+            elif now >= draining_until:
+                self._kill_workers()
+            wait_s = min(HOUSEKEEPING_S, max(0.0, wake_at - time.time()))
+            if self._start_at:
+                wait_s = min(wait_s, max(0.0, min(self._start_at.values()) - now))
+            for fd, _ in self._epoll.poll(0.0 if self._keeper.busy else wait_s):
+                if fd == self._bell:
+                    d.quiet_bell(fd)
+                elif fd == host_fd:
+                    self._epoll.unregister(fd)
+                    self._requests.add(signal.SIGTERM)
+                else:
+                    self._worker_ended(fd, restart=draining_until is None)
+            if signal.SIGHUP in self._requests and draining_until is None:
+                self._reload_config()
+            if self._requests & {signal.SIGTERM, signal.SIGINT} and draining_until is None:
+                draining_until = time.monotonic() + self.snapshot.config.shutdown_timeout.seconds
+                self._drain_workers()
+            self._requests.clear()
+        self.close()
+
+    def close(self) -> None:
+        """Stores what the workers reported last, and lets the data directory go."""
+        self._keeper.close()
+        self._store.close()
+        with contextlib.suppress(FileNotFoundError):
+            self.datadir.engine_file.unlink()
+        self._lock.release()
+
+    def _take_signals(self) -> None:
+        def note(number: int, _: object) -> None:
+            self._requests.add(number)
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, note)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, note)
+        signal.set_wakeup_fd(self._bell, warn_on_full_buffer=False)
+
+    def _announce(self) -> None:
+        self.datadir.engine_file.write_text(
+            json.dumps({"pid": os.getpid(), "started": time.time(), "workers": self._workers})
+        )
+
+    # ---- workers ---------------------------------------------------------------------------
+
+    def _start_workers(self) -> None:
+        now = time.monotonic()
+        for index, start_at in list(self._start_at.items()):
+            if now >= start_at:
+                child = Child("worker", str(self.datadir.path), str(index))
+                self._children[index] = child
+                self._epoll.register(child.pidfd, select.EPOLLIN)
+                del self._start_at[index]
+
+    def _worker_ended(self, pidfd: int, *, restart: bool) -> None:
+        index, child = next((i, c) for i, c in self._children.items() if c.pidfd == pidfd)
+        self._epoll.unregister(pidfd)
+        status = child.reap()
+        del self._children[index]
+        self._keeper.worker_lost(index)
+        if not restart:
+            return
+        if time.monotonic() - child.started >= STEADY_S:
+            self._backoff_s[index] = MIN_BACKOFF_S
+        backoff_s = self._backoff_s[index]
+        self._backoff_s[index] = min(2 * backoff_s, MAX_BACKOFF_S)
+        self._start_at[index] = time.monotonic() + backoff_s
+        log.warning(
+            "worker %d (pid %d) ended with status %d; a new one starts in %.2f s",
+            index, child.pid, status, backoff_s,
+        )  # fmt: skip
+
+    def _drain_workers(self) -> None:
+        self._keeper.stop_feeding()
+        self._start_at.clear()
+        for child in self._children.values():
+            child.process.terminate()
+
+    def _kill_workers(self) -> None:
+        """The drain took too long. What a killed worker had in hand is delivered after the next
+        start."""
+        for child in self._children.values():
+            log.warning("worker (pid %d) did not drain in time; it is stopped", child.pid)
+            child.process.kill()
+
+    # ---- changes ---------------------------------------------------------------------------
+
+    def _reload_config(self) -> None:
+        if self._reload is None:
+            log.info("SIGHUP: this engine has no configuration file to read again")
+            return
+        try:
+            config = self._reload()
+            if worker_count(config) != self._workers or (
+                config.max_endpoints != self.snapshot.config.max_endpoints
+            ):
+                log.warning("workers and max_endpoints change with the next start only")
+                config = msgspec.structs.replace(
+                    config, workers=self._workers, max_endpoints=self._words.rows - 1
+                )
+            self.publish(config)
+        except FluxhookError as e:
+            log.error("the configuration was not reloaded, the old one stays:\n%s", e)
+            return
+        self._keeper.configure(self.snapshot)
+        log.info("configuration reloaded: version %d", self.snapshot.version)
+
+    def _housekeep(self, now: float) -> None:
+        if now < self._next_housekeeping:
+            return
+        self._next_housekeeping = now + HOUSEKEEPING_S
+        for slot in self.datadir.publisher_slots():
+            recover_slot(slot)
+        if self._keeper.take_disabled():
+            self.publish(self.snapshot.config)
+            self._keeper.configure(self.snapshot)
+
+
+def worker_count(config: Config) -> int:
+    """`workers`, or one for each core up to four: a worker fills a core, and a host needs some."""
+    return config.workers or min(4, os.cpu_count() or 1)
+
+
+def embedded_main(data_dir: str, host_fd: int, *, ready_fd: int) -> None:
+    """A supervisor that a host process started: its configuration comes on standard input, and it
+    reports on `ready_fd`, as one line of JSON, that it serves or why it cannot."""
+
+    def say(**words: object) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(ready_fd, json.dumps(words).encode() + b"\n")
+        os.close(ready_fd)
+
+    try:
+        config = codec.decode(sys.stdin.buffer.read(), Config)
+        supervisor = Supervisor(data_dir, config)
+    except FluxhookError as e:
+        say(error=type(e).__name__, message=str(e))
+        raise SystemExit(1) from None
+    supervisor.run(host_fd=host_fd, on_ready=lambda: say(ready=True))

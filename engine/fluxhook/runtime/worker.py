@@ -1,0 +1,187 @@
+"""A worker process: takes records from its rings, sends them, settles what came of it.
+
+One thread, one loop. Each round: look for a new configuration, take records, start what may go, wait
+for sockets or the bell, settle what finished. What is decided about a delivery is in `dispatch`.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from fluxhook._native.ring import Consumer, Counters, Producer
+from fluxhook.policy.egress import EgressPolicy
+from fluxhook.runtime import process
+from fluxhook.runtime.dispatch import Dispatcher
+from fluxhook.runtime.reporter import Reporter
+from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.transport import datadir as d
+
+__all__ = ["Worker", "main"]
+
+#: records taken from one ring in one round
+TAKE_BATCH = 128
+#: the longest wait; it covers a publisher that was killed between publishing and ringing
+IDLE_WAIT_S = 0.25
+#: above this share of a ring in use, what is held up leaves it for the store
+PRESSURE = 0.5
+#: how often rings are looked at for that
+RELIEF_INTERVAL_NS = 10_000_000
+
+
+class Worker:
+    """Everything a worker process holds. `control_fd` is a pipe whose other end the supervisor
+    holds: it reads as ended when the supervisor is dead, and then the worker leaves at once, since
+    whatever is unsettled stays in the files."""
+
+    def __init__(self, path: str, index: int, control_fd: int) -> None:
+        self.index = index
+        self._datadir = d.DataDir(path)
+        own = self._datadir.worker(index)
+        self._lock = process.wait_for_lock(own / "lock")
+        self._words = self._datadir.open_words()
+        self._engine_row = self._words.rows - 1
+        self._counters = Counters(str(own / "counters"), 0, d.WORKER_FIELDS, writable=True)
+        outbox = Producer(
+            str(own / "outbox.ring"), bell=d.open_bell(self._datadir.keeper_bell)
+        )
+        self._reporter = Reporter(outbox, self._counters, index)
+        self._inbox = Consumer(str(own / "inbox.ring"))
+        self._rings: dict[str, Consumer] = {}
+        self._rings_version = -1
+        self._snapshot = Snapshot.load(self._datadir)
+        self._egress = EgressPolicy(self._snapshot.config.allow_networks)
+        self._dispatcher = Dispatcher(
+            self._words, self._counters, self._reporter, index, lambda a: self._egress.judge(a)
+        )
+        self._sender = self._dispatcher.sender
+        self.bell = d.open_bell(self._datadir.bell(index))
+        self._control_fd = control_fd
+        self._sender.watch(self.bell)
+        self._sender.watch(control_fd)
+        self._next_relief_ns = 0
+        self._drain_marks: list[tuple[Consumer, int]] | None = None
+        self._find_rings(first=True)
+        self._configure()
+
+    def run(self) -> None:
+        """Serves until a drain is done or the supervisor is gone."""
+        dispatcher, sender = self._dispatcher, self._sender
+        while True:
+            self._refresh()
+            now_ns = time.time_ns()
+            took = self._take(now_ns)
+            wake_ns = dispatcher.send(now_ns)
+            if self._drained():
+                return
+            finished = sender.step(0.0 if took else self._wait_s(now_ns, wake_ns))
+            for fd in sender.fired:
+                if fd == self.bell:
+                    d.quiet_bell(fd)
+                elif fd == self._control_fd:
+                    return
+            dispatcher.collect(finished, time.time_ns())
+            self._reporter.flush()
+
+    def drain(self) -> None:
+        """Has `run` return once what stands in the rings now is settled or stored."""
+        self._drain_marks = [(r, r.tail) for r in (self._inbox, *self._rings.values())]
+
+    def close(self) -> None:
+        self._dispatcher.close()
+
+    def _refresh(self) -> None:
+        if self._words.load(self._engine_row, d.VERSION) != self._snapshot.version:
+            self._snapshot = Snapshot.load(self._datadir)
+            self._egress = EgressPolicy(self._snapshot.config.allow_networks)
+            self._configure()
+        if self._words.load(self._engine_row, d.RINGS) != self._rings_version:
+            self._find_rings()
+
+    def _configure(self) -> None:
+        snapshot = self._snapshot
+        endpoints = snapshot.endpoints()
+        for endpoint_id, endpoint in endpoints.items():
+            if endpoint.ordered and endpoint.order_key is None:
+                limit = 1
+            elif snapshot.home(endpoint) is not None:
+                limit = endpoint.concurrency
+            else:
+                limit = endpoint.concurrency // snapshot.workers
+            self._dispatcher.configure(endpoint_id, endpoint, limit)
+        for endpoint_id in self._dispatcher.lanes.keys() - endpoints.keys():
+            self._dispatcher.remove(endpoint_id)
+
+    def _find_rings(self, *, first: bool = False) -> None:
+        """Opens the publishers' rings that are this worker's: those of its index, and of indices for
+        which the engine has no worker any more. A fresh ring is rewound, since what an earlier
+        worker had taken from it waits again."""
+        self._rings_version = self._words.load(self._engine_row, d.RINGS)
+        found: dict[str, Consumer] = {}
+        for slot in self._datadir.publisher_slots():
+            for path in slot.glob("*.ring"):
+                if int(path.stem) % self._snapshot.workers != self.index:
+                    continue
+                ring = Consumer(str(path))
+                known = self._rings.get(str(path))
+                found[str(path)] = known if known and known.uid == ring.uid else ring
+        fresh = [ring for path, ring in found.items() if self._rings.get(path) is not ring]
+        if first:
+            fresh.append(self._inbox)
+            self._counters.recover(fresh, self._reporter.outbox)
+        for ring in fresh:
+            ring.rewind()
+        self._rings = found
+
+    def _take(self, now_ns: int) -> bool:
+        """Moves records from the rings to the lanes; False if there was nothing to take."""
+        dispatcher = self._dispatcher
+        if now_ns >= self._next_relief_ns:
+            self._next_relief_ns = now_ns + RELIEF_INTERVAL_NS
+            if any(ring.load > PRESSURE for ring in self._rings.values()):
+                dispatcher.relieve(now_ns)
+        if not dispatcher.wants_more(now_ns):
+            return False
+        took = False
+        for delivery in self._inbox.take(TAKE_BATCH):
+            dispatcher.arrive_due(delivery, now_ns)
+            took = True
+        if self._past_marks():
+            return took
+        for ring in self._rings.values():
+            taken = ring.take(TAKE_BATCH)
+            for delivery in taken:
+                dispatcher.arrive(delivery, now_ns)
+            took = took or bool(taken)
+        return took
+
+    def _wait_s(self, now_ns: int, wake_ns: int) -> float:
+        """How long the loop may sleep: not at all if a record came while it said that it sleeps."""
+        if self._dispatcher.backlog_full:
+            return RELIEF_INTERVAL_NS / 1e9
+        for ring in (self._inbox, *self._rings.values()):
+            if not ring.arm():
+                return 0.0
+        if wake_ns:
+            return min(IDLE_WAIT_S, max(0.0, (wake_ns - now_ns) / 1e9))
+        return IDLE_WAIT_S
+
+    def _past_marks(self) -> bool:
+        """While draining: whether all that stood in the rings when it began is taken."""
+        return self._drain_marks is not None and all(
+            ring.next >= mark for ring, mark in self._drain_marks
+        )
+
+    def _drained(self) -> bool:
+        return self._past_marks() and self._dispatcher.idle
+
+
+def main(path: str, index: int, control_fd: int) -> None:
+    """The body of a worker process. SIGTERM drains it."""
+    worker = Worker(path, index, control_fd)
+    signal.signal(signal.SIGTERM, lambda *_: worker.drain())
+    signal.set_wakeup_fd(worker.bell, warn_on_full_buffer=False)
+    try:
+        worker.run()
+    finally:
+        worker.close()

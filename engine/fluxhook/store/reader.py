@@ -1,0 +1,166 @@
+"""What the store can be asked, by the keeper and, read-only, by any other process."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from fluxhook.store.database import open_reader, translated
+from fluxhook.store.records import Delivery, EndpointRow, PastAttempt, State
+from fluxhook.transport.records import Attempt
+
+__all__ = ["COLUMNS", "ReadStore"]
+
+#: the columns of a `Delivery`, for a query that calls the table d
+COLUMNS = ", ".join(f"d.{name}" for name in Delivery.__struct_fields__)
+_ATTEMPT = ", ".join(f"a.{name}" for name in Attempt.__struct_fields__)
+
+_NO_KEY = (2**63 - 1, 2**63 - 1)
+
+# `+` and NOT INDEXED keep to the order of ids: any other way ends in a sort of what may be a million
+_DELIVERIES = f"""
+SELECT {COLUMNS} FROM deliveries AS d NOT INDEXED
+WHERE d.id < :before AND (:endpoint IS NULL OR d.endpoint = :endpoint)
+  AND (:state IS NULL OR d.state = :state) AND (:type IS NULL OR d.type = :type)
+  AND (:event_id IS NULL OR d.event_id = :event_id)
+ORDER BY d.id DESC LIMIT :limit
+"""
+
+# The newest of each endpoint, merged: with the endpoint first in the index, one that has buried
+# half a million does not stand in the way of another's.
+_DEAD = f"""
+SELECT {COLUMNS} FROM endpoints AS e CROSS JOIN deliveries AS d ON d.id IN (
+    SELECT id FROM deliveries INDEXED BY ended
+    WHERE endpoint = e.id AND state = {State.DEAD:d} AND ended_ns <= :ended_ns
+      AND (ended_ns, id) < (:ended_ns, :id)
+    ORDER BY ended_ns DESC, id DESC LIMIT :limit)
+WHERE e.dead > 0 AND (:endpoint IS NULL OR e.id = :endpoint)
+ORDER BY d.ended_ns DESC, d.id DESC LIMIT :limit
+"""
+
+_EXPIRED = f"""
+SELECT {COLUMNS} FROM endpoints AS e CROSS JOIN deliveries AS d INDEXED BY ended
+ON d.endpoint = e.id AND d.ended_ns < ?
+   AND d.state IN ({State.DELIVERED:d}, {State.DEAD:d}, {State.DROPPED:d})
+LIMIT ?
+"""
+
+_ATTEMPTS = f"""
+WITH RECURSIVE chain (id) AS (
+    SELECT last_attempt FROM deliveries WHERE id = ?
+    UNION ALL SELECT a.previous FROM chain JOIN attempts AS a ON a.id = chain.id
+)
+SELECT a.id, a.n, {_ATTEMPT} FROM chain JOIN attempts AS a ON a.id = chain.id ORDER BY a.id
+"""
+
+
+class ReadStore:
+    """A store to ask, not to change. One thread's; any number of processes may have one.
+
+    Every method raises `StoreError` where the disk fails and `LayoutError` where the file is
+    damaged. Each answers from one instant; none keeps a transaction open.
+    """
+
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = db
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Raises `EngineNotRunning` where there is no store, `LayoutError` for another version's."""
+        return cls(path, open_reader(path))
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def endpoints(self) -> list[EndpointRow]:
+        """Every endpoint that ever was, by id, with how much it has pending and dead."""
+        columns = ", ".join(EndpointRow._fields)
+        rows = self._all(f"SELECT {columns} FROM endpoints ORDER BY id")
+        return [EndpointRow(*row) for row in rows]
+
+    def counters(self) -> dict[int, dict[str, int]]:
+        """What `Batch.count` has counted: endpoint, name, value."""
+        counters: dict[int, dict[str, int]] = {}
+        for endpoint, name, value in self._all("SELECT endpoint, name, value FROM counters"):
+            counters.setdefault(endpoint, {})[name] = value
+        return counters
+
+    def positions(self) -> dict[bytes, int]:
+        """Up to where each ring has been applied."""
+        return dict(self._all("SELECT ring_uid, seq FROM ring_positions"))
+
+    def delivery(self, delivery_id: int) -> Delivery | None:
+        """One delivery in whatever state, or None if there is none (or no longer)."""
+        rows = self._deliveries(f"SELECT {COLUMNS} FROM deliveries AS d WHERE id = ?", (delivery_id,))
+        return rows[0] if rows else None
+
+    def body(self, delivery_id: int) -> bytes | None:
+        rows = self._all("SELECT body FROM bodies WHERE id = ?", (delivery_id,))
+        return rows[0][0] if rows else None
+
+    def attempts(self, delivery_id: int) -> list[PastAttempt]:
+        """What was attempted for a delivery, oldest first."""
+        rows = self._all(_ATTEMPTS, (delivery_id,))
+        return [PastAttempt(id, n, Attempt(*fields)) for id, n, *fields in rows]
+
+    def deliveries(
+        self,
+        *,
+        endpoint: int | None = None,
+        state: State | None = None,
+        type: str | None = None,
+        event_id: str | None = None,
+        before_id: int | None = None,
+        limit: int = 100,
+    ) -> list[Delivery]:
+        """Newest first. `before_id` is the last id of the page before.
+
+        Reads on until the page is full: 0.1 to 0.2 s per million rows that do not match.
+        """
+        where = {
+            "endpoint": endpoint,
+            "state": state,
+            "type": type,
+            "event_id": event_id,
+            "before": _NO_KEY[0] if before_id is None else before_id,
+            "limit": limit,
+        }
+        return self._deliveries(_DELIVERIES, where)
+
+    def dead_letters(
+        self, *, endpoint: int | None = None, before: Delivery | None = None, limit: int = 100
+    ) -> list[Delivery]:
+        """The latest to die first. `before` is the last of the page before."""
+        ended_ns, id = _NO_KEY if before is None else (before.ended_ns, before.id)
+        where = {"endpoint": endpoint, "ended_ns": ended_ns, "id": id, "limit": limit}
+        return self._deliveries(_DEAD, where)
+
+    def expired(self, ended_before_ns: int, limit: int) -> list[Delivery]:
+        """Deliveries that ended before then, in no order: what `DeliveryStore.purge` may take."""
+        return self._deliveries(_EXPIRED, (ended_before_ns, limit))
+
+    def _deliveries(self, sql: str, parameters: Any) -> list[Delivery]:
+        return [Delivery(*row) for row in self._all(sql, parameters)]
+
+    def _all(self, sql: str, parameters: Collection[Any] | dict[str, Any] = ()) -> list[Any]:
+        with self._translated():
+            return self._db.execute(sql, parameters).fetchall()
+
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self.path)

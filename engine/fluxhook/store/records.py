@@ -1,0 +1,81 @@
+"""The rows of the store as its callers see them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import msgspec
+
+from fluxhook.transport.records import Attempt, EventHead
+
+__all__ = ["Delivery", "Due", "EndpointRow", "PastAttempt", "State"]
+
+
+class State(IntEnum):
+    """Where a delivery stands. The first two are *pending*, the others have ended."""
+
+    WAITING = 0
+    BLOCKED = 1
+    DELIVERED = 2
+    DEAD = 3
+    DROPPED = 4
+
+
+class Delivery(msgspec.Struct):
+    """One event for one endpoint: the columns of `deliveries`, in their order.
+
+    Treat it as read-only; a `Batch` changes the copies that it made itself.
+    """
+
+    id: int
+    endpoint: int
+    state: int
+    ordered: int
+    due_ns: int
+    #: since it was accepted or replayed
+    attempts: int
+    accepted_ns: int
+    #: since it was accepted or replayed; None before the first
+    first_attempt_ns: int | None
+    ended_ns: int | None
+    last_attempt: int | None
+    cause: str
+    error: str
+    event_id: str
+    type: str
+    topic: str
+    order_key: str
+
+    @property
+    def event(self) -> EventHead:
+        return EventHead(self.event_id, self.type, self.topic, self.order_key)
+
+
+class Due(NamedTuple):
+    """A delivery to be attempted now, and what to send."""
+
+    delivery: Delivery
+    body: bytes
+
+
+class PastAttempt(NamedTuple):
+    """`n` counts from 1 since the delivery was accepted or replayed."""
+
+    id: int
+    n: int
+    attempt: Attempt
+
+
+class EndpointRow(NamedTuple):
+    """An endpoint as the store knows it. `disabled_ns` and `removed_ns` are None where it is not."""
+
+    id: int
+    name: str
+    disabled_ns: int | None
+    disabled_reason: str
+    removed_ns: int | None
+    #: deliveries waiting or blocked
+    pending: int
+    #: dead letters
+    dead: int

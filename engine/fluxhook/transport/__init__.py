@@ -1,0 +1,1 @@
+"""Moving bytes: the rings between processes and HTTP to the endpoints."""

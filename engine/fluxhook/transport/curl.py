@@ -1,0 +1,354 @@
+"""HTTP: one libcurl multi handle, driven by epoll, and a pool of easy handles.
+
+The order of calls is the measured one. Once per handle: everything that never changes. Once per
+endpoint that a handle is lent to: its `Target`. Per request: headers, body, add_handle. Per wake: one
+socket_action starts what was added, one poll waits, one info_read collects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import ssl
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pycurl
+
+from fluxhook._version import VERSION
+from fluxhook.config.schema import Tls
+from fluxhook.policy.outcome import TransportCause
+from fluxhook.transport.records import Attempt
+
+__all__ = ["Sender", "Slot", "Target"]
+
+USER_AGENT = f"Fluxhook/{VERSION}"
+#: what is read of an answer before the rest is refused; nobody needs more than an error page
+MAX_ANSWER_BYTES = 65_536
+#: what a report keeps of an answer
+ANSWER_EXCERPT_BYTES = 512
+
+_POLL_IN, _POLL_OUT, _POLL_REMOVE = pycurl.POLL_IN, pycurl.POLL_OUT, pycurl.POLL_REMOVE
+_SELECT_IN, _SELECT_OUT, _SELECT_ERR = 1, 2, 4  # CURL_CSELECT_*
+
+
+class Target:
+    """How an endpoint is reached. Compared by identity, so keep one for each endpoint.
+
+    Targets with equal `options` (timeouts, proxy) differ by the URL alone, which is the cheap
+    case when a handle goes from one to the other.
+    """
+
+    __slots__ = ("options", "url")
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_ms: int,
+        connect_timeout_ms: int,
+        proxy: str | None = None,
+    ) -> None:
+        self.url = url.encode()
+        self.options: tuple[tuple[int, Any], ...] = (
+            (pycurl.TIMEOUT_MS, timeout_ms),
+            (pycurl.CONNECTTIMEOUT_MS, connect_timeout_ms),
+            # An empty proxy switches off what the environment says (CURLOPT_PROXY).
+            (pycurl.PROXY, proxy or ""),
+        )
+
+
+class Slot:
+    """One easy handle, lent to one request at a time. `tag` is the caller's own."""
+
+    __slots__ = ("answer", "curl", "denied", "denied_cause", "getinfo", "options", "setopt", "started_ns", "tag", "target")
+
+    def __init__(self, curl: pycurl.Curl) -> None:
+        self.curl = curl
+        self.setopt = curl.setopt
+        self.getinfo = curl.getinfo
+        self.answer: list[bytes] = []
+        #: why no socket was opened, as a sentence and as a cause
+        self.denied = ""
+        self.denied_cause: TransportCause = "egress_denied"
+        self.options: tuple[tuple[int, Any], ...] = ()
+        self.target: Target | None = None
+        self.tag: Any = None
+        self.started_ns = 0
+
+    @property
+    def status(self) -> int:
+        """The status of the answer, 0 if none arrived."""
+        return int(self.getinfo(pycurl.RESPONSE_CODE))
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection had come about, TLS included."""
+        return int(self.getinfo(pycurl.PRETRANSFER_TIME_T)) > 0
+
+    @property
+    def total_us(self) -> int:
+        return int(self.getinfo(pycurl.TOTAL_TIME_T))
+
+    def attempt(self, cause: str, error: str, worker: int) -> Attempt:
+        """The whole record of the request, as libcurl measured it (CURLINFO_*_TIME_T)."""
+        info = self.getinfo
+        retry_after = int(info(pycurl.RETRY_AFTER))
+        return Attempt(
+            started_ns=self.started_ns,
+            status=self.status,
+            cause=cause,
+            error=self.denied or error,
+            dns_us=int(info(pycurl.NAMELOOKUP_TIME_T)),
+            connect_us=int(info(pycurl.CONNECT_TIME_T)),
+            tls_us=int(info(pycurl.APPCONNECT_TIME_T)),
+            first_byte_us=int(info(pycurl.STARTTRANSFER_TIME_T)),
+            total_us=self.total_us,
+            retry_after_s=retry_after or None,
+            answer=b"".join(self.answer)[:ANSWER_EXCERPT_BYTES],
+            worker=worker,
+        )
+
+
+class Sender:
+    """Sends POSTs through one multi handle. Not thread-safe; one process, one loop.
+
+    `judge` is asked for each address before a socket opens and answers None, or why it is refused.
+    `tls` may name certificate authorities that replace the system's, and a client certificate. The
+    connection cache holds one set of authorities for each multi handle, so endpoints with TLS
+    settings of their own get a Sender of their own.
+    """
+
+    def __init__(self, size: int, judge: Callable[[str], str | None], tls: Tls | None = None) -> None:
+        self.epoll = select.epoll()
+        self.idle: list[Slot] = []
+        self.in_flight = 0
+        self.connections = 0
+        #: foreign descriptors that the last `step` found ready
+        self.fired: list[int] = []
+        self._judge = judge
+        tls = tls or Tls()
+        self._tls_options = [
+            (pycurl.CAINFO, tls.ca or ssl.get_default_verify_paths().cafile),
+            (pycurl.SSLCERT, tls.cert),
+            (pycurl.SSLKEY, tls.key),
+        ]
+        self._size = size
+        self._slots: dict[pycurl.Curl, Slot] = {}
+        self._foreign: set[int] = set()
+        # By descriptor: what epoll watches it for; whether a transfer uses it; whether it is a
+        # connection (libcurl also has us watch sockets of its own, as its resolver's).
+        self._registered = bytearray(_descriptor_limit())
+        self._busy = bytearray(len(self._registered))
+        self._connection = bytearray(len(self._registered))
+        self._running = sys.maxsize
+        self._multi = pycurl.CurlMulti()
+        # Well above what is in flight: an idle connection is worth keeping.
+        self._multi.setopt(pycurl.M_MAXCONNECTS, 4 * size + 64)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
+
+    @property
+    def room(self) -> int:
+        """How many more requests may be in flight."""
+        return self._size - self.in_flight
+
+    def watch(self, fd: int) -> None:
+        """Has `step` wake for this descriptor too, and name it in `fired`."""
+        self._foreign.add(fd)
+        self.epoll.register(fd, select.EPOLLIN)
+
+    def send(self, target: Target, headers: list[bytes], body: bytes, tag: Any, now_ns: int) -> Slot:
+        """Queues one POST; the next `step` starts it. There must be `room`."""
+        slot = self.idle.pop() if self.idle else self._make_slot()
+        setopt = slot.setopt
+        if slot.target is not target:
+            if slot.options != target.options:
+                for option, value in target.options:
+                    setopt(option, value)
+                slot.options = target.options
+            setopt(pycurl.URL, target.url)
+            slot.target = target
+        setopt(pycurl.HTTPHEADER, headers)
+        setopt(pycurl.POSTFIELDS, body)
+        slot.tag = tag
+        slot.started_ns = now_ns
+        self._multi.add_handle(slot.curl)
+        self.in_flight += 1
+        return slot
+
+    def start(self) -> None:
+        """Sets everything going that `send` queued since the last call."""
+        self._running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)[1]
+
+    def step(self, timeout_s: float) -> list[tuple[Slot, int, str]]:
+        """Waits at most `timeout_s`, moves the transfers on, and returns the finished ones.
+
+        Each is (slot, libcurl's error code or 0, its message). Read the slot, then `release` it.
+        """
+        multi = self._multi
+        if self._running < self.in_flight:
+            wait = 0.0  # a fast peer answered inside socket_action: a completion is there already
+        else:
+            timer_ms = multi.timeout()
+            wait = timeout_s if timer_ms < 0 else min(timeout_s, timer_ms / 1000.0)
+        events = self.epoll.poll(wait, 1024)
+        busy = self._busy
+        if self.fired:
+            self.fired = []
+        for fd, event in events:
+            if busy[fd]:
+                multi.socket_action(
+                    fd,
+                    _SELECT_IN
+                    if event == select.EPOLLIN
+                    else (event & 1) | ((event >> 1) & 2) | (_SELECT_ERR if event & 24 else 0),
+                )
+            elif fd in self._foreign:
+                self.fired.append(fd)
+            else:
+                self._watch(_POLL_REMOVE, fd)  # the peer closed an idle connection
+        if not events and self.in_flight:
+            multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        self._running = sys.maxsize
+        if not self.in_flight:
+            return []
+        left, done, failed = multi.info_read()
+        slots = self._slots
+        finished = [(slots[curl], 0, "") for curl in done]
+        finished += [(slots[curl], code, message) for curl, code, message in failed]
+        while left:
+            left, done, failed = multi.info_read()
+            finished += [(slots[curl], 0, "") for curl in done]
+            finished += [(slots[curl], code, message) for curl, code, message in failed]
+        for slot, _, _ in finished:
+            multi.remove_handle(slot.curl)
+        self.in_flight -= len(finished)
+        return finished
+
+    def tags(self) -> list[Any]:
+        """The tags of all requests under way."""
+        return [slot.tag for slot in self._slots.values() if slot.tag is not None]
+
+    def release(self, slot: Slot) -> None:
+        """Gives the slot back; its measurements are gone with the next request."""
+        if slot.answer:
+            slot.answer.clear()
+        slot.denied = ""
+        slot.tag = None
+        self.idle.append(slot)
+
+    def close(self) -> None:
+        """Aborts what is in flight and closes every connection. Handles close before the process
+        ends: libcurl's own threads may otherwise outlive them."""
+        for curl, slot in self._slots.items():
+            if slot.tag is not None:
+                with contextlib.suppress(pycurl.error):
+                    self._multi.remove_handle(curl)
+        with warnings.catch_warnings():
+            # Closing the pool calls `_close_socket` where pycurl cannot run Python, and says so.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            self._multi.close()
+        fd = self._connection.find(1)
+        while fd >= 0:
+            self._close_socket(fd)
+            fd = self._connection.find(1)
+        for curl in self._slots:
+            curl.close()
+        self._slots.clear()
+        self.idle.clear()
+        self.epoll.close()
+
+    def _make_slot(self) -> Slot:
+        curl = pycurl.Curl()
+        slot = Slot(curl)
+        setopt = curl.setopt
+        setopt(pycurl.POST, 1)
+        setopt(pycurl.NOSIGNAL, 1)
+        setopt(pycurl.USERAGENT, USER_AGENT)
+        setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        setopt(pycurl.FOLLOWLOCATION, 0)
+        setopt(pycurl.MAXFILESIZE, MAX_ANSWER_BYTES)
+        setopt(pycurl.WRITEFUNCTION, slot.answer.append)  # a builtin: no Python frame a chunk
+        setopt(pycurl.OPENSOCKETFUNCTION, self._socket_opener(slot))
+        setopt(pycurl.CLOSESOCKETFUNCTION, self._close_socket)
+        for option, path in self._tls_options:
+            if path:
+                setopt(option, path)
+        self._slots[curl] = slot
+        return slot
+
+    def _socket_opener(self, slot: Slot) -> Callable[[int, Any], int]:
+        judge = self._judge
+
+        def open_socket(purpose: int, address: Any) -> int:
+            slot.denied = judge(str(address.addr[0])) or ""
+            if slot.denied:
+                slot.denied_cause = "egress_denied"
+                return pycurl.SOCKET_BAD
+            try:
+                fd = socket.socket(
+                    address.family, address.socktype | socket.SOCK_CLOEXEC, address.protocol
+                ).detach()
+            except OSError as e:
+                slot.denied = f"no socket could be opened: {e.strerror}"
+                slot.denied_cause = "internal"
+                return pycurl.SOCKET_BAD
+            self._connection[fd] = 1
+            self.connections += 1
+            return fd
+
+        return open_socket
+
+    def _close_socket(self, fd: int) -> int:
+        self._watch(_POLL_REMOVE, fd)
+        self._connection[fd] = self._busy[fd] = 0
+        with contextlib.suppress(OSError):
+            os.close(fd)
+        return 0
+
+    def _on_socket(self, what: int, fd: int, multi: Any, data: Any) -> None:
+        """libcurl's wish for one socket. A kept-alive one stays registered for EPOLLIN, so that its
+        closing by the peer is seen and its next use costs no epoll_ctl."""
+        if what == _POLL_REMOVE:
+            self._busy[fd] = 0
+            if self._registered[fd] != _POLL_IN or not self._connection[fd]:
+                self._watch(_POLL_REMOVE, fd)
+        else:
+            self._busy[fd] = 1
+            if self._registered[fd] != what:
+                self._watch(what, fd)
+
+    def _watch(self, what: int, fd: int) -> None:
+        # Called back from libcurl, where an exception would end the whole multi handle.
+        try:
+            if what == _POLL_REMOVE:
+                if self._registered[fd]:
+                    self._registered[fd] = 0
+                    self.epoll.unregister(fd)
+                return
+            mask = (select.EPOLLIN if what & _POLL_IN else 0) | (
+                select.EPOLLOUT if what & _POLL_OUT else 0
+            )
+            if self._registered[fd]:
+                try:
+                    self.epoll.modify(fd, mask)
+                except FileNotFoundError:  # the number was closed and given out again
+                    self.epoll.register(fd, mask)
+            else:
+                try:
+                    self.epoll.register(fd, mask)
+                except FileExistsError:
+                    self.epoll.modify(fd, mask)
+            self._registered[fd] = what
+        except OSError:
+            self._registered[fd] = 0
+
+
+def _descriptor_limit() -> int:
+    """One more than the largest descriptor this process can get."""
+    return max(os.sysconf("SC_OPEN_MAX"), 1024)

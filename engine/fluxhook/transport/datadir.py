@@ -1,0 +1,176 @@
+"""The data directory: where each file stands, and what each shared word and counter means.
+
+    engine.lock                held by the running engine
+    engine.json                pid and start time of the running engine
+    config.json                the routing snapshot: configuration, endpoint ids, version
+    words                      one row per endpoint, and a last one for the engine
+    store.db                   retries, dead letters, attempts
+    keeper.bell                wakes the keeper
+    rings/<slot>/              one publisher: lock, counters, <worker>.ring for each worker
+    workers/<worker>/          one worker: lock, counters, bell, inbox.ring, outbox.ring
+
+A bell is a FIFO: its reader sleeps in epoll, and whoever publishes into a ring whose consumer sleeps
+writes one byte. Unlike an eventfd it has a name, so that any process can ring it, before and after
+its reader was replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from fluxhook._native import ring
+from fluxhook.errors import EngineNotRunning, LayoutError
+
+__all__ = [
+    "ACCEPTED",
+    "ATTEMPTS",
+    "BREAKER",
+    "CONNECTIONS",
+    "DELIVERED",
+    "DISABLED",
+    "DROPPED_CORRUPT",
+    "DROPPED_EXPIRED",
+    "DROPPED_OLDEST",
+    "DROPPED_REMOVED",
+    "FAILED",
+    "HISTOGRAM",
+    "IN_FLIGHT",
+    "PUBLISHER_FIELDS",
+    "RATE",
+    "REFUSED",
+    "RINGS",
+    "SIGNATURE_REJECTED",
+    "SIZE_REJECTED",
+    "SKIPPED",
+    "STORED",
+    "VERSION",
+    "WORD_FIELDS",
+    "WORKER_FIELDS",
+    "DataDir",
+    "FileLock",
+    "boot_id",
+]
+
+# Counters of a publisher, per endpoint. The ring writes the first two itself (ring.pyx).
+ACCEPTED, DROPPED_OLDEST, REFUSED = range(3)
+PUBLISHER_FIELDS = 4
+
+# Counters of a worker, per endpoint. The dropped ones name the policy that dropped.
+(
+    DELIVERED,
+    DROPPED_EXPIRED,
+    DROPPED_REMOVED,
+    DROPPED_CORRUPT,
+    ATTEMPTS,
+    FAILED,
+    SKIPPED,
+    SIGNATURE_REJECTED,
+    SIZE_REJECTED,
+    CONNECTIONS,
+    IN_FLIGHT,
+) = range(11)
+HISTOGRAM = 16
+WORKER_FIELDS = HISTOGRAM + ring.HISTOGRAM_BUCKETS
+
+# Words of an endpoint: packed breaker state; rate limit's theoretical arrival time; deliveries that
+# wait in the store; 1 where the receiver asked to be left alone (410).
+BREAKER, RATE, STORED, DISABLED = range(4)
+WORD_FIELDS = 8
+# Words of the engine's row: version of config.json; number of times that a ring was added.
+VERSION, RINGS = range(2)
+
+
+def boot_id() -> bytes:
+    """16 bytes that change with every boot (random(4), /proc/sys/kernel/random/boot_id)."""
+    return uuid.UUID(Path("/proc/sys/kernel/random/boot_id").read_text().strip()).bytes
+
+
+class FileLock:
+    """An exclusive flock on a file, held until `release` or the death of its holders.
+
+    Children of fork() hold it too until they call `release`, or exec.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise
+
+    def release(self) -> None:
+        """Closes this process's hold."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class DataDir:
+    """Paths and files of one data directory. Holds nothing open."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self.engine_lock = self.path / "engine.lock"
+        self.engine_file = self.path / "engine.json"
+        self.snapshot = self.path / "config.json"
+        self.words = self.path / "words"
+        self.store = self.path / "store.db"
+        self.keeper_bell = self.path / "keeper.bell"
+        self.rings = self.path / "rings"
+        self.workers = self.path / "workers"
+
+    def worker(self, index: int) -> Path:
+        return self.workers / str(index)
+
+    def bell(self, worker: int) -> Path:
+        return self.worker(worker) / "bell"
+
+    def open_words(self) -> ring.Words:
+        """The shared words. Raises EngineNotRunning where no engine ever started."""
+        if not self.words.exists():
+            raise EngineNotRunning(
+                f"no fluxhook engine was ever started on {self.path}; start one with "
+                f"`fluxhook serve --data-dir {self.path}`"
+            )
+        with self.translated():
+            return ring.Words(str(self.words), 0, WORD_FIELDS)
+
+    def publisher_slots(self) -> list[Path]:
+        """The folders of all publishers that ever attached."""
+        if not self.rings.is_dir():
+            return []
+        return sorted((p for p in self.rings.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turns the compiled layer's complaint about a file into a LayoutError with the way out."""
+        try:
+            yield
+        except ring.LayoutMismatch as e:
+            raise LayoutError(
+                f"{e}; drain it with the version that wrote it, or move {self.path} aside"
+            ) from e
+
+
+def make_bell(path: Path) -> None:
+    """Creates the FIFO unless it is there."""
+    with contextlib.suppress(FileExistsError):
+        os.mkfifo(path, 0o600)
+
+
+def open_bell(path: Path) -> int:
+    """A file descriptor that can ring and be read; opening both ends never blocks (fifo(7))."""
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def quiet_bell(fd: int) -> None:
+    """Takes all bytes out, so that epoll is quiet until it rings again."""
+    with contextlib.suppress(BlockingIOError):
+        while len(os.read(fd, 4096)) == 4096:
+            pass

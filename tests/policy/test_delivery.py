@@ -1,0 +1,142 @@
+"""A delivery's life, from its first attempt to its settlement."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fluxhook.config.schema import Retry
+from fluxhook.config.units import Duration
+from fluxhook.policy.delivery import MOVES, Delivery, Event, step
+from fluxhook.policy.table import IllegalMove
+
+S = 1_000_000_000
+NOW = 1_700_000_000 * S
+RETRY = Retry(max_attempts=2)
+FINAL = ("delivered", "dead", "dropped")
+
+
+@pytest.mark.parametrize(
+    ("before", "event", "attempted", "after"),
+    [
+        (Delivery(), "delivered", True, Delivery("delivered", 1)),
+        (Delivery(), "retry", True, Delivery("waiting", 1, NOW + S)),
+        (Delivery("sending", 1), "retry", True, Delivery("dead", 2)),
+        (Delivery(), "dead", True, Delivery("dead", 1)),
+        (Delivery(), "dead", False, Delivery("dead", 0)),  # over max_payload: never sent
+        (Delivery("sending", 1), "parked", False, Delivery("waiting", 1, NOW + 9)),
+        (Delivery(), "dropped", False, Delivery("dropped", 0)),
+        (Delivery("waiting", 1, NOW), "due", False, Delivery("sending", 1)),
+    ],
+)
+def test_each_move(before: Delivery, event: Event, attempted: bool, after: Delivery) -> None:
+    """The moves; what was parked was not an attempt."""
+    assert step(before, event, NOW, retry=RETRY, attempted=attempted, not_before_ns=NOW + 9) == after
+
+
+@pytest.mark.parametrize("event", sorted({move.event for move in MOVES} - {"due"}))
+def test_a_verdict_on_what_no_worker_has_is_a_defect(event: Event) -> None:
+    """While it waits in the store, a delivery can only become due."""
+    with pytest.raises(IllegalMove):
+        step(Delivery("waiting", 0), event, NOW, retry=RETRY, attempted=True)
+
+
+durations = st.integers(0, 10**12).map(Duration)
+policies = st.builds(
+    Retry,
+    schedule=st.none() | st.lists(durations, min_size=1, max_size=5).map(sorted).map(tuple),
+    max_attempts=st.none() | st.integers(1, 9),
+    initial_interval=durations,
+    max_interval=durations,
+    multiplier=st.floats(1.0, 10.0),
+    jitter=st.floats(0.0, 1.0),
+    max_retry_after=durations,
+)
+
+
+class Life(RuleBasedStateMachine):
+    """One delivery under any retry policy, against what a plain list of its attempts says."""
+
+    @initialize(retry=policies)
+    def start(self, retry: Retry) -> None:
+        self.retry = retry
+        self.now = NOW
+        self.delivery = Delivery()
+        #: each delay, and the floor that Retry-After set
+        self.delays: list[tuple[int, int]] = []
+        self.attempts = 0
+        if retry.max_attempts is not None:
+            self.max_attempts = retry.max_attempts
+        else:
+            self.max_attempts = 3 if retry.schedule is None else len(retry.schedule) + 1
+
+    def verdict(self, event: Event, attempted: bool, **known: float) -> None:
+        self.attempts += attempted
+        self.delivery = step(
+            self.delivery,
+            event,
+            self.now,
+            retry=self.retry,
+            attempted=attempted,
+            **known,  # type: ignore[arg-type]
+        )
+
+    @precondition(lambda self: self.delivery.state == "sending")
+    @rule(u=st.floats(0, 1, exclude_max=True), asked=st.none() | st.integers(0, 10_000))
+    def fails(self, u: float, asked: int | None) -> None:
+        self.verdict("retry", True, u=u, retry_after_s=asked)
+        if self.delivery.state == "waiting":
+            floor = 0 if asked is None else min(asked * S, self.retry.max_retry_after.ns)
+            self.delays.append((self.delivery.due_ns - self.now, floor))
+
+    @precondition(lambda self: self.delivery.state == "sending")
+    @rule(until=st.integers(0, 10**12))
+    def is_parked(self, until: int) -> None:
+        self.verdict("parked", False, not_before_ns=self.now + until)
+
+    @precondition(lambda self: self.delivery.state == "waiting")
+    @rule()
+    def is_due(self) -> None:
+        self.now = max(self.now, self.delivery.due_ns)
+        self.verdict("due", False)
+
+    @precondition(lambda self: self.delivery.state == "sending" and self.attempts > 1)
+    @rule(event=st.sampled_from(["delivered", "dead"]))
+    def ends(self, event: Event) -> None:
+        self.verdict(event, True)
+
+    @precondition(lambda self: self.delivery.state in FINAL)
+    @rule(event=st.sampled_from(sorted({move.event for move in MOVES})))
+    def is_settled_once(self, event: Event) -> None:
+        with pytest.raises(IllegalMove):
+            step(self.delivery, event, self.now, retry=self.retry, attempted=True)
+
+    @invariant()
+    def attempts_never_exceed_max_attempts(self) -> None:
+        assert self.delivery.attempts == self.attempts <= self.max_attempts
+
+    @invariant()
+    def a_failing_delivery_dies_exactly_when_its_attempts_are_exhausted(self) -> None:
+        if self.delivery.state in ("sending", "waiting"):
+            assert self.attempts < self.max_attempts
+
+    @invariant()
+    def no_delay_passes_its_cap(self) -> None:
+        cap = max(s.ns for s in self.retry.schedule or (self.retry.max_interval,))
+        assert all(0 <= delay <= max(cap, floor) for delay, floor in self.delays)
+
+    @invariant()
+    def no_retry_comes_before_retry_after(self) -> None:
+        assert all(delay >= floor for delay, floor in self.delays)
+
+    @invariant()
+    def delays_do_not_shrink_except_by_jitter(self) -> None:
+        kept = 1 - self.retry.jitter
+        for (earlier, floor), (later, _) in pairwise(self.delays):
+            assert later + 1 >= earlier * kept or earlier == floor
+
+
+TestLife = Life.TestCase

@@ -1,0 +1,137 @@
+"""Writes the diagrams and tables of docs/policies.md from the tables that the policies run on.
+
+    python tools/diagrams.py          rewrites the generated parts
+    python tools/diagrams.py --check  exits 1 if they are out of date
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from fluxhook.config.schema import Endpoint, Retry
+from fluxhook.policy import breaker, delivery, outcome, overflow
+from fluxhook.policy.retry import next_delay_ns
+from fluxhook.policy.table import Table
+
+DOC: Final = Path(__file__).parents[1] / "docs/policies.md"
+_PART: Final = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def render(doc: str) -> str:
+    """The document with every generated part made anew."""
+    return _PART.sub(lambda m: f"{m[1]}\n{PARTS[m[2]]()}\n\n{m[3]}", doc)
+
+
+def machine(table: Table[Any, Any, Any], first: str) -> str:
+    """A state diagram, which leaves out what changes nothing, and the whole table."""
+    moves = list(table)
+    edges = [f"    [*] --> {first}"]
+    for move in moves:
+        if move.action != "ignore":
+            label = ", ".join(filter(None, (move.event, move.condition)))
+            action = f" / {move.action}" if move.action else ""
+            edges.append(f"    {move.state} --> {move.to} : {label}{action}")
+    goes_on = {move.state for move in moves}
+    ends = dict.fromkeys(move.to for move in moves if move.to not in goes_on)
+    edges += [f"    {state} --> [*]" for state in ends]
+    diagram = "\n".join(["```mermaid", "stateDiagram-v2", *edges, "```"])
+    return f"{diagram}\n\n{_table(('state', 'event', 'where', 'next', 'action'), moves)}"
+
+
+def delays() -> str:
+    """What the two default policies wait, without jitter."""
+    policies = {
+        "FluxGate: `schedule: [15s, 2m, 10m, 1h]`": Endpoint(name="", url="").retry,
+        "FluxMQ: `initial_interval: 1s`, `multiplier: 2`, `max_interval: 30s`, `max_attempts: 8`": (
+            Retry(max_attempts=8)
+        ),
+    }
+    rows = []
+    for name, retry in policies.items():
+        waits = iter(lambda n=iter(range(1, 99)), r=retry: next_delay_ns(r, next(n), 0.0), None)
+        rows.append((name, ", ".join(f"{ns / 1e9:g} s" for ns in waits)))
+    return _table(("policy", "waits after the 1st, 2nd, ... failure"), rows)
+
+
+def outcomes() -> str:
+    """From the status, or from what the transport met, to the verdict under the default retry_on."""
+    retry_on = Retry().retry_on
+    statuses: dict[outcome.Outcome, list[int]] = {}
+    for status in range(200, 600):
+        statuses.setdefault(outcome.classify(status, None, retry_on), []).append(status)
+    edges = [f'    s{_s[0]}["{_ranges(_s)}"] --> {o.cause} --> {o.verdict}' for o, _s in statuses.items()]
+    known = {o.cause for o in statuses}
+    edges += [
+        f"    t[no final status] --> {cause} --> {outcome.classify(0, cause, retry_on).verdict}"
+        for cause in outcome.CAUSES
+        if cause not in known
+    ]
+    return "\n".join(["```mermaid", "flowchart LR", *edges, "```"])
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """200, 201, 202, 204 as "200-202, 204"."""
+    spans: list[list[int]] = []
+    for n in numbers:
+        if spans and spans[-1][1] == n - 1:
+            spans[-1][1] = n
+        else:
+            spans.append([n, n])
+    return ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in spans)
+
+
+def causes() -> str:
+    rows = [
+        (
+            f"`{word}`",
+            cause.user,
+            {None: "never", "status": "its status or class"}.get(
+                cause.retried_by, f"`{cause.retried_by}`"
+            ),
+            cause.breaker,
+            f"{cause.rejection} rejection" if cause.rejection else "",
+        )
+        for word, cause in outcome.CAUSES.items()
+    ]
+    return _table(("cause", "meaning", "tried again by", "breaker", "counted as"), rows)
+
+
+def not_attempted() -> str:
+    rows = [(f"`{word}`", meaning) for word, meaning in outcome.NOT_ATTEMPTED.items()]
+    return _table(("cause", "meaning"), rows)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = tuple(head)
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "breaker": lambda: machine(breaker.MOVES, "closed"),
+    "delivery": lambda: machine(delivery.MOVES, "sending"),
+    "overflow": lambda: machine(overflow.MOVES, "offered"),
+    "delays": delays,
+    "outcomes": outcomes,
+    "causes": causes,
+    "not-attempted": not_attempted,
+}
+
+
+def main() -> int:
+    old = DOC.read_text()
+    new = render(old)
+    if "--check" in sys.argv[1:]:
+        return int(old != new)
+    DOC.write_text(new)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
