@@ -217,6 +217,12 @@ cdef class Counters(Matrix):
         self.word(row, field)
         fx_count(self.c, row, field, 1, 0)
 
+    @property
+    def interrupted(self):
+        """Whether an operation was begun and not finished: its writer is in it, or was killed in it."""
+        self.check()
+        return bool(fx_redo_open(self.c))
+
     def recover(self, list rings, Producer outbox=None):
         if not fx_redo_open(self.c):
             return False
@@ -304,6 +310,18 @@ cdef object repair(fx_ring *r, bytes boot_id):
     memcpy(&r.uid, PyBytes_AS_STRING(uid), 8)
     memcpy(r.boot_id, PyBytes_AS_STRING(boot_id), 16)
     return kept
+
+
+def geometry(str path):
+    """(queue_size, capacity in bytes) of a ring file."""
+    mapping = Mapping()
+    (<Mapping>mapping).attach(path, False)
+    cdef fx_ring *r
+    try:
+        r = checked_ring(mapping)
+        return r.queue_size, r.capacity
+    finally:
+        mapping.close()
 
 
 def unsettled(str path):

@@ -1,8 +1,8 @@
 # cython: auto_pickle=False, autotestdict=False
 """HMAC-SHA256 (RFC 2104, FIPS 198-1) with the key schedule absorbed once.
 
-HMAC(key, m) = SHA256((key ^ opad) + SHA256((key ^ ipad) + m)). The two keyed blocks are hashed when a
-Signer is made; a message starts from copies of those two states on the stack, so that it costs no
+HMAC(key, m) = SHA256((key ^ opad) + SHA256((key ^ ipad) + m)). The two keyed blocks are hashed when
+a Signer is made; a message starts from copies of those two states on the stack, so that it costs no
 allocation and two compressions less. See `signing.pyi` for the contract.
 """
 
@@ -13,9 +13,10 @@ from libc.string cimport memcpy, memset
 
 cdef extern from *:
     """
-    /* OpenSSL 3 deprecates SHA256_* in favour of EVP, whose contexts live on the heap and are copied by
-     * allocating: for one short message that costs more than the hashing. The functions are neither
-     * insecure nor about to go: they are the same code that EVP calls. */
+    /* OpenSSL 3 deprecates SHA256_* in favour of EVP, whose contexts live on the heap: a message
+     * would cost an allocation, or each thread that shares a Signer would need a working context.
+     * Even with one at hand EVP is slower (480 against 420 ns for 583 bytes, OpenSSL 3.0.19). The
+     * deprecated functions are not insecure. */
     #define OPENSSL_SUPPRESS_DEPRECATED
     """
 

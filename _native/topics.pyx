@@ -153,11 +153,11 @@ cdef array.array _ranks(ranks=()):
 
 @cython.final
 cdef class _Audience:
-    """The endpoints that one event pattern reaches, by rank (an id's place among all ids, ascending).
+    """The endpoints that one event pattern reaches, by rank (an id's place among all, ascending).
 
-    `wider` is the next more general pattern in use that holds whenever this one does; the chain ends
-    at `*`. So one audience serves all event types that have the same narrowest pattern, and there
-    are no more of them than patterns.
+    `wider` is the next more general pattern in use that holds whenever this one does; the chain
+    ends at `*`. So one audience serves all event types that have the same narrowest pattern, and
+    there are no more of them than patterns.
     """
 
     cdef _Audience wider
@@ -176,17 +176,19 @@ cdef class _Audience:
         self.own_bound = _ranks()
 
     cdef void gather(self, tuple ids):
-        free, bound, self.roots = set(), set(), _ranks()
-        audience = self
+        cdef array.array roots = _ranks()
+        free, bound, audience = set(), set(), self
         while audience is not None:
             free.update(audience.own_free)
             bound.update(audience.own_bound)
             if audience.root != 0:
-                self.roots.append(audience.root)
+                roots.append(audience.root)
             audience = audience.wider
-        self.free = _ranks(sorted(free))
-        self.free_ids = tuple([ids[rank] for rank in self.free])
-        self.all_ids = tuple([ids[rank] for rank in sorted(free | bound)])
+        free_ranks = _ranks(sorted(free))
+        free_ids = tuple([ids[rank] for rank in free_ranks])
+        all_ids = tuple([ids[rank] for rank in sorted(free | bound)])
+        # Only now, because another thread may run meanwhile: it must find all of it or nothing.
+        self.free, self.free_ids, self.roots, self.all_ids = free_ranks, free_ids, roots, all_ids
 
 
 @cython.final
@@ -276,6 +278,7 @@ cdef class Matcher:
 
     def match(self, event_type, topic=None):
         cdef _Audience audience = self._by_type.get(event_type)
+        cdef array.array roots
         cdef trie_list hits
         cdef Py_ssize_t size
         cdef const char *utf8
@@ -288,11 +291,12 @@ cdef class Matcher:
             PyErr_Clear()
             text = _plain("topic name", topic)
             raise _refusal("topic name", text, check_name(text))
-        if len(audience.roots) == 0:
+        roots = audience.roots
+        if len(roots) == 0:
             return audience.free_ids
         trie_list_init(&hits)
         try:
-            if trie_match(&self._trie, audience.roots.data.as_uints, len(audience.roots), utf8, size, &hits) < 0:
+            if trie_match(&self._trie, roots.data.as_uints, len(roots), utf8, size, &hits) < 0:
                 raise MemoryError
             if hits.used == 0:
                 return audience.free_ids

@@ -1,4 +1,4 @@
-/* MQTT topic filters as a trie in plain C memory (topic names against filters: MQTT 5.0 section 4.7).
+/* MQTT topic filters (MQTT 5.0 section 4.7) as a trie in plain C memory.
  *
  *     slots   open addressing: (parent node, level text) -> child node, for literal levels
  *               |
@@ -8,13 +8,13 @@
  *     cells   [none]{rank, next}...        an endpoint's rank: its place among all ids, ascending
  *     text    the bytes of the literal levels
  *
- * One trie has many roots (one per event pattern), so that a search follows several of them in step and
- * hashes each level of the topic once. Everything is addressed by 32-bit index; index 0 is "none".
+ * One trie has many roots (one per event pattern), so that a search follows several of them in step
+ * and hashes each level of the topic once. Everything is addressed by 32-bit index; 0 is "none".
  *
  * A search goes level by level with the list of nodes reached so far. A node is reached by one path
- * only, so the list is never longer than the filters that share this many levels with the topic: there
- * is no recursion to overflow and no product of '+' branches. All working memory belongs to the call,
- * so a built trie may be searched by several threads, and again from a finalizer in mid-search.
+ * only, so the list is never longer than the filters that share this many levels with the topic:
+ * there is no recursion to overflow and no product of '+' branches. All working memory belongs to
+ * the call, so a built trie may be searched by several threads at once.
  *
  * Functions that allocate return 0, or -1 for no memory (or for more than 2^32 - 1 items).
  */
@@ -89,8 +89,8 @@ static inline void trie_free(trie *t) {
 
 /* `t` must be zeroed. On failure the caller still calls trie_free. */
 static inline int trie_init(trie *t) {
-    /* CPython's own keyed hash (SipHash-1-3, keyed at process start): someone who may choose filters
-     * cannot choose them to collide. */
+    /* CPython's own keyed hash (SipHash-1-3): who may choose filters still cannot choose them to
+     * collide. The key is drawn at process start unless PYTHONHASHSEED fixes it. */
     t->hash = PyHash_GetFuncDef()->hash;
     t->n_slots = 16;
     t->slots = PyMem_RawCalloc(t->n_slots, sizeof *t->slots);
@@ -125,7 +125,8 @@ static inline uint32_t trie_tag(uint32_t parent, uint64_t level_hash) {
 }
 
 /* The slot of the child of `parent` called `level`, or the empty slot where it belongs. */
-static inline trie_slot *trie_slot_of(const trie *t, uint32_t parent, trie_level level, uint32_t tag) {
+static inline trie_slot *trie_slot_of(const trie *t, uint32_t parent, trie_level level,
+                                      uint32_t tag) {
     size_t mask = t->n_slots - 1;
     for (size_t i = tag & mask;; i = (i + 1) & mask) {
         trie_slot *slot = &t->slots[i];
@@ -202,7 +203,8 @@ static inline int trie_add_cell(trie *t, uint32_t *head, uint32_t rank) {
 }
 
 /* Adds a valid, unshared filter under a root for the endpoint of this rank. */
-static inline int trie_insert(trie *t, uint32_t node, const char *filter, size_t size, uint32_t rank) {
+static inline int trie_insert(trie *t, uint32_t node, const char *filter, size_t size,
+                              uint32_t rank) {
     const char *end = filter + size;
     for (const char *start = filter;;) {
         trie_level level = trie_level_at(start, end);
@@ -304,7 +306,8 @@ static inline int trie_follow(const trie *t, trie_list *here, trie_list *next, t
     /* Whoever is left took all levels. `a/#` matches `a`, its parent level (section 4.7.1.2). */
     for (size_t i = 0; i < here->used; i++) {
         const trie_node *node = &trie_nodes(t)[here->items[i]];
-        if (trie_collect(t, node->multi, hits) < 0 || trie_collect(t, node->exact, hits) < 0) return -1;
+        if (trie_collect(t, node->multi, hits) < 0 || trie_collect(t, node->exact, hits) < 0)
+            return -1;
     }
     return 0;
 }

@@ -12,11 +12,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from fluxhook.config.schema import Endpoint, Retry
 from fluxhook.policy import breaker, delivery, outcome, overflow
-from fluxhook.policy.retry import next_delay_ns
+from fluxhook.policy.retry import max_attempts, next_delay_ns
 from fluxhook.policy.table import Table
 
 DOC: Final = Path(__file__).parents[1] / "docs/policies.md"
@@ -48,31 +48,33 @@ def delays() -> str:
     """What the two default policies wait, without jitter."""
     policies = {
         "FluxGate: `schedule: [15s, 2m, 10m, 1h]`": Endpoint(name="", url="").retry,
-        "FluxMQ: `initial_interval: 1s`, `multiplier: 2`, `max_interval: 30s`, `max_attempts: 8`": (
+        "FluxMQ with more attempts: `initial_interval: 1s`, `multiplier: 2`, `max_interval: 30s`, `max_attempts: 8`": (
             Retry(max_attempts=8)
         ),
     }
     rows = []
     for name, retry in policies.items():
-        waits = iter(lambda n=iter(range(1, 99)), r=retry: next_delay_ns(r, next(n), 0.0), None)
-        rows.append((name, ", ".join(f"{ns / 1e9:g} s" for ns in waits)))
+        waits = [next_delay_ns(retry, n, 0.0) for n in range(1, max_attempts(retry))]
+        rows.append((name, ", ".join(f"{ns / 1e9:g} s" for ns in waits if ns is not None)))
     return _table(("policy", "waits after the 1st, 2nd, ... failure"), rows)
 
 
 def outcomes() -> str:
-    """From the status, or from what the transport met, to the verdict under the default retry_on."""
+    """From the status, or what the transport met, to the verdict under the default retry_on."""
     retry_on = Retry().retry_on
     statuses: dict[outcome.Outcome, list[int]] = {}
     for status in range(200, 600):
         statuses.setdefault(outcome.classify(status, None, retry_on), []).append(status)
-    edges = [f'    s{_s[0]}["{_ranges(_s)}"] --> {o.cause} --> {o.verdict}' for o, _s in statuses.items()]
-    known = {o.cause for o in statuses}
+    edges = [_edge(f's{group[0]}["{_ranges(group)}"]', o) for o, group in statuses.items()]
     edges += [
-        f"    t[no final status] --> {cause} --> {outcome.classify(0, cause, retry_on).verdict}"
-        for cause in outcome.CAUSES
-        if cause not in known
+        _edge("none[no final status]", outcome.classify(0, cause, retry_on))
+        for cause in get_args(outcome.TransportCause)
     ]
     return "\n".join(["```mermaid", "flowchart LR", *edges, "```"])
+
+
+def _edge(source: str, o: outcome.Outcome) -> str:
+    return f"    {source} --> cause_{o.cause}[{o.cause}] --> {o.verdict}([{o.verdict}])"
 
 
 def _ranges(numbers: Iterable[int]) -> str:

@@ -115,6 +115,9 @@ class ReplayGuard:
         #: everything with this timestamp or an older one is refused
         self._floor_s = -1
 
+    def __len__(self) -> int:
+        return len(self._seen)
+
     def check(self, request: bytes, timestamp_s: int, oldest_s: float) -> None:
         """Remembers a verified request, or raises SignatureError. `verify` calls it."""
         with self._lock:

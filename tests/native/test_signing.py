@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fluxhook._native.signing import Signer
@@ -20,11 +20,15 @@ from fluxhook._native.signing import Signer
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors.json").read_text())
 MACS = [v for v in VECTORS["signatures"] if v["scheme"] != "standard-ed25519"]
 
+# No rule here is about time: a busy machine may take over Hypothesis's 200 ms for a megabyte.
+UNTIMED = settings(deadline=None)
+
 # SHA-256 works on blocks of 64 bytes: keys and messages straddle that length.
 keys = st.binary(min_size=1, max_size=200)
 texts = st.binary(max_size=300)
 
 
+@UNTIMED
 @given(keys, texts, texts)
 @example(b"k" * 63, b"", b"")
 @example(b"k" * 64, b"1.", b"b" * 54)
@@ -41,6 +45,7 @@ def test_agrees_with_hmac(key, prefix, body):
         assert signer.base64(prefix, body) == base64.b64encode(expected)
 
 
+@UNTIMED
 @given(keys, st.lists(st.tuples(texts, texts), max_size=20))
 def test_many_are_as_one_by_one(key, messages):
     """hex_many gives hex of each message, in their order."""

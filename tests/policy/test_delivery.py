@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -34,7 +35,9 @@ FINAL = ("delivered", "dead", "dropped")
 )
 def test_each_move(before: Delivery, event: Event, attempted: bool, after: Delivery) -> None:
     """The moves; what was parked was not an attempt."""
-    assert step(before, event, NOW, retry=RETRY, attempted=attempted, not_before_ns=NOW + 9) == after
+    assert (
+        step(before, event, NOW, retry=RETRY, attempted=attempted, not_before_ns=NOW + 9) == after
+    )
 
 
 @pytest.mark.parametrize("event", sorted({move.event for move in MOVES} - {"due"}))
@@ -73,7 +76,7 @@ class Life(RuleBasedStateMachine):
         else:
             self.max_attempts = 3 if retry.schedule is None else len(retry.schedule) + 1
 
-    def verdict(self, event: Event, attempted: bool, **known: float) -> None:
+    def verdict(self, event: Event, attempted: bool, **known: Any) -> None:
         self.attempts += attempted
         self.delivery = step(
             self.delivery,
@@ -81,7 +84,7 @@ class Life(RuleBasedStateMachine):
             self.now,
             retry=self.retry,
             attempted=attempted,
-            **known,  # type: ignore[arg-type]
+            **known,
         )
 
     @precondition(lambda self: self.delivery.state == "sending")

@@ -1,4 +1,4 @@
-"""GCRA against what it promises: a burst, then one request each interval, whatever the clock does."""
+"""The rate limit: a burst, then one request each interval, whatever the clock does."""
 
 from __future__ import annotations
 

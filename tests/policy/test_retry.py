@@ -27,7 +27,7 @@ def duration(text: str) -> Duration:
 
 
 def test_fluxgates_schedule() -> None:
-    """FluxGate: "attempts delivery at 15s, 2m, 10m, and 1h after the initial failure"; then none."""
+    """FluxGate: "attempts delivery at 15s, 2m, 10m, and 1h after the initial failure"."""
     assert seconds(FLUXGATE, range(1, 7)) == [15, 120, 600, 3600, None, None]
 
 
@@ -143,7 +143,7 @@ def test_a_date_is_never_met_early() -> None:
 def test_no_header_value_raises(value: str) -> None:
     """The header comes from a stranger."""
     asked = parse_retry_after(value, NOW_S * S)
-    assert asked is None or 0 <= asked
+    assert asked is None or asked >= 0
 
 
 @given(st.datetimes(datetime(1994, 11, 7), datetime(2199, 1, 1)))

@@ -43,8 +43,8 @@ def validate(config: Config) -> list[Notice]:
 def check(config: Config, path: str, findings: Findings) -> None:
     """Reports all that is wrong with the values of a configuration whose types are right.
 
-    `path` ends in a dot or is empty. Where `findings` already holds a problem with a field, the field
-    is taken to hold its default, and rules about several fields leave it alone.
+    `path` ends in a dot or is empty. Where `findings` already holds a problem with a field, the
+    field is taken to hold its default, and rules about several fields leave it alone.
     """
     check_limits(config, path, findings)
     _check_durability(config.durability, path + "durability", findings)

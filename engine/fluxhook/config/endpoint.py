@@ -79,9 +79,10 @@ def _check_target(
     """A name is judged later, when it has become an address and a socket opens to it."""
     if fault:
         findings.problem(path, *fault)
-    elif allowed is not None and (address := url_host(url)):
-        if refusal := judge(address, allowed):
-            findings.problem(path, refusal.message, refusal.remedy)
+        return
+    address = url_host(url)
+    if address and allowed is not None and (refusal := judge(address, allowed)):
+        findings.problem(path, refusal.message, refusal.remedy)
 
 
 def _check_headers(headers: dict[str, str], path: str, findings: Findings) -> None:
@@ -104,13 +105,13 @@ def _check_retry(retry: Retry, path: str, findings: Findings) -> None:
                 'write transport, timeout, a class such as 5xx, or a status such as "429"',
             )
     first, last = path + "initial_interval", path + "max_interval"
-    if retry.schedule is None and findings.sound(path + "schedule", first, last):
-        if retry.initial_interval > retry.max_interval:
-            findings.problem(
-                last,
-                f"{retry.max_interval} is below initial_interval ({retry.initial_interval})",
-                "raise max_interval, or lower initial_interval",
-            )
+    inverted = retry.schedule is None and retry.initial_interval > retry.max_interval
+    if inverted and findings.sound(path + "schedule", first, last):
+        findings.problem(
+            last,
+            f"{retry.max_interval} is below initial_interval ({retry.initial_interval})",
+            "raise max_interval, or lower initial_interval",
+        )
 
 
 def _check_signing(endpoint: Endpoint, path: str, findings: Findings) -> None:
@@ -127,6 +128,12 @@ def _check_signing(endpoint: Endpoint, path: str, findings: Findings) -> None:
             f"{endpoint.signature!r} has no secret to sign with",
             "add a secret, or write signature: none to send without a signature",
         )
+    if endpoint.signature == "github" and len(endpoint.secrets) > 1:
+        findings.problem(
+            path + "secrets",
+            "there are several, and the header of the profile 'github' has room for one signature",
+            "keep one secret",
+        )
 
 
 def _secret_fault(secret: str, signature: str) -> Fault | None:
@@ -135,15 +142,13 @@ def _secret_fault(secret: str, signature: str) -> Fault | None:
         return Fault("is empty or has white space around it", "write the secret alone")
     if signature != "standard":
         return None
-    prefix, _, encoded = secret.rpartition("_")
+    prefix, _, encoded = secret.partition("_")
     try:
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
         key = b""
     # Standard Webhooks 1.0; an ed25519 key is its seed, or the seed and the public key.
-    if prefix in ("", "whsec") and 24 <= len(key) <= 64:
-        return None
-    if prefix == "whsk" and len(key) in (32, 64):
+    if (prefix == "whsec" and 24 <= len(key) <= 64) or (prefix == "whsk" and len(key) in (32, 64)):
         return None
     return Fault(
         "is not a Standard Webhooks secret",
@@ -161,7 +166,9 @@ def _check_tls(tls: Tls, path: str, findings: Findings) -> None:
         return
     for name, missing in (("cert", "key"), ("key", "cert")):
         if getattr(tls, name) is not None and getattr(tls, missing) is None:
-            findings.problem(f"{path}.{name}", f"is given without a {missing}", f"add tls.{missing}")
+            findings.problem(
+                f"{path}.{name}", f"is given without a {missing}", f"add tls.{missing}"
+            )
 
 
 def _is_file(path: str) -> bool:

@@ -46,8 +46,8 @@ def overlay(base: Layer, over: Layer) -> Layer:
     """Both layers, `over` first; nested layers and headers are merged, all else is replaced.
 
     The layer that chooses a way of retrying chooses all of it: a schedule drops the number of
-    attempts below it, and exponential settings drop a schedule below them. Header names are compared
-    without case (RFC 9110 section 5.1).
+    attempts below it, and exponential settings drop a schedule below them. Header names are
+    compared without case (RFC 9110 section 5.1).
     """
     merged = base | over
     for name in base.keys() & over.keys():

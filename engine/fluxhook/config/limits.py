@@ -16,8 +16,10 @@ Number = int | float | Duration | Size
 
 
 class Limit(NamedTuple):
-    """Both bounds belong to the range. Upper bounds without a source are arbitrary: they refuse slips
-    of the unit."""
+    """Both bounds belong to the range.
+
+    Upper bounds without a source are arbitrary: they refuse slips of the unit.
+    """
 
     low: Number
     high: Number
@@ -67,7 +69,10 @@ LIMITS: Final[dict[type[msgspec.Struct], dict[str, Limit]]] = {
 
 
 def check_limits(struct: msgspec.Struct, path: str, findings: Findings) -> None:
-    """Reports each number of this struct that is out of its range; `path` ends in a dot or is empty."""
+    """Reports each number of this struct that is out of its range.
+
+    `path` ends in a dot or is empty.
+    """
     for name, (low, high) in LIMITS.get(type(struct), {}).items():
         value = getattr(struct, name)
         if value is not None and not low <= value <= high:

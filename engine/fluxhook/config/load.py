@@ -19,11 +19,12 @@ from fluxhook.config.check import check
 from fluxhook.config.environment import expand
 from fluxhook.config.layers import EXPONENTIAL, PRESETS, Layer, Preset, assemble, overlay
 from fluxhook.config.networks import parse_network
-from fluxhook.config.problems import Findings, Notice, hint
+from fluxhook.config.problems import Findings, Notice
 from fluxhook.config.reader import read_struct
 from fluxhook.config.schema import Config, Endpoint
 from fluxhook.config.source import parse
 from fluxhook.errors import ConfigError, Problem
+from fluxhook.events.names import hint
 
 __all__ = ["Loaded", "load", "loads"]
 
@@ -69,8 +70,8 @@ def loads(
 ) -> Loaded:
     """Reads YAML; `where` names the text in errors.
 
-    `allow_networks` (a command line's) are added to the file's own. `environ` gives the variables for
-    `${NAME}` in secrets and headers; None means the process's environment.
+    `allow_networks` (a command line's) are added to the file's own. `environ` gives the variables
+    for `${NAME}` in secrets and headers; None means the process's environment.
 
     Raises one ConfigError with all problems of the text; no problem or notice shows a secret.
     """

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fluxhook.errors import ConfigError, Problem
 
-__all__ = ["Findings", "Notice", "hint"]
+__all__ = ["Findings", "Notice"]
 
 
 class Notice(NamedTuple):
@@ -54,10 +53,3 @@ class Findings:
         """Raises one ConfigError with every problem, if there is one."""
         if self.problems:
             raise ConfigError(list(self.problems))
-
-
-def hint(word: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)` with the nearest of the known words, or nothing."""
-    # Beyond the length of any name of ours a comparison only costs time.
-    near = difflib.get_close_matches(word[:128], sorted(known), n=3, cutoff=0.6)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -5,7 +5,6 @@ msgspec's own conversion stops at the first fault, and cannot read unquoted YAML
 
 from __future__ import annotations
 
-import math
 import re
 import types
 from collections.abc import Mapping
@@ -14,9 +13,10 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 import msgspec
 
 from fluxhook.config.codec import UNITS
-from fluxhook.config.problems import Findings, hint
+from fluxhook.config.problems import Findings
 from fluxhook.config.source import NULLS, Plain
 from fluxhook.config.units import MAX_INT64, Duration, Rate, Size
+from fluxhook.events.names import hint
 
 __all__ = ["BAD", "HIDDEN", "fields_of", "is_struct", "read_struct", "read_value"]
 
@@ -27,19 +27,26 @@ BAD: Final = msgspec.UNSET
 HIDDEN: Final = frozenset(("headers", "proxy", "secret", "secrets"))
 
 #: What Go's yaml.v3 takes for a bool where one is wanted, YAML 1.1's forms included.
-_TRUE: Final = frozenset("true True TRUE yes Yes YES on On ON y Y".split())
-_FALSE: Final = frozenset("false False FALSE no No NO off Off OFF n N".split())
-_INT: Final = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F]+|0o[0-7]+", re.ASCII)
-_FLOAT: Final = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?", re.ASCII)
+_BOOLS: Final = {
+    **dict.fromkeys(("true", "yes", "on", "y"), True),
+    **dict.fromkeys(("false", "no", "off", "n"), False),
+}
+#: Arbitrary; Python refuses to read numbers of thousands of digits.
+_MAX_DIGITS: Final = 64
+_INT: Final = re.compile(r"[-+]?(?:0|[1-9](?:_?[0-9])*)|0x[0-9a-fA-F]+|0o[0-7]+", re.ASCII)
+_FLOAT: Final = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 
-_WANTED: Final[dict[Any, str]] = {
-    str: "a text",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    Duration: 'a duration such as "250ms", "3s" or "1h30m"',
-    Size: 'a size such as 4096, "64KiB" or "1MiB"',
-    Rate: 'a rate such as "100/s", or {rate: "6000/m", burst: 20}',
+#: what each type is called, and what to write
+_WANTED: Final[dict[Any, tuple[str, str]]] = {
+    str: ("a text", 'write a text, such as "abc"'),
+    bool: ("true or false", "write true or false, without quotes"),
+    int: ("a whole number", "write one such as 8, without quotes"),
+    float: ("a number", "write one such as 2 or 0.5, without quotes"),
+    Duration: ("a duration", 'write one such as "250ms", "3s" or "1h30m"'),
+    Size: ("a size", 'write one such as 4096, "64KiB" or "1MiB"'),
+    Rate: ("a rate", 'write one such as "100/s", or {rate: "6000/m", burst: 20}'),
+    tuple: ("a list", "write one such as [a, b]"),
+    dict: ("a mapping of texts", "write one `name: text` for each"),
 }
 
 
@@ -75,7 +82,7 @@ def read_struct(
             findings.problem(
                 f"{path}.{key}" if path else str(key),
                 f"{key!r:.80} is not known here",
-                f"remove it{hint(str(key), wanted)}",
+                f"correct or remove it{hint(str(key), wanted)}",
             )
             continue
         field = wanted[key]
@@ -94,9 +101,9 @@ def read_struct(
 def read_value(
     kind: Any, raw: object, path: str, findings: Findings, *, hidden: bool = False
 ) -> Any:
-    """`raw` as a value of the type `kind` (`object`: as it is), or BAD after a problem was reported.
+    """`raw` as a value of the type `kind`, or BAD after a problem was reported.
 
-    With `hidden` no message shows the value.
+    For the type `object` it is handed back as it is. With `hidden` no message shows the value.
     """
     if kind is object:
         return raw
@@ -119,79 +126,68 @@ def read_value(
     said = ""
     try:
         if origin is Literal:
-            value = _literal(args, raw)
+            value = str(raw) if isinstance(raw, str) and raw in args else BAD
         else:
             value = _scalar(kind, raw) if origin is None else BAD
     except ValueError as error:
         value, said = BAD, str(error)
     if value is BAD:
-        wanted = _wanted(kind)
-        near = hint(raw, args) if origin is Literal and isinstance(raw, str) else ""
+        name, remedy = _wanted(kind)
         if hidden or not said:
-            said = f"{_shown(raw, hidden)} is not {wanted}"
-        findings.problem(path, said, f"write {wanted}{near}")
+            said = f"{_shown(raw, hidden)} is not {name}"
+        findings.problem(path, said, remedy)
     return value
-
-
-def _literal(options: tuple[Any, ...], raw: object) -> Any:
-    return str(raw) if isinstance(raw, str) and raw in options else BAD
 
 
 def _scalar(kind: Any, raw: object) -> Any:
     """The value, or BAD. ValueError says what is wrong with a duration, size or rate."""
     if kind in UNITS:
-        return raw if isinstance(raw, kind) else kind.parse(_unquoted(raw))
+        # Units read their own text, quoted or not.
+        text = str(raw) if isinstance(raw, Plain) else raw
+        return raw if isinstance(raw, kind) else kind.parse(text)
     if kind is str:
-        return (str(raw) if isinstance(raw, Plain) else raw) if isinstance(raw, str) else BAD
+        if isinstance(raw, Plain):
+            return BAD if raw in NULLS else str(raw)
+        return raw if isinstance(raw, str) else BAD
     if kind is bool:
         if isinstance(raw, Plain):
-            return True if raw in _TRUE else False if raw in _FALSE else BAD
+            return _BOOLS.get(raw.lower(), BAD)
         return raw if isinstance(raw, bool) else BAD
-    number: int | float
-    if isinstance(raw, Plain):
-        text = raw.replace("_", "")
-        if len(raw) <= 64 and _INT.fullmatch(raw):
-            number = int(text, 0)
-        elif len(raw) <= 64 and kind is float and _FLOAT.fullmatch(raw):
-            number = float(raw)
-        else:
-            return BAD
-    elif isinstance(raw, (int, float)) and not isinstance(raw, bool):
-        number = raw
-    else:
+    return _number(kind, raw)
+
+
+def _number(kind: type[int] | type[float], raw: object) -> Any:
+    if isinstance(raw, Plain) and len(raw) <= _MAX_DIGITS:
+        if _INT.fullmatch(raw):
+            raw = int(raw, 0)
+        elif _FLOAT.fullmatch(raw):
+            raw = float(raw)
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)):
         return BAD
-    if isinstance(number, int) and abs(number) > MAX_INT64:
-        raise ValueError(f"{str(number):.20}... is beyond 64 bits")
+    if not abs(raw) <= MAX_INT64:
+        raise ValueError("the number is beyond 64 bits")
     if kind is float:
-        return float(number) if math.isfinite(number) else BAD
-    return number if isinstance(number, int) else BAD
-
-
-def _unquoted(raw: object) -> object:
-    """A tree without `Plain`: units read their own text, quoted or not."""
-    if isinstance(raw, dict):
-        return {key: _unquoted(value) for key, value in raw.items()}
-    return str(raw) if isinstance(raw, Plain) else raw
+        return float(raw)
+    return raw if isinstance(raw, int) else BAD
 
 
 def _is_null(raw: object) -> bool:
     return raw is None or (isinstance(raw, Plain) and raw in NULLS)
 
 
-def _wanted(kind: Any) -> str:
-    """What would be right, as a noun phrase."""
+def _wanted(kind: Any) -> tuple[str, str]:
+    """What the type is called, and what to write."""
     origin, args = get_origin(kind), get_args(kind)
-    if origin is Literal and len(args) == 1:
-        return f"{args[0]}, the only one that is implemented"
-    if origin is Literal:
-        return f"one of {', '.join(args)}"
-    if origin is tuple:
-        return "a list, such as [a, b]"
-    return "a mapping of names to texts" if origin is dict else _WANTED[kind]
+    if origin is not Literal:
+        return _WANTED[origin or kind]
+    if len(args) == 1:
+        return "implemented", f"write {args[0]}, the only one that is"
+    return "known here", f"write {', '.join(args[:-1])} or {args[-1]}"
 
 
 def _shown(raw: object, hidden: bool) -> str:
-    kinds = {str: "a text", Plain: "a text", list: "a list", tuple: "a list", dict: "a mapping"}
-    if isinstance(raw, (dict, list, tuple)) or hidden:
-        return kinds.get(type(raw), f"a value of type {type(raw).__name__}")
-    return f"{raw!r:.80}"
+    if isinstance(raw, dict):
+        return "a mapping"
+    if isinstance(raw, (list, tuple)):
+        return "a list"
+    return "the value" if hidden else f"{raw!r:.80}"

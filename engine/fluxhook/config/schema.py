@@ -1,6 +1,7 @@
 """The configuration as frozen structs: what the YAML says, with every default filled in.
 
-Durations are `Duration` values ("250ms", "3s", "2m", "1h30m"), sizes are `Size` values (1024, "64KiB").
+Durations are `Duration` values ("250ms", "3s", "2m", "1h30m"), sizes are `Size` values (1024,
+"64KiB").
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     With `schedule`, the delays after the first failure, in order; without it, exponential backoff
     `min(initial_interval * multiplier**n, max_interval)`, n = 0 for the first retry. `jitter` in
-    [0, 1] shortens a delay by up to that share, so that no cap is ever passed. `max_attempts` counts
-    attempts, the first included; with a schedule it defaults to its length plus one.
+    [0, 1] shortens a delay by up to that share, so that no cap is ever passed. `max_attempts`
+    counts attempts, the first included; with a schedule it defaults to its length plus one.
     """
 
     schedule: tuple[Duration, ...] | None = None
@@ -47,7 +48,7 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`ca` replaces the system's authorities; `cert` and `key` are the client's. Paths to PEM files."""
+    """Paths to PEM files: `ca` replaces the system's authorities, the others are the client's."""
 
     ca: str | None = None
     cert: str | None = None

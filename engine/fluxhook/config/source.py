@@ -1,9 +1,9 @@
 """YAML text as a tree of dicts, lists and texts, with nothing lost on the way.
 
-YAML 1.1 guesses types before anyone knows what is wanted: `on` becomes true, `1:30` becomes 90, 1.10
-becomes 1.1. Here an unquoted scalar stays the text that was written, marked `Plain`, and the field
-that reads it decides, as in Go's yaml.v3, which reads these files for FluxMQ. Duplicate keys, which
-PyYAML drops silently, are problems.
+YAML 1.1 guesses types before anyone knows what is wanted: `on` becomes true, `1:30` becomes 90,
+1.10 becomes 1.1. Here an unquoted scalar stays the text that was written, marked `Plain`, and the
+field that reads it decides, as in Go's yaml.v3, which reads these files for FluxMQ. Duplicate keys,
+which PyYAML drops silently, are problems.
 """
 
 from __future__ import annotations
@@ -80,8 +80,10 @@ class _Builder:
         self.where = where
         self.findings = findings
         self.root = root
-        self.anchors: dict[str, tuple[Any, int]] = {}
+        #: each anchor's value, how many nodes it has, and how far down they go
+        self.anchors: dict[str, tuple[Any, int, int]] = {}
         self.nodes = 0
+        self.deepest = 0
 
     def build(self) -> Tree | None:
         tree: Tree | None = None
@@ -98,14 +100,19 @@ class _Builder:
     def node(self, event: yaml.Event, path: str, depth: int) -> Any:
         if depth > _MAX_DEPTH:
             raise self.fault(event, f"nested over {_MAX_DEPTH} deep", "nest less")
-        before = self.nodes
+        before, above = self.nodes, self.deepest
         self.nodes += 1
+        self.deepest = depth
         if isinstance(event, yaml.AliasEvent):
             # An anchor is known once its node is whole, so no node can hold itself.
             if event.anchor not in self.anchors:
-                raise self.fault(event, f"unknown alias *{event.anchor}", "define it above, as &name")
-            value, size = self.anchors[event.anchor]
+                # Not named: it may be an unquoted secret that begins with a star.
+                raise self.fault(
+                    event, "an alias (*) without its anchor (&)", "quote it, or define it"
+                )
+            value, size, height = self.anchors[event.anchor]
             self.nodes += size
+            self.deepest += height
         elif isinstance(event, yaml.ScalarEvent):
             value = Plain(event.value) if event.style in (None, "") else event.value
         elif isinstance(event, yaml.SequenceStartEvent):
@@ -114,12 +121,17 @@ class _Builder:
                 value.append(self.node(item, f"{path}[{len(value)}]", depth + 1))
         else:
             value = self.mapping(path, depth)
-        if self.nodes > _MAX_NODES:
-            raise self.fault(event, f"over {_MAX_NODES} values", "use fewer aliases")
+        if self.nodes > _MAX_NODES or self.deepest > _MAX_DEPTH:
+            raise self.fault(
+                event,
+                "too large or too deep once its aliases stand for themselves",
+                "use fewer aliases",
+            )
         if (tag := getattr(event, "tag", None)) and tag not in _CORE_TAGS:
-            self.report(path, f"has the unknown tag {tag!r:.80}", "remove it")
+            self.report(path, "has an unknown tag (!)", "quote the value, or remove the tag")
         if not isinstance(event, yaml.AliasEvent) and (anchor := getattr(event, "anchor", None)):
-            self.anchors[anchor] = value, self.nodes - before
+            self.anchors[anchor] = value, self.nodes - before, self.deepest - depth
+        self.deepest = max(above, self.deepest)
         return value
 
     def mapping(self, path: str, depth: int) -> dict[str, Any]:
@@ -127,11 +139,11 @@ class _Builder:
         lines: dict[str, int] = {}
         merged: list[Any] = []
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
-            line = event.start_mark.line + 1
+            line, _ = _place(event)
             key = self.node(event, path, depth + 1)
             if not isinstance(key, str):
                 raise self.fault(event, "a key that is a list or a mapping", "use a text as key")
-            child = f"{path}.{key}".lstrip(".")
+            child = f"{path}.{key}" if path else key
             value = self.node(next(self.events), child, depth + 1)
             if isinstance(key, Plain) and key == "<<":
                 merged += value if isinstance(value, list) else [value]
@@ -152,7 +164,11 @@ class _Builder:
             self.findings.problem(path, message, remedy)
 
     def fault(self, event: yaml.Event, message: str, remedy: str) -> ConfigError:
-        mark = event.start_mark
-        return ConfigError(
-            Problem(f"{self.where}:{mark.line + 1}:{mark.column + 1}", message, remedy)
-        )
+        line, column = _place(event)
+        return ConfigError(Problem(f"{self.where}:{line}:{column}", message, remedy))
+
+
+def _place(event: yaml.Event) -> tuple[int, int]:
+    """Line and column, from 1."""
+    mark = event.start_mark
+    return (mark.line + 1, mark.column + 1) if mark else (0, 0)

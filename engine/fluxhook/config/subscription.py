@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Set
 
 from fluxhook._native.topics import check_filter
-from fluxhook.config.problems import Findings, hint
+from fluxhook.config.problems import Findings
 from fluxhook.config.schema import Endpoint
 from fluxhook.events.catalog import TYPES, WITH_TOPIC
-from fluxhook.events.names import matches, namespace, pattern_fault
+from fluxhook.events.names import hint, matches, namespace, pattern_fault
 
 __all__ = ["check_subscription"]
 
 
-def check_subscription(
-    endpoint: Endpoint, path: str, known: Set[str], findings: Findings
-) -> None:
+def check_subscription(endpoint: Endpoint, path: str, known: Set[str], findings: Findings) -> None:
     """Reports bad patterns and filters, patterns that no known type matches, and idle filters.
 
     `known` are the types of both catalogs and the host's own; `path` ends in a dot.

@@ -25,7 +25,9 @@ def check_types(struct: msgspec.Struct, path: str, findings: Findings) -> None:
             for i, endpoint in enumerate(value):
                 _check_struct(Endpoint, endpoint, f"{where}[{i}]", findings)
         elif name == "endpoints":
-            findings.problem(where, f"is a {type(value).__name__}", "write a tuple of Endpoint(...)")
+            findings.problem(
+                where, f"is a {type(value).__name__}", "write a tuple of Endpoint(...)"
+            )
         else:
             hidden = name in HIDDEN
             read = read_value(kind, value, where, findings, hidden=hidden)
@@ -36,9 +38,7 @@ def check_types(struct: msgspec.Struct, path: str, findings: Findings) -> None:
                 findings.problem(where, shown, f"write {right}")
 
 
-def _check_struct(
-    kind: type[msgspec.Struct], value: object, path: str, findings: Findings
-) -> None:
+def _check_struct(kind: type[msgspec.Struct], value: object, path: str, findings: Findings) -> None:
     if isinstance(value, kind):
         check_types(value, path + ".", findings)
     else:

@@ -1,6 +1,7 @@
 """Durations, sizes and rates as the configuration writes them.
 
-Each has `parse`, which raises ValueError with a whole sentence, and a `str()` that `parse` reads back.
+Each has `parse`, which raises ValueError with a whole sentence, and a `str()` that `parse` reads
+back.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _BYTES: Final = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB":
 _SIZE: Final = re.compile(r"([0-9]+) ?([A-Za-z]*)", re.ASCII)
 _RATE: Final = re.compile(r"([0-9]+)/(s|m|h)(?: burst ([0-9]+))?", re.ASCII)
 _SPANS: Final = {unit: _NS[unit] for unit in ("s", "m", "h")}
-#: Requests a second, and at once. Arbitrary, and more than one host sends; it keeps the interval of a
-#: rate above zero, and a burst of 1/h within a 64-bit word of nanoseconds.
+#: Requests a second, and at once. Arbitrary, and more than one host sends; it keeps the interval of
+#: a rate above zero, and a burst at 1/h within a 64-bit word of nanoseconds.
 _MAX_RATE: Final = 1_000_000
 #: Longer texts are refused unread: Python refuses to read numbers of thousands of digits.
 _MAX_TEXT: Final = 64
@@ -173,8 +174,10 @@ class Size(int):
     def __str__(self) -> str:
         """The text in the largest unit that divides it."""
         n = int(self)
-        unit = next(u for u in reversed(_BYTES) if n % _BYTES[u] == 0 and n >= _BYTES[u] or not u)
-        return f"{n // _BYTES[unit]}{unit if unit != 'B' else ''}"
+        for unit in ("TiB", "GiB", "MiB", "KiB"):
+            if n and n % _BYTES[unit] == 0:
+                return f"{n // _BYTES[unit]}{unit}"
+        return f"{n:d}"
 
     def __repr__(self) -> str:
         return f"Size({int(self)})"

@@ -11,7 +11,9 @@ from fluxhook.config.networks import literal_address
 
 __all__ = ["PROXY_SCHEMES", "Fault", "judge_url", "shown_url", "url_host"]
 
-_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL)
+_URL: Final = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL
+)
 #: What libcurl takes for a proxy, but SOCKS 4, which knows neither IPv6 nor passwords.
 PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
 #: RFC 3986 section 2: reserved, unreserved, and percent-encoded.
@@ -51,7 +53,7 @@ def judge_url(
         )
     if match[5] is not None:
         return Fault(f"{shown} has a fragment (#...)", "remove it: a fragment is never sent")
-    before, at, authority = match[2].rpartition("@")
+    _, at, authority = match[2].rpartition("@")
     if at and not userinfo:
         return Fault(
             f"{shown} has a user name or password before the host",

@@ -1,7 +1,8 @@
 """The egress guard: which addresses a delivery may reach, judged as the socket opens.
 
-A name is checked when it has become an address, so that a receiver's DNS cannot lead a delivery into
-the private network (DNS rebinding). The ranges stand in `config.networks`, which the loader uses too.
+A name is checked when it has become an address, so that a receiver's DNS cannot lead a delivery
+into the private network (DNS rebinding). The ranges stand in `config.networks`, which the loader
+uses too.
 """
 
 from __future__ import annotations

@@ -57,11 +57,7 @@ def offer(
     """The queue after one more record, and what became of the record: waiting, refused, or (under
     `block`) still offered; offer it again, with `timed_out` once its time is over."""
     full = len(queue.places) >= queue.capacity
-    to = MOVES.move(
-        "offered",
-        "offer",
-        _condition(full, policy, timed_out),
-    ).to
+    to = MOVES.move("offered", "offer", _condition(full, policy, timed_out)).to
     if to == "refused":
         return msgspec.structs.replace(queue, refused=queue.refused + 1), to
     if to == "offered":
@@ -104,13 +100,13 @@ def take(queue: Queue) -> tuple[Queue, int | None]:
 
 def settle(queue: Queue, record: int) -> Queue:
     """A taken record is done with; the settled prefix of the queue becomes free."""
+    released = record in queue.released
+    state = "released" if released else dict(queue.places).get(record, "settled")
+    to = MOVES.move(state, "settle", "").to
     queue = msgspec.structs.replace(queue, settled=queue.settled + 1)
-    if record in queue.released:
+    if released:
         return msgspec.structs.replace(queue, released=queue.released - {record})
-    places = tuple(
-        (r, MOVES.move(state, "settle", "").to if r == record else state)
-        for r, state in queue.places
-    )
+    places = tuple((r, to if r == record else s) for r, s in queue.places)
     return _trim(msgspec.structs.replace(queue, places=places))
 
 

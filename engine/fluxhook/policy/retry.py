@@ -13,7 +13,7 @@ from typing import Final
 
 from fluxhook.config.schema import Retry
 
-__all__ = ["next_delay_ns", "parse_retry_after"]
+__all__ = ["max_attempts", "next_delay_ns", "parse_retry_after"]
 
 #: FluxMQ's default, used where neither `max_attempts` nor a schedule says otherwise.
 DEFAULT_MAX_ATTEMPTS: Final = 3

@@ -77,7 +77,11 @@ def make_profile(name: SignatureProfile, secrets: Sequence[str]) -> Profile:
     if name == "none":
         return _Unsigned()
     if not secrets:
-        raise _problem("secrets", f"the profile {name!r} has nothing to sign with", "add a secret, or set `signature: none`")
+        raise _problem(
+            "secrets",
+            f"the profile {name!r} has nothing to sign with",
+            "add a secret, or set `signature: none`",
+        )
     if name == "standard":
         return _Standard([_standard_signer(s, f"secrets[{i}]") for i, s in enumerate(secrets)])
     signers = [Signer(symmetric_key(name, s, f"secrets[{i}]")) for i, s in enumerate(secrets)]

@@ -18,7 +18,7 @@ import msgspec
 from fluxhook._native.ring import Consumer, Counters, Delivery, Words
 from fluxhook.config.schema import Endpoint, Tls
 from fluxhook.policy import breaker
-from fluxhook.policy.outcome import classify, curl_cause
+from fluxhook.policy.outcome import TransportCause, classify, curl_cause
 from fluxhook.runtime.gate import Gate
 from fluxhook.runtime.lane import SLOW_QUEUE, Lane
 from fluxhook.runtime.reporter import Reporter
@@ -212,7 +212,7 @@ class Dispatcher:
             # Half of what is left: many lanes that hang never take the last handles together.
             quota = min(lane.limit - lane.in_flight, (sender.room + 1) // 2)
             probe = 0
-            if quota > 0 and self._words.load(lane.id, field.BREAKER) >> breaker.VALUE_BITS:
+            if quota > 0 and self._words.load(lane.id, field.BREAKER):
                 action = self._gate.permit(lane, now_ns)
                 if isinstance(action, breaker.Hold):
                     skipped = self._park_queue(lane, "breaker_open", action.until_ns)
@@ -299,10 +299,11 @@ class Dispatcher:
         message: str,
         now_ns: int,
     ) -> None:
+        cause: TransportCause | None = None
         if slot.denied:
             cause = slot.denied_cause
-        else:
-            cause = curl_cause(code, connected=slot.connected) if code else None
+        elif code:
+            cause = curl_cause(code, connected=slot.connected)
         outcome = classify(slot.status, cause, lane.retry_on)
         counters = self._counters
         counters.add(lane.id, field.FAILED)

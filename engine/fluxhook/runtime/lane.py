@@ -6,6 +6,7 @@ from collections import deque
 
 from fluxhook._native.ring import Delivery
 from fluxhook.config.schema import Endpoint
+from fluxhook.config.units import Duration
 from fluxhook.policy.signature import make_profile
 from fluxhook.transport.curl import Target
 from fluxhook.transport.records import EventHead
@@ -59,8 +60,8 @@ class Lane:
         self.needs_event_id = endpoint.signature == "standard"
         self.target = Target(
             endpoint.url,
-            timeout_ms=max(1, endpoint.timeout.ms),
-            connect_timeout_ms=max(1, min(endpoint.connect_timeout.ms, endpoint.timeout.ms)),
+            timeout_ms=_whole_ms(endpoint.timeout),
+            connect_timeout_ms=_whole_ms(min(endpoint.connect_timeout, endpoint.timeout)),
             proxy=endpoint.proxy,
         )
         self.headers = [
@@ -118,3 +119,8 @@ class Lane:
 
 def order_key(delivery: Delivery) -> str:
     return EventHead.decode(delivery.event).order_key
+
+
+def _whole_ms(duration: Duration) -> int:
+    """Milliseconds for libcurl, rounded up: 0 would mean no limit."""
+    return -(-duration.ns // 1_000_000)

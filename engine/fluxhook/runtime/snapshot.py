@@ -42,7 +42,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ring_bytes(self) -> int:
-        return int(self.config.ring_bytes) // self.workers
+        return int(self.config.ring_bytes) // self.workers & ~7  # records are aligned to 8 bytes
 
     def home(self, endpoint: Endpoint) -> int | None:
         """The one worker that serves an endpoint; None: any worker may.

@@ -22,7 +22,7 @@ from fluxhook.config.schema import Config
 from fluxhook.errors import ConfigError, EngineError, EngineRunning, FluxhookError, Problem
 from fluxhook.runtime.keeper import Keeper
 from fluxhook.runtime.process import Child, log
-from fluxhook.runtime.publisher import recover_slot
+from fluxhook.runtime.slot import recover_slot
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.store import DeliveryStore
 from fluxhook.transport import datadir as d
@@ -139,8 +139,18 @@ class Supervisor:
             log.info("%s: the machine went down in between; %d records saved", path, kept)
 
     def publish(self, config: Config) -> None:
-        """Makes a configuration the one that every process uses from now on."""
-        ids = self._store.ensure([endpoint.name for endpoint in config.endpoints])
+        """Makes a configuration the one that every process uses from now on.
+
+        Loading one is the operator's word that its endpoints are to be used: an endpoint whose
+        receiver asked to be left alone (410) gets another chance.
+        """
+        for endpoint in self._store.endpoints():
+            if endpoint.disabled_ns is not None:
+                self._store.enable_endpoint(endpoint.id)
+        self._publish(config)
+
+    def _publish(self, config: Config) -> None:
+        ids = self._store.ensure_endpoints([endpoint.name for endpoint in config.endpoints])
         if ids and max(ids.values()) >= self._words.rows - 1:
             raise ConfigError(
                 Problem(
@@ -155,7 +165,7 @@ class Supervisor:
             workers=self._workers,
             config=config,
             ids=ids,
-            disabled=frozenset(self._store.disabled()),
+            disabled=frozenset(e.name for e in self._store.endpoints() if e.disabled_ns is not None),
         )
         self.snapshot.save(self.datadir)
         self._words.store(row, d.VERSION, self.snapshot.version)
@@ -300,7 +310,7 @@ class Supervisor:
         for slot in self.datadir.publisher_slots():
             recover_slot(slot)
         if self._keeper.take_disabled():
-            self.publish(self.snapshot.config)
+            self._publish(self.snapshot.config)
             self._keeper.configure(self.snapshot)
 
 

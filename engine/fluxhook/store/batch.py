@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections import defaultdict
+from collections.abc import Callable
 from copy import copy
+from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -19,35 +22,39 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch"]
 
-# plain ints: sqlite3 binds an IntEnum four times slower
+# plain ints: sqlite3 binds them faster than an IntEnum's members
 _WAITING, _BLOCKED, _DELIVERED, _DEAD, _DROPPED = map(int, State)
 
 
-def _marks(n: int) -> str:
-    return ", ".join("?" * n)
+def _insert(table: str, columns: int) -> str:
+    return f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})"
 
 
-_ADD = f"INSERT INTO deliveries VALUES ({_marks(len(Delivery.__struct_fields__))})"
-_BODY = "INSERT INTO bodies VALUES (?, ?)"
-_ATTEMPT = f"INSERT INTO attempts VALUES ({_marks(4 + len(Attempt.__struct_fields__))})"
-_UPDATE = """
-UPDATE deliveries SET due_ns = ?, attempts = ?, first_attempt_ns = ?, last_attempt = ?, cause = ?,
-    error = ? WHERE id = ?
-"""
-_MOVE = """
-UPDATE deliveries SET due_ns = ?, attempts = ?, first_attempt_ns = ?, last_attempt = ?, cause = ?,
-    error = ?, state = ?, ended_ns = ? WHERE id = ?
-"""
+_ADD = _insert("deliveries", len(Delivery.__struct_fields__))
+_BODY = _insert("bodies", 2)
+_ATTEMPT = _insert("attempts", 4 + len(Attempt.__struct_fields__))
+_CHANGING = ("due_ns", "attempts", "first_attempt_ns", "last_attempt", "cause", "error")
+
+
+def _update(*columns: str) -> tuple[str, Callable[[Delivery], tuple[object, ...]]]:
+    """The statement that sets these columns, and what gets its parameters from a delivery."""
+    assignments = ", ".join(f"{column} = ?" for column in columns)
+    return f"UPDATE deliveries SET {assignments} WHERE id = ?", attrgetter(*columns, "id")
+
+
+# Apart, since a statement that sets `state` writes to all three indexes, changed or not.
+_UPDATE, _updated_values = _update(*_CHANGING)
+_MOVE, _moved_values = _update(*_CHANGING, "state", "ended_ns")
 _PROMOTE = f"""
 UPDATE deliveries SET state = {_WAITING} WHERE id = (
-    SELECT id FROM deliveries WHERE endpoint = ?1 AND order_key = ?2 AND state = {_BLOCKED}
-        AND ordered AND ended_ns IS NULL ORDER BY id LIMIT 1)
+    SELECT id FROM deliveries INDEXED BY line WHERE endpoint = ?1 AND order_key = ?2
+        AND state = {_BLOCKED} AND ordered AND ended_ns IS NULL ORDER BY id LIMIT 1)
 AND NOT EXISTS (
-    SELECT 1 FROM deliveries WHERE endpoint = ?1 AND order_key = ?2 AND state = {_WAITING}
-        AND ordered AND ended_ns IS NULL)
-RETURNING due_ns, id
+    SELECT 1 FROM deliveries INDEXED BY line WHERE endpoint = ?1 AND order_key = ?2
+        AND state = {_WAITING} AND ordered AND ended_ns IS NULL)
+RETURNING endpoint, due_ns, id
 """
-_PENDING = "UPDATE endpoints SET pending = pending + ?, dead = dead + ? WHERE id = ?"
+_BALANCE = "UPDATE endpoints SET pending = pending + ?, dead = dead + ? WHERE id = ?"
 _COUNT = """
 INSERT INTO counters VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET value = value + excluded.value
@@ -59,11 +66,10 @@ class Batch:
     """Changes that become true together.
 
     Nothing is written before `commit`; a `with` block commits at its end, and forgets everything
-    if it ends in an exception. A `commit` that raised `StoreError` kept nothing and may be called
-    again; only one that succeeded changes what the store hands out. The deliveries that it changed
-    are then no longer leased.
+    if it ends in an exception. A `commit` that raised `StoreError` wrote nothing and may be called
+    again. A delivery that a batch changed is not leased any more once it is committed.
 
-    A `Delivery` given to a method is one that this batch's `add`, `find` or `adopt` returned.
+    The deliveries given to its methods are those that its own `add`, `find` and `copy` returned.
     """
 
     def __init__(self, store: DeliveryStore) -> None:
@@ -72,8 +78,9 @@ class Batch:
         self._added: dict[int, Delivery] = {}
         self._updated: dict[int, Delivery] = {}
         self._moved: dict[int, Delivery] = {}
-        self._bodies: list[tuple[int, bytes]] = []
-        self._attempts: list[tuple[object, ...]] = []
+        self._leased: dict[int, Delivery] = {}
+        self._bodies: list[tuple[Delivery, bytes]] = []
+        self._attempts: list[tuple[int, Delivery, int | None, int, Attempt]] = []
         self._pending: defaultdict[int, int] = defaultdict(int)
         self._dead: defaultdict[int, int] = defaultdict(int)
         self._counts: defaultdict[tuple[int, str], int] = defaultdict(int)
@@ -92,22 +99,26 @@ class Batch:
         if kind is None:
             self.commit()
 
+    # ---- deliveries ------------------------------------------------------------------------
+
     def find(self, delivery_id: int) -> Delivery | None:
-        """The delivery as this batch leaves it, or None if it ended: then a report on it is stale."""
+        """A pending delivery as this batch leaves it. None if it ended or never was: then a report
+        on it is stale."""
         found = self._known.get(delivery_id)
         if found is None:
-            stored = self._store.leased(delivery_id) or self._store.delivery(delivery_id)
+            stored = self._store.leases.out.get(delivery_id) or self._store.delivery(delivery_id)
             if stored is None:
                 return None
-            found = self.adopt(stored)
+            found = self.copy(stored)
         return found if found.state <= _BLOCKED else None
 
-    def adopt(self, delivery: Delivery) -> Delivery:
-        """This batch's copy of a delivery just read from the store, in whatever state."""
+    def copy(self, delivery: Delivery) -> Delivery:
+        """This batch's own copy of a delivery just read from the store."""
         return self._known.setdefault(delivery.id, copy(delivery))
 
     def add(
         self,
+        delivery_id: int,
         endpoint: int,
         event: EventHead,
         body: bytes,
@@ -115,16 +126,19 @@ class Batch:
         accepted_ns: int,
         due_ns: int,
         ordered: bool = False,
+        leased: bool = False,
         cause: str = "",
         error: str = "",
     ) -> Delivery:
-        """A delivery that the store does not know yet, waiting.
+        """A delivery that is new to the store, pending.
 
-        An `ordered` one waits until those of the same endpoint and `order_key` that were added
-        before it have ended. Raises `ValueError` for an endpoint that the store does not know.
+        An `ordered` one waits until those of its endpoint and order key with lower ids have ended.
+        A `leased` one is out with a worker already. Raises `ValueError` for an unknown endpoint.
         """
+        if endpoint not in self._store.pending:
+            raise ValueError(f"endpoint {endpoint} is not in {self._store.path}")
         delivery = Delivery(
-            self._store.next_delivery_id(endpoint),
+            delivery_id,
             endpoint,
             _BLOCKED if ordered else _WAITING,
             int(ordered),
@@ -138,33 +152,33 @@ class Batch:
             error,
             *event,
         )
-        self._known[delivery.id] = self._added[delivery.id] = delivery
-        self._bodies.append((delivery.id, body))
+        self._known[delivery_id] = self._added[delivery_id] = delivery
+        self._bodies.append((delivery, body))
         self._pending[endpoint] += 1
+        if leased:
+            self._leased[delivery_id] = delivery
         return delivery
 
     def attempt(self, delivery: Delivery, attempt: Attempt) -> None:
-        """Records an attempt and counts it; what follows from it is another call."""
+        """Records an attempt and counts it. What follows from it is another call."""
         delivery.attempts += 1
         if delivery.first_attempt_ns is None:
             delivery.first_attempt_ns = attempt.started_ns
-        row_id = self._store.next_attempt_id()
-        previous, delivery.last_attempt = delivery.last_attempt, row_id
-        row = (row_id, delivery.id, previous, delivery.attempts, *astuple(attempt))
+        previous, delivery.last_attempt = delivery.last_attempt, next(self._store.attempt_ids)
+        row = (delivery.last_attempt, delivery, previous, delivery.attempts, attempt)
         self._attempts.append(row)
-        self._touch(delivery, self._updated)
+        self._touch(delivery, moved=False)
 
-    def reschedule(
-        self, delivery: Delivery, due_ns: int, cause: str = "", error: str = ""
-    ) -> None:
-        """Hands a pending delivery back to wait until `due_ns`: failed, parked, or returned."""
+    def reschedule(self, delivery: Delivery, due_ns: int, cause: str = "", error: str = "") -> None:
+        """Has a pending delivery wait until `due_ns`: it failed, was parked, or came back."""
         delivery.due_ns, delivery.cause, delivery.error = due_ns, cause, error
-        self._touch(delivery, self._updated)
+        self._touch(delivery, moved=False)
 
     def delivered(self, delivery: Delivery, now_ns: int) -> None:
         self._end(delivery, _DELIVERED, now_ns, "", "")
 
     def drop(self, delivery: Delivery, now_ns: int, cause: str) -> None:
+        """Ends a delivery by a policy, which `cause` names."""
         self._end(delivery, _DROPPED, now_ns, cause, "")
 
     def bury(self, delivery: Delivery, now_ns: int, cause: str, error: str = "") -> None:
@@ -175,55 +189,111 @@ class Batch:
     def replay(self, delivery: Delivery, now_ns: int) -> None:
         """Makes a dead letter wait again, due now and with all of its attempts before it.
 
-        An ordered one takes its old place among those that wait, but stops none already under way.
+        An ordered one takes its old place in the line, but does not call back what is waiting at
+        its head.
         """
         if delivery.state != _DEAD:
-            raise ValueError(f"delivery {delivery.id} is no dead letter")
+            raise ValueError(f"delivery {delivery.id} is not a dead letter")
         delivery.state = _BLOCKED if delivery.ordered else _WAITING
         delivery.due_ns, delivery.attempts = now_ns, 0
         delivery.first_attempt_ns = delivery.ended_ns = None
         self._pending[delivery.endpoint] += 1
         self._dead[delivery.endpoint] -= 1
-        self._touch(delivery, self._moved)
+        self._touch(delivery, moved=True)
+
+    def _end(self, delivery: Delivery, state: int, now_ns: int, cause: str, error: str) -> None:
+        if delivery.state > _BLOCKED:
+            raise ValueError(f"delivery {delivery.id} has ended already")
+        delivery.state, delivery.ended_ns = state, now_ns
+        delivery.cause, delivery.error = cause, error
+        self._pending[delivery.endpoint] -= 1
+        self._touch(delivery, moved=True)
+
+    def _touch(self, delivery: Delivery, *, moved: bool) -> None:
+        id = delivery.id
+        if id in self._added:
+            self._leased.pop(id, None)
+        elif moved:
+            self._updated.pop(id, None)
+            self._moved[id] = delivery
+        elif id not in self._moved:
+            self._updated[id] = delivery
+
+    # ---- what else is committed with them --------------------------------------------------
 
     def count(self, endpoint: int, name: str, n: int = 1) -> None:
-        """Raises a counter of the endpoint's that outlives every process."""
+        """Raises a counter of the endpoint's, which outlives every process."""
         self._counts[endpoint, name] += n
 
     def position(self, ring_uid: bytes, seq: int) -> None:
         """Notes up to where a ring has been applied, by this batch and those before it."""
         self._positions[ring_uid] = seq
 
+    # ---- writing ---------------------------------------------------------------------------
+
     def commit(self) -> None:
-        """Writes all of it or, raising `StoreError`, nothing. A second success does nothing."""
+        """Writes all of it or, raising `StoreError`, nothing. After a success it does nothing."""
         if self._committed:
             return
-        with translated(self._store.path), transaction(self._store.connection) as db:
-            promoted = self._write(db)
+        with translated(self._store.path):
+            try:
+                promoted = self._write()
+            except sqlite3.IntegrityError:
+                self._renumber()
+                promoted = self._write()
         self._committed = True
+        for endpoint, n in self._pending.items():
+            self._store.pending[endpoint] += n
+        self._update_leases(promoted)
+
+    def _write(self) -> list[tuple[int, int, int]]:
+        """Returns the endpoint, due_ns and id of each delivery whose turn has come."""
+        promoted: list[tuple[int, int, int]] = []
+        lines: set[tuple[int, str]] = set()
+        with transaction(self._store.db) as db:
+            db.executemany(_ADD, map(astuple, self._added.values()))
+            db.executemany(_BODY, ((d.id, body) for d, body in self._bodies))
+            db.executemany(
+                _ATTEMPT,
+                ((id, d.id, previous, n, *astuple(a)) for id, d, previous, n, a in self._attempts),
+            )
+            db.executemany(_UPDATE, map(_updated_values, self._updated.values()))
+            db.executemany(_MOVE, map(_moved_values, self._moved.values()))
+            for changed in (self._added, self._updated, self._moved):
+                lines.update((d.endpoint, d.order_key) for d in changed.values() if d.ordered)
+            for line in lines:
+                promoted += db.execute(_PROMOTE, line).fetchall()
+            db.executemany(
+                _BALANCE,
+                ((n, self._dead[endpoint], endpoint) for endpoint, n in self._pending.items()),
+            )
+            db.executemany(_COUNT, ((*key, n) for key, n in self._counts.items()))
+            db.executemany(_POSITION, self._positions.items())
+        return promoted
+
+    def _renumber(self) -> None:
+        """Gives new ids to what was added under an id that is taken.
+
+        A worker takes its ids from the clock; one that started after the clock was set back may
+        repeat an id.
+        """
+        ((newest,),) = self._store.db.execute("SELECT coalesce(max(id), 0) FROM deliveries")
+        free = itertools.count(max(newest, *self._added) + 1)
+        for delivery in self._added.values():
+            if self._store.delivery(delivery.id) is not None:
+                delivery.id = next(free)
+
+    def _update_leases(self, promoted: list[tuple[int, int, int]]) -> None:
         leases = self._store.leases
-        for changed in (self._updated, self._moved):
+        for delivery_id in (*self._updated, *self._moved):
+            leases.end(delivery_id)
+        for delivery in self._leased.values():
+            leases.take(delivery)
+        for changed in (self._added, self._updated, self._moved):
             for delivery in changed.values():
-                leases.end(delivery.id)
-        for rows in (self._added, self._updated, self._moved):
-            for delivery in rows.values():
                 if delivery.state == _WAITING:
                     leases.waits(delivery.endpoint, (delivery.due_ns, delivery.id))
-        for endpoint, place in promoted:
-            leases.waits(endpoint, place)
-
-    def _end(self, delivery: Delivery, state: int, now_ns: int, cause: str, error: str) -> None:
-        if delivery.state > _BLOCKED:
-            raise ValueError(f"delivery {delivery.id} has ended")
-        delivery.state, delivery.ended_ns = state, now_ns
-        delivery.cause, delivery.error = cause, error
-        self._pending[delivery.endpoint] -= 1
-        self._touch(delivery, self._moved)
-
-    def _touch(self, delivery: Delivery, how: dict[int, Delivery]) -> None:
-        if delivery.id not in self._added:
-            how[delivery.id] = delivery
-
-    def _write(self, db: sqlite3.Connection) -> list[tuple[int, tuple[int, int]]]:
-        """Returns the endpoint and place of each delivery whose turn in its order has come."""
-        raise NotImplementedError
+        for endpoint, due_ns, delivery_id in promoted:
+            leases.waits(endpoint, (due_ns, delivery_id))
+            if delivery_id in leases.out:
+                leases.out[delivery_id].state = _WAITING

@@ -16,6 +16,8 @@ __all__ = ["LAYOUT", "StoreError", "open_reader", "open_writer", "transaction", 
 #: schema.sql's version; raise it with any change there
 LAYOUT = 1
 
+#: UPDATE ... RETURNING
+_OLDEST_SQLITE = (3, 35)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -48,10 +50,10 @@ def damaged(path: Path, detail: str) -> LayoutError:
 
 
 @contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
+def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     db.execute("BEGIN IMMEDIATE")
     try:
-        yield
+        yield db
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
@@ -62,6 +64,11 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 def open_writer(path: Path, *, full_sync: bool) -> sqlite3.Connection:
     """Opens the database for its only writer, and creates it where there is none."""
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise StoreError(
+            f"SQLite {sqlite3.sqlite_version} is too old, 3.35 is needed; use a Python that brings "
+            f"a newer one"
+        )
     with translated(path):
         with _creating(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -83,7 +90,9 @@ def open_writer(path: Path, *, full_sync: bool) -> sqlite3.Connection:
 def open_reader(path: Path) -> sqlite3.Connection:
     """Opens the database read-only, beside a writer or without one."""
     if not path.exists():
-        raise EngineNotRunning(f"{path} does not exist: no engine was ever started on this data_dir")
+        raise EngineNotRunning(
+            f"{path} does not exist: no engine was ever started on this data_dir"
+        )
     with translated(path):
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +16,14 @@ from fluxhook.transport.records import Attempt
 __all__ = ["COLUMNS", "ReadStore"]
 
 #: the columns of a `Delivery`, for a query that calls the table d
-COLUMNS = ", ".join(f"d.{name}" for name in Delivery.__struct_fields__)
+COLUMNS = ", ".join(f"d.{name} AS {name}" for name in Delivery.__struct_fields__)
 _ATTEMPT = ", ".join(f"a.{name}" for name in Attempt.__struct_fields__)
+
+_Parameters = Sequence[Any] | Mapping[str, Any]
 
 _NO_KEY = (2**63 - 1, 2**63 - 1)
 
-# `+` and NOT INDEXED keep to the order of ids: any other way ends in a sort of what may be a million
+# NOT INDEXED keeps to the order of ids; any other way ends in sorting what may be a million
 _DELIVERIES = f"""
 SELECT {COLUMNS} FROM deliveries AS d NOT INDEXED
 WHERE d.id < :before AND (:endpoint IS NULL OR d.endpoint = :endpoint)
@@ -67,15 +69,15 @@ class ReadStore:
 
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self.path = path
-        self._db = db
+        self.db = db
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Raises `EngineNotRunning` where there is no store, `LayoutError` for another version's."""
+        """Raises `EngineNotRunning` where there is none, `LayoutError` for another version's."""
         return cls(path, open_reader(path))
 
     def close(self) -> None:
-        self._db.close()
+        self.db.close()
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +109,9 @@ class ReadStore:
 
     def delivery(self, delivery_id: int) -> Delivery | None:
         """One delivery in whatever state, or None if there is none (or no longer)."""
-        rows = self._deliveries(f"SELECT {COLUMNS} FROM deliveries AS d WHERE id = ?", (delivery_id,))
+        rows = self._deliveries(
+            f"SELECT {COLUMNS} FROM deliveries AS d WHERE id = ?", (delivery_id,)
+        )
         return rows[0] if rows else None
 
     def body(self, delivery_id: int) -> bytes | None:
@@ -155,12 +159,12 @@ class ReadStore:
         """Deliveries that ended before then, in no order: what `DeliveryStore.purge` may take."""
         return self._deliveries(_EXPIRED, (ended_before_ns, limit))
 
-    def _deliveries(self, sql: str, parameters: Any) -> list[Delivery]:
+    def _deliveries(self, sql: str, parameters: _Parameters) -> list[Delivery]:
         return [Delivery(*row) for row in self._all(sql, parameters)]
 
-    def _all(self, sql: str, parameters: Collection[Any] | dict[str, Any] = ()) -> list[Any]:
+    def _all(self, sql: str, parameters: _Parameters = ()) -> list[Any]:
         with self._translated():
-            return self._db.execute(sql, parameters).fetchall()
+            return self.db.execute(sql, parameters).fetchall()
 
     def _translated(self) -> AbstractContextManager[None]:
         return translated(self.path)

@@ -68,7 +68,7 @@ class PastAttempt(NamedTuple):
 
 
 class EndpointRow(NamedTuple):
-    """An endpoint as the store knows it. `disabled_ns` and `removed_ns` are None where it is not."""
+    """An endpoint as the store knows it; `disabled_ns` and `removed_ns` are None if it is not."""
 
     id: int
     name: str

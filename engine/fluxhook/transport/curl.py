@@ -33,6 +33,7 @@ MAX_ANSWER_BYTES = 65_536
 ANSWER_EXCERPT_BYTES = 512
 
 _POLL_IN, _POLL_OUT, _POLL_REMOVE = pycurl.POLL_IN, pycurl.POLL_OUT, pycurl.POLL_REMOVE
+_SOCKET_BAD: int = pycurl.SOCKET_BAD
 _SELECT_IN, _SELECT_OUT, _SELECT_ERR = 1, 2, 4  # CURL_CSELECT_*
 
 
@@ -289,7 +290,7 @@ class Sender:
             slot.denied = judge(str(address.addr[0])) or ""
             if slot.denied:
                 slot.denied_cause = "egress_denied"
-                return pycurl.SOCKET_BAD
+                return _SOCKET_BAD
             try:
                 fd = socket.socket(
                     address.family, address.socktype | socket.SOCK_CLOEXEC, address.protocol
@@ -297,7 +298,7 @@ class Sender:
             except OSError as e:
                 slot.denied = f"no socket could be opened: {e.strerror}"
                 slot.denied_cause = "internal"
-                return pycurl.SOCKET_BAD
+                return _SOCKET_BAD
             self._connection[fd] = 1
             self.connections += 1
             return fd

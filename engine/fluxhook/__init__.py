@@ -1,0 +1,64 @@
+"""Fluxhook: an embeddable webhook delivery engine.
+
+A host program emits events at memory speed; Fluxhook matches them to subscriptions, signs them,
+delivers them over HTTP from worker processes, retries, isolates what is broken, and loses nothing
+that it accepted.
+
+    from fluxhook import Config, Endpoint, Engine
+
+    config = Config(endpoints=(Endpoint(name="ops", url="https://hooks.example.com/fg"),))
+    with Engine(config) as engine:
+        engine.emit("route.error", {...})
+"""
+
+from fluxhook._version import VERSION as __version__
+from fluxhook.config.load import load
+from fluxhook.config.schema import Breaker, Config, Endpoint, Retry, Tls
+from fluxhook.config.units import Duration, Rate, Size
+from fluxhook.errors import (
+    ConfigError,
+    EngineError,
+    EngineNotRunning,
+    EngineRunning,
+    EventError,
+    FluxhookError,
+    LayoutError,
+    PayloadTooLarge,
+    QueueFull,
+    SignatureError,
+    TooManyPublishers,
+)
+from fluxhook.runtime.engine import Engine, connect
+from fluxhook.runtime.publisher import Publisher
+from fluxhook.runtime.stats import EndpointStats, Stats
+from fluxhook.verify import verify
+
+__all__ = [
+    "Breaker",
+    "Config",
+    "ConfigError",
+    "Duration",
+    "Endpoint",
+    "EndpointStats",
+    "Engine",
+    "EngineError",
+    "EngineNotRunning",
+    "EngineRunning",
+    "EventError",
+    "FluxhookError",
+    "LayoutError",
+    "PayloadTooLarge",
+    "Publisher",
+    "QueueFull",
+    "Rate",
+    "Retry",
+    "SignatureError",
+    "Size",
+    "Stats",
+    "Tls",
+    "TooManyPublishers",
+    "__version__",
+    "connect",
+    "load",
+    "verify",
+]

@@ -1,0 +1,1 @@
+"""Events: their names and ids, the two catalogs, and the envelopes they are sent in."""

@@ -1,0 +1,111 @@
+"""The envelopes: one event as the bytes that are sent, in each style.
+
+The bytes are part of the contract with receivers; golden files in the tests pin them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from fluxhook.events.data import unencodable
+from fluxhook.events.event import Event
+
+__all__ = ["Encode", "EnvelopeStyle", "Envelopes"]
+
+#: native: the envelope of the catalog that the event's type belongs to
+EnvelopeStyle = Literal["native", "gateway", "broker", "cloudevents", "standard"]
+Encode = Callable[[Event], bytes]
+
+
+class _Gateway(msgspec.Struct, frozen=True):
+    id: str
+    type: str
+    timestamp: str
+    gateway_node: str
+    data: object
+
+
+class _Broker(msgspec.Struct, frozen=True):
+    event_type: str
+    event_id: str
+    timestamp: str
+    broker_id: str
+    data: object
+
+
+class _CloudEvent(msgspec.Struct, frozen=True):
+    """CloudEvents 1.0 section 3.1; the subject is the event's topic name."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: str
+    datacontenttype: str
+    subject: str | msgspec.UnsetType
+    data: object
+
+
+class _Standard(msgspec.Struct, frozen=True):
+    """Standard Webhooks 1.0, "Payload structure"; the id travels in the header `webhook-id`."""
+
+    type: str
+    timestamp: str
+    data: object
+
+
+class Envelopes:
+    """Encodes events for one gateway node and one broker.
+
+    The same event gives the same bytes every time. Safe to share among threads.
+    """
+
+    def __init__(self, *, gateway_node: str, broker_id: str) -> None:
+        json = msgspec.json.Encoder().encode
+        unset = msgspec.UNSET
+        # CloudEvents 1.0: source is a URI-reference, and source and id together are unique.
+        sources: Final = {
+            "gateway": f"/gateway/{quote(gateway_node, safe='')}",
+            "broker": f"/broker/{quote(broker_id, safe='')}",
+        }
+
+        def gateway(event: Event) -> bytes:
+            return json(_Gateway(event.id, event.type, event.timestamp, gateway_node, event.data))
+
+        def broker(event: Event) -> bytes:
+            return json(_Broker(event.type, event.id, event.timestamp, broker_id, event.data))
+
+        def cloudevents(event: Event) -> bytes:
+            return json(
+                _CloudEvent(
+                    "1.0",
+                    event.id,
+                    sources[event.native],
+                    event.type,
+                    event.timestamp,
+                    "application/json",
+                    event.topic or unset,
+                    event.data,
+                )
+            )
+
+        def standard(event: Event) -> bytes:
+            return json(_Standard(event.type, event.timestamp, event.data))
+
+        self._encoders: dict[str, Encode] = {
+            "gateway": gateway,
+            "broker": broker,
+            "cloudevents": cloudevents,
+            "standard": standard,
+        }
+
+    def encode(self, style: EnvelopeStyle, event: Event) -> bytes:
+        """The body to send: compact JSON in UTF-8. EventError if the data has no JSON form."""
+        try:
+            return self._encoders[event.native if style == "native" else style](event)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise unencodable(event.type, error) from error

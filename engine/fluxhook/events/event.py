@@ -1,0 +1,137 @@
+"""An event as the publisher handles it: named, dated, its data checked, not yet encoded."""
+
+from __future__ import annotations
+
+import operator
+import time
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+import msgspec
+
+from fluxhook.errors import EventError
+from fluxhook.events.broker import MessagePublished
+from fluxhook.events.catalog import BROKER, GATEWAY, TYPES, WITH_TOPIC
+from fluxhook.events.data import plain_data, typed_data
+from fluxhook.events.identity import Ids, Timestamps, id_fault
+from fluxhook.events.names import type_fault
+
+__all__ = ["Event", "EventMaker", "Native", "order_key_of"]
+
+#: Whose envelope an event has on endpoints that ask for none in particular.
+Native = Literal["gateway", "broker"]
+
+#: Arbitrary: a host that invents types without end must not fill memory.
+_MAX_KINDS: Final = 4096
+
+
+class Event(msgspec.Struct, frozen=True):
+    """What every envelope is made from: `timestamp` is RFC 3339 in UTC, `topic` a topic name."""
+
+    id: str
+    type: str
+    timestamp: str
+    data: object
+    topic: str | None
+    native: Native
+
+
+class _Kind:
+    """What the maker knows of an event type."""
+
+    __slots__ = ("drops_payload", "native", "new_id", "struct", "topic")
+
+    def __init__(self, name: str, native: Native, ids: Ids, include_payload: bool) -> None:
+        #: the data's struct, None: any object
+        self.struct = TYPES.get(name)
+        #: finds the topic name in the data
+        self.topic: Callable[[Any], str | None] | None = None
+        if name in WITH_TOPIC:
+            self.topic = operator.attrgetter("topic")
+        elif name.startswith("message."):
+            self.topic = _topic_of_object
+        self.drops_payload = self.struct is MessagePublished and not include_payload
+        self.native: Native = "gateway" if name in GATEWAY else native
+        if name in BROKER:
+            self.native = "broker"
+        self.new_id = ids.broker if self.native == "broker" else ids.gateway
+
+
+def _topic_of_object(data: Any) -> str | None:
+    topic = data.get("topic") if isinstance(data, dict) else getattr(data, "topic", None)
+    return topic if isinstance(topic, str) else None
+
+
+class EventMaker:
+    """Makes events. One per process suffices: safe to share among threads and to keep over a fork.
+
+    `native_envelope` is for types in neither catalog. Without `include_payload` the payload of
+    `message.published` is left out, whoever gives one.
+    """
+
+    def __init__(
+        self, *, native_envelope: Native = "gateway", include_payload: bool = False
+    ) -> None:
+        self._native: Native = native_envelope
+        self._include_payload = include_payload
+        self._ids = Ids()
+        self._timestamp = Timestamps()
+        self._kinds: dict[str, _Kind] = {}
+
+    def make(
+        self,
+        event_type: str,
+        data: Any = None,
+        *,
+        topic: str | None = None,
+        event_id: str | None = None,
+        now_s: int | None = None,
+    ) -> Event:
+        """The event, or EventError with what to correct.
+
+        `data` is what `typed_data` and `plain_data` take. `topic` wins over a `topic` in the data
+        of `message.*` and `authz.publish_denied`; whether it is a valid topic name is left to the
+        matcher. `event_id` is for hosts with ids of their own. `now_s` counts seconds since the
+        epoch, None: now.
+        """
+        try:
+            kind = self._kinds[event_type]
+        except (KeyError, TypeError):
+            kind = self._learn(event_type)
+        if kind.struct is None:
+            data = plain_data(event_type, data)
+        elif type(data) is not kind.struct:
+            data = typed_data(event_type, kind.struct, data)
+        if kind.drops_payload and data.payload is not msgspec.UNSET:
+            data = msgspec.structs.replace(data, payload=msgspec.UNSET)
+        if topic is None and kind.topic is not None:
+            topic = kind.topic(data)
+        if event_id is None:
+            event_id = kind.new_id()
+        elif fault := id_fault(event_id):
+            raise EventError(f"{event_type}: {fault}")
+        timestamp = self._timestamp(int(time.time()) if now_s is None else now_s)
+        return Event(event_id, event_type, timestamp, data, topic, kind.native)
+
+    def _learn(self, event_type: str) -> _Kind:
+        if not isinstance(event_type, str):
+            raise EventError(f"an event type is a text, not {event_type!r:.80}")
+        if fault := type_fault(event_type):
+            raise EventError(f"{fault:.300}")
+        kind = _Kind(event_type, self._native, self._ids, self._include_payload)
+        if len(self._kinds) < _MAX_KINDS:
+            self._kinds[event_type] = kind
+        return kind
+
+
+def order_key_of(event: Event, field: str) -> str:
+    """The value of a field of the event's data as text, for endpoints with an `order_key`.
+
+    Empty where there is no such field, or it holds an object or a list: such events share one
+    order. The text holds no NUL, which separates the fields of an event's head in the rings.
+    """
+    data = event.data
+    value = data.get(field) if isinstance(data, dict) else getattr(data, field, None)
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    return str(value) if isinstance(value, (int, float)) else ""

@@ -1,0 +1,48 @@
+"""The grammar of event types and of the patterns that subscribe to them, and near misses."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Final
+
+__all__ = ["MAX_TYPE", "hint", "matches", "namespace", "pattern_fault", "type_fault"]
+
+#: Arbitrary; the longest of both catalogs has 23.
+MAX_TYPE: Final = 128
+_TYPE: Final = re.compile(r"[a-z0-9_]+(?:\.[a-z0-9_]+)*", re.ASCII)
+
+
+def type_fault(name: str) -> str | None:
+    """What is wrong with an event type, or None: words of a-z, 0-9 and _ between dots."""
+    if len(name) > MAX_TYPE:
+        return f"an event type has at most {MAX_TYPE} characters, not {len(name)}"
+    if not _TYPE.fullmatch(name):
+        return f"{name!r} is not an event type: words of a-z, 0-9 and _, with dots between them"
+    return None
+
+
+def pattern_fault(pattern: str) -> str | None:
+    """What is wrong with a pattern, or None: a type, a namespace `a.*`, or `*`."""
+    return None if pattern == "*" else type_fault(pattern.removesuffix(".*"))
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a sound pattern matches a type. `a.*` matches `a.b` and `a.b.c`, not `a`.
+
+    The publisher asks the compiled matcher; this is for configurations.
+    """
+    return pattern in ("*", name) or (pattern.endswith(".*") and name.startswith(pattern[:-1]))
+
+
+def namespace(name: str) -> str:
+    """The nearest namespace of a type, as a pattern: `route.*` for `route.error`."""
+    return f"{name.rpartition('.')[0] or name}.*"
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """` (did you mean ...?)` with the nearest of the known words, or nothing."""
+    # Beyond the length of any name of ours a comparison only costs time.
+    near = difflib.get_close_matches(word[:MAX_TYPE], sorted(set(known)), n=3)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -1,0 +1,292 @@
+"""The keeper: the one writer of the store, and the way back of what has to be tried again.
+
+It lives in the supervisor's process. Reports come from the workers' outbox rings and are committed
+in batches; a ring is released only afterwards. What is due goes out through the inbox rings, a
+bounded number for each endpoint, and its row stays until a report settles it.
+
+A keeper that is killed repeats what it had not released: the store knows up to where it applied each
+ring. What it had handed out is handed out again.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import msgspec
+
+from fluxhook._native.ring import FULL, Consumer, Delivery, Producer, Words
+from fluxhook.config.schema import Endpoint, Retry
+from fluxhook.policy import breaker
+from fluxhook.policy import delivery as life
+from fluxhook.policy.outcome import CAUSES
+from fluxhook.runtime.process import log
+from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.store import Batch, DeliveryStore, Due, StoreError
+from fluxhook.transport import datadir as d
+from fluxhook.transport.records import DueHead, EventHead, Report
+
+__all__ = ["Keeper"]
+
+#: reports in one transaction
+BATCH = 1024
+#: after the disk failed
+STORE_BACKOFF_NS = 500_000_000
+#: rows of a removed or disabled endpoint that are buried in one step
+BURY_BATCH = 1000
+NEVER_NS = 2**63 - 1
+
+_decode_report = msgspec.msgpack.Decoder(Report).decode
+_encode_due = msgspec.msgpack.Encoder().encode
+
+
+class Keeper:
+    """Call `step` whenever the bell rings or the time it returned has come."""
+
+    def __init__(
+        self, datadir: d.DataDir, store: DeliveryStore, words: Words, snapshot: Snapshot
+    ) -> None:
+        self._store = store
+        self._words = words
+        self._outboxes = [
+            Consumer(str(datadir.worker(i) / "outbox.ring")) for i in range(snapshot.workers)
+        ]
+        self._inboxes = [
+            Producer(
+                str(datadir.worker(i) / "inbox.ring"), bell=d.open_bell(datadir.bell(i))
+            )
+            for i in range(snapshot.workers)
+        ]
+        for i in range(snapshot.workers):
+            _empty(str(datadir.worker(i) / "inbox.ring"))
+        for outbox in self._outboxes:
+            outbox.rewind()
+        self._positions = store.positions()
+        #: deliveries out with each worker: those in its inbox, and those it had from a publisher
+        self._sent: list[set[int]] = [set() for _ in self._inboxes]
+        self._adopted: list[set[int]] = [set() for _ in self._inboxes]
+        self._held: tuple[Batch, list[list[Delivery]]] | None = None
+        self._store_failed_ns = 0
+        self._feeding = True
+        self._disabled = False
+        self.busy = False
+        self.configure(snapshot)
+        for endpoint_id in store.pending:
+            self._publish_stored(endpoint_id)
+
+    def configure(self, snapshot: Snapshot) -> None:
+        """Takes over a changed configuration."""
+        self._snapshot = snapshot
+        self._endpoints = snapshot.endpoints()
+
+    def step(self, now_ns: int) -> int:
+        """Applies what was reported and hands out what is due; returns when to be called again at
+        the latest, in nanoseconds since the epoch."""
+        if now_ns < self._store_failed_ns + STORE_BACKOFF_NS:
+            self.busy = False
+            return self._store_failed_ns + STORE_BACKOFF_NS
+        try:
+            self.busy = self._collect(now_ns)
+            wake_ns = self._feed(now_ns) if self._feeding else NEVER_NS
+        except StoreError as e:
+            log.error("the store cannot be written, nothing is released until it can: %s", e)
+            self._store_failed_ns = now_ns
+            self.busy = False
+            return now_ns + STORE_BACKOFF_NS
+        if not self.busy and not all([outbox.arm() for outbox in self._outboxes]):
+            self.busy = True
+        return wake_ns
+
+    def stop_feeding(self) -> None:
+        """Hands out nothing more: the engine drains."""
+        self._feeding = False
+
+    def worker_lost(self, worker: int) -> None:
+        """A worker ended. Its successor takes what is in the inbox; what it had adopted from a
+        publisher is only here."""
+        self._store.release(self._adopted[worker])
+        self._adopted[worker].clear()
+
+    def take_disabled(self) -> bool:
+        """Whether a receiver asked to be left alone since the last call."""
+        disabled, self._disabled = self._disabled, False
+        return disabled
+
+    def close(self) -> None:
+        """Applies what the workers reported last, as far as the store lets it."""
+        self._feeding = False
+        self._store_failed_ns = 0
+        self.step(0)
+        while self.busy:
+            self.step(0)
+
+    # ---- reports ---------------------------------------------------------------------------
+
+    def _collect(self, now_ns: int) -> bool:
+        """Applies up to a batch of reports from each outbox; True if there may be more."""
+        if self._held is None:
+            taken = [outbox.take(BATCH) for outbox in self._outboxes]
+            if not any(taken):
+                return False
+            batch = self._store.batch()
+            self._changed: set[int] = set()
+            for worker, records in enumerate(taken):
+                self._apply_all(batch, worker, records, now_ns)
+            self._held = batch, taken
+        batch, taken = self._held
+        batch.commit()
+        self._held = None
+        for endpoint_id in self._changed:
+            self._publish_stored(endpoint_id)  # before the release: see Dispatcher._diverted
+        for records in taken:
+            for record in records:
+                record.settle()
+        return any(len(records) == BATCH for records in taken)
+
+    def _apply_all(
+        self, batch: Batch, worker: int, records: list[Delivery], now_ns: int
+    ) -> None:
+        if not records:
+            return
+        uid = self._outboxes[worker].uid.to_bytes(8, "little")
+        applied = self._positions.get(uid, -1)
+        for record in records:
+            if record.seq > applied:
+                self._apply(batch, worker, _decode_report(record.event), record.body, now_ns)
+        self._positions[uid] = max(applied, records[-1].seq)
+        batch.position(uid, self._positions[uid])
+
+    def _apply(self, batch: Batch, worker: int, report: Report, body: bytes, now_ns: int) -> None:
+        """One report. A stale one, about a delivery that has ended, changes nothing."""
+        self._sent[worker].discard(report.delivery_id)
+        self._adopted[worker].discard(report.delivery_id)
+        endpoint = self._endpoints.get(report.endpoint)
+        row = batch.find(report.delivery_id)
+        if row is None:
+            if not report.event or self._store.delivery(report.delivery_id) is not None:
+                return
+            row = batch.add(
+                report.delivery_id,
+                report.endpoint,
+                EventHead.decode(report.event),
+                body,
+                accepted_ns=report.accepted_ns,
+                due_ns=now_ns,
+                ordered=endpoint is not None and _blocks(endpoint),
+                leased=report.verdict == "adopted",
+                cause=report.cause,
+            )
+        self._changed.add(report.endpoint)
+        attempt = report.attempt
+        if attempt is not None:
+            batch.attempt(row, attempt)
+        if report.verdict == "adopted":
+            self._adopted[worker].add(row.id)
+            return
+        verdict = report.verdict
+        if verdict == "retry" and endpoint is None:
+            verdict = "dead"
+        after = life.step(
+            life.Delivery("sending", row.attempts - (attempt is not None)),
+            verdict,
+            now_ns,
+            retry=endpoint.retry if endpoint else Retry(),
+            attempted=attempt is not None,
+            u=random.random(),
+            retry_after_s=attempt.retry_after_s if attempt else None,
+            not_before_ns=report.not_before_ns,
+        )
+        error = attempt.error if attempt else ""
+        match after.state:
+            case "waiting":
+                batch.reschedule(row, after.due_ns or now_ns, report.cause, error)
+            case "delivered":
+                batch.delivered(row, now_ns)
+                batch.count(report.endpoint, "delivered")
+            case "dead":
+                batch.bury(row, now_ns, report.cause, error)
+            case "dropped":
+                batch.drop(row, now_ns, report.cause)
+                batch.count(report.endpoint, f"dropped.{report.cause}")
+        if attempt is not None and CAUSES[report.cause].disables and endpoint is not None:
+            self._store.disable_endpoint(report.endpoint, now_ns, CAUSES[report.cause].user)
+            self._disabled = True
+            log.warning("endpoint %s answered 410 and is disabled", endpoint.name)
+
+    def _publish_stored(self, endpoint_id: int) -> None:
+        self._words.store(endpoint_id, d.STORED, self._store.pending.get(endpoint_id, 0))
+
+    # ---- what is due -----------------------------------------------------------------------
+
+    def _feed(self, now_ns: int) -> int:
+        """Hands out what is due; returns when the next is."""
+        wake_ns = NEVER_NS
+        for endpoint_id, (due_ns, _) in list(self._store.leases.fronts.items()):
+            endpoint = self._endpoints.get(endpoint_id)
+            if endpoint is None:
+                cause = "disabled" if self._is_disabled(endpoint_id) else "removed"
+                if self._store.bury_all(endpoint_id, now_ns, cause, limit=BURY_BATCH):
+                    self._publish_stored(endpoint_id)
+                    self.busy = True
+                continue
+            if endpoint.paused:
+                continue
+            if due_ns > now_ns:
+                wake_ns = min(wake_ns, due_ns)
+                continue
+            room, again_ns = self._room(endpoint_id, endpoint, now_ns)
+            if room <= 0:
+                wake_ns = min(wake_ns, again_ns)
+                continue
+            for due in self._store.lease(endpoint_id, now_ns, room):
+                if not self._send(endpoint, due):
+                    self._store.release([due.delivery.id])
+                    wake_ns = min(wake_ns, now_ns + 10_000_000)
+            front = self._store.leases.fronts.get(endpoint_id)
+            if front is not None and front[0] > now_ns:
+                wake_ns = min(wake_ns, front[0])
+        return wake_ns
+
+    def _room(self, endpoint_id: int, endpoint: Endpoint, now_ns: int) -> tuple[int, int]:
+        """How many deliveries of an endpoint may go out, and if none, when to look again. A window,
+        so that the many that wait for one endpoint do not fill the rings; one while it is probed."""
+        out = self._store.leased(endpoint_id)
+        state = breaker.unpack(self._words.load(endpoint_id, d.BREAKER))
+        if state.name == "closed":
+            return endpoint.concurrency - out, NEVER_NS
+        if state.name == "open":
+            opens_ns = state.value * 1_000_000 + endpoint.circuit_breaker.reset_timeout.ns
+            if now_ns < opens_ns:
+                return 0, opens_ns
+        return 1 - out, now_ns + 100_000_000
+
+    def _send(self, endpoint: Endpoint, due: Due) -> bool:
+        """Puts a delivery into the inbox of the endpoint's home, or of the least burdened worker."""
+        row = due.delivery
+        worker = self._snapshot.home(endpoint)
+        if worker is None:
+            worker = min(range(len(self._sent)), key=lambda w: len(self._sent[w]))
+        head = _encode_due(
+            DueHead(row.id, row.attempts, row.accepted_ns, row.event.encode())
+        )
+        if self._inboxes[worker].put(struct.pack("<I", row.endpoint), head, due.body) == FULL:
+            return False
+        self._sent[worker].add(row.id)
+        return True
+
+    def _is_disabled(self, endpoint_id: int) -> bool:
+        return any(self._snapshot.ids.get(name) == endpoint_id for name in self._snapshot.disabled)
+
+
+def _blocks(endpoint: Endpoint) -> bool:
+    return endpoint.ordered and endpoint.on_head_failure == "block"
+
+
+def _empty(inbox: str) -> None:
+    """Takes everything out of an inbox: its rows are in the store and will be handed out again."""
+    consumer = Consumer(inbox)
+    consumer.rewind()
+    while taken := consumer.take(BATCH):
+        for record in taken:
+            record.settle()
+    consumer.close()

@@ -1,0 +1,118 @@
+"""A publisher's place in the data directory: one of `max_publishers` folders, locked while in use.
+
+The folder outlives its publisher: its rings are drained by the workers, and the next publisher that
+takes the slot goes on in the same rings and counters, after finishing what a killed one had begun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from fluxhook._native import ring
+from fluxhook.errors import EngineError, TooManyPublishers
+from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.transport import datadir as d
+
+__all__ = ["Slot", "recover_slot"]
+
+
+class Slot:
+    """The first free slot, with one ring for each worker. Raises TooManyPublishers."""
+
+    def __init__(self, datadir: d.DataDir, snapshot: Snapshot) -> None:
+        self._datadir = datadir
+        self.path, self._lock = _take(datadir, snapshot.config.max_publishers)
+        self._bells: list[int] = []
+        self.rings: list[ring.Producer] = []
+        self._retired: list[ring.Producer] = []
+        try:
+            self.counters = _open_counters(self.path, snapshot.config.max_endpoints)
+            self.open_rings(snapshot)
+        except OSError as e:
+            self.close()
+            raise EngineError(f"{self.path} cannot be used: {e.strerror}") from e
+        except BaseException:
+            self.close()
+            raise
+
+    def open_rings(self, snapshot: Snapshot) -> None:
+        """Opens a ring for each worker, and lets the workers know of new ones.
+
+        An empty ring of another size is replaced; one that still holds records keeps its size.
+        """
+        # Another thread may be inside a put: what is replaced stays open until `close`.
+        self._retired += self.rings
+        rings: list[ring.Producer] = []
+        boot_id = d.boot_id()
+        queue_size, ring_bytes = snapshot.ring_queue_size, snapshot.ring_bytes
+        created = False
+        for worker in range(snapshot.workers):
+            path = str(self.path / f"{worker}.ring")
+            if os.path.exists(path):
+                ring.repair_ring(path, boot_id)
+                if ring.geometry(path) != (queue_size, ring_bytes) and not ring.unsettled(path):
+                    os.unlink(path)
+            if not os.path.exists(path):
+                ring.create_ring(path, queue_size, ring_bytes, boot_id)
+                created = True
+            bell = d.open_bell(self._datadir.bell(worker))
+            self._bells.append(bell)
+            drop_oldest = snapshot.config.drop_policy == "oldest"
+            rings.append(ring.Producer(path, drop_oldest=drop_oldest, bell=bell))
+        self.counters.recover(list(rings))
+        self.rings = rings
+        if created:
+            words = self._datadir.open_words()
+            words.add(words.rows - 1, d.RINGS, 1)
+            words.close()
+            for bell in self._bells:
+                with contextlib.suppress(BlockingIOError):
+                    os.write(bell, b"\0")
+
+    def close(self) -> None:
+        """Gives the slot back. What stands in its rings is delivered all the same."""
+        for producer in (*self.rings, *self._retired):
+            producer.close()
+        for bell in self._bells:
+            os.close(bell)
+        self.rings, self._retired, self._bells = [], [], []
+        self._lock.release()
+
+
+def recover_slot(path: Path) -> None:
+    """Finishes what a killed publisher had begun, unless a living one has the slot."""
+    if not (path / "counters").exists():
+        return
+    counters = ring.Counters(str(path / "counters"), 0, d.PUBLISHER_FIELDS, writable=True)
+    try:
+        if not counters.interrupted:
+            return
+        lock = d.FileLock(path / "lock")
+        try:
+            rings = [ring.Producer(str(p)) for p in path.glob("*.ring")]
+            counters.recover(list(rings))
+            for producer in rings:
+                producer.close()
+        finally:
+            lock.release()
+    except BlockingIOError:
+        pass  # a publisher in the middle of an emit
+    finally:
+        counters.close()
+
+
+def _take(datadir: d.DataDir, limit: int) -> tuple[Path, d.FileLock]:
+    for number in range(limit):
+        path = datadir.rings / str(number)
+        path.mkdir(exist_ok=True, mode=0o700)
+        with contextlib.suppress(BlockingIOError):
+            return path, d.FileLock(path / "lock")
+    raise TooManyPublishers(
+        f"all {limit} publishers of {datadir.path} are in use; raise max_publishers"
+    )
+
+
+def _open_counters(path: Path, max_endpoints: int) -> ring.Counters:
+    return ring.Counters(str(path / "counters"), max_endpoints, d.PUBLISHER_FIELDS, writable=True)

@@ -1,0 +1,19 @@
+"""The SQLite store: what waits for an attempt, dead letters, attempts, the keeper's positions."""
+
+from fluxhook.store.batch import Batch
+from fluxhook.store.database import StoreError
+from fluxhook.store.deliveries import DeliveryStore
+from fluxhook.store.reader import ReadStore
+from fluxhook.store.records import Delivery, Due, EndpointRow, PastAttempt, State
+
+__all__ = [
+    "Batch",
+    "Delivery",
+    "DeliveryStore",
+    "Due",
+    "EndpointRow",
+    "PastAttempt",
+    "ReadStore",
+    "State",
+    "StoreError",
+]

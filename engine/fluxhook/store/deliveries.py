@@ -1,0 +1,255 @@
+"""The store as its one writer, the keeper, has it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Self
+
+from fluxhook.store.batch import Batch
+from fluxhook.store.database import open_writer, transaction, translated
+from fluxhook.store.leases import Leases, Place
+from fluxhook.store.reader import COLUMNS, ReadStore
+from fluxhook.store.records import Delivery, Due, State
+
+__all__ = ["DeliveryStore"]
+
+# Two legs, since SQLite seeks to (due_ns, id) only where due_ns is given as equal; a replay or a
+# parked queue leaves any number of deliveries due at the same time.
+_LEG = f"""
+SELECT {COLUMNS}, b.body FROM deliveries AS d INDEXED BY due CROSS JOIN bodies AS b ON b.id = d.id
+WHERE d.state = {State.WAITING:d} AND d.endpoint = :endpoint AND
+"""
+_DUE = f"""
+{_LEG} d.due_ns = :due_ns AND d.id >= :id
+UNION ALL
+{_LEG} d.due_ns > :due_ns AND d.due_ns <= :now_ns
+ORDER BY due_ns, id
+"""
+_NEXT = f"""
+SELECT min(due_ns) FROM deliveries INDEXED BY due
+WHERE state = {State.WAITING:d} AND endpoint = ? AND due_ns > ?
+"""
+# a search per endpoint: min() with GROUP BY would read the whole index
+_FRONTS = f"""
+SELECT id, (SELECT min(due_ns) FROM deliveries INDEXED BY due
+            WHERE state = {State.WAITING:d} AND endpoint = endpoints.id) AS due_ns
+FROM endpoints WHERE pending > 0 AND due_ns IS NOT NULL
+"""
+_BEHIND = f"""
+SELECT {COLUMNS}, b.body FROM deliveries AS d INDEXED BY line CROSS JOIN bodies AS b ON b.id = d.id
+WHERE d.endpoint = ? AND d.order_key = ? AND d.state = {State.BLOCKED:d} AND d.id > ?
+  AND d.ordered AND d.ended_ns IS NULL
+ORDER BY d.id LIMIT ?
+"""
+_WAITING = f"""
+SELECT {COLUMNS} FROM deliveries AS d INDEXED BY due
+WHERE d.endpoint = ? AND d.state = {State.WAITING:d} LIMIT ?
+"""
+_BLOCKED = f"""
+SELECT {COLUMNS} FROM deliveries AS d INDEXED BY line
+WHERE d.endpoint = ? AND d.state = {State.BLOCKED:d} AND d.ordered AND d.ended_ns IS NULL LIMIT ?
+"""
+_ENSURE = """
+INSERT INTO endpoints (id, name) VALUES ((SELECT coalesce(max(id) + 1, 0) FROM endpoints), ?)
+ON CONFLICT (name) DO UPDATE SET removed_ns = NULL
+"""
+_ENDED = """
+SELECT id, endpoint, state, last_attempt FROM deliveries
+WHERE id IN (SELECT value FROM json_each(?)) AND ended_ns IS NOT NULL ORDER BY id
+"""
+_PURGE_ATTEMPTS = """
+WITH RECURSIVE chain (id) AS (
+    VALUES (?) UNION ALL SELECT a.previous FROM chain JOIN attempts AS a ON a.id = chain.id
+)
+DELETE FROM attempts WHERE id IN (SELECT id FROM chain)
+"""
+
+
+class DeliveryStore(ReadStore):
+    """Every delivery that was not delivered at once, until it is purged.
+
+    For one thread of one process. Changes to deliveries go through `batch`; the other methods that
+    change something are transactions of their own. All raise `StoreError` where the disk is full or
+    failing, having changed nothing; try again later. `LayoutError` means that the file is damaged.
+    """
+
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+        super().__init__(path, db)
+        self.leases = Leases({id: (due_ns, 0) for id, due_ns in self._all(_FRONTS)})
+        #: for each endpoint, how many deliveries wait or are blocked, leased ones included
+        self.pending = {row.id: row.pending for row in self.endpoints()}
+        ((last,),) = self._all("SELECT coalesce(max(id), 0) FROM attempts")
+        self.attempt_ids = itertools.count(last + 1)
+
+    @classmethod
+    def open(cls, path: Path, *, full_sync: bool = False) -> Self:
+        """Opens or creates the store; one writer at a time is the caller's care.
+
+        What was committed survives a killed process; with `full_sync` a power loss too, for an
+        fsync per commit. Raises `LayoutError` for a damaged file or another version's.
+        """
+        return cls(path, open_writer(path, full_sync=full_sync))
+
+    # ---- deliveries ------------------------------------------------------------------------
+
+    def batch(self) -> Batch:
+        return Batch(self)
+
+    def leased(self, endpoint: int) -> int:
+        """How many deliveries of an endpoint are out."""
+        return self.leases.counts[endpoint]
+
+    def next_due_ns(self) -> int | None:
+        """No delivery can be leased before then; None if there is none to wait for."""
+        return min((due_ns for due_ns, _ in self.leases.fronts.values()), default=None)
+
+    def ready(self, now_ns: int) -> list[int]:
+        """The endpoints that may have something to lease."""
+        return [e for e, (due_ns, _) in self.leases.fronts.items() if due_ns <= now_ns]
+
+    def lease(self, endpoint: int, now_ns: int, limit: int, *, run: int = 1) -> list[Due]:
+        """Hands out what is due, the longest due first, at most `limit`.
+
+        Nothing is handed out again before a batch changed it or `release` gave it back, or the
+        store was opened anew. Of ordered deliveries with the same key only the first is handed out,
+        and with it up to `run - 1` of those behind it, to be sent one after the other.
+        """
+        fronts, out = self.leases.fronts, self.leases.out
+        front = fronts.get(endpoint)
+        if front is None or front[0] > now_ns:
+            return []
+        found: list[Due] = []
+        rest: Place | None
+        where = {"endpoint": endpoint, "due_ns": front[0], "id": front[1], "now_ns": now_ns}
+        with translated(self.path), closing(self.db.execute(_DUE, where)) as rows:
+            for *fields, body in rows:
+                delivery = Delivery(*fields)
+                if delivery.id in out:
+                    continue
+                if len(found) >= limit:
+                    rest = delivery.due_ns, delivery.id
+                    break
+                found.append(Due(delivery, body))
+                if delivery.ordered and run > 1:
+                    found += self._behind(delivery, now_ns, min(run - 1, limit - len(found)))
+            else:
+                ((due_ns,),) = self.db.execute(_NEXT, (endpoint, now_ns))
+                rest = None if due_ns is None else (due_ns, 0)
+        if rest is None:
+            del fronts[endpoint]
+        else:
+            fronts[endpoint] = rest
+        for delivery, _ in found:
+            self.leases.take(delivery)
+        return found
+
+    def _behind(self, head: Delivery, now_ns: int, limit: int) -> list[Due]:
+        where = (head.endpoint, head.order_key, head.id, limit)
+        rows = self.db.execute(_BEHIND, where).fetchall()
+        behind = (Due(Delivery(*fields), body) for *fields, body in rows)
+        return list(
+            itertools.takewhile(
+                lambda due: (
+                    due.delivery.due_ns <= now_ns and due.delivery.id not in self.leases.out
+                ),
+                behind,
+            )
+        )
+
+    def release(self, delivery_ids: Iterable[int]) -> None:
+        """Takes back what nobody works on any more: it may be leased at once."""
+        for delivery_id in delivery_ids:
+            delivery = self.leases.end(delivery_id)
+            if delivery is not None:
+                self.leases.waits(delivery.endpoint, (delivery.due_ns, delivery.id))
+
+    def bury_all(
+        self, endpoint: int, now_ns: int, cause: str, error: str = "", *, limit: int = 1000
+    ) -> int:
+        """Makes dead letters of an endpoint's pending deliveries, at most `limit` at a time.
+
+        Returns how many; call it until that is 0. What is out is left to the report on it.
+        """
+        enough = limit + self.leases.counts[endpoint]
+        pending = self._deliveries(_WAITING, (endpoint, enough))
+        pending += self._deliveries(_BLOCKED, (endpoint, enough))
+        buried = [d for d in pending if d.id not in self.leases.out][:limit]
+        with self.batch() as batch:
+            for delivery in buried:
+                batch.bury(batch.copy(delivery), now_ns, cause, error)
+        return len(buried)
+
+    def replay(self, delivery_ids: Iterable[int], now_ns: int) -> int:
+        """Makes the dead letters among these wait again, due now; returns how many.
+
+        All of their attempts are before them again; those made stay on record.
+        """
+        replayed = 0
+        with self.batch() as batch:
+            for delivery_id in delivery_ids:
+                delivery = self.delivery(delivery_id)
+                if delivery is not None and delivery.state == State.DEAD:
+                    batch.replay(batch.copy(delivery), now_ns)
+                    replayed += 1
+        return replayed
+
+    def purge(self, delivery_ids: Iterable[int]) -> int:
+        """Erases the ended ones among these, bodies and attempts too; returns how many.
+
+        Best thousands at a time: neighbours share pages, and each page is written once.
+        """
+        with translated(self.path), transaction(self.db) as db:
+            gone = db.execute(_ENDED, (json.dumps(list(delivery_ids)),)).fetchall()
+            ids = [(id,) for id, *_ in gone]
+            db.executemany("DELETE FROM deliveries WHERE id = ?", ids)
+            db.executemany("DELETE FROM bodies WHERE id = ?", ids)
+            db.executemany(_PURGE_ATTEMPTS, ((last,) for *_, last in gone if last is not None))
+            dead = Counter(endpoint for _, endpoint, state, _ in gone if state == State.DEAD)
+            db.executemany(
+                "UPDATE endpoints SET dead = dead - ? WHERE id = ?",
+                ((n, endpoint) for endpoint, n in dead.items()),
+            )
+        return len(gone)
+
+    # ---- endpoints and rings ---------------------------------------------------------------
+
+    def ensure_endpoints(self, names: Iterable[str]) -> dict[str, int]:
+        """The names' ids. New names get the next ids, in their order; a removed one is back with
+        the id that it had."""
+        wanted = list(names)
+        with translated(self.path), transaction(self.db) as db:
+            db.executemany(_ENSURE, [(name,) for name in wanted])
+        ids = {row.name: row.id for row in self.endpoints()}
+        for id in ids.values():
+            self.pending.setdefault(id, 0)
+        return {name: ids[name] for name in wanted}
+
+    def remove_endpoint(self, endpoint: int, now_ns: int) -> None:
+        """Notes that the configuration has it no longer; `bury_all` sees to its deliveries."""
+        self._write("UPDATE endpoints SET removed_ns = ? WHERE id = ?", (now_ns, endpoint))
+
+    def disable_endpoint(self, endpoint: int, now_ns: int, reason: str) -> None:
+        self._write(
+            "UPDATE endpoints SET disabled_ns = ?, disabled_reason = ? WHERE id = ?",
+            (now_ns, reason, endpoint),
+        )
+
+    def enable_endpoint(self, endpoint: int) -> None:
+        self._write(
+            "UPDATE endpoints SET disabled_ns = NULL, disabled_reason = '' WHERE id = ?",
+            (endpoint,),
+        )
+
+    def forget_ring(self, ring_uid: bytes) -> None:
+        """Drops the position of a ring that is gone for good."""
+        self._write("DELETE FROM ring_positions WHERE ring_uid = ?", (ring_uid,))
+
+    def _write(self, sql: str, parameters: tuple[object, ...]) -> None:
+        with translated(self.path):
+            self.db.execute(sql, parameters)
