@@ -437,7 +437,7 @@ def least_waiting(list producers not None):
 cdef class Delivery:
     """One event for one endpoint, on its way through a worker."""
     cdef Consumer source
-    cdef uint64_t seq
+    cdef readonly uint64_t seq
     cdef uint32_t mask
     cdef public uint32_t endpoint
     cdef public uint64_t accepted_ns

@@ -27,7 +27,9 @@ __all__ = ["DEFAULT_DATA_DIR", "Engine", "connect"]
 #: where state goes if neither the caller nor the configuration says; relative to the host's folder
 DEFAULT_DATA_DIR = "fluxhook-data"
 START_TIMEOUT_S = 30.0
-MAX_RESTART_BACKOFF_S = 5.0
+#: between the death of a supervisor and its successor; doubled while it keeps dying young
+MIN_RESTART_BACKOFF_S, MAX_RESTART_BACKOFF_S = 0.05, 5.0
+STEADY_S = 10.0
 DRAIN_POLL_S = 0.01
 
 
@@ -199,19 +201,21 @@ class Engine:
 
     def _watch(self) -> None:
         """Replaces a supervisor that ended without being asked to."""
-        backoff_s = 0.1
+        backoff_s = MIN_RESTART_BACKOFF_S
         while not self._closing.is_set():
             child = self._child
-            if child is None:
-                return
+            assert child is not None
             select.select([child.pidfd], [], [])
             if self._closing.is_set():
                 return
             log.error("the supervisor (pid %d) ended; a new one starts", child.pid)
             child.reap()
+            if time.monotonic() - child.started > STEADY_S:
+                backoff_s = MIN_RESTART_BACKOFF_S
             while not self._closing.wait(backoff_s):
                 try:
                     self._child = self._spawn()
+                    backoff_s = min(2 * backoff_s, MAX_RESTART_BACKOFF_S)
                     break
                 except errors.FluxhookError as e:
                     log.error("the supervisor cannot start: %s", e)

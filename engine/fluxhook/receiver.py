@@ -1,0 +1,505 @@
+"""A receiver of deliveries: `fluxhook listen`, the demo's endpoints, and the faults of the tests.
+
+HTTP/1.1 (RFC 9112) as far as a webhook needs it, on one asyncio loop: POST, keep-alive, pipelining,
+bodies with Content-Length or chunked. What it answers, a `Behaviour` says, which may change at run
+time and may differ by path; it can fail in most of the ways in which real endpoints do.
+
+    request line and fields -> _Requests -> signature -> Behaviour -> on_delivery -> answer or fault
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from random import Random
+from ssl import SSLContext
+from typing import Final, Literal, NamedTuple, cast
+
+import msgspec
+
+from fluxhook.config.schema import SignatureProfile
+from fluxhook.errors import SignatureError
+from fluxhook.policy.signature import public_key, symmetric_key
+from fluxhook.verify import verify
+
+__all__ = ["Behaviour", "Fault", "Received", "Receiver"]
+
+#: Arbitrary: several times what servers take (nginx: 4 x 8 KiB); senders of webhooks need 1 KiB.
+MAX_HEAD_BYTES: Final = 65_536
+#: a chunk's size and its extensions
+MAX_CHUNK_LINE_BYTES: Final = 1_024
+
+#: What befalls a failing request instead of an answer:
+#:     hang          the connection stays open, and nothing is ever sent
+#:     reset         the connection is torn down with an RST
+#:     close         the connection is closed without an answer
+#:     garbage       what is sent is not HTTP
+#:     big_header    the head of the answer has a field of 1 MiB
+#:     partial_head  the connection is closed within the head of the answer
+#:     partial_body  the connection is closed within the body of the answer
+#:     endless       the body never ends, 64 MB a second
+#:     slow_body     the body never ends, 20 bytes a second
+Fault = Literal[
+    "hang",
+    "reset",
+    "close",
+    "garbage",
+    "big_header",
+    "partial_head",
+    "partial_body",
+    "endless",
+    "slow_body",
+]
+
+
+class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the receiver does with a request whose signature is good.
+
+    A request fails if it is among the `fail_first`, or by chance at `fail_rate`; where neither is
+    set and a `fault` is, every request does. It is then answered with `fail_status`, or suffers the
+    fault. Counting begins anew when a behaviour is set, and chance repeats itself for equal `seed`.
+
+    >>> Behaviour(fail_first=2, retry_after="1")  # 503, 503, 204, 204, ...
+    >>> Behaviour(status=302, headers={"Location": "https://example.com/"})
+    >>> Behaviour(fault="hang")
+    """
+
+    status: int = 204
+    #: of answers that are HTTP, failing ones too
+    headers: dict[str, str] = {}
+    body: bytes = b""
+    #: before the answer, plus up to `jitter_s`
+    delay_s: float = 0.0
+    jitter_s: float = 0.0
+    fail_first: int = 0
+    fail_rate: float = 0.0
+    fail_status: int = 503
+    #: the Retry-After of failing answers: seconds or an HTTP-date
+    retry_after: str | None = None
+    fault: Fault | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for status in (self.status, self.fail_status):
+            if not 200 <= status <= 599:
+                raise ValueError(f"{status} is not a final status (200 to 599)")
+        if not 0.0 <= self.fail_rate <= 1.0:
+            raise ValueError(f"fail_rate is {self.fail_rate}, not in 0 to 1")
+        if self.delay_s < 0 or self.jitter_s < 0:
+            raise ValueError("delay_s and jitter_s cannot be negative")
+
+
+class Received(NamedTuple):
+    """A request as it arrived, and what becomes of it."""
+
+    #: the request target: path and query
+    path: str
+    #: names in lower case; what was sent in several lines is joined by ", "
+    headers: dict[str, str]
+    body: bytes
+    #: None: no secret to verify it with
+    verified: bool | None
+    at_ns: int
+    #: of the answer; 0 where the fault leaves none
+    status: int
+    #: why the signature was refused, or the fault
+    reason: str = ""
+
+
+class Receiver:
+    """Listens on `host`; port 0 takes a free one. Lives on one event loop.
+
+    With `secrets` each request is verified by the signature `profile`, and refused with 401 if that
+    fails. `on_delivery` is called for each complete POST before its answer goes out, refused and
+    failing ones included; where it raises, the answer is 500. `paths` has behaviours for paths
+    (without query) that differ from `behaviour`. A connection is closed after `idle_timeout_s`
+    without a request.
+
+    Raises ConfigError for an unusable secret; `start` raises OSError where it cannot listen.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        secrets: Sequence[str] = (),
+        profile: SignatureProfile = "fluxgate",
+        behaviour: Behaviour = Behaviour(),  # noqa: B008 (frozen)
+        paths: Mapping[str, Behaviour] | None = None,
+        on_delivery: Callable[[Received], object] | None = None,
+        ssl: SSLContext | None = None,
+        max_body_bytes: int = 16 * 1024 * 1024,
+        idle_timeout_s: float = 75.0,  # nginx: keepalive_timeout
+    ) -> None:
+        for secret in secrets:
+            if profile == "standard" and secret.startswith("whpk_"):
+                public_key(secret, "secret")
+            else:
+                symmetric_key(profile, secret, "secret")
+        self.host = host
+        self.port = port
+        self.max_body_bytes = max_body_bytes
+        self.idle_timeout_s = idle_timeout_s
+        #: connections accepted since the start
+        self.accepted = 0
+        self.connections: set[_Connection] = set()
+        self._secrets = tuple(secrets)
+        self._profile = profile
+        self._on_delivery = on_delivery
+        self._ssl = ssl
+        self._scripts: dict[str, _Script] = {}
+        self._server: asyncio.Server | None = None
+        self.behave(behaviour)
+        for path, special in (paths or {}).items():
+            self.behave(special, path)
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self._ssl else 'http'}://{host}:{self.port}"
+
+    def behave(self, behaviour: Behaviour | None, path: str | None = None) -> None:
+        """Changes the behaviour from the next request on: of one path, or of all that have none of
+        their own. None: the path has none of its own any more."""
+        if path is None:
+            self._default = _Script(behaviour or Behaviour())
+        elif behaviour is None:
+            self._scripts.pop(path, None)
+        else:
+            self._scripts[path] = _Script(behaviour)
+
+    async def start(self) -> None:
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self), self.host, self.port, ssl=self._ssl, backlog=1024
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Stops listening and drops every connection."""
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in list(self.connections):
+            connection.abort()
+        await self._server.wait_closed()
+        self._server = None
+
+    def receive(self, request: _Request) -> _Reply:
+        """Decides about one request, and tells `on_delivery`."""
+        script = self._default
+        if self._scripts:
+            script = self._scripts.get(request.target.partition("?")[0], script)
+        verified, reason, reply = None, "", None
+        if self._secrets:
+            try:
+                verify(request.body, request.headers, self._secrets, profile=self._profile)
+                verified = True
+            except SignatureError as e:
+                verified, reason, reply = False, str(e), _UNAUTHORIZED
+        if reply is None:
+            reply = script.next()
+            reason = reply.fault or ""
+        if self._on_delivery is not None:
+            status = reply.status if reply.answer else 0
+            self._on_delivery(
+                Received(
+                    request.target,
+                    request.headers,
+                    request.body,
+                    verified,
+                    time.time_ns(),
+                    status,
+                    reason,
+                )
+            )
+        return reply
+
+
+class _Reply(NamedTuple):
+    """What goes back: `answer` after `delay_s`, then the fault."""
+
+    status: int
+    #: empty: nothing that is HTTP
+    answer: bytes
+    fault: Fault | None = None
+    delay_s: float = 0.0
+
+
+class _Script:
+    """A behaviour at work: its answers ready to be sent, and how far it has come."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        b = behaviour
+        fail_headers = b.headers
+        if b.retry_after is not None:
+            fail_headers = {**b.headers, "Retry-After": b.retry_after}
+        head = _head(b.fail_status, fail_headers)
+        failing = {
+            None: _answer(b.fail_status, fail_headers, b.body),
+            "big_header": head + b"X-Big: " + bytes(b"x" * 1_048_576) + b"\r\n\r\n",
+            "partial_head": head[:-1],
+            "partial_body": head + b"Content-Length: 1000\r\n\r\ntorn",
+            "endless": head + b"Transfer-Encoding: chunked\r\n\r\n",
+            "slow_body": head + b"Transfer-Encoding: chunked\r\n\r\n",
+        }
+        self._success = _Reply(b.status, _answer(b.status, b.headers, b.body))
+        self._failure = _Reply(b.fail_status, failing.get(b.fault, b""), b.fault)
+        self._behaviour = b
+        self._always = b.fault is not None and not b.fail_first and not b.fail_rate
+        self._steady = not (b.fail_first or b.fail_rate or b.delay_s or b.jitter_s)
+        self._seen = 0
+        self._random = Random(b.seed)
+
+    def next(self) -> _Reply:
+        """The reply to the next request."""
+        b = self._behaviour
+        if self._steady:
+            return self._failure if self._always else self._success
+        self._seen += 1
+        fails = (
+            self._always
+            or self._seen <= b.fail_first
+            or (b.fail_rate > 0 and self._random.random() < b.fail_rate)
+        )
+        reply = self._failure if fails else self._success
+        if b.delay_s or b.jitter_s:
+            reply = reply._replace(delay_s=b.delay_s + b.jitter_s * self._random.random())
+        return reply
+
+
+def _head(status: int, headers: Mapping[str, str]) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    lines = [f"HTTP/1.1 {status} {phrase}", *(f"{k}: {v}" for k, v in headers.items())]
+    if any(character in line for line in lines for character in "\r\n\0"):
+        raise ValueError("a header of the answer holds CR, LF or NUL")
+    return ("\r\n".join(lines) + "\r\n").encode("latin-1")
+
+
+def _answer(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
+    if status in (204, 304):  # these end with the head (RFC 9112 section 6.3)
+        return _head(status, headers) + b"\r\n"
+    return _head(status, headers) + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+_UNAUTHORIZED: Final = _Reply(401, _answer(401, {}, b""))
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: SO_LINGER on, for 0 seconds: close() sends RST (socket(7))
+_LINGER_0: Final = struct.pack("ii", 1, 0)
+_ENDLESS: Final = (b"10000\r\n" + bytes(b"x" * 0x10000) + b"\r\n", 0.001)
+_DRIP: Final = (b"1\r\nx\r\n", 0.05)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: requests in their order, each answered before the next is looked at."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._requests = _Requests(receiver.max_body_bytes)
+        self._loop = asyncio.get_running_loop()
+        #: an answer is due, at a later time or never
+        self._answering = False
+        self._stalled = False
+        self._active_at = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle_timer = self._loop.call_later(receiver.idle_timeout_s, self._check_idle)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._receiver.accepted += 1
+        self._receiver.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._receiver.connections.discard(self)
+        self._idle_timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def pause_writing(self) -> None:
+        self._stalled = True
+
+    def resume_writing(self) -> None:
+        self._stalled = False
+
+    def data_received(self, data: bytes) -> None:
+        self._requests.feed(data)
+        if not self._answering:
+            self._advance()
+        elif self._requests.overfull:
+            self.abort()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def _advance(self) -> None:
+        """Serves what has arrived in full, up to a request whose answer takes time."""
+        requests = self._requests
+        try:
+            while not self._answering and (request := requests.next()) is not None:
+                self._active_at = self._loop.time()
+                try:
+                    reply = self._receiver.receive(request)
+                except Exception as e:
+                    self._loop.call_exception_handler(
+                        {"message": "on_delivery failed", "exception": e, "protocol": self}
+                    )
+                    reply = _Reply(500, _answer(500, {}, b""))
+                if reply.delay_s:
+                    self._answering = True
+                    self._timer = self._loop.call_later(
+                        reply.delay_s, self._answer_late, reply, request.keep_alive
+                    )
+                else:
+                    self._answer(reply, request.keep_alive)
+        except _BadRequest as e:
+            self._answering = True
+            headers = {"Connection": "close", **e.headers}
+            self._transport.write(_answer(e.status, headers, str(e).encode()))
+            self._transport.close()
+        if requests.wants_continue:
+            requests.wants_continue = False
+            self._transport.write(_CONTINUE)
+
+    def _answer_late(self, reply: _Reply, keep_alive: bool) -> None:
+        self._answering = False
+        self._answer(reply, keep_alive)
+        self._advance()
+
+    def _answer(self, reply: _Reply, keep_alive: bool) -> None:
+        transport, fault = self._transport, reply.fault
+        if fault is None:
+            transport.write(reply.answer)
+            if not keep_alive:
+                self._answering = True
+                transport.close()
+            return
+        self._answering = True
+        if fault == "reset":
+            transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0
+            )
+            transport.abort()
+        elif fault != "hang":
+            transport.write(b"\x16\x03 no HTTP here\n" if fault == "garbage" else reply.answer)
+            if fault == "endless":
+                self._stream(*_ENDLESS)
+            elif fault == "slow_body":
+                self._stream(*_DRIP)
+            else:
+                transport.close()
+
+    def _stream(self, chunk: bytes, interval_s: float) -> None:
+        if not self._stalled:
+            self._transport.write(chunk)
+        self._timer = self._loop.call_later(interval_s, self._stream, chunk, interval_s)
+
+    def _check_idle(self) -> None:
+        idle_s = 0.0 if self._answering else self._loop.time() - self._active_at
+        left_s = self._receiver.idle_timeout_s - idle_s
+        if left_s > 0:
+            self._idle_timer = self._loop.call_later(left_s, self._check_idle)
+        else:
+            self._transport.close()
+
+
+# ---- requests ------------------------------------------------------------------------------
+
+
+class _Request(NamedTuple):
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    keep_alive: bool
+
+
+class _BadRequest(Exception):
+    """What arrived is not a request that can be served; the connection ends."""
+
+    def __init__(self, message: str, status: int = 400, headers: dict[str, str] | None = None):
+        self.status = status
+        self.headers = headers or {}
+        super().__init__(message)
+
+
+#: RFC 9112 section 3; the target's forms are not told apart
+_REQUEST_LINE: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/1\.([01])")
+#: RFC 9110 section 5.1
+_FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: RFC 9110 section 5.5: what a field may hold
+_FIELD_BYTES: Final = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+_CONTENT_LENGTH: Final = re.compile(r"[0-9]{1,18}")
+#: RFC 9112 section 7.1; extensions are ignored
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?", re.DOTALL)
+
+
+class _Requests:
+    """Bytes in, requests out. No I/O (compare h11)."""
+
+    def __init__(self, max_body_bytes: int) -> None:
+        #: the sender holds the body back until it is told to continue (RFC 9110 section 10.1.1)
+        self.wants_continue = False
+        self._max_body = max_body_bytes
+        self._buffer = bytearray()
+        self._searched = 0
+        self._head: _Head | None = None
+        self._chunks = bytearray()
+
+    @property
+    def overfull(self) -> bool:
+        """More has arrived than one request can have."""
+        return len(self._buffer) > MAX_HEAD_BYTES + self._max_body
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    def next(self) -> _Request | None:
+        """The next request, once it is complete. Raises _BadRequest."""
+        head = self._head
+        if head is None:
+            text = self._take_until(b"\r\n\r\n", MAX_HEAD_BYTES, 431)
+            if text is None:
+                return None
+            head = self._head = _Head.parse(text, self._max_body)
+            self.wants_continue = head.expects_continue
+        body = self._take_chunked() if head.length is None else self._take(head.length)
+        if body is None:
+            return None
+        self._head = None
+        self.wants_continue = False
+        return _Request(head.target, head.headers, body, head.keep_alive)
+
+    def _take(self, length: int) -> bytes | None:
+        buffer = self._buffer
+        if len(buffer) < length:
+            return None
+        taken = bytes(buffer[:length])
+        del buffer[:length]
+        return taken
+
+    def _take_until(self, end: bytes, limit: int, status: int = 400) -> bytes | None:
+        """What stands before `end`, which is taken too."""
+        at = self._buffer.find(end, self._searched)
+        if max(at, len(self._buffer) if at < 0 else 0) > limit:
+            raise _BadRequest(f"over {limit} bytes before the end of the line or head", status)
+        if at < 0:
+            self._searched = max(0, len(self._buffer) - len(end) + 1)
+            return None
+        self._searched = 0
+        taken = bytes(self._buffer[:at])
+        del self._buffer[: at + len(end)]
+        return taken
+
+    def _take_chunked(self) -> bytes | None:
+        """RFC 9112 section 7.1; what is complete moves from the buffer to the chunks."""
+        while True:
+            ...

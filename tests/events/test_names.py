@@ -1,0 +1,65 @@
+"""Event types, patterns, and near misses."""
+
+from __future__ import annotations
+
+import pytest
+
+from fluxhook._native.topics import Matcher
+from fluxhook.events.catalog import TYPES, WITH_TOPIC
+from fluxhook.events.names import hint, matches, namespace, pattern_fault, type_fault
+
+
+@pytest.mark.parametrize("name", [*TYPES, "order", "a.b.c.d", "service.5xx", "x" * 128])
+def test_types(name: str) -> None:
+    """A type is words of a-z, 0-9 and _ between dots, at most 128 characters."""
+    assert type_fault(name) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "a.", ".a", "a..b", "A", "a b", "a-b", "a.*", "*", "é", "a\n", "a\0", "x" * 129],
+)
+def test_bad_types(name: str) -> None:
+    """Any other text is refused."""
+    assert type_fault(name)
+
+
+@pytest.mark.parametrize("pattern", ["*", "route.*", "rate.limit.*", "route.error"])
+def test_patterns(pattern: str) -> None:
+    """A pattern is a type, a namespace, or `*`."""
+    assert pattern_fault(pattern) is None
+
+
+@pytest.mark.parametrize("pattern", ["", "**", ".*", "route*", "*.error", "route.*.x", "Route.*"])
+def test_bad_patterns(pattern: str) -> None:
+    """Any other pattern is refused."""
+    assert pattern_fault(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["*", "route.*", "rate.*", "rate.limit.*", "route.error", "x"])
+def test_matches_as_the_compiled_matcher_does(pattern: str) -> None:
+    """Configurations understand a pattern exactly as the publisher's matcher does."""
+    matcher = Matcher([(0, [pattern], [])])
+    for name in (*TYPES, "route", "router.error"):
+        assert matches(pattern, name) == bool(matcher.match(name)), name
+
+
+def test_namespace() -> None:
+    """The namespace of a type is all of it but its last word."""
+    assert namespace("rate.limit.exceeded") == "rate.limit.*"
+
+
+def test_hint() -> None:
+    """A near miss is answered with the known word, anything else with nothing."""
+    assert hint("route.eror", TYPES) == " (did you mean route.error or route.created?)"
+    assert hint("zzzz", TYPES) == ""
+
+
+def test_types_with_a_topic() -> None:
+    """The types with a topic name are those of messages, and the denied publish."""
+    assert {
+        "message.published",
+        "message.delivered",
+        "message.retained",
+        "authz.publish_denied",
+    } == WITH_TOPIC

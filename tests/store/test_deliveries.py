@@ -1,0 +1,398 @@
+"""What the keeper may rely on, rule by rule; the state machine in test_model.py mixes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fluxhook.store import DeliveryStore, State
+from fluxhook.transport.records import Attempt, EventHead
+
+NOW = 1_700_000_000_000_000_000
+
+Add = Callable[..., int]
+
+
+def leased_ids(store: DeliveryStore, endpoint: int = 0, limit: int = 100, run: int = 1) -> list[int]:
+    return [due.delivery.id for due in store.lease(endpoint, NOW, limit, run=run)]
+
+
+def end(store: DeliveryStore, *ids: int, dead: bool = False) -> None:
+    with store.batch() as batch:
+        for id in ids:
+            delivery = batch.find(id)
+            assert delivery is not None
+            if dead:
+                batch.bury(delivery, NOW, "5xx", "503 Service Unavailable")
+            else:
+                batch.delivered(delivery, NOW)
+
+
+# ---- leases ----------------------------------------------------------------------------------
+
+
+def test_what_is_due_comes_longest_due_first(store: DeliveryStore, add: Add) -> None:
+    """Due deliveries are handed out by due time, then by id; others and other endpoints' are not."""
+    late = add(due_ns=NOW)
+    early = [add(due_ns=NOW - 5), add(due_ns=NOW - 5)]
+    add(due_ns=NOW + 1)
+    add(endpoint=1)
+    assert leased_ids(store) == [*early, late]
+
+
+def test_a_due_delivery_is_what_was_added(store: DeliveryStore, add: Add) -> None:
+    """Event and body come back as they were given."""
+    id = add(key="k")
+    [(delivery, body)] = store.lease(0, NOW, 10)
+    assert delivery.event == EventHead(f"evt_{id}", "route.error", "a/b", "k")
+    assert (delivery.accepted_ns, delivery.attempts, body) == (NOW, 0, b"body %d" % id)
+
+
+def test_nothing_is_handed_out_twice(store: DeliveryStore, add: Add) -> None:
+    """A leased delivery is not handed out again, however the limit cuts a crowd due at once."""
+    add(n=10)
+    assert [leased_ids(store, limit=4) for _ in range(4)] == [
+        [1, 2, 3, 4],
+        [5, 6, 7, 8],
+        [9, 10],
+        [],
+    ]
+    assert store.leased(0) == 10
+
+
+def test_a_released_delivery_is_handed_out_again(store: DeliveryStore, add: Add) -> None:
+    """Release makes room among those out; an unknown id is no mistake."""
+    add(n=3)
+    assert leased_ids(store) == [1, 2, 3]
+    store.release([2, 99])
+    assert store.leased(0) == 2
+    assert leased_ids(store) == [2]
+
+
+def test_a_rescheduled_delivery_waits_for_its_time(store: DeliveryStore, add: Add) -> None:
+    """Rescheduling ends a lease; the delivery is found at its new time, and not before."""
+    id = add()
+    assert leased_ids(store) == [id]
+    with store.batch() as batch:
+        delivery = batch.find(id)
+        assert delivery is not None
+        batch.reschedule(delivery, NOW + 10, "parked")
+    assert leased_ids(store) == []
+    assert store.next_due_ns() == NOW + 10
+    assert [d.id for d, _ in store.lease(0, NOW + 10, 1)] == [id]
+
+
+def test_leases_end_with_the_process(store: DeliveryStore, add: Add, path: Path) -> None:
+    """After a restart everything that has not ended is handed out again."""
+    add(n=3)
+    assert leased_ids(store) == [1, 2, 3]
+    end(store, 2)
+    store.close()
+    with DeliveryStore.open(path) as again:
+        assert leased_ids(again) == [1, 3]
+
+
+def test_an_adopted_delivery_is_out_from_the_start(store: DeliveryStore) -> None:
+    """What a worker is still attempting is kept, but handed out only when it comes back."""
+    with store.batch() as batch:
+        event = EventHead("evt_1", "route.error")
+        batch.add(1, 0, event, b"", accepted_ns=NOW, due_ns=NOW, leased=True)
+    assert (leased_ids(store), store.leased(0), store.pending[0]) == ([], 1, 1)
+    with store.batch() as batch:
+        delivery = batch.find(1)
+        assert delivery is not None
+        batch.reschedule(delivery, NOW)
+    assert leased_ids(store) == [1]
+
+
+def test_the_next_due_time_looks_past_what_is_out(store: DeliveryStore, add: Add) -> None:
+    """`next_due_ns` and `ready` tell the keeper when and for whom to look, and when not at all."""
+    assert (store.next_due_ns(), store.ready(NOW)) == (None, [])
+    add(n=2)
+    add(due_ns=NOW + 7)
+    add(endpoint=1, due_ns=NOW + 9)
+    assert (store.next_due_ns(), store.ready(NOW)) == (NOW, [0])
+    assert leased_ids(store) == [1, 2]
+    assert (store.next_due_ns(), store.ready(NOW)) == (NOW + 7, [])
+
+
+# ---- order -----------------------------------------------------------------------------------
+
+
+def test_only_the_head_of_a_line_is_handed_out(store: DeliveryStore, add: Add) -> None:
+    """Of ordered deliveries with one key the first is handed out; the next when it has ended."""
+    add(key="a", n=3)
+    add(key="b", n=2)
+    assert leased_ids(store) == [1, 4]
+    end(store, 1)
+    assert leased_ids(store) == [2]
+
+
+def test_a_failing_head_holds_back_its_own_line_alone(store: DeliveryStore, add: Add) -> None:
+    """While a head waits for its retry, nothing behind it goes; other keys and endpoints do."""
+    add(key="a", n=2)
+    add(key="b")
+    add(endpoint=1, key="a")
+    assert leased_ids(store) == [1, 3]
+    with store.batch() as batch:
+        head = batch.find(1)
+        assert head is not None
+        batch.reschedule(head, NOW + 10, "5xx")
+    assert leased_ids(store) == []
+    assert leased_ids(store, endpoint=1) == [4]
+    end(store, 1, dead=True)
+    assert leased_ids(store) == [2]
+
+
+def test_a_run_hands_out_a_line_in_its_order(store: DeliveryStore, add: Add) -> None:
+    """With `run` the head comes with those behind it, as far as they are due and within limit."""
+    add(key="a", n=3)
+    add(key="a", due_ns=NOW + 5)
+    add(key="a")
+    add(n=2)
+    assert leased_ids(store, run=10) == [1, 2, 3, 6, 7]
+    end(store, 1, 2, 3)
+    assert [d.id for d, _ in store.lease(0, NOW + 5, 1, run=10)] == [4]
+
+
+def test_a_run_that_comes_back_keeps_its_order(store: DeliveryStore, add: Add) -> None:
+    """If a head fails in a worker, those handed out with it wait behind it again."""
+    add(key="a", n=3)
+    assert leased_ids(store, run=3) == [1, 2, 3]
+    with store.batch() as batch:
+        for id, due_ns in [(1, NOW + 10), (2, NOW), (3, NOW)]:
+            delivery = batch.find(id)
+            assert delivery is not None
+            batch.reschedule(delivery, due_ns)
+    assert leased_ids(store) == []
+    end(store, 1)
+    assert leased_ids(store, run=3) == [2, 3]
+
+
+def test_a_follower_that_became_head_while_out_is_found_again(
+    store: DeliveryStore, add: Add
+) -> None:
+    """A head that ends makes a head of what is out behind it; that one can still come back."""
+    add(key="a", n=2)
+    assert leased_ids(store, run=2) == [1, 2]
+    end(store, 1)
+    assert leased_ids(store) == []
+    with store.batch() as batch:
+        follower = batch.find(2)
+        assert follower is not None
+        batch.reschedule(follower, NOW)
+    assert leased_ids(store) == [2]
+
+
+# ---- ends ------------------------------------------------------------------------------------
+
+
+def test_a_report_on_an_ended_delivery_is_stale(store: DeliveryStore, add: Add) -> None:
+    """`find` answers None for what has ended, in this batch or before, and for what never was."""
+    add(n=2)
+    end(store, 1)
+    with store.batch() as batch:
+        second = batch.find(2)
+        assert second is not None
+        batch.drop(second, NOW, "expired")
+        assert [batch.find(id) for id in (1, 2, 3)] == [None, None, None]
+        with pytest.raises(ValueError, match="has ended already"):
+            batch.delivered(second, NOW)
+
+
+def test_attempts_stay_on_record(store: DeliveryStore, add: Add, attempt: Attempt) -> None:
+    """Attempts can be read in order and in full, also after the delivery has ended."""
+    id = add()
+    for n in (1, 2):
+        with store.batch() as batch:
+            delivery = batch.find(id)
+            assert delivery is not None
+            batch.attempt(delivery, attempt)
+            assert delivery.attempts == n
+            if n == 2:
+                batch.delivered(delivery, NOW)
+    assert [(a.n, a.attempt) for a in store.attempts(id)] == [(1, attempt), (2, attempt)]
+    kept = store.delivery(id)
+    assert kept is not None
+    assert (kept.state, kept.attempts, kept.first_attempt_ns, kept.ended_ns) == (
+        State.DELIVERED,
+        2,
+        NOW,
+        NOW,
+    )
+
+
+def test_a_replayed_dead_letter_starts_anew(
+    store: DeliveryStore, add: Add, attempt: Attempt
+) -> None:
+    """Replay makes dead letters due now with no attempt counted; what was attempted stays."""
+    add(n=2)
+    with store.batch() as batch:
+        delivery = batch.find(1)
+        assert delivery is not None
+        batch.attempt(delivery, attempt)
+        batch.bury(delivery, NOW, "5xx")
+    assert store.replay([1, 2, 3], NOW) == 1
+    replayed = store.delivery(1)
+    assert replayed is not None
+    assert (replayed.state, replayed.attempts, replayed.ended_ns) == (State.WAITING, 0, None)
+    assert len(store.attempts(1)) == 1
+    assert store.endpoints()[0][-2:] == (2, 0)
+    assert store.body(1) == b"body 1"
+
+
+def test_a_replayed_ordered_delivery_does_not_overtake_a_head(
+    store: DeliveryStore, add: Add
+) -> None:
+    """Replayed, it waits for what is at the head now, and then comes before all others."""
+    add(key="a", n=3)
+    end(store, 1, dead=True)
+    assert leased_ids(store) == [2]
+    store.replay([1], NOW)
+    assert leased_ids(store) == []
+    end(store, 2)
+    assert leased_ids(store) == [1]
+
+
+def test_burying_an_endpoint_leaves_what_is_out(store: DeliveryStore, add: Add) -> None:
+    """`bury_all` takes waiting and blocked ones, by parts; reports settle the rest."""
+    add(n=3)
+    add(key="a", n=3)
+    add(endpoint=1)
+    assert leased_ids(store, limit=2) == [1, 2]
+    buried = []
+    while n := store.bury_all(0, NOW, "removed", limit=3):
+        buried.append(n)
+    assert buried == [3, 1]
+    assert store.pending == {0: 2, 1: 1}
+    end(store, 1, 2)
+    assert store.endpoints()[0][-2:] == (0, 4)
+
+
+def test_dead_letters_are_listed_by_pages(store: DeliveryStore, add: Add) -> None:
+    """The latest to die first, over all endpoints or of one, each exactly once."""
+    add(n=5)
+    add(endpoint=1, n=2)
+    end(store, 7, 3, dead=True)
+    end(store, 4)
+    with store.batch() as batch:
+        for now_ns, id in [(NOW + 2, 1), (NOW + 1, 6)]:
+            delivery = batch.find(id)
+            assert delivery is not None
+            batch.bury(delivery, now_ns, "5xx")
+    pages, page = [], store.dead_letters(limit=2)
+    while page:
+        pages.append([d.id for d in page])
+        page = store.dead_letters(limit=2, before=page[-1])
+    assert pages == [[1, 6], [7, 3]]
+    assert [d.id for d in store.dead_letters(endpoint=1)] == [6, 7]
+
+
+def test_deliveries_are_listed_by_pages(store: DeliveryStore, add: Add) -> None:
+    """Newest first, by any of the filters; a page ends where the one before began."""
+    add(n=3)
+    add(endpoint=1, n=3)
+    end(store, 2, 5)
+    assert [d.id for d in store.deliveries(limit=2)] == [6, 5]
+    assert [d.id for d in store.deliveries(limit=2, before_id=5)] == [4, 3]
+    assert [d.id for d in store.deliveries(endpoint=0, state=State.WAITING)] == [3, 1]
+    assert [d.id for d in store.deliveries(event_id="evt_4", type="route.error")] == [4]
+    assert store.deliveries(type="other") == []
+
+
+def test_the_purge_takes_what_has_ended(
+    store: DeliveryStore, add: Add, attempt: Attempt
+) -> None:
+    """Only ended deliveries go, with bodies and attempts, and the count of the dead with them."""
+    add(n=4)
+    with store.batch() as batch:
+        for id in (1, 2, 3):
+            delivery = batch.find(id)
+            assert delivery is not None
+            batch.attempt(delivery, attempt)
+            if id < 3:
+                batch.bury(delivery, NOW + id, "5xx")
+    assert [d.id for d in store.expired(NOW + 2, 10)] == [1]
+    assert store.purge([1, 3, 4, 5]) == 1
+    assert (store.delivery(1), store.body(1), store.attempts(1)) == (None, None, [])
+    assert [len(store.attempts(id)) for id in (2, 3)] == [1, 1]
+    assert store.endpoints()[0][-2:] == (2, 1)
+
+
+def test_an_id_that_is_taken_is_replaced(
+    store: DeliveryStore, add: Add, attempt: Attempt
+) -> None:
+    """A worker whose clock was set back may repeat an id; neither delivery is lost or mixed up."""
+    add(n=2)
+    with store.batch() as batch:
+        for id in (1, 3):
+            event = EventHead(f"evt_new_{id}", "route.error")
+            new = batch.add(id, 0, event, b"new %d" % id, accepted_ns=NOW, due_ns=NOW)
+            batch.attempt(new, attempt)
+    assert [d.event_id for d in store.deliveries()] == ["evt_new_1", "evt_new_3", "evt_2", "evt_1"]
+    assert [body for _, body in store.lease(0, NOW, 9)] == [b"body 1", b"body 2", b"new 3", b"new 1"]
+    assert [len(store.attempts(id)) for id in (1, 2, 3, 4)] == [0, 0, 1, 1]
+
+
+# ---- endpoints, counters, rings ----------------------------------------------------------------
+
+
+def test_endpoint_ids_are_stable(store: DeliveryStore, path: Path) -> None:
+    """A name keeps its id through removal, return and restart; no id is given out twice."""
+    assert store.ensure_endpoints(["b", "one", "a"]) == {"b": 2, "one": 1, "a": 3}
+    store.remove_endpoint(2, NOW)
+    assert store.endpoints()[2].removed_ns == NOW
+    store.close()
+    with DeliveryStore.open(path) as again:
+        assert again.ensure_endpoints(["c", "b"]) == {"c": 4, "b": 2}
+        assert again.endpoints()[2].removed_ns is None
+        assert again.pending == dict.fromkeys(range(5), 0)
+
+
+def test_an_endpoint_is_disabled_and_enabled(store: DeliveryStore) -> None:
+    """Time and reason stand in its row until it is enabled."""
+    store.disable_endpoint(1, NOW, "410 Gone")
+    assert store.endpoints()[1][2:4] == (NOW, "410 Gone")
+    store.enable_endpoint(1)
+    assert store.endpoints()[1][2:4] == (None, "")
+
+
+def test_an_unknown_endpoint_is_refused(store: DeliveryStore) -> None:
+    """A delivery for an endpoint that has no row would never be found again."""
+    with store.batch() as batch, pytest.raises(ValueError, match="endpoint 2 is not in"):
+        batch.add(1, 2, EventHead("evt_1", "t"), b"", accepted_ns=NOW, due_ns=NOW)
+
+
+def test_counters_add_up_and_positions_move(store: DeliveryStore) -> None:
+    """Counters sum over batches; of a ring's positions the last one counts."""
+    for seq in (5, 9):
+        with store.batch() as batch:
+            batch.count(0, "delivered", 2)
+            batch.count(1, "dropped.oldest")
+            batch.position(b"ring", seq)
+    assert store.counters() == {0: {"delivered": 4}, 1: {"dropped.oldest": 2}}
+    assert store.positions() == {b"ring": 9}
+    store.forget_ring(b"ring")
+    assert store.positions() == {}
+
+
+def test_a_batch_that_ends_in_an_exception_never_was(store: DeliveryStore, add: Add) -> None:
+    """Neither the file nor the leases know of it."""
+    id = add()
+    assert leased_ids(store) == [id]
+
+    def failing() -> None:
+        with store.batch() as batch:
+            delivery = batch.find(id)
+            assert delivery is not None
+            batch.bury(delivery, NOW, "5xx")
+            batch.count(0, "dead")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        failing()
+    assert (store.leased(0), store.pending[0], store.counters()) == (1, 1, {})
+    with store.batch() as batch:
+        assert batch.find(id) is not None
