@@ -1,61 +1,85 @@
 """Builds the compiled hot path: topic matching, signing, the ring and its shared tables.
 
-Everything else about the package stands in pyproject.toml. FLUXHOOK_DEBUG=1 builds with bounds
-checks, C assertions and no optimisation.
+All else about the package stands in pyproject.toml. FLUXHOOK_DEBUG=1 builds with bounds checks, C
+assertions and no optimisation.
 """
 
 import os
-import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build import build
+from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("FLUXHOOK_DEBUG") == "1"
-MODULES = {"topics": [], "signing": ["crypto"], "ring": []}
+#: each module of fluxhook._native, and the libraries it is linked with
+MODULES: dict[str, list[str]] = {"topics": [], "signing": ["crypto"], "ring": []}
+OPTIMISE = ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-DNDEBUG"]
+#: what a build includes, what is missing if it cannot, and the Debian packages that bring it
+NEEDS = (
+    ("stdlib.h", "no working C compiler", "gcc libc6-dev"),
+    ("Python.h", "Python's headers are missing", "python3-dev"),
+    ("openssl/sha.h", "OpenSSL's headers are missing", "libssl-dev"),
+)
 
 
-def require_toolchain() -> None:
-    """Stops with one clear line where a compiler or OpenSSL's headers are missing."""
-    if shutil.which(os.environ.get("CC", "cc")) is None and shutil.which("gcc") is None:
-        sys.exit("fluxhook: no C compiler found; install one (Debian: apt-get install gcc)")
-    roots = [Path(p) for p in ("/usr/include", "/usr/local/include")]
-    roots += [Path(p) for p in os.environ.get("CPATH", "").split(":") if p]
-    if not any((root / "openssl/sha.h").exists() for root in roots):
-        sys.exit(
-            "fluxhook: OpenSSL's headers are missing; install them "
-            "(Debian: apt-get install libssl-dev; elsewhere add their folder to CPATH)"
-        )
+class Build(build):
+    # Extensions first: what is missing shows before a hundred lines about copied files.
+    sub_commands = sorted(build.sub_commands, key=lambda command: command[0] != "build_ext")
 
 
-def extensions() -> list[Extension]:
-    from Cython.Build import cythonize
-
-    compile_args = ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-DNDEBUG", "-fno-strict-aliasing"]
-    return cythonize(
-        [
-            Extension(
-                f"fluxhook._native.{name}",
-                [f"_native/{name}.pyx"],
-                include_dirs=["_native"],
-                libraries=libraries,
-                extra_compile_args=["-std=gnu11", *compile_args],
-                depends=[str(p) for p in sorted(Path("_native").glob("*.h"))],
-            )
-            for name, libraries in MODULES.items()
-        ],
-        compiler_directives={
+class BuildExt(build_ext):
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        # One place for every way to build, so that the next build finds what this one made, and
+        # no generated C lies among the sources.
+        self.build_temp = "build/native"
+        self.cython_c_in_temp = True
+        self.cython_directives = {
             "language_level": 3,
             "boundscheck": DEBUG,
-            "wraparound": False,
             "initializedcheck": DEBUG,
+            "wraparound": False,
             "embedsignature": True,
-        },
-    )
+        }
+
+    def build_extensions(self) -> None:
+        require_tools(self.compiler.compiler_so, self.compiler.include_dirs)
+        # A module's age does not tell with which flags it was built.
+        flags, now = Path(self.build_temp, "flags"), repr((OPTIMISE, self.cython_directives))
+        if not flags.exists() or flags.read_text() != now:
+            self.force = True
+        super().build_extensions()
+        flags.write_text(now)
 
 
-if {"build_ext", "bdist_wheel", "install", "develop", "editable_wheel"} & set(sys.argv):
-    require_toolchain()
-    setup(ext_modules=extensions())
-else:
-    setup(ext_modules=[Extension("fluxhook._native.ring", ["_native/ring.pyx"])])
+def require_tools(compiler: list[str], include_dirs: list[str]) -> None:
+    """Ends with one clear line if the compiler or a header is missing."""
+    command = [*compiler, *(f"-I{folder}" for folder in include_dirs), "-E", "-xc", "-"]
+    for header, fault, packages in NEEDS:
+        try:
+            source = f"#include <{header}>\n".encode()
+            subprocess.run(command, input=source, capture_output=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            sys.exit(
+                f"fluxhook: {fault}: {compiler[0]} cannot include <{header}>; "
+                f"on Debian: apt-get install {packages}"
+            )
+
+
+setup(
+    ext_modules=[
+        Extension(
+            f"fluxhook._native.{name}",
+            [f"_native/{name}.pyx"],
+            include_dirs=["_native"],
+            libraries=libraries,
+            extra_compile_args=["-std=gnu11", "-fno-strict-aliasing", *OPTIMISE],
+            depends=[str(header) for header in sorted(Path("_native").glob("*.h"))],
+        )
+        for name, libraries in MODULES.items()
+    ],
+    cmdclass={"build": Build, "build_ext": BuildExt},
+)

@@ -8,16 +8,19 @@
 
 #define CRC32C_POLYNOMIAL 0x82F63B78u /* reflected */
 
-static inline uint32_t fx_crc32c_table(uint32_t crc, const uint8_t *p, size_t n) {
-    static uint32_t table[256];
-    if (table[1] == 0) { /* benign race: every thread writes the same values */
-        for (uint32_t i = 1; i < 256; i++) {
-            uint32_t c = i;
-            for (int k = 0; k < 8; k++) c = (c >> 1) ^ (CRC32C_POLYNOMIAL & (0u - (c & 1u)));
-            table[i] = c;
-        }
+/* Filled before main or dlopen returns, so that no thread ever meets half a table. */
+static uint32_t fx_crc32c_table[256];
+
+__attribute__((constructor)) static void fx_crc32c_fill_table(void) {
+    for (uint32_t i = 0; i < 256; i++) {
+        uint32_t c = i;
+        for (int k = 0; k < 8; k++) c = (c >> 1) ^ (CRC32C_POLYNOMIAL & (0u - (c & 1u)));
+        fx_crc32c_table[i] = c;
     }
-    while (n--) crc = (crc >> 8) ^ table[(crc ^ *p++) & 0xFF];
+}
+
+static inline uint32_t fx_crc32c_bytewise(uint32_t crc, const uint8_t *p, size_t n) {
+    while (n--) crc = (crc >> 8) ^ fx_crc32c_table[(crc ^ *p++) & 0xFF];
     return crc;
 }
 
@@ -40,7 +43,7 @@ static inline uint32_t fx_crc32c(const void *data, size_t n) {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("sse4.2")) return ~fx_crc32c_sse(~0u, p, n);
 #endif
-    return ~fx_crc32c_table(~0u, p, n);
+    return ~fx_crc32c_bytewise(~0u, p, n);
 }
 
 #endif

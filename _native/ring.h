@@ -75,12 +75,21 @@
 
 #include "crc32c.h"
 
+/* A test build dies at a step of its choice; tests/native/test_ring_steps.py tabulates what is left. */
+#ifdef FX_STEPS
+#include FX_STEPS
+#else
+#define FX_STEP(name) ((void)0)
+#endif
+
 #define FX_RING_MAGIC 0x31474E4952584C46ull     /* "FLXRING1" */
 #define FX_COUNTERS_MAGIC 0x31544E4F43584C46ull /* "FLXCONT1" */
 #define FX_WORDS_MAGIC 0x314452574F584C46ull    /* "FLXOWRD1" */
 #define FX_LAYOUT 1u
 #define FX_PAGE 4096u
 #define FX_MAX_TARGETS 32u
+#define FX_MAX_QUEUE (1ull << 28) /* twice that is a quarter of the tags: no lap is mistaken for another */
+#define FX_NOWHERE UINT64_MAX
 
 enum { FX_WAITING = 0, FX_TAKEN = 1, FX_DROPPED = 2 };
 enum { FX_ACCEPTED = 0, FX_FULL = 1, FX_FORKED = 2, FX_TOO_LARGE = 3 };
@@ -158,6 +167,7 @@ static inline int fx_redo_open(fx_counters *c) {
 
 static inline void fx_redo_done(fx_counters *c) {
     atomic_store_explicit(&c->op, FX_OP_NONE, memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst); /* the compiler writes no later entry before it */
 }
 
 /* Log-linear latency buckets, two to each doubling of microseconds: 0-1, 2, 3, 4-5, 6-7, 8-11, ... up
@@ -231,17 +241,31 @@ static inline fx_slot *fx_slot_of(fx_ring *r, uint64_t seq) {
 static inline uint8_t *fx_data(fx_ring *r) {
     return (uint8_t *)r + FX_PAGE + r->slot_count * sizeof(fx_slot);
 }
-static inline fx_record *fx_record_of(fx_ring *r, uint64_t seq) {
-    return (fx_record *)(fx_data(r) + fx_slot_of(r, seq)->position % r->capacity);
-}
-static inline uint32_t *fx_targets(fx_record *rec) { return (uint32_t *)(rec + 1); }
-static inline uint8_t *fx_payload(fx_record *rec) {
-    return (uint8_t *)(fx_targets(rec) + rec->target_count);
-}
-static inline uint32_t fx_record_crc(const fx_record *rec) {
-    return fx_crc32c((const uint8_t *)rec + 4, rec->length - 4);
-}
 static inline uint32_t fx_all_bits(uint32_t n) { return n >= 32 ? ~0u : (1u << n) - 1; }
+
+/* Copies the header of the record that a slot describes and returns where that is, or NULL if it does
+ * not fit in there. Whatever the bytes are, and whoever writes over them meanwhile, the lengths in the
+ * copy lie within the data. */
+static inline const uint8_t *fx_header(fx_ring *r, fx_slot *slot, fx_record *copy) {
+    uint64_t offset = slot->position % r->capacity;
+    if (offset % 8 || offset + sizeof(fx_record) > r->capacity) return NULL;
+    const uint8_t *at = fx_data(r) + offset;
+    *copy = *(const volatile fx_record *)at;
+    if (copy->length > r->capacity - offset || copy->target_count > FX_MAX_TARGETS) return NULL;
+    if (sizeof(fx_record) + 4ull * copy->target_count + copy->head_length > copy->length)
+        return NULL;
+    return at;
+}
+static inline const uint8_t *fx_record_of(fx_ring *r, uint64_t seq, fx_record *copy) {
+    const uint8_t *at = fx_header(r, fx_slot_of(r, seq), copy);
+    return at && copy->seq == seq ? at : NULL;
+}
+static inline const uint32_t *fx_targets(const uint8_t *at) {
+    return (const uint32_t *)(at + sizeof(fx_record));
+}
+static inline uint32_t fx_record_crc(const uint8_t *at, uint32_t length) {
+    return fx_crc32c(at + sizeof(uint32_t), length - sizeof(uint32_t));
+}
 
 /* Moves head over finished records. Called by both ends: the swap makes one of them win. */
 static inline void fx_advance(fx_ring *r) {
@@ -257,8 +281,10 @@ static inline void fx_advance(fx_ring *r) {
         }
         if (FX_BITS(state) != 0) return;
         if (atomic_compare_exchange_strong_explicit(&r->head, &head, head + 1,
-                                                    memory_order_acq_rel, memory_order_acquire))
+                                                    memory_order_acq_rel, memory_order_acquire)) {
+            FX_STEP("advanced");
             head++;
+        }
     }
 }
 
@@ -280,42 +306,48 @@ static inline int fx_is_clear(fx_ring *r, uint64_t seq, uint32_t mask) {
     return !FX_OWNS(state, seq) || (FX_BITS(state) & mask) == 0;
 }
 
-static inline void fx_count_targets(fx_ring *r, uint64_t seq, uint32_t mask, fx_counters *c,
-                                    uint64_t field, uint64_t serial) {
-    fx_record *rec = fx_record_of(r, seq);
-    for (uint32_t i = 0; i < rec->target_count; i++)
-        if (mask >> i & 1) fx_count(c, fx_targets(rec)[i], field, 1, serial);
-}
-
-static inline void fx_recount_targets(fx_ring *r, uint64_t seq, uint32_t mask, fx_counters *c) {
-    fx_record *rec = fx_record_of(r, seq);
-    for (uint32_t i = 0; i < rec->target_count; i++)
-        if (mask >> i & 1) fx_recount(c, fx_targets(rec)[i], c->field, c->token);
-}
-
-/* Reclaims the oldest waiting record at or after `from`; returns its successor, 0 if none waits. */
-static inline uint64_t fx_drop_oldest(fx_ring *r, uint64_t from, fx_counters *c, uint64_t field) {
-    uint64_t tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
-    for (uint64_t seq = from; seq < tail; seq++) {
-        fx_slot *slot = fx_slot_of(r, seq);
-        uint64_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
-        if (FX_STATUS(state) != FX_WAITING || FX_BITS(state) == 0) continue;
-        if (c) {
-            uint64_t serial = fx_next_serial(c);
-            fx_redo(c, FX_OP_DROP, r->uid, seq, 0, 0, field, serial);
-        }
-        uint64_t dropped = FX_STATE(seq, FX_DROPPED, FX_BITS(state));
-        if (atomic_compare_exchange_strong_explicit(&slot->state, &state, dropped,
-                                                    memory_order_acq_rel, memory_order_acquire)) {
-            if (c) fx_count_targets(r, seq, FX_BITS(dropped), c, field, c->token);
-            fx_clear(r, seq, ~0u);
-            if (c) fx_redo_done(c);
-            fx_advance(r);
-            return seq + 1;
-        }
-        if (c) fx_redo_done(c);
+static inline void fx_count_targets(fx_counters *c, const uint32_t *targets, uint32_t n,
+                                    uint32_t mask, uint64_t field, uint64_t serial) {
+    for (uint32_t i = 0; i < n; i++) {
+        if (mask >> i & 1) fx_count(c, targets[i], field, 1, serial);
+        FX_STEP("counted");
     }
-    return 0;
+}
+
+static inline void fx_recount_targets(fx_counters *c, fx_ring *r, uint32_t mask) {
+    fx_record rec;
+    const uint8_t *at = fx_record_of(r, c->seq, &rec);
+    for (uint32_t i = 0; at && i < rec.target_count; i++)
+        if (mask >> i & 1) fx_recount(c, fx_targets(at)[i], c->field, c->token);
+}
+
+/* Reclaims record `seq` if it waits; true if it did. */
+static inline int fx_drop(fx_ring *r, uint64_t seq, fx_counters *c, uint64_t field) {
+    fx_slot *slot = fx_slot_of(r, seq);
+    fx_record rec;
+    const uint8_t *at;
+    uint64_t serial = 0, state = atomic_load_explicit(&slot->state, memory_order_acquire);
+    uint32_t bits = FX_BITS(state);
+    if (!FX_OWNS(state, seq) || FX_STATUS(state) != FX_WAITING || bits == 0) return 0;
+    if (c) {
+        serial = fx_next_serial(c);
+        fx_redo(c, FX_OP_DROP, r->uid, seq, 0, 0, field, serial);
+    }
+    FX_STEP("drop begun");
+    int won = atomic_compare_exchange_strong_explicit(&slot->state, &state,
+                                                      FX_STATE(seq, FX_DROPPED, bits),
+                                                      memory_order_acq_rel, memory_order_acquire);
+    if (won) {
+        FX_STEP("drop committed");
+        if (c && (at = fx_record_of(r, seq, &rec)))
+            fx_count_targets(c, fx_targets(at), rec.target_count, bits, field, serial);
+        fx_clear(r, seq, ~0u);
+        FX_STEP("drop cleared");
+    }
+    if (c) fx_redo_done(c);
+    FX_STEP("drop done");
+    if (won) fx_advance(r);
+    return won;
 }
 
 /* Finishes the operation that a killed writer of `c` had begun on ring `r`. True if it was this
@@ -327,11 +359,11 @@ static inline int fx_recover(fx_counters *c, fx_ring *r, fx_ring *outbox) {
     switch (op) {
     case FX_OP_PUT:
         if (atomic_load_explicit(&r->tail, memory_order_acquire) > c->seq)
-            fx_recount_targets(r, c->seq, ~0u, c);
+            fx_recount_targets(c, r, ~0u);
         break;
     case FX_OP_DROP:
         if (FX_OWNS(state, c->seq) && FX_STATUS(state) == FX_DROPPED && FX_BITS(state)) {
-            fx_recount_targets(r, c->seq, FX_BITS(state), c);
+            fx_recount_targets(c, r, FX_BITS(state));
             fx_clear(r, c->seq, ~0u);
         }
         break;
@@ -344,6 +376,7 @@ static inline int fx_recover(fx_counters *c, fx_ring *r, fx_ring *outbox) {
             fx_clear(r, c->seq, (uint32_t)c->mask);
         break;
     }
+    FX_STEP("recovered");
     fx_redo_done(c);
     fx_advance(r);
     return 1;
@@ -361,8 +394,10 @@ static inline void fx_rewind(fx_ring *r) {
                    &slot->state, &state, FX_STATE(seq, FX_WAITING, FX_BITS(state)),
                    memory_order_acq_rel, memory_order_acquire)) {
         }
+        FX_STEP("rewinding");
     }
     atomic_store_explicit(&r->cursor, head, memory_order_release);
+    FX_STEP("rewound");
     atomic_fetch_add_explicit(&r->epoch, 1, memory_order_release);
     atomic_store_explicit(&r->asleep, 0, memory_order_relaxed);
     fx_advance(r);
@@ -371,35 +406,42 @@ static inline void fx_rewind(fx_ring *r) {
 /* Whether slot i describes a whole record of this ring; the bytes may be of any age. */
 static inline int fx_slot_valid(fx_ring *r, uint64_t i, uint64_t *seq) {
     fx_slot *slot = (fx_slot *)((char *)r + FX_PAGE) + i;
-    uint64_t offset = slot->position % r->capacity;
-    if (offset + sizeof(fx_record) > r->capacity || offset % 8) return 0;
-    fx_record *rec = (fx_record *)(fx_data(r) + offset);
-    if (rec->length < sizeof(fx_record) || rec->length > r->capacity - offset) return 0;
-    if (rec->target_count > FX_MAX_TARGETS) return 0;
-    if (sizeof(fx_record) + 4ull * rec->target_count + rec->head_length > rec->length) return 0;
-    if ((rec->seq & (r->slot_count - 1)) != i) return 0;
-    if (!FX_OWNS(atomic_load(&slot->state), rec->seq)) return 0;
-    if (fx_record_crc(rec) != rec->crc) return 0;
-    *seq = rec->seq;
+    fx_record rec;
+    const uint8_t *at = fx_header(r, slot, &rec);
+    if (!at || (rec.seq & (r->slot_count - 1)) != i) return 0;
+    if (!FX_OWNS(atomic_load(&slot->state), rec.seq)) return 0;
+    if (fx_record_crc(at, rec.length) != rec.crc) return 0;
+    *seq = rec.seq;
     return 1;
 }
 
-/* Bytes that the records [head, tail) hold. */
+/* Whether head, cursor and tail can be those of a ring, also while both ends are at work: they only
+ * grow (but for the cursor of a consumer that starts over). */
+static inline int fx_positions_hold(fx_ring *r) {
+    uint64_t head = fx_load(&r->head), cursor = fx_load(&r->cursor), tail = fx_load(&r->tail);
+    uint64_t later = fx_load(&r->head);
+    return head <= tail && cursor <= tail && (later >= tail || tail - later <= r->slot_count);
+}
+
+/* Bytes that the records [head, tail) hold; a guess while the producer drops. */
 static inline uint64_t fx_ring_used(fx_ring *r, uint64_t head, uint64_t tail) {
-    return fx_slot_of(r, tail - 1)->position + FX_ALIGN(fx_record_of(r, tail - 1)->length) -
-           fx_slot_of(r, head)->position;
+    fx_record rec;
+    uint64_t length = fx_record_of(r, tail - 1, &rec) ? FX_ALIGN(rec.length) : 0;
+    return fx_slot_of(r, tail - 1)->position + length - fx_slot_of(r, head)->position;
 }
 static inline uint32_t fx_unsettled(fx_ring *r, uint64_t seq) {
     uint64_t state = atomic_load_explicit(&fx_slot_of(r, seq)->state, memory_order_acquire);
     return FX_OWNS(state, seq) ? FX_BITS(state) : 0;
 }
 
-/* Where the byte after the newest record is. The slot of a consumed record keeps its position; where
- * there is no record at all any position will do, since the ring is empty then. */
-static inline uint64_t fx_data_end(fx_ring *r) {
-    uint64_t tail = atomic_load_explicit(&r->tail, memory_order_acquire), seq;
-    if (tail == 0 || !fx_slot_valid(r, (tail - 1) & (r->slot_count - 1), &seq)) return 0;
-    return fx_slot_of(r, tail - 1)->position + FX_ALIGN(fx_record_of(r, tail - 1)->length);
+/* Where the byte after the newest record is, or FX_NOWHERE if that record is damaged. The slot of a
+ * consumed record keeps its position. */
+static inline uint64_t fx_data_end(fx_ring *r, uint64_t tail) {
+    fx_record rec;
+    if (tail == 0) return 0;
+    const uint8_t *at = fx_record_of(r, tail - 1, &rec);
+    if (!at || fx_record_crc(at, rec.length) != rec.crc) return FX_NOWHERE;
+    return fx_slot_of(r, tail - 1)->position + FX_ALIGN(rec.length);
 }
 
 /* After a power loss pages of the file may be of different ages: believe no position, only records
@@ -409,7 +451,9 @@ static inline uint64_t fx_repair(fx_ring *r) {
     uint64_t low = UINT64_MAX, high = 0, seq, kept = 0;
     for (uint64_t i = 0; i < r->slot_count; i++) {
         fx_slot *slot = (fx_slot *)((char *)r + FX_PAGE) + i;
-        if (!fx_slot_valid(r, i, &seq) || FX_BITS(atomic_load(&slot->state)) == 0) continue;
+        uint64_t state = atomic_load(&slot->state);
+        if (FX_BITS(state) == 0 || FX_STATUS(state) == FX_DROPPED) continue;
+        if (!fx_slot_valid(r, i, &seq)) continue;
         if (seq < low) low = seq;
         if (seq + 1 > high) high = seq + 1;
     }
@@ -422,10 +466,11 @@ static inline uint64_t fx_repair(fx_ring *r) {
     for (uint64_t s = low; s < high; s++) {
         fx_slot *slot = fx_slot_of(r, s);
         uint64_t state = atomic_load(&slot->state);
-        if (fx_slot_valid(r, s & (r->slot_count - 1), &seq) && seq == s) {
-            if (FX_BITS(state)) kept++;
-            if (FX_STATUS(state) != FX_DROPPED)
-                atomic_store(&slot->state, FX_STATE(s, FX_WAITING, FX_BITS(state)));
+        /* A drop that was under way is finished here: nobody else would. */
+        if (FX_BITS(state) && FX_STATUS(state) != FX_DROPPED &&
+            fx_slot_valid(r, s & (r->slot_count - 1), &seq) && seq == s) {
+            atomic_store(&slot->state, FX_STATE(s, FX_WAITING, FX_BITS(state)));
+            kept++;
         } else {
             atomic_store(&slot->state, FX_STATE(s, FX_DROPPED, 0));
             slot->position = 0;
@@ -450,6 +495,7 @@ static inline void fx_ring_bell(fx_ring *r, int bell) {
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&r->asleep, memory_order_relaxed) &&
         atomic_exchange_explicit(&r->asleep, 0, memory_order_relaxed) && bell >= 0) {
+        FX_STEP("bell");
         ssize_t ignored = write(bell, "", 1);
         (void)ignored;
     }
@@ -465,102 +511,218 @@ static inline void fx_disarm(fx_ring *r) {
     atomic_store_explicit(&r->asleep, 0, memory_order_relaxed);
 }
 
-/* The position for `need` bytes, or UINT64_MAX if there is no room yet. */
-static inline uint64_t fx_place(fx_ring *r, uint64_t tail, uint64_t end, uint64_t need) {
-    uint64_t head = atomic_load_explicit(&r->head, memory_order_acquire);
-    uint64_t offset = end % r->capacity;
-    if (offset + need > r->capacity) end += r->capacity - offset;
-    if (head == tail) return end;
-    if (tail - head >= r->slot_count) return UINT64_MAX;
-    if (end + need - fx_slot_of(r, head)->position > r->capacity) return UINT64_MAX;
-    return end;
-}
-
-static inline uint64_t fx_waiting(fx_ring *r, uint64_t tail, uint64_t dropped_to) {
-    uint64_t cursor = atomic_load_explicit(&r->cursor, memory_order_acquire);
-    return tail - (cursor > dropped_to ? cursor : dropped_to);
-}
-
 typedef struct {
     fx_ring *ring;
-    uint64_t end;        /* the byte after the newest record */
+    uint64_t tail;       /* the ring's, as long as nobody else has put anything */
+    uint64_t end;        /* the byte after the newest record, or FX_NOWHERE */
     uint64_t dropped_to; /* nothing between cursor and it waits: this producer dropped it ... */
     uint64_t epoch;      /* ... as long as the consumer has not started over */
     int drop_oldest, bell;
 } fx_producer;
 
-/* Publishes one record; `c` may be NULL for rings whose targets are not counted. */
+static inline void fx_producer_open(fx_producer *p, fx_ring *r, int drop_oldest, int bell) {
+    uint64_t tail = fx_load(&r->tail);
+    *p = (fx_producer){r, tail, fx_data_end(r, tail), 0, fx_load(&r->epoch), drop_oldest, bell};
+}
+
+/* The position for `need` bytes, or FX_NOWHERE if there is no room yet. After damage nobody knows
+ * where the newest record ends; once the ring is empty any position will do. */
+static inline uint64_t fx_place(fx_ring *r, uint64_t tail, uint64_t end, uint64_t need) {
+    uint64_t head = atomic_load_explicit(&r->head, memory_order_acquire);
+    if (end == FX_NOWHERE) {
+        if (head != tail) return FX_NOWHERE;
+        end = 0;
+    }
+    uint64_t offset = end % r->capacity;
+    if (offset + need > r->capacity) end += r->capacity - offset;
+    if (head == tail) return end;
+    if (tail - head >= r->slot_count) return FX_NOWHERE;
+    if (end + need - fx_slot_of(r, head)->position > r->capacity) return FX_NOWHERE;
+    return end;
+}
+
+/* No record before it waits: each was looked at, dropped or finished. */
+static inline uint64_t fx_first_waiting(fx_producer *p) {
+    uint64_t epoch = atomic_load_explicit(&p->ring->epoch, memory_order_acquire);
+    if (epoch != p->epoch) p->epoch = epoch, p->dropped_to = 0;
+    uint64_t first = atomic_load_explicit(&p->ring->cursor, memory_order_acquire);
+    uint64_t head = atomic_load_explicit(&p->ring->head, memory_order_acquire);
+    if (first < head) first = head;
+    return first < p->dropped_to ? p->dropped_to : first;
+}
+static inline uint64_t fx_waiting(fx_producer *p) {
+    uint64_t tail = atomic_load_explicit(&p->ring->tail, memory_order_relaxed);
+    return tail - fx_first_waiting(p);
+}
+
+/* Drops the oldest record that waits. There is none if the consumer holds them all and has not said
+ * so yet, or died before it could. */
+static inline void fx_drop_oldest(fx_producer *p, uint64_t tail, fx_counters *c, uint64_t field) {
+    uint64_t seq = fx_first_waiting(p);
+    while (seq < tail && !fx_drop(p->ring, seq, c, field)) seq++;
+    p->dropped_to = seq < tail ? seq + 1 : tail;
+}
+
+/* Moves head by a record, since only that makes room for bytes: what waits there is dropped if `drop`
+ * says so, and what a killed process left half dropped is finished. False if a worker holds it. */
+static inline int fx_reclaim(fx_ring *r, uint64_t tail, int drop, fx_counters *c, uint64_t field) {
+    uint64_t head = atomic_load_explicit(&r->head, memory_order_acquire);
+    if (head == tail || (drop && fx_drop(r, head, c, field))) return 1;
+    uint64_t state = atomic_load_explicit(&fx_slot_of(r, head)->state, memory_order_acquire);
+    if (FX_OWNS(state, head) && FX_STATUS(state) >= FX_DROPPED) fx_clear(r, head, ~0u);
+    fx_advance(r);
+    return atomic_load_explicit(&r->head, memory_order_acquire) != head;
+}
+
+/* Publishes one record for 1 to 32 targets, all different; `c` may be NULL for rings whose targets are
+ * not counted. */
 static inline int fx_put(fx_producer *p, const void *targets, uint32_t target_count,
-                         const void *head, uint32_t head_length, const void *body,
+                         const void *head, uint64_t head_length, const void *body,
                          uint64_t body_length, fx_counters *c, uint64_t accepted_field,
                          uint64_t dropped_field) {
     fx_ring *r = p->ring;
     uint64_t length = sizeof(fx_record) + 4ull * target_count + head_length + body_length;
     uint64_t need = FX_ALIGN(length), tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
-    uint64_t position;
+    uint64_t position, serial = 0;
     if (need > r->capacity / 2 || length > UINT32_MAX) return FX_TOO_LARGE;
+    if (tail != p->tail) p->tail = tail, p->end = fx_data_end(r, tail);
     for (;;) {
-        int crowded = fx_waiting(r, tail, p->dropped_to) >= r->queue_size;
-        position = crowded ? UINT64_MAX : fx_place(r, tail, p->end, need);
-        if (position != UINT64_MAX) break;
-        if (!p->drop_oldest) return FX_FULL;
-        uint64_t epoch = atomic_load_explicit(&r->epoch, memory_order_acquire);
-        if (epoch != p->epoch) p->epoch = epoch, p->dropped_to = 0;
-        uint64_t cursor = atomic_load_explicit(&r->cursor, memory_order_acquire);
-        /* Dropping what waits frees bytes only where nothing in a worker's hands stands before it. */
-        if (!crowded && atomic_load_explicit(&r->head, memory_order_acquire) < cursor) return FX_FULL;
-        uint64_t from = cursor > p->dropped_to ? cursor : p->dropped_to;
-        uint64_t next = fx_drop_oldest(r, from, c, dropped_field);
-        if (next == 0) return FX_FULL;
-        p->dropped_to = next;
+        position = fx_place(r, tail, p->end, need);
+        if (position == FX_NOWHERE) {
+            if (!fx_reclaim(r, tail, p->drop_oldest, c, dropped_field)) return FX_FULL;
+        } else if (fx_waiting(p) < r->queue_size) {
+            break;
+        } else if (p->drop_oldest) {
+            fx_drop_oldest(p, tail, c, dropped_field);
+        } else {
+            return FX_FULL;
+        }
     }
-    fx_record *rec = (fx_record *)(fx_data(r) + position % r->capacity);
+    uint8_t *at = fx_data(r) + position % r->capacity;
+    fx_record *rec = (fx_record *)at;
     rec->length = (uint32_t)length;
     rec->seq = tail;
     rec->stamp_ns = fx_realtime_ns();
     rec->target_count = target_count;
-    rec->head_length = head_length;
-    uint8_t *payload = fx_payload(rec);
-    memcpy(fx_targets(rec), targets, 4ull * target_count);
+    rec->head_length = (uint32_t)head_length;
+    uint8_t *payload = at + sizeof(fx_record) + 4 * target_count;
+    memcpy(at + sizeof(fx_record), targets, 4 * target_count);
     memcpy(payload, head, head_length);
     memcpy(payload + head_length, body, body_length);
-    rec->crc = fx_record_crc(rec);
+    rec->crc = fx_record_crc(at, rec->length);
+    FX_STEP("put written");
     fx_slot *slot = fx_slot_of(r, tail);
     slot->position = position;
     atomic_store_explicit(&slot->state, FX_STATE(tail, FX_WAITING, fx_all_bits(target_count)),
                           memory_order_release);
-    uint64_t serial = 0;
+    FX_STEP("put described");
     if (c) {
         serial = fx_next_serial(c);
         fx_redo(c, FX_OP_PUT, r->uid, tail, 0, 0, accepted_field, serial);
     }
+    FX_STEP("put begun");
     atomic_store_explicit(&r->tail, tail + 1, memory_order_release);
+    FX_STEP("put committed");
+    p->tail = tail + 1;
     p->end = position + need;
     if (c) {
-        fx_count_targets(r, tail, ~0u, c, accepted_field, serial);
+        fx_count_targets(c, fx_targets(at), target_count, ~0u, accepted_field, serial);
         fx_redo_done(c);
     }
+    FX_STEP("put done");
     fx_ring_bell(r, p->bell);
     return FX_ACCEPTED;
 }
 
-/* Takes the next waiting record; 1 taken, 0 none. Its bytes stay valid until it is settled. */
-static inline int fx_take(fx_ring *r, uint64_t *cursor, uint64_t *seq, uint32_t *bits) {
+typedef struct {
+    uint64_t seq;
+    uint32_t bits; /* unsettled targets */
+    fx_record header;
+    const uint32_t *targets;
+    const uint8_t *payload; /* the head, then the body */
+    uint64_t body_length;
+} fx_taken;
+
+/* Takes the next waiting record: 1 taken, 0 none, -1 found one damaged and settled it unseen. Its
+ * bytes stay valid until it is settled. */
+static inline int fx_take(fx_ring *r, uint64_t *cursor, fx_taken *taken) {
     uint64_t tail = atomic_load_explicit(&r->tail, memory_order_acquire);
     while (*cursor < tail) {
-        uint64_t s = (*cursor)++;
-        fx_slot *slot = fx_slot_of(r, s);
+        uint64_t seq = (*cursor)++;
+        fx_slot *slot = fx_slot_of(r, seq);
         uint64_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
-        if (!FX_OWNS(state, s) || FX_STATUS(state) != FX_WAITING || FX_BITS(state) == 0) continue;
-        if (atomic_compare_exchange_strong_explicit(&slot->state, &state,
-                                                    FX_STATE(s, FX_TAKEN, FX_BITS(state)),
-                                                    memory_order_acq_rel, memory_order_acquire)) {
-            *seq = s;
-            *bits = FX_BITS(state);
-            return 1;
+        if (!FX_OWNS(state, seq)) {
+            uint64_t head = atomic_load_explicit(&r->head, memory_order_acquire);
+            if (head > seq) { /* dropped, and the slot is another's now */
+                *cursor = head;
+                continue;
+            }
+            fx_store(&slot->state, FX_STATE(seq, FX_DROPPED, 0));
+            fx_advance(r);
+            return -1;
         }
+        uint32_t bits = FX_BITS(state);
+        if (FX_STATUS(state) != FX_WAITING || bits == 0) continue;
+        if (!atomic_compare_exchange_strong_explicit(&slot->state, &state,
+                                                     FX_STATE(seq, FX_TAKEN, bits),
+                                                     memory_order_acq_rel, memory_order_acquire))
+            continue; /* dropped */
+        FX_STEP("taken");
+        fx_record *rec = &taken->header;
+        const uint8_t *at = fx_record_of(r, seq, rec);
+        if (!at || bits & ~fx_all_bits(rec->target_count) ||
+            fx_record_crc(at, rec->length) != rec->crc) {
+            fx_clear(r, seq, ~0u);
+            fx_advance(r);
+            return -1;
+        }
+        taken->seq = seq;
+        taken->bits = bits;
+        taken->targets = fx_targets(at);
+        taken->payload = at + sizeof(fx_record) + 4 * rec->target_count;
+        taken->body_length = rec->length - (taken->payload - at) - rec->head_length;
+        return 1;
     }
     return 0;
+}
+
+/* Settles one target of a record in the consumer's hands; false if it was settled before. */
+static inline int fx_settle(fx_ring *r, uint64_t seq, uint32_t mask, fx_counters *c, uint64_t row,
+                            uint64_t field) {
+    uint64_t serial = 0;
+    if (c) {
+        serial = fx_next_serial(c);
+        fx_redo(c, FX_OP_SETTLE, r->uid, seq, mask, row, field, serial);
+    }
+    FX_STEP("settle begun");
+    int done = fx_clear(r, seq, mask);
+    FX_STEP("settle committed");
+    if (c) {
+        if (done) fx_count(c, row, field, 1, serial);
+        FX_STEP("settle counted");
+        fx_redo_done(c);
+    }
+    FX_STEP("settle done");
+    fx_advance(r);
+    return done;
+}
+
+/* Puts a record for one target into the outbox, and settles with it one target of the record in the
+ * consumer's hands. `r` is NULL where that has left its ring already. */
+static inline int fx_hand_over(fx_ring *r, uint64_t seq, uint32_t mask, fx_producer *outbox,
+                               uint32_t target, const void *head, uint64_t head_length,
+                               const void *body, uint64_t body_length, fx_counters *c) {
+    if (r) fx_redo(c, FX_OP_HAND_OVER, r->uid, seq, mask, 0, 0, fx_load(&outbox->ring->tail));
+    FX_STEP("hand-over begun");
+    int result = fx_put(outbox, &target, 1, head, head_length, body, body_length, NULL, 0, 0);
+    if (!r) return result;
+    FX_STEP("hand-over committed");
+    if (result == FX_ACCEPTED) fx_clear(r, seq, mask);
+    FX_STEP("hand-over cleared");
+    fx_redo_done(c);
+    FX_STEP("hand-over done");
+    fx_advance(r);
+    return result;
 }
 
 #endif

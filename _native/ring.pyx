@@ -1,4 +1,10 @@
-"""Rings, counters and words in memory-mapped files. Layout, invariants and crash notes: ring.h."""
+# cython: auto_pickle=False, autotestdict=False
+"""Rings, counters and words in memory-mapped files.
+
+Layout, invariants and crash notes: ring.h. What each call does and raises: ring.pyi.
+"""
+
+cimport cython
 
 import errno
 import os
@@ -29,16 +35,21 @@ cdef extern from "ring.h" nogil:
         uint8_t boot_id[16]
         fx_word tail, cursor, head, epoch
     ctypedef struct fx_record:
-        uint32_t crc, length, target_count, head_length
-        uint64_t seq, stamp_ns
+        uint32_t target_count, head_length
+        uint64_t stamp_ns
+    ctypedef struct fx_taken:
+        uint64_t seq, body_length
+        uint32_t bits
+        fx_record header
+        const uint32_t *targets
+        const uint8_t *payload
     ctypedef struct fx_producer:
         fx_ring *ring
-        uint64_t end, dropped_to, epoch
-        int drop_oldest, bell
     const uint64_t FX_RING_MAGIC, FX_COUNTERS_MAGIC, FX_WORDS_MAGIC
     const uint32_t FX_LAYOUT, FX_PAGE, FX_MAX_TARGETS
+    const uint64_t FX_MAX_QUEUE
     const int FX_ACCEPTED, FX_FULL, FX_FORKED, FX_TOO_LARGE
-    const int FX_OP_SETTLE, FX_OP_HAND_OVER, FX_STAMP_BITS
+    const int FX_STAMP_BITS, FX_BUCKETS
     uint64_t fx_load(fx_word *)
     void fx_store(fx_word *, uint64_t)
     uint64_t fx_add(fx_word *, uint64_t)
@@ -46,26 +57,25 @@ cdef extern from "ring.h" nogil:
     fx_word *fx_counter(fx_counters *, uint64_t, uint64_t)
     void fx_count(fx_counters *, uint64_t, uint64_t, uint64_t, uint64_t)
     uint64_t fx_next_serial(fx_counters *)
-    void fx_redo(fx_counters *, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)
     void fx_redo_done(fx_counters *)
     bint fx_redo_open(fx_counters *)
     bint fx_recover(fx_counters *, fx_ring *, fx_ring *)
     uint64_t fx_ring_bytes(uint64_t, uint64_t)
-    uint64_t fx_data_end(fx_ring *)
-    uint64_t fx_waiting(fx_ring *, uint64_t, uint64_t)
+    bint fx_positions_hold(fx_ring *)
+    void fx_producer_open(fx_producer *, fx_ring *, bint, int)
+    uint64_t fx_waiting(fx_producer *)
     uint64_t fx_repair(fx_ring *)
     void fx_rewind(fx_ring *)
-    void fx_advance(fx_ring *)
-    int fx_clear(fx_ring *, uint64_t, uint32_t)
-    int fx_take(fx_ring *, uint64_t *, uint64_t *, uint32_t *)
-    int fx_arm(fx_ring *, uint64_t)
+    int fx_take(fx_ring *, uint64_t *, fx_taken *)
+    bint fx_settle(fx_ring *, uint64_t, uint32_t, fx_counters *, uint64_t, uint64_t)
+    bint fx_arm(fx_ring *, uint64_t)
     void fx_disarm(fx_ring *)
-    int fx_put(fx_producer *, const void *, uint32_t, const void *, uint32_t, const void *, uint64_t,
+    int fx_put(fx_producer *, const void *, uint32_t, const void *, uint64_t, const void *, uint64_t,
                fx_counters *, uint64_t, uint64_t)
-    fx_record *fx_record_of(fx_ring *, uint64_t)
-    uint32_t *fx_targets(fx_record *)
-    uint8_t *fx_payload(fx_record *)
-    uint32_t fx_record_crc(const fx_record *)
+    int fx_hand_over(fx_ring *, uint64_t, uint32_t, fx_producer *, uint32_t, const void *, uint64_t,
+                     const void *, uint64_t, fx_counters *)
+    const uint8_t *fx_record_of(fx_ring *, uint64_t, fx_record *)
+    const uint32_t *fx_targets(const uint8_t *)
     uint32_t fx_unsettled(fx_ring *, uint64_t)
     uint64_t fx_ring_used(fx_ring *, uint64_t, uint64_t)
     int fx_bucket(uint64_t)
@@ -76,7 +86,7 @@ FULL = FX_FULL
 FORKED = FX_FORKED
 TOO_LARGE = FX_TOO_LARGE
 MAX_TARGETS = FX_MAX_TARGETS
-HISTOGRAM_BUCKETS = 64
+HISTOGRAM_BUCKETS = FX_BUCKETS
 
 cdef enum:
     COUNTED = 0    # where a publisher's counters hold what was accepted ...
@@ -86,7 +96,7 @@ cdef enum:
 
 
 class LayoutMismatch(Exception):
-    """The file is not one of ours, is truncated, or has another layout version."""
+    """The file is not one of ours, is truncated or damaged, or has another layout version."""
 
 
 cdef class Mapping:
@@ -95,6 +105,7 @@ cdef class Mapping:
     cdef void *address
     cdef size_t length
     cdef int fd
+    cdef bint writable
 
     def __cinit__(self):
         self.address = NULL
@@ -102,6 +113,7 @@ cdef class Mapping:
 
     cdef int attach(self, str path, bint writable) except -1:
         self.path = path
+        self.writable = writable
         self.fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
         self.length = os.fstat(self.fd).st_size
         if self.length < FX_PAGE:
@@ -171,14 +183,16 @@ cdef class Matrix(Mapping):
     cdef readonly uint64_t fields
 
     cdef int open(self, str path, uint64_t magic, uint64_t rows, uint64_t fields, bint writable) except -1:
-        if writable and not os.path.exists(path):
+        if writable and rows and fields and not os.path.exists(path):
             create_file(path, FX_PAGE + rows * fields * 8, matrix_header(magic, rows, fields))
         self.attach(path, writable)
         cdef fx_counters *h = <fx_counters *>self.address
         if h.magic != magic or h.layout != FX_LAYOUT:
             raise LayoutMismatch(f"{path} was written by another version of fluxhook")
-        if FX_PAGE + h.rows * h.fields * 8 > self.length or (fields and h.fields != fields):
-            raise LayoutMismatch(f"{path} holds {h.rows} x {h.fields} words, not {rows} x {fields}")
+        if fields and h.fields != fields:
+            raise LayoutMismatch(f"{path} holds rows of {h.fields} words, not of {fields}")
+        if h.fields == 0 or h.rows > (self.length - FX_PAGE) // 8 // h.fields:
+            raise LayoutMismatch(f"{path} is damaged: its size does not fit its header")
         self.rows, self.fields = h.rows, h.fields
         return 0
 
@@ -189,20 +203,30 @@ cdef class Matrix(Mapping):
             raise IndexError(f"no word ({row}, {field}) among {self.rows} x {self.fields}")
         return <fx_word *>(<char *>self.address + FX_PAGE) + row * self.fields + field
 
+    cdef fx_word *writable_word(self, uint64_t row, uint64_t field) except NULL:
+        if not self.writable:
+            raise ValueError(f"{self.path} was opened for reading")
+        return self.word(row, field)
 
+
+@cython.final
 cdef class Counters(Matrix):
-    cdef fx_counters *c
-
-    def __init__(self, str path, uint64_t rows=0, uint64_t fields=0, *, bint writable):
+    def __init__(self, str path not None, uint64_t rows=0, uint64_t fields=0, *, bint writable):
         self.open(path, FX_COUNTERS_MAGIC, rows, fields, writable)
-        self.c = <fx_counters *>self.address
+
+    cdef fx_counters *writer(self) except NULL:
+        self.check()
+        if not self.writable:
+            raise ValueError(f"{self.path} was opened for reading")
+        return <fx_counters *>self.address
 
     def add(self, uint64_t row, uint64_t field, uint64_t n=1):
-        self.word(row, field)
-        fx_count(self.c, row, field, n, fx_next_serial(self.c))
+        self.writable_word(row, field)
+        cdef fx_counters *c = self.writer()
+        fx_count(c, row, field, n, fx_next_serial(c))
 
     def set(self, uint64_t row, uint64_t field, uint64_t value):
-        fx_store(self.word(row, field), value << FX_STAMP_BITS)
+        fx_store(self.writable_word(row, field), value << FX_STAMP_BITS)
 
     def get(self, uint64_t row, uint64_t field):
         return fx_load(self.word(row, field)) >> FX_STAMP_BITS
@@ -214,49 +238,56 @@ cdef class Counters(Matrix):
 
     def observe(self, uint64_t row, uint64_t first_field, uint64_t value_us):
         cdef uint64_t field = first_field + fx_bucket(value_us)
-        self.word(row, field)
-        fx_count(self.c, row, field, 1, 0)
+        self.writable_word(row, field)
+        fx_count(self.writer(), row, field, 1, 0)
 
     @property
     def interrupted(self):
         """Whether an operation was begun and not finished: its writer is in it, or was killed in it."""
         self.check()
-        return bool(fx_redo_open(self.c))
+        return bool(fx_redo_open(<fx_counters *>self.address))
 
-    def recover(self, list rings, Producer outbox=None):
-        if not fx_redo_open(self.c):
+    def recover(self, list rings not None, Producer outbox=None):
+        cdef fx_counters *c = self.writer()
+        cdef fx_ring *out = NULL
+        cdef fx_ring *ring
+        if not fx_redo_open(c):
             return False
-        cdef fx_ring *out = outbox.p.ring if outbox is not None else NULL
+        if outbox is not None:
+            outbox.check()
+            out = outbox.p.ring
         for mapping in rings:
-            if isinstance(mapping, Producer):
-                if fx_recover(self.c, (<Producer>mapping).p.ring, out):
-                    return True
-            elif fx_recover(self.c, (<Consumer>mapping).ring, out):
+            (<Mapping?>mapping).check()
+            ring = checked_ring(mapping)
+            if fx_recover(c, ring, out):
                 return True
-        fx_redo_done(self.c)  # its ring is gone, and with it all that was owed
+        fx_redo_done(c)  # its ring is gone, and with it all that was owed
         return False
 
 
 def bucket_limit_us(int bucket):
     """The largest latency, in microseconds, that falls into a bucket of `Counters.observe`."""
+    if not 0 <= bucket < FX_BUCKETS:
+        raise IndexError(f"no bucket {bucket} among {FX_BUCKETS}")
     return fx_bucket_limit(bucket)
 
 
+@cython.final
 cdef class Words(Matrix):
-    def __init__(self, str path, uint64_t rows=0, uint64_t fields=0, *, bint writable=True):
+    def __init__(self, str path not None, uint64_t rows=0, uint64_t fields=0, *, bint writable=True):
         self.open(path, FX_WORDS_MAGIC, rows, fields, writable)
 
     def load(self, uint64_t row, uint64_t field):
         return fx_load(self.word(row, field))
 
     def store(self, uint64_t row, uint64_t field, uint64_t value):
-        fx_store(self.word(row, field), value)
+        fx_store(self.writable_word(row, field), value)
 
     def swap(self, uint64_t row, uint64_t field, uint64_t expected, uint64_t value):
-        return fx_swap(self.word(row, field), expected, value)
+        return fx_swap(self.writable_word(row, field), expected, value)
 
     def add(self, uint64_t row, uint64_t field, int64_t n):
-        return fx_add(self.word(row, field), <uint64_t>n)
+        return fx_add(self.writable_word(row, field), <uint64_t>n)
 
 
 cdef bytes ring_header(uint64_t capacity, uint64_t slot_count, uint64_t queue_size, bytes boot_id):
@@ -269,18 +300,34 @@ cdef fx_ring *checked_ring(Mapping mapping) except NULL:
     cdef fx_ring *r = <fx_ring *>mapping.address
     if r.magic != FX_RING_MAGIC or r.layout != FX_LAYOUT:
         raise LayoutMismatch(f"{mapping.path} was written by another version of fluxhook")
-    if (r.slot_count == 0 or r.slot_count & (r.slot_count - 1) or r.capacity == 0 or r.capacity % 8
-            or fx_ring_bytes(r.slot_count, r.capacity) != mapping.length):
+    if (r.slot_count == 0 or r.slot_count & (r.slot_count - 1) or r.slot_count > mapping.length
+            or r.capacity < FX_PAGE or r.capacity % 8 or r.capacity > mapping.length
+            or fx_ring_bytes(r.slot_count, r.capacity) != mapping.length
+            or r.queue_size == 0 or r.queue_size > r.slot_count):
         raise LayoutMismatch(f"{mapping.path} is damaged: its size does not fit its header")
     return r
 
 
-def create_ring(str path, uint64_t queue_size, uint64_t capacity, bytes boot_id):
-    """Makes an empty ring file for up to `queue_size` waiting records in `capacity` bytes."""
+cdef fx_ring *sound_ring(Mapping mapping) except NULL:
+    cdef fx_ring *r = checked_ring(mapping)
+    if not fx_positions_hold(r):
+        raise LayoutMismatch(f"{mapping.path} is damaged: its positions contradict each other")
+    return r
+
+
+cdef int check_boot_id(bytes boot_id) except -1:
     if len(boot_id) != 16:
         raise ValueError("a boot id has 16 bytes")
-    if queue_size < 1 or capacity < FX_PAGE:
-        raise ValueError(f"a ring needs a queue_size of 1 and {FX_PAGE} bytes at least")
+    return 0
+
+
+def create_ring(str path not None, uint64_t queue_size, uint64_t capacity, bytes boot_id not None):
+    """Makes an empty ring file for up to `queue_size` waiting records in `capacity` bytes."""
+    check_boot_id(boot_id)
+    if not 1 <= queue_size <= FX_MAX_QUEUE:
+        raise ValueError(f"a ring's queue_size is 1 to {FX_MAX_QUEUE}, not {queue_size}")
+    if not FX_PAGE <= capacity <= <uint64_t>1 << 48:  # what a process can map
+        raise ValueError(f"a ring's capacity is {FX_PAGE} bytes to 2^48, not {capacity}")
     # Room for as many again in the consumer's hands, so that these do not shorten the queue.
     cdef uint64_t slot_count = 1 << (2 * queue_size - 1).bit_length()
     capacity = (capacity + 7) & ~<uint64_t>7
@@ -288,12 +335,13 @@ def create_ring(str path, uint64_t queue_size, uint64_t capacity, bytes boot_id)
                 ring_header(capacity, slot_count, queue_size, boot_id))
 
 
-def repair_ring(str path, bytes boot_id):
+def repair_ring(str path not None, bytes boot_id not None):
     """Puts a ring right that was in use when the machine went down.
 
     Returns the number of records saved, or None if the ring is of this boot and needs no repair.
     Nobody else may have the ring open. It gets a new uid: its numbers may repeat older ones.
     """
+    check_boot_id(boot_id)
     mapping = Mapping()
     (<Mapping>mapping).attach(path, True)
     try:
@@ -312,7 +360,7 @@ cdef object repair(fx_ring *r, bytes boot_id):
     return kept
 
 
-def geometry(str path):
+def geometry(str path not None):
     """(queue_size, capacity in bytes) of a ring file."""
     mapping = Mapping()
     (<Mapping>mapping).attach(path, False)
@@ -324,43 +372,41 @@ def geometry(str path):
         mapping.close()
 
 
-def unsettled(str path):
+def unsettled(str path not None):
     """The number of unsettled deliveries per endpoint id in a ring; exact while it is at rest."""
     mapping = Mapping()
     (<Mapping>mapping).attach(path, False)
     cdef fx_ring *r
-    cdef fx_record *record
+    cdef fx_record record
+    cdef const uint8_t *at
     cdef uint64_t seq
     cdef uint32_t bits, i
     counts = {}
     try:
-        r = checked_ring(mapping)
+        r = sound_ring(mapping)
         for seq in range(fx_load(&r.head), fx_load(&r.tail)):
+            at = fx_record_of(r, seq, &record)
             bits = fx_unsettled(r, seq)
-            if bits == 0:
+            if at == NULL or bits == 0:
                 continue
-            record = fx_record_of(r, seq)
-            for i in range(min(record.target_count, FX_MAX_TARGETS)):
-                if bits >> i & 1:
-                    target = fx_targets(record)[i]
-                    counts[target] = counts.get(target, 0) + 1
+            targets = [fx_targets(at)[i] for i in range(record.target_count) if bits >> i & 1]
+            if fx_unsettled(r, seq) == 0:
+                continue  # finished meanwhile, and perhaps written over as it was read
+            for target in targets:
+                counts[target] = counts.get(target, 0) + 1
         return counts
     finally:
         mapping.close()
 
 
+@cython.final
 cdef class Producer(Mapping):
     cdef fx_producer p
     cdef char *alive
 
-    def __init__(self, str path, *, bint drop_oldest=False, int bell=-1):
+    def __init__(self, str path not None, *, bint drop_oldest=False, int bell=-1):
         self.attach(path, True)
-        self.p.ring = checked_ring(self)
-        self.p.end = fx_data_end(self.p.ring)
-        self.p.dropped_to = 0
-        self.p.epoch = fx_load(&self.p.ring.epoch)
-        self.p.drop_oldest = drop_oldest
-        self.p.bell = bell
+        fx_producer_open(&self.p, sound_ring(self), drop_oldest, bell)
         # A child of fork() finds this page zeroed: it must not write into its parent's ring.
         self.alive = <char *>mmap_(NULL, FX_PAGE, PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
@@ -377,14 +423,17 @@ cdef class Producer(Mapping):
 
     @property
     def uid(self):
+        self.check()
         return self.p.ring.uid
 
     @property
     def capacity_bytes(self):
+        self.check()
         return self.p.ring.capacity
 
     @property
     def queue_size(self):
+        self.check()
         return self.p.ring.queue_size
 
     @property
@@ -400,22 +449,25 @@ cdef class Producer(Mapping):
     @property
     def waiting(self):
         self.check()
-        return fx_waiting(self.p.ring, fx_load(&self.p.ring.tail), self.p.dropped_to)
+        return fx_waiting(&self.p)
 
     @property
     def empty(self):
         self.check()
         return fx_load(&self.p.ring.tail) == fx_load(&self.p.ring.head)
 
-    def put(self, bytes targets, bytes head, bytes body, Counters counters=None):
-        if self.address == NULL:
-            raise ValueError(f"{self.path} is closed")
+    def put(self, bytes targets not None, bytes head not None, bytes body not None,
+            Counters counters=None):
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(targets)
+        self.check()
+        if size == 0 or size % 4 or size > 4 * <Py_ssize_t>FX_MAX_TARGETS:
+            raise ValueError(f"a record has 1 to {FX_MAX_TARGETS} targets of 4 bytes each")
+        cdef fx_counters *c = NULL if counters is None else counters.writer()
         if not self.alive[0]:
             return FX_FORKED
-        return fx_put(&self.p, PyBytes_AS_STRING(targets), <uint32_t>(PyBytes_GET_SIZE(targets) >> 2),
-                      PyBytes_AS_STRING(head), <uint32_t>PyBytes_GET_SIZE(head),
-                      PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body),
-                      counters.c if counters is not None else NULL, COUNTED, DROPPED)
+        return fx_put(&self.p, PyBytes_AS_STRING(targets), <uint32_t>(size >> 2),
+                      PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head),
+                      PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), c, COUNTED, DROPPED)
 
 
 def least_waiting(list producers not None):
@@ -426,7 +478,7 @@ def least_waiting(list producers not None):
     for i in range(len(producers)):
         producer = <Producer?>producers[i]
         producer.check()
-        waiting = fx_waiting(producer.p.ring, fx_load(&producer.p.ring.tail), producer.p.dropped_to)
+        waiting = fx_waiting(&producer.p)
         if waiting < best:
             best, index = waiting, i
             if waiting == 0:
@@ -434,6 +486,7 @@ def least_waiting(list producers not None):
     return index
 
 
+@cython.final
 cdef class Delivery:
     """One event for one endpoint, on its way through a worker."""
     cdef Consumer source
@@ -454,37 +507,39 @@ cdef class Delivery:
     def settle(self, Counters counters=None, uint64_t field=0):
         if self.source is None:
             raise ValueError("this delivery left its ring")
-        source, self.source = self.source, None
-        return bool((<Consumer>source).settle(self.seq, self.mask, counters, self.endpoint, field))
+        cdef Consumer source = self.source
+        source.check()
+        cdef fx_counters *c = NULL if counters is None else counters.writer()
+        self.source = None
+        return bool(fx_settle(source.ring, self.seq, self.mask, c, self.endpoint, field))
 
-    def hand_over(self, Producer outbox not None, uint32_t target, bytes head, bytes body,
-                  Counters counters not None):
+    def hand_over(self, Producer outbox not None, uint32_t target, bytes head not None,
+                  bytes body not None, Counters counters not None):
         cdef fx_ring *ring = NULL
+        cdef fx_counters *c = counters.writer()
+        outbox.check()
+        if not outbox.alive[0]:
+            return FX_FORKED
         if self.source is not None:
             self.source.check()
             ring = self.source.ring
-            fx_redo(counters.c, FX_OP_HAND_OVER, ring.uid, self.seq, self.mask, 0, 0,
-                    fx_load(&outbox.p.ring.tail))
-        cdef int result = fx_put(&outbox.p, &target, 1, PyBytes_AS_STRING(head),
-                                 <uint32_t>PyBytes_GET_SIZE(head), PyBytes_AS_STRING(body),
-                                 PyBytes_GET_SIZE(body), NULL, 0, 0)
-        if ring != NULL:
-            if result == FX_ACCEPTED:
-                fx_clear(ring, self.seq, self.mask)
-                fx_advance(ring)
-                self.source = None
-            fx_redo_done(counters.c)
+        cdef int result = fx_hand_over(ring, self.seq, self.mask, &outbox.p, target,
+                                       PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head),
+                                       PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), c)
+        if result == FX_ACCEPTED:
+            self.source = None
         return result
 
 
+@cython.final
 cdef class Consumer(Mapping):
     cdef fx_ring *ring
     cdef uint64_t cursor
     cdef readonly uint64_t corrupt
 
-    def __init__(self, str path):
+    def __init__(self, str path not None):
         self.attach(path, True)
-        self.ring = checked_ring(self)
+        self.ring = sound_ring(self)
         self.cursor = fx_load(&self.ring.cursor)
         self.corrupt = 0
 
@@ -495,6 +550,7 @@ cdef class Consumer(Mapping):
 
     @property
     def uid(self):
+        self.check()
         return self.ring.uid
 
     @property
@@ -517,7 +573,7 @@ cdef class Consumer(Mapping):
             return 0.0
         cdef double records = <double>(tail - head) / self.ring.slot_count
         cdef double used = <double>fx_ring_used(self.ring, head, tail) / self.ring.capacity
-        return max(records, used)
+        return min(1.0, max(records, used))
 
     @property
     def head(self):
@@ -531,57 +587,37 @@ cdef class Consumer(Mapping):
 
     def take(self, int limit):
         self.check()
-        cdef uint64_t seq = 0
-        cdef uint32_t bits = 0, i
-        cdef fx_record *record
-        cdef uint8_t *payload
+        cdef fx_taken record
+        cdef int found
+        cdef uint32_t i
         cdef bytes head, body
         cdef Delivery delivery
         cdef list taken = []
         fx_disarm(self.ring)
-        while limit > 0 and fx_take(self.ring, &self.cursor, &seq, &bits):
+        while limit > 0:
+            found = fx_take(self.ring, &self.cursor, &record)
+            if found == 0:
+                break
             limit -= 1
-            record = fx_record_of(self.ring, seq)
-            if record.seq != seq or fx_record_crc(record) != record.crc:
+            if found < 0:
                 self.corrupt += 1
-                fx_clear(self.ring, seq, 0xFFFFFFFF)
-                fx_advance(self.ring)
                 continue
-            payload = fx_payload(record)
-            head = PyBytes_FromStringAndSize(<char *>payload, record.head_length)
-            body = PyBytes_FromStringAndSize(
-                <char *>payload + record.head_length,
-                record.length - (payload - <uint8_t *>record) - record.head_length)
-            for i in range(record.target_count):
-                if bits >> i & 1:
+            head = PyBytes_FromStringAndSize(<char *>record.payload, record.header.head_length)
+            body = PyBytes_FromStringAndSize(<char *>record.payload + record.header.head_length,
+                                             record.body_length)
+            for i in range(record.header.target_count):
+                if record.bits >> i & 1:
                     delivery = Delivery.__new__(Delivery)
                     delivery.source = self
-                    delivery.seq = seq
+                    delivery.seq = record.seq
                     delivery.mask = <uint32_t>1 << i
-                    delivery.endpoint = fx_targets(record)[i]
-                    delivery.accepted_ns = record.stamp_ns
+                    delivery.endpoint = record.targets[i]
+                    delivery.accepted_ns = record.header.stamp_ns
                     delivery.event = head
                     delivery.body = body
                     taken.append(delivery)
         fx_store(&self.ring.cursor, self.cursor)
         return taken
-
-    cdef int settle(self, uint64_t seq, uint32_t mask, Counters counters, uint64_t row,
-                    uint64_t field) except -1:
-        self.check()
-        cdef uint64_t serial
-        cdef int done
-        if counters is None:
-            done = fx_clear(self.ring, seq, mask)
-        else:
-            serial = fx_next_serial(counters.c)
-            fx_redo(counters.c, FX_OP_SETTLE, self.ring.uid, seq, mask, row, field, serial)
-            done = fx_clear(self.ring, seq, mask)
-            if done:
-                fx_count(counters.c, row, field, 1, serial)
-            fx_redo_done(counters.c)
-        fx_advance(self.ring)
-        return done
 
     def arm(self):
         self.check()

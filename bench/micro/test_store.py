@@ -53,7 +53,18 @@ class Load:
             self.now_ns += 16_000
             event = EventHead(f"evt_{id * 7919 % 16**20:020x}", "route.error")
             attempt = Attempt(
-                self.now_ns, 503, "5xx", "", 120, 300, 0, 4000, 4100, None, b"Service Unavailable", 1
+                self.now_ns,
+                503,
+                "5xx",
+                "",
+                120,
+                300,
+                0,
+                4000,
+                4100,
+                None,
+                b"Service Unavailable",
+                1,
             )
             due_ns = self.now_ns + self.jittered(15)
             rows.append((id, chosen[id // 1024 % len(chosen)], event, self.now_ns, due_ns, attempt))

@@ -56,7 +56,15 @@ class PayloadTooLarge(EventError):
 
 
 class QueueFull(FluxhookError):
-    """The rings were full and the drop policy refused the event; try again later."""
+    """The rings were full and the drop policy refused the event; try again later.
+
+    `accepted` and `refused` count the endpoints: an event may have been accepted for some.
+    """
+
+    def __init__(self, message: str, *, accepted: int = 0, refused: int = 0) -> None:
+        super().__init__(message)
+        self.accepted = accepted
+        self.refused = refused
 
 
 class EngineError(FluxhookError):

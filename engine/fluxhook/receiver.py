@@ -33,6 +33,8 @@ __all__ = ["Behaviour", "Fault", "Received", "Receiver"]
 MAX_HEAD_BYTES: Final = 65_536
 #: a chunk's size and its extensions
 MAX_CHUNK_LINE_BYTES: Final = 1_024
+#: how long a refused request is read on: long enough for its sender to take the answer
+LINGER_S: Final = 2.0
 
 #: What befalls a failing request instead of an answer:
 #:     hang          the connection stays open, and nothing is ever sent
@@ -206,7 +208,6 @@ class Receiver:
             reply = script.next()
             reason = reply.fault or ""
         if self._on_delivery is not None:
-            status = reply.status if reply.answer else 0
             self._on_delivery(
                 Received(
                     request.target,
@@ -214,7 +215,7 @@ class Receiver:
                     request.body,
                     verified,
                     time.time_ns(),
-                    status,
+                    reply.status,
                     reason,
                 )
             )
@@ -222,10 +223,9 @@ class Receiver:
 
 
 class _Reply(NamedTuple):
-    """What goes back: `answer` after `delay_s`, then the fault."""
+    """What goes back: `answer` after `delay_s`, then the fault. `status` 0: `answer` has none."""
 
     status: int
-    #: empty: nothing that is HTTP
     answer: bytes
     fault: Fault | None = None
     delay_s: float = 0.0
@@ -240,16 +240,22 @@ class _Script:
         if b.retry_after is not None:
             fail_headers = {**b.headers, "Retry-After": b.retry_after}
         head = _head(b.fail_status, fail_headers)
+        torn = {
+            "garbage": b"\x16\x03 no HTTP here\n",
+            "partial_head": head[:12],  # up to the status
+        }
         failing = {
             None: _answer(b.fail_status, fail_headers, b.body),
-            "big_header": head + b"X-Big: " + bytes(b"x" * 1_048_576) + b"\r\n\r\n",
-            "partial_head": head[:-1],
+            "big_header": head + b"X-Big: " + b"x" * 1_048_576 + b"\r\n\r\n",
             "partial_body": head + b"Content-Length: 1000\r\n\r\ntorn",
             "endless": head + b"Transfer-Encoding: chunked\r\n\r\n",
             "slow_body": head + b"Transfer-Encoding: chunked\r\n\r\n",
         }
         self._success = _Reply(b.status, _answer(b.status, b.headers, b.body))
-        self._failure = _Reply(b.fail_status, failing.get(b.fault, b""), b.fault)
+        if b.fault in failing:
+            self._failure = _Reply(b.fail_status, failing[b.fault], b.fault)
+        else:
+            self._failure = _Reply(0, torn.get(b.fault or "", b""), b.fault)
         self._behaviour = b
         self._always = b.fault is not None and not b.fail_first and not b.fail_rate
         self._steady = not (b.fail_first or b.fail_rate or b.delay_s or b.jitter_s)
@@ -294,7 +300,8 @@ _UNAUTHORIZED: Final = _Reply(401, _answer(401, {}, b""))
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: SO_LINGER on, for 0 seconds: close() sends RST (socket(7))
 _LINGER_0: Final = struct.pack("ii", 1, 0)
-_ENDLESS: Final = (b"10000\r\n" + bytes(b"x" * 0x10000) + b"\r\n", 0.001)
+#: a chunk and its interval in seconds
+_ENDLESS: Final = (b"10000\r\n" + b"x" * 0x10000 + b"\r\n", 0.001)
 _DRIP: Final = (b"1\r\nx\r\n", 0.05)
 
 
@@ -309,7 +316,10 @@ class _Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         #: an answer is due, at a later time or never
         self._answering = False
+        #: the peer reads too slowly for more to be written
         self._stalled = False
+        #: what arrives is thrown away
+        self._deaf = False
         self._active_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._idle_timer = self._loop.call_later(receiver.idle_timeout_s, self._check_idle)
@@ -332,6 +342,8 @@ class _Connection(asyncio.Protocol):
         self._stalled = False
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._requests.feed(data)
         if not self._answering:
             self._advance()
@@ -351,7 +363,11 @@ class _Connection(asyncio.Protocol):
                     reply = self._receiver.receive(request)
                 except Exception as e:
                     self._loop.call_exception_handler(
-                        {"message": "on_delivery failed", "exception": e, "protocol": self}
+                        {
+                            "message": "a request could not be dealt with",
+                            "exception": e,
+                            "protocol": self,
+                        }
                     )
                     reply = _Reply(500, _answer(500, {}, b""))
                 if reply.delay_s:
@@ -362,13 +378,23 @@ class _Connection(asyncio.Protocol):
                 else:
                     self._answer(reply, request.keep_alive)
         except _BadRequest as e:
-            self._answering = True
-            headers = {"Connection": "close", **e.headers}
-            self._transport.write(_answer(e.status, headers, str(e).encode()))
-            self._transport.close()
+            self._refuse(e)
+            return
         if requests.wants_continue:
             requests.wants_continue = False
             self._transport.write(_CONTINUE)
+
+    def _refuse(self, error: _BadRequest) -> None:
+        """Answers, and goes on reading for a while: closing with bytes unread sends an RST, which
+        could overtake the answer (RFC 9112 section 9.6)."""
+        headers = {"Connection": "close", **error.headers}
+        self._transport.write(_answer(error.status, headers, str(error).encode()))
+        if not self._transport.can_write_eof():  # TLS
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        self._deaf = True
+        self._timer = self._loop.call_later(LINGER_S, self._transport.abort)
 
     def _answer_late(self, reply: _Reply, keep_alive: bool) -> None:
         self._answering = False
@@ -390,7 +416,7 @@ class _Connection(asyncio.Protocol):
             )
             transport.abort()
         elif fault != "hang":
-            transport.write(b"\x16\x03 no HTTP here\n" if fault == "garbage" else reply.answer)
+            transport.write(reply.answer)
             if fault == "endless":
                 self._stream(*_ENDLESS)
             elif fault == "slow_body":
@@ -439,7 +465,7 @@ _FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_BYTES: Final = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 _CONTENT_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 #: RFC 9112 section 7.1; extensions are ignored
-_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?", re.DOTALL)
+_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t -~\x80-\xff]*)?")
 
 
 class _Requests:
@@ -452,7 +478,9 @@ class _Requests:
         self._buffer = bytearray()
         self._searched = 0
         self._head: _Head | None = None
+        #: of a chunked body: what has arrived, and the size of the chunk that comes next
         self._chunks = bytearray()
+        self._chunk_size: int | None = None
 
     @property
     def overfull(self) -> bool:
@@ -502,4 +530,96 @@ class _Requests:
     def _take_chunked(self) -> bytes | None:
         """RFC 9112 section 7.1; what is complete moves from the buffer to the chunks."""
         while True:
-            ...
+            size = self._chunk_size
+            if size is None:
+                line = self._take_until(b"\r\n", MAX_CHUNK_LINE_BYTES)
+                if line is None:
+                    return None
+                if not (match := _CHUNK_LINE.fullmatch(line)):
+                    raise _BadRequest("a chunk's size is malformed")
+                self._chunk_size = int(match[1], 16)
+                if len(self._chunks) + self._chunk_size > self._max_body:
+                    raise _too_large(self._max_body)
+            elif size > 0:
+                chunk = self._take(size + 2)
+                if chunk is None:
+                    return None
+                if not chunk.endswith(b"\r\n"):
+                    raise _BadRequest("a chunk is longer than its size")
+                self._chunks += chunk[:-2]
+                self._chunk_size = None
+            else:  # trailers, which nobody needs, up to an empty line
+                line = self._take_until(b"\r\n", MAX_HEAD_BYTES, 431)
+                if line is None:
+                    return None
+                if not line:
+                    body = bytes(self._chunks)
+                    self._chunks.clear()
+                    self._chunk_size = None
+                    return body
+
+
+class _Head(NamedTuple):
+    """A request line and its fields, and what they say about the body."""
+
+    target: str
+    headers: dict[str, str]
+    #: None: chunked
+    length: int | None
+    keep_alive: bool
+    expects_continue: bool
+
+    @classmethod
+    def parse(cls, head: bytes, max_body_bytes: int) -> _Head:
+        """`head` ends before its empty line. What could be read in two ways is refused, so that no
+        body is ever taken for a request (RFC 9112 section 11.2)."""
+        if head.replace(b"\r\n", b"").translate(None, _FIELD_BYTES):
+            raise _BadRequest("the head holds a control character")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        request = _REQUEST_LINE.fullmatch(first)
+        if request is None:
+            raise _BadRequest("the request line is malformed")
+        method, target, minor = request.groups()
+        headers: dict[str, str] = {}
+        for line in lines:
+            name, colon, value = line.partition(":")
+            if not colon or not _FIELD_NAME.fullmatch(name):
+                raise _BadRequest("a header field is malformed")
+            name, value = name.lower(), value.strip(" \t")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        if method != "POST":
+            raise _BadRequest("only POST is served", 405, {"Allow": "POST"})
+        if minor == "1" and ("host" not in headers or "," in headers["host"]):
+            raise _BadRequest("there is not one Host field")
+        connection = headers.get("connection", "").lower()
+        return cls(
+            target,
+            headers,
+            _body_length(headers, minor, max_body_bytes),
+            # HTTP/1.0 has no persistent connections by itself.
+            minor == "1" and "close" not in connection,
+            minor == "1" and headers.get("expect", "").lower() == "100-continue",
+        )
+
+
+def _body_length(headers: Mapping[str, str], minor: str, max_body_bytes: int) -> int | None:
+    """RFC 9112 section 6.3: None for a chunked body."""
+    text = headers.get("content-length")
+    coding = headers.get("transfer-encoding")
+    if coding is not None:
+        if text is not None or minor == "0":
+            raise _BadRequest("Transfer-Encoding stands beside Content-Length, or in HTTP/1.0")
+        if coding.lower() != "chunked":
+            raise _BadRequest("the only Transfer-Encoding served is chunked", 501)
+        return None
+    if text is None:
+        return 0
+    if not _CONTENT_LENGTH.fullmatch(text):
+        raise _BadRequest("Content-Length is not one number")
+    if int(text) > max_body_bytes:
+        raise _too_large(max_body_bytes)
+    return int(text)
+
+
+def _too_large(max_body_bytes: int) -> _BadRequest:
+    return _BadRequest(f"the body is over {max_body_bytes} bytes", 413)

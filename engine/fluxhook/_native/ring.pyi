@@ -1,75 +1,307 @@
 """The shared memory: rings that carry records, counters with one writer, words with many.
 
-See `_native/ring.h` for the layout, the invariants and what a crash at each step leaves behind.
+Everything is a memory-mapped file, so what stands in it survives its writer. `_native/ring.h` has the
+layout, the invariants and what a process that dies at each step leaves behind.
+
+A ring has one producer process and one consumer process at a time; who may be which is settled by file
+locks outside of this module. After a process died its successor calls, before anything else,
+`Counters.recover` with the rings that the counters belong to, and a consumer then `Consumer.rewind`.
+
+No object here may be used by two threads at once without the GIL, nor by the child of a fork, except
+for what `FORKED` says. Whatever is used after `close` raises ValueError.
 """
 
-ACCEPTED: int
-FULL: int
-FORKED: int
-TOO_LARGE: int
+from typing import Final, final
 
-class Counters:
-    """A mapped matrix of 64-bit counters, `rows` x `fields`, that one process writes.
+from typing_extensions import disjoint_base
 
-    A counter survives its writer: a new writer goes on from the value that stands there. The writer
-    settles the last operation of a killed predecessor with `recover`.
+#: results of `Producer.put` and `Delivery.hand_over`
+ACCEPTED: Final[int]
+#: the ring has no room now; nothing was written
+FULL: Final[int]
+#: this process is a child of the one that opened the producer; nothing was written
+FORKED: Final[int]
+#: the record takes over half of the ring's capacity and will never fit; nothing was written
+TOO_LARGE: Final[int]
+
+#: the most targets that a record can have
+MAX_TARGETS: Final[int]
+#: fields that a histogram of `Counters.observe` takes
+HISTOGRAM_BUCKETS: Final[int]
+
+class LayoutMismatch(Exception):
+    """The file is not one of ours, is truncated or damaged, or has another layout version."""
+
+@disjoint_base
+class Mapping:
+    """A file mapped whole, shared between processes."""
+
+    @property
+    def path(self) -> str: ...
+    def close(self) -> None:
+        """Unmaps the file; may be called twice."""
+
+    def sync(self) -> None:
+        """fdatasync of the file, with the GIL released. Raises OSError if the disk fails."""
+
+@disjoint_base
+class Matrix(Mapping):
+    """A mapped matrix of `rows` x `fields` unsigned 64-bit words.
+
+    Opening creates the file, zeroed, if it is missing, `writable`, and both dimensions are given. Of a
+    file that exists only `fields` is compared, 0 meaning any; `rows` becomes what the file has. Raises
+    LayoutMismatch, FileNotFoundError, and OSError where the disk has no room for the whole file.
     """
 
-    rows: int
-    fields: int
-    def __init__(self, path: str, rows: int, fields: int, *, writable: bool) -> None: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def fields(self) -> int: ...
+
+@final
+class Counters(Matrix):
+    """Counters that one process writes and any may read: 44 bits each, wrapping around.
+
+    A counter goes on after its writer's death: the successor takes over the values that stand there,
+    and settles with `recover` what the killed one was in the middle of. Raises IndexError for a word
+    outside of the matrix, ValueError for a change to what was opened for reading.
+    """
+
+    def __init__(self, path: str, rows: int = 0, fields: int = 0, *, writable: bool) -> None: ...
     def add(self, row: int, field: int, n: int = 1) -> None: ...
     def set(self, row: int, field: int, value: int) -> None: ...
     def get(self, row: int, field: int) -> int: ...
-    def row(self, row: int) -> list[int]: ...
+    def row(self, row: int) -> list[int]:
+        """All fields of a row; each is right, their moments may differ while the writer counts."""
+
     def observe(self, row: int, first_field: int, value_us: int) -> None:
-        """Adds one to the bucket of a log-linear histogram that starts at `first_field`."""
+        """Counts a value in its bucket of a log-linear histogram at `first_field`.
 
-    def recover(self, sources: list[Consumer], outbox: Producer | None) -> bool:
-        """Finishes what a killed writer had begun; True if there was something to finish."""
+        There are `HISTOGRAM_BUCKETS` of them, two to each doubling of microseconds; the last takes
+        everything above 71 minutes. `bucket_limit_us` tells what a bucket holds.
+        """
 
-    def close(self) -> None: ...
+    @property
+    def interrupted(self) -> bool:
+        """Whether an operation was begun and not finished: its writer is in it, or was killed in it."""
 
-class Words:
-    """A mapped matrix of 64-bit words, `rows` x `fields`, that any process may write atomically."""
+    def recover(self, rings: list[Producer] | list[Consumer], outbox: Producer | None = None) -> bool:
+        """Finishes what a killed writer of these counters had begun; True if it was on one of `rings`.
 
-    rows: int
-    fields: int
-    def __init__(self, path: str, rows: int, fields: int, *, writable: bool = True) -> None: ...
+        For the writer's successor alone, before it or anyone else uses the rings in its place.
+        What had been committed (see ring.h) is completed, what had not did not happen. An operation
+        on a ring that is not among `rings` is forgotten: that ring is gone. `outbox` is where the
+        killed writer handed deliveries over to; its producer is the successor's as well.
+        """
+
+def bucket_limit_us(bucket: int) -> int:
+    """The largest latency, in microseconds, that falls into a bucket of `Counters.observe`.
+
+    The smallest is at least two thirds of it. Raises IndexError for a bucket that is none.
+
+    >>> [bucket_limit_us(b) for b in range(8)]
+    [1, 2, 3, 5, 7, 11, 15, 23]
+    """
+
+@final
+class Words(Matrix):
+    """Words that any process may write; each operation is atomic and sequentially consistent.
+
+    Raises IndexError for a word outside of the matrix, ValueError for a change to what was opened for
+    reading.
+    """
+
+    def __init__(
+        self, path: str, rows: int = 0, fields: int = 0, *, writable: bool = True
+    ) -> None: ...
     def load(self, row: int, field: int) -> int: ...
     def store(self, row: int, field: int, value: int) -> None: ...
     def swap(self, row: int, field: int, expected: int, value: int) -> bool:
         """Compare-and-swap: True if the word was `expected` and is `value` now."""
 
     def add(self, row: int, field: int, n: int) -> int:
-        """Adds and returns the new value."""
+        """Adds n, which may be negative, modulo 2^64; returns the new value."""
 
-    def close(self) -> None: ...
+def create_file(path: str, length: int, header: bytes) -> None:
+    """Makes a zeroed file of `length` bytes that begins with `header`, and puts it in place whole.
 
-class Producer:
-    """The writing end of a ring: one per ring, held by one process.
-
-    `queue_size` bounds the records that wait, `capacity_bytes` their bytes. `drop_oldest` reclaims
-    the oldest waiting record instead of refusing the new one. `bell` is a file descriptor that gets
-    one byte when the consumer sleeps (-1: none).
+    An existing file is replaced. Blocks are reserved, so a full disk is an OSError here and never a
+    SIGBUS later.
     """
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        queue_size: int,
-        capacity_bytes: int,
-        boot_id: bytes,
-        drop_oldest: bool = False,
-        bell: int = -1,
-    ) -> None: ...
+def create_ring(path: str, queue_size: int, capacity: int, boot_id: bytes) -> None:
+    """Makes an empty ring file for up to `queue_size` waiting records in `capacity` bytes.
+
+    A record takes 32 bytes, 4 for each target, its head and its body, rounded up to 8; as many records
+    as wait may be in the consumer's hands besides, bytes permitting. `capacity` is rounded up to 8.
+    Replaces an existing file. Raises ValueError for a capacity under 4096 and a queue_size outside
+    of 1 to 2^28, OSError as `create_file`.
+    """
+
+def repair_ring(path: str, boot_id: bytes) -> int | None:
+    """Puts a ring right that was in use when the machine went down.
+
+    Returns the number of records saved, or None if the ring is of this boot and needs no repair. Saved
+    is each record that is unsettled as far as the disk knows and whose checksum holds, so a settled one
+    may come again. The ring gets a new `uid`: its sequence numbers may repeat older ones. Nobody else
+    may have the ring open. Raises LayoutMismatch for what is no ring at all.
+    """
+
+def geometry(path: str) -> tuple[int, int]:
+    """(queue_size, capacity in bytes) of a ring file."""
+
+def unsettled(path: str) -> dict[int, int]:
+    """The number of unsettled deliveries per target in a ring; exact while it is at rest.
+
+    Any process may ask at any time.
+    """
+
+@final
+class Producer(Mapping):
+    """The writing end of a ring.
+
+    `drop_oldest`: rather than refuse a record, `put` drops the oldest ones that nobody took yet.
+    `bell`: a file descriptor that gets one byte when something is put while the consumer sleeps; it
+    should be non-blocking, since a bell that takes no more bytes rings already. It stays the caller's.
+
+    A child of fork() that inherits the object gets FORKED from `put`. Within one process several may
+    be open on one ring and used in turn. Raises LayoutMismatch and OSError.
+    """
+
+    def __init__(self, path: str, *, drop_oldest: bool = False, bell: int = -1) -> None: ...
+    @property
+    def uid(self) -> int:
+        """64 random bits, drawn when the file was made or repaired."""
+
+    @property
+    def capacity_bytes(self) -> int: ...
+    @property
+    def queue_size(self) -> int: ...
+    @property
+    def head(self) -> int:
+        """All records before this sequence number are settled or dropped."""
+
+    @property
+    def tail(self) -> int:
+        """The sequence number of the record that is put next; the first ever is 0."""
+
+    @property
+    def waiting(self) -> int:
+        """Records that the consumer has not looked at."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether every record is settled or dropped."""
+
     def put(self, targets: bytes, head: bytes, body: bytes, counters: Counters | None = None) -> int:
-        """Publishes one record: ACCEPTED, FULL, FORKED or TOO_LARGE."""
+        """Publishes one record: ACCEPTED, FULL, FORKED or TOO_LARGE. Never waits.
 
-    def sync(self) -> None:
-        """fdatasync of the ring's file; releases the GIL."""
-    def close(self) -> None: ...
+        `targets` are 1 to 32 different unsigned 32-bit numbers, little-endian; else ValueError. With
+        `counters` field 0 of each target's row counts what was accepted and field 1 what was dropped;
+        targets beyond its rows are not counted.
 
-class Consumer:
-    """The reading end of a ring: one per ring, held by one process."""
+        FULL: `queue_size` records wait, or their bytes and those in the consumer's hands leave no
+        room. With `drop_oldest` only because a record in the consumer's hands is in the way of more
+        bytes; then nothing is dropped either.
+        """
+
+def least_waiting(producers: list[Producer]) -> int:
+    """The index of the ring with the fewest waiting records; the first of equals, 0 of none."""
+
+@final
+class Delivery:
+    """One event for one endpoint, on its way through a worker. `Consumer.take` makes them.
+
+    The bytes are copies. `id`, `attempts` and `taken_ns` are 0 at first and the caller's to use.
+    """
+
+    #: the target that it is for
+    endpoint: int
+    #: CLOCK_REALTIME when the record was put
+    accepted_ns: int
+    #: the record's head
+    event: bytes
+    body: bytes
+    id: int
+    attempts: int
+    taken_ns: int
+    @property
+    def seq(self) -> int:
+        """The sequence number of its record."""
+
+    @property
+    def in_ring(self) -> bool:
+        """Whether its ring still keeps it; false once it was settled or handed over."""
+
+    def settle(self, counters: Counters | None = None, field: int = 0) -> bool:
+        """Ends it: its ring will not give it again. False if a predecessor had done so.
+
+        With `counters` adds one to `field` in the row of its endpoint, exactly once whoever dies.
+        Raises ValueError if it is not `in_ring`.
+        """
+
+    def hand_over(
+        self, outbox: Producer, target: int, head: bytes, body: bytes, counters: Counters
+    ) -> int:
+        """Puts a record for `target` into `outbox` and settles the delivery with it, both or neither.
+
+        Returns what `put` would; unless ACCEPTED nothing has changed. A delivery that is not `in_ring`
+        is put just the same. `counters` keeps the note of what is under way and counts nothing.
+        """
+
+@final
+class Consumer(Mapping):
+    """The reading end of a ring. Raises LayoutMismatch and OSError.
+
+    A new one goes on where the last one was; what that one had taken and not settled is taken again
+    after `rewind`.
+    """
+
+    def __init__(self, path: str) -> None: ...
+    @property
+    def uid(self) -> int:
+        """64 random bits, drawn when the file was made or repaired."""
+
+    @property
+    def corrupt(self) -> int:
+        """Damaged records that this object came across; each was settled, uncounted and unseen."""
+
+    @property
+    def head(self) -> int:
+        """All records before this sequence number are settled or dropped."""
+
+    @property
+    def tail(self) -> int:
+        """The sequence number of the record that is put next; the first ever is 0."""
+
+    @property
+    def next(self) -> int:
+        """The sequence number of the record that `take` looks at next."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether every record is settled or dropped."""
+
+    @property
+    def load(self) -> float:
+        """The share of the ring in use, 0 to 1: the larger of its slots' and its bytes'."""
+
+    def rewind(self) -> None:
+        """Starts over: every record that is not settled waits again.
+
+        For a consumer whose predecessor is dead, after `Counters.recover`. Deliveries taken before are
+        void.
+        """
+
+    def take(self, limit: int) -> list[Delivery]:
+        """Takes up to `limit` waiting records, oldest first, and makes a delivery of each unsettled
+        target. A record in hand keeps its place in the ring until all its targets are settled.
+
+        Never waits, and takes back what `arm` announced. Damaged records count towards `limit`.
+        """
+
+    def arm(self) -> bool:
+        """Announces that the consumer sleeps, so that the next `put` rings the bell.
+
+        False if something came before that: then it must not sleep, but take.
+        """

@@ -56,12 +56,10 @@ _RANGES: Final[tuple[tuple[Network, str], ...]] = tuple(
         ("fe80::/10", "link-local"),
         ("fec0::/10", "site-local"),
         ("ff00::/8", "multicast"),
-        # All but 2000::/3 (RFC 4291 section 2.4; IANA IPv6 address space).
-        ("::/3", "not global unicast"),
-        ("4000::/2", "not global unicast"),
-        ("8000::/1", "not global unicast"),
     )
 )
+#: RFC 4291 section 2.4; IANA, IPv6 address space: nothing else is allocated for it.
+_GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 #: Prefixes that carry an IPv4 address, and how far right its last bit stands.
 _CARRIERS: Final = (
     (IPv6Network("::ffff:0:0/96"), 0),  # IPv4-mapped, RFC 4291 section 2.5.5.2
@@ -99,6 +97,8 @@ def judge(address: Address, allowed: Sequence[Network] = ()) -> Refusal | None:
         if real in network:
             text = str(address) if real is address else f"{address} ({real})"
             return Refusal(text, str(network), name)
+    if isinstance(real, IPv6Address) and real not in _GLOBAL_UNICAST:
+        return Refusal(str(real), f"{real}/128", "not global unicast")
     return None
 
 
@@ -127,7 +127,7 @@ def literal_address(host: str) -> Address | None:
     brackets, and the names that always mean loopback (RFC 6761 section 6.3). ValueError for a host
     that ends in a number and is no address (WHATWG URL, "ends in a number").
     """
-    if host.startswith("["):
+    if host.startswith("[") and host.endswith("]"):
         return ipaddress.IPv6Address(host[1:-1])
     name = host.lower().removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):

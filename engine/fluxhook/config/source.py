@@ -55,10 +55,8 @@ def parse(text: str, where: str, findings: Findings, *, root: str) -> Tree | Non
         mark = error.problem_mark or error.context_mark
         place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
         message = f"not YAML: {error.problem or error.context}"
-        remedy = "see the line, and the one above it, for indentation, quotes and brackets"
-        if mark and text.splitlines()[mark.line : mark.line + 1] == []:
-            remedy = "close what is left open at the end of the text"
-        elif mark and "\t" in text.splitlines()[mark.line]:
+        remedy = "look there, and a line above, at indentation, quotes and brackets"
+        if mark and "\t" in "".join(text.splitlines()[mark.line : mark.line + 1]):
             remedy = "indent with spaces: YAML takes no tabs"
         raise ConfigError(Problem(place, message, remedy)) from None
     except (yaml.YAMLError, UnicodeError):

@@ -51,7 +51,7 @@ class State(msgspec.Struct, frozen=True):
     """A breaker's state; `value` has one meaning for each name.
 
     closed: failures in a row. open: when it opened. half_open: when its probe was sent, 0 if none
-    is out. Times are milliseconds since the epoch, rounded up.
+    is out (1970 is long lost). Times are milliseconds since the epoch, rounded up.
     """
 
     name: Name
@@ -167,7 +167,7 @@ def _condition(
             return "before reset_timeout"
         case "half_open", "permit":
             elapsed_ns = now_ns - state.value * _MS
-            if state.value and -max(probe_timeout_ns, _MS) <= elapsed_ns < probe_timeout_ns:
+            if -max(probe_timeout_ns, _MS) <= elapsed_ns < probe_timeout_ns:
                 return "a probe is out"
             return "no probe is out"
         case "half_open", _:

@@ -50,18 +50,22 @@ def step(
     attempted: bool,
     u: float = 0.0,
     retry_after_s: int | None = None,
+    first_failed_ns: int | None = None,
     not_before_ns: int = 0,
 ) -> Delivery:
     """The delivery after a worker's verdict, or after its wait.
 
     `attempted` tells whether a request was made: a delivery can be given up, parked or dropped
-    without one. `u` and `retry_after_s` are those of `next_delay_ns`; `not_before_ns` belongs to
-    `parked`. Raises `IllegalMove` for an event out of place, such as a second settlement.
+    without one. `u` and `retry_after_s` are those of `next_delay_ns`; `first_failed_ns` is when the
+    first attempt failed, None if this is it; `not_before_ns` belongs to `parked`. Raises `IllegalMove` for an event out of place, such as a second settlement.
     """
     attempts = delivery.attempts + attempted
     condition, delay_ns = "", None
     if event == "retry":
-        delay_ns = next_delay_ns(retry, attempts, u, retry_after_s)
+        since_first_ns = 0 if first_failed_ns is None else max(0, now_ns - first_failed_ns)
+        delay_ns = next_delay_ns(
+            retry, attempts, u, retry_after_s, since_first_ns=since_first_ns
+        )
         condition = "attempts exhausted" if delay_ns is None else "attempts left"
     move = MOVES.move(delivery.state, event, condition)
     due_ns = 0

@@ -192,6 +192,7 @@ class Keeper:
             now_ns,
             retry=endpoint.retry if endpoint else Retry(),
             attempted=attempt is not None,
+            first_failed_ns=row.first_failed_ns,
             u=random.random(),
             retry_after_s=attempt.retry_after_s if attempt else None,
             not_before_ns=report.not_before_ns,

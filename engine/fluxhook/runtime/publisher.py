@@ -81,7 +81,11 @@ class Publisher:
         if self._power:
             self._sync()
         if refused and raise_on_full:
-            raise QueueFull(f"the queue is full: {type} was refused for {refused} endpoints")
+            raise QueueFull(
+                f"the queue is full: {type} was refused for {refused} endpoints",
+                accepted=accepted,
+                refused=refused,
+            )
         return accepted
 
     def emit_many(self, events: Iterable[tuple[str, Any] | tuple[str, Any, str | None]]) -> int:

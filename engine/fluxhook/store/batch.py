@@ -33,7 +33,7 @@ def _insert(table: str, columns: int) -> str:
 _ADD = _insert("deliveries", len(Delivery.__struct_fields__))
 _BODY = _insert("bodies", 2)
 _ATTEMPT = _insert("attempts", 4 + len(Attempt.__struct_fields__))
-_CHANGING = ("due_ns", "attempts", "first_attempt_ns", "last_attempt", "cause", "error")
+_CHANGING = ("due_ns", "attempts", "first_failed_ns", "last_attempt", "cause", "error")
 
 
 def _update(*columns: str) -> tuple[str, Callable[[Delivery], tuple[object, ...]]]:
@@ -162,8 +162,8 @@ class Batch:
     def attempt(self, delivery: Delivery, attempt: Attempt) -> None:
         """Records an attempt and counts it. What follows from it is another call."""
         delivery.attempts += 1
-        if delivery.first_attempt_ns is None:
-            delivery.first_attempt_ns = attempt.started_ns
+        if delivery.first_failed_ns is None:
+            delivery.first_failed_ns = attempt.started_ns + 1000 * attempt.total_us
         previous, delivery.last_attempt = delivery.last_attempt, next(self._store.attempt_ids)
         row = (delivery.last_attempt, delivery, previous, delivery.attempts, attempt)
         self._attempts.append(row)
@@ -196,7 +196,7 @@ class Batch:
             raise ValueError(f"delivery {delivery.id} is not a dead letter")
         delivery.state = _BLOCKED if delivery.ordered else _WAITING
         delivery.due_ns, delivery.attempts = now_ns, 0
-        delivery.first_attempt_ns = delivery.ended_ns = None
+        delivery.first_failed_ns = delivery.ended_ns = None
         self._pending[delivery.endpoint] += 1
         self._dead[delivery.endpoint] -= 1
         self._touch(delivery, moved=True)

@@ -36,8 +36,8 @@ class Delivery(msgspec.Struct):
     #: since it was accepted or replayed
     attempts: int
     accepted_ns: int
-    #: since it was accepted or replayed; None before the first
-    first_attempt_ns: int | None
+    #: when the first attempt since then ended; None before
+    first_failed_ns: int | None
     ended_ns: int | None
     last_attempt: int | None
     cause: str

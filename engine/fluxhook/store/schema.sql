@@ -38,7 +38,7 @@ CREATE TABLE deliveries (
     due_ns           INTEGER NOT NULL,
     attempts         INTEGER NOT NULL,  -- since it was accepted or replayed
     accepted_ns      INTEGER NOT NULL,
-    first_attempt_ns INTEGER,           -- since it was accepted or replayed
+    first_failed_ns  INTEGER,           -- when the first attempt since then ended
     ended_ns         INTEGER,           -- NULL while waiting or blocked
     last_attempt     INTEGER,           -- attempts.id
     cause            TEXT    NOT NULL,  -- of the latest failure, parking or end

@@ -1,19 +1,18 @@
 """HTTP: one libcurl multi handle, driven by epoll, and a pool of easy handles.
 
 The order of calls is the measured one. Once per handle: everything that never changes. Once per
-endpoint that a handle is lent to: its `Target`. Per request: headers, body, add_handle. Per wake: one
-socket_action starts what was added, one poll waits, one info_read collects.
+endpoint that a handle is lent to: its `Target`. Per request: headers, body, add_handle. Per wake:
+one socket_action starts what was added, one poll waits, one info_read collects.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import resource
 import select
 import socket
 import ssl
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -66,16 +65,29 @@ class Target:
 class Slot:
     """One easy handle, lent to one request at a time. `tag` is the caller's own."""
 
-    __slots__ = ("answer", "curl", "denied", "denied_cause", "getinfo", "options", "setopt", "started_ns", "tag", "target")
+    __slots__ = (
+        "answer",
+        "curl",
+        "denied",
+        "denied_cause",
+        "getinfo",
+        "opened",
+        "options",
+        "setopt",
+        "started_ns",
+        "tag",
+        "target",
+    )
 
     def __init__(self, curl: pycurl.Curl) -> None:
         self.curl = curl
         self.setopt = curl.setopt
         self.getinfo = curl.getinfo
         self.answer: list[bytes] = []
-        #: why no socket was opened, as a sentence and as a cause
+        #: why no socket was opened, as a sentence and as a cause; "" if one was
         self.denied = ""
         self.denied_cause: TransportCause = "egress_denied"
+        self.opened = False
         self.options: tuple[tuple[int, Any], ...] = ()
         self.target: Target | None = None
         self.tag: Any = None
@@ -90,6 +102,13 @@ class Slot:
     def connected(self) -> bool:
         """Whether the connection had come about, TLS included."""
         return int(self.getinfo(pycurl.PRETRANSFER_TIME_T)) > 0
+
+    @property
+    def resent(self) -> bool:
+        """Whether libcurl sent the request more than once (up to six times): where a kept-alive
+        connection ends before an answer, it silently tries another. The last try's start then shows
+        as the end of a redirect, of which there are none here (CURLINFO_REDIRECT_TIME_T)."""
+        return int(self.getinfo(pycurl.REDIRECT_TIME_T)) > 0
 
     @property
     def total_us(self) -> int:
@@ -124,7 +143,9 @@ class Sender:
     settings of their own get a Sender of their own.
     """
 
-    def __init__(self, size: int, judge: Callable[[str], str | None], tls: Tls | None = None) -> None:
+    def __init__(
+        self, size: int, judge: Callable[[str], str | None], tls: Tls | None = None
+    ) -> None:
         self.epoll = select.epoll()
         self.idle: list[Slot] = []
         self.in_flight = 0
@@ -132,24 +153,24 @@ class Sender:
         #: foreign descriptors that the last `step` found ready
         self.fired: list[int] = []
         self._judge = judge
-        tls = tls or Tls()
-        self._tls_options = [
-            (pycurl.CAINFO, tls.ca or ssl.get_default_verify_paths().cafile),
-            (pycurl.SSLCERT, tls.cert),
-            (pycurl.SSLKEY, tls.key),
-        ]
+        self._tls = tls or Tls()
+        self._authorities = self._tls.ca or ssl.get_default_verify_paths().cafile
         self._size = size
         self._slots: dict[pycurl.Curl, Slot] = {}
         self._foreign: set[int] = set()
-        # By descriptor: what epoll watches it for; whether a transfer uses it; whether it is a
-        # connection (libcurl also has us watch sockets of its own, as its resolver's).
-        self._registered = bytearray(_descriptor_limit())
-        self._busy = bytearray(len(self._registered))
-        self._connection = bytearray(len(self._registered))
+        #: What epoll watches a descriptor for. An entry may outlive its descriptor, as libcurl
+        #: closes idle connections without a word; it is dropped when the number is given out again.
+        #: (CLOSESOCKETFUNCTION is no help: that of the handle that opened the connection would be
+        #: called, and pycurl cannot run Python for a handle that is idle.)
+        self._registered: dict[int, int] = {}
+        #: the descriptors that transfers use
+        self._busy: set[int] = set()
         self._running = sys.maxsize
         self._multi = pycurl.CurlMulti()
-        # Well above what is in flight: an idle connection is worth keeping.
-        self._multi.setopt(pycurl.M_MAXCONNECTS, 4 * size + 64)
+        # Well above what is in flight, for an idle connection is worth keeping; but those alone
+        # must not use up the process's descriptors.
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._multi.setopt(pycurl.M_MAXCONNECTS, min(4 * size + 64, max(8, descriptors // 2)))
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
 
     @property
@@ -162,7 +183,9 @@ class Sender:
         self._foreign.add(fd)
         self.epoll.register(fd, select.EPOLLIN)
 
-    def send(self, target: Target, headers: list[bytes], body: bytes, tag: Any, now_ns: int) -> Slot:
+    def send(
+        self, target: Target, headers: list[bytes], body: bytes, tag: Any, now_ns: int
+    ) -> Slot:
         """Queues one POST; the next `step` starts it. There must be `room`."""
         slot = self.idle.pop() if self.idle else self._make_slot()
         setopt = slot.setopt
@@ -185,34 +208,40 @@ class Sender:
         """Sets everything going that `send` queued since the last call."""
         self._running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)[1]
 
+    def wait_s(self, timeout_s: float) -> float:
+        """How long `step` would wait: until libcurl's next timer, or not at all, or `timeout_s`.
+        For a loop that waits on another Sender and only watches this one's `epoll`."""
+        if self._running < self.in_flight:
+            return 0.0  # a fast peer answered inside socket_action: a completion is there already
+        timer_ms = self._multi.timeout()
+        return timeout_s if timer_ms < 0 else min(timeout_s, timer_ms / 1000.0)
+
     def step(self, timeout_s: float) -> list[tuple[Slot, int, str]]:
         """Waits at most `timeout_s`, moves the transfers on, and returns the finished ones.
 
         Each is (slot, libcurl's error code or 0, its message). Read the slot, then `release` it.
         """
         multi = self._multi
-        if self._running < self.in_flight:
-            wait = 0.0  # a fast peer answered inside socket_action: a completion is there already
-        else:
-            timer_ms = multi.timeout()
-            wait = timeout_s if timer_ms < 0 else min(timeout_s, timer_ms / 1000.0)
-        events = self.epoll.poll(wait, 1024)
+        events = self.epoll.poll(self.wait_s(timeout_s), 1024)
         busy = self._busy
         if self.fired:
             self.fired = []
+        timers = not events
         for fd, event in events:
-            if busy[fd]:
+            if fd in busy:
                 multi.socket_action(
                     fd,
                     _SELECT_IN
                     if event == select.EPOLLIN
                     else (event & 1) | ((event >> 1) & 2) | (_SELECT_ERR if event & 24 else 0),
                 )
-            elif fd in self._foreign:
-                self.fired.append(fd)
             else:
-                self._watch(_POLL_REMOVE, fd)  # the peer closed an idle connection
-        if not events and self.in_flight:
+                timers = True  # what is always ready must not keep them from running
+                if fd in self._foreign:
+                    self.fired.append(fd)
+                else:
+                    self._watch(_POLL_REMOVE, fd)  # the peer closed an idle connection
+        if timers and self.in_flight:
             multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._running = sys.maxsize
         if not self.in_flight:
@@ -239,6 +268,7 @@ class Sender:
         if slot.answer:
             slot.answer.clear()
         slot.denied = ""
+        slot.opened = False
         slot.tag = None
         self.idle.append(slot)
 
@@ -249,14 +279,7 @@ class Sender:
             if slot.tag is not None:
                 with contextlib.suppress(pycurl.error):
                     self._multi.remove_handle(curl)
-        with warnings.catch_warnings():
-            # Closing the pool calls `_close_socket` where pycurl cannot run Python, and says so.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            self._multi.close()
-        fd = self._connection.find(1)
-        while fd >= 0:
-            self._close_socket(fd)
-            fd = self._connection.find(1)
+        self._multi.close()
         for curl in self._slots:
             curl.close()
         self._slots.clear()
@@ -272,84 +295,73 @@ class Sender:
         setopt(pycurl.USERAGENT, USER_AGENT)
         setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        setopt(pycurl.NOPROXY, "")  # else NO_PROXY in the environment overrules a target's proxy
         setopt(pycurl.FOLLOWLOCATION, 0)
         setopt(pycurl.MAXFILESIZE, MAX_ANSWER_BYTES)
         setopt(pycurl.WRITEFUNCTION, slot.answer.append)  # a builtin: no Python frame a chunk
         setopt(pycurl.OPENSOCKETFUNCTION, self._socket_opener(slot))
-        setopt(pycurl.CLOSESOCKETFUNCTION, self._close_socket)
-        for option, path in self._tls_options:
-            if path:
-                setopt(option, path)
+        tls = self._tls
+        if self._authorities:
+            setopt(pycurl.CAINFO, self._authorities)
+        if tls.ca:  # some builds of libcurl know a directory of authorities beside
+            curl.unsetopt(pycurl.CAPATH)
+        if tls.cert:
+            setopt(pycurl.SSLCERT, tls.cert)
+        if tls.key:
+            setopt(pycurl.SSLKEY, tls.key)
         self._slots[curl] = slot
         return slot
 
     def _socket_opener(self, slot: Slot) -> Callable[[int, Any], int]:
         judge = self._judge
 
+        def refuse(denied: str, cause: TransportCause) -> int:
+            if not slot.opened:
+                slot.denied, slot.denied_cause = denied, cause
+            return _SOCKET_BAD
+
         def open_socket(purpose: int, address: Any) -> int:
-            slot.denied = judge(str(address.addr[0])) or ""
-            if slot.denied:
-                slot.denied_cause = "egress_denied"
-                return _SOCKET_BAD
+            # Called for each address of a name in turn: a refusal counts only if none was allowed.
+            if denied := judge(str(address.addr[0])):
+                return refuse(denied, "egress_denied")
             try:
                 fd = socket.socket(
                     address.family, address.socktype | socket.SOCK_CLOEXEC, address.protocol
                 ).detach()
             except OSError as e:
-                slot.denied = f"no socket could be opened: {e.strerror}"
-                slot.denied_cause = "internal"
-                return _SOCKET_BAD
-            self._connection[fd] = 1
+                return refuse(f"no socket could be opened: {e.strerror}", "internal")
+            slot.denied, slot.opened = "", True
+            self._registered.pop(fd, None)
             self.connections += 1
             return fd
 
         return open_socket
 
-    def _close_socket(self, fd: int) -> int:
-        self._watch(_POLL_REMOVE, fd)
-        self._connection[fd] = self._busy[fd] = 0
-        with contextlib.suppress(OSError):
-            os.close(fd)
-        return 0
-
     def _on_socket(self, what: int, fd: int, multi: Any, data: Any) -> None:
         """libcurl's wish for one socket. A kept-alive one stays registered for EPOLLIN, so that its
         closing by the peer is seen and its next use costs no epoll_ctl."""
         if what == _POLL_REMOVE:
-            self._busy[fd] = 0
-            if self._registered[fd] != _POLL_IN or not self._connection[fd]:
+            self._busy.discard(fd)
+            if self._registered.get(fd) != _POLL_IN:
                 self._watch(_POLL_REMOVE, fd)
         else:
-            self._busy[fd] = 1
-            if self._registered[fd] != what:
+            self._busy.add(fd)
+            if self._registered.get(fd) != what:
                 self._watch(what, fd)
 
     def _watch(self, what: int, fd: int) -> None:
         # Called back from libcurl, where an exception would end the whole multi handle.
-        try:
+        known = self._registered.pop(fd, 0)
+        with contextlib.suppress(OSError):
             if what == _POLL_REMOVE:
-                if self._registered[fd]:
-                    self._registered[fd] = 0
+                if known:
                     self.epoll.unregister(fd)
                 return
             mask = (select.EPOLLIN if what & _POLL_IN else 0) | (
                 select.EPOLLOUT if what & _POLL_OUT else 0
             )
-            if self._registered[fd]:
-                try:
-                    self.epoll.modify(fd, mask)
-                except FileNotFoundError:  # the number was closed and given out again
-                    self.epoll.register(fd, mask)
+            if known:
+                self.epoll.modify(fd, mask)
             else:
-                try:
-                    self.epoll.register(fd, mask)
-                except FileExistsError:
-                    self.epoll.modify(fd, mask)
+                self.epoll.register(fd, mask)
             self._registered[fd] = what
-        except OSError:
-            self._registered[fd] = 0
-
-
-def _descriptor_limit() -> int:
-    """One more than the largest descriptor this process can get."""
-    return max(os.sysconf("SC_OPEN_MAX"), 1024)

@@ -1,0 +1,104 @@
+"""Configured headers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluxhook.config.headers import judge_header
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Authorization", "Bearer token"),
+        ("X-API-Key", "a\tb c"),
+        ("User-Agent", "mine/1.0"),
+        ("Accept", "*/*"),
+        ("X", "!"),
+    ],
+)
+def test_sound_headers(name: str, value: str) -> None:
+    """A header of the operator's own with a visible value is sent."""
+    assert judge_header(name, value) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "piece"),
+    [
+        *(
+            (name, "one connection")
+            for name in (
+                "Connection",
+                "Keep-Alive",
+                "Proxy-Connection",
+                "TE",
+                "Trailer",
+                "Transfer-Encoding",
+                "UPGRADE",
+                "Proxy-Authorization",
+                "Proxy-Authenticate",
+            )
+        ),
+        *(
+            (name, "signature")
+            for name in (
+                "X-FluxGate-Signature",
+                "webhook-id",
+                "Webhook-Timestamp",
+                "webhook-signature",
+                "webhook-anything",
+                "Stripe-Signature",
+                "X-Hub-Signature-256",
+                "X-Hub-Signature",
+            )
+        ),
+        ("Content-Length", "frames the body"),
+        ("Expect", "frames the body"),
+        ("Host", "from the URL"),
+        ("Content-Type", "from the envelope"),
+        ("Content-Encoding", "from the compression"),
+        ("", "not a header name"),
+        ("X A", "not a header name"),
+        ("X:A", "not a header name"),
+        ("X\r\nA", "not a header name"),
+        ("Ü", "not a header name"),
+        ("X" * 257, "not a header name"),
+    ],
+)
+def test_refused_names(name: str, piece: str) -> None:
+    """Headers of the connection, the engine and the signature are refused in any spelling; so is
+    what is no name (RFC 9110 section 5.1)."""
+    fault = judge_header(name, "x")
+    assert fault is not None
+    assert piece in fault.message
+
+
+@pytest.mark.parametrize(
+    ("value", "piece"),
+    [
+        ("s3cret\r\nX-Other: 1", "line break"),
+        ("s3cret\n", "line break"),
+        ("s3cret\0", "NUL"),
+        ("s3cret\x7f", "control"),
+        ("s3crét", "non-ASCII"),
+        ("", "is empty"),
+        ("  ", "is empty"),
+        ("s3cret" * 2000, "12000 characters"),
+    ],
+)
+def test_refused_values(value: str, piece: str) -> None:
+    """A value that could smuggle in another header, or mean different things, is refused unseen."""
+    fault = judge_header("X-A", value)
+    assert fault is not None
+    assert piece in fault.message
+    assert "s3cr" not in " ".join(fault)
+
+
+@given(st.text(), st.text())
+def test_sound_headers_make_one_line(name: str, value: str) -> None:
+    """Whatever passes is one line of ASCII."""
+    if judge_header(name, value) is None:
+        assert f"{name}: {value}".isascii()
+        assert len(f"{name}: {value}".splitlines()) == 1

@@ -1,0 +1,78 @@
+"""What an operator is told about a file that can be used."""
+
+from __future__ import annotations
+
+import pytest
+
+from fluxhook.config.load import loads
+
+EP = "webhook.endpoints[0]"
+
+
+@pytest.mark.parametrize(
+    ("option", "path", "piece"),
+    [
+        ("events: [route.eror]", "events[0]", "'route.eror' (did you mean route.error"),
+        ("events: ['rout.*']", "events[0]", "'rout.*' (did you mean route.*?)"),
+        ("events: [zzz]", "events[0]", "matches 'zzz'; if the host emits it, list its type"),
+        ("events: [message.publish]", "events[0]", "did you mean message.published"),
+        ("events: [order.create]", "events[0]", "did you mean order.created"),
+        ("topic_filters: ['a/#'], events: [route.error]", "topic_filters", "they filter nothing"),
+        ("topic_filters: ['a/#'], events: ['route.*']", "topic_filters", "they filter nothing"),
+        ("topic_filters: ['a'], events: [auth.success]", "topic_filters", "they filter nothing"),
+        ("secret: x, signature: none", "secret", "not used: signature is none"),
+        ("on_head_failure: park", "on_head_failure", "no effect without ordered"),
+        ("retry: {schedule: [1s], multiplier: 3, jitter: 0.1}", "retry", "schedule: multiplier"),
+    ],
+)
+def test_one_notice(option: str, path: str, piece: str) -> None:
+    """What is probably a slip, but can be meant, is one notice with its path."""
+    text = f"""
+    webhook:
+      event_types: [order.created]
+      endpoints: [{{name: a, url: https://a.example/, {option}}}]
+    """
+    (notice,) = loads(text).notices
+    assert notice.path == f"{EP}.{path}"
+    assert piece in notice.message
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "events: []",
+        "events: ['*', 'route.*', 'rate.limit.*', order.created, 'order.*', message.published]",
+        "topic_filters: ['a/#']",
+        "topic_filters: ['a/#'], events: ['*']",
+        "topic_filters: ['a/#'], events: [route.error, message.published]",
+        "topic_filters: ['a/#'], events: [order.created]",
+        "ordered: true, order_key: client_id, on_head_failure: park",
+    ],
+)
+def test_no_notice(option: str) -> None:
+    """What makes sense is passed without a remark."""
+    text = f"""
+    webhook:
+      event_types: [order.created]
+      endpoints: [{{name: a, url: https://a.example/, {option}}}]
+    """
+    assert loads(text).notices == []
+
+
+def test_networks_that_allow_everything() -> None:
+    """A network that opens every private address is allowed, and noticed."""
+    (notice,) = loads("webhook: {allow_networks: [0.0.0.0/0]}").notices
+    assert notice.path == "webhook.allow_networks[0]"
+    assert "every private and special address" in notice.message
+
+
+def test_a_notice_of_the_defaults_is_one() -> None:
+    """A notice about the defaults stands there, once, however many endpoints share them."""
+    text = """
+    webhook:
+      defaults: {events: [route.eror]}
+      endpoints:
+      - {name: a, url: https://a.example/}
+      - {name: b, url: https://b.example/}
+    """
+    assert [n.path for n in loads(text).notices] == ["webhook.defaults.events[0]"]

@@ -1,0 +1,229 @@
+"""The file: who may read it, what is refused, and what a failing disk does."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fluxhook.errors import EngineNotRunning, LayoutError
+from fluxhook.store import Delivery, DeliveryStore, ReadStore, StoreError, deliveries
+from fluxhook.store.batch import _PROMOTE
+from fluxhook.store.reader import _EXPIRED
+from fluxhook.transport.records import Attempt, EventHead
+
+NOW = 1_700_000_000_000_000_000
+
+Add = Callable[..., int]
+
+
+def plan(store: ReadStore, sql: str) -> list[str]:
+    named = dict.fromkeys(re.findall(r":(\w+)", sql), 0)
+    numbered = [0] * len(set(re.findall(r"\?\d*", sql)) if "?1" in sql else sql.count("?"))
+    return [row[3] for row in store.db.execute(f"EXPLAIN QUERY PLAN {sql}", named or numbered)]
+
+
+def columns(store: ReadStore, table: str) -> list[str]:
+    return [row[1] for row in store.db.execute(f"PRAGMA table_info({table})")]
+
+
+def test_the_columns_are_the_fields(store: DeliveryStore) -> None:
+    """Rows are written and read by position: schema and structs agree in names and order."""
+    assert columns(store, "deliveries") == list(Delivery.__struct_fields__)
+    assert columns(store, "attempts")[4:] == list(Attempt.__struct_fields__)
+
+
+def test_no_query_sorts_or_scans(store: DeliveryStore) -> None:
+    """However many deliveries there are, what the keeper asks is answered from an index."""
+    statements = {**vars(deliveries), "_EXPIRED": _EXPIRED, "_PROMOTE": _PROMOTE}
+    queries = {k: v for k, v in statements.items() if isinstance(v, str) and "deliveries" in v}
+    for name in queries.keys() - {"__doc__", "__name__", "__file__", "__cached__", "_LEG"}:
+        steps = plan(store, queries[name])
+        assert not [s for s in steps if "TEMP B-TREE" in s or re.match("SCAN [^j]", s)], (
+            name,
+            steps,
+        )
+
+
+def test_only_the_owner_may_read_it(store: DeliveryStore, path: Path, add: Add) -> None:
+    """Bodies may hold what is nobody's business: the file and its log are the owner's alone."""
+    add()
+    for file in path.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_full_sync_survives_a_power_loss(tmp_path: Path) -> None:
+    """`full_sync` syncs the log at every commit, which SQLite calls FULL (2); the default is
+    NORMAL (1)."""
+    for full_sync, level in [(False, 1), (True, 2)]:
+        with DeliveryStore.open(tmp_path / f"{full_sync}.db", full_sync=full_sync) as store:
+            assert store.db.execute("PRAGMA synchronous").fetchone() == (level,)
+
+
+# ---- readers -----------------------------------------------------------------------------------
+
+
+def test_a_reader_follows_the_writer(store: DeliveryStore, path: Path, add: Add) -> None:
+    """A reader sees each batch once it is committed, stops no writer, and cannot write."""
+    with ReadStore.open(path) as reader:
+        for n in range(1, 4):
+            add()
+            assert len(reader.deliveries()) == n
+            assert reader.endpoints()[0].pending == n
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.db.execute("DELETE FROM deliveries")
+
+
+def test_a_reader_needs_no_writer(store: DeliveryStore, path: Path, add: Add) -> None:
+    """What a stopped engine left can be read."""
+    add()
+    store.close()
+    with ReadStore.open(path) as reader:
+        assert len(reader.deliveries()) == 1
+
+
+def test_a_reader_creates_nothing(path: Path) -> None:
+    """Where no engine ever ran, the reader says so and leaves no file behind."""
+    with pytest.raises(EngineNotRunning, match=r"store\.db does not exist"):
+        ReadStore.open(path)
+    assert list(path.parent.iterdir()) == []
+
+
+# ---- refusals ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opened", [DeliveryStore.open, ReadStore.open])
+def test_another_layout_is_refused(
+    store: DeliveryStore, path: Path, opened: Callable[[Path], ReadStore]
+) -> None:
+    """Another version's file is left alone; the error names both versions and the way out."""
+    store.db.execute("PRAGMA user_version = 99")
+    store.close()
+    with pytest.raises(LayoutError, match="layout 99.*uses 1.*move the file aside"):
+        opened(path)
+
+
+@pytest.mark.parametrize("opened", [DeliveryStore.open, ReadStore.open])
+def test_what_is_no_database_is_refused(path: Path, opened: Callable[[Path], ReadStore]) -> None:
+    """A file that SQLite cannot read is not touched; the error says what to do with it."""
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(LayoutError, match=r"store\.db is damaged.*move store\.db.*aside"):
+        opened(path)
+    assert path.read_bytes() == b"no database" * 1000
+
+
+def test_a_foreign_database_is_refused(path: Path) -> None:
+    """Another program's database is not mistaken for an empty one."""
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    db.close()
+    with pytest.raises(LayoutError, match="layout 0"):
+        DeliveryStore.open(path)
+
+
+def overwrite_the_middle(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2 & ~4095)
+        file.write(b"\xa5" * 65536)
+
+
+def killed_with_rows(path: Path, boot_id: str | None = None) -> None:
+    """Leaves a store as a process that was killed leaves it, with 5000 rows in the file."""
+    script = f"""
+import os
+from pathlib import Path
+from fluxhook.store import DeliveryStore
+from fluxhook.transport.records import EventHead
+store = DeliveryStore.open(Path({str(path)!r}))
+store.ensure_endpoints(["e"])
+if {boot_id!r}:
+    store.db.execute("UPDATE meta SET value = {boot_id!r} WHERE key = 'boot_id'")
+with store.batch() as batch:
+    for id in range(5000):
+        batch.add(id, 0, EventHead(str(id), "t"), bytes(600), accepted_ns=0, due_ns=id)
+store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+
+
+def test_the_file_is_checked_after_a_power_loss(path: Path) -> None:
+    """If the machine went down over an open store, damage is found on opening, not later."""
+    killed_with_rows(path, boot_id="another boot")
+    overwrite_the_middle(path)
+    with pytest.raises(LayoutError, match="is damaged"):
+        DeliveryStore.open(path)
+
+
+def test_the_file_is_not_checked_after_a_kill(path: Path) -> None:
+    """A killed process damages nothing, so its successor spends no time on looking. Damage that
+    is there all the same raises LayoutError with the way out once it is met."""
+    killed_with_rows(path)
+    overwrite_the_middle(path)
+    with DeliveryStore.open(path) as store, pytest.raises(LayoutError, match="is damaged"):
+        for _ in range(50):
+            store.lease(0, NOW, 100)
+
+
+def test_an_old_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One clear line instead of a syntax error on the first batch."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 31, 1))
+    with pytest.raises(StoreError, match=r"too old, 3\.35 is needed"):
+        DeliveryStore.open(path)
+
+
+# ---- failing disks -----------------------------------------------------------------------------
+
+
+def test_a_full_disk_loses_nothing(store: DeliveryStore, add: Add) -> None:
+    """Where the disk is full, a commit changes nothing; with room again it succeeds as it is."""
+    add(n=10)
+    assert len(store.lease(0, NOW, 10)) == 10
+    (pages,) = store.db.execute("PRAGMA page_count").fetchone()
+    store.db.execute(f"PRAGMA max_page_count = {pages}")
+    batch = store.batch()
+    for id in range(100, 200):
+        event = EventHead(f"evt_{id}", "t")
+        batch.add(id, 0, event, bytes(5000), accepted_ns=NOW, due_ns=NOW)
+    first = batch.find(1)
+    assert first is not None
+    batch.delivered(first, NOW)
+    batch.position(b"ring", 7)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="full"):
+            batch.commit()
+        assert (store.pending[0], store.leased(0), store.positions()) == (10, 10, {})
+        assert store.lease(0, NOW, 10) == []
+    store.db.execute("PRAGMA max_page_count = 1000000")
+    batch.commit()
+    assert (store.pending[0], store.leased(0), store.positions()) == (109, 9, {b"ring": 7})
+    batch.commit()
+    assert store.pending[0] == 109
+
+
+def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
+    """What the system says, with the path."""
+    with pytest.raises(StoreError, match=r"nowhere/store\.db: No such file or directory"):
+        DeliveryStore.open(tmp_path / "nowhere" / "store.db")
+
+
+def test_a_locked_file_is_one_line(
+    store: DeliveryStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program's write lock delays a commit, and then fails it as a bad disk does."""
+    store.db.execute("PRAGMA busy_timeout = 10")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with store.batch() as batch:
+        batch.count(0, "x")
+        with pytest.raises(StoreError, match="locked"):
+            batch.commit()
+        other.execute("ROLLBACK")
+    other.close()
+    assert store.counters() == {0: {"x": 1}}

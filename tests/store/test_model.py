@@ -1,0 +1,347 @@
+"""The store against plain dicts, through batches, leases, failures and restarts in any order."""
+
+from __future__ import annotations
+
+import copy
+import sqlite3
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fluxhook.store import Batch, DeliveryStore, State, StoreError
+from fluxhook.transport.records import Attempt, EventHead
+
+NOW = 1_700_000_000_000_000_000
+ENDPOINTS = [0, 1, 2]
+
+#: a batch's operations: what is done, and to which of the deliveries there are
+operations = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("add"),
+            st.sampled_from(ENDPOINTS),
+            st.sampled_from([None, None, "", "a"]),
+            st.integers(-3, 3),
+            st.booleans(),
+        ),
+        st.tuples(
+            st.sampled_from(["retry", "retry", "park", "delivered", "bury", "drop"]),
+            st.integers(0, 30),
+            st.integers(-3, 3),
+        ),
+        st.tuples(st.just("replay"), st.integers(0, 30)),
+        st.tuples(st.just("count"), st.sampled_from(ENDPOINTS), st.sampled_from("xy")),
+        st.tuples(st.just("position"), st.binary(min_size=1, max_size=1)),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+class Model:
+    """What was committed. A delivery is a dict; `line` is its key if it is ordered."""
+
+    def __init__(self) -> None:
+        self.deliveries: dict[int, dict[str, Any]] = {}
+        self.leased: set[int] = set()
+        self.counters: dict[int, dict[str, int]] = {}
+        self.positions: dict[bytes, int] = {}
+
+    def pending(self, endpoint: int) -> list[tuple[int, dict[str, Any]]]:
+        return [
+            (id, d)
+            for id, d in sorted(self.deliveries.items())
+            if d["endpoint"] == endpoint and d["state"] in ("waiting", "blocked")
+        ]
+
+    def waiting(self, endpoint: int) -> list[tuple[int, int]]:
+        """(due_ns, id) of what waits and is not out, in their order."""
+        return sorted(
+            (d["due_ns"], id)
+            for id, d in self.pending(endpoint)
+            if d["state"] == "waiting" and id not in self.leased
+        )
+
+    def promote(self) -> None:
+        for endpoint in ENDPOINTS:
+            lines: dict[str, list[dict[str, Any]]] = {}
+            for _, d in self.pending(endpoint):
+                if d["line"] is not None:
+                    lines.setdefault(d["line"], []).append(d)
+            for line in lines.values():
+                if all(d["state"] == "blocked" for d in line):
+                    line[0]["state"] = "waiting"
+
+
+class StoreMachine(RuleBasedStateMachine):
+    @initialize()
+    def open(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name, "store.db")
+        self.store = DeliveryStore.open(self.path)
+        self.store.ensure_endpoints(f"e{i}" for i in ENDPOINTS)
+        self.model = Model()
+        self.now_ns = NOW
+        self.last_id = 0
+        self.seq = 0
+
+    def teardown(self) -> None:
+        self.store.close()
+        self.folder.cleanup()
+
+    # ---- batches -----------------------------------------------------------------------------
+
+    @rule(ops=operations)
+    def commit(self, ops: list[Any]) -> None:
+        with self.store.batch() as batch:
+            model = self.apply(batch, ops)
+        self.model = model
+
+    @rule(ops=operations)
+    def abandon(self, ops: list[Any]) -> None:
+        with pytest.raises(KeyboardInterrupt), self.store.batch() as batch:
+            self.apply(batch, ops)
+            raise KeyboardInterrupt
+
+    @rule(ops=operations)
+    def commit_again_after_a_failure(self, ops: list[Any]) -> None:
+        batch = self.store.batch()
+        model = self.apply(batch, ops)
+        self.store.db.execute("PRAGMA query_only = ON")
+        with pytest.raises(StoreError):
+            batch.commit()
+        self.store.db.execute("PRAGMA query_only = OFF")
+        batch.commit()
+        self.model = model
+
+    def apply(self, batch: Batch, ops: list[Any]) -> Model:
+        """Applies operations to the batch; returns the model as it is after its commit."""
+        model = copy.deepcopy(self.model)
+        for op, *arguments in ops:
+            if op == "add":
+                self.apply_add(batch, model, *arguments)
+            elif op == "count":
+                endpoint, name = arguments
+                batch.count(endpoint, name)
+                values = model.counters.setdefault(endpoint, {})
+                values[name] = values.get(name, 0) + 1
+            elif op == "position":
+                self.seq += 1
+                batch.position(arguments[0], self.seq)
+                model.positions[arguments[0]] = self.seq
+            elif op == "replay":
+                self.apply_replay(batch, model, *arguments)
+            else:
+                self.apply_report(batch, model, op, *arguments)
+        model.promote()
+        return model
+
+    def apply_add(
+        self, batch: Batch, model: Model, endpoint: int, line: str | None, due: int, leased: bool
+    ) -> None:
+        self.last_id = id = self.last_id + 1
+        body = b"x" * (id % 3 * 3000)  # none, within a page, over a page
+        batch.add(
+            id,
+            endpoint,
+            EventHead(f"evt_{id}", "t", "", line or ""),
+            body,
+            accepted_ns=self.now_ns,
+            due_ns=self.now_ns + due,
+            ordered=line is not None,
+            leased=leased,
+        )
+        model.deliveries[id] = {
+            "endpoint": endpoint,
+            "line": line,
+            "state": "waiting" if line is None else "blocked",
+            "due_ns": self.now_ns + due,
+            "attempts": 0,
+            "history": 0,
+            "body": body,
+        }
+        if leased:
+            model.leased.add(id)
+
+    def apply_report(self, batch: Batch, model: Model, op: str, which: int, due: int) -> None:
+        id = max(0, self.last_id - which)
+        expected = model.deliveries.get(id)
+        delivery = batch.find(id)
+        if expected is None or expected["state"] not in ("waiting", "blocked"):
+            assert delivery is None
+            return
+        assert delivery is not None
+        model.leased.discard(id)
+        if op in ("retry", "delivered"):
+            batch.attempt(delivery, Attempt(self.now_ns, 500, "5xx"))
+            expected["attempts"] += 1
+            expected["history"] += 1
+        if op in ("retry", "park"):
+            batch.reschedule(delivery, self.now_ns + due, op)
+            expected["due_ns"] = self.now_ns + due
+        elif op == "delivered":
+            batch.delivered(delivery, self.now_ns)
+            expected["state"] = "delivered"
+        elif op == "bury":
+            batch.bury(delivery, self.now_ns, "cause", "error")
+            expected["state"] = "dead"
+        else:
+            batch.drop(delivery, self.now_ns, "expired")
+            expected["state"] = "dropped"
+        if expected["state"] in ("delivered", "dead", "dropped"):
+            expected["ended_ns"] = self.now_ns
+        assert delivery.attempts == expected["attempts"]
+
+    def apply_replay(self, batch: Batch, model: Model, which: int) -> None:
+        """A dead letter of before this batch."""
+        id = self.last_id - which
+        expected = model.deliveries.get(id)
+        if expected is None or expected["state"] != "dead":
+            return
+        stored = self.store.delivery(id)
+        if stored is not None and stored.state == State.DEAD:
+            batch.replay(batch.copy(stored), self.now_ns)
+            expected.update(
+                state="waiting" if expected["line"] is None else "blocked",
+                due_ns=self.now_ns,
+                attempts=0,
+            )
+            del expected["ended_ns"]
+
+    # ---- the store's own ---------------------------------------------------------------------
+
+    @rule(
+        endpoint=st.sampled_from(ENDPOINTS), limit=st.integers(1, 6), run=st.sampled_from([1, 1, 3])
+    )
+    def lease(self, endpoint: int, limit: int, run: int) -> None:
+        model, expected = self.model, list[int]()
+        for due_ns, id in model.waiting(endpoint):
+            if due_ns > self.now_ns or len(expected) >= limit:
+                break
+            expected.append(id)
+            line = model.deliveries[id]["line"]
+            behind = [p for p in model.pending(endpoint) if p[1]["line"] == line and p[0] > id]
+            for other, d in behind[: run - 1] if line is not None else []:
+                late = d["due_ns"] > self.now_ns or other in model.leased
+                if late or len(expected) >= limit:
+                    break
+                expected.append(other)
+        due = self.store.lease(endpoint, self.now_ns, limit, run=run)
+        assert [d.id for d, _ in due] == expected
+        assert all(body == model.deliveries[d.id]["body"] for d, body in due)
+        model.leased.update(expected)
+
+    @precondition(lambda self: self.model.leased)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        ids = data.draw(st.lists(st.sampled_from(sorted(self.model.leased)), max_size=3))
+        self.store.release(ids)
+        self.model.leased.difference_update(ids)
+
+    @rule(endpoint=st.sampled_from(ENDPOINTS))
+    def bury_all(self, endpoint: int) -> None:
+        pending = [(id, d) for id, d in self.model.pending(endpoint) if id not in self.model.leased]
+        buried = 0
+        while n := self.store.bury_all(endpoint, self.now_ns, "removed", limit=2):
+            buried += n
+        assert buried == len(pending)
+        for _, d in pending:
+            d.update(state="dead", ended_ns=self.now_ns)
+        self.model.promote()
+
+    @rule(age=st.integers(0, 5))
+    def purge(self, age: int) -> None:
+        before_ns = self.now_ns - age
+        deliveries = self.model.deliveries
+        old = {id for id, d in deliveries.items() if d.get("ended_ns", before_ns) < before_ns}
+        assert {d.id for d in self.store.expired(before_ns, 1000)} == old
+        assert self.store.purge(deliveries if age % 2 else old) == (
+            len([d for d in deliveries.values() if "ended_ns" in d]) if age % 2 else len(old)
+        )
+        for id, d in list(deliveries.items()):
+            if id in old or (age % 2 and "ended_ns" in d):
+                del deliveries[id]
+
+    @rule(ns=st.integers(1, 4))
+    def time_passes(self, ns: int) -> None:
+        self.now_ns += ns
+
+    @rule()
+    def reopen(self) -> None:
+        self.store.close()
+        self.store = DeliveryStore.open(self.path)
+        self.model.leased.clear()
+
+    # ---- what always holds -------------------------------------------------------------------
+
+    @invariant()
+    def nothing_committed_is_missing_and_nothing_else_is_there(self) -> None:
+        stored = {d.id: d for d in self.store.deliveries(limit=10_000)}
+        assert stored.keys() == self.model.deliveries.keys()
+        for id, d in self.model.deliveries.items():
+            row = stored[id]
+            assert State(row.state).name.lower() == d["state"]
+            assert (row.endpoint, row.due_ns, row.attempts) == (
+                d["endpoint"],
+                d["due_ns"],
+                d["attempts"],
+            )
+            assert row.ended_ns == d.get("ended_ns")
+            assert self.store.body(id) == d["body"]
+            assert len(self.store.attempts(id)) == d["history"]
+
+    @invariant()
+    def a_delivery_is_in_exactly_one_place(self) -> None:
+        """Out with a worker, waiting (due or not), blocked, or ended."""
+        db = sqlite3.connect(self.path)
+        states = dict(db.execute("SELECT id, state FROM deliveries"))
+        bodies = {id for (id,) in db.execute("SELECT id FROM bodies")}
+        attempts = {id for (id,) in db.execute("SELECT DISTINCT delivery FROM attempts")}
+        db.close()
+        assert bodies == states.keys()
+        assert attempts <= states.keys()
+        assert self.store.leases.out.keys() == self.model.leased
+        assert all(states[id] <= State.BLOCKED for id in self.model.leased)
+
+    @invariant()
+    def every_line_has_one_head(self) -> None:
+        for endpoint in ENDPOINTS:
+            lines: dict[str, list[str]] = {}
+            for d in self.store.deliveries(endpoint=endpoint, limit=10_000):
+                if d.ordered and d.ended_ns is None:
+                    lines.setdefault(d.order_key, []).append(State(d.state).name)
+            assert all(states.count("WAITING") == 1 for states in lines.values())
+
+    @invariant()
+    def counters_equal_the_model(self) -> None:
+        assert self.store.counters() == self.model.counters
+        assert self.store.positions() == self.model.positions
+        for row in self.store.endpoints():
+            dead = [d for d in self.model.deliveries.values() if d["state"] == "dead"]
+            assert row.pending == self.store.pending[row.id] == len(self.model.pending(row.id))
+            assert row.dead == sum(d["endpoint"] == row.id for d in dead)
+            leased = [self.model.deliveries[id]["endpoint"] for id in self.model.leased]
+            assert self.store.leased(row.id) == leased.count(row.id)
+        assert {d.id for d in self.store.dead_letters(limit=10_000)} == {
+            id for id, d in self.model.deliveries.items() if d["state"] == "dead"
+        }
+
+    @invariant()
+    def what_is_due_is_announced(self) -> None:
+        waiting = {endpoint: self.model.waiting(endpoint) for endpoint in ENDPOINTS}
+        due_ns = [places[0][0] for places in waiting.values() if places]
+        if due_ns:
+            next_due_ns = self.store.next_due_ns()
+            assert next_due_ns is not None
+            assert next_due_ns <= min(due_ns)
+        ready = self.store.ready(self.now_ns)
+        assert all(e in ready for e, p in waiting.items() if p and p[0][0] <= self.now_ns)
+
+
+TestStore = StoreMachine.TestCase
+TestStore.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
