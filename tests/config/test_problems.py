@@ -144,7 +144,7 @@ ENDPOINT = [
     ("retry: {retry_on: [200]}", "retry.retry_on[0]", "'200' is nothing", ""),
     ("retry: {retry_on: [600]}", "retry.retry_on[0]", "'600' is nothing", ""),
     ("retry: {retry_on: 5xx}", "retry.retry_on", "'5xx' is not a list", ""),
-    ("retry: {max_retries: 3}", "retry.max_retries", "not known", "max_retry_after"),
+    ("retry: {max_retries: 3}", "retry.max_retries", "not known", ""),
     ("circuit_breaker: {failure_threshold: 0}", "circuit_breaker.failure_threshold", "0 is", ""),
     ("circuit_breaker: {reset_timeout: 0s}", "circuit_breaker.reset_timeout", "0s is", ""),
     ("circuit_braker: {}", "circuit_braker", "not known", "did you mean circuit_breaker"),

@@ -21,7 +21,7 @@ ENDPOINT = Endpoint(
 
 
 def test_no_repr_shows_a_secret() -> None:
-    """No repr shows secrets, header values or a proxy's password: not the struct's, not the values'."""
+    """No repr, of a struct or of a value, shows secrets, header values or a proxy's password."""
     for value in (
         ENDPOINT,
         Config(endpoints=(ENDPOINT,)),
@@ -46,7 +46,7 @@ def test_secrets_stay_texts() -> None:
 def test_structs_are_frozen() -> None:
     """No part of a configuration changes once it is built."""
     with pytest.raises(AttributeError):
-        ENDPOINT.name = "b"  # type: ignore[misc]
+        setattr(ENDPOINT, "name", "b")  # noqa: B010
 
 
 def test_defaults_are_fluxgates() -> None:

@@ -18,7 +18,7 @@ from fluxhook.events.broker import MessagePublished
 from fluxhook.events.event import EventMaker, order_key_of
 from fluxhook.events.gateway import RouteError
 
-PUBLISHED = DATA["message.published"] or {}
+PUBLISHED: dict[Any, Any] = DATA["message.published"] or {}
 
 
 class Order(msgspec.Struct):
@@ -86,15 +86,15 @@ def test_structs_are_taken_as_they_are() -> None:
         ("message.published", {**PUBLISHED, "payload": "?"}, ["payload = '?'", "base64"]),
         ("message.published", {**PUBLISHED, "payload_size": -1}, ["payload_size = -1", ">= 0"]),
         ("message.published", {**PUBLISHED, "client": "x"}, ["'client'", "mean client_id"]),
-        ("message.published", {**PUBLISHED, 7: "x"}, ["no field 7", "its fields are client_id"]),
+        ("message.published", PUBLISHED | {7: "x"}, ["no field 7", "its fields are client_id"]),
         ("message.published", {"topic": "a"}, ["lacks the field 'client_id'"]),
-        ("message.published", None, ["data is a NoneType", "dict or a MessagePublished"]),
-        ("message.published", Order(order=1), ["data is a Order", "MessagePublished"]),
-        ("message.published", [PUBLISHED], ["data is a list"]),
+        ("message.published", None, ["data is of type NoneType", "dict or a MessagePublished"]),
+        ("message.published", Order(order=1), ["data is of type Order", "MessagePublished"]),
+        ("message.published", [PUBLISHED], ["data is of type list"]),
         ("client.connected", {**(DATA["client.connected"] or {}), "keep_alive": 70000}, ["65535"]),
         ("route.error", {**(DATA["route.error"] or {}), "latency_ms": math.nan}, ["latency_ms"]),
-        ("route.matched", [1], ["data is a list", "give a dict, a msgspec Struct or None"]),
-        ("route.matched", "text", ["data is a str"]),
+        ("route.matched", [1], ["data is of type list", "give a dict, a msgspec Struct or None"]),
+        ("route.matched", "text", ["data is of type str"]),
         ("route.matched", Row(order=1), ["array_like"]),
         ("order.created", {"a": math.nan}, ["data.a = nan"]),
         ("order.created", {"a": {"b": [1.0, -math.inf]}}, ["data.a.b[1] = -inf"]),

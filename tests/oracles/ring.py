@@ -45,7 +45,9 @@ class RingModel:
 
     @property
     def waiting(self) -> int:
-        """The producer's view: it takes for looked at what it dropped itself, and what is finished."""
+        """What the producer believes to wait: all that the consumer has not looked at, but for what
+        it dropped itself. So what was settled out of order waits again, for a moment, after a rewind.
+        """
         return self.tail - max(self.cursor, self.dropped_to, self.head)
 
     def put(self, targets: tuple[int, ...], head: bytes, body: bytes) -> str:
@@ -58,10 +60,14 @@ class RingModel:
             if not self.drop_oldest or oldest.where == "taken":
                 return "full"
             self._drop(oldest)
-        if self.waiting >= self.queue_size:
+        while self.waiting >= self.queue_size:
             if not self.drop_oldest:
                 return "full"
-            self._drop(next(r for r in self.records if r.where == "waiting"))
+            waiting = [r for r in self.records if r.where == "waiting"]
+            if waiting:
+                self._drop(waiting[0])
+            else:
+                self.dropped_to = self.tail
         record = Record(self.tail, targets, head, body, range(start, start + size))
         record.unsettled.update(targets)
         self.records.append(record)

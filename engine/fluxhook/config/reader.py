@@ -162,9 +162,9 @@ def _number(kind: type[int] | type[float], raw: object) -> Any:
             raw = int(raw, 0)
         elif _FLOAT.fullmatch(raw):
             raw = float(raw)
-    if isinstance(raw, bool) or not isinstance(raw, (int, float)):
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or raw != raw:
         return BAD
-    if not abs(raw) <= MAX_INT64:
+    if abs(raw) > MAX_INT64:
         raise ValueError("the number is beyond 64 bits")
     if kind is float:
         return float(raw)

@@ -14,9 +14,19 @@ from fluxhook.config.secret import Secret
 from fluxhook.config.units import Duration, Rate, Size
 from fluxhook.events.envelope import EnvelopeStyle
 
-__all__ = ["Breaker", "Config", "Endpoint", "EnvelopeStyle", "Retry", "SignatureProfile", "Tls"]
+__all__ = [
+    "Breaker",
+    "Config",
+    "DropPolicy",
+    "Endpoint",
+    "EnvelopeStyle",
+    "Retry",
+    "SignatureProfile",
+    "Tls",
+]
 
 SignatureProfile = Literal["fluxgate", "standard", "stripe", "github", "none"]
+DropPolicy = Literal["oldest", "newest", "block"]
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,7 +131,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     enabled: bool = True
     #: records that may wait per publisher; above it `drop_policy` decides
     queue_size: int = 10_000
-    drop_policy: Literal["oldest", "newest", "block"] = "oldest"
+    drop_policy: DropPolicy = "oldest"
     #: how long `block` waits for room before it refuses
     block_timeout: Duration = Duration.parse("1s")
     #: bytes of records that may wait per publisher, over all of its rings

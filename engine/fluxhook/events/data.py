@@ -27,7 +27,7 @@ def typed_data(event_type: str, kind: type[msgspec.Struct], data: object) -> msg
     """
     if not isinstance(data, dict):
         raise EventError(
-            f"{event_type}: data is a {type(data).__name__}; give a dict or a {kind.__name__}"
+            f"{event_type}: data is of type {type(data).__name__}; give a dict or a {kind.__name__}"
         )
     try:
         return msgspec.convert(data, kind)
@@ -65,7 +65,7 @@ def plain_data(event_type: str, data: object) -> object:
             return data
     elif not isinstance(data, msgspec.Struct):
         raise EventError(
-            f"{event_type}: data is a {type(data).__name__}; give a dict, a msgspec Struct or None"
+            f"{event_type}: data is of type {type(data).__name__}; give a dict, a msgspec Struct or None"
         )
     elif data.__struct_config__.array_like:
         raise EventError(

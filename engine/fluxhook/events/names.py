@@ -44,5 +44,5 @@ def namespace(name: str) -> str:
 def hint(word: str, known: Iterable[str]) -> str:
     """` (did you mean ...?)` with the nearest of the known words, or nothing."""
     # Beyond the length of any name of ours a comparison only costs time.
-    near = difflib.get_close_matches(word[:MAX_TYPE], sorted(set(known)), n=3)
+    near = difflib.get_close_matches(word[:MAX_TYPE], sorted(set(known)), n=3, cutoff=0.7)
     return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -69,7 +69,9 @@ class Dispatcher:
         """Adds a lane, or changes one; what waits and what is under way stays."""
         lane = self.lanes.get(endpoint_id)
         if lane is None:
-            self.lanes[endpoint_id] = Lane(endpoint_id, endpoint, limit)
+            lane = self.lanes[endpoint_id] = Lane(endpoint_id, endpoint, limit)
+            # What an earlier worker handed over may not have reached the store yet.
+            lane.handed_over = self._reporter.outbox.tail - 1
         elif lane.endpoint != endpoint or lane.limit != limit:
             lane.configure(endpoint, limit)
             if endpoint.paused:
@@ -165,8 +167,15 @@ class Dispatcher:
     def _park_queue(
         self, lane: Lane, cause: str, not_before_ns: int = 0, verdict: Verdict = "parked"
     ) -> int:
-        """Hands the whole queue over, in its order; returns how many that were."""
+        """Hands the whole queue over, in its order; returns how many that were.
+
+        Where order matters, what is under way goes first: the order lives in one place at a time.
+        """
         queue = lane.queue
+        if lane.blocks:
+            for delivery in lane.under_way():
+                if delivery.id == 0:
+                    self._hand_over(lane, delivery, "adopted", cause)
         if not lane.slow:
             self._backlog -= len(queue)
         count = len(queue)
@@ -192,7 +201,10 @@ class Dispatcher:
         for sender in (self.sender, *self._tls_senders.values()):
             for lane, delivery, _ in sender.tags():
                 if delivery.in_ring and delivery.id == 0 and delivery.taken_ns < before_ns:
-                    self._hand_over(lane, delivery, "adopted", "held_up")
+                    if lane.blocks:
+                        self._park_queue(lane, "over_share")
+                    else:
+                        self._hand_over(lane, delivery, "adopted", "over_share")
         for lane in list(self._ready.values()):
             if lane.queue[0].in_ring and lane.queue[0].taken_ns < before_ns - HELD_UP_NS:
                 self._park_queue(lane, "over_share")
@@ -319,9 +331,6 @@ class Dispatcher:
         sequence = self._reporter.report(delivery, outcome.verdict, outcome.cause, attempt)
         if lane.blocks and outcome.verdict == "retry":
             lane.handed_over = sequence
-            for other in lane.under_way():
-                if other.id == 0:
-                    self._hand_over(lane, other, "adopted", "order")
             self._park_queue(lane, "order")
 
     def close(self) -> None:

@@ -14,8 +14,11 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import msgspec
+
 from fluxhook._native.ring import ACCEPTED, FORKED, MAX_TARGETS, least_waiting
 from fluxhook._native.topics import Matcher
+from fluxhook.config.schema import DropPolicy
 from fluxhook.errors import EngineError, EventError, PayloadTooLarge, QueueFull
 from fluxhook.events.envelope import Envelopes, EnvelopeStyle
 from fluxhook.events.event import Event, EventMaker, order_key_of
@@ -49,8 +52,13 @@ class Publisher:
     child never write into the same ring. Accepted events are kept whether or not an engine runs.
     """
 
-    def __init__(self, data_dir: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, data_dir: str | os.PathLike[str], *, drop_policy: DropPolicy | None = None
+    ) -> None:
+        """`drop_policy`: this publisher's own, instead of the configuration's; a bulk load wants
+        `block`, so that it waits for the engine rather than push its own events out."""
         self._datadir = d.DataDir(data_dir)
+        self._drop_policy = drop_policy
         self._locks: dict[int, threading.Lock] = {}
         self._sync_lock = threading.Lock()
         self._puts = self._synced = 0
@@ -192,8 +200,15 @@ class Publisher:
 
     # ---- attaching -------------------------------------------------------------------------
 
-    def _attach(self) -> None:
+    def _load(self) -> Snapshot:
         snapshot = Snapshot.load(self._datadir)
+        if self._drop_policy is None:
+            return snapshot
+        config = msgspec.structs.replace(snapshot.config, drop_policy=self._drop_policy)
+        return msgspec.structs.replace(snapshot, config=config)
+
+    def _attach(self) -> None:
+        snapshot = self._load()
         self._slot = Slot(self._datadir, snapshot)
         self._configure(snapshot)
 
@@ -208,7 +223,7 @@ class Publisher:
 
     def _reconfigure(self) -> None:
         with self._locks.setdefault(os.getpid(), threading.Lock()):
-            snapshot = Snapshot.load(self._datadir)
+            snapshot = self._load()
             if snapshot.version == self._version:
                 return
             if snapshot.workers != len(self._slot.rings):

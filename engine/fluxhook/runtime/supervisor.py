@@ -19,11 +19,13 @@ import msgspec
 from fluxhook._native import ring
 from fluxhook.config import codec
 from fluxhook.config.schema import Config
+from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, EngineError, EngineRunning, FluxhookError, Problem
 from fluxhook.runtime.keeper import Keeper
 from fluxhook.runtime.process import Child, log
 from fluxhook.runtime.slot import recover_slot
 from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.runtime.syncer import Syncer
 from fluxhook.store import DeliveryStore
 from fluxhook.transport import datadir as d
 
@@ -71,6 +73,8 @@ class Supervisor:
         self._epoll.register(self._bell, select.EPOLLIN)
         self.publish(config)
         self._keeper = Keeper(self.datadir, self._store, self._words, self.snapshot)
+        interval = durability_interval(config.durability)
+        self._syncer = Syncer(self.datadir, interval.seconds) if interval else None
         self._requests: set[int] = set()
         self._next_housekeeping = 0.0
 
@@ -219,6 +223,8 @@ class Supervisor:
     def close(self) -> None:
         """Stores what the workers reported last, and lets the data directory go."""
         self._keeper.close()
+        if self._syncer is not None:
+            self._syncer.close()
         self._store.close()
         with contextlib.suppress(FileNotFoundError):
             self.datadir.engine_file.unlink()
@@ -312,6 +318,12 @@ class Supervisor:
         if self._keeper.take_disabled():
             self._publish(self.snapshot.config)
             self._keeper.configure(self.snapshot)
+
+
+def durability_interval(durability: str) -> Duration | None:
+    """The interval of `interval:<duration>`."""
+    kind, _, interval = durability.partition(":")
+    return Duration.parse(interval) if kind == "interval" else None
 
 
 def worker_count(config: Config) -> int:

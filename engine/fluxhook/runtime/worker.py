@@ -45,11 +45,11 @@ class Worker:
         outbox = Producer(
             str(own / "outbox.ring"), bell=d.open_bell(self._datadir.keeper_bell)
         )
+        self._snapshot = Snapshot.load(self._datadir)
         self._reporter = Reporter(outbox, self._counters, index)
         self._inbox = Consumer(str(own / "inbox.ring"))
         self._rings: dict[str, Consumer] = {}
         self._rings_version = -1
-        self._snapshot = Snapshot.load(self._datadir)
         self._egress = EgressPolicy(self._snapshot.config.allow_networks)
         self._dispatcher = Dispatcher(
             self._words, self._counters, self._reporter, index, lambda a: self._egress.judge(a)

@@ -1,0 +1,18 @@
+"""The command line: one module for each command, loaded when it is called."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """The entry point `fluxhook`."""
+    from fluxhook.cli.app import app
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a check mark must not fail under Latin-1
+    app(prog_name="fluxhook")

@@ -1,0 +1,6 @@
+"""`python -m fluxhook.cli`: the same as the command `fluxhook`."""
+
+from fluxhook.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""What all commands write with: consoles, JSON, numbers, and texts that came from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+import msgspec
+from rich.console import Console
+
+from fluxhook.config.problems import Notice
+from fluxhook.errors import ConfigError, FluxhookError
+
+__all__ = ["err", "number", "out", "plural", "print_error", "print_json", "print_notices", "safe"]
+
+#: of output that no terminal shows, so that nothing in it is cut or folded; arbitrary
+_PIPE_WIDTH = 200
+
+
+class _Console(Console):
+    """Text is printed as it is: event types and messages may hold brackets and colons."""
+
+    def __init__(self, *, stderr: bool) -> None:
+        stream = sys.stderr if stderr else sys.stdout
+        width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+        super().__init__(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
+
+    def on_broken_pipe(self) -> NoReturn:
+        raise BrokenPipeError
+
+
+def out() -> Console:
+    """The console for results."""
+    return _Console(stderr=False)
+
+
+def err() -> Console:
+    """The console for notices, progress and errors."""
+    return _Console(stderr=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document: indented on a terminal, on one line elsewhere."""
+    text = msgspec.json.encode(value)
+    if sys.stdout.isatty():
+        text = msgspec.json.format(text, indent=2)
+    click.echo(text)
+
+
+def print_notices(notices: list[Notice]) -> None:
+    console = err()
+    for notice in notices:
+        console.print("Notice: ", style="bold yellow", end="")
+        console.print(safe(str(notice)), soft_wrap=True)
+
+
+def print_error(error: FluxhookError | str) -> None:
+    console = err()
+    console.print("Error: ", style="bold red", end="")
+    if not isinstance(error, ConfigError):
+        console.print(safe(str(error)), soft_wrap=True)
+        return
+    console.print(f"the configuration has {plural(len(error.problems), 'problem')}")
+    for problem in error.problems:
+        console.print(f"  {safe(problem.path)}", style="bold", soft_wrap=True)
+        console.print(f"    {safe(problem.message)}", soft_wrap=True)
+        console.print(f"    → {safe(problem.remedy)}", style="green", soft_wrap=True)
+
+
+def number(n: float) -> str:
+    return f"{n:,.0f}"
+
+
+def plural(n: int, noun: str, many: str = "") -> str:
+    """`1 event`, `1,234 events`."""
+    return f"{n:,d} {noun if n == 1 else many or noun + 's'}"
+
+
+def safe(text: str, limit: int = 1000) -> str:
+    """A text of foreign origin: what could steer a terminal is spelled out, and it is not endless."""
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

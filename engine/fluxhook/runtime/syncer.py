@@ -1,0 +1,55 @@
+"""`durability: interval:<duration>`: what was accepted longer ago than that survives a power loss."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+from fluxhook.runtime.process import log
+from fluxhook.transport.datadir import DataDir
+
+__all__ = ["Syncer"]
+
+
+class Syncer:
+    """A thread that has the rings and the store's log written to disk, again and again.
+
+    The kernel knows which pages are new, whichever process wrote them: syncing an unchanged file
+    costs microseconds.
+    """
+
+    def __init__(self, datadir: DataDir, interval_s: float) -> None:
+        self._datadir = datadir
+        self._interval_s = interval_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fluxhook-sync", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Syncs once more and ends."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            stopping = self._stop.wait(self._interval_s)
+            try:
+                self._sync()
+            except OSError as e:
+                log.error("the data directory cannot be synced: %s", e)
+
+    def _sync(self) -> None:
+        store = self._datadir.store
+        for path in (
+            *self._datadir.path.glob("**/*.ring"),
+            store,
+            store.with_name(f"{store.name}-wal"),
+        ):
+            with contextlib.suppress(FileNotFoundError):
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fdatasync(fd)
+                finally:
+                    os.close(fd)
