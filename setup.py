@@ -17,11 +17,11 @@ DEBUG = os.environ.get("FLUXHOOK_DEBUG") == "1"
 #: each module of fluxhook._native, and the libraries it is linked with
 MODULES: dict[str, list[str]] = {"topics": [], "signing": ["crypto"], "ring": []}
 OPTIMISE = ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-DNDEBUG"]
-#: what a build includes, what is missing if it cannot, and the Debian packages that bring it
+#: what a build includes, what is missing where it cannot, and the Debian packages that bring it
 NEEDS = (
     ("stdlib.h", "no working C compiler", "gcc libc6-dev"),
-    ("Python.h", "Python's headers are missing", "python3-dev"),
-    ("openssl/sha.h", "OpenSSL's headers are missing", "libssl-dev"),
+    ("Python.h", "no Python headers (Python.h)", "python3-dev"),
+    ("openssl/sha.h", "no OpenSSL headers (openssl/sha.h)", "libssl-dev"),
 )
 
 
@@ -58,15 +58,20 @@ class BuildExt(build_ext):
 def require_tools(compiler: list[str], include_dirs: list[str]) -> None:
     """Ends with one clear line if the compiler or a header is missing."""
     command = [*compiler, *(f"-I{folder}" for folder in include_dirs), "-E", "-xc", "-"]
-    for header, fault, packages in NEEDS:
+
+    def includes(header: str) -> bool:
+        source = f"#include <{header}>\n".encode()
         try:
-            source = f"#include <{header}>\n".encode()
-            subprocess.run(command, input=source, capture_output=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            sys.exit(
-                f"fluxhook: {fault}: {compiler[0]} cannot include <{header}>; "
-                f"on Debian: apt-get install {packages}"
-            )
+            return subprocess.run(command, input=source, capture_output=True).returncode == 0
+        except OSError:
+            return False
+
+    missing = [(fault, packages) for header, fault, packages in NEEDS if not includes(header)]
+    if missing:
+        faults, packages = zip(*missing, strict=True)
+        if len(missing) == len(NEEDS):  # without a compiler nothing is found; ask for all at once
+            faults = (f"{faults[0]} ({compiler[0]})",)
+        sys.exit(f"fluxhook: {', '.join(faults)}; on Debian: apt-get install {' '.join(packages)}")
 
 
 setup(

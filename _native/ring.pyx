@@ -155,7 +155,7 @@ cdef class Mapping:
             os.close(self.fd)
 
 
-def create_file(str path, size_t length, bytes header):
+def create_file(str path not None, size_t length, bytes header not None):
     """Makes a zeroed file of full size that begins with `header`, and puts it in place whole.
 
     posix_fallocate reserves the blocks, so a full disk is an OSError here and never a SIGBUS later.

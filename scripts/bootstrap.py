@@ -23,7 +23,7 @@ INSTALLED, READY = VENV / "installed", VENV / "ready"
 
 
 def main() -> None:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  this file runs before pip could check it
         end(f"Python 3.11 or newer is needed, and {sys.executable} is {sys.version.split()[0]}")
     os.chdir(ROOT)
     if not works(PYTHON):
@@ -64,7 +64,7 @@ def works(python: Path) -> bool:
 
 
 def pip(*arguments: str) -> None:
-    run(str(PYTHON), "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments)
+    run(str(PYTHON), "-m", "pip", "-qq", "--disable-pip-version-check", *arguments)
 
 
 def run(*command: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from fluxhook.config.schema import Endpoint, Retry
+from fluxhook.config.units import Duration
 from fluxhook.policy import breaker, delivery, outcome, overflow
 from fluxhook.policy.retry import max_attempts, next_delay_ns
 from fluxhook.policy.table import Table
@@ -45,16 +46,19 @@ def machine(table: Table[Any, Any, Any], first: str) -> str:
 
 
 def delays() -> str:
-    """What the two default policies wait, without jitter."""
+    """When two policies try again, without jitter, if an attempt takes no time."""
     policies = {
         "FluxGate: `schedule: [15s, 2m, 10m, 1h]`": Endpoint(name="", url="").retry,
         "FluxMQ's backoff, with `max_attempts: 8`": Retry(max_attempts=8),
     }
     rows = []
     for name, retry in policies.items():
-        waits = [next_delay_ns(retry, n, 0.0) for n in range(1, max_attempts(retry))]
-        rows.append((name, ", ".join(f"{ns / 1e9:g} s" for ns in waits if ns is not None)))
-    return _table(("policy", "waits after the 1st, 2nd, ... failure"), rows)
+        due_ns = [0]
+        for failed in range(1, max_attempts(retry)):
+            delay_ns = next_delay_ns(retry, failed, 0.0, since_first_ns=due_ns[-1])
+            due_ns.append(due_ns[-1] + (delay_ns or 0))
+        rows.append((name, ", ".join(str(Duration(ns)) for ns in due_ns[1:])))
+    return _table(("policy", "retries after the first failure"), rows)
 
 
 def outcomes() -> str:

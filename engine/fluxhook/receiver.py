@@ -24,7 +24,7 @@ import msgspec
 
 from fluxhook.config.schema import SignatureProfile
 from fluxhook.errors import SignatureError
-from fluxhook.policy.signature import public_key, symmetric_key
+from fluxhook.policy.signature import HEADERS, public_key, symmetric_key
 from fluxhook.verify import verify
 
 __all__ = ["Behaviour", "Fault", "Received", "Receiver"]
@@ -66,9 +66,9 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     set and a `fault` is, every request does. It is then answered with `fail_status`, or suffers the
     fault. Counting begins anew when a behaviour is set, and chance repeats itself for equal `seed`.
 
-    >>> Behaviour(fail_first=2, retry_after="1")  # 503, 503, 204, 204, ...
-    >>> Behaviour(status=302, headers={"Location": "https://example.com/"})
-    >>> Behaviour(fault="hang")
+        Behaviour(fail_first=2, retry_after="1")  # 503, 503, 204, 204, ...
+        Behaviour(status=302, headers={"Location": "https://example.com/"})
+        Behaviour(fault="hang")
     """
 
     status: int = 204
@@ -122,7 +122,8 @@ class Receiver:
     (without query) that differ from `behaviour`. A connection is closed after `idle_timeout_s`
     without a request.
 
-    Raises ConfigError for an unusable secret; `start` raises OSError where it cannot listen.
+    Raises ConfigError for an unusable secret, ValueError for a profile that signs nothing; `start`
+    raises OSError where it cannot listen.
     """
 
     def __init__(
@@ -139,6 +140,8 @@ class Receiver:
         max_body_bytes: int = 16 * 1024 * 1024,
         idle_timeout_s: float = 75.0,  # nginx: keepalive_timeout
     ) -> None:
+        if secrets and profile not in HEADERS:
+            raise ValueError(f"the profile {profile!r} has no signature to verify")
         for secret in secrets:
             if profile == "standard" and secret.startswith("whpk_"):
                 public_key(secret, "secret")
@@ -236,26 +239,8 @@ class _Script:
 
     def __init__(self, behaviour: Behaviour) -> None:
         b = behaviour
-        fail_headers = b.headers
-        if b.retry_after is not None:
-            fail_headers = {**b.headers, "Retry-After": b.retry_after}
-        head = _head(b.fail_status, fail_headers)
-        torn = {
-            "garbage": b"\x16\x03 no HTTP here\n",
-            "partial_head": head[:12],  # up to the status
-        }
-        failing = {
-            None: _answer(b.fail_status, fail_headers, b.body),
-            "big_header": head + b"X-Big: " + b"x" * 1_048_576 + b"\r\n\r\n",
-            "partial_body": head + b"Content-Length: 1000\r\n\r\ntorn",
-            "endless": head + b"Transfer-Encoding: chunked\r\n\r\n",
-            "slow_body": head + b"Transfer-Encoding: chunked\r\n\r\n",
-        }
         self._success = _Reply(b.status, _answer(b.status, b.headers, b.body))
-        if b.fault in failing:
-            self._failure = _Reply(b.fail_status, failing[b.fault], b.fault)
-        else:
-            self._failure = _Reply(0, torn.get(b.fault or "", b""), b.fault)
+        self._failure = _failure(b)
         self._behaviour = b
         self._always = b.fault is not None and not b.fail_first and not b.fail_rate
         self._steady = not (b.fail_first or b.fail_rate or b.delay_s or b.jitter_s)
@@ -277,6 +262,28 @@ class _Script:
         if b.delay_s or b.jitter_s:
             reply = reply._replace(delay_s=b.delay_s + b.jitter_s * self._random.random())
         return reply
+
+
+def _failure(b: Behaviour) -> _Reply:
+    headers = b.headers if b.retry_after is None else {**b.headers, "Retry-After": b.retry_after}
+    head = _head(b.fail_status, headers)
+    status = b.fail_status
+    match b.fault:
+        case None:
+            answer = _answer(status, headers, b.body)
+        case "big_header":
+            answer = head + b"X-Big: " + b"x" * 1_048_576 + b"\r\n\r\n"
+        case "partial_body":
+            answer = head + b"Content-Length: 1000\r\n\r\ntorn"
+        case "endless" | "slow_body":
+            answer = head + b"Transfer-Encoding: chunked\r\n\r\n"
+        case "partial_head":
+            status, answer = 0, head[:12]  # up to the status, whose line must end to count
+        case "garbage":
+            status, answer = 0, b"\x16\x03 no HTTP here\n"
+        case "hang" | "reset" | "close":
+            status, answer = 0, b""
+    return _Reply(status, answer, b.fault)
 
 
 def _head(status: int, headers: Mapping[str, str]) -> bytes:
@@ -398,6 +405,7 @@ class _Connection(asyncio.Protocol):
 
     def _answer_late(self, reply: _Reply, keep_alive: bool) -> None:
         self._answering = False
+        self._active_at = self._loop.time()
         self._answer(reply, keep_alive)
         self._advance()
 

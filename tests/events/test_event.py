@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -24,6 +24,10 @@ PUBLISHED: dict[Any, Any] = DATA["message.published"] or {}
 class Order(msgspec.Struct):
     order: int
     weight: float = 1.0
+
+
+class Weight(float):
+    """As numpy's numbers are."""
 
 
 class Row(msgspec.Struct, array_like=True):
@@ -100,6 +104,8 @@ def test_structs_are_taken_as_they_are() -> None:
         ("order.created", {"a": {"b": [1.0, -math.inf]}}, ["data.a.b[1] = -inf"]),
         ("order.created", {"a": {1: 2}}, ["data.a has the key 1"]),
         ("order.created", {None: 2}, ["data has the key None"]),
+        ("order.created", {"a": [{1, 2}, {"b": object()}]}, ["data.a[1].b is of type object"]),
+        ("order.created", {"a": Weight(1.5)}, ["data.a is of type Weight", "convert it"]),
         ("order.created", Order(order=1, weight=math.inf), ["data.weight = inf"]),
     ],
 )
@@ -167,6 +173,15 @@ def test_payload_needs_include_payload() -> None:
 def test_topic(event_type: str, topic: str | None, expected: str | None) -> None:
     """A given topic wins; else messages and denied publishes have their data's, others none."""
     assert sample(event_type, topic=topic).topic == expected
+
+
+def test_bad_topics() -> None:
+    """A topic that is no text is refused, wherever it comes from."""
+    with pytest.raises(EventError, match="a topic name is a text, not 5"):
+        EventMaker().make("route.error", DATA["route.error"], topic=cast(str, 5))
+    data = MessagePublished(**{**PUBLISHED, "topic": 5})
+    with pytest.raises(EventError, match="a topic name is a text, not 5"):
+        EventMaker().make("message.published", data)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -84,7 +85,7 @@ def test_ids_of_hosts(text: str) -> None:
     assert id_fault(text) is None
 
 
-@pytest.mark.parametrize("text", ["", "a.b", "a b", "a\nb", "a\0", "é", "x" * 129])
-def test_bad_ids_of_hosts(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "a.b", "a b", "a\nb", "a\0", "é", "x" * 129, 5, None])
+def test_bad_ids_of_hosts(text: Any) -> None:
     """An id that breaks a header, or holds Standard Webhooks' dot, is refused."""
     assert "is not an event id" in (id_fault(text) or "")

@@ -174,12 +174,17 @@ class Race(RuleBasedStateMachine):
     The model is a dict that sees each event once, at the moment at which it takes effect.
     """
 
-    @initialize(threshold=st.integers(1, 3))
-    def start(self, threshold: int) -> None:
+    @initialize(threshold=st.integers(1, 3), is_open=st.booleans())
+    def start(self, threshold: int, is_open: bool) -> None:
         self.config = Breaker(failure_threshold=threshold, reset_timeout=CONFIG.reset_timeout)
-        self.word = 0
+        self.word = breaker.pack(OPEN) if is_open else 0
         self.now = T0
-        self.model: dict[str, Any] = {"name": "closed", "row": 0, "opened": None, "probe": None}
+        self.model: dict[str, Any] = {
+            "name": "open" if is_open else "closed",
+            "row": 0,
+            "opened": T0,
+            "probe": None,
+        }
         #: per worker: the tokens of its requests in flight, and the swap that it is about to try
         self.in_flight: dict[int, list[int]] = {0: [], 1: [], 2: []}
         self.swaps: dict[int, tuple[int, int, Event, int, int, Action | None] | None]
@@ -222,7 +227,7 @@ class Race(RuleBasedStateMachine):
                     model.update(name="open", opened=at)
         elif model["name"] == "half_open" and token and token == model["probe"]:
             if event == "success":
-                model.update(name="closed", row=0, opened=None, probe=None)
+                model.update(name="closed", row=0, probe=None)
             elif event == "failure":
                 model.update(name="open", opened=at, probe=None)
             else:
@@ -253,10 +258,12 @@ class Race(RuleBasedStateMachine):
         event=st.sampled_from(["success", "failure", "failure", "failure", "release"]),
     )
     def report(self, pick: int, at_once: bool, event: Event) -> None:
-        busy = [(worker, i) for worker, t in self.in_flight.items() for i in range(len(t))]
-        worker, i = busy[pick % len(busy)]
+        # probes first, as there are few of them: old, lost ones too
+        busy = sorted((-token, w) for w, tokens in self.in_flight.items() for token in tokens)
+        token, worker = busy[pick % len(busy)]
         self.finish(worker)
-        self.load(worker, event, self.in_flight[worker].pop(i))
+        self.in_flight[worker].remove(-token)
+        self.load(worker, event, -token)
         if at_once:
             self.finish(worker)
 

@@ -103,6 +103,8 @@ class Life(RuleBasedStateMachine):
     @rule(until=st.integers(0, 10**12))
     def is_parked(self, until: int) -> None:
         self.verdict("parked", False, not_before_ns=self.now + until)
+        assert self.delivery.state == "waiting"
+        assert self.delivery.due_ns == self.now + until
         self.parked = True
 
     @precondition(lambda self: self.delivery.state == "waiting")
@@ -142,6 +144,7 @@ class Life(RuleBasedStateMachine):
     def no_retry_of_a_schedule_is_later_than_it_says(self) -> None:
         schedule = self.retry.schedule
         if schedule and self.delivery.state == "waiting" and not self.parked and self.delays:
+            assert self.first_failed is not None
             n = len(self.delays) - 1
             latest = self.first_failed + schedule[n].ns if n < len(schedule) else None
             floored = self.delays[-1][0] == self.delays[-1][1]

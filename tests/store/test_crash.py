@@ -1,10 +1,10 @@
 """SIGKILL of a process that writes, at each named step of a batch.
 
-| killed                       | allowed                     | forbidden                            |
-|------------------------------|-----------------------------|--------------------------------------|
-| before or while writing      | the batch never was         | a part of it; its ring position      |
-| at COMMIT                    | all of it, or none of it    | a part of it; a position without it  |
-| after COMMIT, before a word  | all of it                   | anything of it missing               |
+| killed                      | allowed                  | forbidden                           |
+|-----------------------------|--------------------------|-------------------------------------|
+| before or while writing     | the batch never was      | a part of it; its ring position     |
+| at COMMIT                   | all of it, or none of it | a part of it; a position without it |
+| after COMMIT, before a word | all of it                | anything of it missing              |
 """
 
 from __future__ import annotations

@@ -25,8 +25,9 @@ Add = Callable[..., int]
 
 def plan(store: ReadStore, sql: str) -> list[str]:
     named = dict.fromkeys(re.findall(r":(\w+)", sql), 0)
-    numbered = [0] * len(set(re.findall(r"\?\d*", sql)) if "?1" in sql else sql.count("?"))
-    return [row[3] for row in store.db.execute(f"EXPLAIN QUERY PLAN {sql}", named or numbered)]
+    numbered = {f"?{n}" for n in (1, 2)} if "?1" in sql else re.findall(r"\?", sql)
+    rows = store.db.execute(f"EXPLAIN QUERY PLAN {sql}", named or [0] * len(numbered))
+    return [row[3] for row in rows]
 
 
 def columns(store: ReadStore, table: str) -> list[str]:
@@ -45,10 +46,8 @@ def test_no_query_sorts_or_scans(store: DeliveryStore) -> None:
     queries = {k: v for k, v in statements.items() if isinstance(v, str) and "deliveries" in v}
     for name in queries.keys() - {"__doc__", "__name__", "__file__", "__cached__", "_LEG"}:
         steps = plan(store, queries[name])
-        assert not [s for s in steps if "TEMP B-TREE" in s or re.match("SCAN [^j]", s)], (
-            name,
-            steps,
-        )
+        slow = [s for s in steps if "TEMP B-TREE" in s or re.match("SCAN (d|deliveries)$", s)]
+        assert not slow, (name, steps)
 
 
 def test_only_the_owner_may_read_it(store: DeliveryStore, path: Path, add: Add) -> None:
@@ -93,6 +92,9 @@ def test_a_reader_creates_nothing(path: Path) -> None:
     with pytest.raises(EngineNotRunning, match=r"store\.db does not exist"):
         ReadStore.open(path)
     assert list(path.parent.iterdir()) == []
+    path.touch()  # an engine is just starting
+    with pytest.raises(EngineNotRunning):
+        ReadStore.open(path)
 
 
 # ---- refusals ----------------------------------------------------------------------------------
@@ -105,7 +107,7 @@ def test_another_layout_is_refused(
     """Another version's file is left alone; the error names both versions and the way out."""
     store.db.execute("PRAGMA user_version = 99")
     store.close()
-    with pytest.raises(LayoutError, match="layout 99.*uses 1.*move the file aside"):
+    with pytest.raises(LayoutError, match=r"layout 99.*uses 1.*move the file aside"):
         opened(path)
 
 
@@ -166,9 +168,10 @@ def test_the_file_is_not_checked_after_a_kill(path: Path) -> None:
     is there all the same raises LayoutError with the way out once it is met."""
     killed_with_rows(path)
     overwrite_the_middle(path)
-    with DeliveryStore.open(path) as store, pytest.raises(LayoutError, match="is damaged"):
-        for _ in range(50):
-            store.lease(0, NOW, 100)
+    with DeliveryStore.open(path) as store:
+        assert store.pending == {0: 5000}
+        with pytest.raises(LayoutError, match="is damaged"):
+            store.lease(0, NOW, 5000)
 
 
 def test_an_old_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

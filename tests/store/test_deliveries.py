@@ -36,7 +36,7 @@ def end(store: DeliveryStore, *ids: int, dead: bool = False) -> None:
 
 
 def test_what_is_due_comes_longest_due_first(store: DeliveryStore, add: Add) -> None:
-    """Due deliveries are handed out by due time, then by id; others and other endpoints' are not."""
+    """Due deliveries are handed out by due time, then by id; later ones and others' are not."""
     late = add(due_ns=NOW)
     early = [add(due_ns=NOW - 5), add(due_ns=NOW - 5)]
     add(due_ns=NOW + 1)
@@ -226,12 +226,8 @@ def test_attempts_stay_on_record(store: DeliveryStore, add: Add, attempt: Attemp
     assert [(a.n, a.attempt) for a in store.attempts(id)] == [(1, attempt), (2, attempt)]
     kept = store.delivery(id)
     assert kept is not None
-    assert (kept.state, kept.attempts, kept.first_failed_ns, kept.ended_ns) == (
-        State.DELIVERED,
-        2,
-        NOW,
-        NOW,
-    )
+    assert (kept.state, kept.attempts, kept.ended_ns) == (State.DELIVERED, 2, NOW)
+    assert kept.first_failed_ns == attempt.started_ns + 1000 * attempt.total_us
 
 
 def test_a_replayed_dead_letter_starts_anew(
@@ -277,6 +273,7 @@ def test_burying_an_endpoint_leaves_what_is_out(store: DeliveryStore, add: Add) 
         buried.append(n)
     assert buried == [3, 1]
     assert store.pending == {0: 2, 1: 1}
+    assert store.ready(NOW) == [1]
     end(store, 1, 2)
     assert store.endpoints()[0][-2:] == (0, 4)
 
@@ -345,6 +342,18 @@ def test_an_id_that_is_taken_is_replaced(store: DeliveryStore, add: Add, attempt
         b"new 1",
     ]
     assert [len(store.attempts(id)) for id in (1, 2, 3, 4)] == [0, 0, 1, 1]
+
+
+def test_an_id_given_twice_in_one_batch_is_replaced(store: DeliveryStore) -> None:
+    """The same within a batch: both are kept, and the first keeps its id."""
+    with store.batch() as batch:
+        for n in range(2):
+            event = EventHead(f"evt_{n}", "t")
+            batch.add(7, 0, event, b"%d" % n, accepted_ns=NOW, due_ns=NOW)
+    assert [(d.id, d.event_id, body) for d, body in store.lease(0, NOW, 9)] == [
+        (7, "evt_0", b"0"),
+        (8, "evt_1", b"1"),
+    ]
 
 
 # ---- endpoints, counters, rings ----------------------------------------------------------------

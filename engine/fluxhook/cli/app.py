@@ -87,10 +87,14 @@ class _App(click.Group):
 
 
 def _fail(ctx: click.Context, error: FluxhookError | str, code: ExitCode) -> NoReturn:
-    from fluxhook.cli.output import print_error
+    from fluxhook.cli.output import err, print_error
 
     with contextlib.suppress(BrokenPipeError):
         print_error(error)
+        if code is ExitCode.NOT_RUNNING:
+            err().print(
+                "  → start one with `fluxhook serve`, or name its --data-dir", style="green"
+            )
     ctx.exit(code)
 
 

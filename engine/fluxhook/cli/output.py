@@ -13,7 +13,7 @@ from rich.console import Console
 from fluxhook.config.problems import Notice
 from fluxhook.errors import ConfigError, FluxhookError
 
-__all__ = ["err", "number", "out", "plural", "print_error", "print_json", "print_notices", "safe"]
+__all__ = ["err", "number", "out", "plural", "print_error", "print_json", "print_notice", "safe"]
 
 #: of output that no terminal shows, so that nothing in it is cut or folded; arbitrary
 _PIPE_WIDTH = 200
@@ -49,11 +49,10 @@ def print_json(value: Any) -> None:
     click.echo(text)
 
 
-def print_notices(notices: list[Notice]) -> None:
+def print_notice(notice: Notice | str) -> None:
     console = err()
-    for notice in notices:
-        console.print("Notice: ", style="bold yellow", end="")
-        console.print(safe(str(notice)), soft_wrap=True)
+    console.print("Notice: ", style="bold yellow", end="")
+    console.print(safe(str(notice)), soft_wrap=True)
 
 
 def print_error(error: FluxhookError | str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+from types import FrameType
 
 import click
 
 from fluxhook.cli import options
-from fluxhook.cli.output import err, out, plural, print_notices, safe
+from fluxhook.cli.output import out, plural, print_notice, safe
 from fluxhook.config.load import load
 from fluxhook.config.schema import Config
 from fluxhook.runtime.engine import DEFAULT_DATA_DIR
@@ -16,6 +19,9 @@ from fluxhook.runtime.stats import read_stats
 from fluxhook.runtime.supervisor import Supervisor
 
 __all__ = ["command"]
+
+#: names of endpoints in the line that says it serves; arbitrary
+SHOWN = 8
 
 
 @click.command()
@@ -39,7 +45,8 @@ def command(path: str, data_dir: str | None, allow_networks: tuple[str, ...]) ->
     the next start. SIGHUP reads FILE again; where that fails, the old configuration stays.
     """
     loaded = load(path, allow_networks=allow_networks)
-    print_notices(loaded.notices)
+    for notice in loaded.notices:
+        print_notice(notice)
     config = loaded.config
     directory = data_dir or config.data_dir or DEFAULT_DATA_DIR
 
@@ -57,16 +64,47 @@ def command(path: str, data_dir: str | None, allow_networks: tuple[str, ...]) ->
     supervisor = Supervisor(directory, config, reload=reload)
     where = str(supervisor.datadir.path)
     if not config.enabled:
-        err().print(f"Notice: {_DISABLED}", style="bold yellow", soft_wrap=True)
-    names = ", ".join(safe(endpoint.name) for endpoint in config.endpoints)
+        print_notice(_DISABLED)
     serving = (
         f"fluxhook serves: pid {os.getpid()}, {plural(supervisor.snapshot.workers, 'worker')}, "
-        f"{plural(len(config.endpoints), 'endpoint')}{names and f' ({names})'}, data in {where}"
+        f"{_endpoints(config)}, data in {where}"
     )
-    supervisor.run(on_ready=lambda: out().print(serving, soft_wrap=True))
+
+    def ready() -> None:
+        _speak_when_told_to_stop(supervisor)
+        out().print(serving, soft_wrap=True)
+
+    supervisor.run(on_ready=ready)
     pending = read_stats(where).pending
     left = f"{plural(pending, 'delivery', 'deliveries')} left in {where} for the next start"
     out().print(f"fluxhook stopped: {left if pending else 'nothing is pending'}", soft_wrap=True)
+
+
+def _endpoints(config: Config) -> str:
+    """`2 endpoints (alerts, audit)`."""
+    names = [safe(endpoint.name) for endpoint in config.endpoints]
+    count = plural(len(names), "endpoint")
+    names[SHOWN:] = ["..."] if names[SHOWN:] else []
+    return f"{count} ({', '.join(names)})" if names else count
+
+
+def _speak_when_told_to_stop(supervisor: Supervisor) -> None:
+    """Says that the drain begins; another Ctrl-C ends it at once, as the files keep what is left."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        timeout = supervisor.snapshot.config.shutdown_timeout
+        said = f"draining for up to {timeout}; Ctrl-C leaves at once, and loses nothing\n"
+        with contextlib.suppress(OSError):
+            os.write(2, said.encode())  # print is not reentrant
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        drain = handlers[signal.Signals(number)]
+        assert callable(drain)
+        drain(number, frame)
+
+    for number, drain in handlers.items():
+        if callable(drain):  # not if it is ignored, as under nohup
+            signal.signal(number, stop)
 
 
 _DISABLED = "enabled is false: events are ignored, nothing will be delivered"

@@ -116,8 +116,9 @@ def _check_retry(retry: Retry, path: str, findings: Findings) -> None:
 
 def _check_signing(endpoint: Endpoint, path: str, findings: Findings) -> None:
     for i, secret in enumerate(endpoint.secrets):
-        if fault := _secret_fault(secret, endpoint.signature):
-            findings.problem(f"{path}secrets[{i}]", *fault)
+        where = f"{path}secrets[{i}]"
+        if findings.sound(where) and (fault := _secret_fault(secret, endpoint.signature)):
+            findings.problem(where, *fault)
     if not findings.sound(path + "signature", path + "secrets"):
         return
     if endpoint.signature == "none" and endpoint.secrets:

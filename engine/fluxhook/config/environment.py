@@ -20,7 +20,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 def expand(
     layer: Mapping[str, Any], path: str, environ: Mapping[str, str], findings: Findings
-) -> Any:
+) -> dict[str, Any]:
     """The endpoint's mapping with the references in its secrets and header values replaced.
 
     A variable that is not set is a problem that names it. What is not a text is left alone.

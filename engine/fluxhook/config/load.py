@@ -137,14 +137,14 @@ class _Written:
 
     def layer(self, raw: object, path: str) -> Layer:
         if isinstance(raw, dict):
+            if "secret" in raw:
+                self.singular.add(path)
             raw = expand(raw, path, self.environ, self.findings)
         layer = read_struct(Endpoint, raw, path, self.findings, extra={"secret": str})
         if "secret" in layer:
-            secret = layer.pop("secret")
             if "secrets" in layer:
                 self.findings.problem(f"{path}.secret", "stands beside secrets", "keep one of them")
-            layer["secrets"] = (secret,)
-            self.singular.add(path)
+            layer["secrets"] = (layer.pop("secret"),)
         retry = layer.get("retry", {})
         if retry.get("schedule") is not None and (idle := EXPONENTIAL & retry.keys()):
             names = ", ".join(sorted(idle))

@@ -52,8 +52,8 @@ def _diagnosis(kind: type[msgspec.Struct], data: dict[Any, Any], said: str) -> s
 def plain_data(event_type: str, data: object) -> object:
     """Data of a type whose fields nobody declared: a dict, a Struct, or None for an empty object.
 
-    Raises EventError for what has no faithful JSON: NaN, infinities, keys that are no text (msgspec
-    would write null, and the key's text). Other values are left to the encoder.
+    Raises EventError, with the place in the data, for what has no faithful JSON: NaN and infinities
+    (msgspec would write null), keys that are no text (it would make them text), other objects.
     """
     if data is None:
         return {}
@@ -65,7 +65,8 @@ def plain_data(event_type: str, data: object) -> object:
             return data
     elif not isinstance(data, msgspec.Struct):
         raise EventError(
-            f"{event_type}: data is of type {type(data).__name__}; give a dict, a msgspec Struct or None"
+            f"{event_type}: data is of type {type(data).__name__}; "
+            "give a dict, a msgspec Struct or None"
         )
     elif data.__struct_config__.array_like:
         raise EventError(
@@ -85,9 +86,7 @@ def _fault(value: object, path: str) -> str | None:
     """The first value that JSON cannot carry faithfully."""
     if type(value) in _PLAIN:
         return None
-    if isinstance(value, float):
-        if math.isfinite(value):
-            return None
+    if isinstance(value, float) and not math.isfinite(value):
         return f"{path} = {value} has no JSON form; leave it out, or send None or a text"
     items: list[tuple[str, object]]
     if isinstance(value, dict):
@@ -102,8 +101,17 @@ def _fault(value: object, path: str) -> str | None:
     elif isinstance(value, msgspec.Struct):
         items = [(f"{path}.{name}", getattr(value, name)) for name in value.__struct_fields__]
     else:
-        return None
+        return _leaf_fault(value, path)
     return next(filter(None, (_fault(item, below) for below, item in items)), None)
+
+
+def _leaf_fault(value: object, path: str) -> str | None:
+    try:
+        msgspec.json.encode(value)
+    except (TypeError, ValueError):
+        kind = type(value).__name__
+        return f"{path} is of type {kind}, which has no JSON form; convert it to one that has"
+    return None
 
 
 def unencodable(event_type: str, error: Exception) -> EventError:

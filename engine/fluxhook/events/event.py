@@ -106,6 +106,8 @@ class EventMaker:
             data = msgspec.structs.replace(data, payload=msgspec.UNSET)
         if topic is None and kind.topic is not None:
             topic = kind.topic(data)
+        if topic is not None and not isinstance(topic, str):
+            raise EventError(f"{event_type}: a topic name is a text, not {topic!r:.80}")
         if event_id is None:
             event_id = kind.new_id()
         elif fault := id_fault(event_id):

@@ -22,7 +22,7 @@ _ID: Final = re.compile(r"[!-\-/-~]{1,128}")
 
 def id_fault(event_id: str) -> str | None:
     """What is wrong with an id that a host brings, or None."""
-    if _ID.fullmatch(event_id):
+    if isinstance(event_id, str) and _ID.fullmatch(event_id):
         return None
     return f"{event_id!r:.80} is not an event id: 1 to 128 visible ASCII characters without a dot"
 

@@ -57,15 +57,14 @@ def step(
 
     `attempted` tells whether a request was made: a delivery can be given up, parked or dropped
     without one. `u` and `retry_after_s` are those of `next_delay_ns`; `first_failed_ns` is when the
-    first attempt failed, None if this is it; `not_before_ns` belongs to `parked`. Raises `IllegalMove` for an event out of place, such as a second settlement.
+    first attempt failed, None if this is it; `not_before_ns` belongs to `parked`. Raises
+    `IllegalMove` for an event out of place, such as a second settlement.
     """
     attempts = delivery.attempts + attempted
     condition, delay_ns = "", None
     if event == "retry":
         since_first_ns = 0 if first_failed_ns is None else max(0, now_ns - first_failed_ns)
-        delay_ns = next_delay_ns(
-            retry, attempts, u, retry_after_s, since_first_ns=since_first_ns
-        )
+        delay_ns = next_delay_ns(retry, attempts, u, retry_after_s, since_first_ns=since_first_ns)
         condition = "attempts exhausted" if delay_ns is None else "attempts left"
     move = MOVES.move(delivery.state, event, condition)
     due_ns = 0

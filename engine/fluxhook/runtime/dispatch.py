@@ -34,8 +34,8 @@ MAX_IN_FLIGHT = 1024
 BACKLOG = 1024
 #: a lane with a shorter queue than this is not worth judging
 JUDGED_QUEUE = 256
-#: what is held up this long leaves a ring under pressure
-HELD_UP_NS = 50_000_000
+#: what a worker has held for this long leaves a ring under pressure
+HELD_UP_NS = 10_000_000
 
 _decode_due = msgspec.msgpack.Decoder(DueHead).decode
 
@@ -206,7 +206,7 @@ class Dispatcher:
                     else:
                         self._hand_over(lane, delivery, "adopted", "over_share")
         for lane in list(self._ready.values()):
-            if lane.queue[0].in_ring and lane.queue[0].taken_ns < before_ns - HELD_UP_NS:
+            if lane.queue[0].in_ring and lane.queue[0].taken_ns < before_ns:
                 self._park_queue(lane, "over_share")
 
     # ---- sending ---------------------------------------------------------------------------

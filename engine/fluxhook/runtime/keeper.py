@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 
 import msgspec
 
@@ -48,8 +49,9 @@ class Keeper:
     ) -> None:
         self._store = store
         self._words = words
+        # Those of workers that the engine has no more are read too: their reports are still owed.
         self._outboxes = [
-            Consumer(str(datadir.worker(i) / "outbox.ring")) for i in range(snapshot.workers)
+            Consumer(str(path / "outbox.ring")) for path in datadir.worker_folders()
         ]
         self._inboxes = [
             Producer(
@@ -63,10 +65,13 @@ class Keeper:
             outbox.rewind()
         self._positions = store.positions()
         #: deliveries out with each worker: those in its inbox, and those it had from a publisher
-        self._sent: list[set[int]] = [set() for _ in self._inboxes]
-        self._adopted: list[set[int]] = [set() for _ in self._inboxes]
+        self._sent: list[set[int]] = [set() for _ in self._outboxes]
+        #: with the sequence number of the report
+        self._adopted: list[dict[int, int]] = [{} for _ in self._outboxes]
+        #: workers that ended, and where their last report stands in the outbox
+        self._lost = {worker: outbox.tail for worker, outbox in enumerate(self._outboxes)}
         self._held: tuple[Batch, list[list[Delivery]]] | None = None
-        self._store_failed_ns = 0
+        self._store_failed_ns = -STORE_BACKOFF_NS
         self._feeding = True
         self._disabled = False
         self.busy = False
@@ -87,6 +92,7 @@ class Keeper:
             return self._store_failed_ns + STORE_BACKOFF_NS
         try:
             self.busy = self._collect(now_ns)
+            self._release_lost()
             wake_ns = self._feed(now_ns) if self._feeding else NEVER_NS
         except StoreError as e:
             log.error("the store cannot be written, nothing is released until it can: %s", e)
@@ -103,9 +109,8 @@ class Keeper:
 
     def worker_lost(self, worker: int) -> None:
         """A worker ended. Its successor takes what is in the inbox; what it had adopted from a
-        publisher is only here."""
-        self._store.release(self._adopted[worker])
-        self._adopted[worker].clear()
+        publisher is only here, or will be once its last report is applied."""
+        self._lost[worker] = self._outboxes[worker].tail
 
     def take_disabled(self) -> bool:
         """Whether a receiver asked to be left alone since the last call."""
@@ -115,10 +120,21 @@ class Keeper:
     def close(self) -> None:
         """Applies what the workers reported last, as far as the store lets it."""
         self._feeding = False
-        self._store_failed_ns = 0
-        self.step(0)
+        self._store_failed_ns = -STORE_BACKOFF_NS
+        self.step(time.time_ns())
         while self.busy:
-            self.step(0)
+            self.step(time.time_ns())
+
+    def _release_lost(self) -> None:
+        """Has what a lost worker had adopted handed out again. Its successor may have adopted since."""
+        for worker, tail in list(self._lost.items()):
+            adopted = self._adopted[worker]
+            left = [id for id, seq in adopted.items() if seq < tail]
+            self._store.release(left)
+            for id in left:
+                del adopted[id]
+            if self._outboxes[worker].next >= tail:
+                del self._lost[worker]
 
     # ---- reports ---------------------------------------------------------------------------
 
@@ -152,36 +168,38 @@ class Keeper:
         applied = self._positions.get(uid, -1)
         for record in records:
             if record.seq > applied:
-                self._apply(batch, worker, _decode_report(record.event), record.body, now_ns)
+                self._apply(batch, worker, record, now_ns)
         self._positions[uid] = max(applied, records[-1].seq)
         batch.position(uid, self._positions[uid])
 
-    def _apply(self, batch: Batch, worker: int, report: Report, body: bytes, now_ns: int) -> None:
+    def _apply(self, batch: Batch, worker: int, record: Delivery, now_ns: int) -> None:
         """One report. A stale one, about a delivery that has ended, changes nothing."""
+        report = _decode_report(record.event)
         self._sent[worker].discard(report.delivery_id)
-        self._adopted[worker].discard(report.delivery_id)
+        self._adopted[worker].pop(report.delivery_id, None)
         endpoint = self._endpoints.get(report.endpoint)
-        row = batch.find(report.delivery_id)
-        if row is None:
-            if not report.event or self._store.delivery(report.delivery_id) is not None:
-                return
+        if report.event:
             row = batch.add(
                 report.delivery_id,
                 report.endpoint,
                 EventHead.decode(report.event),
-                body,
+                record.body,
                 accepted_ns=report.accepted_ns,
                 due_ns=now_ns,
                 ordered=endpoint is not None and _blocks(endpoint),
                 leased=report.verdict == "adopted",
                 cause=report.cause,
             )
+        elif (found := batch.find(report.delivery_id)) is not None:
+            row = found
+        else:
+            return
         self._changed.add(report.endpoint)
         attempt = report.attempt
         if attempt is not None:
             batch.attempt(row, attempt)
         if report.verdict == "adopted":
-            self._adopted[worker].add(row.id)
+            self._adopted[worker][row.id] = record.seq
             return
         verdict = report.verdict
         if verdict == "retry" and endpoint is None:
@@ -266,7 +284,7 @@ class Keeper:
         row = due.delivery
         worker = self._snapshot.home(endpoint)
         if worker is None:
-            worker = min(range(len(self._sent)), key=lambda w: len(self._sent[w]))
+            worker = min(range(len(self._inboxes)), key=lambda w: len(self._sent[w]))
         head = _encode_due(
             DueHead(row.id, row.attempts, row.accepted_ns, row.event.encode())
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -14,7 +15,7 @@ import setproctitle
 from fluxhook.errors import EngineError
 from fluxhook.transport.datadir import FileLock
 
-__all__ = ["Child", "log", "name_process", "wait_for_lock"]
+__all__ = ["Child", "LockHeld", "log", "name_process", "wait_for_lock"]
 
 log = logging.getLogger("fluxhook")
 
@@ -27,22 +28,28 @@ def name_process(role: str, data_dir: str) -> None:
     )
 
 
+class LockHeld(EngineError):
+    """Another process has the lock and keeps it."""
+
+
 def wait_for_lock(path: Path, timeout_s: float = 10.0) -> FileLock:
-    """The lock, once a predecessor that is about to end has let go of it."""
+    """The lock, once a predecessor that is about to end has let go of it. Raises LockHeld."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
             return FileLock(path)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                raise EngineError(f"{path} is still held after {timeout_s:g} s") from None
+                raise LockHeld(f"{path} is still held after {timeout_s:g} s") from None
             time.sleep(0.01)
 
 
 class Child:
     """A process of this package, and a pidfd that becomes readable when it has ended.
 
-    The child holds the reading end of a pipe that reads as ended once this process is dead.
+    The child holds the reading end of a pipe: it reads as ended once this process is dead, and
+    whatever else it reads asks it to drain. A pipe, other than a signal, also reaches a child that
+    has only just begun.
     """
 
     def __init__(
@@ -67,6 +74,11 @@ class Child:
         self.pid = self.process.pid
         self.pidfd = os.pidfd_open(self.pid)
         self.started = time.monotonic()
+
+    def drain(self) -> None:
+        """Asks the child to finish what it has and to end."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._alive_write, b"d")
 
     def reap(self) -> int:
         """Waits for the end; the exit status as subprocess gives it (negative: a signal)."""

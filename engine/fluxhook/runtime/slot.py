@@ -29,6 +29,7 @@ class Slot:
         self._retired: list[ring.Producer] = []
         try:
             self.counters = _open_counters(self.path, snapshot.config.max_endpoints)
+            _finish(self.counters, self.path)
             self.open_rings(snapshot)
         except OSError as e:
             self.close()
@@ -61,7 +62,6 @@ class Slot:
             self._bells.append(bell)
             drop_oldest = snapshot.config.drop_policy == "oldest"
             rings.append(ring.Producer(path, drop_oldest=drop_oldest, bell=bell))
-        self.counters.recover(list(rings))
         self.rings = rings
         if created:
             words = self._datadir.open_words()
@@ -91,16 +91,23 @@ def recover_slot(path: Path) -> None:
             return
         lock = d.FileLock(path / "lock")
         try:
-            rings = [ring.Producer(str(p)) for p in path.glob("*.ring")]
-            counters.recover(list(rings))
-            for producer in rings:
-                producer.close()
+            _finish(counters, path)
         finally:
             lock.release()
     except BlockingIOError:
         pass  # a publisher in the middle of an emit
     finally:
         counters.close()
+
+
+def _finish(counters: ring.Counters, path: Path) -> None:
+    """Finishes what a killed publisher had begun, in whichever of its rings: it may have had more
+    of them than its successor will, or one of another size."""
+    if counters.interrupted:
+        rings = [ring.Consumer(str(p)) for p in path.glob("*.ring")]
+        counters.recover(rings)
+        for consumer in rings:
+            consumer.close()
 
 
 def _take(datadir: d.DataDir, limit: int) -> tuple[Path, d.FileLock]:

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -22,7 +23,7 @@ from fluxhook.config.schema import Config
 from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, EngineError, EngineRunning, FluxhookError, Problem
 from fluxhook.runtime.keeper import Keeper
-from fluxhook.runtime.process import Child, log
+from fluxhook.runtime.process import Child, LockHeld, log, wait_for_lock
 from fluxhook.runtime.slot import recover_slot
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.syncer import Syncer
@@ -83,8 +84,9 @@ class Supervisor:
     def _take_lock(self) -> d.FileLock:
         try:
             self.datadir.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return d.FileLock(self.datadir.engine_lock)
-        except BlockingIOError:
+            # `is_running` holds the lock for a moment to see whether it can.
+            return wait_for_lock(self.datadir.engine_lock, 0.1)
+        except LockHeld:
             pid = "?"
             with contextlib.suppress(OSError, ValueError, KeyError):
                 pid = json.loads(self.datadir.engine_file.read_text())["pid"]
@@ -119,6 +121,8 @@ class Supervisor:
                     self._prepare_worker(index, config)
                 for path in datadir.path.glob("**/*.ring"):
                     self._repair(str(path))
+                for folder in datadir.worker_folders():
+                    self._outlive(folder)
         except OSError as e:
             raise EngineError(
                 f"the data directory {datadir.path} cannot be prepared: {e.strerror}"
@@ -141,6 +145,18 @@ class Supervisor:
         kept = ring.repair_ring(path, self._boot_id)
         if kept is not None:
             log.info("%s: the machine went down in between; %d records saved", path, kept)
+
+    def _outlive(self, worker: Path) -> None:
+        """Waits until a worker of the engine before this one has ended, and finishes what it had
+        begun: in any ring, for with another number of workers it may be nobody's successor's."""
+        lock = wait_for_lock(worker / "lock")
+        counters = ring.Counters(str(worker / "counters"), writable=True)
+        if counters.interrupted:
+            outbox = ring.Producer(str(worker / "outbox.ring"))
+            rings = [*self.datadir.rings.glob("*/*.ring"), worker / "inbox.ring"]
+            counters.recover([ring.Consumer(str(path)) for path in rings], outbox)
+        counters.close()
+        lock.release()
 
     def publish(self, config: Config) -> None:
         """Makes a configuration the one that every process uses from now on.
@@ -195,13 +211,13 @@ class Supervisor:
         draining_until: float | None = None
         while draining_until is None or self._children:
             now = time.monotonic()
-            wake_at = self._keeper.step(time.time_ns())
+            wake_ns = self._keeper.step(time.time_ns())
             if draining_until is None:
                 self._start_workers()
                 self._housekeep(now)
             elif now >= draining_until:
                 self._kill_workers()
-            wait_s = min(HOUSEKEEPING_S, max(0.0, wake_at - time.time()))
+            wait_s = min(HOUSEKEEPING_S, max(0.0, (wake_ns - time.time_ns()) / 1e9))
             if self._start_at:
                 wait_s = min(wait_s, max(0.0, min(self._start_at.values()) - now))
             for fd, _ in self._epoll.poll(0.0 if self._keeper.busy else wait_s):
@@ -278,7 +294,7 @@ class Supervisor:
         self._keeper.stop_feeding()
         self._start_at.clear()
         for child in self._children.values():
-            child.process.terminate()
+            child.drain()
 
     def _kill_workers(self) -> None:
         """The drain took too long. What a killed worker had in hand is delivered after the next

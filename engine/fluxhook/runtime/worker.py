@@ -6,10 +6,11 @@ for sockets or the bell, settle what finished. What is decided about a delivery 
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
-from fluxhook._native.ring import Consumer, Counters, Producer
+from fluxhook._native.ring import Consumer, Counters, Delivery, Producer
 from fluxhook.policy.egress import EgressPolicy
 from fluxhook.runtime import process
 from fluxhook.runtime.dispatch import Dispatcher
@@ -23,10 +24,11 @@ __all__ = ["Worker", "main"]
 TAKE_BATCH = 128
 #: the longest wait; it covers a publisher that was killed between publishing and ringing
 IDLE_WAIT_S = 0.25
-#: above this share of a ring in use, what is held up leaves it for the store
+#: where what was taken keeps more than this share of a ring's queue from use, what is held up leaves
+#: it for the store
 PRESSURE = 0.5
 #: how often rings are looked at for that
-RELIEF_INTERVAL_NS = 10_000_000
+RELIEF_INTERVAL_NS = 5_000_000
 
 
 class Worker:
@@ -55,9 +57,9 @@ class Worker:
             self._words, self._counters, self._reporter, index, lambda a: self._egress.judge(a)
         )
         self._sender = self._dispatcher.sender
-        self.bell = d.open_bell(self._datadir.bell(index))
+        self._bell = d.open_bell(self._datadir.bell(index))
         self._control_fd = control_fd
-        self._sender.watch(self.bell)
+        self._sender.watch(self._bell)
         self._sender.watch(control_fd)
         self._next_relief_ns = 0
         self._drain_marks: list[tuple[Consumer, int]] | None = None
@@ -76,15 +78,18 @@ class Worker:
                 return
             finished = sender.step(0.0 if took else self._wait_s(now_ns, wake_ns))
             for fd in sender.fired:
-                if fd == self.bell:
+                if fd == self._bell:
                     d.quiet_bell(fd)
                 elif fd == self._control_fd:
-                    return
+                    if not os.read(fd, 1):
+                        return
+                    self._drain()
             dispatcher.collect(finished, time.time_ns())
             self._reporter.flush()
 
-    def drain(self) -> None:
+    def _drain(self) -> None:
         """Has `run` return once what stands in the rings now is settled or stored."""
+        self._find_rings()
         self._drain_marks = [(r, r.tail) for r in (self._inbox, *self._rings.values())]
 
     def close(self) -> None:
@@ -138,22 +143,22 @@ class Worker:
         dispatcher = self._dispatcher
         if now_ns >= self._next_relief_ns:
             self._next_relief_ns = now_ns + RELIEF_INTERVAL_NS
-            if any(ring.load > PRESSURE for ring in self._rings.values()):
+            limit = self._snapshot.ring_queue_size * PRESSURE
+            if any(ring.next - ring.head > limit for ring in self._rings.values()):
                 dispatcher.relieve(now_ns)
         if not dispatcher.wants_more(now_ns):
             return False
-        took = False
-        for delivery in self._inbox.take(TAKE_BATCH):
+        due = self._inbox.take(TAKE_BATCH)
+        events: list[Delivery] = []
+        if not self._past_marks():
+            for ring in self._rings.values():
+                events += ring.take(TAKE_BATCH)
+        self._refresh()  # these may be for an endpoint of which their sender knew first
+        for delivery in due:
             dispatcher.arrive_due(delivery, now_ns)
-            took = True
-        if self._past_marks():
-            return took
-        for ring in self._rings.values():
-            taken = ring.take(TAKE_BATCH)
-            for delivery in taken:
-                dispatcher.arrive(delivery, now_ns)
-            took = took or bool(taken)
-        return took
+        for delivery in events:
+            dispatcher.arrive(delivery, now_ns)
+        return bool(due or events)
 
     def _wait_s(self, now_ns: int, wake_ns: int) -> float:
         """How long the loop may sleep: not at all if a record came while it said that it sleeps."""
@@ -177,10 +182,10 @@ class Worker:
 
 
 def main(path: str, index: int, control_fd: int) -> None:
-    """The body of a worker process. SIGTERM drains it."""
+    """The body of a worker process. Signals are the supervisor's business: a service manager sends
+    SIGTERM to all processes at once, and a worker that died of it would not have drained."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     worker = Worker(path, index, control_fd)
-    signal.signal(signal.SIGTERM, lambda *_: worker.drain())
-    signal.set_wakeup_fd(worker.bell, warn_on_full_buffer=False)
     try:
         worker.run()
     finally:

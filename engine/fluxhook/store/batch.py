@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable
-from copy import copy
 from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -114,7 +114,7 @@ class Batch:
 
     def copy(self, delivery: Delivery) -> Delivery:
         """This batch's own copy of a delivery just read from the store."""
-        return self._known.setdefault(delivery.id, copy(delivery))
+        return self._known.setdefault(delivery.id, copy.copy(delivery))
 
     def add(
         self,
@@ -130,13 +130,16 @@ class Batch:
         cause: str = "",
         error: str = "",
     ) -> Delivery:
-        """A delivery that is new to the store, pending.
+        """A delivery that is new to the store, pending; there is no need to look for it first.
 
         An `ordered` one waits until those of its endpoint and order key with lower ids have ended.
-        A `leased` one is out with a worker already. Raises `ValueError` for an unknown endpoint.
+        A `leased` one is out with a worker already. If the id is taken, it gets another one.
+        Raises `ValueError` for an endpoint that the store does not know.
         """
         if endpoint not in self._store.pending:
             raise ValueError(f"endpoint {endpoint} is not in {self._store.path}")
+        if delivery_id in self._known:  # see _renumber
+            delivery_id = max(self._known) + 1
         delivery = Delivery(
             delivery_id,
             endpoint,

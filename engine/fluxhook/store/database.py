@@ -70,8 +70,7 @@ def open_writer(path: Path, *, full_sync: bool) -> sqlite3.Connection:
             f"a newer one"
         )
     with translated(path):
-        with _creating(path):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _create(path)
         unclean = Path(f"{path}-wal").exists()
         db = sqlite3.connect(path, isolation_level=None)
         try:
@@ -89,14 +88,15 @@ def open_writer(path: Path, *, full_sync: bool) -> sqlite3.Connection:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Opens the database read-only, beside a writer or without one."""
+    none = EngineNotRunning(f"{path} does not exist: no engine was ever started on this data_dir")
     if not path.exists():
-        raise EngineNotRunning(
-            f"{path} does not exist: no engine was ever started on this data_dir"
-        )
+        raise none
     with translated(path):
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         try:
             db.execute("PRAGMA busy_timeout = 5000")
+            if _is_empty(db):  # about to be created
+                raise none
             _check_layout(db, path)
         except BaseException:
             db.close()
@@ -104,10 +104,16 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return db
 
 
-@contextmanager
-def _creating(path: Path) -> Iterator[None]:
+def _create(path: Path) -> None:
+    """Creates the file as its owner's alone, if there is none.
+
+    An existing one is not opened here: closing it would drop the locks of every other connection
+    that this process has to it (POSIX advisory locks).
+    """
     try:
-        yield
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
 

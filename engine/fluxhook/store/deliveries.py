@@ -183,6 +183,8 @@ class DeliveryStore(ReadStore):
         with self.batch() as batch:
             for delivery in buried:
                 batch.bury(batch.copy(delivery), now_ns, cause, error)
+        if len(buried) < limit:
+            self.leases.fronts.pop(endpoint, None)
         return len(buried)
 
     def replay(self, delivery_ids: Iterable[int], now_ns: int) -> int:

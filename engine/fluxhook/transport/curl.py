@@ -33,6 +33,8 @@ ANSWER_EXCERPT_BYTES = 512
 
 _POLL_IN, _POLL_OUT, _POLL_REMOVE = pycurl.POLL_IN, pycurl.POLL_OUT, pycurl.POLL_REMOVE
 _SOCKET_BAD: int = pycurl.SOCKET_BAD
+_PREREQ_OK: int = pycurl.PREREQFUNC_OK
+_PREREQ_ABORT: int = pycurl.PREREQFUNC_ABORT
 _SELECT_IN, _SELECT_OUT, _SELECT_ERR = 1, 2, 4  # CURL_CSELECT_*
 
 
@@ -100,14 +102,16 @@ class Slot:
 
     @property
     def connected(self) -> bool:
-        """Whether the connection had come about, TLS included."""
-        return int(self.getinfo(pycurl.PRETRANSFER_TIME_T)) > 0
+        """Whether the connection had come about, TLS included: something of the request was sent.
+        (libcurl's times do not tell: it sets the later ones when it gives up.)"""
+        return int(self.getinfo(pycurl.REQUEST_SIZE)) > 0
 
     @property
     def resent(self) -> bool:
-        """Whether libcurl sent the request more than once (up to six times): where a kept-alive
-        connection ends before an answer, it silently tries another. The last try's start then shows
-        as the end of a redirect, of which there are none here (CURLINFO_REDIRECT_TIME_T)."""
+        """Whether libcurl tried more than one connection, up to six: where one that was kept alive
+        ends before an answer, it silently sends the request again. The receiver may have seen it
+        each time. (It takes the time up to the last try for that of redirects, which there are
+        none of here. NUM_CONNECTS is 0 if the last try found another connection kept alive.)"""
         return int(self.getinfo(pycurl.REDIRECT_TIME_T)) > 0
 
     @property
@@ -117,16 +121,18 @@ class Slot:
     def attempt(self, cause: str, error: str, worker: int) -> Attempt:
         """The whole record of the request, as libcurl measured it (CURLINFO_*_TIME_T)."""
         info = self.getinfo
+        status = self.status
         retry_after = int(info(pycurl.RETRY_AFTER))
         return Attempt(
             started_ns=self.started_ns,
-            status=self.status,
+            status=status,
             cause=cause,
             error=self.denied or error,
             dns_us=int(info(pycurl.NAMELOOKUP_TIME_T)),
             connect_us=int(info(pycurl.CONNECT_TIME_T)),
             tls_us=int(info(pycurl.APPCONNECT_TIME_T)),
-            first_byte_us=int(info(pycurl.STARTTRANSFER_TIME_T)),
+            # libcurl sets this time on failure too
+            first_byte_us=int(info(pycurl.STARTTRANSFER_TIME_T)) if status else 0,
             total_us=self.total_us,
             retry_after_s=retry_after or None,
             answer=b"".join(self.answer)[:ANSWER_EXCERPT_BYTES],
@@ -153,6 +159,7 @@ class Sender:
         #: foreign descriptors that the last `step` found ready
         self.fired: list[int] = []
         self._judge = judge
+        self._rejudge = False
         self._tls = tls or Tls()
         self._authorities = self._tls.ca or ssl.get_default_verify_paths().cafile
         self._size = size
@@ -259,6 +266,13 @@ class Sender:
         self.in_flight -= len(finished)
         return finished
 
+    def rejudge(self) -> None:
+        """To be called when `judge` may refuse what it allowed before. Opening a socket is judged in
+        any case; from now on requests on connections that are kept alive are too (for 0.5 us each)."""
+        self._rejudge = True
+        for slot in self._slots.values():
+            slot.setopt(pycurl.PREREQFUNCTION, self._reuse_judge(slot))
+
     def tags(self) -> list[Any]:
         """The tags of all requests under way."""
         return [slot.tag for slot in self._slots.values() if slot.tag is not None]
@@ -309,6 +323,8 @@ class Sender:
             setopt(pycurl.SSLCERT, tls.cert)
         if tls.key:
             setopt(pycurl.SSLKEY, tls.key)
+        if self._rejudge:
+            setopt(pycurl.PREREQFUNCTION, self._reuse_judge(slot))
         self._slots[curl] = slot
         return slot
 
@@ -336,6 +352,17 @@ class Sender:
             return fd
 
         return open_socket
+
+    def _reuse_judge(self, slot: Slot) -> Callable[[str, str, int, int], int]:
+        judge = self._judge
+
+        def judge_peer(peer: str, own: str, peer_port: int, own_port: int) -> int:
+            if denied := judge(peer):
+                slot.denied, slot.denied_cause = denied, "egress_denied"
+                return _PREREQ_ABORT
+            return _PREREQ_OK
+
+        return judge_peer
 
     def _on_socket(self, what: int, fd: int, multi: Any, data: Any) -> None:
         """libcurl's wish for one socket. A kept-alive one stays registered for EPOLLIN, so that its

@@ -147,6 +147,13 @@ class DataDir:
             return []
         return sorted((p for p in self.rings.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
 
+    def worker_folders(self) -> list[Path]:
+        """The folders of all workers that ever were, at their index."""
+        if not self.workers.is_dir():
+            return []
+        folders = (p for p in self.workers.iterdir() if (p / "outbox.ring").exists())
+        return sorted(folders, key=lambda p: int(p.name))
+
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:
         """Turns the compiled layer's complaint about a file into a LayoutError with the way out."""

@@ -1,0 +1,202 @@
+"""What a configuration will do, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fluxhook.cli.output import number, plural
+from fluxhook.config.schema import Config, Endpoint, Retry
+from fluxhook.config.units import Duration
+from fluxhook.config.url import shown_url
+from fluxhook.policy.retry import max_attempts, next_delay_ns
+from fluxhook.policy.signature import HEADERS
+from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.runtime.supervisor import CHANNEL_BYTES, CHANNEL_RECORDS, worker_count
+from fluxhook.transport import datadir as d
+
+__all__ = ["attempts", "endpoint_facts", "engine_facts", "plan", "reservation", "retry_times_ns"]
+
+#: retries that are spelled out before "..."; arbitrary
+SPELLED_OUT = 6
+#: ring.h: the header of every mapped file, and a record's slot
+PAGE_BYTES, SLOT_BYTES = 4096, 16
+
+_ENVELOPES = {
+    "native": "the event's own (gateway or broker)",
+    "gateway": "gateway",
+    "broker": "broker",
+    "cloudevents": "CloudEvents 1.0, structured",
+    "standard": "Standard Webhooks 1.0",
+}
+_DROPS = {
+    "oldest": "a full queue drops its oldest event",
+    "newest": "a full queue refuses the new event",
+}
+_DURABILITY = {
+    "process": "what was accepted survives the death of every process, not of the machine",
+    "interval": "what was accepted over {} ago survives a power loss",
+    "power": "what was accepted survives a power loss; emit waits for the disk",
+}
+
+
+def endpoint_facts(endpoint: Endpoint, workers: int) -> dict[str, str]:
+    """One line for each thing that the operator decides; what is off and off by default is left
+    out."""
+    e = endpoint
+    facts = {
+        "events": ", ".join(e.events) or "all",
+        "topics": ", ".join(e.topic_filters) or "all",
+        "envelope": _ENVELOPES[e.envelope],
+        "signature": _signature(e),
+        "headers": ", ".join(e.headers),
+        "timeout": f"{e.timeout}, of which {min(e.connect_timeout, e.timeout)} to connect",
+        "attempts": attempts(e.retry),
+        "tried again": ", ".join(e.retry.retry_on) or "nothing",
+        "breaker": f"opens after {plural(e.circuit_breaker.failure_threshold, 'failure')} in a row, "
+        f"probes after {e.circuit_breaker.reset_timeout}",
+        "requests": _requests(e, workers),
+        "rate": f"at most {e.rate_limit}" if e.rate_limit else "",
+        "payload": f"at most {e.max_payload}" if e.max_payload else "",
+        "ttl": f"dropped {e.ttl} after it was accepted" if e.ttl else "",
+        "order": _order(e),
+        "proxy": shown_url(e.proxy) if e.proxy else "",
+        "tls": _tls(e),
+        "paused": "yes: deliveries wait in the store" if e.paused else "",
+    }
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def engine_facts(config: Config) -> dict[str, str]:
+    workers = worker_count(config)
+    sizes = Snapshot(version=0, workers=workers, config=config, ids={})
+    engine_bytes, publisher_bytes = reservation(config)
+    kind, _, interval = config.durability.partition(":")
+    facts = {
+        "delivers": "" if config.enabled else "nothing: enabled is false",
+        "workers": f"{workers}" + ("" if config.workers else ", one for each core up to 4"),
+        "queue": f"{number(config.queue_size)} events in {config.ring_bytes} for each publisher; "
+        f"{number(sizes.ring_queue_size)} in {_mib(sizes.ring_bytes)} for each of its rings",
+        "when full": _DROPS.get(
+            config.drop_policy,
+            f"emit waits for up to {config.block_timeout}, then the event is refused",
+        ),
+        "largest event": f"{config.max_event_bytes}",
+        "durability": f"{kind}: {_DURABILITY[kind].format(interval)}",
+        "shutdown": f"delivers for up to {config.shutdown_timeout}; what is left waits for the next "
+        "start",
+        "reserved": f"{_mib(engine_bytes)} of disk for the engine, {_mib(publisher_bytes)} for each "
+        f"publisher (of at most {number(config.max_publishers)}); held in memory as it is used",
+        "data": config.data_dir or "",
+        "networks": ", ".join(config.allow_networks) or "public addresses only",
+    }
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def plan(config: Config) -> dict[str, Any]:
+    """The same for scripts: what follows from the configuration and does not stand in it."""
+    workers = worker_count(config)
+    sizes = Snapshot(version=0, workers=workers, config=config, ids={})
+    engine_bytes, publisher_bytes = reservation(config)
+    return {
+        "workers": workers,
+        "queue_size_per_ring": sizes.ring_queue_size,
+        "ring_bytes_per_ring": sizes.ring_bytes,
+        "reserved_bytes_engine": engine_bytes,
+        "reserved_bytes_per_publisher": publisher_bytes,
+        "endpoints": {
+            endpoint.name: {
+                "max_attempts": max_attempts(endpoint.retry),
+                "retries_after_first_failure_s": [
+                    ns / 1e9 for ns in retry_times_ns(endpoint.retry)
+                ],
+            }
+            for endpoint in config.endpoints
+        },
+    }
+
+
+def attempts(retry: Retry) -> str:
+    """`5 attempts: at once, then 15s, 2m, 10m, 1h after the first failure`."""
+    times = list(map(_coarse, retry_times_ns(retry)))
+    if not times:
+        return "1, never tried again"
+    if len(times) > SPELLED_OUT:
+        times[SPELLED_OUT:] = ["...", times[-1]]
+    jitter = f", each wait up to {retry.jitter:.0%} shorter" if retry.jitter else ""
+    return (
+        f"{number(max_attempts(retry))}: at once, then {', '.join(times)} after the first failure"
+        f"{jitter}"
+    )
+
+
+def retry_times_ns(retry: Retry) -> list[int]:
+    """When each retry is due, in nanoseconds after the first failure, if to fail takes no time and
+    jitter takes nothing off."""
+    times: list[int] = []
+    elapsed_ns = 0
+    for failed in range(1, max_attempts(retry)):
+        elapsed_ns += next_delay_ns(retry, failed, 0.0, since_first_ns=elapsed_ns) or 0
+        times.append(elapsed_ns)
+    return times
+
+
+def reservation(config: Config) -> tuple[int, int]:
+    """Bytes on disk of the engine's mapped files, and of one publisher's."""
+    workers = worker_count(config)
+    sizes = Snapshot(version=0, workers=workers, config=config, ids={})
+    words = _matrix(config.max_endpoints + 1, d.WORD_FIELDS)
+    channel = _ring(CHANNEL_RECORDS, max(CHANNEL_BYTES, 8 * int(config.max_event_bytes)))
+    worker = _matrix(config.max_endpoints, d.WORKER_FIELDS) + 2 * channel
+    publisher = _matrix(config.max_endpoints, d.PUBLISHER_FIELDS)
+    publisher += workers * _ring(sizes.ring_queue_size, sizes.ring_bytes)
+    return words + workers * worker, publisher
+
+
+def _matrix(rows: int, fields: int) -> int:
+    return PAGE_BYTES + rows * fields * 8
+
+
+def _ring(queue_size: int, capacity: int) -> int:
+    """See `create_ring`."""
+    return PAGE_BYTES + (1 << (2 * queue_size - 1).bit_length()) * SLOT_BYTES + capacity
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:,.3g} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:,.3g} GiB"
+
+
+def _coarse(ns: int) -> str:
+    """A duration in milliseconds; of a minute or more, in seconds."""
+    unit_ns = 1_000_000_000 if ns >= 60_000_000_000 else 1_000_000
+    return str(Duration(ns - ns % unit_ns))
+
+
+def _requests(endpoint: Endpoint, workers: int) -> str:
+    """See `Snapshot.home` and `Worker._configure`."""
+    if endpoint.ordered and endpoint.order_key is None:
+        return "one at a time"
+    limit = endpoint.concurrency
+    if endpoint.ordered or limit < workers:
+        return f"at most {number(limit)} at a time, all from one worker"
+    return f"at most {number(limit)} at a time, {number(limit // workers)} from each worker"
+
+
+def _signature(endpoint: Endpoint) -> str:
+    if endpoint.signature == "none":
+        return "none"
+    header = HEADERS[endpoint.signature]
+    return f"{endpoint.signature}: {header}, with {plural(len(endpoint.secrets), 'secret')}"
+
+
+def _order(endpoint: Endpoint) -> str:
+    if not endpoint.ordered:
+        return ""
+    scope = f"of each {endpoint.order_key}" if endpoint.order_key else "of all events"
+    then = "waits for it" if endpoint.on_head_failure == "block" else "goes on without it"
+    return f"kept {scope}; what is behind a failing event {then}"
+
+
+def _tls(endpoint: Endpoint) -> str:
+    tls = endpoint.tls
+    parts = [f"{name} {path}" for name, path in (("ca", tls.ca), ("cert", tls.cert)) if path]
+    return ", ".join(parts)

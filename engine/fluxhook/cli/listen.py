@@ -1,0 +1,138 @@
+"""`fluxhook listen`: a receiver to try things out with."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import get_args
+
+import click
+
+from fluxhook.cli import options
+from fluxhook.cli.listen_view import Printer
+from fluxhook.config.schema import SignatureProfile
+from fluxhook.receiver import Behaviour, Receiver
+
+__all__ = ["command"]
+
+#: how long the last answer has to leave before the connections are dropped
+ANSWER_S = 0.05
+
+_PROFILES = [profile for profile in get_args(SignatureProfile) if profile != "none"]
+
+
+_STATUS = click.IntRange(200, 599)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Listen here.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=9000,
+    show_default=True,
+    metavar="PORT",
+    help="0 takes a free one.",
+)
+@click.option(
+    "--secret",
+    "secrets",
+    metavar="SECRET",
+    multiple=True,
+    envvar="FLUXHOOK_SECRET",
+    show_envvar=True,
+    help="Verify signatures with it, and answer 401 where that fails; repeatable.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(_PROFILES),
+    default="fluxgate",
+    show_default=True,
+    metavar="NAME",
+    help=f"How deliveries are signed: {', '.join(_PROFILES)}.",
+)
+@click.option(
+    "--status",
+    type=_STATUS,
+    default=204,
+    show_default=True,
+    metavar="STATUS",
+    help="What good deliveries are answered with.",
+)
+@click.option(
+    "--fail-first", type=click.IntRange(0), default=0, metavar="N", help="Fail the first N."
+)
+@click.option(
+    "--fail-rate",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="SHARE",
+    help="Fail this share of them, by chance.",
+)
+@click.option(
+    "--fail-status",
+    type=_STATUS,
+    default=503,
+    show_default=True,
+    metavar="STATUS",
+    help="What failing ones are answered with.",
+)
+@click.option("--hang", is_flag=True, help="Leave failing ones, or all, without an answer.")
+@click.option(
+    "--delay", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Answer late."
+)
+@click.option("--count", type=click.IntRange(1), metavar="N", help="End after N deliveries.")
+@click.option("-v", "--verbose", is_flag=True, help="Show headers and bodies too.")
+@options.as_json
+def command(
+    host: str,
+    port: int,
+    secrets: tuple[str, ...],
+    profile: SignatureProfile,
+    status: int,
+    fail_first: int,
+    fail_rate: float,
+    fail_status: int,
+    delay: float,
+    hang: bool,
+    count: int | None,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Receive deliveries, verify and print them; fail on demand.
+
+    Ends with a summary, on Ctrl-C or after --count. With --json it prints an object a line: first
+    {"listening": URL}, then one for each delivery, last {"summary": ...}.
+    """
+    behaviour = Behaviour(
+        status=status,
+        fail_first=fail_first,
+        fail_rate=fail_rate,
+        fail_status=fail_status,
+        delay_s=delay,
+        fault="hang" if hang else None,
+    )
+    printer = Printer(count, verbose, as_json)
+    receiver = Receiver(
+        host,
+        port,
+        secrets=secrets,
+        profile=profile,
+        behaviour=behaviour,
+        on_delivery=printer.receive,
+    )
+    asyncio.run(_serve(receiver, printer, bool(secrets)))
+
+
+async def _serve(receiver: Receiver, printer: Printer, verifies: bool) -> None:
+    loop = asyncio.get_running_loop()
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(ending, printer.ended.set)
+    await receiver.start()
+    printer.begin(receiver.url, verifies)
+    await printer.ended.wait()
+    await asyncio.sleep(ANSWER_S)
+    await receiver.stop()
+    if printer.error is not None:
+        raise printer.error
+    printer.summarize()

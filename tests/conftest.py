@@ -1,0 +1,47 @@
+"""What holds for every test: no deadline for an example, and in CI no test that is left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import TypeVar
+
+import pytest
+from hypothesis import settings
+
+# An example's time on a shared machine says nothing; pytest-timeout stops what hangs.
+settings.register_profile("fluxhook", deadline=None)
+settings.load_profile("fluxhook")
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+CI = os.environ.get("CI") == "true"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Around pytest's own handling of skip and xfail, which has to come first."""
+    report = yield
+    return _refuse(report)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A whole module that skips itself does so here."""
+    report = yield
+    return _refuse(report)
+
+
+def _refuse(report: Report) -> Report:
+    """In CI a test that was left out has failed: what it proves elsewhere is not proven there."""
+    expected_failure = getattr(report, "wasxfail", None)
+    if CI and (report.skipped or expected_failure is not None):
+        if expected_failure is None:
+            assert isinstance(report.longrepr, tuple)
+            reason = report.longrepr[2]
+        else:
+            reason = f"xfail: {expected_failure}"
+            del report.wasxfail
+        report.outcome = "failed"
+        report.longrepr = f"CI=true allows no skip and no xfail, but: {reason}"
+    return report

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.receiver import ReceiverProcess
+
+from crash.support import Row, Stage
+
+_rows: list[Row] = []
+
+
+@pytest.fixture(scope="session")
+def receiver() -> Iterator[ReceiverProcess]:
+    with ReceiverProcess(keep=0) as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def stage(
+    request: pytest.FixtureRequest, tmp_path: Path, receiver: ReceiverProcess
+) -> Iterator[Stage]:
+    with Stage(request.node.name.removeprefix("test_"), tmp_path, receiver) as stage:
+        yield stage
+
+
+@pytest.fixture
+def report() -> Callable[[Row], None]:
+    """Adds a line to the table at the end of the run."""
+    return _rows.append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not _rows:
+        return
+    terminalreporter.section("what survived")
+    cells = [Row._fields, *((*row[:-1], f"{row.seconds:.1f}") for row in _rows)]
+    widths = [max(len(str(row[i])) for row in cells) for i in range(len(Row._fields))]
+    for row in cells:
+        line = "  ".join(str(cell).rjust(width) for cell, width in zip(row, widths, strict=True))
+        terminalreporter.write_line(line)

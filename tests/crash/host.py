@@ -1,0 +1,159 @@
+"""The host programs of the crash tests: each `main` here is the body of a process that may be killed.
+
+A host writes down what `emit` told it in a mapped file, after `emit` returned, so that its own
+SIGKILL cannot take the record away:
+
+    0        8          16     32
+    | begun  | accepted | done | answers: one byte for each event, the number `emit` returned |
+
+Event n has the id "n" and is of type `crash.side` if n is a multiple of SIDE, else `crash.event`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import msgspec
+
+from fluxhook import Config, Engine, connect
+from fluxhook.config import codec
+from fluxhook.runtime.supervisor import Supervisor
+
+__all__ = ["SIDE", "Load", "Progress", "host", "supervise"]
+
+#: every so many events one goes to the side endpoints too
+SIDE = 40
+_ANSWERS = 32
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What a host emits: `count` events that begin with number `first`."""
+
+    first: int
+    count: int
+    progress: str
+
+
+class Progress:
+    """The mapped file of one load."""
+
+    def __init__(self, load: Load, *, create: bool = False) -> None:
+        path = Path(load.progress)
+        if create:
+            with path.open("wb") as file:
+                file.truncate(_ANSWERS + load.count)
+        self.load = load
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 0)
+        self._words = memoryview(self._map)[:_ANSWERS].cast("Q")
+
+    def begin(self, n: int) -> None:
+        self._words[0] = n - self.load.first + 1
+
+    def accept(self, n: int, answer: int) -> None:
+        """Keeps what `emit` answered; the count last, for it is what the tests believe."""
+        index = n - self.load.first
+        self._map[_ANSWERS + index] = answer
+        self._words[1] = index + 1
+
+    def finish(self) -> None:
+        self._words[2] = 1
+
+    @property
+    def accepted(self) -> int:
+        """Emits that returned."""
+        return self._words[1]
+
+    @property
+    def begun(self) -> int:
+        """Emits that were called: as many as returned, or one more."""
+        return self._words[0]
+
+    @property
+    def done(self) -> bool:
+        return bool(self._words[2])
+
+    def answers(self) -> dict[int, int]:
+        """For each emit that returned: the event's number, and how many endpoints accepted it."""
+        answers = self._map[_ANSWERS : _ANSWERS + self.accepted]
+        return dict(enumerate(answers, self.load.first))
+
+
+def emit_all(emit: Callable[..., int], load: Load) -> None:
+    """Emits a load as fast as the engine takes it. Each event must be accepted by somebody."""
+    progress = Progress(load)
+    for n in range(load.first, load.first + load.count):
+        progress.begin(n)
+        kind = "crash.side" if n % SIDE == 0 else "crash.event"
+        answer = emit(kind, {"n": n}, event_id=str(n))
+        assert answer, f"event {n} was refused"
+        progress.accept(n, answer)
+    progress.finish()
+
+
+def host(
+    data_dir: str, config: bytes | None, control: Connection, loads: list[Load], forks: int
+) -> None:
+    """A host program: its own engine if it has a `config`, else attached to one that runs.
+
+    It says "ready", emits its first load at the word "go" and ends at the end of `control`. Each of
+    its `forks` children emits one load more, through the object that it inherited.
+    """
+    _apart()
+    with contextlib.ExitStack() as stack:
+        if config is not None:
+            emitter = stack.enter_context(Engine(codec.decode(config, Config), data_dir))
+        else:
+            emitter = stack.enter_context(connect(data_dir))
+        control.send("ready")
+        assert control.recv() == "go"
+        if forks:
+            # The children are forked in the middle of an emit: another thread is at it all the time.
+            thread = threading.Thread(target=emit_all, args=(emitter.emit, loads[0]))
+            thread.start()
+            children = [_forked(emitter.emit, load) for load in loads[1 : 1 + forks]]
+            control.send(children)
+            thread.join()
+            for pid in children:
+                os.waitpid(pid, 0)
+        else:
+            for load in loads:
+                emit_all(emitter.emit, load)
+        with contextlib.suppress(EOFError):
+            control.recv()
+
+
+def _forked(emit: Callable[..., int], load: Load) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        emit_all(emit, load)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def supervise(data_dir: str, config_file: str, control: Connection) -> None:
+    """`fluxhook serve`, without its command line: the configuration is read again at SIGHUP."""
+    _apart()
+
+    def load() -> Config:
+        return codec.decode(Path(config_file).read_bytes(), Config)
+
+    Supervisor(data_dir, load(), reload=load).run(on_ready=lambda: control.send("ready"))
+
+
+def _apart() -> None:
+    """Leaves nothing of the test's process: neither its signals nor its standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.stdin.close()

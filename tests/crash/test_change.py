@@ -1,0 +1,110 @@
+"""An accepted event survives what operators do: stop, reload, another number of workers, and a host
+that forks."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from crash.support import CONCURRENCY, EVENTS, FINE, Row, Stage
+from fluxhook import Config, Duration
+from fluxhook.receiver import Behaviour
+from fluxhook.runtime.stats import read_stats
+
+Report = Callable[[Row], None]
+
+
+def test_drain_that_takes_too_long(stage: Stage, report: Report) -> None:
+    """SIGTERM ends the engine after shutdown_timeout, however slow a receiver is; what it did not
+    deliver by then is kept for the next start."""
+    stage.behave("main", Behaviour(delay_s=0.2))
+    config = stage.config(queue_size=EVENTS, shutdown_timeout=Duration.parse("500ms"))
+    stage.serve(config)
+    host = stage.host(EVENTS)
+    assert host.hear() == "ready"
+    host.go()
+    stage.reach(EVENTS)
+    seconds = stage.terminate()
+    assert 0.5 <= seconds < 3
+    stopped = read_stats(stage.data_dir).endpoint("main")
+    assert stopped.accepted == EVENTS
+    assert stopped.balance == 0
+    assert stopped.pending > EVENTS // 2
+    stage.behave("main", FINE)
+    stage.serve(config)
+    report(stage.prove(bound=2 * CONCURRENCY))
+
+
+def test_reload_under_load(stage: Stage, report: Report) -> None:
+    """SIGHUP loses nothing: an endpoint that joins gets all that was accepted for it, one that
+    leaves has what is left as dead letters, one that moves gets each event at one of its URLs."""
+    stage.behave("leaver", Behaviour(fail_rate=0.5))
+
+    def config(i: int, *names: str) -> Config:
+        url = stage.endpoint("main").url + ("?moved" if i % 2 else "")
+        main = stage.endpoint("main", url=url, concurrency=CONCURRENCY - i, headers={"X-I": str(i)})
+        return stage.config(main, *(stage.endpoint(name, events=("crash.*",)) for name in names))
+
+    sets = [(), ("leaver",), ("joiner",)] + 3 * [("leaver", "joiner"), ("joiner",)]
+    stage.serve(config(0, "leaver"))
+    host = stage.host(EVENTS)
+    assert host.hear() == "ready"
+    host.go()
+    phases: list[tuple[str, ...]] = [("leaver",)]
+    for i, names in enumerate(sets[:1] + sets[2:], start=1):
+        stage.reach(i * EVENTS // len(sets))
+        stage.reload(config(i, *names))
+        phases.append(names)
+    report(stage.prove(bound=0, wanted=_wanted(host.progress[0].answers(), phases)))
+
+
+def _wanted(answers: dict[int, int], phases: list[tuple[str, ...]]) -> dict[str, set[int]]:
+    """The events of each endpoint. From one phase to the next the number of endpoints differs, so
+    that what `emit` answered tells where a phase ends."""
+    wanted: dict[str, set[int]] = {"leaver": set(), "joiner": set()}
+    runs = [list(run) for _, run in itertools.groupby(answers, key=answers.__getitem__)]
+    assert [answers[run[0]] for run in runs] == [1 + len(names) for names in phases]
+    for names, run in zip(phases, runs, strict=True):
+        for name in names:
+            wanted[name].update(run)
+    return wanted
+
+
+@pytest.mark.parametrize("killed", ["child", "parent"])
+def test_fork(stage: Stage, killed: str, report: Report) -> None:
+    """The children of a host emit through the object that they inherited. One that is killed takes
+    nothing along; a killed parent leaves them the engine as long as they live."""
+    config = stage.config()
+    host = stage.host(EVENTS // 2, EVENTS // 2, EVENTS // 2, config=config, forks=2)
+    assert host.hear() == "ready"
+    host.go()
+    children = host.hear()
+    stage.reach(EVENTS // 2)
+    stage.kills += 1
+    if killed == "child":
+        os.kill(children[0], signal.SIGKILL)
+        host.cut_short = {1}
+    else:
+        host.kill()
+        host.cut_short = {0}
+    report(stage.prove(bound=0))
+
+
+def test_other_number_of_workers(stage: Stage, report: Report) -> None:
+    """Workers that the next engine does not have leave rings, reports and half-done steps behind:
+    their heirs see to all of them."""
+    stage.behave("main", Behaviour(fail_rate=0.3))
+    counts = [5, 2, 3, 1]
+    for i, workers in enumerate(counts, start=1):
+        config = stage.config(workers=workers)
+        host = stage.host(EVENTS // 3, config=config)
+        assert host.hear() == "ready"
+        host.go()
+        if i < len(counts):
+            stage.reach(i * EVENTS // len(counts))
+            stage.kill_everything(workers)
+    report(stage.prove(bound=2 * CONCURRENCY * (len(counts) - 1)))

@@ -1,0 +1,129 @@
+"""An accepted event survives SIGKILL: of any process, again and again, and of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from crash.support import CONCURRENCY, EVENTS, FAILING, FINE, HANGING, Row, Stage
+from fluxhook import Config
+
+Report = Callable[[Row], None]
+
+#: What goes on while processes die. steady: everything is well. failing: the endpoint answers 500
+#: until six tenths of the events are accepted, and another one beside it hangs as long.
+situations = pytest.mark.parametrize("situation", ["steady", "failing"])
+
+
+def begin(stage: Stage, situation: str) -> tuple[Config, int]:
+    """The configuration, and how many deliveries may be under way at a time."""
+    if situation == "steady":
+        return stage.config(), CONCURRENCY
+    stage.behave("main", FAILING)
+    stage.behave("side", HANGING)
+    return stage.config(stage.endpoint("main"), stage.endpoint("side")), 2 * CONCURRENCY
+
+
+def heal(stage: Stage) -> None:
+    stage.behave("main", FINE)
+    stage.behave("side", FINE)
+
+
+def kill_under_load(stage: Stage, situation: str, times: int, kill: Callable[[int], None]) -> None:
+    """Kills while events are accepted, at equal distances."""
+    healed = situation == "steady"
+    for i in range(times):
+        share = (i + 1) / (times + 1)
+        if not healed and share > 0.6:
+            stage.reach(int(0.6 * EVENTS))
+            heal(stage)
+            healed = True
+        stage.reach(int(share * EVENTS))
+        kill(i)
+    if not healed:
+        stage.reach(int(0.6 * EVENTS))
+        heal(stage)
+
+
+@situations
+def test_worker(stage: Stage, situation: str, report: Report) -> None:
+    """Killed workers lose nothing: their successors repeat only what was in flight."""
+    config, in_flight = begin(stage, situation)
+    host = stage.host(EVENTS, config=config)
+    assert host.hear() == "ready"
+    host.go()
+    kill_under_load(stage, situation, 5, stage.kill_worker)
+    report(stage.prove(bound=5 * in_flight))
+
+
+@situations
+def test_supervisor_in_a_host(stage: Stage, situation: str, report: Report) -> None:
+    """A killed supervisor, and with it the keeper, is replaced by the host's Engine."""
+    config, in_flight = begin(stage, situation)
+    host = stage.host(EVENTS, config=config)
+    assert host.hear() == "ready"
+    host.go()
+    kill_under_load(stage, situation, 3, lambda _: stage.kill_supervisor())
+    report(stage.prove(bound=3 * 2 * in_flight))
+
+
+@situations
+def test_supervisor_alone(stage: Stage, situation: str, report: Report) -> None:
+    """Publishers outlive a killed engine, and its successor goes on where it stopped."""
+    config, in_flight = begin(stage, situation)
+    stage.serve(config)
+    hosts = [stage.host(EVENTS // 2), stage.host(EVENTS // 2)]
+    for host in hosts:
+        assert host.hear() == "ready"
+        host.go()
+
+    def kill(_: int) -> None:
+        stage.kill_supervisor()
+        stage.serve(config)
+
+    kill_under_load(stage, situation, 3, kill)
+    report(stage.prove(bound=3 * 2 * in_flight))
+
+
+@situations
+def test_publisher(stage: Stage, situation: str, report: Report) -> None:
+    """A publisher that is killed within `emit` has accepted what it returned for, and at most that
+    one event more; whoever takes its slot goes on in its rings."""
+    config, _ = begin(stage, situation)
+    stage.serve(config)
+    survivor = stage.host(EVENTS // 2)
+    assert survivor.hear() == "ready"
+    survivor.go()
+    victims = []
+
+    def kill(i: int) -> None:
+        if victims:
+            victims[-1].kill()
+            stage.kills += 1
+        victims.append(stage.host(EVENTS // 2))
+        assert victims[-1].hear() == "ready"
+        victims[-1].go()
+
+    kill_under_load(stage, situation, 6, kill)
+    report(stage.prove(bound=0))
+    assert [slot.name for slot in (stage.data_dir / "rings").iterdir()] == ["0", "1"]
+
+
+@situations
+def test_everything(stage: Stage, situation: str, report: Report) -> None:
+    """What was accepted before all processes died is delivered by those that start later."""
+    config, in_flight = begin(stage, situation)
+
+    def start(count: int) -> None:
+        host = stage.host(count, config=config)
+        assert host.hear() == "ready"
+        host.go()
+
+    def kill(_: int) -> None:
+        stage.kill_everything()
+        start(EVENTS // 3)
+
+    start(EVENTS // 3)
+    kill_under_load(stage, situation, 3, kill)
+    report(stage.prove(bound=3 * 2 * in_flight))

@@ -1,0 +1,130 @@
+"""A ring with all that belongs to it, as a publisher, a worker and the keeper use it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from fluxhook._native import ring as production
+
+BOOT_ID = bytes(16)
+#: a folder that no disk stands behind, where there is one
+RAM = "/dev/shm" if os.path.isdir("/dev/shm") else None
+#: fields of the publisher's counters, and of the worker's
+ACCEPTED, DROPPED = range(2)
+SETTLED = 0
+
+
+def pack(*targets: int) -> bytes:
+    return struct.pack(f"<{len(targets)}I", *targets)
+
+
+class Rig:
+    """The files of one publisher, one worker and the ring between them, and of the worker's outbox.
+
+    Holds nothing open itself: each end is opened by whoever plays it. `ring` is the module to use.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        queue_size: int = 64,
+        capacity: int = 16_384,
+        endpoints: int = 8,
+        drop_oldest: bool = False,
+        ring: ModuleType = production,
+    ) -> None:
+        # Any, since a test build of the module has types of its own
+        self.ring: Any = ring
+        self.path = str(folder / "ring")
+        self.outbox_path = str(folder / "outbox")
+        self.endpoints = endpoints
+        self.drop_oldest = drop_oldest
+        self._folder = folder
+        production.create_ring(self.path, queue_size, capacity, BOOT_ID)
+        production.create_ring(self.outbox_path, queue_size, capacity, BOOT_ID)
+        self.published()
+        self.worked()
+
+    def published(self) -> Any:
+        path = str(self._folder / "publisher")
+        return self.ring.Counters(path, self.endpoints, 2, writable=True)
+
+    def worked(self) -> Any:
+        return self.ring.Counters(str(self._folder / "worker"), self.endpoints, 1, writable=True)
+
+    def publisher(self, bell: int = -1) -> tuple[Any, Any]:
+        """The writing end and its counters, after finishing what a killed predecessor had begun."""
+        counters = self.published()
+        producer = self.ring.Producer(self.path, drop_oldest=self.drop_oldest, bell=bell)
+        counters.recover([producer])
+        return producer, counters
+
+    def worker(self, bell: int = -1) -> tuple[Any, Any, Any]:
+        """The reading end, the outbox and the worker's counters, in the same way."""
+        counters = self.worked()
+        consumer = self.ring.Consumer(self.path)
+        outbox = self.ring.Producer(self.outbox_path, bell=bell)
+        counters.recover([consumer], outbox)
+        consumer.rewind()
+        return consumer, outbox, counters
+
+    def keeper(self) -> Any:
+        consumer = self.ring.Consumer(self.outbox_path)
+        consumer.rewind()
+        return consumer
+
+    def balance(self, handed_over: Iterable[int] = ()) -> list[int]:
+        """For each endpoint what was accepted less what became of it: 0, if the books are right.
+
+        `handed_over` are the endpoints of all records that ever were in the outbox.
+        """
+        published, worked = self.published(), self.worked()
+        owed = self.ring.unsettled(self.path)
+        handed_over = list(handed_over)
+        return [
+            published.get(e, ACCEPTED)
+            - published.get(e, DROPPED)
+            - worked.get(e, SETTLED)
+            - handed_over.count(e)
+            - owed.get(e, 0)
+            for e in range(self.endpoints)
+        ]
+
+
+def fork(work: Callable[[], object]) -> int:
+    """Runs `work` in a child process, which then exits with 0, or with 1 if it raised."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def outcome(pid: int) -> int:
+    """Waits for a child: its exit status, or minus the signal that killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def run_apart(work: Callable[[], object], limit_s: int = 20) -> int:
+    """`outcome` of `work` in a child that SIGALRM ends if it takes longer than `limit_s`."""
+
+    def limited() -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(limit_s)
+        work()
+
+    return outcome(fork(limited))

@@ -1,0 +1,148 @@
+"""The engine's processes: starting, stopping, dying."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from runtime.conftest import QUICK, Rig, seconds, until
+
+from fluxhook import ConfigError, Engine, EngineError, EngineRunning, Retry, connect
+from fluxhook.receiver import Behaviour
+
+
+def supervisor_pid(rig: Rig) -> int:
+    return int(json.loads((rig.data_dir / "engine.json").read_text())["pid"])
+
+
+def titles(pid: int) -> list[str]:
+    """The titles of a process and its children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [Path(f"/proc/{p}/cmdline").read_text().strip("\0 ") for p in (str(pid), *children)]
+
+
+def test_one_engine_for_a_data_directory(rig: Rig) -> None:
+    """The second is refused and told whose it is; the first goes on."""
+    with rig.engine(rig.endpoint("a")) as first:
+        with pytest.raises(EngineRunning, match=str(supervisor_pid(rig))):
+            rig.engine(rig.endpoint("a")).start()
+        assert first.emit("order.paid", {}) == 1
+        assert first.drain(10)
+
+
+def test_processes_say_what_they_are(rig: Rig) -> None:
+    """In ps and top: role, number, data directory."""
+    with rig.engine(rig.endpoint("a"), workers=2):
+        until(lambda: len(titles(supervisor_pid(rig))) == 3)
+        until(lambda: all(t.startswith("fluxhook") for t in titles(supervisor_pid(rig))))
+        assert sorted(t.split(" [")[0] for t in titles(supervisor_pid(rig))) == [
+            "fluxhook supervisor",
+            "fluxhook worker 0",
+            "fluxhook worker 1",
+        ]
+
+
+def test_a_bad_configuration_is_refused_before_anything_starts(rig: Rig) -> None:
+    """ConfigError with the path; no data directory is made."""
+    with pytest.raises(ConfigError, match=r"endpoints\[0\]\.url"):
+        Engine(rig.config(rig.endpoint("a", url="ftp://x/")), rig.data_dir)
+    assert not rig.data_dir.exists()
+
+
+def test_an_unusable_data_directory_is_an_error(rig: Rig, tmp_path: Path) -> None:
+    """A file in its place: one sentence, no traceback."""
+    (tmp_path / "data").write_text("")
+    with pytest.raises(EngineError, match="cannot be used"):
+        rig.engine(rig.endpoint("a")).start()
+
+
+def test_an_engine_must_be_started(rig: Rig) -> None:
+    """emit says what to do."""
+    with pytest.raises(EngineError, match="start"):
+        rig.engine(rig.endpoint("a")).emit("order.paid", {})
+
+
+def test_close_delivers_what_is_in_the_rings(rig: Rig) -> None:
+    """Nothing is left waiting if the endpoint is well."""
+    with rig.engine(rig.endpoint("a"), workers=2) as engine:
+        for i in range(2000):
+            engine.emit("order.paid", {}, event_id=f"n{i}")
+    assert rig.receiver.distinct("/a") == 2000
+
+
+def test_retries_survive_a_restart(rig: Rig) -> None:
+    """What was due later is in the store, and goes out after the next start, the attempts before
+    the restart counted."""
+    rig.receiver.behave(Behaviour(status=503), "/a")
+    slow = Retry(max_attempts=3, initial_interval=seconds(30), max_interval=seconds(30))
+    with rig.engine(rig.endpoint("a", retry=slow)) as engine:
+        for i in range(10):
+            engine.emit("order.paid", {}, event_id=f"n{i}")
+        until(lambda: engine.stats().endpoint("a").failed_attempts == 10)
+    rig.receiver.behave(None, "/a")
+    with rig.engine(rig.endpoint("a", retry=slow)) as engine:
+        assert engine.stats().endpoint("a").pending == 10
+        assert engine.stats().endpoint("a").balance == 0
+
+
+def test_shutdown_timeout_bounds_the_drain(rig: Rig) -> None:
+    """A hanging endpoint cannot hold the engine; what it did not take is delivered after the next
+    start."""
+    rig.receiver.behave(Behaviour(fault="hang"), "/a")
+    with rig.engine(rig.endpoint("a", timeout=seconds(30)), shutdown_timeout=seconds(0.3)) as engine:
+        for i in range(10):
+            engine.emit("order.paid", {}, event_id=f"n{i}")
+        until(lambda: len(rig.receiver.requests("/a")) > 0 or rig.receiver.state().open > 0)
+    rig.receiver.behave(None, "/a")
+    with rig.engine(rig.endpoint("a")) as engine:
+        assert engine.drain(10)
+        assert engine.stats().endpoint("a").balance == 0
+    assert rig.receiver.distinct("/a") == 10
+
+
+def test_the_engine_outlives_its_host_until_it_has_delivered(rig: Rig) -> None:
+    """A host that dies leaves its rings behind: the supervisor drains them and leaves."""
+    host = """
+import os, sys
+sys.path[:0] = eval(sys.argv[1])
+from pathlib import Path
+from runtime.conftest import Rig
+class Receiver: url = sys.argv[2]
+rig = Rig(Receiver, Path(sys.argv[3]))
+engine = rig.engine(rig.endpoint("a")).start()
+for i in range(1000):
+    engine.emit("order.paid", {}, event_id=f"n{i}")
+os._exit(0)
+"""
+    subprocess.run(
+        [sys.executable, "-c", host, repr(sys.path), rig.receiver.url, str(rig.data_dir)],
+        check=True,
+        timeout=30,
+    )
+    rig.receiver.wait_for(1000, "/a")
+    until(lambda: not (rig.data_dir / "engine.json").exists())
+
+
+def test_another_process_attaches(rig: Rig) -> None:
+    """`connect` from this process beside the engine's own publisher."""
+    with rig.engine(rig.endpoint("a")) as engine, connect(rig.data_dir) as publisher:
+        assert publisher.emit("order.paid", {}) + engine.emit("order.paid", {}) == 2
+        assert engine.drain(10)
+    assert rig.receiver.distinct("/a") == 2
+
+
+def test_a_killed_supervisor_is_replaced(rig: Rig) -> None:
+    """The host's engine starts another; nothing is lost."""
+    with rig.engine(rig.endpoint("a", retry=QUICK)) as engine:
+        first = supervisor_pid(rig)
+        os.kill(first, signal.SIGKILL)
+        for i in range(100):
+            engine.emit("order.paid", {}, event_id=f"n{i}")
+        assert engine.drain(20)
+        until(lambda: supervisor_pid(rig) != first)
+    assert rig.receiver.distinct("/a") == 100

@@ -1,0 +1,200 @@
+"""The publisher's promises: what emit accepts, refuses, and never does."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+
+import pytest
+from runtime.conftest import Rig, seconds
+
+from fluxhook import (
+    EngineError,
+    EngineNotRunning,
+    EventError,
+    PayloadTooLarge,
+    QueueFull,
+    Size,
+    TooManyPublishers,
+    connect,
+)
+
+
+def test_there_must_have_been_an_engine(tmp_path: object) -> None:
+    """The error says how to start one."""
+    with pytest.raises(EngineNotRunning, match="fluxhook serve"):
+        connect(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("type", "data", "topic", "message"),
+    [
+        ("Route Error", {}, None, "not an event type"),
+        ("route.error", {"path": "/"}, None, "request_id"),
+        ("order.paid", {1: 2}, None, "order.paid"),
+        ("order.paid", {"x": float("nan")}, None, "order.paid"),
+        ("order.paid", {"x": object()}, None, "order.paid"),
+        ("message.any", {}, "a/#", "#"),
+        ("message.any", {}, "", "topic"),
+        ("message.any", {}, "a\0b", "topic"),
+    ],
+)
+def test_bad_events_are_refused(
+    rig: Rig, type: str, data: object, topic: str | None, message: str
+) -> None:
+    """EventError names what is wrong; nothing is accepted."""
+    with rig.engine(rig.endpoint("a")) as engine:
+        with pytest.raises(EventError, match=message):
+            engine.emit(type, data, topic=topic)
+        assert engine.stats().endpoint("a").accepted == 0
+
+
+def test_an_event_over_the_limit_is_refused(rig: Rig) -> None:
+    """PayloadTooLarge names the limit."""
+    with (
+        rig.engine(rig.endpoint("a"), max_event_bytes=Size(1024)) as engine,
+        pytest.raises(PayloadTooLarge, match="max_event_bytes"),
+    ):
+        engine.emit("order.paid", {"text": "x" * 1024})
+
+
+def start_and_stop(rig: Rig, **options: object) -> None:
+    """Leaves a data directory that has a configuration and no workers."""
+    with rig.engine(rig.endpoint("a"), **options):
+        pass
+
+
+def test_what_is_accepted_while_no_engine_runs_is_delivered_later(rig: Rig) -> None:
+    """The ring keeps it until the next start."""
+    start_and_stop(rig)
+    with connect(rig.data_dir) as publisher:
+        for i in range(100):
+            assert publisher.emit("order.paid", {}, event_id=f"n{i}") == 1
+    with rig.engine(rig.endpoint("a")) as engine:
+        assert engine.drain(10)
+    assert set(rig.receiver.ids("/a")) == {f"n{i}" for i in range(100)}
+
+
+def test_newest_refuses_what_does_not_fit(rig: Rig) -> None:
+    """The first queue_size events stay; the refused ones are counted, and raised if asked for."""
+    start_and_stop(rig, queue_size=50, drop_policy="newest")
+    with connect(rig.data_dir) as publisher:
+        accepted = [publisher.emit("order.paid", {}, event_id=f"n{i}") for i in range(80)]
+        assert accepted == [1] * 50 + [0] * 30
+        with pytest.raises(QueueFull):
+            publisher.emit("order.paid", {}, raise_on_full=True)
+    with rig.engine(rig.endpoint("a"), queue_size=50, drop_policy="newest") as engine:
+        assert engine.drain(10)
+        stats = engine.stats().endpoint("a")
+    assert (stats.accepted, stats.refused, stats.balance) == (50, 31, 0)
+    assert set(rig.receiver.ids("/a")) == {f"n{i}" for i in range(50)}
+
+
+def test_oldest_makes_room_for_the_newest(rig: Rig) -> None:
+    """The last queue_size events stay; the dropped ones are counted."""
+    start_and_stop(rig, queue_size=50, drop_policy="oldest")
+    with connect(rig.data_dir) as publisher:
+        assert all(publisher.emit("order.paid", {}, event_id=f"n{i}") for i in range(500))
+    with rig.engine(rig.endpoint("a"), queue_size=50, drop_policy="oldest") as engine:
+        assert engine.drain(10)
+        stats = engine.stats().endpoint("a")
+    assert (stats.accepted, stats.dropped, stats.balance) == (500, {"oldest": 450}, 0)
+    assert set(rig.receiver.ids("/a")) == {f"n{i}" for i in range(450, 500)}
+
+
+def test_block_waits_for_room_and_then_refuses(rig: Rig) -> None:
+    """With an engine that makes room every event is accepted; without one, refused in time."""
+    options = {"queue_size": 20, "drop_policy": "block"}
+    with rig.engine(rig.endpoint("a"), block_timeout=seconds(10), **options) as engine:
+        assert all(engine.emit("order.paid", {}) for _ in range(500))
+        assert engine.drain(10)
+    start_and_stop(rig, block_timeout=seconds(0.2), **options)
+    with connect(rig.data_dir) as publisher:
+        assert sum(publisher.emit("order.paid", {}) for _ in range(21)) == 20
+
+
+def test_threads_share_a_publisher(rig: Rig) -> None:
+    """No event of any thread is lost or torn."""
+    with rig.engine(rig.endpoint("a"), workers=2) as engine:
+        threads = [
+            threading.Thread(
+                target=lambda t=t: [
+                    engine.emit("order.paid", {"t": t}, event_id=f"{t}-{i}") for i in range(500)
+                ]
+            )
+            for t in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert engine.drain(20)
+        assert engine.stats().endpoint("a").accepted == 4000
+    assert set(rig.receiver.ids("/a")) == {f"{t}-{i}" for t in range(8) for i in range(500)}
+
+
+def test_a_forked_child_attaches_anew(rig: Rig) -> None:
+    """Parent and child emit at the same time, each into rings of its own."""
+    with rig.engine(rig.endpoint("a")) as engine:
+        engine.emit("order.paid", {}, event_id="before")
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                for i in range(200):
+                    assert engine.emit("order.paid", {}, event_id=f"child-{i}") == 1
+                status = 0
+            finally:
+                os._exit(status)
+        for i in range(200):
+            engine.emit("order.paid", {}, event_id=f"parent-{i}")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert engine.drain(10)
+        assert engine.stats().endpoint("a").balance == 0
+    ids = rig.receiver.ids("/a")
+    assert len(ids) == 401
+    assert set(ids.values()) == {1}
+
+
+def test_the_number_of_publishers_is_bounded_and_slots_are_reused(rig: Rig) -> None:
+    """The error names the setting; a closed publisher's slot is free again."""
+    start_and_stop(rig, max_publishers=2)
+    with connect(rig.data_dir) as first, connect(rig.data_dir):
+        with pytest.raises(TooManyPublishers, match="max_publishers"):
+            connect(rig.data_dir)
+        first.close()
+        connect(rig.data_dir).close()
+    assert sorted(p.name for p in (rig.data_dir / "rings").iterdir()) == ["0", "1"]
+
+
+def test_a_closed_publisher_says_so(rig: Rig) -> None:
+    """EngineError, not a crash."""
+    start_and_stop(rig)
+    publisher = connect(rig.data_dir)
+    publisher.close()
+    with pytest.raises(EngineError, match="closed"):
+        publisher.emit("order.paid", {})
+
+
+@pytest.mark.parametrize("durability", ["power", "interval:10ms"])
+def test_every_durability_delivers(rig: Rig, durability: str) -> None:
+    """emit_many shares one sync; what it returns is what was accepted."""
+    rig.receiver.behave(None, "/a")
+    with rig.engine(rig.endpoint("a"), durability=durability) as engine:
+        assert engine.emit("order.paid", {}) == 1
+        assert engine.emit_many([("order.paid", {"i": i}) for i in range(100)]) == 100
+        assert engine.drain(10)
+    assert rig.receiver.distinct("/a") == 101
+
+
+def test_payloads_are_sent_only_if_the_configuration_says_so(rig: Rig) -> None:
+    """`include_payload`: base64 in the broker's envelope, otherwise no such field."""
+    data = {"client_id": "c", "topic": "t", "qos": 0, "retained": False, "payload_size": 2}
+    for include in (False, True):
+        with rig.engine(rig.endpoint("a"), include_payload=include) as engine:
+            engine.emit("message.published", {**data, "payload": b"hi"})
+            assert engine.drain(10)
+    without, with_payload = (json.loads(r.body)["data"] for r in rig.receiver.requests("/a"))
+    assert "payload" not in without
+    assert with_payload["payload"] == "aGk="

@@ -1,0 +1,236 @@
+"""Imports go to the same or a lower layer, in no circle, and importing does nothing else."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+PACKAGE: Final = Path(__file__).parents[1] / "engine" / "fluxhook"
+
+#: The parts of the package, from the ground up. A part is a module or a folder of `fluxhook`.
+LAYERS: Final = (
+    {"errors", "_version", "_native"},
+    {"events", "config"},
+    {"policy", "verify", "receiver"},
+    {"transport", "store"},
+    {"runtime"},
+    {"admin", "cluster", "integrations"},
+    {"cli"},
+    {"__init__", "__main__"},
+)
+LAYER_OF: Final = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
+#: These never import each other, though they are of one layer.
+APART: Final = LAYERS[5]
+
+
+class Import(NamedTuple):
+    """One import statement in one module; both are names of modules inside the package."""
+
+    importer: str
+    imported: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.importer}, line {self.line}, imports {self.imported}"
+
+
+def part_of(module: str) -> str:
+    """`fluxhook.store.batch` belongs to the part `store`."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package, compiled ones as their stubs."""
+    found = {}
+    for path in sorted((*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi"))):
+        names = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(names[:-1] if names[-1] == "__init__" else names)] = path
+    return found
+
+
+@cache
+def imports() -> tuple[Import, ...]:
+    """All imports from the package within it: deferred ones and those for types alone as well."""
+    found = []
+    for importer, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(), path.name)):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{importer}, line {node.lineno}: a relative import"
+                base = node.module or ""
+                # `from fluxhook.policy import breaker` imports a module, if there is one.
+                below = [f"{base}.{alias.name}" for alias in node.names]
+                names = [name if name in modules() else base for name in below]
+            else:
+                continue
+            for name in dict.fromkeys(names):
+                if name == "fluxhook" or name.startswith("fluxhook."):
+                    found.append(Import(importer, name, node.lineno))
+    return tuple(found)
+
+
+def circle(edges: set[tuple[str, str]]) -> list[str]:
+    """Nodes in a circle, the first one again at the end; empty if there is none."""
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for importer, imported in edges:
+        sorter.add(importer, imported)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        return list(reversed(error.args[1]))
+    return []
+
+
+def test_every_part_has_a_layer() -> None:
+    """A new part of the package is given its layer here before anything imports it."""
+    assert {part_of(module) for module in modules()} <= LAYER_OF.keys()
+
+
+def test_no_import_points_upwards() -> None:
+    """errors < events, config < policy, verify < transport, store < runtime < admin < cli."""
+    upwards = [
+        str(i) for i in imports() if LAYER_OF[part_of(i.imported)] > LAYER_OF[part_of(i.importer)]
+    ]
+    assert not upwards
+
+
+def test_the_siblings_at_the_top_stay_apart() -> None:
+    """admin, cluster and integrations can each be left out."""
+    crossing = [
+        str(i)
+        for i in imports()
+        if {part_of(i.importer), part_of(i.imported)} <= APART
+        and part_of(i.importer) != part_of(i.imported)
+    ]
+    assert not crossing
+
+
+def test_parts_import_each_other_in_no_circle() -> None:
+    """Not even within a function, where Python would let them."""
+    edges = {
+        (part_of(i.importer), part_of(i.imported))
+        for i in imports()
+        if part_of(i.importer) != part_of(i.imported)
+    }
+    parts = circle(edges)
+    statements = [
+        str(next(i for i in imports() if (part_of(i.importer), part_of(i.imported)) == edge))
+        for edge in pairwise(parts)
+    ]
+    assert not statements
+
+
+@pytest.mark.parametrize(
+    ("edges", "expected"),
+    [
+        ({("a", "b"), ("b", "c"), ("a", "c")}, []),
+        ({("a", "b"), ("b", "a")}, [{"a", "b"}]),
+    ],
+)
+def test_circles_are_found(edges: set[tuple[str, str]], expected: list[set[str]]) -> None:
+    """The finder itself."""
+    found = circle(edges)
+    assert [set(found)] * bool(found) == expected
+
+
+#: Imports everything twice: the second time others' modules are there already, and what happens is
+#: this package's doing. Compiled modules cannot be imported twice.
+WATCH: Final = """
+import importlib, json, os, sys, threading
+
+names = json.loads(sys.argv[1])
+for name in names:
+    importlib.import_module(name)
+for name in list(sys.modules):
+    if name.partition(".")[0] == "fluxhook" and not name.startswith("fluxhook._native."):
+        del sys.modules[name]
+
+seen = []
+EFFECTS = ("socket.", "subprocess.", "sqlite3.", "signal.", "os.fork", "os.exec", "os.posix_spawn",
+           "os.mkdir", "os.remove", "os.rename")
+
+def importing():
+    frame = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals["__name__"] != "__main__":
+            return frame.f_globals["__name__"]
+        frame = frame.f_back
+
+def audit(event, args):
+    if event.startswith(EFFECTS) or event == "open" and str(args[1])[:1] in ("w", "a", "x"):
+        seen.append(f"{importing()}: {event} {args!r:.100}")
+
+def start(self):
+    seen.append(f"{importing()}: starts a thread")
+
+def watched(method):
+    def read(self, *args):
+        frame = sys._getframe(1)
+        while (reader := frame.f_globals["__name__"]) in ("os", "collections.abc"):
+            frame = frame.f_back
+        # click asks for the language where it is given a text
+        if reader.partition(".")[0] == "fluxhook":
+            seen.append(f"{reader}: reads the environment: {args!r:.100}")
+        return method(self, *args)
+    return read
+
+for method in ("__getitem__", "__iter__", "__len__"):
+    setattr(type(os.environ), method, watched(getattr(type(os.environ), method)))
+threading.Thread.start = start
+sys.addaudithook(audit)
+for name in names:
+    importlib.import_module(name)
+print(json.dumps(seen))
+"""
+
+
+def run_watched(names: list[str], path: Path) -> list[str]:
+    output = subprocess.run(
+        [sys.executable, "-c", WATCH, json.dumps(names)],
+        env={"PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert output.returncode == 0, output.stderr
+    seen: list[str] = json.loads(output.stdout)
+    return seen
+
+
+def test_importing_does_nothing_else() -> None:
+    """No module reads the environment, starts a thread or a process, opens a socket or writes a
+    file when it is imported."""
+    names = [name for name in modules() if not name.endswith("__main__")]
+    assert run_watched(names, PACKAGE.parent) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("os.environ.get('HOME')", "reads the environment: ('HOME',)"),
+        ("os.getenv('HOME')", "reads the environment: ('HOME',)"),
+        ("dict(os.environ)", "reads the environment"),
+        ("socket.socket().close()", "socket.__new__"),
+        ("threading.Thread(target=lambda: None).start()", "starts a thread"),
+        ("open('/dev/null', 'w').close()", "open"),
+        ("subprocess.run(['true'])", "subprocess.Popen"),
+    ],
+)
+def test_doing_more_is_noticed(tmp_path: Path, line: str, expected: str) -> None:
+    """The watcher itself."""
+    tmp_path.joinpath("fluxhook").mkdir()
+    module = f"import os, socket, subprocess, threading\n{line}\n"
+    tmp_path.joinpath("fluxhook", "__init__.py").write_text(module)
+    seen = run_watched(["fluxhook"], tmp_path)
+    assert any(expected in what for what in seen), seen
+    assert all(what.startswith("fluxhook: ") for what in seen)

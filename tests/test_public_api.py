@@ -1,0 +1,64 @@
+"""`import fluxhook`: which names it has, that each explains itself, and that the stubs are true."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fluxhook
+
+NAMES = """
+    Breaker Config ConfigError Duration Endpoint EndpointStats Engine EngineError EngineNotRunning
+    EngineRunning EventError FluxhookError LayoutError PayloadTooLarge Publisher QueueFull Rate
+    Retry SignatureError Size Stats Tls TooManyPublishers __version__ connect load verify
+""".split()
+
+
+def test_the_names_are_pinned() -> None:
+    """A name that others may rely on comes and goes deliberately, here and in CHANGELOG.md."""
+    assert fluxhook.__all__ == NAMES
+    assert sorted(NAMES) == NAMES
+
+
+def test_nothing_else_is_offered() -> None:
+    """What is not in `__all__` is a module or has an underscore: tab completion shows no strays."""
+    strays = {
+        name
+        for name, value in vars(fluxhook).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert strays <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "__version__"])
+def test_every_name_explains_itself(name: str) -> None:
+    """A docstring of its own: that of a base class would say something else."""
+    value = getattr(fluxhook, name)
+    assert (value.__doc__ or "").strip()
+    if inspect.isclass(value):
+        assert all(value.__doc__ != base.__doc__ for base in value.__mro__[1:])
+
+
+def test_the_error_tree_has_one_root() -> None:
+    """`except FluxhookError` catches everything that the package raises on purpose."""
+    errors = [v for v in vars(fluxhook).values() if inspect.isclass(v) and issubclass(v, Exception)]
+    assert errors
+    assert all(issubclass(error, fluxhook.FluxhookError) for error in errors)
+
+
+def test_the_package_is_typed() -> None:
+    """PEP 561: py.typed lies beside the package's modules."""
+    assert Path(fluxhook.__file__).with_name("py.typed").exists()
+
+
+def test_the_stubs_are_true() -> None:
+    """stubtest compares each stub with its compiled module: names, signatures, properties."""
+    modules = [f"fluxhook._native.{name}" for name in ("ring", "signing", "topics")]
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "mypy.stubtest", *modules]
+    checked = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -1,0 +1,855 @@
+"""The Sender against real endpoints over loopback: those that work, and those that do not.
+
+`receiver` is a process of its own, where each test has a path. `Wire` is an endpoint in the test's
+own hands, byte by byte: it answers while the Sender is not looking, which keeps the order certain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import os
+import resource
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pycurl
+import pytest
+
+from fluxhook.config.schema import Tls
+from fluxhook.policy.outcome import TransportCause, curl_cause
+from fluxhook.receiver import Behaviour, Receiver
+from fluxhook.transport.curl import MAX_ANSWER_BYTES, Sender, Target
+from fluxhook.transport.records import Attempt
+from support.receiver import ReceiverProcess
+from support.tls import Authority, Identity, self_signed, server_context
+
+#: a test that waits this long has failed
+DEADLINE_S = 10.0
+BODY = b'{"id":"evt_0123456789abcdef0123","type":"route.matched"}'
+HEADERS = [b"Content-Type: application/json", b"Expect:"]
+
+
+def allow(address: str) -> None:
+    """A judge without objections."""
+
+
+class Result(NamedTuple):
+    """What is read of a slot before it is released."""
+
+    tag: Any
+    code: int
+    cause: TransportCause | None
+    attempt: Attempt
+    resent: bool
+    denied: str
+    new_connections: int
+    read: int
+
+
+class Driver:
+    """A Sender and the loop around it."""
+
+    def __init__(self, size: int = 64, judge: Callable[[str], str | None] = allow, **kwargs: Any):
+        self.sender = Sender(size, judge, **kwargs)
+
+    def post(self, url: str, **options: Any) -> Result:
+        """One request, to its end."""
+        self.send(url, **options)
+        (result,) = self.finish()
+        return result
+
+    def send(
+        self,
+        url: str | Target,
+        *,
+        headers: list[bytes] | None = None,
+        body: bytes = BODY,
+        tag: Any = 0,
+        **options: Any,
+    ) -> None:
+        target = url if isinstance(url, Target) else make_target(url, **options)
+        self.sender.send(target, HEADERS + (headers or []), body, tag, time.time_ns())
+        self.sender.start()
+
+    def finish(self, until: int = 0) -> list[Result]:
+        """Steps until no more than `until` requests are under way."""
+        results: list[Result] = []
+        end = time.monotonic() + DEADLINE_S
+        while self.sender.in_flight > until:
+            assert time.monotonic() < end, f"{self.sender.in_flight} requests are stuck"
+            results += self.step(0.25)
+        return results
+
+    def step(self, timeout_s: float = 0.0) -> list[Result]:
+        results = []
+        for slot, code, message in self.sender.step(timeout_s):
+            cause = curl_cause(code, connected=slot.connected) if code else None
+            attempt = slot.attempt(slot.denied_cause if slot.denied else cause or "", message, 0)
+            new = slot.getinfo(pycurl.NUM_CONNECTS)
+            read = sum(map(len, slot.answer))
+            results.append(
+                Result(slot.tag, code, cause, attempt, slot.resent, slot.denied, new, read)
+            )
+            self.sender.release(slot)
+        return results
+
+    def wait(self, ready: Callable[[], bool]) -> None:
+        """Steps until something has come about."""
+        end = time.monotonic() + DEADLINE_S
+        while not ready():
+            assert time.monotonic() < end
+            self.step(0.005)
+
+
+def make_target(
+    url: str, *, timeout_ms: int = 5000, connect_timeout_ms: int = 5000, proxy: str | None = None
+) -> Target:
+    return Target(url, timeout_ms=timeout_ms, connect_timeout_ms=connect_timeout_ms, proxy=proxy)
+
+
+class Wire:
+    """A listening socket, and the connections taken from it in turn."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.connections: list[socket.socket] = []
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/hook"
+
+    def accept(self, driver: Driver) -> socket.socket:
+        driver.wait(lambda: readable(self.listener))
+        connection, _ = self.listener.accept()
+        self.connections.append(connection)
+        return connection
+
+    def read_request(self, driver: Driver, connection: socket.socket) -> bytes:
+        """All of one request with a Content-Length; the driver goes on sending meanwhile."""
+        data = b""
+        while True:
+            driver.wait(lambda: readable(connection))
+            data += connection.recv(1 << 20)
+            head, end, body = data.partition(b"\r\n\r\n")
+            if end:
+                length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+                if len(body) == length:
+                    return data
+
+    def serve(self, driver: Driver, connection: socket.socket, answer: bytes = b"") -> Result:
+        """Answers one request with 204 and waits for the result."""
+        self.read_request(driver, connection)
+        connection.sendall(answer or b"HTTP/1.1 204 No Content\r\n\r\n")
+        (result,) = driver.finish(driver.sender.in_flight - 1)
+        return result
+
+    def close(self) -> None:
+        for connection in (self.listener, *self.connections):
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[ReceiverProcess]:
+    with ReceiverProcess() as process:
+        yield process
+
+
+@pytest.fixture
+def path(request: pytest.FixtureRequest) -> str:
+    """The test's own path at the receiver."""
+    return "/" + "".join(c if c.isalnum() else "-" for c in request.node.name)
+
+
+@pytest.fixture
+def driver() -> Iterator[Driver]:
+    driver = Driver()
+    yield driver
+    driver.sender.close()
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    wire = Wire()
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """Nothing listens there."""
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return int(s.getsockname()[1])
+
+
+def readable(s: socket.socket) -> bool:
+    return bool(select.select([s], [], [], 0)[0])
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+# ---- what arrives --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [b"", b"thanks", b"x" * 5000])
+def test_success_with_and_without_a_body(driver, receiver, path, answer):
+    """A 2xx is a result without a cause; the attempt keeps the answer's first 512 bytes."""
+    receiver.behave(Behaviour(status=200 if answer else 204, body=answer), path)
+    result = driver.post(receiver.url + path, tag="the tag")
+    assert (result.tag, result.code, result.cause) == ("the tag", 0, None)
+    assert result.attempt.status == (200 if answer else 204)
+    assert result.attempt.answer == answer[:512]
+    (got,) = receiver.requests(path)
+    assert got.body == BODY
+
+
+def test_an_answer_is_not_seen_by_the_next_request_on_its_slot(driver, receiver, path, closed_port):
+    """A slot starts clean: no bytes, status or reason of an earlier request."""
+    receiver.behave(Behaviour(status=500, body=b"oops"), path)
+    assert driver.post(receiver.url + path).attempt.answer == b"oops"
+    result = driver.post(f"http://127.0.0.1:{closed_port}/")
+    assert (result.attempt.status, result.attempt.answer) == (0, b"")
+    receiver.behave(Behaviour(), path)
+    result = driver.post(receiver.url + path)
+    assert (result.attempt.status, result.attempt.answer, result.denied) == (204, b"", "")
+    assert len(driver.sender._slots) == 1
+
+
+def test_the_request_is_sent_byte_by_byte_as_given(driver, wire):
+    """The caller's header lines as they are, in their order; nothing added but what HTTP needs."""
+    headers = [b"X-One: a  b;c=\xc3\xa9", b"x-TWO: t=1,v1=ff", b"X-One: again"]
+    driver.send(wire.url, headers=headers)
+    request = wire.read_request(driver, connection := wire.accept(driver))
+    host = wire.url.split("/")[2]
+    version = request.split(b"Fluxhook/")[1].split(b"\r\n")[0]
+    assert request == b"\r\n".join(
+        [
+            b"POST /hook HTTP/1.1",
+            b"Host: " + host.encode(),
+            b"User-Agent: Fluxhook/" + version,
+            b"Accept: */*",
+            b"Content-Type: application/json",
+            *headers,
+            b"Content-Length: %d" % len(BODY),
+            b"",
+            BODY,
+        ]
+    )
+    connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+    driver.finish()
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\0", b"a\0b\r\n\r\n\0", bytes(range(256)) * 4096, b"x" * 3_000_000]
+)
+def test_body_bytes_are_exact(driver, receiver, path, body):
+    """NUL, line ends, 1 MiB of all bytes, an empty body; and no 100-continue is asked for."""
+    assert driver.post(receiver.url + path, body=body).attempt.status == 204
+    (got,) = receiver.requests(path)
+    assert got.body == body
+    assert got.headers["content-length"] == str(len(body))
+    assert "expect" not in got.headers
+    assert "transfer-encoding" not in got.headers
+
+
+def test_the_body_that_was_queued_is_the_body_that_is_sent(driver, receiver, path):
+    """Each of many requests at once carries its own body."""
+    bodies = [b'{"id":"evt_%d"}' % i for i in range(16)]
+    for body in bodies:
+        driver.send(receiver.url + path, body=body)
+    del body
+    assert all(r.attempt.status == 204 for r in driver.finish())
+    assert sorted(r.body for r in receiver.requests(path)) == sorted(bodies)
+
+
+def test_a_redirect_is_not_followed(driver, receiver, path):
+    """The 3xx is the result, and where it points to nothing arrives."""
+    elsewhere = path + "-elsewhere"
+    headers = {"Location": receiver.url + elsewhere}
+    for status in (301, 302, 303, 307, 308):
+        receiver.behave(Behaviour(status=status, headers=headers), path)
+        result = driver.post(receiver.url + path)
+        assert (result.code, result.attempt.status) == (0, status)
+        assert not result.resent
+    assert len(receiver.requests(path)) == 5
+    assert receiver.requests(elsewhere) == []
+
+
+# ---- connections ---------------------------------------------------------------------------
+
+
+def test_connections_are_reused(driver, receiver, path):
+    """400 requests, 8 at a time, need no more than 8 connections, and the first does not count
+    what libcurl opens for others."""
+    before = receiver.state().accepted
+    target = make_target(receiver.url + path)
+    for i in range(400):
+        driver.send(target, tag=i)
+        if driver.sender.in_flight == 8:
+            assert all(r.attempt.status == 204 for r in driver.finish(until=7))
+    assert all(r.attempt.status == 204 for r in driver.finish())
+    assert driver.sender.connections <= 8
+    assert receiver.state().accepted - before == driver.sender.connections
+
+
+def test_connections_that_the_receiver_closes_are_replaced(driver, receiver, path):
+    """`Connection: close` on each answer: descriptor numbers come back at once, and each new
+    connection is watched like the first; no descriptor stays behind."""
+    receiver.behave(Behaviour(headers={"Connection": "close"}), path)
+    target = make_target(receiver.url + path)
+    driver.post(receiver.url + path)
+    before = descriptors()
+    for _ in range(50):
+        for _ in range(4):
+            driver.send(target)
+        assert [r.attempt.status for r in driver.finish()] == [204] * 4
+    assert descriptors() == before
+    assert driver.sender.connections == 201
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_an_idle_connection_that_the_peer_closed_is_not_used_again(driver, wire, noticed):
+    """The next request arrives exactly once, on a new connection, whether the loop saw the end of
+    the old one or not."""
+    driver.send(wire.url)
+    first = wire.accept(driver)
+    wire.serve(driver, first)
+    watched = dict(driver.sender._registered)
+    first.close()
+    if noticed:
+        driver.wait(lambda: driver.sender._registered != watched)
+    driver.send(wire.url)
+    assert wire.serve(driver, wire.accept(driver)).attempt.status == 204
+    assert driver.sender.connections == 2
+    assert not readable(wire.listener)
+
+
+def test_what_libcurl_sends_again_by_itself_shows(driver, wire):
+    """A kept-alive connection ends after the request was read and before an answer: libcurl sends
+    the request again on a new connection, the receiver sees it twice, and `resent` says so."""
+    driver.send(wire.url)
+    first = wire.accept(driver)
+    assert not wire.serve(driver, first).resent
+    driver.send(wire.url)
+    one = wire.read_request(driver, first)
+    first.close()
+    second = wire.accept(driver)
+    assert wire.read_request(driver, second) == one
+    second.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+    (result,) = driver.finish()
+    assert (result.code, result.attempt.status, result.resent) == (0, 204, True)
+    driver.send(wire.url)
+    assert not wire.serve(driver, second).resent
+
+
+def test_a_request_is_sent_at_most_six_times_in_one_attempt(driver, receiver, path):
+    """A pool full of connections that end unanswered: libcurl gives up after five more tries. The
+    result is one failed attempt, marked as resent, whether or not a new connection was opened."""
+    target = make_target(receiver.url + path)
+    for _ in range(10):
+        driver.send(target)
+    driver.finish()
+    receiver.behave(Behaviour(fault="close"), path)
+    result = driver.post(receiver.url + path)
+    assert (result.cause, result.attempt.status, result.resent) == ("reset", 0, True)
+    assert result.new_connections == 0
+    assert len(receiver.requests(path)) == 16
+
+
+# ---- faults --------------------------------------------------------------------------------
+
+
+def test_a_closed_port_is_refused(driver, closed_port):
+    """No connection, no status, no denial."""
+    result = driver.post(f"http://127.0.0.1:{closed_port}/")
+    assert (result.cause, result.attempt.status, result.denied) == ("refused", 0, "")
+    assert result.attempt.error
+
+
+def test_a_name_that_does_not_resolve(driver):
+    """The resolver says so at once: a label is over 63 bytes."""
+    assert driver.post(f"http://{'x' * 64}.invalid/").cause == "dns"
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause", "status"),
+    [
+        ("reset", "reset", 0),
+        ("close", "reset", 0),
+        ("partial_head", "reset", 0),
+        ("partial_body", "reset", 503),
+        ("big_header", "response_too_large", 503),
+    ],
+)
+def test_broken_answers_have_a_cause(driver, receiver, path, fault, cause, status):
+    """And a status where the status line had come; the Sender goes on working."""
+    receiver.behave(Behaviour(fault=fault), path)
+    result = driver.post(receiver.url + path)
+    assert (result.cause, result.attempt.status) == (cause, status)
+    assert not result.resent
+    receiver.behave(Behaviour(), path)
+    assert driver.post(receiver.url + path).attempt.status == 204
+
+
+def test_an_answer_that_is_not_http_is_refused(driver, receiver, path):
+    """libcurl takes it for HTTP/0.9, and that is off."""
+    receiver.behave(Behaviour(fault="garbage"), path)
+    result = driver.post(receiver.url + path)
+    assert (result.code, result.attempt.status) == (pycurl.E_UNSUPPORTED_PROTOCOL, 0)
+    assert result.attempt.answer == b""
+
+
+def test_a_hanging_receiver_ends_in_a_timeout(driver, receiver, path):
+    """After the whole time allowed, and not much later."""
+    receiver.behave(Behaviour(fault="hang"), path)
+    result = driver.post(receiver.url + path, timeout_ms=100)
+    assert (result.cause, result.attempt.status) == ("timeout", 0)
+    assert 95_000 <= result.attempt.total_us < 3_000_000
+
+
+def test_timeouts_run_while_another_descriptor_is_always_ready(driver, receiver, path):
+    """A bell that nobody quiets wakes every step; the hanging request ends all the same."""
+    receiver.behave(Behaviour(fault="hang"), path)
+    bell = os.eventfd(1)
+    driver.sender.watch(bell)
+    try:
+        result = driver.post(receiver.url + path, timeout_ms=50)
+        assert result.cause == "timeout"
+        assert driver.sender.fired == [bell]
+    finally:
+        os.close(bell)
+
+
+def test_a_connection_that_does_not_come_about(driver):
+    """A full accept queue: the SYN is dropped, and the cause is the connect timeout's."""
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(2):  # one more than the queue takes: Linux rounds up by one
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        result = driver.post(url, connect_timeout_ms=50)
+        assert (result.cause, result.attempt.connect_us) == ("connect_timeout", 0)
+
+
+def test_a_body_that_drips_ends_at_the_total_timeout(driver, receiver, path):
+    """Bytes that keep coming do not extend the time; the status counts, as it had arrived."""
+    receiver.behave(Behaviour(fault="slow_body", fail_status=200), path)
+    result = driver.post(receiver.url + path, timeout_ms=150)
+    assert (result.cause, result.attempt.status) == ("timeout", 200)
+    assert result.attempt.answer
+    assert result.attempt.total_us < 3_000_000
+
+
+def test_an_endless_body_is_cut_at_the_cap(driver, receiver, path):
+    """Little more than the cap is read, and a hundred of them cost no memory."""
+    receiver.behave(Behaviour(fault="endless", fail_status=200), path)
+    target = make_target(receiver.url + path)
+
+    for _ in range(10):
+        driver.send(target)
+    results = driver.finish()
+    before = resident_bytes()
+    for _ in range(90):
+        driver.send(target)
+        results += driver.finish()
+    assert {(r.cause, r.attempt.status) for r in results} == {("response_too_large", 200)}
+    assert max(r.read for r in results) <= MAX_ANSWER_BYTES
+    assert resident_bytes() - before < 4_000_000
+
+
+def test_hanging_requests_do_not_slow_another_endpoint(receiver, path):
+    """200 requests that hang, and 500 that do not: those finish as if alone."""
+    driver = Driver(256)
+    hanging = make_target(receiver.url + path + "-hanging")
+    healthy = make_target(receiver.url + path)
+    receiver.behave(Behaviour(fault="hang"), path + "-hanging")
+
+    def send_all() -> float:
+        started = time.perf_counter()
+        under_way = driver.sender.in_flight
+        for i in range(500):
+            driver.send(healthy, tag=i)
+            if driver.sender.in_flight == under_way + 8:
+                driver.finish(until=under_way + 7)
+        driver.finish(until=under_way)
+        return time.perf_counter() - started
+
+    alone_s = min(send_all(), send_all())
+    for _ in range(200):
+        driver.send(hanging)
+    among_hanging_s = min(send_all(), send_all())
+    assert driver.sender.in_flight == 200
+    assert among_hanging_s < 4 * alone_s + 1.0
+    driver.sender.close()
+
+
+# ---- measurements --------------------------------------------------------------------------
+
+
+def test_timings_are_in_order_and_plausible(driver, receiver, path):
+    """Name, connection, first byte, end; the receiver's delay is part of the wait for the first
+    byte; on a connection that is reused, connecting takes no time."""
+    receiver.behave(Behaviour(status=200, body=b"x", delay_s=0.05), path)
+    before = time.time_ns()
+    a = driver.post(receiver.url + path).attempt
+    assert before <= a.started_ns <= time.time_ns()
+    assert 0 < a.dns_us <= a.connect_us <= a.first_byte_us <= a.total_us
+    assert a.first_byte_us >= 50_000
+    assert a.tls_us == 0
+    b = driver.post(receiver.url + path).attempt
+    assert (b.dns_us, b.connect_us) == (0, 0)
+    assert 50_000 <= b.first_byte_us <= b.total_us
+
+
+def test_retry_after_is_seconds_or_a_date(driver, receiver, path):
+    """RFC 9110 section 10.2.3; None where there is none or it makes no sense."""
+    in_a_minute = email.utils.formatdate(time.time() + 60, usegmt=True)
+    long_ago = email.utils.formatdate(0, usegmt=True)
+    for value, lowest, highest in [("7", 7, 7), (in_a_minute, 50, 60)]:
+        receiver.behave(Behaviour(fail_first=1, retry_after=value), path)
+        wait_s = driver.post(receiver.url + path).attempt.retry_after_s
+        assert wait_s is not None
+        assert lowest <= wait_s <= highest
+    for value in (None, "soon", "-5", long_ago):
+        receiver.behave(Behaviour(fail_first=1, retry_after=value), path)
+        assert driver.post(receiver.url + path).attempt.retry_after_s is None
+
+
+def test_wait_s_says_how_long_a_step_would_wait(driver, receiver, path):
+    """Nothing under way: as long as asked. Otherwise until libcurl's next timer at most, and not at
+    all if a result waits already."""
+    assert driver.sender.wait_s(9.0) == 9.0
+    receiver.behave(Behaviour(fault="hang"), path)
+    driver.send(receiver.url + path, timeout_ms=200)
+    driver.step()
+    assert driver.sender.wait_s(9.0) <= 0.2
+    driver.finish()
+    denying = Driver(judge=lambda address: "no")
+    denying.send(receiver.url)
+    assert denying.sender.wait_s(9.0) == 0.0
+    denying.sender.close()
+
+
+# ---- TLS -----------------------------------------------------------------------------------
+
+
+class Certificates(NamedTuple):
+    ours: Authority
+    others: Authority
+    served: dict[str, Identity]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    directory = tmp_path_factory.mktemp("tls")
+    ours = Authority(directory / "ours")
+    others = Authority(directory / "others", "Another CA")
+    served = {
+        "good": ours.issue("good"),
+        "expired": ours.issue("expired", end="20210101000000Z"),
+        "not_yet": ours.issue("not-yet", start="20980101000000Z"),
+        "wrong_host": ours.issue("wrong-host", san="DNS:elsewhere.test,IP:127.0.0.2"),
+        "self_signed": self_signed(directory, "self-signed"),
+        "unknown_ca": others.issue("unknown"),
+    }
+    return Certificates(ours, others, served)
+
+
+class TlsEndpoint:
+    """A receiver with one certificate, and the paths that were asked for."""
+
+    def __init__(self, identity: Identity, client_ca: str | None = None) -> None:
+        self.paths: list[str] = []
+        self.receiver = Receiver(
+            ssl=server_context(identity, client_ca),
+            on_delivery=lambda received: self.paths.append(received.path),
+        )
+
+    @property
+    def url(self) -> str:
+        return self.receiver.url
+
+
+@pytest.fixture(scope="module")
+def tls_endpoints(certificates: Certificates) -> Iterator[dict[str, TlsEndpoint]]:
+    """In a thread with a loop of its own."""
+    endpoints = {name: TlsEndpoint(identity) for name, identity in certificates.served.items()}
+    endpoints["mutual"] = TlsEndpoint(certificates.served["good"], certificates.others.cert)
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # of handshakes that fail, as they should
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    for endpoint in endpoints.values():
+        asyncio.run_coroutine_threadsafe(endpoint.receiver.start(), loop).result(DEADLINE_S)
+    yield endpoints
+    for endpoint in endpoints.values():
+        asyncio.run_coroutine_threadsafe(endpoint.receiver.stop(), loop).result(DEADLINE_S)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def tls_driver() -> Iterator[Callable[..., Driver]]:
+    drivers: list[Driver] = []
+
+    def make(**tls: str) -> Driver:
+        drivers.append(Driver(tls=Tls(**tls)))
+        return drivers[-1]
+
+    yield make
+    for driver in drivers:
+        driver.sender.close()
+
+
+def test_a_good_certificate_is_accepted(certificates, tls_endpoints, tls_driver):
+    """With the authority that signed it; the handshake has its place among the timings; the second
+    request needs none."""
+    driver = tls_driver(ca=certificates.ours.cert)
+    a = driver.post(tls_endpoints["good"].url + "/good").attempt
+    assert a.status == 204
+    assert a.connect_us <= a.tls_us <= a.first_byte_us
+    b = driver.post(tls_endpoints["good"].url + "/good").attempt
+    assert (b.status, b.tls_us) == (204, 0)
+    assert driver.sender.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("expired", "expired"),
+        ("not_yet", "not yet valid"),
+        ("wrong_host", "127.0.0.1"),
+        ("self_signed", "self-signed"),
+        ("unknown_ca", "issuer"),
+    ],
+)
+def test_a_bad_certificate_is_refused(certificates, tls_endpoints, tls_driver, name, words):
+    """The cause is `tls`, the error says what is wrong, and no request was sent."""
+    driver = tls_driver(ca=certificates.ours.cert)
+    result = driver.post(f"{tls_endpoints[name].url}/{name}")
+    assert (result.cause, result.attempt.status) == ("tls", 0)
+    assert words in result.attempt.error
+    assert tls_endpoints[name].paths == []
+
+
+def test_an_authority_of_ones_own_is_not_known_without_configuration(tls_endpoints, driver):
+    """The system's authorities hold by default, and ours is none of them."""
+    assert driver.post(tls_endpoints["good"].url + "/default").cause == "tls"
+    assert "/default" not in tls_endpoints["good"].paths
+
+
+def test_client_certificates(certificates, tls_endpoints, tls_driver):
+    """Where the receiver demands one: the right one passes, none or a stranger's does not."""
+    url = tls_endpoints["mutual"].url + "/mutual"
+    ours, others = certificates.ours, certificates.others
+    cert, key = others.issue("client", san="DNS:client.test")
+    assert tls_driver(ca=ours.cert, cert=cert, key=key).post(url).attempt.status == 204
+    assert tls_driver(ca=ours.cert).post(url).attempt.status == 0
+    cert, key = ours.issue("stranger", san="DNS:client.test")
+    assert tls_driver(ca=ours.cert, cert=cert, key=key).post(url).attempt.status == 0
+    assert tls_endpoints["mutual"].paths == ["/mutual"]
+
+
+def test_a_client_certificate_that_is_missing_is_a_tls_failure(
+    certificates, tls_endpoints, tls_driver
+):
+    """A path that is wrong is found out at the first attempt, and said."""
+    driver = tls_driver(ca=certificates.ours.cert, cert="/nowhere.pem", key="/nowhere.key")
+    result = driver.post(tls_endpoints["good"].url + "/missing")
+    assert result.cause == "tls"
+    assert "/nowhere.pem" in result.attempt.error
+
+
+# ---- proxies -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxies_in_environment(monkeypatch: pytest.MonkeyPatch, closed_port: int) -> None:
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port}")
+
+
+@pytest.mark.usefixtures("proxies_in_environment")
+def test_a_proxy_of_the_environment_is_ignored(driver, receiver, path):
+    """The request goes straight to the endpoint."""
+    assert driver.post(receiver.url + path).attempt.status == 204
+    assert len(receiver.requests(path)) == 1
+
+
+@pytest.mark.usefixtures("proxies_in_environment")
+def test_a_proxy_of_the_endpoint_is_used(driver, receiver, monkeypatch):
+    """Whatever NO_PROXY in the environment says; and the next endpoint on the same slot has none."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("NO_PROXY", "*")
+    url = "http://endpoint.invalid/through-a-proxy"
+    assert driver.post(url, proxy=receiver.url).attempt.status == 204
+    assert len(receiver.requests(url)) == 1  # the form that a proxy gets
+    assert driver.post(receiver.url + "/without-a-proxy").attempt.status == 204
+    assert len(driver.sender._slots) == 1
+
+
+# ---- egress --------------------------------------------------------------------------------
+
+
+def test_a_denied_address_gets_no_packet(receiver, path):
+    """The judge is asked before the socket opens; the slot says what it said; nothing connects."""
+    asked: list[str] = []
+
+    def judge(address: str) -> str:
+        asked.append(address)
+        return "127.0.0.1 is loopback"
+
+    driver = Driver(judge=judge)
+    before = receiver.state().accepted
+    result = driver.post(receiver.url + path)
+    assert asked == ["127.0.0.1"]
+    assert (result.attempt.status, result.denied) == (0, "127.0.0.1 is loopback")
+    assert (result.attempt.cause, result.attempt.error) == ("egress_denied", result.denied)
+    assert receiver.state().accepted == before
+    assert driver.sender.connections == 0
+    driver.sender.close()
+
+
+def resolving(url: str, *addresses: str) -> Target:
+    """A target whose name has these addresses, in this order."""
+    target = make_target(url)
+    name, port = url.split("/")[2].split(":")
+    target.options += ((pycurl.RESOLVE, [f"{name}:{port}:{','.join(addresses)}"]),)
+    return target
+
+
+def test_one_allowed_address_of_a_name_is_enough(receiver, path):
+    """A denied one before it leaves no trace in the result."""
+    driver = Driver(judge=lambda a: "no" if a == "127.0.0.2" else None)
+    receiver.behave(Behaviour(status=500), path)
+    driver.send(resolving(f"http://two.test:{receiver.port}{path}", "127.0.0.2", "127.0.0.1"))
+    (result,) = driver.finish()
+    assert (result.attempt.status, result.denied, result.attempt.error) == (500, "", "")
+    driver.sender.close()
+
+
+def test_an_allowed_address_that_fails_is_the_cause_and_not_the_denied_one(closed_port):
+    """What was tried and failed says more than what was not tried."""
+    driver = Driver(judge=lambda a: "no" if a == "127.0.0.2" else None)
+    for addresses in (("127.0.0.1", "127.0.0.2"), ("127.0.0.2", "127.0.0.1")):
+        driver.send(resolving(f"http://two.test:{closed_port}/", *addresses))
+        (result,) = driver.finish()
+        assert (result.cause, result.denied) == ("refused", "")
+    driver.sender.close()
+
+
+def test_connections_kept_alive_are_judged_anew_when_the_rules_have_changed(receiver, path):
+    """After `rejudge` a connection made under the old rules carries no request of the new ones; and
+    once they allow it again, requests arrive."""
+    verdict: list[str | None] = [None]
+    driver = Driver(judge=lambda address: verdict[0])
+    for _ in range(4):
+        driver.send(receiver.url + path)
+    driver.finish()
+    verdict[0] = "forbidden now"
+    driver.sender.rejudge()
+    for _ in range(8):  # more than there are slots
+        driver.send(receiver.url + path)
+    results = driver.finish()
+    assert [r.denied for r in results] == ["forbidden now"] * 8
+    assert {r.attempt.status for r in results} == {0}
+    assert len(receiver.requests(path)) == 4
+    verdict[0] = None
+    assert driver.post(receiver.url + path).attempt.status == 204
+    driver.sender.close()
+
+
+# ---- descriptors, threads, ends ------------------------------------------------------------
+
+
+@pytest.fixture
+def limit_descriptors() -> Iterator[Callable[[int], None]]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield lambda soft: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_descriptors_above_1024_work(receiver, path, limit_descriptors):
+    """select() ends there; epoll does not. The limit may even rise after the Sender was made."""
+    limit_descriptors(1024)
+    driver = Driver()
+    limit_descriptors(3000)
+    low = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        for _ in range(32):
+            driver.send(receiver.url + path)
+        assert [r.attempt.status for r in driver.finish()] == [204] * 32
+        assert max(driver.sender._registered) > 1024
+    finally:
+        driver.sender.close()
+        for fd in low:
+            os.close(fd)
+
+
+def test_without_a_free_descriptor_an_attempt_fails_for_our_own_reason(
+    driver, receiver, path, limit_descriptors
+):
+    """Not the endpoint's fault; and when there is one again, all is well."""
+    driver.post(receiver.url + path)
+    limit_descriptors(max(map(int, os.listdir("/proc/self/fd"))))
+    spare = []
+    with contextlib.suppress(OSError):
+        while True:
+            spare.append(os.open("/dev/null", os.O_RDONLY))
+    result = driver.post("http://127.0.0.2/")
+    for fd in spare:
+        os.close(fd)
+    assert result.attempt.cause == "internal"
+    assert "Too many open files" in result.attempt.error
+    assert driver.post(receiver.url + path).attempt.status == 204
+
+
+def test_closing_leaves_nothing_behind(receiver, path):
+    """Requests under way, one of them resolving a name, idle connections: close() ends all of it.
+    No descriptor, no thread, no warning (warnings are errors here)."""
+    receiver.behave(Behaviour(fault="hang"), path + "-hanging")
+    before = descriptors(), len(os.listdir("/proc/self/task")), threading.active_count()
+    for _ in range(3):
+        driver = Driver()
+        for _ in range(8):
+            driver.send(receiver.url + path)
+        driver.finish()
+        for _ in range(5):
+            driver.send(receiver.url + path + "-hanging")
+        driver.send(f"http://localhost:{receiver.port}{path}-hanging")
+        driver.step()
+        assert len(driver.sender.tags()) == 6
+        driver.sender.close()
+    assert (descriptors(), len(os.listdir("/proc/self/task")), threading.active_count()) == before
+
+
+def test_room_is_what_may_still_be_sent(receiver, path):
+    """It shrinks with each request and comes back with each result."""
+    driver = Driver(4)
+    for left in (3, 2, 1, 0):
+        driver.send(receiver.url + path)
+        assert driver.sender.room == left
+    driver.finish()
+    assert driver.sender.room == 4
+    assert driver.sender.tags() == []
+    driver.sender.close()
