@@ -518,11 +518,14 @@ typedef struct {
     uint64_t dropped_to; /* nothing between cursor and it waits: this producer dropped it ... */
     uint64_t epoch;      /* ... as long as the consumer has not started over */
     int drop_oldest, bell;
+    int sync_fd; /* the ring's file, where a hand-over is to be on the disk before it settles; or -1 */
 } fx_producer;
 
 static inline void fx_producer_open(fx_producer *p, fx_ring *r, int drop_oldest, int bell) {
+    fx_advance(r); /* a predecessor may have died between a drop and this */
     uint64_t tail = fx_load(&r->tail);
-    *p = (fx_producer){r, tail, fx_data_end(r, tail), 0, fx_load(&r->epoch), drop_oldest, bell};
+    *p = (fx_producer){r, tail, fx_data_end(r, tail), 0, fx_load(&r->epoch), drop_oldest, bell,
+                       -1};
 }
 
 /* The position for `need` bytes, or FX_NOWHERE if there is no room yet. After damage nobody knows
@@ -717,6 +720,8 @@ static inline int fx_hand_over(fx_ring *r, uint64_t seq, uint32_t mask, fx_produ
     int result = fx_put(outbox, &target, 1, head, head_length, body, body_length, NULL, 0, 0);
     if (!r) return result;
     FX_STEP("hand-over committed");
+    /* A power loss must not find the bit cleared on the disk and the report not yet there. */
+    if (result == FX_ACCEPTED && outbox->sync_fd >= 0) fdatasync(outbox->sync_fd);
     if (result == FX_ACCEPTED) fx_clear(r, seq, mask);
     FX_STEP("hand-over cleared");
     fx_redo_done(c);

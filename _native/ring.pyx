@@ -45,6 +45,7 @@ cdef extern from "ring.h" nogil:
         const uint8_t *payload
     ctypedef struct fx_producer:
         fx_ring *ring
+        int sync_fd
     const uint64_t FX_RING_MAGIC, FX_COUNTERS_MAGIC, FX_WORDS_MAGIC
     const uint32_t FX_LAYOUT, FX_PAGE, FX_MAX_TARGETS
     const uint64_t FX_MAX_QUEUE
@@ -404,9 +405,10 @@ cdef class Producer(Mapping):
     cdef fx_producer p
     cdef char *alive
 
-    def __init__(self, str path not None, *, bint drop_oldest=False, int bell=-1):
+    def __init__(self, str path not None, *, bint drop_oldest=False, int bell=-1, bint sync=False):
         self.attach(path, True)
         fx_producer_open(&self.p, sound_ring(self), drop_oldest, bell)
+        self.p.sync_fd = self.fd if sync else -1
         # A child of fork() finds this page zeroed: it must not write into its parent's ring.
         self.alive = <char *>mmap_(NULL, FX_PAGE, PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)

@@ -3,8 +3,10 @@
 A host writes down what `emit` told it in a mapped file, after `emit` returned, so that its own
 SIGKILL cannot take the record away:
 
-    0        8          16     32
-    | begun  | accepted | done | answers: one byte for each event, the number `emit` returned |
+    0       8          16     24     32
+    | begun | accepted | done | stop | answers: one byte for each event, the number `emit` returned |
+
+`stop` is the test's word, and ends a load early.
 
 Event n has the id "n" and is of type `crash.side` if n is a multiple of SIDE, else `crash.event`.
 """
@@ -17,6 +19,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,11 +38,13 @@ _ANSWERS = 32
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What a host emits: `count` events that begin with number `first`."""
+    """What a host emits: `count` events that begin with number `first`, at most `rate` a second (0:
+    as fast as the engine takes them)."""
 
     first: int
     count: int
     progress: str
+    rate: int = 0
 
 
 class Progress:
@@ -67,6 +72,13 @@ class Progress:
     def finish(self) -> None:
         self._words[2] = 1
 
+    def stop(self) -> None:
+        self._words[3] = 1
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self._words[3])
+
     @property
     def accepted(self) -> int:
         """Emits that returned."""
@@ -88,9 +100,14 @@ class Progress:
 
 
 def emit_all(emit: Callable[..., int], load: Load) -> None:
-    """Emits a load as fast as the engine takes it. Each event must be accepted by somebody."""
+    """Emits a load. Each event must be accepted by somebody."""
     progress = Progress(load)
+    begun = time.monotonic()
     for n in range(load.first, load.first + load.count):
+        if load.rate:
+            time.sleep(max(0.0, begun + (n - load.first) / load.rate - time.monotonic()))
+        if progress.stopped:
+            break
         progress.begin(n)
         kind = "crash.side" if n % SIDE == 0 else "crash.event"
         answer = emit(kind, {"n": n}, event_id=str(n))

@@ -27,7 +27,18 @@ from fluxhook.config import codec
 from fluxhook.receiver import Behaviour
 from fluxhook.runtime.stats import read_stats
 
-__all__ = ["DEADLINE_S", "EVENTS", "Row", "Stage", "until"]
+__all__ = [
+    "CONCURRENCY",
+    "DEADLINE_S",
+    "EVENTS",
+    "FAILING",
+    "FINE",
+    "HANGING",
+    "SIDE",
+    "Row",
+    "Stage",
+    "until",
+]
 
 #: of each test
 EVENTS = 20_000
@@ -170,14 +181,16 @@ class Stage:
 
     # ---- processes -------------------------------------------------------------------------
 
-    def load(self, count: int) -> Load:
+    def load(self, count: int, rate: int = 0) -> Load:
         """Numbers that no other host emits."""
         first, self._next = self._next, self._next + count
-        return Load(first, count, str(self.directory / f"{first}.progress"))
+        return Load(first, count, str(self.directory / f"{first}.progress"), rate)
 
-    def host(self, *counts: int, config: Config | None = None, forks: int = 0) -> Host:
+    def host(
+        self, *counts: int, config: Config | None = None, forks: int = 0, rate: int = 0
+    ) -> Host:
         """Starts a host; one with a `config` embeds the engine. It waits for `go`."""
-        loads = [self.load(count) for count in counts]
+        loads = [self.load(count, rate) for count in counts]
         new = Host(self.data_dir, loads, config=config, forks=forks)
         self.hosts.append(new)
         return new
@@ -248,6 +261,10 @@ class Stage:
 
         until(look, f"{count} workers")
         return found
+
+    @property
+    def running(self) -> bool:
+        return read_stats(self.data_dir).running
 
     def _is_ours(self, pid: int) -> bool:
         """Whether it is alive and one of this data directory's: a process's title names that."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from crash.support import CONCURRENCY, EVENTS, FINE, Row, Stage
+from crash.support import CONCURRENCY, EVENTS, FINE, SIDE, Row, Stage, until
 from fluxhook import Config, Duration
 from fluxhook.receiver import Behaviour
 from fluxhook.runtime.stats import read_stats
@@ -21,14 +21,20 @@ Report = Callable[[Row], None]
 def test_drain_that_takes_too_long(stage: Stage, report: Report) -> None:
     """SIGTERM ends the engine after shutdown_timeout, however slow a receiver is; what it did not
     deliver by then is kept for the next start."""
-    stage.behave("main", Behaviour(delay_s=0.2))
-    config = stage.config(queue_size=EVENTS, shutdown_timeout=Duration.parse("500ms"))
+    stage.behave("main", Behaviour(delay_s=1.0))
+    config = stage.config(
+        stage.endpoint("main", timeout=Duration.parse("2s")),
+        queue_size=EVENTS,
+        shutdown_timeout=Duration.parse("500ms"),
+    )
     stage.serve(config)
     host = stage.host(EVENTS)
     assert host.hear() == "ready"
     host.go()
     stage.reach(EVENTS)
+    until(lambda: stage.ids("main"), "the first arrival")
     seconds = stage.terminate()
+    stage.kills += 2  # what the supervisor does to its workers then
     assert 0.5 <= seconds < 3
     stopped = read_stats(stage.data_dir).endpoint("main")
     assert stopped.accepted == EVENTS
@@ -49,16 +55,17 @@ def test_reload_under_load(stage: Stage, report: Report) -> None:
         main = stage.endpoint("main", url=url, concurrency=CONCURRENCY - i, headers={"X-I": str(i)})
         return stage.config(main, *(stage.endpoint(name, events=("crash.*",)) for name in names))
 
-    sets = [(), ("leaver",), ("joiner",)] + 3 * [("leaver", "joiner"), ("joiner",)]
-    stage.serve(config(0, "leaver"))
-    host = stage.host(EVENTS)
+    phases: list[tuple[str, ...]] = [("leaver",), (), ("joiner",)]
+    phases += 3 * [("leaver", "joiner"), ("joiner",)]
+    stage.serve(config(0, *phases[0]))
+    host = stage.host(10 * EVENTS, rate=10_000)
     assert host.hear() == "ready"
     host.go()
-    phases: list[tuple[str, ...]] = [("leaver",)]
-    for i, names in enumerate(sets[:1] + sets[2:], start=1):
-        stage.reach(i * EVENTS // len(sets))
+    for i, names in enumerate(phases[1:], start=1):
+        stage.reach(i * EVENTS // len(phases))
         stage.reload(config(i, *names))
-        phases.append(names)
+    stage.reach(max(EVENTS, stage.accepted + 1000))
+    host.progress[0].stop()
     report(stage.prove(bound=0, wanted=_wanted(host.progress[0].answers(), phases)))
 
 
@@ -91,13 +98,17 @@ def test_fork(stage: Stage, killed: str, report: Report) -> None:
     else:
         host.kill()
         host.cut_short = {0}
+        until(lambda: host.done and not stage.running, "the end of the children and the engine")
+        heir = stage.host(SIDE, config=config)
+        assert heir.hear() == "ready"
+        heir.go()
     report(stage.prove(bound=0))
 
 
 def test_other_number_of_workers(stage: Stage, report: Report) -> None:
     """Workers that the next engine does not have leave rings, reports and half-done steps behind:
     their heirs see to all of them."""
-    stage.behave("main", Behaviour(fail_rate=0.3))
+    stage.behave("main", Behaviour(fail_rate=0.05))
     counts = [5, 2, 3, 1]
     for i, workers in enumerate(counts, start=1):
         config = stage.config(workers=workers)

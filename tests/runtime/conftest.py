@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.receiver import ReceiverProcess
 
 from fluxhook import Breaker, Config, Duration, Endpoint, Engine, Retry
+from support.receiver import ReceiverProcess
 
 
 def seconds(value: float) -> Duration:

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from runtime.conftest import QUICK, Rig, seconds, until
 
 from fluxhook import ConfigError, Engine, EngineError, EngineRunning, Retry, connect
 from fluxhook.receiver import Behaviour
+from runtime.conftest import QUICK, Rig, seconds, until
 
 
 def supervisor_pid(rig: Rig) -> int:
@@ -94,7 +94,9 @@ def test_shutdown_timeout_bounds_the_drain(rig: Rig) -> None:
     """A hanging endpoint cannot hold the engine; what it did not take is delivered after the next
     start."""
     rig.receiver.behave(Behaviour(fault="hang"), "/a")
-    with rig.engine(rig.endpoint("a", timeout=seconds(30)), shutdown_timeout=seconds(0.3)) as engine:
+    with rig.engine(
+        rig.endpoint("a", timeout=seconds(30)), shutdown_timeout=seconds(0.3)
+    ) as engine:
         for i in range(10):
             engine.emit("order.paid", {}, event_id=f"n{i}")
         until(lambda: len(rig.receiver.requests("/a")) > 0 or rig.receiver.state().open > 0)

@@ -7,7 +7,6 @@ import os
 import threading
 
 import pytest
-from runtime.conftest import Rig, seconds
 
 from fluxhook import (
     EngineError,
@@ -19,6 +18,7 @@ from fluxhook import (
     TooManyPublishers,
     connect,
 )
+from runtime.conftest import Rig, seconds
 
 
 def test_there_must_have_been_an_engine(tmp_path: object) -> None:

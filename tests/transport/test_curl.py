@@ -62,7 +62,7 @@ class Driver:
     def post(self, url: str, **options: Any) -> Result:
         """One request, to its end."""
         self.send(url, **options)
-        (result,) = self.finish()
+        (result,) = self.finish(self.sender.in_flight - 1)
         return result
 
     def send(
@@ -288,8 +288,7 @@ def test_a_redirect_is_not_followed(driver, receiver, path):
 
 
 def test_connections_are_reused(driver, receiver, path):
-    """400 requests, 8 at a time, need no more than 8 connections, and the first does not count
-    what libcurl opens for others."""
+    """400 requests, 8 at a time, need no more than 8 connections; no child inherits one."""
     before = receiver.state().accepted
     target = make_target(receiver.url + path)
     for i in range(400):
@@ -299,6 +298,7 @@ def test_connections_are_reused(driver, receiver, path):
     assert all(r.attempt.status == 204 for r in driver.finish())
     assert driver.sender.connections <= 8
     assert receiver.state().accepted - before == driver.sender.connections
+    assert not any(map(os.get_inheritable, driver.sender._registered))
 
 
 def test_connections_that_the_receiver_closes_are_replaced(driver, receiver, path):
@@ -369,9 +369,10 @@ def test_a_request_is_sent_at_most_six_times_in_one_attempt(driver, receiver, pa
 
 
 def test_a_closed_port_is_refused(driver, closed_port):
-    """No connection, no status, no denial."""
+    """No connection, no status, no denial, and no time of a stage that never came."""
     result = driver.post(f"http://127.0.0.1:{closed_port}/")
     assert (result.cause, result.attempt.status, result.denied) == ("refused", 0, "")
+    assert (result.attempt.connect_us, result.attempt.first_byte_us) == (0, 0)
     assert result.attempt.error
 
 
@@ -705,6 +706,7 @@ def test_a_proxy_of_the_endpoint_is_used(driver, receiver, monkeypatch):
     assert driver.post(url, proxy=receiver.url).attempt.status == 204
     assert len(receiver.requests(url)) == 1  # the form that a proxy gets
     assert driver.post(receiver.url + "/without-a-proxy").attempt.status == 204
+    assert len(receiver.requests("/without-a-proxy")) == 1
     assert len(driver.sender._slots) == 1
 
 
@@ -758,21 +760,33 @@ def test_an_allowed_address_that_fails_is_the_cause_and_not_the_denied_one(close
     driver.sender.close()
 
 
-def test_connections_kept_alive_are_judged_anew_when_the_rules_have_changed(receiver, path):
-    """After `rejudge` a connection made under the old rules carries no request of the new ones; and
-    once they allow it again, requests arrive."""
+def test_a_denial_is_not_seen_by_the_next_request_on_its_slot(receiver, path):
+    """Not even if that opens no socket."""
+    driver = Driver(judge=lambda a: "no" if a == "127.0.0.2" else None)
+    assert driver.post(receiver.url + path).denied == ""
+    assert driver.post("http://127.0.0.2/").denied == "no"
+    result = driver.post(receiver.url + path)
+    assert (result.new_connections, result.denied) == (0, "")
+    driver.sender.close()
+
+
+def test_connections_kept_alive_are_judged_anew_when_the_rules_have_changed(receiver, wire, path):
+    """After `rejudge` a connection made under the old rules carries no request of the new ones,
+    whichever slot it is for; and once they allow it again, requests arrive."""
     verdict: list[str | None] = [None]
     driver = Driver(judge=lambda address: verdict[0])
     for _ in range(4):
         driver.send(receiver.url + path)
     driver.finish()
+    driver.send(wire.url)  # takes one of the four slots, and is sent before the change
+    wire.read_request(driver, wire.accept(driver))
     verdict[0] = "forbidden now"
     driver.sender.rejudge()
-    for _ in range(8):  # more than there are slots
+    for _ in range(4):  # takes the others and a new one
         driver.send(receiver.url + path)
-    results = driver.finish()
-    assert [r.denied for r in results] == ["forbidden now"] * 8
-    assert {r.attempt.status for r in results} == {0}
+    results = driver.finish(until=1)
+    assert [r.denied for r in results] == ["forbidden now"] * 4
+    assert {(r.attempt.status, r.new_connections) for r in results} == {(0, 0)}
     assert len(receiver.requests(path)) == 4
     verdict[0] = None
     assert driver.post(receiver.url + path).attempt.status == 204

@@ -163,12 +163,15 @@ class Producer(Mapping):
     `drop_oldest`: rather than refuse a record, `put` drops the oldest ones that nobody took yet.
     `bell`: a file descriptor that gets one byte when something is put while the consumer sleeps; it
     should be non-blocking, since a bell that takes no more bytes rings already. It stays the caller's.
+    `sync`: what `Delivery.hand_over` puts here is on the disk before the delivery leaves its own ring.
 
     A child of fork() that inherits the object gets FORKED from `put`. Within one process several may
     be open on one ring and used in turn. Raises LayoutMismatch and OSError.
     """
 
-    def __init__(self, path: str, *, drop_oldest: bool = False, bell: int = -1) -> None: ...
+    def __init__(
+        self, path: str, *, drop_oldest: bool = False, bell: int = -1, sync: bool = False
+    ) -> None: ...
     @property
     def uid(self) -> int:
         """64 random bits, drawn when the file was made or repaired."""

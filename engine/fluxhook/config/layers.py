@@ -5,11 +5,12 @@ A layer is a dict of the fields that it sets, nested structs as dicts of their o
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
-from fluxhook.config.reader import fields_of, is_struct
+from fluxhook.config.reader import is_struct
 from fluxhook.config.units import Duration
 
 __all__ = ["EXPONENTIAL", "PRESETS", "Layer", "Preset", "assemble", "overlay"]
@@ -76,9 +77,14 @@ def _without_rival(below: Layer, above: Layer) -> Layer:
 def assemble(kind: type[S], layer: Layer) -> S:
     """The struct, with the schema's defaults under the layer. Required fields must be in it."""
     values = dict(layer)
-    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
-    for name, field in fields_of(kind).items():
-        if is_struct(field):
-            base = {name: msgspec.structs.asdict(defaults[name])}
-            values[name] = assemble(field, overlay(base, {name: layer.get(name, {})})[name])
+    for name, default in _nested(kind).items():
+        base = {name: msgspec.structs.asdict(default)}
+        values[name] = assemble(type(default), overlay(base, {name: layer.get(name, {})})[name])
     return kind(**values)
+
+
+@functools.cache
+def _nested(kind: type[msgspec.Struct]) -> dict[str, msgspec.Struct]:
+    """The defaults of the fields that are structs themselves."""
+    fields = msgspec.structs.fields(kind)
+    return {field.name: field.default for field in fields if is_struct(field.type)}

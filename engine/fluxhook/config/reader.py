@@ -5,6 +5,7 @@ msgspec's own conversion stops at the first fault, and cannot read unquoted YAML
 
 from __future__ import annotations
 
+import functools
 import re
 import types
 from collections.abc import Mapping
@@ -50,6 +51,7 @@ _WANTED: Final[dict[Any, tuple[str, str]]] = {
 }
 
 
+@functools.cache  # msgspec resolves the annotations anew each time
 def fields_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """The types of a struct's fields."""
     return {field.name: field.type for field in msgspec.structs.fields(kind)}

@@ -21,7 +21,10 @@ EnvelopeStyle = Literal["native", "gateway", "broker", "cloudevents", "standard"
 Encode = Callable[[Event], bytes]
 
 
-class _Gateway(msgspec.Struct, frozen=True):
+# gc=False: an envelope lives for one call, and nothing refers back to it.
+
+
+class _Gateway(msgspec.Struct, frozen=True, gc=False):
     id: str
     type: str
     timestamp: str
@@ -29,7 +32,7 @@ class _Gateway(msgspec.Struct, frozen=True):
     data: object
 
 
-class _Broker(msgspec.Struct, frozen=True):
+class _Broker(msgspec.Struct, frozen=True, gc=False):
     event_type: str
     event_id: str
     timestamp: str
@@ -37,7 +40,7 @@ class _Broker(msgspec.Struct, frozen=True):
     data: object
 
 
-class _CloudEvent(msgspec.Struct, frozen=True):
+class _CloudEvent(msgspec.Struct, frozen=True, gc=False):
     """CloudEvents 1.0 section 3.1; the subject is the event's topic name."""
 
     specversion: str
@@ -50,7 +53,7 @@ class _CloudEvent(msgspec.Struct, frozen=True):
     data: object
 
 
-class _Standard(msgspec.Struct, frozen=True):
+class _Standard(msgspec.Struct, frozen=True, gc=False):
     """Standard Webhooks 1.0, "Payload structure"; the id travels in the header `webhook-id`."""
 
     type: str

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from fluxhook._native.ring import Consumer, Counters, Delivery, Words
+from fluxhook._native.ring import Counters, Delivery, Words
 from fluxhook.config.schema import Endpoint, Tls
 from fluxhook.policy import breaker
 from fluxhook.policy.outcome import TransportCause, classify, curl_cause
@@ -77,7 +77,9 @@ class Dispatcher:
             if endpoint.paused:
                 self._park_queue(lane, "paused")
         if endpoint.tls != Tls() and endpoint.tls not in self._tls_senders:
-            sender = self._tls_senders[endpoint.tls] = Sender(MAX_IN_FLIGHT, self._judge, endpoint.tls)
+            sender = self._tls_senders[endpoint.tls] = Sender(
+                MAX_IN_FLIGHT, self._judge, endpoint.tls
+            )
             self.sender.watch(sender.epoll.fileno())
 
     def remove(self, endpoint_id: int) -> None:

@@ -74,9 +74,7 @@ class Engine:
         return cls(load(path, allow_networks=allow_networks).config, data_dir)
 
     @classmethod
-    def from_config(
-        cls, config: Config, data_dir: str | os.PathLike[str] | None = None
-    ) -> Self:
+    def from_config(cls, config: Config, data_dir: str | os.PathLike[str] | None = None) -> Self:
         return cls(config, data_dir)
 
     def start(self) -> Self:

@@ -50,13 +50,9 @@ class Keeper:
         self._store = store
         self._words = words
         # Those of workers that the engine has no more are read too: their reports are still owed.
-        self._outboxes = [
-            Consumer(str(path / "outbox.ring")) for path in datadir.worker_folders()
-        ]
+        self._outboxes = [Consumer(str(path / "outbox.ring")) for path in datadir.worker_folders()]
         self._inboxes = [
-            Producer(
-                str(datadir.worker(i) / "inbox.ring"), bell=d.open_bell(datadir.bell(i))
-            )
+            Producer(str(datadir.worker(i) / "inbox.ring"), bell=d.open_bell(datadir.bell(i)))
             for i in range(snapshot.workers)
         ]
         for i in range(snapshot.workers):
@@ -159,9 +155,7 @@ class Keeper:
                 record.settle()
         return any(len(records) == BATCH for records in taken)
 
-    def _apply_all(
-        self, batch: Batch, worker: int, records: list[Delivery], now_ns: int
-    ) -> None:
+    def _apply_all(self, batch: Batch, worker: int, records: list[Delivery], now_ns: int) -> None:
         if not records:
             return
         uid = self._outboxes[worker].uid.to_bytes(8, "little")
@@ -285,9 +279,7 @@ class Keeper:
         worker = self._snapshot.home(endpoint)
         if worker is None:
             worker = min(range(len(self._inboxes)), key=lambda w: len(self._sent[w]))
-        head = _encode_due(
-            DueHead(row.id, row.attempts, row.accepted_ns, row.event.encode())
-        )
+        head = _encode_due(DueHead(row.id, row.attempts, row.accepted_ns, row.event.encode()))
         if self._inboxes[worker].put(struct.pack("<I", row.endpoint), head, due.body) == FULL:
             return False
         self._sent[worker].add(row.id)

@@ -1,6 +1,6 @@
 """The publisher: what a host program holds to emit events. It does no I/O but into mapped memory.
 
-    emit -> make the event -> match -> encode once for each style -> put into a worker's ring
+emit -> make the event -> match -> encode once for each style -> put into a worker's ring
 """
 
 from __future__ import annotations
@@ -242,7 +242,8 @@ class Publisher:
         ).make
         self._endpoints = snapshot.endpoints() if config.enabled else {}
         self._match = Matcher(
-            (id, endpoint.events, endpoint.topic_filters) for id, endpoint in self._endpoints.items()
+            (id, endpoint.events, endpoint.topic_filters)
+            for id, endpoint in self._endpoints.items()
         ).match
         self._homes = {id: snapshot.home(endpoint) for id, endpoint in self._endpoints.items()}
         self._routes: dict[tuple[int, ...], list[_Part]] = {}

@@ -50,7 +50,9 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def balance(self) -> int:
         """Zero if every accepted event is accounted for."""
-        return self.accepted - self.delivered - self.dead - sum(self.dropped.values()) - self.pending
+        return (
+            self.accepted - self.delivered - self.dead - sum(self.dropped.values()) - self.pending
+        )
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,9 +62,7 @@ class Supervisor:
         self._boot_id = d.boot_id()
         self._workers = worker_count(config)
         self._prepare(config)
-        self._store = DeliveryStore.open(
-            self.datadir.store, full_sync=config.durability == "power"
-        )
+        self._store = DeliveryStore.open(self.datadir.store, full_sync=config.durability == "power")
         self._words = self.datadir.open_words()
         self._epoll = select.epoll()
         self._children: dict[int, Child] = {}
@@ -185,7 +183,9 @@ class Supervisor:
             workers=self._workers,
             config=config,
             ids=ids,
-            disabled=frozenset(e.name for e in self._store.endpoints() if e.disabled_ns is not None),
+            disabled=frozenset(
+                e.name for e in self._store.endpoints() if e.disabled_ns is not None
+            ),
         )
         self.snapshot.save(self.datadir)
         self._words.store(row, d.VERSION, self.snapshot.version)

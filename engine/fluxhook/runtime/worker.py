@@ -44,10 +44,12 @@ class Worker:
         self._words = self._datadir.open_words()
         self._engine_row = self._words.rows - 1
         self._counters = Counters(str(own / "counters"), 0, d.WORKER_FIELDS, writable=True)
-        outbox = Producer(
-            str(own / "outbox.ring"), bell=d.open_bell(self._datadir.keeper_bell)
-        )
         self._snapshot = Snapshot.load(self._datadir)
+        outbox = Producer(
+            str(own / "outbox.ring"),
+            bell=d.open_bell(self._datadir.keeper_bell),
+            sync=self._snapshot.config.durability == "power",
+        )
         self._reporter = Reporter(outbox, self._counters, index)
         self._inbox = Consumer(str(own / "inbox.ring"))
         self._rings: dict[str, Consumer] = {}

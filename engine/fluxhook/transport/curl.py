@@ -341,9 +341,7 @@ class Sender:
             if denied := judge(str(address.addr[0])):
                 return refuse(denied, "egress_denied")
             try:
-                fd = socket.socket(
-                    address.family, address.socktype | socket.SOCK_CLOEXEC, address.protocol
-                ).detach()
+                fd = socket.socket(address.family, address.socktype, address.protocol).detach()
             except OSError as e:
                 return refuse(f"no socket could be opened: {e.strerror}", "internal")
             slot.denied, slot.opened = "", True

@@ -145,7 +145,9 @@ class DataDir:
         """The folders of all publishers that ever attached."""
         if not self.rings.is_dir():
             return []
-        return sorted((p for p in self.rings.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+        return sorted(
+            (p for p in self.rings.iterdir() if p.name.isdigit()), key=lambda p: int(p.name)
+        )
 
     def worker_folders(self) -> list[Path]:
         """The folders of all workers that ever were, at their index."""
