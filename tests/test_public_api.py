@@ -14,7 +14,7 @@ import fluxhook
 NAMES = """
     Breaker Config ConfigError Duration Endpoint EndpointStats Engine EngineError EngineNotRunning
     EngineRunning EventError FluxhookError LayoutError PayloadTooLarge Publisher QueueFull Rate
-    Retry SignatureError Size Stats Tls TooManyPublishers __version__ connect load verify
+    ReplayGuard Retry SignatureError Size Stats Tls TooManyPublishers Verified __version__ connect load verify
 """.split()
 
 

@@ -6,8 +6,8 @@ that it accepted.
 
     from fluxhook import Config, Endpoint, Engine
 
-    config = Config(endpoints=(Endpoint(name="ops", url="https://hooks.example.com/fg"),))
-    with Engine(config) as engine:
+    ops = Endpoint(name="ops", url="https://hooks.example.com/fg", secrets=("sk_live_9x8m2p",))
+    with Engine(Config(endpoints=(ops,))) as engine:
         engine.emit("route.error", {...})
 """
 
@@ -31,7 +31,7 @@ from fluxhook.errors import (
 from fluxhook.runtime.engine import Engine, connect
 from fluxhook.runtime.publisher import Publisher
 from fluxhook.runtime.stats import EndpointStats, Stats
-from fluxhook.verify import verify
+from fluxhook.verify import ReplayGuard, Verified, verify
 
 __all__ = [
     "Breaker",
@@ -51,12 +51,14 @@ __all__ = [
     "Publisher",
     "QueueFull",
     "Rate",
+    "ReplayGuard",
     "Retry",
     "SignatureError",
     "Size",
     "Stats",
     "Tls",
     "TooManyPublishers",
+    "Verified",
     "__version__",
     "connect",
     "load",

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from support.receiver import ReceiverProcess
 
 import fluxhook
-from fluxhook import Config, Endpoint
+from fluxhook import Config, Duration, Endpoint, Size
 from fluxhook.cli.app import app
 from fluxhook.runtime.supervisor import Supervisor
 
@@ -133,7 +133,15 @@ def stopped(tmp_path: Path) -> Path:
         events=("message.published", "order.*"),
         topic_filters=("sensors/#",),
     )
-    config = Config(endpoints=(endpoint,), workers=1, queue_size=20, max_endpoints=8)
+    config = Config(
+        endpoints=(endpoint,),
+        workers=1,
+        queue_size=20,
+        block_timeout=Duration.parse("50ms"),
+        ring_bytes=Size.parse("1MiB"),
+        max_event_bytes=Size.parse("64KiB"),
+        max_endpoints=8,
+    )
     Supervisor(data_dir, config).close()
     return data_dir
 

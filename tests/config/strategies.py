@@ -26,7 +26,7 @@ tuples = st.lists(texts, max_size=3).map(tuple)
 
 retries = st.builds(
     Retry,
-    schedule=st.none() | st.lists(durations, max_size=4).map(tuple),
+    schedule=st.none() | st.lists(durations, max_size=4).map(sorted).map(tuple),
     max_attempts=st.none() | st.integers(0, 9),
     initial_interval=durations,
     max_interval=durations,
@@ -133,7 +133,7 @@ def _sound_endpoint(draw: st.DrawFn, name: str) -> Endpoint:
         "on_head_failure": draw(st.sampled_from(["block", "park"])),
         "paused": draw(st.booleans()),
         "retry": {
-            "schedule": draw(st.none() | st.lists(spans, max_size=4).map(tuple)),
+            "schedule": draw(st.none() | st.lists(spans, max_size=4).map(sorted).map(tuple)),
             "max_attempts": draw(st.none() | st.integers(1, 9)),
             "initial_interval": interval,
             "max_interval": max(interval, draw(spans)),

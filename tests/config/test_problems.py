@@ -142,6 +142,7 @@ ENDPOINT = [
     ("retry: {schedule: 15s}", "retry.schedule", "'15s' is not a list", ""),
     ("retry: {schedule: [15s, 2]}", "retry.schedule[1]", "'2' has no unit", ""),
     ("retry: {initial_interval: 0s}", "retry.initial_interval", "0s is out of range", ""),
+    ("retry: {schedule: [2m, 15s]}", "retry.schedule[1]", "15s comes before 2m", "ascending"),
     ("retry: {initial_interval: 1m}", "retry.max_interval", "30s is below", "raise"),
     ("retry: {retry_on: [4x]}", "retry.retry_on[0]", "'4x' is nothing", "5xx"),
     ("retry: {retry_on: [200]}", "retry.retry_on[0]", "'200' is nothing", ""),

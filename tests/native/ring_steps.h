@@ -15,9 +15,6 @@ __attribute__((visibility("default"))) void fx_step_arm(const char *name, int nt
     fx_step_armed.countdown = nth;
 }
 
-/* How many steps remain until the armed one. */
-__attribute__((visibility("default"))) int fx_step_countdown(void) { return fx_step_armed.countdown; }
-
 static inline void FX_STEP(const char *name) {
     if (fx_step_armed.countdown == 0) return;
     if (fx_step_armed.name[0] && strcmp(name, fx_step_armed.name) != 0) return;

@@ -34,10 +34,6 @@ class Stepped:
         """The nth step of that name (any, if empty) from now on raises `signal`."""
         self._c.fx_step_arm(step.encode(), nth, signal)
 
-    def count(self) -> int:
-        """Steps that remain until the armed one."""
-        return int(self._c.fx_step_countdown())
-
 
 def _built(cache: Path) -> Path:
     """Compiles the module unless the cache has it for these very sources."""

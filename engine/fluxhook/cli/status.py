@@ -37,7 +37,8 @@ _NOTED = {
     "size_rejections": "size rejections",
 }
 _COUNTERS = ("accepted", "delivered", "dead", "pending", *_NOTED)
-#: a terminal narrower than this gets narrower gaps
+_LATENCY = "p50/p95/p99 ms"
+#: on a terminal narrower than this, latencies stand below the table
 NARROW = 100
 
 
@@ -120,20 +121,21 @@ def _view(stats: Stats, width: int, rate: float | None = None) -> Group:
     )
     if not stats.endpoints:
         return Group(headline, "no endpoints")
+    narrow = width < NARROW
     notes = [
         Text.assemble((f"{safe(e.name)}: ", "bold"), ", ".join(said))
         for e in stats.endpoints
-        if (said := _notes(e))
+        if (said := _notes(e, latency=narrow))
     ]
-    return Group(headline, _table(stats, gap=1 if width < NARROW else 2), *notes)
+    return Group(headline, _table(stats, narrow), *notes)
 
 
-def _table(stats: Stats, gap: int) -> Table:
+def _table(stats: Stats, narrow: bool) -> Table:
     totals = _totals(stats)
     table = Table(
         box=None,
         header_style="bold",
-        padding=(0, gap, 0, 0),
+        padding=(0, 1 if narrow else 2, 0, 0),
         show_footer=len(stats.endpoints) > 1,
         footer_style="bold",
     )
@@ -141,7 +143,8 @@ def _table(stats: Stats, gap: int) -> Table:
     table.add_column("state", no_wrap=True)
     for name in ("accepted", "delivered", "dead", "dropped", "pending"):
         table.add_column(name, number(totals[name]), justify="right", no_wrap=True)
-    table.add_column("p50/p95/p99 ms", justify="right", style="dim", no_wrap=True)
+    if not narrow:
+        table.add_column(_LATENCY, justify="right", style="dim", no_wrap=True)
     for e in stats.endpoints:
         table.add_row(
             safe(e.name),
@@ -151,12 +154,21 @@ def _table(stats: Stats, gap: int) -> Table:
             Text(number(e.dead), style="red" if e.dead else ""),
             number(sum(e.dropped.values())),
             number(e.pending),
-            "/".join(f"{ms:,.3g}" for ms in (e.latency_ms or {}).values()),
+            *([] if narrow else [_latency(e)]),
         )
     return table
 
 
-def _notes(endpoint: EndpointStats) -> list[str]:
+def _latency(endpoint: EndpointStats) -> str:
+    """Three digits of each."""
+    figures = (endpoint.latency_ms or {}).values()
+    return "/".join(f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}" for ms in figures)
+
+
+def _notes(endpoint: EndpointStats, *, latency: bool) -> list[str]:
     counted = {name: getattr(endpoint, name) for name in _NOTED}
     said = [f"{number(n)} dropped ({cause})" for cause, n in endpoint.dropped.items()]
-    return said + [f"{number(n)} {_NOTED[name]}" for name, n in counted.items() if n]
+    said += [f"{number(n)} {_NOTED[name]}" for name, n in counted.items() if n]
+    if latency and endpoint.latency_ms:
+        said.append(f"{_LATENCY} {_latency(endpoint)}")
+    return said

@@ -7,6 +7,7 @@ import binascii
 import os
 import re
 from collections.abc import Set
+from itertools import pairwise
 from typing import Final
 
 from fluxhook.config.headers import judge_header
@@ -103,6 +104,14 @@ def _check_retry(retry: Retry, path: str, findings: Findings) -> None:
                 f"{path}retry_on[{i}]",
                 f"{token!r:.80} is nothing that can be tried again",
                 'write transport, timeout, a class such as 5xx, or a status such as "429"',
+            )
+    schedule = retry.schedule or ()
+    for i, (before, after) in enumerate(pairwise(schedule)):
+        if before > after:
+            findings.problem(
+                f"{path}schedule[{i + 1}]",
+                f"{after} comes before {before}, and all of them count from the first failure",
+                "write them in ascending order",
             )
     first, last = path + "initial_interval", path + "max_interval"
     inverted = retry.schedule is None and retry.initial_interval > retry.max_interval

@@ -32,7 +32,7 @@ DropPolicy = Literal["oldest", "newest", "block"]
 class Retry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a failed attempt is repeated.
 
-    With `schedule`, the delays after the first failure, in order; without it, exponential backoff
+    With `schedule`, the delays after the first failure, ascending; without it, exponential backoff
     `min(initial_interval * multiplier**n, max_interval)`, n = 0 for the first retry. `jitter` in
     [0, 1] shortens a delay by up to that share, so that no cap is ever passed. `max_attempts`
     counts attempts, the first included; with a schedule it defaults to its length plus one.

@@ -19,6 +19,7 @@ import msgspec
 
 from fluxhook._native import ring
 from fluxhook.config import codec
+from fluxhook.config.check import DEFAULT_WORKERS
 from fluxhook.config.schema import Config
 from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, EngineError, EngineRunning, FluxhookError, Problem
@@ -344,7 +345,7 @@ def durability_interval(durability: str) -> Duration | None:
 
 def worker_count(config: Config) -> int:
     """`workers`, or one for each core up to four: a worker fills a core, and a host needs some."""
-    return config.workers or min(4, os.cpu_count() or 1)
+    return config.workers or min(DEFAULT_WORKERS, os.cpu_count() or 1)
 
 
 def embedded_main(data_dir: str, host_fd: int, *, ready_fd: int) -> None:
