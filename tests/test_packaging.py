@@ -16,7 +16,6 @@ import tarfile
 import tomllib
 import venv
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -53,7 +52,7 @@ print(fluxhook.__version__)
 
 
 def run(
-    *command: str | Path, cwd: Path, env: Mapping[str, str] | None = None
+    *command: str | Path, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Both streams together; nothing of this process's imports reaches the child."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "CFLAGS"))}
@@ -131,9 +130,7 @@ def test_the_wheel_has_the_whole_package(source: Path, wheel: set[str]) -> None:
     assert files <= wheel
 
 
-def test_the_wheel_has_nothing_else_but_the_compiled_modules(
-    source: Path, wheel: set[str]
-) -> None:
+def test_the_wheel_has_nothing_else_but_the_compiled_modules(source: Path, wheel: set[str]) -> None:
     """No sources of compiled modules, no tests."""
     extra = {n for n in wheel if ".dist-info/" not in n and not (source / "engine" / n).exists()}
     modules = {re.sub(r"\.cpython-.*\.so$", "", name) for name in extra}
@@ -149,7 +146,7 @@ def empty(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("empty") / "venv"
     venv.create(folder, symlinks=True)
-    pip = [sys.executable, "-m", "pip", "--python", folder / "bin/python"]
+    pip = (sys.executable, "-m", "pip", "--python", folder / "bin/python")
     installed = run(*pip, "install", "--no-deps", *dist.glob("*.whl"), cwd=folder)
     assert installed.returncode == 0, installed.stdout
     (site,) = folder.glob("lib/python*/site-packages")

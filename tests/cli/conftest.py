@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from support.receiver import ReceiverProcess
 
 import fluxhook
 from fluxhook import Config, Duration, Endpoint, Size
 from fluxhook.cli.app import app
 from fluxhook.runtime.supervisor import Supervisor
+from support.receiver import ReceiverProcess
 
 #: far above what a step takes, even on a machine that does much else
 DEADLINE_S = 20.0
@@ -44,17 +44,23 @@ def until(condition: Callable[[], Any], what: str = "it") -> Any:
 class Program:
     """`fluxhook ...` in a process of its own. It is killed if the test leaves it running."""
 
-    def __init__(self, arguments: tuple[object, ...], directory: Path, stdin: int) -> None:
+    def __init__(
+        self,
+        arguments: tuple[object, ...],
+        directory: Path,
+        stdin: int,
+        environ: dict[str, str],
+    ) -> None:
         roots = str(Path(fluxhook.__file__).parents[1])
         # Nothing of the outside may decide what a test sees.
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("FLUXHOOK")}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("FLUXHOOK")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fluxhook", *map(str, arguments)],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=directory,
-            env={**environ, "PYTHONPATH": roots},
+            env={**inherited, **environ, "PYTHONPATH": roots},
         )
         self.pid = self.process.pid
 
@@ -63,12 +69,22 @@ class Program:
         stdout = self.process.stdout
         assert stdout is not None
         readable, _, _ = select.select([stdout], [], [], DEADLINE_S)
-        line = stdout.readline() if readable else b""
-        if not line and self.process.poll() is not None:
-            assert self.process.stderr is not None
-            raise AssertionError(f"it ended: {self.process.stderr.read().decode()}")
-        assert line, "it says nothing"
-        return line.decode()
+        assert readable, "it says nothing"
+        line = stdout.readline().decode()
+        assert line, f"it ended: {self.end().stderr}"
+        return line
+
+    def hear(self, words: str) -> str:
+        """What it says on standard error, up to the words."""
+        stderr = self.process.stderr
+        assert stderr is not None
+        said = ""
+        while words not in said:
+            readable, _, _ = select.select([stderr], [], [], DEADLINE_S)
+            assert readable, f"it only says {said!r}"
+            assert (line := stderr.readline().decode()), f"it ended, and only said {said!r}"
+            said += line
+        return said
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -95,8 +111,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts programs in the test's folder."""
     programs: list[Program] = []
 
-    def start(*arguments: object, stdin: int = subprocess.DEVNULL) -> Program:
-        programs.append(program := Program(arguments, tmp_path, stdin))
+    def start(
+        *arguments: object, stdin: int = subprocess.DEVNULL, environ: dict[str, str] | None = None
+    ) -> Program:
+        programs.append(program := Program(arguments, tmp_path, stdin, environ or {}))
         return program
 
     yield start

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli.conftest import Invoke, Start, until
 
 import fluxhook
+from cli.conftest import Invoke, Start, until
 from fluxhook import errors
 from fluxhook.cli.app import COMMANDS
 from fluxhook.cli.exit_codes import ExitCode
@@ -61,7 +61,9 @@ def test_help_loads_nothing_that_only_commands_need() -> None:
 def test_both_modules_run_as_the_command(module: str) -> None:
     root = str(Path(fluxhook.__file__).parents[1])
     ran = subprocess.run(
-        [sys.executable, "-m", module, "--version"], stdout=subprocess.PIPE, env={"PYTHONPATH": root}
+        [sys.executable, "-m", module, "--version"],
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": root},
     )
     assert ran.stdout.decode() == f"fluxhook {fluxhook.__version__}\n"
 
@@ -80,9 +82,7 @@ def test_both_modules_run_as_the_command(module: str) -> None:
         (errors.FluxhookError, ExitCode.FAILURE),
     ],
 )
-def test_every_error_has_its_exit_code(
-    kind: type[errors.FluxhookError], code: ExitCode
-) -> None:
+def test_every_error_has_its_exit_code(kind: type[errors.FluxhookError], code: ExitCode) -> None:
     assert ExitCode.of(kind.__new__(kind)) == code
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli.conftest import Invoke, json
 
+from cli.conftest import Invoke, json
 from fluxhook import Config, Duration, Endpoint, Retry
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.forecast import attempts, reservation

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cli.conftest import Invoke, Start, json
 
+from cli.conftest import Invoke, Start, json
 from fluxhook._native.ring import Consumer
 from fluxhook.cli import emit
 from fluxhook.cli.exit_codes import ExitCode
@@ -124,7 +124,10 @@ BAD_LINES = (
     (b'{"type": "order.created", "id": "a.b"}', "event id"),
     (b'{"type": "order.created", "topic": "a/#"}', "topic"),
     (b'{"type": "message.published", "data": {"qos": 1}}', "client_id"),
-    (b'{"type": "order.created", "data": ' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"}", "recursion"),
+    (
+        b'{"type": "order.created", "data": ' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"}",
+        "recursion",
+    ),
 )
 
 

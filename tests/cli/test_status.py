@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from cli.conftest import Invoke, Start, json
 
+from cli.conftest import Invoke, Start, json
 from fluxhook import EndpointStats, Stats
 from fluxhook.cli import status
 from fluxhook.cli.exit_codes import ExitCode

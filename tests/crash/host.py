@@ -121,8 +121,9 @@ def host(
 ) -> None:
     """A host program: its own engine if it has a `config`, else attached to one that runs.
 
-    It says "ready", emits its first load at the word "go" and ends at the end of `control`. Each of
-    its `forks` children emits one load more, through the object that it inherited.
+    It says "ready", begins to emit at the word "go" and ends at the end of `control`. Each of its
+    last `forks` loads is emitted by a child, through the object that it inherited, each of the
+    others by a thread.
     """
     _apart()
     with contextlib.ExitStack() as stack:
@@ -132,18 +133,20 @@ def host(
             emitter = stack.enter_context(connect(data_dir))
         control.send("ready")
         assert control.recv() == "go"
-        if forks:
-            # The children are forked in the middle of an emit: another thread is at it all the time.
-            thread = threading.Thread(target=emit_all, args=(emitter.emit, loads[0]))
+        threads = [
+            threading.Thread(target=emit_all, args=(emitter.emit, load))
+            for load in loads[: len(loads) - forks]
+        ]
+        for thread in threads:
             thread.start()
-            children = [_forked(emitter.emit, load) for load in loads[1 : 1 + forks]]
+        # The children are forked while other threads are within `emit`.
+        children = [_forked(emitter.emit, load) for load in loads[len(threads) :]]
+        if children:
             control.send(children)
+        for thread in threads:
             thread.join()
-            for pid in children:
-                os.waitpid(pid, 0)
-        else:
-            for load in loads:
-                emit_all(emitter.emit, load)
+        for pid in children:
+            os.waitpid(pid, 0)
         with contextlib.suppress(EOFError):
             control.recv()
 

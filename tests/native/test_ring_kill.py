@@ -13,7 +13,7 @@ import random
 import signal
 import struct
 import time
-from collections import Counter, deque
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,16 +21,16 @@ from typing import Any
 import pytest
 
 from fluxhook._native import ring as production
-from native.rings import ACCEPTED, DROPPED, SETTLED, Rig, fork, pack
+from native.rings import SETTLED, Rig, fork, outcome, pack
 from native.stepped import Stepped
 
 ENDPOINTS = 8
-RECORDS = 1 << 19  # arbitrary, more than are put in the time given
+RECORDS = 1 << 21  # more than are put in the time given
 IN_HAND = 48
 TAKE = 16
 #: the life of a process that dies at a step of its own counting
-STEPS = 5_000
-SECONDS = 3.0
+STEPS = 2_000
+SECONDS = 2.5
 
 SCRAP = random.Random(1).randbytes(4_096)
 
@@ -175,24 +175,65 @@ def test_the_books_balance(
         return fork(life)
 
     running = {role: start(role) for role in ("publisher", "worker")}
-    end_at = time.monotonic() + SECONDS
-    while time.monotonic() < end_at:
+    now = next_kill_at = time.monotonic()
+    end_at = now + SECONDS
+    while now < end_at:
         keeper.collect()
-        if stepped is None:
-            wake_at = time.monotonic() + rng.uniform(0, 0.004)
-            while time.monotonic() < wake_at:
-                keeper.collect()
+        if stepped is None and now >= next_kill_at:
             for role in rng.choice([["publisher"], ["worker"], ["publisher", "worker"]]):
                 os.kill(running[role], signal.SIGKILL)
+            next_kill_at = now + rng.uniform(0.001, 0.008)
         for role, pid in list(running.items()):
-            dead, status = os.waitpid(pid, os.WNOHANG if stepped else 0) if stepped or (
-                pid_is_killed(pid)
-            ) else (0, 0)
+            dead, status = os.waitpid(pid, os.WNOHANG)
             if dead:
                 assert os.WIFSIGNALED(status), f"the {role} found something wrong"
                 deaths[role] += 1
                 running[role] = start(role)
+        os.sched_yield()
+        now = time.monotonic()
     for role, pid in running.items():
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        assert outcome(pid) == -signal.SIGKILL
         deaths[role] += 1
+
+    _, published = rig.publisher()
+    consumer, _, worked = rig.worker()
+    keeper.collect()
+    assert rig.balance(keeper.by_endpoint.elements()) == [0] * ENDPOINTS
+    left = set()
+    for delivery in consumer.take(1_000):
+        n = struct.unpack("<Q", delivery.event)[0]
+        assert delivery.body == body_of(n)
+        place = n * ENDPOINTS + delivery.endpoint
+        assert not ledger.settled[place]
+        assert not ledger.handed_over[place]
+        left.add(place)
+        assert delivery.settle(worked, SETTLED)
+    assert consumer.empty
+    assert rig.balance(keeper.by_endpoint.elements()) == [0] * ENDPOINTS
+
+    noted: Counter[int] = Counter()
+    unseen: Counter[int] = Counter()
+    repeated = 0
+    for n in range(1, struct.unpack("<Q", ledger.begun)[0] + 1):
+        for endpoint in targets_of(n):
+            place = n * ENDPOINTS + endpoint
+            seen = ledger.seen[place]
+            repeated += max(0, seen - 1)
+            noted[endpoint] += ledger.accepted[n]
+            unseen[endpoint] += ledger.accepted[n] and not seen and place not in left
+    for endpoint in range(ENDPOINTS):
+        accepted, dropped = published.row(endpoint)
+        # a publisher that was killed between a put and its note of it
+        assert 0 <= accepted - noted[endpoint] <= deaths["publisher"]
+        assert unseen[endpoint] <= dropped
+        assert drop_oldest or dropped == 0
+    assert repeated <= deaths["worker"] * (IN_HAND + TAKE * ENDPOINTS)
+    print(
+        f"{deaths=} accepted={noted.total()} repeated={repeated} unseen={unseen.total()} "
+        f"handed over={keeper.by_endpoint.total()}"
+    )
+    assert min(deaths.values()) > 10
+    assert noted.total() > 1_000
+    assert keeper.by_endpoint.total() > 10
+    assert not drop_oldest or unseen.total() > 10

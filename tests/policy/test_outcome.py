@@ -154,7 +154,7 @@ def test_all_transport_causes_are_documented() -> None:
         ("HTTP2", "protocol"),
         ("BAD_CONTENT_ENCODING", "protocol"),
         ("FILESIZE_EXCEEDED", "response_too_large"),
-        ("UNSUPPORTED_PROTOCOL", "internal"),
+        ("UNSUPPORTED_PROTOCOL", "protocol"),
         ("URL_MALFORMAT", "internal"),
         ("OUT_OF_MEMORY", "internal"),
         ("WRITE_ERROR", "internal"),

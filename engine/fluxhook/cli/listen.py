@@ -15,7 +15,7 @@ from fluxhook.receiver import Behaviour, Receiver
 
 __all__ = ["command"]
 
-#: how long the last answer has to leave before the connections are dropped
+#: how long the last answer has to leave, before the connections are dropped
 ANSWER_S = 0.05
 
 _PROFILES = [profile for profile in get_args(SignatureProfile) if profile != "none"]
@@ -112,7 +112,7 @@ def command(
         delay_s=delay,
         fault="hang" if hang else None,
     )
-    printer = Printer(count, verbose, as_json)
+    printer = Printer(count, delay + ANSWER_S, verbose=verbose, as_json=as_json)
     receiver = Receiver(
         host,
         port,
@@ -131,7 +131,6 @@ async def _serve(receiver: Receiver, printer: Printer, verifies: bool) -> None:
     await receiver.start()
     printer.begin(receiver.url, verifies)
     await printer.ended.wait()
-    await asyncio.sleep(ANSWER_S)
     await receiver.stop()
     if printer.error is not None:
         raise printer.error

@@ -60,12 +60,17 @@ class _Summary(msgspec.Struct):
 
 
 class Printer:
-    """Prints what arrives, and counts it. `ended` is set after `count` deliveries, or an `error`."""
+    """Prints what arrives, and counts it.
 
-    def __init__(self, count: int | None, verbose: bool, as_json: bool) -> None:
+    `ended` is set `answer_s` after `count` deliveries, so that the last answer leaves, or after an
+    `error`.
+    """
+
+    def __init__(self, count: int | None, answer_s: float, *, verbose: bool, as_json: bool) -> None:
         self.ended = asyncio.Event()
         self.error: Exception | None = None
         self._count = count
+        self._answer_s = answer_s
         self._verbose = verbose
         self._json = as_json
         self._console = out()
@@ -83,7 +88,7 @@ class Printer:
 
     def receive(self, received: Received) -> None:
         """The receiver's callback."""
-        if self.ended.is_set():
+        if self.ended.is_set() or self._summary.received == self._count:
             return
         delivery = self._describe(received)
         try:
@@ -102,7 +107,7 @@ class Printer:
         s.accepted += 200 <= delivery.status <= 299
         s.bytes += delivery.bytes
         if s.received == self._count:
-            self.ended.set()
+            asyncio.get_running_loop().call_later(self._answer_s, self.ended.set)
 
     def summarize(self) -> None:
         s = self._summary

@@ -152,6 +152,7 @@ def classify(status: int, cause: TransportCause | None, retry_on: Collection[str
 #: libcurl's error codes (curl/curl.h), as numbers so that no pycurl is needed here. What is missing
 #: is a fault of ours: an option that libcurl refused, a callback that raised, no memory.
 _CURL_CAUSES: Final[dict[int, TransportCause]] = {
+    1: "protocol",  # CURLE_UNSUPPORTED_PROTOCOL: an answer that is not HTTP
     5: "proxy",  # CURLE_COULDNT_RESOLVE_PROXY
     6: "dns",  # CURLE_COULDNT_RESOLVE_HOST
     7: "refused",  # CURLE_COULDNT_CONNECT

@@ -11,6 +11,7 @@ report that makes its place in the ring free again:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -110,8 +111,7 @@ class Dispatcher:
         if self._backlog >= BACKLOG:
             for lane in list(self._ready.values()):
                 if len(lane.queue) >= JUDGED_QUEUE and not lane.slow and lane.judge(now_ns):
-                    self._backlog -= len(lane.queue)  # a slow lane's queue does not count
-                    self._trim(lane)
+                    self._slow_down(lane)
         return self._backlog < BACKLOG
 
     def arrive(self, delivery: Delivery, now_ns: int) -> None:
@@ -142,12 +142,13 @@ class Dispatcher:
             self._enqueue(lane, delivery)
 
     def _enqueue(self, lane: Lane, delivery: Delivery) -> None:
+        if lane.slow and delivery.id == 0 and len(lane.queue) >= SLOW_QUEUE:
+            self._hand_over(lane, delivery, "parked", "over_share")
+            return
         lane.queue.append(delivery)
         self._ready[lane.id] = lane
         if not lane.slow:
             self._backlog += 1
-        elif len(lane.queue) > SLOW_QUEUE:
-            self._trim(lane)
 
     def _diverted(self, lane: Lane) -> bool:
         """Whether the order of a blocking lane lives in the store now. The keeper stores its word
@@ -187,14 +188,29 @@ class Dispatcher:
         lane.slow = False
         return count
 
-    def _trim(self, lane: Lane) -> None:
-        """Leaves a slow lane the little that it can send soon."""
+    def _slow_down(self, lane: Lane) -> None:
+        """A lane that turned out slow keeps the little that it can send soon; that does not count."""
+        self._backlog -= len(lane.queue)
+        self._spill(lane, keep=SLOW_QUEUE)
+
+    def _spill(self, lane: Lane, *, keep: int) -> None:
+        """Hands over what a publisher's ring has in the queue, but for the first `keep`. What came
+        from the store stays: the keeper sends no more of that than the endpoint can take."""
         if lane.blocks:  # its order allows all or nothing
-            lane.slow = True
             self._park_queue(lane, "over_share")
             return
-        while len(lane.queue) > SLOW_QUEUE:
-            self._hand_over(lane, lane.queue.pop(), "parked", "over_share")
+        kept: deque[Delivery] = deque()
+        for delivery in lane.queue:
+            if delivery.id or len(kept) < keep:
+                kept.append(delivery)
+            else:
+                self._hand_over(lane, delivery, "parked", "over_share")
+        if not lane.slow:
+            self._backlog -= len(lane.queue) - len(kept)
+        lane.queue = kept
+        if not kept:
+            self._ready.pop(lane.id, None)
+            lane.slow = False
 
     def relieve(self, now_ns: int) -> None:
         """Empties rings under pressure of what is held up: under way for long, or in a queue that
@@ -208,8 +224,8 @@ class Dispatcher:
                     else:
                         self._hand_over(lane, delivery, "adopted", "over_share")
         for lane in list(self._ready.values()):
-            if lane.queue[0].in_ring and lane.queue[0].taken_ns < before_ns:
-                self._park_queue(lane, "over_share")
+            if lane.queue[0].taken_ns < before_ns:
+                self._spill(lane, keep=0)
 
     # ---- sending ---------------------------------------------------------------------------
 
@@ -291,6 +307,8 @@ class Dispatcher:
         for slot, code, message in finished:
             lane, delivery, probe = slot.tag
             lane.end(delivery)
+            if slot.resent:
+                counters.add(lane.id, field.RESENT)
             if 200 <= slot.status <= 299:
                 counters.observe(lane.id, field.HISTOGRAM, slot.total_us)
                 gate.success(lane, now_ns, probe)
@@ -334,6 +352,17 @@ class Dispatcher:
         if lane.blocks and outcome.verdict == "retry":
             lane.handed_over = sequence
             self._park_queue(lane, "order")
+
+    def wait_s(self, timeout_s: float) -> float:
+        """How long the main sender may sleep so that no other sender's timer is missed."""
+        for sender in self._tls_senders.values():
+            timeout_s = sender.wait_s(timeout_s)
+        return timeout_s
+
+    def rejudge(self) -> None:
+        """The networks that may be reached have changed: pooled connections are judged again."""
+        for sender in (self.sender, *self._tls_senders.values()):
+            sender.rejudge()
 
     def close(self) -> None:
         """Aborts what is under way; it stays in its rings."""

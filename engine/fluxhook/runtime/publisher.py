@@ -6,22 +6,19 @@ emit -> make the event -> match -> encode once for each style -> put into a work
 from __future__ import annotations
 
 import os
-import socket
-import struct
 import threading
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import msgspec
 
-from fluxhook._native.ring import ACCEPTED, FORKED, MAX_TARGETS, least_waiting
-from fluxhook._native.topics import Matcher
+from fluxhook._native.ring import ACCEPTED, FORKED, least_waiting
 from fluxhook.config.schema import DropPolicy
 from fluxhook.errors import EngineError, EventError, PayloadTooLarge, QueueFull
-from fluxhook.events.envelope import Envelopes, EnvelopeStyle
-from fluxhook.events.event import Event, EventMaker, order_key_of
+from fluxhook.events.event import Event, order_key_of
+from fluxhook.runtime.routing import Part, Routing
 from fluxhook.runtime.slot import Slot
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport import datadir as d
@@ -30,19 +27,6 @@ __all__ = ["Publisher"]
 
 #: how often `block` looks whether there is room
 BLOCK_POLL_S = 0.0005
-#: routes remembered; arbitrary, far above the sets of endpoints that real events match
-MAX_ROUTES = 4096
-
-
-class _Part(NamedTuple):
-    """The endpoints of a route that share one record: same bytes, same choice of worker."""
-
-    style: EnvelopeStyle
-    #: the worker's index, None: the one with most room
-    home: int | None
-    order_key: str | None
-    endpoints: tuple[int, ...]
-    targets: bytes
 
 
 class Publisher:
@@ -86,7 +70,7 @@ class Publisher:
         Raises EventError for a bad type, topic or data, PayloadTooLarge above `max_event_bytes`.
         """
         accepted, refused = self._emit(type, data, topic, event_id)
-        if self._power:
+        if self._routing.power:
             self._sync()
         if refused and raise_on_full:
             raise QueueFull(
@@ -107,7 +91,7 @@ class Publisher:
             for type, data, *topic in events:
                 total += self._emit(type, data, topic[0] if topic else None, None)[0]
         finally:
-            if self._power:
+            if self._routing.power:
                 self._sync()
         return total
 
@@ -115,7 +99,7 @@ class Publisher:
         """Detaches. What was accepted is delivered all the same; `emit` raises EngineError now."""
         if not self._closed:
             self._closed = True
-            self._slot.close()
+            self._routing.slot.close()
             self._words.close()
 
     def __enter__(self) -> Self:
@@ -136,57 +120,61 @@ class Publisher:
     ) -> tuple[int, int]:
         if self._closed:
             raise EngineError("this publisher is closed")
-        if self._words.load(self._engine_row, d.VERSION) != self._version:
-            self._reconfigure()
-        event = self._make(type, data, topic=topic, event_id=event_id)
+        routing = self._routing
+        if self._words.load(self._engine_row, d.VERSION) != routing.version:
+            routing = self._reconfigure()
+        event = routing.make(type, data, topic=topic, event_id=event_id)
         try:
-            ids = self._match(event.type, event.topic)
+            ids = routing.match(event.type, event.topic)
         except ValueError as e:
             raise EventError(f"{event.type}: {e}") from None
         if not ids:
             return 0, 0
         accepted = refused = 0
         bodies: dict[str, bytes] = {}
-        for part in self._routes.get(ids) or self._route(ids):
+        for part in routing.parts(ids):
             body = bodies.get(part.style)
             if body is None:
-                body = bodies[part.style] = self._encode(part.style, event)
-            if self._put(part, event, body):
+                body = bodies[part.style] = routing.encode(part.style, event)
+            result = self._put(routing, part, event, body)
+            if result == FORKED:  # and nothing was written: no fork happens between two parts
+                self._reattach(routing.slot)
+                return self._emit(type, data, topic, event_id)
+            if result == ACCEPTED:
                 accepted += len(part.endpoints)
             else:
                 refused += len(part.endpoints)
         return accepted, refused
 
-    def _put(self, part: _Part, event: Event, body: bytes) -> bool:
-        """One record into one ring; False if it is full."""
-        if len(body) > self._max_bytes:
+    def _put(self, routing: Routing, part: Part, event: Event, body: bytes) -> int:
+        """One record into one ring: ACCEPTED, FORKED, or what else is in the way."""
+        if len(body) > routing.max_bytes:
             raise PayloadTooLarge(
-                f"{event.type}: {len(body)} bytes are over max_event_bytes ({self._max_bytes}); "
+                f"{event.type}: {len(body)} bytes are over max_event_bytes ({routing.max_bytes}); "
                 "send a reference instead of the content, or raise the limit"
             )
         key = order_key_of(event, part.order_key) if part.order_key else ""
         head = "\0".join((event.id, event.type, event.topic or "", key)).encode()
         give_up_at = 0.0
+        rings, counters = routing.rings, routing.slot.counters
         while True:
-            slot = self._slot
-            rings = slot.rings
             if part.home is not None:
                 ring = rings[part.home]
             else:
                 ring = rings[least_waiting(rings)] if len(rings) > 1 else rings[0]
-            result = ring.put(part.targets, head, body, slot.counters)
+            result = ring.put(part.targets, head, body, counters)
             if result == ACCEPTED:
                 self._puts += 1
-                return True
+                return result
             if result == FORKED:
-                self._reattach(slot)
-            elif self._block_s and (not give_up_at or time.monotonic() < give_up_at):
-                give_up_at = give_up_at or time.monotonic() + self._block_s
+                return result
+            if routing.block_s and (not give_up_at or time.monotonic() < give_up_at):
+                give_up_at = give_up_at or time.monotonic() + routing.block_s
                 time.sleep(BLOCK_POLL_S)
             else:
                 for endpoint_id in part.endpoints:
-                    slot.counters.add(endpoint_id, d.REFUSED)
-                return False
+                    counters.add(endpoint_id, d.REFUSED)
+                return result
 
     def _sync(self) -> None:
         """Group commit: whoever waited while another synced finds its records synced by the next."""
@@ -194,7 +182,7 @@ class Publisher:
         with self._sync_lock:
             if self._synced < mine:
                 mark = self._puts
-                for ring in self._slot.rings:
+                for ring in self._routing.rings:
                     ring.sync()
                 self._synced = mark
 
@@ -209,68 +197,22 @@ class Publisher:
 
     def _attach(self) -> None:
         snapshot = self._load()
-        self._slot = Slot(self._datadir, snapshot)
-        self._configure(snapshot)
+        self._routing = Routing(snapshot, Slot(self._datadir, snapshot))
 
     def _reattach(self, stale: Slot) -> None:
         """In a forked child: takes a slot of its own; the inherited one is the parent's."""
         # A lock that another thread of the parent held at the fork would never open here.
         with self._locks.setdefault(os.getpid(), threading.Lock()):
-            if self._slot is stale:
+            if self._routing.slot is stale:
                 stale.close()
                 self._sync_lock = threading.Lock()
                 self._attach()
 
-    def _reconfigure(self) -> None:
+    def _reconfigure(self) -> Routing:
         with self._locks.setdefault(os.getpid(), threading.Lock()):
-            snapshot = self._load()
-            if snapshot.version == self._version:
-                return
-            if snapshot.workers != len(self._slot.rings):
-                self._slot.open_rings(snapshot)
-            self._configure(snapshot)
-
-    def _configure(self, snapshot: Snapshot) -> None:
-        config = snapshot.config
-        host = socket.gethostname()
-        envelopes = Envelopes(
-            gateway_node=config.gateway_node or host, broker_id=config.broker_id or host
-        )
-        self._encode = envelopes.encode
-        self._make = EventMaker(
-            native_envelope=config.native_envelope, include_payload=config.include_payload
-        ).make
-        self._endpoints = snapshot.endpoints() if config.enabled else {}
-        self._match = Matcher(
-            (id, endpoint.events, endpoint.topic_filters)
-            for id, endpoint in self._endpoints.items()
-        ).match
-        self._homes = {id: snapshot.home(endpoint) for id, endpoint in self._endpoints.items()}
-        self._routes: dict[tuple[int, ...], list[_Part]] = {}
-        self._max_bytes = int(config.max_event_bytes)
-        self._block_s = config.block_timeout.seconds if config.drop_policy == "block" else 0.0
-        self._power = config.durability == "power"
-        self._version = snapshot.version
-
-    def _route(self, ids: tuple[int, ...]) -> list[_Part]:
-        """How an event for these endpoints is written: in one record for each style and home, and
-        one for each order key; a record has room for 32 targets."""
-        groups: dict[tuple[EnvelopeStyle, int | None, str | None], list[int]] = {}
-        for id in ids:
-            endpoint = self._endpoints[id]
-            key = (endpoint.envelope, self._homes[id], endpoint.order_key)
-            groups.setdefault(key, []).append(id)
-        parts = [
-            _Part(*key, chunk := tuple(members[i : i + MAX_TARGETS]), _pack(chunk))
-            for key, members in groups.items()
-            for i in range(0, len(members), MAX_TARGETS)
-        ]
-        if len(self._routes) >= MAX_ROUTES:
-            self._routes = {}
-        self._routes[ids] = parts
-        return parts
-
-
-def _pack(endpoint_ids: tuple[int, ...]) -> bytes:
-    """Ring targets: little-endian 32-bit endpoint ids."""
-    return struct.pack(f"<{len(endpoint_ids)}I", *endpoint_ids)
+            snapshot, slot = self._load(), self._routing.slot
+            if snapshot.version != self._routing.version:
+                if not slot.fits(snapshot):
+                    slot.open_rings(snapshot)
+                self._routing = Routing(snapshot, slot)
+            return self._routing

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 from fluxhook._native import ring
@@ -16,6 +17,9 @@ from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport import datadir as d
 
 __all__ = ["Slot", "recover_slot"]
+
+#: `recover_slot` holds a slot for a moment, and a killed publisher's lock outlasts it by one
+TAKE_ATTEMPTS, TAKE_INTERVAL_S = 3, 0.02
 
 
 class Slot:
@@ -38,38 +42,44 @@ class Slot:
             self.close()
             raise
 
-    def open_rings(self, snapshot: Snapshot) -> None:
-        """Opens a ring for each worker, and lets the workers know of new ones.
+    def fits(self, snapshot: Snapshot) -> bool:
+        """Whether the rings are those that a configuration asks for, but for their size."""
+        return len(self.rings) == snapshot.workers and self._policy == snapshot.config.drop_policy
 
-        An empty ring of another size is replaced; one that still holds records keeps its size.
+    def open_rings(self, snapshot: Snapshot) -> None:
+        """Opens a ring for each worker, and lets the workers know of them.
+
+        An empty ring of another size is replaced when the slot is taken; one that still holds
+        records keeps its size.
         """
-        # Another thread may be inside a put: what is replaced stays open until `close`.
+        # Another thread may be about to put into a ring that it looked up before, so from now on
+        # none is closed or replaced until `close`.
+        fresh = not self.rings
         self._retired += self.rings
         rings: list[ring.Producer] = []
+        self._policy = snapshot.config.drop_policy
         boot_id = d.boot_id()
         queue_size, ring_bytes = snapshot.ring_queue_size, snapshot.ring_bytes
-        created = False
         for worker in range(snapshot.workers):
             path = str(self.path / f"{worker}.ring")
-            if os.path.exists(path):
+            if fresh and os.path.exists(path):
                 ring.repair_ring(path, boot_id)
                 if ring.geometry(path) != (queue_size, ring_bytes) and not ring.unsettled(path):
                     os.unlink(path)
             if not os.path.exists(path):
                 ring.create_ring(path, queue_size, ring_bytes, boot_id)
-                created = True
             bell = d.open_bell(self._datadir.bell(worker))
             self._bells.append(bell)
-            drop_oldest = snapshot.config.drop_policy == "oldest"
+            drop_oldest = self._policy == "oldest"
             rings.append(ring.Producer(path, drop_oldest=drop_oldest, bell=bell))
         self.rings = rings
-        if created:
-            words = self._datadir.open_words()
-            words.add(words.rows - 1, d.RINGS, 1)
-            words.close()
-            for bell in self._bells:
-                with contextlib.suppress(BlockingIOError):
-                    os.write(bell, b"\0")
+        # Even if none is new: who made them may have been killed before it could tell.
+        words = self._datadir.open_words()
+        words.add(words.rows - 1, d.RINGS, 1)
+        words.close()
+        for bell in self._bells:
+            with contextlib.suppress(BlockingIOError):
+                os.write(bell, b"\0")
 
     def close(self) -> None:
         """Gives the slot back. What stands in its rings is delivered all the same."""
@@ -111,11 +121,14 @@ def _finish(counters: ring.Counters, path: Path) -> None:
 
 
 def _take(datadir: d.DataDir, limit: int) -> tuple[Path, d.FileLock]:
-    for number in range(limit):
-        path = datadir.rings / str(number)
-        path.mkdir(exist_ok=True, mode=0o700)
-        with contextlib.suppress(BlockingIOError):
-            return path, d.FileLock(path / "lock")
+    for attempt in range(TAKE_ATTEMPTS):
+        for number in range(limit):
+            path = datadir.rings / str(number)
+            path.mkdir(exist_ok=True, mode=0o700)
+            with contextlib.suppress(BlockingIOError):
+                return path, d.FileLock(path / "lock")
+        if attempt < TAKE_ATTEMPTS - 1:
+            time.sleep(TAKE_INTERVAL_S)
     raise TooManyPublishers(
         f"all {limit} publishers of {datadir.path} are in use; raise max_publishers"
     )

@@ -42,6 +42,8 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     pending: int = 0
     refused: int = 0
     failed_attempts: int = 0
+    #: requests that libcurl sent again by itself, after a kept-alive connection turned out closed
+    resent: int = 0
     skipped: int = 0
     signature_rejections: int = 0
     size_rejections: int = 0
@@ -129,6 +131,7 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
                     pending=pending.get(row.id, 0) + row.pending,
                     refused=sent[d.REFUSED],
                     failed_attempts=done[d.FAILED],
+                    resent=done[d.RESENT],
                     skipped=done[d.SKIPPED],
                     signature_rejections=done[d.SIGNATURE_REJECTED],
                     size_rejections=done[d.SIZE_REJECTED],

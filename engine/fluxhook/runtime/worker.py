@@ -7,6 +7,7 @@ for sockets or the bell, settle what finished. What is decided about a delivery 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 
@@ -78,7 +79,8 @@ class Worker:
             wake_ns = dispatcher.send(now_ns)
             if self._drained():
                 return
-            finished = sender.step(0.0 if took else self._wait_s(now_ns, wake_ns))
+            wait_s = 0.0 if took else self._wait_s(now_ns, wake_ns)
+            finished = sender.step(dispatcher.wait_s(wait_s))
             for fd in sender.fired:
                 if fd == self._bell:
                     d.quiet_bell(fd)
@@ -99,8 +101,11 @@ class Worker:
 
     def _refresh(self) -> None:
         if self._words.load(self._engine_row, d.VERSION) != self._snapshot.version:
+            allowed = self._snapshot.config.allow_networks
             self._snapshot = Snapshot.load(self._datadir)
-            self._egress = EgressPolicy(self._snapshot.config.allow_networks)
+            if self._snapshot.config.allow_networks != allowed:
+                self._egress = EgressPolicy(self._snapshot.config.allow_networks)
+                self._dispatcher.rejudge()
             self._configure()
         if self._words.load(self._engine_row, d.RINGS) != self._rings_version:
             self._find_rings()
@@ -187,6 +192,8 @@ def main(path: str, index: int, control_fd: int) -> None:
     """The body of a worker process. Signals are the supervisor's business: a service manager sends
     SIGTERM to all processes at once, and a worker that died of it would not have drained."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a socket for each request under way
     worker = Worker(path, index, control_fd)
     try:
         worker.run()

@@ -30,7 +30,6 @@ __all__ = [
     "ACCEPTED",
     "ATTEMPTS",
     "BREAKER",
-    "CONNECTIONS",
     "DELIVERED",
     "DISABLED",
     "DROPPED_CORRUPT",
@@ -39,10 +38,10 @@ __all__ = [
     "DROPPED_REMOVED",
     "FAILED",
     "HISTOGRAM",
-    "IN_FLIGHT",
     "PUBLISHER_FIELDS",
     "RATE",
     "REFUSED",
+    "RESENT",
     "RINGS",
     "SIGNATURE_REJECTED",
     "SIZE_REJECTED",
@@ -71,9 +70,8 @@ PUBLISHER_FIELDS = 4
     SKIPPED,
     SIGNATURE_REJECTED,
     SIZE_REJECTED,
-    CONNECTIONS,
-    IN_FLIGHT,
-) = range(11)
+    RESENT,
+) = range(10)
 HISTOGRAM = 16
 WORKER_FIELDS = HISTOGRAM + ring.HISTOGRAM_BUCKETS
 

@@ -1,0 +1,84 @@
+"""The routing table: one version of the configuration as a publisher uses it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import NamedTuple
+
+from fluxhook._native.ring import MAX_TARGETS, Producer
+from fluxhook._native.topics import Matcher
+from fluxhook.events.envelope import Envelopes, EnvelopeStyle
+from fluxhook.events.event import EventMaker
+from fluxhook.runtime.slot import Slot
+from fluxhook.runtime.snapshot import Snapshot
+
+__all__ = ["Part", "Routing"]
+
+#: routes remembered; arbitrary, far above the sets of endpoints that real events match
+MAX_ROUTES = 4096
+
+
+class Part(NamedTuple):
+    """The endpoints of a route that share one record: same bytes, same choice of worker."""
+
+    style: EnvelopeStyle
+    #: the worker's index, None: the one with most room
+    home: int | None
+    order_key: str | None
+    endpoints: tuple[int, ...]
+    targets: bytes
+
+
+class Routing:
+    """What `emit` needs, all of one version: never changed, only replaced, since other threads may
+    be in the middle of an emit."""
+
+    def __init__(self, snapshot: Snapshot, slot: Slot) -> None:
+        config = snapshot.config
+        host = socket.gethostname()
+        self.version = snapshot.version
+        self.slot = slot
+        self.rings: list[Producer] = slot.rings
+        self.make = EventMaker(
+            native_envelope=config.native_envelope, include_payload=config.include_payload
+        ).make
+        self.encode = Envelopes(
+            gateway_node=config.gateway_node or host, broker_id=config.broker_id or host
+        ).encode
+        self._endpoints = snapshot.endpoints() if config.enabled else {}
+        self.match = Matcher(
+            (id, endpoint.events, endpoint.topic_filters)
+            for id, endpoint in self._endpoints.items()
+        ).match
+        self._homes = {id: snapshot.home(endpoint) for id, endpoint in self._endpoints.items()}
+        self._parts: dict[tuple[int, ...], list[Part]] = {}
+        self.max_bytes = int(config.max_event_bytes)
+        self.block_s = config.block_timeout.seconds if config.drop_policy == "block" else 0.0
+        self.power = config.durability == "power"
+
+    def parts(self, ids: tuple[int, ...]) -> list[Part]:
+        """How an event for these endpoints is written: in one record for each style and home, and
+        one for each order key; a record has room for 32 targets."""
+        known = self._parts.get(ids)
+        if known is not None:
+            return known
+        groups: dict[tuple[EnvelopeStyle, int | None, str | None], list[int]] = {}
+        for id in ids:
+            endpoint = self._endpoints[id]
+            key = (endpoint.envelope, self._homes[id], endpoint.order_key)
+            groups.setdefault(key, []).append(id)
+        parts = [
+            Part(*key, chunk := tuple(members[i : i + MAX_TARGETS]), _pack(chunk))
+            for key, members in groups.items()
+            for i in range(0, len(members), MAX_TARGETS)
+        ]
+        if len(self._parts) >= MAX_ROUTES:
+            self._parts = {}
+        self._parts[ids] = parts
+        return parts
+
+
+def _pack(endpoint_ids: tuple[int, ...]) -> bytes:
+    """Ring targets: little-endian 32-bit endpoint ids."""
+    return struct.pack(f"<{len(endpoint_ids)}I", *endpoint_ids)

@@ -1,0 +1,201 @@
+"""`fluxhook serve` with everything that goes with it: emit, status, listen, and signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.conftest import Invoke, Program, Start, json, until
+from fluxhook import FluxhookError
+from fluxhook.cli import serve as serve_module
+from fluxhook.cli.exit_codes import ExitCode
+from fluxhook.receiver import Behaviour
+from fluxhook.runtime.stats import read_stats
+from fluxhook.transport.datadir import DataDir
+from support.receiver import ReceiverProcess
+
+ALLOWED = ("--allow-network", "127.0.0.0/8")
+SECRET = "sk_live_9x8m2p"
+
+
+def write(path: Path, url: str, *extra: str, events: str = "order.*", **options: Any) -> Path:
+    """A configuration with one endpoint `shop`."""
+    lines = [f"  {name}: {value}" for name, value in ({"workers": 1} | options).items()]
+    endpoint = ["name: shop", f"url: {url}", f"events: [{events}]", *extra]
+    lines += ["  endpoints:", "    - " + "\n      ".join(endpoint)]
+    path.write_text("\n".join(["webhook:", *lines, ""]))
+    return path
+
+
+def serve(start: Start, config: Path, *options: object) -> Program:
+    """Returns once it serves."""
+    program = start("serve", "--config", config, *ALLOWED, *options)
+    assert program.line().startswith(f"fluxhook serves: pid {program.pid}, ")
+    return program
+
+
+def shop(data_dir: Path) -> Any:
+    return read_stats(data_dir).endpoint("shop")
+
+
+def test_from_emit_to_a_verified_delivery(start: Start, invoke: Invoke, tmp_path: Path) -> None:
+    """Four programs that know of each other by a port and a folder."""
+    listener = start("listen", "--port", 0, "--json", "--secret", SECRET, "--count", 3)
+    url = json(listener.line())["listening"]
+    config = write(tmp_path / "f.yaml", f"{url}/in", f"secret: {SECRET}")
+    engine = serve(start, config)
+    lines = '{"type": "order.created", "data": {"n": 1}}\n{"type": "order.paid"}\n'
+    assert invoke("emit", "order.sent", "--id", "o-3").exit_code == ExitCode.OK
+    assert invoke("emit", stdin=lines).exit_code == ExitCode.OK
+    heard = [json(line) for line in listener.end().stdout.splitlines()]
+    assert {d["type"] for d in heard[:3]} == {"order.created", "order.paid", "order.sent"}
+    assert all(d["verified"] for d in heard[:3])
+    assert heard[3]["summary"]["verified"] == 3
+    until(lambda: shop(tmp_path / "fluxhook-data").delivered == 3, "delivered")
+    status = json(invoke("status", "--json").stdout)
+    assert status["running"] is True
+    assert status["endpoints"][0]["latency_ms"].keys() == {"p50", "p95", "p99"}
+    assert "● running" in invoke("status").stdout
+    engine.signal(signal.SIGTERM)
+    said = engine.end()
+    assert said.exit_code == ExitCode.OK
+    assert said.stdout == "fluxhook stopped: nothing is pending\n"
+    assert "draining for up to 30s" in said.stderr
+    assert "○ stopped" in invoke("status").stdout
+
+
+def test_sigterm_leaves_what_cannot_be_delivered_for_the_next_start(
+    start: Start, invoke: Invoke, tmp_path: Path, receiver: ReceiverProcess
+) -> None:
+    receiver.behave(Behaviour(status=503))
+    config = write(tmp_path / "f.yaml", receiver.url)
+    engine = serve(start, config, "--data-dir", "state")
+    invoke("emit", "order.created", "--data-dir", "state")
+    until(lambda: shop(tmp_path / "state").failed_attempts, "an attempt")
+    engine.signal(signal.SIGTERM)
+    said = engine.end()
+    assert said.exit_code == ExitCode.OK
+    assert f"1 delivery left in {tmp_path}/state" in said.stdout
+    receiver.behave(None)
+    engine = serve(start, config, "--data-dir", "state")
+    receiver.wait_for(1)
+
+
+def test_a_second_ctrl_c_leaves_at_once(
+    start: Start, invoke: Invoke, tmp_path: Path, receiver: ReceiverProcess
+) -> None:
+    """What is on its way stays in the files."""
+    receiver.behave(Behaviour(fault="hang"))
+    engine = serve(start, write(tmp_path / "f.yaml", receiver.url, "timeout: 30s"))
+    invoke("emit", "order.created")
+    until(lambda: receiver.state().open, "the request is on its way")
+    engine.signal(signal.SIGINT)
+    engine.hear("Ctrl-C leaves at once")
+    engine.signal(signal.SIGINT)
+    assert engine.end().exit_code == ExitCode.INTERRUPTED
+    assert shop(tmp_path / "fluxhook-data").pending == 1
+
+
+def test_sighup_reads_the_file_again_and_keeps_the_old_one_if_it_is_bad(
+    start: Start, invoke: Invoke, tmp_path: Path, receiver: ReceiverProcess
+) -> None:
+    config = write(tmp_path / "f.yaml", f"{receiver.url}/before")
+    engine = serve(start, config)
+    data_dir = tmp_path / "fluxhook-data"
+    assert invoke("emit", "cart.filled").stdout.endswith("1 without subscriber\n")
+
+    write(config, f"{receiver.url}/after", events="cart.*", data_dir="elsewhere")
+    engine.signal(signal.SIGHUP)
+    until(lambda: read_stats(data_dir).version == 2, "the new version")
+    assert "1 delivery accepted" in invoke("emit", "cart.filled").stdout
+    receiver.wait_for(1, "/after")
+
+    config.write_text("webhook: {endpoints: [{name: shop, url: nowhere}]}")
+    engine.signal(signal.SIGHUP)
+    said = engine.hear("the old one stays")
+    assert "data_dir changes with the next start only" in said
+    assert "1 delivery accepted" in invoke("emit", "cart.filled").stdout
+    receiver.wait_for(2, "/after")
+    assert read_stats(data_dir).version == 2
+
+
+def test_one_data_directory_has_one_engine(start: Start, invoke: Invoke, tmp_path: Path) -> None:
+    config = write(tmp_path / "f.yaml", "http://127.0.0.1:9/")
+    engine = serve(start, config)
+    said = start("serve", "--config", config, *ALLOWED).end()
+    assert said.exit_code == ExitCode.RUNNING
+    assert f"an engine (pid {engine.pid}) runs on" in said.stderr
+
+
+def test_the_processes_say_what_they_are(start: Start, tmp_path: Path) -> None:
+    engine = serve(start, write(tmp_path / "f.yaml", "http://127.0.0.1:9/"))
+    title = Path(f"/proc/{engine.pid}/cmdline").read_bytes().rstrip(b"\0").decode()
+    assert title.startswith("fluxhook supervisor [")
+    children = Path(f"/proc/{engine.pid}/task/{engine.pid}/children").read_text().split()
+    assert len(children) == 1
+    path = Path(f"/proc/{children[0]}/cmdline")
+    until(lambda: path.read_bytes().startswith(b"fluxhook worker 0 ["), "its title")
+
+
+def test_a_disabled_configuration_serves_and_says_that_nothing_will_be_delivered(
+    start: Start, invoke: Invoke, tmp_path: Path
+) -> None:
+    engine = serve(start, write(tmp_path / "f.yaml", "http://127.0.0.1:9/", enabled="false"))
+    assert "1 without subscriber" in invoke("emit", "order.created").stdout
+    engine.signal(signal.SIGTERM)
+    assert "nothing will be delivered" in engine.end().stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "key", "wanted"),
+    [
+        (None, None, None, "fluxhook-data"),
+        (None, None, "key", "key"),
+        (None, "variable", "key", "variable"),
+        ("option", "variable", "key", "option"),
+    ],
+)
+def test_the_data_directory_is_the_nearest_that_is_named(
+    invoke: Invoke,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str | None,
+    variable: str | None,
+    key: str | None,
+    wanted: str,
+) -> None:
+    """The command line, the environment, the file, the default."""
+    seen: list[str] = []
+
+    class Refusing(serve_module.Supervisor):
+        def __init__(self, data_dir: str, *_: object, **__: object) -> None:
+            seen.append(os.fspath(data_dir))
+            raise FluxhookError("enough")
+
+    monkeypatch.setattr(serve_module, "Supervisor", Refusing)
+    monkeypatch.setattr(serve_module, "name_process", lambda *_: None)
+    if variable:
+        monkeypatch.setenv("FLUXHOOK_DATA_DIR", variable)
+    options = {"data_dir": key} if key else {}
+    config = write(tmp_path / "f.yaml", "https://example.com/", **options)
+    chosen = ("--data-dir", option) if option else ()
+    assert invoke("serve", "--config", config, *chosen).exit_code == ExitCode.FAILURE
+    assert seen == [wanted]
+
+
+def test_a_bad_file_or_directory_starts_nothing(invoke: Invoke, tmp_path: Path) -> None:
+    config = write(tmp_path / "f.yaml", "http://127.0.0.1:9/")
+    said = invoke("serve", "--config", config)
+    assert said.exit_code == ExitCode.CONFIG
+    assert "127.0.0.0/8" in said.stderr
+    assert invoke("serve", "--config", "nowhere.yaml").exit_code == ExitCode.CONFIG
+    assert invoke("serve").exit_code == ExitCode.USAGE
+    (tmp_path / "file").write_text("")
+    said = invoke("serve", "--config", config, *ALLOWED, "--data-dir", "file/state")
+    assert said.exit_code == ExitCode.FAILURE
+    assert "Error: the data directory" in said.stderr
+    assert not DataDir(tmp_path / "fluxhook-data").words.exists()

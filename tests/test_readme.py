@@ -1,0 +1,212 @@
+"""Whatever the README shows runs as it stands there, and whatever the documents point to exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+ROOT: Final = Path(__file__).parents[1]
+README: Final = ROOT.joinpath("README.md").read_text()
+DOCUMENTS: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
+#: each fenced block: its language, its text
+BLOCKS: Final[list[tuple[str, str]]] = re.findall(
+    r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE
+)
+DEADLINE_S: Final = 30.0
+
+
+def blocks(language: str) -> list[str]:
+    return [text for name, text in BLOCKS if name == language]
+
+
+def commands() -> list[str]:
+    return [line for text in blocks("sh") for line in text.splitlines()]
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"no {what} within {DEADLINE_S:g} s"
+        time.sleep(0.01)
+
+
+# ---- Python ------------------------------------------------------------------------------------
+
+
+def test_every_block_is_known() -> None:
+    """A block in a language that nobody runs here would rot."""
+    assert {language for language, _ in BLOCKS} == {"python", "sh", "text", "yaml"}
+
+
+def test_fifteen_lines_are_fifteen() -> None:
+    """As the heading says, blank ones aside."""
+    (example,) = blocks("python")
+    assert len([line for line in example.splitlines() if line.strip()]) == 15
+
+
+def test_the_example_delivers(tmp_path: Path) -> None:
+    """It prints the envelope of its event, which it got signed, over HTTP, from another process."""
+    (example,) = blocks("python")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    done = subprocess.run(
+        [sys.executable, "-c", example.replace("9000", str(port))],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert done.returncode == 0, done.stderr
+    event = msgspec.json.decode(done.stdout)
+    assert event["type"] == "policy.updated"
+    assert event["data"] == {"policy": "rate-limit", "by": "alice"}
+    assert '"POST / HTTP/1.1" 204' in done.stderr
+
+
+# ---- shell -------------------------------------------------------------------------------------
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Keeps what it gets in its server's list."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append((self.headers, body))  # type: ignore[attr-defined]
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    server.requests = []  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a command in an empty folder, with the command `fluxhook` of this package."""
+    command = tmp_path / "bin" / "fluxhook"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m fluxhook "$@"\n')
+    command.chmod(0o755)
+    path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+
+    def start(line: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["sh", "-c", f"exec {line.removesuffix('&')}"],
+            cwd=tmp_path,
+            env=os.environ | {"PATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+def test_the_fluxmq_file_is_the_one_that_is_tested() -> None:
+    """FluxMQ's own example, to the letter."""
+    assert blocks("yaml") == [ROOT.joinpath("tests/config/fluxmq.yaml").read_text()]
+
+
+def test_the_fluxmq_file_and_the_commands_around_it(
+    shell: Callable[..., subprocess.Popen[str]], receiver: ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    """Each command succeeds, and the event arrives. Only the URL is another one, and is allowed."""
+    (text,) = blocks("yaml")
+    config = tmp_path / "webhook.yaml"
+    config.write_text(text)
+    check, serve, emit, status = (line for line in commands() if line.startswith("fluxhook "))
+    said, _ = (checking := shell(check)).communicate(timeout=DEADLINE_S)
+    assert checking.returncode == 0, said
+
+    url = f"http://127.0.0.1:{receiver.server_port}/webhook"
+    text = text.replace("https://example.com/webhook", url)
+    config.write_text(text.replace("webhook:\n", "webhook:\n  allow_networks: [127.0.0.0/8]\n", 1))
+    with shell(serve) as engine:
+        try:
+            assert engine.stdout is not None
+            assert any("fluxhook serves" in line for line in engine.stdout)
+            for line in (emit, status):
+                said, _ = (running := shell(line)).communicate(timeout=DEADLINE_S)
+                assert running.returncode == 0, said
+            assert "analytics" in said
+            requests = receiver.requests  # type: ignore[attr-defined]
+            wait_for(lambda: requests, "delivery")
+        finally:
+            engine.terminate()
+            said, _ = engine.communicate(timeout=DEADLINE_S)
+        assert engine.returncode == 0, said
+    ((headers, body),) = requests
+    assert headers["Authorization"] == "Bearer token"
+    event = msgspec.json.decode(body)
+    assert event["event_type"] == "message.published"
+    assert event["data"]["topic"] == "sensors/temperature"
+
+
+@pytest.mark.parametrize(
+    ("target", "calls"), [("demo", "fluxhook demo"), ("test", "pytest"), ("test", "mypy")]
+)
+def test_the_two_commands(target: str, calls: str) -> None:
+    """They take too long to run here: what `make demo` calls is tested in tests/cli, and `make
+    test` is what runs this."""
+    assert f"make {target}" in commands()
+    planned = subprocess.run(
+        ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert re.search(rf"^\S*/{calls}\b", planned.stdout, re.MULTILINE), planned.stdout
+
+
+def test_no_command_is_left_out() -> None:
+    """`pip install .` is what tests/test_packaging.py is about; all others run above."""
+    others = [line for line in commands() if not line.startswith("fluxhook ")]
+    assert others == ["pip install .", "make demo", "make test"]
+
+
+# ---- references --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    """Files exist, and so do the headings that a link names."""
+    text = document.read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = document.parent / name if name else document
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+            assert anchor in anchors, target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_paths_exist(document: Path) -> None:
+    """`tests/crash`, `runtime/gate.py` and the like are there, from the top or in the package."""
+    roots = (ROOT, ROOT / "engine" / "fluxhook")
+    for path in re.findall(r"`([a-z_]+/[\w./-]+)`", document.read_text()):
+        assert any(root.joinpath(path).exists() for root in roots), path
