@@ -51,7 +51,12 @@
  *     HAND_OVER   tail of the outbox ring                     clears the target's bit
  *
  * Killed before the commit: it did not happen (a delivery in flight is repeated). Killed after: the
- * successor finishes it. So every target of every accepted record is counted in one place, once.
+ * successor finishes it. So every target of every accepted record is counted in one place, once. (A
+ * count would be missed if its word bore the same stamp already, that is, was last touched a multiple
+ * of 2^20 operations ago, and the writer died within these few instructions.)
+ *
+ * Every FX_STEP below is a moment to die at; tests/native/test_ring_steps.py has the table of what
+ * is left after each.
  *
  * ORDER
  *
@@ -59,6 +64,11 @@
  * before it is. head: release after the last settle, acquire by the producer before it overwrites.
  * asleep: the consumer stores it, fences, reads tail; the producer stores tail, fences, reads asleep;
  * at least one sees the other (Dekker), so no wake-up is missed while both live.
+ *
+ * DAMAGE
+ *
+ * No byte outside of the file is read or written on the word of one inside. A record whose header,
+ * slot or checksum is wrong is settled unseen by the consumer, so that it does not block the ring.
  */
 #ifndef FLUXHOOK_RING_H
 #define FLUXHOOK_RING_H
@@ -75,7 +85,7 @@
 
 #include "crc32c.h"
 
-/* A test build dies at a step of its choice; tests/native/test_ring_steps.py tabulates what is left. */
+/* A test build defines it: see tests/native/ring_steps.h. */
 #ifdef FX_STEPS
 #include FX_STEPS
 #else
@@ -587,6 +597,7 @@ static inline int fx_put(fx_producer *p, const void *targets, uint32_t target_co
     uint64_t length = sizeof(fx_record) + 4ull * target_count + head_length + body_length;
     uint64_t need = FX_ALIGN(length), tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
     uint64_t position, serial = 0;
+    assert(1 <= target_count && target_count <= FX_MAX_TARGETS);
     if (need > r->capacity / 2 || length > UINT32_MAX) return FX_TOO_LARGE;
     if (tail != p->tail) p->tail = tail, p->end = fx_data_end(r, tail);
     for (;;) {
@@ -601,6 +612,7 @@ static inline int fx_put(fx_producer *p, const void *targets, uint32_t target_co
             return FX_FULL;
         }
     }
+    assert(position % 8 == 0 && position % r->capacity + need <= r->capacity);
     uint8_t *at = fx_data(r) + position % r->capacity;
     fx_record *rec = (fx_record *)at;
     rec->length = (uint32_t)length;

@@ -11,11 +11,37 @@ import pytest
 
 import fluxhook
 
-NAMES = """
-    Breaker Config ConfigError Duration Endpoint EndpointStats Engine EngineError EngineNotRunning
-    EngineRunning EventError FluxhookError LayoutError PayloadTooLarge Publisher QueueFull Rate
-    ReplayGuard Retry SignatureError Size Stats Tls TooManyPublishers Verified __version__ connect load verify
-""".split()
+NAMES = [
+    "Breaker",
+    "Config",
+    "ConfigError",
+    "Duration",
+    "Endpoint",
+    "EndpointStats",
+    "Engine",
+    "EngineError",
+    "EngineNotRunning",
+    "EngineRunning",
+    "EventError",
+    "FluxhookError",
+    "LayoutError",
+    "PayloadTooLarge",
+    "Publisher",
+    "QueueFull",
+    "Rate",
+    "ReplayGuard",
+    "Retry",
+    "SignatureError",
+    "Size",
+    "Stats",
+    "Tls",
+    "TooManyPublishers",
+    "Verified",
+    "__version__",
+    "connect",
+    "load",
+    "verify",
+]
 
 
 def test_the_names_are_pinned() -> None:

@@ -31,7 +31,7 @@ def _part(name: str) -> str:
 
 def usage(name: str) -> str:
     """The help of a command, as a code block."""
-    parent = click.Context(app, info_name="fluxhook")
+    parent = click.Context(app, info_name="fluxhook", **app.context_settings)
     command = app.get_command(parent, name)
     if command is None:
         raise LookupError(f"there is no command {name}")

@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -31,6 +33,7 @@ IDLE_EVENTS = 1000
 
 def main() -> None:
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing is left running
     load = Load(
         options.publishers,
         options.workers,
@@ -45,7 +48,7 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(prefix="fluxhook-bench-nginx-"))
     pin(0, cores.receiver)
     with ExitStack() as stack:
-        stack.callback(_remove, directory)
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
         nginx = stack.enter_context(Nginx(directory))
         result["machine"] = describe(command, nginx.version, directory)
         if not options.json:
@@ -174,12 +177,6 @@ def _print_result(result: dict[str, Any], options: argparse.Namespace) -> None:
 def _progress(options: argparse.Namespace, text: str) -> None:
     if not options.json and sys.stderr.isatty():
         print(f"\r{text}", end="\r", file=sys.stderr, flush=True)
-
-
-def _remove(directory: Path) -> None:
-    import shutil
-
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 main()

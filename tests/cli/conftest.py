@@ -59,6 +59,7 @@ class Program:
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,  # `select` must not miss what a buffer holds
             cwd=directory,
             env={**inherited, **environ, "PYTHONPATH": roots},
         )
@@ -82,7 +83,8 @@ class Program:
         while words not in said:
             readable, _, _ = select.select([stderr], [], [], DEADLINE_S)
             assert readable, f"it only says {said!r}"
-            assert (line := stderr.readline().decode()), f"it ended, and only said {said!r}"
+            line = stderr.readline().decode()
+            assert line, f"it ended, and only said {said!r}"
             said += line
         return said
 

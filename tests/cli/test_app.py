@@ -14,6 +14,7 @@ from cli.conftest import Invoke, Start, until
 from fluxhook import errors
 from fluxhook.cli.app import COMMANDS
 from fluxhook.cli.exit_codes import ExitCode
+from fluxhook.runtime.stats import read_stats
 
 
 def test_help_names_every_command_and_every_exit_code(invoke: Invoke) -> None:
@@ -123,7 +124,7 @@ def test_ctrl_c_is_no_traceback(start: Start, stopped: Path) -> None:
     program.process.stdin.flush()
     rings = stopped / "rings/0"
     until(lambda: (rings / "0.ring").exists(), "the publisher attaches")
-    until(lambda: fluxhook.runtime.stats.read_stats(stopped).pending == 2, "both are accepted")
+    until(lambda: read_stats(stopped).pending == 2, "both are accepted")
     program.signal(signal.SIGINT)
     said = program.end()
     assert said.exit_code == ExitCode.INTERRUPTED

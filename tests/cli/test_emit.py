@@ -22,7 +22,7 @@ READING = {
     "payload_size": 3,
 }
 FIELDS = ("client_id=c1", "topic=sensors/a", "qos=1", "retained=false", "payload_size=3")
-COUNTS = {
+COUNTS: dict[str, object] = {
     "events": 0,
     "accepted_deliveries": 0,
     "without_subscriber": 0,
@@ -208,6 +208,19 @@ def test_a_full_queue_without_an_engine_ends_the_load(invoke: Invoke, stopped: P
     said = invoke("emit", "order.created")
     assert said.exit_code == ExitCode.QUEUE_FULL
     assert "1 refused by a full queue" in said.stdout
+
+
+def test_arguments_that_are_no_unicode_are_refused(start: Start) -> None:
+    bad = b"\xff".decode(errors="surrogateescape")
+    for arguments, code in (
+        (("--data", f'{{"a": "{bad}"}}'), ExitCode.USAGE),
+        (("--field", f"a={bad}"), ExitCode.REFUSED),
+        (("--topic", bad), ExitCode.REFUSED),
+        (("--id", bad), ExitCode.REFUSED),
+    ):
+        said = start("emit", "order.created", *arguments).end()
+        assert said.exit_code == code
+        assert "Traceback" not in said.stderr
 
 
 def test_a_file_and_a_pipe_are_read_alike(invoke: Invoke, start: Start, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import msgspec
+
 from cli.conftest import Invoke, Start, json, until
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.runtime.stats import read_stats
@@ -14,19 +16,19 @@ SEED = Path(__file__).parents[1] / "config/fluxmq.yaml"
 URL = "https://example.com/webhook"
 
 
+DATA = {
+    "client_id": "publisher-1",
+    "topic": "sensors/temperature",
+    "qos": 1,
+    "retained": False,
+    "payload_size": 256,
+}
+
+
 def published(topic: str) -> dict[str, object]:
-    """The seed's example."""
-    return {
-        "type": "message.published",
-        "data": {
-            "client_id": "publisher-1",
-            "topic": topic,
-            "qos": 1,
-            "retained": False,
-            "payload_size": 256,
-            "payload": "c2VjcmV0",
-        },
-    }
+    """The seed's example, with a payload that `include_payload: false` leaves out."""
+    data = DATA | {"topic": topic, "payload": "c2VjcmV0"}
+    return {"type": "message.published", "data": data}
 
 
 WANTED = ("sensors/temperature", "sensors", "sensors/a/b/c", "sensors/")
@@ -34,13 +36,13 @@ UNWANTED = (
     published("actuators/valve"),
     published("$sensors/temperature"),
     published("sensorsx/temperature"),
-    {"type": "message.delivered", "data": {"client_id": "c", "topic": "sensors/temperature"}
-     | {"qos": 0, "payload_size": 1}},
-    {"type": "client.connected", "data": {"client_id": "c", "protocol": "mqtt5"}
-     | {"clean_start": True, "keep_alive": 60, "remote_addr": "198.51.100.1"}},
-    {"type": "route.error", "data": {"request_id": "r", "path": "/", "status_code": 503}
-     | {"upstream_service": "s", "latency_ms": 1}},
-)  # fmt: skip
+    {
+        "type": "message.delivered",
+        "data": {"client_id": "c", "topic": "sensors/temperature", "qos": 0, "payload_size": 1},
+    },
+    {"type": "auth.success", "data": {"client_id": "c", "remote_addr": "198.51.100.1"}},
+    {"type": "route.matched"},
+)
 
 
 def test_the_seed_s_file_delivers_published_sensor_messages_and_nothing_else(
@@ -52,8 +54,6 @@ def test_the_seed_s_file_delivers_published_sensor_messages_and_nothing_else(
     config.write_text(text.replace(URL, f"{receiver.url}/webhook"))
     engine = start("serve", "--config", config, "--allow-network", "127.0.0.0/8")
     assert "5 workers, 1 endpoint (analytics)" in engine.line()
-
-    import msgspec
 
     events = [*UNWANTED, *map(published, WANTED), *UNWANTED]
     said = invoke("emit", "--json", stdin=b"\n".join(map(msgspec.json.encode, events)))
@@ -78,9 +78,4 @@ def test_the_seed_s_file_delivers_published_sensor_messages_and_nothing_else(
         envelope = json(request.body)
         assert envelope.keys() == {"event_type", "event_id", "timestamp", "broker_id", "data"}
         assert envelope["event_type"] == "message.published"
-        # include_payload: false
-        assert envelope["data"] == {
-            k: v
-            for k, v in published(envelope["data"]["topic"])["data"].items()
-            if k != "payload"  # type: ignore[attr-defined]
-        }
+        assert envelope["data"] == DATA | {"topic": envelope["data"]["topic"]}

@@ -15,6 +15,7 @@ from fluxhook.cli import serve as serve_module
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.receiver import Behaviour
 from fluxhook.runtime.stats import read_stats
+from fluxhook.runtime.supervisor import Supervisor
 from fluxhook.transport.datadir import DataDir
 from support.receiver import ReceiverProcess
 
@@ -171,7 +172,7 @@ def test_the_data_directory_is_the_nearest_that_is_named(
     """The command line, the environment, the file, the default."""
     seen: list[str] = []
 
-    class Refusing(serve_module.Supervisor):
+    class Refusing(Supervisor):
         def __init__(self, data_dir: str, *_: object, **__: object) -> None:
             seen.append(os.fspath(data_dir))
             raise FluxhookError("enough")

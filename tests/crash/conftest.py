@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.receiver import ReceiverProcess
 
 from crash.support import Row, Stage
+from support.receiver import ReceiverProcess
 
 _rows: list[Row] = []
 

@@ -30,10 +30,12 @@ from fluxhook import Config, Engine, connect
 from fluxhook.config import codec
 from fluxhook.runtime.supervisor import Supervisor
 
-__all__ = ["SIDE", "Load", "Progress", "host", "supervise"]
+__all__ = ["KEYS", "SIDE", "Load", "Progress", "host", "supervise"]
 
 #: every so many events one goes to the side endpoints too
 SIDE = 40
+#: different values of `key` in the data, for endpoints with an order
+KEYS = 64
 _ANSWERS = 32
 
 
@@ -110,7 +112,7 @@ def emit_all(emit: Callable[..., int], load: Load) -> None:
             break
         progress.begin(n)
         kind = "crash.side" if n % SIDE == 0 else "crash.event"
-        answer = emit(kind, {"n": n}, event_id=str(n))
+        answer = emit(kind, {"key": n % KEYS}, event_id=str(n))
         assert answer, f"event {n} was refused"
         progress.accept(n, answer)
     progress.finish()

@@ -13,19 +13,19 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
-from support.receiver import ReceiverProcess
 
-from crash import host
-from crash.host import SIDE, Load, Progress
+import crash.host
+from crash.host import KEYS, SIDE, Load, Progress
 from fluxhook import Breaker, Config, Duration, Endpoint, Retry, Size, Stats
 from fluxhook.config import codec
 from fluxhook.receiver import Behaviour
 from fluxhook.runtime.stats import read_stats
+from support.receiver import ReceiverProcess
 
 __all__ = [
     "CONCURRENCY",
@@ -34,6 +34,7 @@ __all__ = [
     "FAILING",
     "FINE",
     "HANGING",
+    "KEYS",
     "SIDE",
     "Row",
     "Stage",
@@ -88,7 +89,7 @@ class Host:
         self.control, theirs = _fork.Pipe()
         encoded = codec.encode(config) if config else None
         self.process = _fork.Process(
-            target=host.host, args=(str(data_dir), encoded, theirs, loads, forks), daemon=True
+            target=crash.host.host, args=(str(data_dir), encoded, theirs, loads, forks), daemon=True
         )
         self.process.start()
         theirs.close()
@@ -200,7 +201,7 @@ class Stage:
         self.configure(config)
         control, theirs = _fork.Pipe()
         process = _fork.Process(
-            target=host.supervise,
+            target=crash.host.supervise,
             args=(str(self.data_dir), str(self._config_file), theirs),
             daemon=True,
         )
@@ -295,10 +296,10 @@ class Stage:
         else:
             until(lambda: not self._is_ours(pid), "the supervisor's end")
 
-    def kill_everything(self, count: int = 2) -> None:
-        """Hosts, supervisor and workers, of which there are `count`."""
+    def kill_everything(self, count: int = 2, *, spare: Sequence[Host] = ()) -> None:
+        """Hosts, but for those to `spare`, supervisor and workers, of which there are `count`."""
         supervisor, workers = self.supervisor(), self.workers(count)
-        hosts = [host for host in self.hosts if host.process.is_alive()]
+        hosts = [host for host in self.hosts if host.process.is_alive() and host not in spare]
         for pid in (*(host.process.pid for host in hosts), supervisor, *workers):
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
@@ -348,7 +349,9 @@ class Stage:
         except AssertionError as error:
             problem = f"{error}; "
         stats = read_stats(self.data_dir)
-        known = {n: count for h in self.hosts for p in h.progress for n, count in p.answers().items()}
+        known = {
+            n: count for h in self.hosts for p in h.progress for n, count in p.answers().items()
+        }
         begun = {p.load.first + p.begun - 1 for h in self.hosts for p in h.progress if p.begun}
         duplicates = missing = 0
         wanted = {

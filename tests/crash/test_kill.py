@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from crash.support import CONCURRENCY, EVENTS, FAILING, FINE, HANGING, Row, Stage
+from crash.support import CONCURRENCY, EVENTS, FAILING, FINE, HANGING, KEYS, Row, Stage
 from fluxhook import Config
 
 Report = Callable[[Row], None]
@@ -127,3 +127,18 @@ def test_everything(stage: Stage, situation: str, report: Report) -> None:
     start(EVENTS // 3)
     kill_under_load(stage, situation, 3, kill)
     report(stage.prove(bound=3 * 2 * in_flight))
+
+
+def test_order(stage: Stage, report: Report) -> None:
+    """An ordered endpoint gets the events of each key in their order, whoever dies in between: an
+    event may come again, but none comes before one that was accepted earlier."""
+    main = stage.endpoint("main", ordered=True, order_key="key")
+    host = stage.host(EVENTS, config=stage.config(main), rate=5_000)
+    assert host.hear() == "ready"
+    host.go()
+    kills = [stage.kill_worker, stage.kill_worker, lambda _: stage.kill_supervisor()]
+    kill_under_load(stage, "steady", len(kills), lambda i: kills[i](i))
+    report(stage.prove(bound=2 * len(kills) * CONCURRENCY))
+    for key in range(KEYS):
+        arrived = [n for n in stage.ids("main") if n % KEYS == key]  # by their first arrival
+        assert arrived == sorted(arrived)

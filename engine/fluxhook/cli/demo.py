@@ -30,7 +30,7 @@ RECOVERY = 0.4
 #: events that wait for the workers to start
 WARM = 8
 #: how long these, and the burst, may take to be delivered
-SETTLE_S = 20.0
+SETTLE_S = 18.0
 #: between two rounds of steady emitting
 PACE_S = 0.002
 

@@ -12,7 +12,7 @@ from fluxhook.config.schema import Breaker, Config, Endpoint, Retry
 from fluxhook.config.units import Duration
 from fluxhook.runtime.engine import Engine
 
-__all__ = ["NAMES", "Load", "configuration"]
+__all__ = ["HANGING", "HEALTHY", "NAMES", "RECOVERING", "Load", "configuration"]
 
 HEALTHY, RECOVERING, HANGING = NAMES = ("healthy", "recovering", "hanging")
 

@@ -68,7 +68,7 @@ class View:
         if self._live is not None:
             self._live.update(self._frame(phase, share, emitted, stats, reports), refresh=True)
             return
-        parts = [f"{now - self._started:4.0f} s  {phase:<42} emitted {number(emitted):>7}"]
+        parts = [f"{now - self._started:4.0f} s  {phase:<48} emitted {number(emitted):>7}"]
         parts += [
             f"{e.name} {number(e.delivered)} of {number(e.accepted)} ({e.state})"
             for e in stats.endpoints

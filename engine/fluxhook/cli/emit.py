@@ -147,7 +147,7 @@ def _data(data: str | None, fields: tuple[str, ...]) -> dict[str, Any] | None:
         raise click.UsageError("Give --data or --field, not both.")
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise click.UsageError(f"--data is not a JSON object: {error}.") from None
 
 
@@ -157,7 +157,7 @@ def _field(text: str) -> tuple[str, Any]:
         raise click.UsageError(f"--field {text!r:.80} is not KEY=VALUE.")
     try:
         return key, msgspec.json.decode(value)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return key, value
 
 
@@ -188,7 +188,8 @@ def _emit_lines(
     lines = Lines(file)
     with Bar(err(), lines) as bar:
         for text in lines:
-            bar.update(f"{number(tally.events)} events, {number(tally.refused_lines)} refused")
+            if bar.due:
+                bar.update(f"{number(tally.events)} events, {number(tally.refused_lines)} refused")
             if text.isspace():
                 continue
             full = tally.queue_full

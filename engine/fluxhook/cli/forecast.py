@@ -81,6 +81,7 @@ def engine_facts(config: Config) -> dict[str, str]:
             f"emit waits for up to {config.block_timeout}, then the event is refused",
         ),
         "largest event": f"{config.max_event_bytes}",
+        "payloads": "message.published carries its payload" if config.include_payload else "",
         "durability": f"{kind}: {_DURABILITY[kind].format(interval)}",
         "shutdown": f"delivers for up to {config.shutdown_timeout}; what is left waits for the next "
         "start",
@@ -162,7 +163,7 @@ def _ring(queue_size: int, capacity: int) -> int:
 
 
 def _mib(n_bytes: int) -> str:
-    return f"{n_bytes / 2**20:,.3g} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:,.3g} GiB"
+    return f"{n_bytes / 2**20:,.1f} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:,.1f} GiB"
 
 
 def _coarse(ns: int) -> str:

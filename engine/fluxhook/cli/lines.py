@@ -48,7 +48,7 @@ class Bar:
 
     def __init__(self, console: Console, lines: Lines) -> None:
         self._lines = lines
-        self._due = 0.0
+        self._due_at = 0.0
         self._progress = Progress(
             TextColumn("emitting"),
             BarColumn(),
@@ -61,12 +61,13 @@ class Bar:
         )
         self._task = self._progress.add_task("", total=lines.size, said="")
 
+    @property
+    def due(self) -> bool:
+        return time.monotonic() >= self._due_at
+
     def update(self, said: str) -> None:
-        """Cheap enough to be called for each line."""
-        now = time.monotonic()
-        if now >= self._due:
-            self._due = now + REFRESH_S
-            self._progress.update(self._task, completed=self._lines.bytes_read, said=said)
+        self._due_at = time.monotonic() + REFRESH_S
+        self._progress.update(self._task, completed=self._lines.bytes_read, said=said)
 
     def __enter__(self) -> Bar:
         self._progress.start()

@@ -59,7 +59,7 @@ def print_error(error: FluxhookError | str) -> None:
     console = err()
     console.print("Error: ", style="bold red", end="")
     if not isinstance(error, ConfigError):
-        console.print(safe(str(error)), soft_wrap=True)
+        console.print("\n".join(map(safe, str(error).splitlines())), soft_wrap=True)
         return
     console.print(f"the configuration has {plural(len(error.problems), 'problem')}")
     for problem in error.problems:
@@ -78,9 +78,9 @@ def plural(n: int, noun: str, many: str = "") -> str:
 
 
 def safe(text: str, limit: int = 1000) -> str:
-    """A text of foreign origin: what could steer a terminal is spelled out, and it is not endless."""
+    """A text of foreign origin on one line: what could steer a terminal is spelled out."""
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

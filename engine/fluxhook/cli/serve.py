@@ -95,9 +95,9 @@ def _speak_when_told_to_stop(supervisor: Supervisor) -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         timeout = supervisor.snapshot.config.shutdown_timeout
         said = f"draining for up to {timeout}; Ctrl-C leaves at once, and loses nothing\n"
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with contextlib.suppress(OSError):
             os.write(2, said.encode())  # print is not reentrant
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         drain = handlers[signal.Signals(number)]
         assert callable(drain)
         drain(number, frame)

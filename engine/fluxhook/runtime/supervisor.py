@@ -22,7 +22,15 @@ from fluxhook.config import codec
 from fluxhook.config.check import DEFAULT_WORKERS
 from fluxhook.config.schema import Config
 from fluxhook.config.units import Duration
-from fluxhook.errors import ConfigError, EngineError, EngineRunning, FluxhookError, Problem
+from fluxhook.errors import (
+    ConfigError,
+    EngineError,
+    EngineNotRunning,
+    EngineRunning,
+    FluxhookError,
+    LayoutError,
+    Problem,
+)
 from fluxhook.runtime.keeper import Keeper
 from fluxhook.runtime.process import Child, LockHeld, log, wait_for_lock
 from fluxhook.runtime.slot import recover_slot
@@ -180,7 +188,7 @@ class Supervisor:
             )
         row = self._words.rows - 1
         self.snapshot = Snapshot(
-            version=self._words.load(row, d.VERSION) + 1,
+            version=self._next_version(),
             workers=self._workers,
             config=config,
             ids=ids,
@@ -191,6 +199,14 @@ class Supervisor:
         self.snapshot.save(self.datadir)
         self._words.store(row, d.VERSION, self.snapshot.version)
         self._ring_bells()
+
+    def _next_version(self) -> int:
+        """One that nobody has seen. A supervisor that was killed before it stored the version of the
+        file that it had written left the file ahead."""
+        version = self._words.load(self._words.rows - 1, d.VERSION)
+        with contextlib.suppress(EngineNotRunning, LayoutError):
+            version = max(version, Snapshot.load(self.datadir).version)
+        return version + 1
 
     def _ring_bells(self) -> None:
         for index in range(self._workers):
@@ -221,6 +237,8 @@ class Supervisor:
             wait_s = min(HOUSEKEEPING_S, max(0.0, (wake_ns - time.time_ns()) / 1e9))
             if self._start_at:
                 wait_s = min(wait_s, max(0.0, min(self._start_at.values()) - now))
+            if draining_until is not None and now < draining_until:
+                wait_s = min(wait_s, draining_until - now)
             for fd, _ in self._epoll.poll(0.0 if self._keeper.busy else wait_s):
                 if fd == self._bell:
                     d.quiet_bell(fd)

@@ -134,7 +134,10 @@ class Worker:
             for path in slot.glob("*.ring"):
                 if int(path.stem) % self._snapshot.workers != self.index:
                     continue
-                ring = Consumer(str(path))
+                try:
+                    ring = Consumer(str(path))
+                except FileNotFoundError:
+                    continue  # its publisher replaces it, and tells when it has
                 known = self._rings.get(str(path))
                 found[str(path)] = known if known and known.uid == ring.uid else ring
         fresh = [ring for path, ring in found.items() if self._rings.get(path) is not ring]
