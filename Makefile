@@ -12,7 +12,7 @@ help:
 	@echo 'make demo       the engine at work: three endpoints, one of them failing, one hanging'
 	@echo 'make test       lint, types, stubs and all tests (ARGS="-k ring" chooses)'
 	@echo 'make lint       lint, types and stubs alone'
-	@echo 'make bench      micro benchmarks, and the engine against nginx'
+	@echo 'make bench      micro benchmarks, and the engine against nginx (ARGS="--workers 2")'
 	@echo 'make build      sdist and wheel in dist/'
 	@echo 'make debug      rebuilds the compiled modules with bounds checks and assertions'
 	@echo 'make clean      removes what was built; make distclean the environment too'
@@ -33,7 +33,10 @@ lint: $(READY)
 	$(BIN)/stubtest $(NATIVE)
 
 bench: $(READY)
-	$(BIN)/pytest bench/micro --benchmark-only $(ARGS)
+	@PATH=$$PATH:/usr/sbin command -v nginx >/dev/null || \
+		{ echo 'fluxhook: no nginx to deliver to; on Debian: apt-get install nginx-light' >&2; exit 1; }
+	$(BIN)/pytest bench/micro --benchmark-only
+	$(BIN)/python -m bench.e2e $(ARGS)
 
 build: $(READY)
 	$(BIN)/python -m build

@@ -60,7 +60,7 @@ class Nginx:
         return int(lines[2].split()[2]) - self._own_requests
 
     def recover(self, recovered: bool) -> None:
-        """Whether /flaky answers 204 from now on, instead of 500."""
+        """Whether /flaky answers 204 from now on, instead of 503."""
         if recovered:
             self._recovered.touch()
         else:

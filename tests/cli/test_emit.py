@@ -200,6 +200,12 @@ def test_a_full_queue_without_an_engine_ends_the_load(invoke: Invoke, stopped: P
         "accepted_deliveries": 20,
         "queue_full": 1,
         "stopped_at_line": 21,
+        "refused": [
+            {
+                "line": 21,
+                "reason": "the queue is full: order.created was refused for 1 endpoints",
+            }
+        ],
     }
     shop = read_stats(stopped).endpoint("shop")
     assert (shop.accepted, shop.pending, shop.refused, shop.dropped) == (20, 20, 1, {})

@@ -53,11 +53,8 @@ def _built(cache: Path) -> Path:
     compiler = sysconfig.get_config_var("CC").split()
     include = sysconfig.get_paths()["include"]
     built = f"ring.{os.getpid()}.so"
-    subprocess.run(
-        [*compiler, "-std=gnu11", "-O1", "-UNDEBUG", "-shared", "-fPIC", f"-I{include}"]
-        + ['-DFX_STEPS="ring_steps.h"', "-o", built, "ring.c"],
-        cwd=folder,
-        check=True,
-    )
+    command = [*compiler, "-std=gnu11", "-O1", "-UNDEBUG", "-Wall", "-shared", "-fPIC"]
+    command += [f"-I{include}", '-DFX_STEPS="ring_steps.h"', "-o", built, "ring.c"]
+    subprocess.run(command, cwd=folder, check=True)
     (folder / built).rename(library)
     return library

@@ -27,9 +27,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     (folder / "crc32c.c").write_text(SOURCE)
     compiler = sysconfig.get_config_var("CC").split()
     command = [*compiler, "-std=gnu11", "-O2", "-Wall", "-Werror", "-shared", "-fPIC"]
-    subprocess.run(
-        [*command, f"-I{NATIVE}", "-o", "crc32c.so", "crc32c.c"], cwd=folder, check=True
-    )
+    subprocess.run([*command, f"-I{NATIVE}", "-o", "crc32c.so", "crc32c.c"], cwd=folder, check=True)
     return ctypes.CDLL(str(folder / "crc32c.so"))
 
 

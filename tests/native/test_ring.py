@@ -226,6 +226,17 @@ class TestDelivery:
             assert delivery.hand_over(outbox, n, b"%d" % n, b"", counters) == ring.ACCEPTED
         assert [(d.endpoint, d.event) for d in rig.keeper().take(9)] == [(0, b"0"), (1, b"1")]
 
+    def test_is_handed_over_to_the_disk(self, rig: Rig) -> None:
+        """An outbox that syncs changes nothing else."""
+        producer, _ = rig.publisher()
+        consumer, _, counters = rig.worker()
+        outbox = ring.Producer(rig.outbox_path, sync=True)
+        producer.put(ONE, b"", b"")
+        (delivery,) = consumer.take(1)
+        assert delivery.hand_over(outbox, 7, b"why", b"", counters) == ring.ACCEPTED
+        assert consumer.empty
+        assert [d.event for d in rig.keeper().take(9)] == [b"why"]
+
     def test_a_predecessor_settled(self, rig: Rig) -> None:
         """A void delivery settles nothing and is not counted."""
         producer, _ = rig.publisher()
@@ -287,7 +298,7 @@ class TestWakeUp:
 
     def test_a_full_bell_rings_already(self, rig: Rig, bell: tuple[int, int]) -> None:
         """Where the bell takes no more bytes the put succeeds all the same."""
-        reading, writing = bell
+        _, writing = bell
         while True:
             try:
                 os.write(writing, b"x" * 4096)

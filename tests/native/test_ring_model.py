@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from itertools import pairwise
 
 from hypothesis import event, settings
 from hypothesis import strategies as st
@@ -181,7 +182,7 @@ class RingMachine(RuleBasedStateMachine):
         capacity = self.model.capacity
         held = [r.place for r in self.model.records if not r.finished]
         places = sorted((p.start % capacity, p.start % capacity + len(p)) for p in held)
-        for (_, stop), (start, _) in zip(places, places[1:], strict=False):
+        for (_, stop), (start, _) in pairwise(places):
             assert stop <= start
         assert not places or places[-1][1] <= capacity
 

@@ -57,7 +57,9 @@ def killed(stepped: Stepped) -> Killed:
     return killed
 
 
-def opened(opening: Callable[[], tuple[Any, ...]], use: Callable[..., object]) -> Callable[[], object]:
+def opened(
+    opening: Callable[[], tuple[Any, ...]], use: Callable[..., object]
+) -> Callable[[], object]:
     """What a child does: it opens its own end, then uses it."""
     return lambda: use(*opening())
 
@@ -77,9 +79,7 @@ PUT = [
 
 
 @pytest.mark.parametrize(("step", "nth", "happened"), PUT)
-def test_put(
-    rig: Rig, killed: Killed, bell: int, step: str, nth: int, happened: bool
-) -> None:
+def test_put(rig: Rig, killed: Killed, bell: int, step: str, nth: int, happened: bool) -> None:
     """A record is there and counted for each target once, or there was no put at all. A bell that was
     not rung any more is made good by the consumer's next look."""
     consumer, *_ = rig.worker()
@@ -272,7 +272,7 @@ def test_at_every_step_of_a_day(tmp_path: Path, stepped: Stepped, killed: Killed
     """Publisher and worker die together after n steps, for each n of a busy scenario: the books are
     right and everything accepted is delivered, handed over, dropped or still there."""
 
-    def scenario() -> None:
+    def scenario(rig: Rig) -> None:
         producer, published = rig.publisher()
         consumer, outbox, worked = rig.worker()
         for n in range(6):
@@ -297,15 +297,15 @@ def test_at_every_step_of_a_day(tmp_path: Path, stepped: Stepped, killed: Killed
             folder, queue_size=4, capacity=4096, endpoints=4, drop_oldest=True, ring=stepped.ring
         )
 
-        def armed(n: int = n) -> None:
+        def armed(n: int = n, rig: Rig = rig) -> None:
             stepped.arm("", n, signal.SIGKILL)
-            scenario()
+            scenario(rig)
 
         status = outcome(fork(armed))
         if status == 0:
             break
         assert status == -signal.SIGKILL
-        producer, published = rig.publisher()
+        rig.publisher()
         consumer, _, worked = rig.worker()
         keeper = rig.keeper()
         handed_over = [d.endpoint for d in keeper.take(99)]
@@ -350,7 +350,7 @@ class TestBadMoments:
         producer, published = rig.publisher()
         for n in range(4):
             producer.put(BOTH, b"%d" % n, b"", published)
-        consumer, _, worked = rig.worker()
+        consumer, *_ = rig.worker()
         publisher = stopped(
             opened(rig.publisher, lambda p, c: p.put(BOTH, b"new", b"", c)), "drop begun"
         )
@@ -411,9 +411,7 @@ class TestBadMoments:
             worker.go_on()
         assert len(rig.worker()[0].take(9)) == 6
 
-    def test_a_queue_that_only_seems_full(
-        self, rig: Rig, stopped: Callable[..., Stopped]
-    ) -> None:
+    def test_a_queue_that_only_seems_full(self, rig: Rig, stopped: Callable[..., Stopped]) -> None:
         """The consumer holds all records and has not said so: under drop_oldest the newest fits."""
         rig.drop_oldest = True
         producer, published = rig.publisher()

@@ -34,7 +34,7 @@ class Stored(NamedTuple):
     body: bytes
 
 
-def get(image: bytes, name: str) -> int | bytes:
+def get(image: bytes | bytearray, name: str) -> int | bytes:
     offset, kind = FIELDS[name]
     value: int | bytes = struct.unpack_from(kind, image, offset)[0]
     return value
@@ -45,7 +45,7 @@ def put(image: bytearray, name: str, value: int | bytes) -> None:
     struct.pack_into(kind, image, offset, value)
 
 
-def geometry(image: bytes) -> tuple[int, int, int]:
+def geometry(image: bytes | bytearray) -> tuple[int, int, int]:
     """slot_count, capacity, and where the data begins."""
     (capacity, slot_count) = struct.unpack_from("<QQ", image, 16)
     return slot_count, capacity, PAGE + 16 * slot_count

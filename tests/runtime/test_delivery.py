@@ -205,6 +205,23 @@ def test_a_paused_endpoint_keeps_its_events(rig: Rig) -> None:
     assert rig.receiver.distinct("/a") == 20
 
 
+def test_a_disabled_engine_accepts_and_sends_nothing(rig: Rig) -> None:
+    """`enabled: false`: nobody is subscribed, and what was accepted before waits."""
+    rig.receiver.behave(FAIL, "/a")
+    slow = Retry(initial_interval=seconds(0.2))
+    with rig.engine(rig.endpoint("a", retry=slow)) as engine:
+        engine.emit("route.error", ERROR)
+        until(lambda: engine.stats().endpoint("a").failed_attempts == 1)
+    rig.receiver.behave(None, "/a")
+    with rig.engine(rig.endpoint("a", retry=slow), enabled=False) as engine:
+        assert engine.emit("route.error", ERROR) == 0
+        assert not engine.drain(0.5)
+    assert rig.receiver.total("/a") == 0
+    with rig.engine(rig.endpoint("a", retry=slow)) as engine:
+        settled(engine)
+    assert rig.receiver.total("/a") == 1
+
+
 def test_a_rate_limit_spreads_what_comes_at_once(rig: Rig) -> None:
     """5 at once, then one every 20 ms: in any window no more than burst plus rate."""
     limit = Rate.parse({"rate": "50/s", "burst": 5})

@@ -1,14 +1,15 @@
 """The shared memory: rings that carry records, counters with one writer, words with many.
 
-Everything is a memory-mapped file, so what stands in it survives its writer. `_native/ring.h` has the
-layout, the invariants and what a process that dies at each step leaves behind.
+Everything is a memory-mapped file, so what stands in it survives its writer. `_native/ring.h` has
+the layout, the invariants and what a process that dies at each step leaves behind.
 
-A ring has one producer process and one consumer process at a time; who may be which is settled by file
-locks outside of this module. After a process died its successor calls, before anything else,
-`Counters.recover` with the rings that the counters belong to, and a consumer then `Consumer.rewind`.
+A ring has one producer process and one consumer process at a time; who may be which is settled by
+file locks outside of this module. After a process died its successor calls, before anything else,
+`Counters.recover` with the rings that the counters belong to, and a consumer then
+`Consumer.rewind`.
 
-No object here may be used by two threads at once without the GIL, nor by the child of a fork, except
-for what `FORKED` says. Whatever is used after `close` raises ValueError.
+No object here may be used by two threads at once without the GIL, nor by the child of a fork,
+except for what `FORKED` says. Whatever is used after `close` raises ValueError.
 """
 
 from typing import Final, final
@@ -48,9 +49,10 @@ class Mapping:
 class Matrix(Mapping):
     """A mapped matrix of `rows` x `fields` unsigned 64-bit words.
 
-    Opening creates the file, zeroed, if it is missing, `writable`, and both dimensions are given. Of a
-    file that exists only `fields` is compared, 0 meaning any; `rows` becomes what the file has. Raises
-    LayoutMismatch, FileNotFoundError, and OSError where the disk has no room for the whole file.
+    Opening creates the file, zeroed, if it is missing, `writable`, and both dimensions are given.
+    Of a file that exists only `fields` is compared, 0 meaning any; `rows` becomes what the file
+    has. Raises LayoutMismatch, FileNotFoundError, and OSError where the disk has no room for the
+    whole file.
     """
 
     @property
@@ -62,9 +64,9 @@ class Matrix(Mapping):
 class Counters(Matrix):
     """Counters that one process writes and any may read: 44 bits each, wrapping around.
 
-    A counter goes on after its writer's death: the successor takes over the values that stand there,
-    and settles with `recover` what the killed one was in the middle of. Raises IndexError for a word
-    outside of the matrix, ValueError for a change to what was opened for reading.
+    A counter goes on after its writer's death: the successor takes over the values that stand
+    there, and settles with `recover` what the killed one was in the middle of. Raises IndexError
+    for a word outside of the matrix, ValueError for a change to what was opened for reading.
     """
 
     def __init__(self, path: str, rows: int = 0, fields: int = 0, *, writable: bool) -> None: ...
@@ -83,10 +85,12 @@ class Counters(Matrix):
 
     @property
     def interrupted(self) -> bool:
-        """Whether an operation was begun and not finished: its writer is in it, or was killed in it."""
+        """Whether the writer is in the middle of an operation, or was killed there."""
 
-    def recover(self, rings: list[Producer] | list[Consumer], outbox: Producer | None = None) -> bool:
-        """Finishes what a killed writer of these counters had begun; True if it was on one of `rings`.
+    def recover(
+        self, rings: list[Producer] | list[Consumer], outbox: Producer | None = None
+    ) -> bool:
+        """Finishes what a killed writer had begun; True if that was on one of `rings`.
 
         For the writer's successor alone, before it or anyone else uses the rings in its place.
         What had been committed (see ring.h) is completed, what had not did not happen. An operation
@@ -107,8 +111,8 @@ def bucket_limit_us(bucket: int) -> int:
 class Words(Matrix):
     """Words that any process may write; each operation is atomic and sequentially consistent.
 
-    Raises IndexError for a word outside of the matrix, ValueError for a change to what was opened for
-    reading.
+    Raises IndexError for a word outside of the matrix, ValueError for a change to what was opened
+    for reading.
     """
 
     def __init__(
@@ -132,19 +136,19 @@ def create_file(path: str, length: int, header: bytes) -> None:
 def create_ring(path: str, queue_size: int, capacity: int, boot_id: bytes) -> None:
     """Makes an empty ring file for up to `queue_size` waiting records in `capacity` bytes.
 
-    A record takes 32 bytes, 4 for each target, its head and its body, rounded up to 8; as many records
-    as wait may be in the consumer's hands besides, bytes permitting. `capacity` is rounded up to 8.
-    Replaces an existing file. Raises ValueError for a capacity under 4096 and a queue_size outside
-    of 1 to 2^28, OSError as `create_file`.
+    A record takes 32 bytes, 4 for each target, its head and its body, rounded up to 8; as many
+    records as wait may be in the consumer's hands besides, bytes permitting. `capacity` is rounded
+    up to 8. Replaces an existing file. Raises ValueError for a capacity under 4096 and a queue_size
+    outside of 1 to 2^28, OSError as `create_file`.
     """
 
 def repair_ring(path: str, boot_id: bytes) -> int | None:
     """Puts a ring right that was in use when the machine went down.
 
-    Returns the number of records saved, or None if the ring is of this boot and needs no repair. Saved
-    is each record that is unsettled as far as the disk knows and whose checksum holds, so a settled one
-    may come again. The ring gets a new `uid`: its sequence numbers may repeat older ones. Nobody else
-    may have the ring open. Raises LayoutMismatch for what is no ring at all.
+    Returns the number of records saved, or None if the ring is of this boot and needs no repair.
+    Saved is each record that is unsettled as far as the disk knows and whose checksum holds, so a
+    settled one may come again. The ring gets a new `uid`: its sequence numbers may repeat older
+    ones. Nobody else may have the ring open. Raises LayoutMismatch for what is no ring at all.
     """
 
 def geometry(path: str) -> tuple[int, int]:
@@ -162,11 +166,12 @@ class Producer(Mapping):
 
     `drop_oldest`: rather than refuse a record, `put` drops the oldest ones that nobody took yet.
     `bell`: a file descriptor that gets one byte when something is put while the consumer sleeps; it
-    should be non-blocking, since a bell that takes no more bytes rings already. It stays the caller's.
-    `sync`: what `Delivery.hand_over` puts here is on the disk before the delivery leaves its own ring.
+    should be non-blocking, since a bell that takes no more bytes rings already. It stays the
+    caller's.
+    `sync`: what `Delivery.hand_over` puts here is on the disk before the delivery leaves its ring.
 
-    A child of fork() that inherits the object gets FORKED from `put`. Within one process several may
-    be open on one ring and used in turn. Raises LayoutMismatch and OSError.
+    A child of fork() that inherits the object gets FORKED from `put`. Within one process several
+    may be open on one ring and used in turn. Raises LayoutMismatch and OSError.
     """
 
     def __init__(
@@ -196,12 +201,14 @@ class Producer(Mapping):
     def empty(self) -> bool:
         """Whether every record is settled or dropped."""
 
-    def put(self, targets: bytes, head: bytes, body: bytes, counters: Counters | None = None) -> int:
+    def put(
+        self, targets: bytes, head: bytes, body: bytes, counters: Counters | None = None
+    ) -> int:
         """Publishes one record: ACCEPTED, FULL, FORKED or TOO_LARGE. Never waits.
 
-        `targets` are 1 to 32 different unsigned 32-bit numbers, little-endian; else ValueError. With
-        `counters` field 0 of each target's row counts what was accepted and field 1 what was dropped;
-        targets beyond its rows are not counted.
+        `targets` are 1 to 32 unsigned 32-bit numbers, little-endian, else ValueError; that they
+        differ is the caller's word. With `counters` field 0 of each target's row counts what was
+        accepted and field 1 what was dropped; targets beyond its rows are not counted.
 
         FULL: `queue_size` records wait, or their bytes and those in the consumer's hands leave no
         room. With `drop_oldest` only because a record in the consumer's hands is in the way of more
@@ -246,10 +253,11 @@ class Delivery:
     def hand_over(
         self, outbox: Producer, target: int, head: bytes, body: bytes, counters: Counters
     ) -> int:
-        """Puts a record for `target` into `outbox` and settles the delivery with it, both or neither.
+        """Puts a record for `target` into `outbox` and settles the delivery: both or neither.
 
-        Returns what `put` would; unless ACCEPTED nothing has changed. A delivery that is not `in_ring`
-        is put just the same. `counters` keeps the note of what is under way and counts nothing.
+        Returns what `put` would; unless ACCEPTED nothing has changed. A delivery that is not
+        `in_ring` is put just the same. `counters` keeps the note of what is under way and counts
+        nothing.
         """
 
 @final
@@ -292,8 +300,8 @@ class Consumer(Mapping):
     def rewind(self) -> None:
         """Starts over: every record that is not settled waits again.
 
-        For a consumer whose predecessor is dead, after `Counters.recover`. Deliveries taken before are
-        void.
+        For a consumer whose predecessor is dead, after `Counters.recover`. Deliveries taken before
+        are void.
         """
 
     def take(self, limit: int) -> list[Delivery]:

@@ -50,8 +50,9 @@ class _Tally(msgspec.Struct):
     queue_full: int = 0
     #: the line at which the queue was full and no engine there to empty it; what follows was not read
     stopped_at_line: int | None = None
+    #: lines that hold no valid event
     refused_lines: int = 0
-    #: the first of them
+    #: the first of both kinds
     refused: list[_Refused] = []
 
     @property
@@ -60,10 +61,9 @@ class _Tally(msgspec.Struct):
             return ExitCode.REFUSED
         return ExitCode.QUEUE_FULL if self.queue_full else ExitCode.OK
 
-    def refuse(self, line: int, reason: str) -> None:
-        self.refused_lines += 1
+    def keep(self, line: int, reason: Exception) -> None:
         if len(self.refused) < KEPT:
-            self.refused.append(_Refused(line, reason))
+            self.refused.append(_Refused(line, str(reason)))
 
 
 @click.command()
@@ -169,16 +169,17 @@ def _emit_one(
     topic: str | None,
     event_id: str | None,
 ) -> None:
-    """Raises EventError for a bad event; a full queue is counted."""
+    """Raises EventError for a bad event, and QueueFull, which is counted."""
     try:
         n = publisher.emit(event_type, data, topic=topic, event_id=event_id, raise_on_full=True)
     except QueueFull as full:
+        tally.events += 1
         tally.queue_full += 1
-        n = full.accepted
-    else:
-        tally.without_subscriber += n == 0
+        tally.accepted_deliveries += full.accepted
+        raise
     tally.events += 1
     tally.accepted_deliveries += n
+    tally.without_subscriber += n == 0
 
 
 def _emit_lines(
@@ -192,17 +193,19 @@ def _emit_lines(
                 bar.update(f"{number(tally.events)} events, {number(tally.refused_lines)} refused")
             if text.isspace():
                 continue
-            full = tally.queue_full
             try:
                 if len(text) > MAX_LINE_BYTES:
                     raise EventError(f"the line is over {MAX_LINE_BYTES} bytes")
                 line = decode(text)
                 _emit_one(publisher, tally, line.type, line.data, line.topic, line.id)
             except (EventError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-                tally.refuse(lines.number, str(error))
-            if tally.queue_full > full and not running():
-                tally.stopped_at_line = lines.number
-                return
+                tally.refused_lines += 1
+                tally.keep(lines.number, error)
+            except QueueFull as full:
+                tally.keep(lines.number, full)
+                if not running():
+                    tally.stopped_at_line = lines.number
+                    return
 
 
 def _report(tally: _Tally, as_json: bool) -> None:
@@ -220,13 +223,13 @@ def _report(tally: _Tally, as_json: bool) -> None:
     deliveries = plural(tally.accepted_deliveries, "delivery", "deliveries")
     out().print(f"{plural(tally.events, 'event')}: {', '.join([f'{deliveries} accepted', *rest])}")
     console = err()
+    if tally.refused:
+        count = tally.refused_lines + tally.queue_full
+        console.print(f"{plural(count, 'line')} refused:", style="bold red")
+        for refused in tally.refused[:SHOWN]:
+            console.print(f"  line {refused.line}: {safe(refused.reason, 200)}", soft_wrap=True)
+        if count > SHOWN:
+            console.print(f"  and {number(count - SHOWN)} more")
     if tally.stopped_at_line is not None:
         said = f"stopped at line {tally.stopped_at_line}: the queue is full, and no engine runs"
         console.print(said, style="bold red")
-    if not tally.refused_lines:
-        return
-    console.print(f"{plural(tally.refused_lines, 'line')} refused:", style="bold red")
-    for refused in tally.refused[:SHOWN]:
-        console.print(f"  line {refused.line}: {safe(refused.reason, 200)}", soft_wrap=True)
-    if (more := tally.refused_lines - SHOWN) > 0:
-        console.print(f"  and {number(more)} more")

@@ -28,9 +28,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     disabled: frozenset[str] = frozenset()
 
     def endpoints(self) -> dict[int, Endpoint]:
-        """The endpoints that events go to, by id."""
+        """The endpoints that events go to, by id. Under `enabled: false` all of them are paused."""
+        paused = {} if self.config.enabled else {"paused": True}
         return {
-            self.ids[endpoint.name]: endpoint
+            self.ids[endpoint.name]: msgspec.structs.replace(endpoint, **paused)
             for endpoint in self.config.endpoints
             if endpoint.name not in self.disabled
         }
