@@ -33,10 +33,8 @@ lint: $(READY)
 	$(BIN)/stubtest $(NATIVE)
 
 bench: $(READY)
-	@PATH=$$PATH:/usr/sbin command -v nginx >/dev/null || \
-		{ echo 'fluxhook: no nginx to deliver to; on Debian: apt-get install nginx-light' >&2; exit 1; }
-	$(BIN)/pytest bench/micro --benchmark-only
 	$(BIN)/python -m bench.e2e $(ARGS)
+	$(BIN)/pytest bench/micro --benchmark-only
 
 build: $(READY)
 	$(BIN)/python -m build

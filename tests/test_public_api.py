@@ -34,6 +34,7 @@ NAMES = [
     "SignatureError",
     "Size",
     "Stats",
+    "Threshold",
     "Tls",
     "TooManyPublishers",
     "Verified",

@@ -16,6 +16,7 @@ from typing import Any, Final, get_args
 
 from fluxhook.config.schema import Endpoint, Retry
 from fluxhook.config.units import Duration
+from fluxhook.events import where
 from fluxhook.policy import breaker, delivery, outcome, overflow
 from fluxhook.policy.retry import max_attempts, next_delay_ns
 from fluxhook.policy.table import Table
@@ -111,6 +112,13 @@ def not_attempted() -> str:
     return _table(("cause", "meaning"), rows)
 
 
+def operators() -> str:
+    rows = [
+        (f"`{sign}`", ", ".join(kinds), holds) for sign, (holds, kinds) in where.OPERATORS.items()
+    ]
+    return _table(("operator", "takes a", "holds if"), rows)
+
+
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = tuple(head)
     lines = [head, ("---",) * len(head), *rows]
@@ -125,6 +133,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "outcomes": outcomes,
     "causes": causes,
     "not-attempted": not_attempted,
+    "operators": operators,
 }
 
 

@@ -49,7 +49,7 @@ def main() -> None:
     pin(0, cores.receiver)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        nginx = stack.enter_context(Nginx(directory))
+        nginx = stack.enter_context(Nginx(directory, load.endpoints))
         result["machine"] = describe(command, nginx.version, directory)
         if not options.json:
             _print_header(result["machine"], load, cores)
@@ -83,7 +83,7 @@ def _measure(
 ) -> list[Figures]:
     """All repeats. The engines stay up between them, idle while others are measured."""
     runs = []
-    url = f"{nginx.url}/"
+    url = f"{nginx.urls[0]}/"
     with ExitStack() as stack:
         healthy = failing = None
         if "deliver" in options.only:
@@ -166,7 +166,7 @@ def _print_result(result: dict[str, Any], options: argparse.Namespace) -> None:
         if latency := result[name]["latency_ms"]:
             times = ", ".join(f"{share} {ms:g} ms" for share, ms in latency.items())
             print(f"{name}: a successful attempt takes (within half of it): {times}")
-    print(f"\nEach figure: median of {options.repeat} runs; spread: (max - min) / median.")
+    print(f"\n{options.repeat} runs of each, one after the other.")
     print(f"n = {options.events} events a run, {options.failing} that fail.")
     if result["faults"]:
         print("BOOKS DO NOT BALANCE: " + "; ".join(result["faults"]))

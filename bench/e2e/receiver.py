@@ -16,13 +16,14 @@ from types import TracebackType
 from typing import Self
 
 START_TIMEOUT_S = 10.0
-TEMPLATE = Path(__file__).resolve().parent.parent / "nginx.conf"
+CONFIGURATION = Path(__file__).resolve().parent.parent / "nginx.conf"
 
 
 class Nginx:
-    """One nginx process on a free port, below a directory of its own."""
+    """One nginx process on a free port of as many loopback addresses as there are endpoints, below a
+    directory of its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, hosts: int = 1) -> None:
         path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"  # not in every user's PATH
         program = shutil.which("nginx", path=path)
         if program is None:
@@ -32,11 +33,14 @@ class Nginx:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        addresses = [f"{_address(n)}:{port}" for n in range(hosts)]
+        self.urls = [f"http://{address}" for address in addresses]
         self._recovered = directory / "recovered"
         self._own_requests = 0
         configuration = directory / "nginx.conf"
-        configuration.write_text(TEMPLATE.read_text().replace("@PORT@", str(port)))
+        listens = [f"listen {address} backlog=4096;\n" for address in addresses]
+        (directory / "listen.conf").write_text("".join(listens))
+        shutil.copy(CONFIGURATION, configuration)
         self._process = subprocess.Popen(
             [program, "-p", str(directory), "-c", str(configuration)], cwd=directory
         )
@@ -54,7 +58,7 @@ class Nginx:
 
     def requests(self) -> int:
         """How many requests it has had, those that ask for this aside (ngx_http_stub_status)."""
-        with urllib.request.urlopen(f"{self.url}/status", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.urls[0]}/status", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         self._own_requests += 1
         return int(lines[2].split()[2]) - self._own_requests
@@ -80,6 +84,12 @@ class Nginx:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _address(n: int) -> str:
+    """Each endpoint has a host of its own, as they have in life: libcurl searches the connections
+    to one host one by one."""
+    return f"127.{n // 62_500}.{n // 250 % 250}.{n % 250 + 1}"
 
 
 class FirstByte:

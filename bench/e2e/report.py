@@ -19,43 +19,39 @@ class Row(NamedTuple):
     at_most: bool = True
 
 
+WRK = "wrk, one fixed request (the floor)"
+BARE = "bare pycurl loop, same options, headers and HMAC"
+ENGINE = "the engine; CPU for each delivery"
+FAILING = "failing: each event once 503, then 204; CPU for each event"
+IDLE = "idle engine, one event at a time"
+
 ROWS = (
-    Row("wrk, one fixed request (the floor)", "wrk.rate", "requests", "/s"),
-    Row("wrk, one fixed request (the floor)", "wrk.cpu", "CPU", "us"),
-    Row("bare pycurl loop, same options, headers and HMAC", "bare.rate", "requests", "/s"),
-    Row("bare pycurl loop, same options, headers and HMAC", "bare.cpu", "CPU", "us"),
-    Row("the engine", "deliver.rate", "events delivered", "/s"),
-    Row("the engine", "deliver.by store", "of them spilled to the store", "%"),
-    Row("the engine", "deliver.cpu.host", "CPU of the hosts, emitting", "us"),
-    Row("the engine", "deliver.cpu.worker", "CPU of the workers", "us"),
-    Row("the engine", "deliver.cpu.keeper", "CPU of supervisor and keeper", "us"),
-    Row("the engine", "deliver.cpu.sum", "CPU of all of them", "us"),
-    Row("the engine", "deliver.cpu.receiver", "CPU of nginx", "us"),
-    Row("the engine", "ratio.worker", "workers / bare loop", "x", 1.2),
-    Row("the engine", "ratio.engine", "all / bare loop", "x", 1.35),
-    Row("the engine", "deliver.emit.p50", "emit p50, engine saturated", "us", 1.5),
-    Row("the engine", "deliver.emit.p99", "emit p99", "us", 6.0),
-    Row("the engine", "deliver.emit.p99.9", "emit p99.9", "us"),
-    Row("failing: each event once 503, then 204", "fail.rate", "fail -> store", "/s", 25e3, False),
-    Row("failing: each event once 503, then 204", "fail.attempts", "attempts an event", ""),
-    Row("failing: each event once 503, then 204", "fail.cpu.host", "CPU of the hosts", "us"),
-    Row("failing: each event once 503, then 204", "fail.cpu.worker", "CPU of the workers", "us"),
-    Row("failing: each event once 503, then 204", "fail.cpu.keeper", "CPU of the keeper", "us"),
-    Row("failing: each event once 503, then 204", "fail.retry.rate", "store -> delivered", "/s"),
-    Row(
-        "failing: each event once 503, then 204",
-        "fail.retry.cpu.worker",
-        "CPU of the workers, delivering",
-        "us",
-    ),
-    Row(
-        "failing: each event once 503, then 204",
-        "fail.retry.cpu.keeper",
-        "CPU of the keeper, delivering",
-        "us",
-    ),
-    Row("idle engine, one event at a time", "idle.p50", "emit to first byte p50", "us", 200.0),
-    Row("idle engine, one event at a time", "idle.p99", "emit to first byte p99", "us", 1000.0),
+    Row(WRK, "wrk.rate", "requests", "/s"),
+    Row(WRK, "wrk.cpu", "CPU", "us"),
+    Row(BARE, "bare.rate", "requests", "/s"),
+    Row(BARE, "bare.cpu", "CPU", "us"),
+    Row(ENGINE, "deliver.rate", "events delivered", "/s"),
+    Row(ENGINE, "deliver.by store", "of them spilled to the store", "%"),
+    Row(ENGINE, "deliver.cpu.host", "CPU of the hosts, emitting", "us"),
+    Row(ENGINE, "deliver.cpu.worker", "CPU of the workers", "us"),
+    Row(ENGINE, "deliver.cpu.keeper", "CPU of supervisor and keeper", "us"),
+    Row(ENGINE, "deliver.cpu.sum", "CPU of all of them", "us"),
+    Row(ENGINE, "deliver.cpu.receiver", "CPU of nginx", "us"),
+    Row(ENGINE, "ratio.worker", "workers / bare loop", "x", 1.2),
+    Row(ENGINE, "ratio.engine", "all / bare loop", "x", 1.35),
+    Row(ENGINE, "deliver.emit.p50", "emit p50, engine saturated", "us", 1.5),
+    Row(ENGINE, "deliver.emit.p99", "emit p99", "us", 6.0),
+    Row(ENGINE, "deliver.emit.p99.9", "emit p99.9", "us"),
+    Row(FAILING, "fail.rate", "fail -> store", "/s", 25e3, False),
+    Row(FAILING, "fail.attempts", "attempts an event", ""),
+    Row(FAILING, "fail.cpu.host", "CPU of the hosts", "us"),
+    Row(FAILING, "fail.cpu.worker", "CPU of the workers", "us"),
+    Row(FAILING, "fail.cpu.keeper", "CPU of the keeper", "us"),
+    Row(FAILING, "fail.retry.rate", "store -> delivered", "/s"),
+    Row(FAILING, "fail.retry.cpu.worker", "CPU of the workers, delivering", "us"),
+    Row(FAILING, "fail.retry.cpu.keeper", "CPU of the keeper, delivering", "us"),
+    Row(IDLE, "idle.p50", "emit to first byte p50", "us", 200.0),
+    Row(IDLE, "idle.p99", "emit to first byte p99", "us", 1000.0),
 )
 #: figures that must be 0 in every run
 BOOKS = ("lost", "given up", "surplus requests")
@@ -97,8 +93,8 @@ def summarize(runs: list[Figures]) -> dict[str, dict[str, Any]]:
 
 
 def table(summary: dict[str, dict[str, Any]]) -> str:
-    """The figures for people: median, the spread between least and greatest, target."""
-    lines = [f"{'':34}{'median':>12}{'spread':>9}   target"]
+    """The figures for people: median, least and greatest, target."""
+    lines = [f"{'':34}{'median':>12}{'min':>10}{'max':>10}   target"]
     section = ""
     for row in ROWS:
         if row.name not in summary:
@@ -107,14 +103,13 @@ def table(summary: dict[str, dict[str, Any]]) -> str:
             section = row.section
             lines.append(section)
         entry = summary[row.name]
-        width = entry["max"] - entry["min"]
-        spread = f"{width / entry['median']:.0%}" if entry["median"] else "-"
         target = ""
         if row.target is not None:
             bound = f"{'<=' if row.at_most else '>='} {_number(row.target, row.unit)} {row.unit}"
             target = f"{bound:<12} {'met' if entry['met'] else 'MISSED'}"
-        value = f"{_number(entry['median'], row.unit)} {row.unit}"
-        lines.append(f"  {row.label:<32}{value:>12}{spread:>9}   {target}".rstrip())
+        low, middle, high = (_number(entry[key], row.unit) for key in ("min", "median", "max"))
+        value = f"{middle} {row.unit:<2}"
+        lines.append(f"  {row.label:<32}{value:>12}{low:>10}{high:>10}   {target}".rstrip())
     return "\n".join(lines)
 
 

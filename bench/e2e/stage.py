@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +33,7 @@ STORE_POLL_S = 0.1
 #: events before the first that counts: connections, caches, the ring's pages
 WARM_UP = 5000
 #: between an attempt that fails and the next; longer than it takes to fail them all
-RETRY_S = 4.0
+RETRY_S = 3.0
 
 #: what a run measured, by the names of report.py
 Figures = dict[str, float]
@@ -55,7 +57,7 @@ class Load(NamedTuple):
         )
 
 
-def configuration(load: Load, url: str) -> Config:
+def configuration(load: Load, urls: list[str]) -> Config:
     """Everything at its default but what the load asks for. `newest`, so that a full queue refuses
     the host, which waits then, and nothing is ever dropped."""
     types = tuple(event_type(n) for n in range(load.endpoints))
@@ -64,7 +66,7 @@ def configuration(load: Load, url: str) -> Config:
         endpoints=tuple(
             Endpoint(
                 name=f"endpoint {n}",
-                url=url,
+                url=urls[n],
                 events=(types[n],),
                 secrets=("k" * 32,),
                 concurrency=max(1, load.in_flight // load.endpoints),
@@ -123,7 +125,9 @@ class Stage:
         self._datadir = d.DataDir(self.data_dir)
         self._hosts: list[_Host] = []
         self._store: ReadStore | None = None
-        self._engine = Engine(configuration(load, nginx.url + path), self.data_dir)
+        self._engine = Engine(
+            configuration(load, [url + path for url in nginx.urls]), self.data_dir
+        )
         pin(0, cores.engine)  # what is started now inherits it
         try:
             self._engine.start()
@@ -177,8 +181,13 @@ class Stage:
         figures = self._cost(spent, count) | self._reports(count)
         figures["rate"] = count / (ended - begun)
         self._nginx.recover(True)
+        os.kill(self._supervisor, signal.SIGSTOP)  # until all are due: else the clock sets the pace
+        try:
+            time.sleep(RETRY_S)
+        finally:
+            os.kill(self._supervisor, signal.SIGCONT)
         spent = self._spent()
-        begun = max(ended, begun + RETRY_S)
+        begun = time.perf_counter()
         _until(lambda: self._stored() == 0, self._stored)
         figures["retry.rate"] = count / (time.perf_counter() - begun)
         figures |= {f"retry.{name}": value for name, value in self._cost(spent, count).items()}
@@ -298,7 +307,7 @@ def first_byte(load: Load, cores: Cores, count: int) -> Figures:
     load = load._replace(publishers=1, endpoints=1)
     receiver = FirstByte()
     data_dir = Path(tempfile.mkdtemp(prefix="fluxhook-bench-"))
-    engine = Engine(configuration(load, receiver.url), data_dir)
+    engine = Engine(configuration(load, [receiver.url]), data_dir)
     pin(0, cores.engine)
     try:
         engine.start()

@@ -21,7 +21,7 @@ from fluxhook._native.ring import Consumer
 from fluxhook.runtime.supervisor import Supervisor
 
 EVENTS = 1_000
-ROUNDS = 200
+ROUNDS = 100
 
 ERROR = {
     "request_id": "req_7f3a9c",

@@ -14,7 +14,7 @@ that it accepted.
 from fluxhook._version import VERSION as __version__
 from fluxhook.config.load import load
 from fluxhook.config.schema import Breaker, Config, Endpoint, Retry, Tls
-from fluxhook.config.units import Duration, Rate, Size
+from fluxhook.config.units import Duration, Rate, Size, Threshold
 from fluxhook.errors import (
     ConfigError,
     EngineError,
@@ -56,6 +56,7 @@ __all__ = [
     "SignatureError",
     "Size",
     "Stats",
+    "Threshold",
     "Tls",
     "TooManyPublishers",
     "Verified",

@@ -28,6 +28,9 @@ webhook:
       headers: {Authorization: Bearer s3cret-4}
       proxy: http://user:s3cret-5@proxy.example.com:3128
       events: ["route.*", order.created]
+      where: ["status_code >= 500", "path startswith '/api/'"]
+      sample: 0.5
+      threshold: {rate: 100/s, window: 10s}
       rate_limit: 100/s
       ordered: true
       order_key: request_id
@@ -65,6 +68,9 @@ def test_every_setting_has_its_line(invoke: Invoke, good: Path) -> None:
     for fact in (
         "X-FluxGate-Signature, with 2 secrets",
         "5: at once, then 15s, 2m, 10m, 1h after the first failure, each wait up to 10% shorter",
+        "status_code >= 500 and path startswith '/api/'",
+        "0.5 of the events, chosen by their ids",
+        "only what exceeds 100/s over 10s of its type",
         "at most 100/s",
         "kept of each request_id",
         "all from one worker",

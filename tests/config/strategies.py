@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fluxhook.config.layers import assemble
 from fluxhook.config.schema import Breaker, Config, Endpoint, Retry, Tls
-from fluxhook.config.units import MAX_INT64, Duration, Rate, Size
+from fluxhook.config.units import MAX_INT64, Duration, Rate, Size, Threshold
 from fluxhook.events.catalog import TYPES
 
 texts = st.text(max_size=20)
@@ -20,6 +20,12 @@ rates = st.builds(
     st.integers(1, 10_000),
     st.sampled_from([10**9, 60 * 10**9, 3600 * 10**9]),
     st.none() | st.integers(1, 10**6),
+)
+thresholds = st.builds(
+    Threshold,
+    st.integers(1, 10_000),
+    st.just(10**9),
+    st.none() | st.integers(10**9, 100 * 10**9),
 )
 floats = st.floats(allow_nan=False, allow_infinity=False)
 tuples = st.lists(texts, max_size=3).map(tuple)
@@ -43,6 +49,9 @@ endpoints = st.builds(
     url=texts,
     events=tuples,
     topic_filters=tuples,
+    where=tuples,
+    sample=floats,
+    threshold=st.none() | thresholds,
     headers=st.dictionaries(texts, texts, max_size=3),
     secrets=tuples,
     signature=st.sampled_from(["fluxgate", "standard", "stripe", "github", "none"]),
@@ -89,6 +98,9 @@ spans = st.builds(Duration, st.integers(10**6, 3600 * 10**9))
 traps = st.sampled_from(["on", "off", "yes", "null", "~", "1.10", "0x10", "1:30", "2024-01-01"])
 patterns = st.sampled_from(["*", "route.*", "order.created", *TYPES])
 filters = st.sampled_from(["#", "sensors/#", "+/temp", "$SYS/#", "a/b"])
+conditions = st.sampled_from(
+    ["a.b >= 500", "path startswith '/api/'", 's in ["a", null]', "x != -1.5"]
+)
 
 
 @st.composite
@@ -120,6 +132,9 @@ def _sound_endpoint(draw: st.DrawFn, name: str) -> Endpoint:
         "url": f"https://{draw(words)}.example.com/{draw(words)}?q=1",
         "events": draw(st.lists(patterns, max_size=3).map(tuple)),
         "topic_filters": draw(st.lists(filters, max_size=3).map(tuple)),
+        "where": draw(st.lists(conditions, max_size=3).map(tuple)),
+        "sample": draw(st.floats(1e-6, 1.0)),
+        "threshold": draw(st.none() | thresholds),
         "headers": draw(st.dictionaries(words.map("X-{}".format), words | traps, max_size=2)),
         "secrets": tuple(draw(st.lists(words | traps, min_size=1, max_size=3))),
         "signature": draw(st.sampled_from(["fluxgate", "stripe"])),

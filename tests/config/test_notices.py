@@ -20,6 +20,11 @@ EP = "webhook.endpoints[0]"
         ("topic_filters: ['a/#'], events: [route.error]", "topic_filters", "they filter nothing"),
         ("topic_filters: ['a/#'], events: ['route.*']", "topic_filters", "they filter nothing"),
         ("topic_filters: ['a'], events: [auth.success]", "topic_filters", "they filter nothing"),
+        (
+            "where: ['statuscode > 1'], events: [route.error]",
+            "where[0]",
+            "did you mean status_code",
+        ),
         ("secret: x, signature: none", "secret", "not used: signature is none"),
         ("on_head_failure: park", "on_head_failure", "no effect without ordered"),
         ("retry: {schedule: [1s], multiplier: 3, jitter: 0.1}", "retry", "schedule: multiplier"),
@@ -46,6 +51,9 @@ def test_one_notice(option: str, path: str, piece: str) -> None:
         "topic_filters: ['a/#'], events: ['*']",
         "topic_filters: ['a/#'], events: [route.error, message.published]",
         "topic_filters: ['a/#'], events: [order.created]",
+        "where: ['x > 1']",
+        "where: ['x > 1', 'status_code > 1'], events: ['route.*']",
+        "where: ['status_code > 1'], events: [route.error], sample: 0.1, threshold: 100/s",
         "ordered: true, order_key: client_id, on_head_failure: park",
     ],
 )

@@ -1,4 +1,4 @@
-"""Durations, sizes and rates."""
+"""Durations, sizes, rates and thresholds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.strategies import durations, rates, sizes
+from config.strategies import durations, rates, sizes, thresholds
 from fluxhook.config import secret, units
-from fluxhook.config.units import MAX_INT64, Duration, Rate, Size
+from fluxhook.config.units import MAX_INT64, Duration, Rate, Size, Threshold
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_duration_units() -> None:
     assert duration != 1_500_000_000
 
 
-@pytest.mark.parametrize("value", [Duration(1), Rate(1)])
-def test_units_cannot_be_changed(value: Duration | Rate) -> None:
+@pytest.mark.parametrize("value", [Duration(1), Rate(1), Threshold(1)])
+def test_units_cannot_be_changed(value: Duration | Rate | Threshold) -> None:
     """A value that structs share does not change under them."""
     with pytest.raises(AttributeError, match="cannot be changed"):
         setattr(value, "ns", 2)  # noqa: B010
@@ -199,7 +199,62 @@ def test_bad_rates(value: Any, piece: str) -> None:
         Rate.parse(value)
 
 
-@pytest.mark.parametrize("make", [lambda: Duration(-1), lambda: Size(-1), lambda: Rate(1, 5)])
+@pytest.mark.parametrize(
+    ("value", "limit", "window_s"),
+    [
+        ("100/s", 100, 1),
+        ("6000/m", 6000, 60),
+        ("10/h", 10, 3600),
+        ("100/s over 10s", 1000, 10),
+        ("6000/m over 1s", 100, 1),
+        ("10/s over 250ms", 2, 0.25),
+        ({"rate": "100/s", "window": "10s"}, 1000, 10),
+        ({"rate": "100/s"}, 100, 1),
+    ],
+)
+def test_threshold_notation(value: Any, limit: int, window_s: float) -> None:
+    """A threshold has a window, by default its rate's span, and a number of events in it."""
+    threshold = Threshold.parse(value)
+    assert (threshold.limit, threshold.window_ns) == (limit, window_s * 1e9)
+
+
+@pytest.mark.parametrize(
+    ("value", "piece"),
+    [
+        ("100", "is not a threshold"),
+        ("100/d", "is not a threshold"),
+        ("100/s burst 5", "is not a threshold"),
+        ("0/s", "filters nothing"),
+        ("100/s over 10", "'10' has no unit"),
+        ("100/s over 99ms", "a window of 99ms is not between 100ms and 24h"),
+        ("100/s over 25h", "a window of 25h is not between"),
+        ("10/h over 1s", "10 in 1h are 0 in a window of 1s, not between 1 and"),
+        ("100001/s over 10s", "are 1000010 in a window of 10s"),
+        ({"rate": "1/s", "windw": "1s"}, "a threshold has no 'windw'"),
+        ({"window": "1s"}, "is not a threshold"),
+        ({}, "is not a threshold"),
+        ("9" * 5000 + "/s", "is not a threshold"),
+        (100, "100 is not a threshold"),
+    ],
+)
+def test_bad_thresholds(value: Any, piece: str) -> None:
+    """Anything else is refused with a sentence."""
+    with pytest.raises(ValueError, match=piece):
+        Threshold.parse(value)
+
+
+@given(thresholds)
+def test_thresholds_round_trip(threshold: Threshold) -> None:
+    """A threshold's text reads back as the same threshold."""
+    assert Threshold.parse(str(threshold)) == threshold
+    assert eval(repr(threshold)) == threshold
+    assert pickle.loads(pickle.dumps(threshold)) == threshold
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Duration(-1), lambda: Size(-1), lambda: Rate(1, 5), lambda: Threshold(1, 5)],
+)
 def test_values_out_of_range(make: Any) -> None:
     """No unit can be built out of its range."""
     with pytest.raises(ValueError, match=r"negative|per second"):
@@ -224,7 +279,7 @@ def test_rates_round_trip(rate: Rate) -> None:
 @given(st.text() | st.integers() | st.none() | st.floats() | st.lists(st.text()))
 def test_parsing_raises_nothing_but_value_errors(value: Any) -> None:
     """Whatever stands in a file, a unit reads it or raises ValueError."""
-    for kind in (Duration, Size, Rate):
+    for kind in (Duration, Size, Rate, Threshold):
         try:
             kind.parse(value)
         except ValueError:

@@ -24,7 +24,9 @@ from crash.host import KEYS, SIDE, Load, Progress
 from fluxhook import Breaker, Config, Duration, Endpoint, Retry, Size, Stats
 from fluxhook.config import codec
 from fluxhook.receiver import Behaviour
+from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.stats import read_stats
+from fluxhook.transport.datadir import DataDir, FileLock
 from support.receiver import ReceiverProcess
 
 __all__ = [
@@ -107,9 +109,6 @@ class Host:
         assert self.control.poll(DEADLINE_S), "a host does not answer"
         return self.control.recv()
 
-    def go(self) -> None:
-        self.control.send("go")
-
     def kill(self) -> None:
         self.process.kill()
         self.process.join()
@@ -190,11 +189,25 @@ class Stage:
     def host(
         self, *counts: int, config: Config | None = None, forks: int = 0, rate: int = 0
     ) -> Host:
-        """Starts a host; one with a `config` embeds the engine. It waits for `go`."""
+        """Starts a host; one with a `config` embeds the engine. `start` it."""
         loads = [self.load(count, rate) for count in counts]
         new = Host(self.data_dir, loads, config=config, forks=forks)
         self.hosts.append(new)
         return new
+
+    def start(self, host: Host) -> None:
+        """Has a host emit, once it is attached and the workers are there."""
+        assert host.hear() == "ready"
+        workers = Snapshot.load(DataDir(self.data_dir)).workers
+        until(lambda: all(map(self._holds_lock, range(workers))), "the workers")
+        host.control.send("go")
+
+    def _holds_lock(self, worker: int) -> bool:
+        try:
+            FileLock(self.data_dir / "workers" / str(worker) / "lock").release()
+        except BlockingIOError:
+            return True
+        return False
 
     def serve(self, config: Config) -> None:
         """Starts an engine that no host embeds."""

@@ -28,8 +28,7 @@ def test_drain_that_takes_too_long(stage: Stage, report: Report) -> None:
     )
     stage.serve(config)
     host = stage.host(EVENTS)
-    assert host.hear() == "ready"
-    host.go()
+    stage.start(host)
     stage.reach(EVENTS)
     until(lambda: stage.ids("main"), "the first arrival")
     seconds = stage.terminate()
@@ -59,8 +58,7 @@ def test_reload_under_load(stage: Stage, report: Report) -> None:
     phases = [("leaver",), (), joiners, *3 * [("leaver", *joiners), joiners]]
     stage.serve(config(0, *phases[0]))
     host = stage.host(5 * EVENTS, 5 * EVENTS, rate=4_000)
-    assert host.hear() == "ready"
-    host.go()
+    stage.start(host)
     for i, names in enumerate(phases[1:], start=1):
         stage.reach(i * EVENTS // len(phases))
         stage.reload(config(i, *names))
@@ -80,8 +78,7 @@ def test_fork(stage: Stage, killed: str, report: Report) -> None:
     nothing along; a killed parent leaves them the engine as long as they live."""
     config = stage.config()
     host = stage.host(EVENTS // 2, EVENTS // 2, EVENTS // 2, config=config, forks=2)
-    assert host.hear() == "ready"
-    host.go()
+    stage.start(host)
     children = host.hear()
     stage.reach(EVENTS // 2)
     stage.kills += 1
@@ -93,8 +90,7 @@ def test_fork(stage: Stage, killed: str, report: Report) -> None:
         host.cut_short = {0}
         until(lambda: host.done and not stage.running, "the end of the children and the engine")
         heir = stage.host(SIDE, config=config)
-        assert heir.hear() == "ready"
-        heir.go()
+        stage.start(heir)
     report(stage.prove(bound=0))
 
 
@@ -107,8 +103,7 @@ def test_other_number_of_workers(stage: Stage, report: Report) -> None:
         stage.serve(stage.config(workers=workers))
         # Each time one more, that dies with the engine; the first goes on to the end.
         host = stage.host(*(EVENTS // 4, EVENTS // 4) if i == 0 else (EVENTS // 4,))
-        assert host.hear() == "ready"
-        host.go()
+        stage.start(host)
         if i < len(counts) - 1:
             stage.reach((i + 1) * EVENTS // len(counts))
             stage.kill_everything(workers, spare=stage.hosts[:1])

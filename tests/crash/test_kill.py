@@ -11,18 +11,20 @@ from fluxhook import Config
 
 Report = Callable[[Row], None]
 
-#: What goes on while processes die. steady: everything is well. failing: the endpoint answers 500
-#: until six tenths of the events are accepted, and another one beside it hangs as long.
+#: What goes on while processes die. steady: everything is well, and events come at a rate that the
+#: engine keeps up with. failing: the endpoint answers 500 until six tenths of the events are accepted,
+#: another one beside it hangs as long, and events come as fast as the engine takes them.
+STEADY_RATE = 8_000
 situations = pytest.mark.parametrize("situation", ["steady", "failing"])
 
 
-def begin(stage: Stage, situation: str) -> tuple[Config, int]:
-    """The configuration, and how many deliveries may be under way at a time."""
+def begin(stage: Stage, situation: str) -> tuple[Config, int, int]:
+    """The configuration, the events a second, and how many deliveries may be under way at a time."""
     if situation == "steady":
-        return stage.config(), CONCURRENCY
+        return stage.config(), STEADY_RATE, CONCURRENCY
     stage.behave("main", FAILING)
     stage.behave("side", HANGING)
-    return stage.config(stage.endpoint("main"), stage.endpoint("side")), 2 * CONCURRENCY
+    return stage.config(stage.endpoint("main"), stage.endpoint("side")), 0, 2 * CONCURRENCY
 
 
 def heal(stage: Stage) -> None:
@@ -49,10 +51,9 @@ def kill_under_load(stage: Stage, situation: str, times: int, kill: Callable[[in
 @situations
 def test_worker(stage: Stage, situation: str, report: Report) -> None:
     """Killed workers lose nothing: their successors repeat only what was in flight."""
-    config, in_flight = begin(stage, situation)
-    host = stage.host(EVENTS, config=config)
-    assert host.hear() == "ready"
-    host.go()
+    config, rate, in_flight = begin(stage, situation)
+    host = stage.host(EVENTS, config=config, rate=rate)
+    stage.start(host)
     kill_under_load(stage, situation, 5, stage.kill_worker)
     report(stage.prove(bound=5 * in_flight))
 
@@ -60,10 +61,9 @@ def test_worker(stage: Stage, situation: str, report: Report) -> None:
 @situations
 def test_supervisor_in_a_host(stage: Stage, situation: str, report: Report) -> None:
     """A killed supervisor, and with it the keeper, is replaced by the host's Engine."""
-    config, in_flight = begin(stage, situation)
-    host = stage.host(EVENTS, config=config)
-    assert host.hear() == "ready"
-    host.go()
+    config, rate, in_flight = begin(stage, situation)
+    host = stage.host(EVENTS, config=config, rate=rate)
+    stage.start(host)
     kill_under_load(stage, situation, 3, lambda _: stage.kill_supervisor())
     report(stage.prove(bound=3 * 2 * in_flight))
 
@@ -71,12 +71,11 @@ def test_supervisor_in_a_host(stage: Stage, situation: str, report: Report) -> N
 @situations
 def test_supervisor_alone(stage: Stage, situation: str, report: Report) -> None:
     """Publishers outlive a killed engine, and its successor goes on where it stopped."""
-    config, in_flight = begin(stage, situation)
+    config, rate, in_flight = begin(stage, situation)
     stage.serve(config)
-    hosts = [stage.host(EVENTS // 2), stage.host(EVENTS // 2)]
+    hosts = [stage.host(EVENTS // 2, rate=rate // 2) for _ in range(2)]
     for host in hosts:
-        assert host.hear() == "ready"
-        host.go()
+        stage.start(host)
 
     def kill(_: int) -> None:
         stage.kill_supervisor()
@@ -90,11 +89,10 @@ def test_supervisor_alone(stage: Stage, situation: str, report: Report) -> None:
 def test_publisher(stage: Stage, situation: str, report: Report) -> None:
     """A publisher that is killed within `emit` has accepted what it returned for, and at most that
     one event more; whoever takes its slot goes on in its rings."""
-    config, _ = begin(stage, situation)
+    config, _, _ = begin(stage, situation)
     stage.serve(config)
     survivor = stage.host(EVENTS // 2)
-    assert survivor.hear() == "ready"
-    survivor.go()
+    stage.start(survivor)
     victims = []
 
     def kill(i: int) -> None:
@@ -102,8 +100,7 @@ def test_publisher(stage: Stage, situation: str, report: Report) -> None:
             victims[-1].kill()
             stage.kills += 1
         victims.append(stage.host(EVENTS // 2))
-        assert victims[-1].hear() == "ready"
-        victims[-1].go()
+        stage.start(victims[-1])
 
     kill_under_load(stage, situation, 6, kill)
     report(stage.prove(bound=0))
@@ -113,12 +110,11 @@ def test_publisher(stage: Stage, situation: str, report: Report) -> None:
 @situations
 def test_everything(stage: Stage, situation: str, report: Report) -> None:
     """What was accepted before all processes died is delivered by those that start later."""
-    config, in_flight = begin(stage, situation)
+    config, rate, in_flight = begin(stage, situation)
 
     def start(count: int) -> None:
-        host = stage.host(count, config=config)
-        assert host.hear() == "ready"
-        host.go()
+        host = stage.host(count, config=config, rate=rate)
+        stage.start(host)
 
     def kill(_: int) -> None:
         stage.kill_everything()
@@ -133,9 +129,8 @@ def test_order(stage: Stage, report: Report) -> None:
     """An ordered endpoint gets the events of each key in their order, whoever dies in between: an
     event may come again, but none comes before one that was accepted earlier."""
     main = stage.endpoint("main", ordered=True, order_key="key")
-    host = stage.host(EVENTS, config=stage.config(main), rate=5_000)
-    assert host.hear() == "ready"
-    host.go()
+    host = stage.host(EVENTS, config=stage.config(main), rate=STEADY_RATE // 2)
+    stage.start(host)
     kills = [stage.kill_worker, stage.kill_worker, lambda _: stage.kill_supervisor()]
     kill_under_load(stage, "steady", len(kills), lambda i: kills[i](i))
     report(stage.prove(bound=2 * len(kills) * CONCURRENCY))

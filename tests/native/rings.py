@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import struct
+import subprocess
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 
 from fluxhook._native import ring as production
 
+NATIVE = Path(__file__).parents[2] / "_native"
 BOOT_ID = bytes(16)
 #: a folder that no disk stands behind, where there is one
 RAM = "/dev/shm" if os.path.isdir("/dev/shm") else None
@@ -99,6 +103,15 @@ class Rig:
         ]
 
 
+def compile_c(folder: Path, output: str, *arguments: str) -> Path:
+    """Compiles C that may include `_native/*.h` into a file of `folder`, with the compiler that made
+    this Python; a warning is an error."""
+    compiler = sysconfig.get_config_var("CC").split()
+    command = [*compiler, "-std=gnu11", "-Wall", "-Werror", f"-I{NATIVE}", "-o", output]
+    subprocess.run([*command, *arguments], cwd=folder, check=True)
+    return folder / output
+
+
 def fork(work: Callable[[], object]) -> int:
     """Runs `work` in a child process, which then exits with 0, or with 1 if it raised."""
     pid = os.fork()
@@ -112,6 +125,15 @@ def fork(work: Callable[[], object]) -> int:
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+def kill(*pids: int) -> None:
+    """Ends children, unless they have ended: the number of one that was waited for is another's."""
+    for pid in pids:
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
 
 def outcome(pid: int) -> int:

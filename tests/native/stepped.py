@@ -13,8 +13,9 @@ import sysconfig
 from pathlib import Path
 from types import ModuleType
 
+from native.rings import NATIVE, compile_c
+
 HERE = Path(__file__).parent
-NATIVE = HERE.parents[1] / "_native"
 SOURCES = [NATIVE / "ring.pyx", NATIVE / "ring.h", NATIVE / "crc32c.h", HERE / "ring_steps.h"]
 
 
@@ -50,11 +51,8 @@ def _built(cache: Path) -> Path:
         shutil.copy(source, folder)
     cython = [sys.executable, "-m", "cython", "-3", "-X", "boundscheck=True", "ring.pyx"]
     subprocess.run(cython, cwd=folder, check=True)
-    compiler = sysconfig.get_config_var("CC").split()
+    options = ["-O1", "-UNDEBUG", "-shared", "-fPIC", '-DFX_STEPS="ring_steps.h"']
     include = sysconfig.get_paths()["include"]
-    built = f"ring.{os.getpid()}.so"
-    command = [*compiler, "-std=gnu11", "-O1", "-UNDEBUG", "-Wall", "-shared", "-fPIC"]
-    command += [f"-I{include}", '-DFX_STEPS="ring_steps.h"', "-o", built, "ring.c"]
-    subprocess.run(command, cwd=folder, check=True)
-    (folder / built).rename(library)
+    built = compile_c(folder, f"ring.{os.getpid()}.so", *options, f"-I{include}", "ring.c")
+    built.rename(library)
     return library

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
-import sysconfig
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from native.rings import compile_c
 from oracles.crc32c import crc32c
 
-NATIVE = Path(__file__).parents[2] / "_native"
 SOURCE = """
 #include "crc32c.h"
 uint32_t chosen(const uint8_t *p, size_t n) { return fx_crc32c(p, n); }
@@ -25,10 +22,7 @@ uint32_t table(const uint8_t *p, size_t n) { return ~fx_crc32c_bytewise(~0u, p, 
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     folder = tmp_path_factory.mktemp("crc32c")
     (folder / "crc32c.c").write_text(SOURCE)
-    compiler = sysconfig.get_config_var("CC").split()
-    command = [*compiler, "-std=gnu11", "-O2", "-Wall", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([*command, f"-I{NATIVE}", "-o", "crc32c.so", "crc32c.c"], cwd=folder, check=True)
-    return ctypes.CDLL(str(folder / "crc32c.so"))
+    return ctypes.CDLL(str(compile_c(folder, "crc32c.so", "-O2", "-shared", "-fPIC", "crc32c.c")))
 
 
 @pytest.mark.parametrize("version", ["chosen", "table"])

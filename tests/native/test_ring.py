@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,19 @@ from typing import Any
 import pytest
 
 from fluxhook._native import ring
-from native.rings import ACCEPTED, BOOT_ID, DROPPED, SETTLED, Rig, fork, outcome, pack, run_apart
+from native.rings import (
+    ACCEPTED,
+    BOOT_ID,
+    DROPPED,
+    SETTLED,
+    Rig,
+    compile_c,
+    fork,
+    kill,
+    outcome,
+    pack,
+    run_apart,
+)
 
 ONE = pack(1)
 
@@ -164,6 +177,21 @@ class TestDropOldest:
         assert producer.put(ONE, b"", b"x" * 900, counters) == ring.FULL
         assert counters.get(1, DROPPED) == 0
         assert len(consumer.take(9)) == 4
+
+    def test_what_a_dead_consumer_had_waits_again(self, rig: Rig) -> None:
+        """The producer forgets what it dropped behind it: those before it count, and can go first."""
+        producer, counters = rig.publisher()
+        consumer, *_ = rig.worker()
+        for n in range(4):
+            producer.put(ONE, b"%d" % n, b"", counters)
+        consumer.take(2)
+        for n in range(4, 8):  # 2 and 3 are dropped
+            producer.put(ONE, b"%d" % n, b"", counters)
+        assert producer.waiting == 4
+        consumer, *_ = rig.worker()
+        assert producer.waiting == 8  # the holes count until they are looked at
+        assert producer.put(ONE, b"8", b"", counters) == ring.ACCEPTED
+        assert [d.event for d in consumer.take(9)] == [b"5", b"6", b"7", b"8"]
 
     def test_drop_without_counters(self, rig: Rig) -> None:
         """Counters are optional, for dropping too."""
@@ -349,9 +377,22 @@ class TestWakeUp:
                         return
 
         publisher = fork(publish)
-        assert run_apart(consume, limit_s=30) == 0
-        assert outcome(publisher) == 0
-        os.close(bell)
+        try:
+            assert run_apart(consume, limit_s=30) == 0
+            assert outcome(publisher) == 0
+        finally:
+            kill(publisher)
+            os.close(bell)
+
+    def test_none_is_missed_at_close_quarters(self, tmp_path: Path) -> None:
+        """The same where the two meet within nanoseconds (`dekker.c`): without either fence of ring.h
+        some percent of the sleeps would have no end."""
+        source = str(Path(__file__).parent / "dekker.c")
+        program = compile_c(tmp_path, "dekker", "-O2", source)
+        output = subprocess.run([program, "500000", "2"], check=True, capture_output=True).stdout
+        rounds, slept, missed = map(int, output.split())
+        assert 0 < slept < rounds
+        assert missed == 0
 
 
 class TestFork:

@@ -162,6 +162,25 @@ class TestFlippedBits:
 
         sweep(path, range(320), checked)
 
+    def test_in_the_newest_record(self, path: str) -> None:
+        """A producer that cannot tell where the data ends writes over nothing: it waits until the ring
+        is empty."""
+        image = bytearray(Path(path).read_bytes())
+        newest = ring_file.PAGE + 16 * (8 % 8)
+        position = struct.unpack_from("<Q", image, newest)[0]
+        image[ring_file.geometry(image)[2] + position] ^= 1
+        Path(path).write_bytes(image)
+        producer, consumer = ring.Producer(path), ring.Consumer(path)
+        assert producer.put(pack(1), b"99", b"x" * 1_500) == ring.FULL
+        consumer.rewind()
+        taken = consumer.take(9)
+        assert {int(d.event) for d in taken} == OWED.keys() - {8}
+        assert consumer.corrupt == 1
+        for delivery in taken:
+            assert producer.put(pack(1), b"99", b"") == ring.FULL
+            delivery.settle()
+        assert producer.put(pack(1), b"99", b"") == ring.ACCEPTED
+
     def test_while_a_consumer_is_at_work(self, path: str) -> None:
         """A slot that goes bad under a consumer costs its record and blocks nothing."""
         image = bytearray(Path(path).read_bytes())
@@ -292,7 +311,9 @@ class History:
     """A ring under random use, and snapshots of its file on the way."""
 
     def __init__(self, folder: Path, rng: random.Random) -> None:
-        rig = Rig(folder, queue_size=8, capacity=16_384, drop_oldest=rng.random() < 0.5)
+        # slots within one page and records over several of them, or the other way round
+        queue_size, steps, sizes = rng.choice([(8, 20, (0, 50, 700, 2_500)), (256, 600, (0, 20))])
+        rig = Rig(folder, queue_size=queue_size, capacity=16_384, drop_oldest=rng.random() < 0.5)
         self.path = rig.path
         self.images: list[bytes] = []
         #: what each snapshot still owed
@@ -304,10 +325,10 @@ class History:
         in_hand: list[ring.Delivery] = []
         hanging = rng.choice([None, 7])  # an endpoint that settles nothing
         for _ in range(4):
-            for _ in range(rng.randrange(20)):
+            for _ in range(rng.randrange(steps)):
                 seq = producer.tail
                 targets = tuple(rng.sample(range(8), rng.randint(1, 3)))
-                head, body = b"%d" % seq, rng.randbytes(rng.choice([0, 50, 700, 2_500]))
+                head, body = b"%d" % seq, rng.randbytes(rng.choice(sizes))
                 if producer.put(pack(*targets), head, body, counters) == ring.ACCEPTED:
                     self.records[seq] = (targets, head, body)
                 in_hand += [d for d in consumer.take(rng.randrange(3)) if d.endpoint != hanging]
@@ -403,6 +424,37 @@ class TestPowerLoss:
                 assert producer.put(pack(1), b"", bytes(2_500)) == ring.ACCEPTED
                 assert [d.settle() for d in consumer.take(9)] == [True]
             assert consumer.corrupt == 0
+
+    def test_of_two_laps_the_newer_counts(self, folder: Path) -> None:
+        """Pages of an earlier lap, on which records are still unsettled, do not cost those of now."""
+        rig = Rig(folder, queue_size=256, capacity=16_384)
+        producer, _ = rig.publisher()
+        consumer, *_ = rig.worker()
+
+        def put_until(tail: int) -> bytes:
+            while producer.tail < tail:
+                assert producer.put(pack(1), b"%d" % producer.tail, b"") == ring.ACCEPTED
+            return Path(rig.path).read_bytes()
+
+        def settle_all() -> None:
+            for delivery in consumer.take(1_000):
+                delivery.settle()
+
+        old = put_until(50)
+        settle_all()
+        for tail in (250, 500, 750, 910):
+            put_until(tail)
+            settle_all()
+        new = bytearray(put_until(915))
+        slots, data = ring_file.PAGE, ring_file.geometry(old)[2]
+        for page in (slots, data):  # their first pages; the newest records have the others
+            new[page : page + ring_file.PAGE] = old[page : page + ring_file.PAGE]
+        assert len([r for r in ring_file.records(new) if r.unsettled]) == 55
+        Path(rig.path).write_bytes(new)
+        assert ring.repair_ring(rig.path, NEXT_BOOT) == 5
+        consumer = ring.Consumer(rig.path)
+        consumer.rewind()
+        assert [d.seq for d in consumer.take(1_000)] == [910, 911, 912, 913, 914]
 
     def test_finishes_a_drop_under_way(self, path: str) -> None:
         """A record that was half dropped when the power went is dropped: it must not block the ring."""

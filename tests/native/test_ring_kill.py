@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from fluxhook._native import ring as production
-from native.rings import SETTLED, Rig, fork, outcome, pack
+from native.rings import SETTLED, Rig, fork, kill, pack
 from native.stepped import Stepped
 
 ENDPOINTS = 8
@@ -178,24 +178,24 @@ def test_the_books_balance(
     running = {role: start(role) for role in deaths}
     now = next_kill_at = time.monotonic()
     end_at, give_up_at = now + SECONDS, now + 60
-    while now < end_at or (now < give_up_at and min(deaths.values()) < DEATHS):
-        keeper.collect()
-        if stepped is None and now >= next_kill_at:
-            for role in rng.choice([["publisher"], ["worker"], ["publisher", "worker"]]):
-                os.kill(running[role], signal.SIGKILL)
-            next_kill_at = now + rng.uniform(0.001, 0.008)
-        for role, pid in list(running.items()):
-            dead, status = os.waitpid(pid, os.WNOHANG)
-            if dead:
-                assert os.WIFSIGNALED(status), f"the {role} found something wrong"
-                deaths[role] += 1
-                running[role] = start(role)
-        os.sched_yield()
-        now = time.monotonic()
-    for role, pid in running.items():
-        os.kill(pid, signal.SIGKILL)
-        assert outcome(pid) == -signal.SIGKILL
-        deaths[role] += 1
+    try:
+        while now < end_at or (now < give_up_at and min(deaths.values()) < DEATHS):
+            keeper.collect()
+            if stepped is None and now >= next_kill_at:
+                for role in rng.choice([["publisher"], ["worker"], ["publisher", "worker"]]):
+                    os.kill(running[role], signal.SIGKILL)
+                next_kill_at = now + rng.uniform(0.001, 0.008)
+            for role, pid in list(running.items()):
+                dead, status = os.waitpid(pid, os.WNOHANG)
+                if dead:
+                    assert os.WIFSIGNALED(status), f"the {role} found something wrong"
+                    deaths[role] += 1
+                    running[role] = start(role)
+            os.sched_yield()
+            now = time.monotonic()
+    finally:
+        kill(*running.values())
+        deaths = {role: n + 1 for role, n in deaths.items()}
 
     _, published = rig.publisher()
     consumer, _, worked = rig.worker()

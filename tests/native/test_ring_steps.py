@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from native.rings import ACCEPTED, DROPPED, SETTLED, Rig, fork, outcome, pack
-from native.stepped import NATIVE, Stepped
+from native.rings import ACCEPTED, DROPPED, NATIVE, SETTLED, Rig, fork, kill, outcome, pack
+from native.stepped import Stepped
 
 pytest.importorskip("Cython", reason="the ring is built anew for these tests")
 
@@ -339,8 +339,15 @@ class Stopped:
 
 
 @pytest.fixture
-def stopped(stepped: Stepped) -> Callable[..., Stopped]:
-    return lambda work, step, nth=1: Stopped(stepped, work, step, nth)
+def stopped(stepped: Stepped) -> Iterator[Callable[..., Stopped]]:
+    children: list[Stopped] = []
+
+    def stop(work: Callable[[], object], step: str, nth: int = 1) -> Stopped:
+        children.append(Stopped(stepped, work, step, nth))
+        return children[-1]
+
+    yield stop
+    kill(*(child.pid for child in children))
 
 
 class TestBadMoments:
@@ -402,8 +409,7 @@ class TestBadMoments:
             producer.put(BOTH, b"%d" % n, b"x" * 1_100, published)
         worker = stopped(opened(rig.worker, lambda c, *_: c.take(9)), "taken")
         if dies:
-            os.kill(worker.pid, signal.SIGKILL)
-            os.waitpid(worker.pid, 0)
+            kill(worker.pid)
         for _ in range(3):
             assert producer.put(BOTH, b"new", b"x" * 1_100, published) == rig.ring.FULL
         assert [published.row(e) for e in (1, 2)] == [[3, 0]] * 2

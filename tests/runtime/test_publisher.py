@@ -165,7 +165,7 @@ def test_the_number_of_publishers_is_bounded_and_slots_are_reused(rig: Rig) -> N
             connect(rig.data_dir)
         first.close()
         connect(rig.data_dir).close()
-    assert sorted(p.name for p in (rig.data_dir / "rings").iterdir()) == ["0", "1"]
+    assert sorted(p.name for p in (rig.data_dir / "rings").iterdir()) == ["0", "1", "engine"]
 
 
 def test_a_closed_publisher_says_so(rig: Rig) -> None:

@@ -13,6 +13,7 @@ from fluxhook.policy.signature import HEADERS
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.supervisor import CHANNEL_BYTES, CHANNEL_RECORDS, worker_count
 from fluxhook.transport import datadir as d
+from fluxhook.transport import thresholds
 
 __all__ = ["attempts", "endpoint_facts", "engine_facts", "plan", "reservation", "retry_times_ns"]
 
@@ -46,6 +47,9 @@ def endpoint_facts(endpoint: Endpoint, workers: int) -> dict[str, str]:
     facts = {
         "events": ", ".join(e.events) or "all",
         "topics": ", ".join(e.topic_filters) or "all",
+        "where": " and ".join(e.where),
+        "sample": f"{e.sample:.6g} of the events, chosen by their ids" if e.sample < 1 else "",
+        "threshold": f"only what exceeds {e.threshold} of its type" if e.threshold else "",
         "envelope": _ENVELOPES[e.envelope],
         "signature": _signature(e),
         "headers": ", ".join(e.headers),
@@ -146,6 +150,7 @@ def reservation(config: Config) -> tuple[int, int]:
     workers = worker_count(config)
     sizes = Snapshot(version=0, workers=workers, config=config, ids={})
     words = _matrix(config.max_endpoints + 1, d.WORD_FIELDS)
+    words += _matrix(thresholds.ROWS, thresholds.FIELDS)
     channel = _ring(CHANNEL_RECORDS, max(CHANNEL_BYTES, 8 * int(config.max_event_bytes)))
     worker = _matrix(config.max_endpoints, d.WORKER_FIELDS) + 2 * channel
     publisher = _matrix(config.max_endpoints, d.PUBLISHER_FIELDS)

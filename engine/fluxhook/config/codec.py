@@ -7,14 +7,14 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from fluxhook.config.secret import Secret
-from fluxhook.config.units import Duration, Rate, Size
+from fluxhook.config.units import Duration, Rate, Size, Threshold
 
 __all__ = ["UNITS", "decode", "decode_hook", "encode", "encode_hook", "from_plain", "to_plain"]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 #: The types that are written as text and read with their `parse`.
-UNITS: Final = (Duration, Size, Rate)
+UNITS: Final = (Duration, Size, Rate, Threshold)
 
 
 def encode_hook(value: object) -> str:

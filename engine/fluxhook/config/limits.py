@@ -43,8 +43,13 @@ LIMITS: Final[dict[type[msgspec.Struct], dict[str, Limit]]] = {
         "max_publishers": Limit(1, 4096),
         "max_endpoints": Limit(1, 65_536),
         "shutdown_timeout": _span("0s", "24h"),
+        "retention": _span("1s", "87600h"),
+        "audit_bytes": _size("4KiB", "1TiB"),
+        "audit_files": Limit(1, 10_000),
     },
     Endpoint: {
+        # One event in a million; whoever wants none pauses the endpoint.
+        "sample": Limit(0.000001, 1.0),
         # libcurl takes 0 for "never".
         "timeout": _span("1ms", "1h"),
         "connect_timeout": _span("1ms", "1h"),

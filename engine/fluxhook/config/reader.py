@@ -16,7 +16,7 @@ import msgspec
 from fluxhook.config.codec import UNITS
 from fluxhook.config.problems import Findings
 from fluxhook.config.source import NULLS, Plain
-from fluxhook.config.units import MAX_INT64, Duration, Rate, Size
+from fluxhook.config.units import MAX_INT64, Duration, Rate, Size, Threshold
 from fluxhook.events.names import hint
 
 __all__ = ["BAD", "HIDDEN", "fields_of", "is_struct", "read_struct", "read_value"]
@@ -46,6 +46,7 @@ _WANTED: Final[dict[Any, tuple[str, str]]] = {
     Duration: ("a duration", 'write one such as "250ms", "3s" or "1h30m"'),
     Size: ("a size", 'write one such as 4096, "64KiB" or "1MiB"'),
     Rate: ("a rate", 'write one such as "100/s", or {rate: "6000/m", burst: 20}'),
+    Threshold: ("a threshold", 'write one such as "100/s", or {rate: "100/s", window: "10s"}'),
     tuple: ("a list", "write one such as [a, b]"),
     dict: ("a mapping of texts", "write one `name: text` for each"),
 }
@@ -142,7 +143,7 @@ def read_value(
 
 
 def _scalar(kind: Any, raw: object) -> Any:
-    """The value, or BAD. ValueError says what is wrong with a duration, size or rate."""
+    """The value, or BAD. ValueError says what is wrong with a duration, size, rate or threshold."""
     if kind in UNITS:
         # Units read their own text, quoted or not.
         text = str(raw) if isinstance(raw, Plain) else raw

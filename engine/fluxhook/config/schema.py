@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from fluxhook.config.secret import Secret
-from fluxhook.config.units import Duration, Rate, Size
+from fluxhook.config.units import Duration, Rate, Size, Threshold
 from fluxhook.events.envelope import EnvelopeStyle
 
 __all__ = [
@@ -71,10 +71,16 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: str
     url: str
     type: Literal["http"] = "http"
-    #: exact types, namespaces `route.*`, or `*`; empty means all
+    #: exact types, namespaces `route.*`, or `*`; empty means all but the engine's own (`webhook.*`)
     events: tuple[str, ...] = ()
     #: MQTT topic filters; they bind only events that have a topic name; empty means all
     topic_filters: tuple[str, ...] = ()
+    #: conditions on the data, all of which must hold, such as "status_code >= 500"
+    where: tuple[str, ...] = ()
+    #: the share of the events that is forwarded, chosen by the event's id
+    sample: float = 1.0
+    #: forward only events that exceed this rate of their type
+    threshold: Threshold | None = None
     headers: dict[str, str] = {}
     #: active signing secrets, newest first; each of them signs; needed unless `signature` is "none"
     secrets: tuple[str, ...] = ()
@@ -145,6 +151,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     durability: str = "process"
     include_payload: bool = False
     shutdown_timeout: Duration = Duration.parse("30s")
+    #: how long a failed event can be looked at and replayed before it is purged
+    retention: Duration = Duration.parse("24h")
+    #: a file of the audit trail, and how many of them are kept
+    audit_bytes: Size = Size.parse("64MiB")
+    audit_files: int = 8
     #: networks in private or special ranges that deliveries may reach
     allow_networks: tuple[str, ...] = ()
     #: types of the host's own, beside the two catalogs

@@ -1,4 +1,4 @@
-"""What an endpoint subscribes to: event patterns and topic filters."""
+"""What an endpoint subscribes to: event patterns, topic filters, conditions on the data."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from fluxhook.config.problems import Findings
 from fluxhook.config.schema import Endpoint
 from fluxhook.events.catalog import TYPES, WITH_TOPIC
 from fluxhook.events.names import hint, matches, namespace, pattern_fault
+from fluxhook.events.where import OPERATORS, parse_condition
 
 __all__ = ["check_subscription"]
 
 
 def check_subscription(endpoint: Endpoint, path: str, known: Set[str], findings: Findings) -> None:
-    """Reports bad patterns and filters, patterns that no known type matches, and idle filters.
+    """Reports bad patterns, filters and conditions, and those that can match nothing or all.
 
     `known` are the types of both catalogs and the host's own; `path` ends in a dot.
     """
@@ -45,3 +46,23 @@ def check_subscription(endpoint: Endpoint, path: str, known: Set[str], findings:
             f"{path}topic_filters",
             "they filter nothing: no event type of this endpoint has a topic name",
         )
+    declared = [TYPES.get(name) for name in wanted]
+    fields = {field for data in declared if data for field in data.__struct_encode_fields__}
+    for i, text in enumerate(endpoint.where):
+        where = f"{path}where[{i}]"
+        try:
+            name = parse_condition(text).path[0]
+        except ValueError as error:
+            findings.problem(
+                where,
+                str(error),
+                f"write a field, one of {' '.join(OPERATORS)}, and a value: status_code >= 500, "
+                "path startswith '/api/', service in ['a', 'b']",
+            )
+            continue
+        if all_known and all(declared) and name not in fields:
+            findings.notice(
+                where,
+                f"nothing meets it: no event type of this endpoint has a field {name!r}"
+                f"{hint(name, fields)}",
+            )

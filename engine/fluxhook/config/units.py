@@ -1,4 +1,4 @@
-"""Durations, sizes and rates as the configuration writes them.
+"""Durations, sizes, rates and thresholds as the configuration writes them.
 
 Each has `parse`, which raises ValueError with a whole sentence, and a `str()` that `parse` reads
 back.
@@ -10,7 +10,7 @@ import functools
 import re
 from typing import Final, NoReturn
 
-__all__ = ["MAX_INT64", "Duration", "Rate", "Size"]
+__all__ = ["MAX_INT64", "Duration", "Rate", "Size", "Threshold"]
 
 #: Times, sizes and counters are signed 64-bit words in shared memory and in SQLite.
 MAX_INT64: Final = 2**63 - 1
@@ -30,10 +30,13 @@ _TERM: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ns|us|µs|μs|ms|s|m|h)", re
 _BYTES: Final = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SIZE: Final = re.compile(r"([0-9]+) ?([A-Za-z]*)", re.ASCII)
 _RATE: Final = re.compile(r"([0-9]+)/(s|m|h)(?: burst ([0-9]+))?", re.ASCII)
+_THRESHOLD: Final = re.compile(r"([0-9]+)/(s|m|h)(?: over (.+))?", re.ASCII | re.DOTALL)
 _SPANS: Final = {unit: _NS[unit] for unit in ("s", "m", "h")}
 #: Requests a second, and at once. Arbitrary, and more than one host sends; it keeps the interval of
 #: a rate above zero, and a burst at 1/h within a 64-bit word of nanoseconds.
 _MAX_RATE: Final = 1_000_000
+#: Arbitrary, but for the number of events, which a threshold's 22-bit counters hold four times.
+_MIN_WINDOW, _MAX_WINDOW, _MAX_IN_WINDOW = _NS["ms"] * 100, _NS["h"] * 24, 1_000_000
 #: Longer texts are refused unread: Python refuses to read numbers of thousands of digits.
 _MAX_TEXT: Final = 64
 
@@ -247,3 +250,73 @@ class Rate(_Frozen):
 
     def __repr__(self) -> str:
         return f"Rate.parse({str(self)!r})"
+
+
+class Threshold(_Frozen):
+    """More than `count` in a span of time, looked at through a sliding window.
+
+    The window is the rate's own second, minute or hour, or as given: a longer one sees less of short
+    surges, a shorter one is quicker.
+
+    >>> Threshold.parse("100/s").limit
+    100
+    >>> Threshold.parse({"rate": "100/s", "window": "10s"})
+    Threshold.parse('100/s over 10s')
+    """
+
+    __slots__ = ("count", "span_ns", "window_ns")
+    count: int
+    span_ns: int
+    window_ns: int
+
+    def __init__(self, count: int, span_ns: int = _NS["s"], window_ns: int | None = None) -> None:
+        if span_ns not in _SPANS.values():
+            raise ValueError(f"a threshold counts per second, minute or hour, not per {span_ns} ns")
+        if count < 1:
+            raise ValueError(f"a threshold of {count} filters nothing")
+        if window_ns is None:
+            window_ns = span_ns
+        window = Duration(window_ns)
+        if not _MIN_WINDOW <= window_ns <= _MAX_WINDOW:
+            low, high = Duration(_MIN_WINDOW), Duration(_MAX_WINDOW)
+            raise ValueError(f"a window of {window} is not between {low} and {high}")
+        for name, value in (("count", count), ("span_ns", span_ns), ("window_ns", window_ns)):
+            object.__setattr__(self, name, value)
+        if not 1 <= self.limit <= _MAX_IN_WINDOW:
+            raise ValueError(
+                f"{count} in {Duration(span_ns)} are {self.limit} in a window of {window}, "
+                f"not between 1 and {_MAX_IN_WINDOW}"
+            )
+
+    @classmethod
+    def parse(cls, value: object) -> Threshold:
+        """Reads "100/s", "100/s over 10s", or a mapping {"rate": "100/s", "window": "10s"}."""
+        text = value
+        if isinstance(value, dict):
+            if unknown := sorted(map(str, value.keys() - {"rate", "window"})):
+                raise ValueError(f"a threshold has no {unknown[0]!r}")
+            text = value.get("rate")
+            if "window" in value:
+                text = f"{text} over {value['window']}"
+        short = isinstance(text, str) and len(text) <= _MAX_TEXT
+        match = _THRESHOLD.fullmatch(str(text)) if short else None
+        if match is None:
+            raise ValueError(f"{value!r:.80} is not a threshold")
+        window_ns = Duration.parse(match[3]).ns if match[3] else None
+        return cls(int(match[1]), _NS[match[2]], window_ns)
+
+    @property
+    def limit(self) -> int:
+        """The most events in a window that do not exceed the threshold."""
+        return self.count * self.window_ns // self.span_ns
+
+    def _key(self) -> tuple[int, ...]:
+        return self.count, self.span_ns, self.window_ns
+
+    def __str__(self) -> str:
+        unit = next(unit for unit, ns in _SPANS.items() if ns == self.span_ns)
+        over = "" if self.window_ns == self.span_ns else f" over {Duration(self.window_ns)}"
+        return f"{self.count}/{unit}{over}"
+
+    def __repr__(self) -> str:
+        return f"Threshold.parse({str(self)!r})"

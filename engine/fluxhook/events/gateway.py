@@ -1,6 +1,7 @@
 """The gateway's events, as FluxGate's documentation names them.
 
-Only the data of `route.error` is documented; the other types carry any JSON object.
+Only the data of `route.error` is documented. `webhook.delivery.failed` is the engine's own; the
+other types carry any JSON object.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["GATEWAY", "RouteError"]
+__all__ = ["GATEWAY", "DeliveryFailed", "RouteError"]
 
 
 class RouteError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,6 +21,18 @@ class RouteError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     status_code: int
     upstream_service: str
     latency_ms: int
+
+
+class DeliveryFailed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An event was given up for an endpoint: it is a dead letter now."""
+
+    endpoint: str
+    event_id: str
+    event_type: str
+    attempts: int
+    #: a word of `policy.outcome.CAUSES` or `NOT_ATTEMPTED`
+    cause: str
+    error: str
 
 
 GATEWAY: Final[dict[str, type[msgspec.Struct] | None]] = {
@@ -33,5 +46,5 @@ GATEWAY: Final[dict[str, type[msgspec.Struct] | None]] = {
     "route.created": None,
     "policy.updated": None,
     "secret.rotated": None,
-    "webhook.delivery.failed": None,
+    "webhook.delivery.failed": DeliveryFailed,
 }

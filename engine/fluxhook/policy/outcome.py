@@ -101,6 +101,9 @@ NOT_ATTEMPTED: Final[dict[str, str]] = {
     "over_share": "Held back: too much was waiting for the endpoint, and others need the room.",
     "payload_too_large": "Given up: the event is over the endpoint's max_payload.",
     "expired": "Dropped: the event is older than the endpoint's ttl.",
+    "removed": "Given up: the endpoint is not configured any more.",
+    "retention": "Given up: the event could not be delivered within the retention.",
+    "purged": "Dropped: the dead letter was kept for the retention, then erased.",
     "queue_full": "Dropped: the queue was full, and drop_policy chose this event.",
 }
 

@@ -21,9 +21,12 @@ from fluxhook.config.schema import Endpoint, Retry
 from fluxhook.policy import breaker
 from fluxhook.policy import delivery as life
 from fluxhook.policy.outcome import CAUSES
+from fluxhook.runtime.notices import Notices
 from fluxhook.runtime.process import log
+from fluxhook.runtime.retention import Retention
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.store import Batch, DeliveryStore, Due, StoreError
+from fluxhook.store.audit import AuditTrail
 from fluxhook.transport import datadir as d
 from fluxhook.transport.records import DueHead, EventHead, Report
 
@@ -35,6 +38,8 @@ BATCH = 1024
 STORE_BACKOFF_NS = 500_000_000
 #: rows of a removed or disabled endpoint that are buried in one step
 BURY_BATCH = 1000
+#: how often the store is looked through for what is older than the retention
+RETENTION_CHECK_NS = 1_000_000_000
 NEVER_NS = 2**63 - 1
 
 _decode_report = msgspec.msgpack.Decoder(Report).decode
@@ -71,6 +76,14 @@ class Keeper:
         self._feeding = True
         self._disabled = False
         self.busy = False
+        config = snapshot.config
+        trail = AuditTrail(
+            datadir.audit, max_bytes=int(config.audit_bytes), files=config.audit_files
+        )
+        self._retention = Retention(store, trail)
+        self._next_purge_ns = self._next_overdue_ns = 0
+        self._notices = Notices(datadir)
+        store.on_bury = self._notices.delivery_failed
         self.configure(snapshot)
         for endpoint_id in store.pending:
             self._publish_stored(endpoint_id)
@@ -79,6 +92,8 @@ class Keeper:
         """Takes over a changed configuration."""
         self._snapshot = snapshot
         self._endpoints = snapshot.endpoints()
+        self._retention.configure(snapshot)
+        self._notices.configure(snapshot)
 
     def step(self, now_ns: int) -> int:
         """Applies what was reported and hands out what is due; returns when to be called again at
@@ -90,6 +105,7 @@ class Keeper:
             self.busy = self._collect(now_ns)
             self._release_lost()
             wake_ns = self._feed(now_ns) if self._feeding else NEVER_NS
+            wake_ns = min(wake_ns, self._retire(now_ns))
         except StoreError as e:
             log.error("the store cannot be written, nothing is released until it can: %s", e)
             self._store_failed_ns = now_ns
@@ -120,6 +136,7 @@ class Keeper:
         self.step(time.time_ns())
         while self.busy:
             self.step(time.time_ns())
+        self._notices.close()
 
     def _release_lost(self) -> None:
         """Has what a lost worker had adopted handed out again. Its successor may have adopted since."""
@@ -131,6 +148,23 @@ class Keeper:
                 del adopted[id]
             if self._outboxes[worker].next >= tail:
                 del self._lost[worker]
+
+    def _retire(self, now_ns: int) -> int:
+        """Buries what could not be delivered for too long, and purges what ended long ago; returns
+        when to do so again."""
+        if now_ns >= self._next_overdue_ns:
+            out = self._store.leases.out
+            overdue = [d for d in self._retention.overdue(now_ns) if d.id not in out]
+            with self._store.batch() as batch:
+                for delivery in overdue:
+                    batch.bury(batch.copy(delivery), now_ns, "retention")
+            for endpoint_id in {delivery.endpoint for delivery in overdue}:
+                self._publish_stored(endpoint_id)
+            self._next_overdue_ns = now_ns + (0 if overdue else RETENTION_CHECK_NS)
+        if now_ns >= self._next_purge_ns:
+            more = self._retention.purge(now_ns)
+            self._next_purge_ns = now_ns + (0 if more else RETENTION_CHECK_NS)
+        return min(self._next_overdue_ns, self._next_purge_ns)
 
     # ---- reports ---------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """The publisher: what a host program holds to emit events. It does no I/O but into mapped memory.
 
-emit -> make the event -> match -> encode once for each style -> put into a worker's ring
+emit -> make the event -> match -> filter -> encode once for each style -> put into a worker's ring
 """
 
 from __future__ import annotations
@@ -36,8 +36,14 @@ class Publisher:
     child never write into the same ring. Accepted events are kept whether or not an engine runs.
     """
 
+    #: the slot kept for this kind of publisher; None: the first free one
+    slot_name: str | None = None
+
     def __init__(
-        self, data_dir: str | os.PathLike[str], *, drop_policy: DropPolicy | None = None
+        self,
+        data_dir: str | os.PathLike[str],
+        *,
+        drop_policy: DropPolicy | None = None,
     ) -> None:
         """`drop_policy`: this publisher's own, instead of the configuration's; a bulk load wants
         `block`, so that it waits for the engine rather than push its own events out."""
@@ -63,7 +69,8 @@ class Publisher:
         """Accepts an event for each endpoint that subscribed to it; returns their number.
 
         0: nobody subscribed. An endpoint for which the ring is full is not counted (`refused` in the
-        statistics counts it); with `raise_on_full` it raises QueueFull. `data` is an object of the
+        statistics counts it); with `raise_on_full` it raises QueueFull. Nor is one whose `where`,
+        `sample` or `threshold` held the event back (`filtered`). `data` is an object of the
         catalogs, or a dict; `topic` an MQTT topic name, by default the data's own. Does no I/O and
         never waits, unless the configuration says `drop_policy: block` or `durability: power`.
 
@@ -130,9 +137,15 @@ class Publisher:
             raise EventError(f"{event.type}: {e}") from None
         if not ids:
             return 0, 0
+        parts = routing.route(ids)
+        if parts is None:
+            if os.getpid() != routing.slot.pid:  # before anything is counted in the parent's place
+                self._reattach(routing.slot)
+                return self._emit(type, data, topic, event_id)
+            parts = routing.sift(ids, event)
         accepted = refused = 0
         bodies: dict[str, bytes] = {}
-        for part in routing.parts(ids):
+        for part in parts:
             body = bodies.get(part.style)
             if body is None:
                 body = bodies[part.style] = routing.encode(part.style, event)
@@ -195,9 +208,12 @@ class Publisher:
         config = msgspec.structs.replace(snapshot.config, drop_policy=self._drop_policy)
         return msgspec.structs.replace(snapshot, config=config)
 
+    def _route(self, snapshot: Snapshot, slot: Slot) -> Routing:
+        return Routing(snapshot, slot, self._datadir, self._words)
+
     def _attach(self) -> None:
         snapshot = self._load()
-        self._routing = Routing(snapshot, Slot(self._datadir, snapshot))
+        self._routing = self._route(snapshot, Slot(self._datadir, snapshot, self.slot_name))
 
     def _reattach(self, stale: Slot) -> None:
         """In a forked child: takes a slot of its own; the inherited one is the parent's."""
@@ -214,5 +230,5 @@ class Publisher:
             if snapshot.version != self._routing.version:
                 if not slot.fits(snapshot):
                     slot.open_rings(snapshot)
-                self._routing = Routing(snapshot, slot)
+                self._routing = self._route(snapshot, slot)
             return self._routing

@@ -6,12 +6,16 @@ import socket
 import struct
 from typing import NamedTuple
 
-from fluxhook._native.ring import MAX_TARGETS, Producer
+from fluxhook._native.ring import MAX_TARGETS, Producer, Words
 from fluxhook._native.topics import Matcher
+from fluxhook.config.schema import Endpoint
 from fluxhook.events.envelope import Envelopes, EnvelopeStyle
-from fluxhook.events.event import EventMaker
+from fluxhook.events.event import Event, EventMaker
+from fluxhook.runtime.sieve import Sieve, sifts
 from fluxhook.runtime.slot import Slot
 from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.transport.datadir import FILTERED, DataDir
+from fluxhook.transport.thresholds import Thresholds
 
 __all__ = ["Part", "Routing"]
 
@@ -34,7 +38,7 @@ class Routing:
     """What `emit` needs, all of one version: never changed, only replaced, since other threads may
     be in the middle of an emit."""
 
-    def __init__(self, snapshot: Snapshot, slot: Slot) -> None:
+    def __init__(self, snapshot: Snapshot, slot: Slot, datadir: DataDir, words: Words) -> None:
         config = snapshot.config
         host = socket.gethostname()
         self.version = snapshot.version
@@ -52,10 +56,34 @@ class Routing:
             for id, endpoint in self._endpoints.items()
         ).match
         self._homes = {id: snapshot.home(endpoint) for id, endpoint in self._endpoints.items()}
+        self._sieves = _sieves(self._endpoints, datadir, words)
+        #: of all endpoints that match, none of which has a sieve
+        self._routes: dict[tuple[int, ...], list[Part]] = {}
+        #: of all endpoints that an event goes to
         self._parts: dict[tuple[int, ...], list[Part]] = {}
         self.max_bytes = int(config.max_event_bytes)
         self.block_s = config.block_timeout.seconds if config.drop_policy == "block" else 0.0
         self.power = config.durability == "power"
+
+    def route(self, ids: tuple[int, ...]) -> list[Part] | None:
+        """How an event that matches these endpoints is written; None: ask `sift`."""
+        known = self._routes.get(ids)
+        if known is None and self._sieves.keys().isdisjoint(ids):
+            if len(self._routes) >= MAX_ROUTES:
+                self._routes = {}
+            known = self._routes[ids] = self.parts(ids)
+        return known
+
+    def sift(self, ids: tuple[int, ...], event: Event) -> list[Part]:
+        """The same for those whose filters forward the event; counts it for the others."""
+        passed = []
+        for id in ids:
+            sieve = self._sieves.get(id)
+            if sieve is None or sieve(event):
+                passed.append(id)
+            else:
+                self.slot.counters.add(id, FILTERED)
+        return self.parts(tuple(passed))
 
     def parts(self, ids: tuple[int, ...]) -> list[Part]:
         """How an event for these endpoints is written: in one record for each style and home, and
@@ -77,6 +105,15 @@ class Routing:
             self._parts = {}
         self._parts[ids] = parts
         return parts
+
+
+def _sieves(endpoints: dict[int, Endpoint], datadir: DataDir, words: Words) -> dict[int, Sieve]:
+    filtered = {id: endpoint for id, endpoint in endpoints.items() if sifts(endpoint)}
+    if not filtered:
+        return {}
+    with datadir.translated():
+        thresholds = Thresholds(datadir.thresholds)
+    return {id: Sieve(id, endpoint, words, thresholds) for id, endpoint in filtered.items()}
 
 
 def _pack(endpoint_ids: tuple[int, ...]) -> bytes:

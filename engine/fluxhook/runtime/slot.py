@@ -25,9 +25,12 @@ TAKE_ATTEMPTS, TAKE_INTERVAL_S = 3, 0.02
 class Slot:
     """The first free slot, with one ring for each worker. Raises TooManyPublishers."""
 
-    def __init__(self, datadir: d.DataDir, snapshot: Snapshot) -> None:
+    def __init__(self, datadir: d.DataDir, snapshot: Snapshot, name: str | None = None) -> None:
         self._datadir = datadir
-        self.path, self._lock = _take(datadir, snapshot.config.max_publishers)
+        #: whose it is: a forked child must not count in it
+        self.pid = os.getpid()
+        limit = snapshot.config.max_publishers
+        self.path, self._lock = _take(datadir, [name] if name else list(map(str, range(limit))))
         self._bells: list[int] = []
         self.rings: list[ring.Producer] = []
         self._retired: list[ring.Producer] = []
@@ -120,17 +123,17 @@ def _finish(counters: ring.Counters, path: Path) -> None:
             consumer.close()
 
 
-def _take(datadir: d.DataDir, limit: int) -> tuple[Path, d.FileLock]:
+def _take(datadir: d.DataDir, names: list[str]) -> tuple[Path, d.FileLock]:
     for attempt in range(TAKE_ATTEMPTS):
-        for number in range(limit):
-            path = datadir.rings / str(number)
+        for name in names:
+            path = datadir.rings / name
             path.mkdir(exist_ok=True, mode=0o700)
             with contextlib.suppress(BlockingIOError):
                 return path, d.FileLock(path / "lock")
         if attempt < TAKE_ATTEMPTS - 1:
             time.sleep(TAKE_INTERVAL_S)
     raise TooManyPublishers(
-        f"all {limit} publishers of {datadir.path} are in use; raise max_publishers"
+        f"all {len(names)} publishers of {datadir.path} are in use; raise max_publishers"
     )
 
 

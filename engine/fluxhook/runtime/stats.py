@@ -26,7 +26,9 @@ __all__ = ["EndpointStats", "Stats", "read_stats"]
 
 
 class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint. `dropped` and `refused` say by which policy; `refused` was never accepted.
+    """One endpoint. `dropped` says by which policy; `refused` (the ring was full) and `filtered` (by
+    `where`, `sample` or `threshold`) were never accepted. `unmetered` were forwarded although there
+    was no room to count them for a threshold.
 
     `state` is active, paused, disabled, open, half-open or removed. Latencies are of successful
     attempts, in milliseconds, to within half of their value; None before the first.
@@ -42,6 +44,8 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     dropped: dict[str, int] = {}
     pending: int = 0
     refused: int = 0
+    filtered: int = 0
+    unmetered: int = 0
     failed_attempts: int = 0
     #: requests that libcurl sent again by itself, after a kept-alive connection turned out closed
     resent: int = 0
@@ -132,6 +136,8 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
                     dropped={cause: n for cause, n in dropped.items() if n},
                     pending=pending.get(row.id, 0) + row.pending,
                     refused=sent[d.REFUSED],
+                    filtered=sent[d.FILTERED],
+                    unmetered=words.load(row.id, d.UNMETERED),
                     failed_attempts=done[d.FAILED],
                     resent=done[d.RESENT],
                     skipped=done[d.SKIPPED],

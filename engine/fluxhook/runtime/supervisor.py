@@ -38,6 +38,7 @@ from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.syncer import Syncer
 from fluxhook.store import DeliveryStore
 from fluxhook.transport import datadir as d
+from fluxhook.transport.thresholds import Thresholds
 
 __all__ = ["Supervisor", "embedded_main"]
 
@@ -122,6 +123,7 @@ class Supervisor:
                         )
                     )
                 words.close()
+                Thresholds.make(datadir.thresholds)
                 datadir.rings.mkdir(exist_ok=True, mode=0o700)
                 d.make_bell(datadir.keeper_bell)
                 for index in range(self._workers):

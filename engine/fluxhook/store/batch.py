@@ -20,7 +20,7 @@ from fluxhook.transport.records import Attempt, EventHead
 if TYPE_CHECKING:
     from fluxhook.store.deliveries import DeliveryStore
 
-__all__ = ["Batch"]
+__all__ = ["COUNT", "Batch"]
 
 # plain ints: sqlite3 binds them faster than an IntEnum's members
 _WAITING, _BLOCKED, _DELIVERED, _DEAD, _DROPPED = map(int, State)
@@ -55,7 +55,7 @@ AND NOT EXISTS (
 RETURNING endpoint, due_ns, id
 """
 _BALANCE = "UPDATE endpoints SET pending = pending + ?, dead = dead + ? WHERE id = ?"
-_COUNT = """
+COUNT = """
 INSERT INTO counters VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET value = value + excluded.value
 """
@@ -185,9 +185,10 @@ class Batch:
         self._end(delivery, _DROPPED, now_ns, cause, "")
 
     def bury(self, delivery: Delivery, now_ns: int, cause: str, error: str = "") -> None:
-        """Makes a dead letter of a pending delivery."""
+        """Makes a dead letter of a pending delivery, and tells the store's `on_bury`."""
         self._end(delivery, _DEAD, now_ns, cause, error)
         self._dead[delivery.endpoint] += 1
+        self._store.on_bury(delivery)
 
     def replay(self, delivery: Delivery, now_ns: int) -> None:
         """Makes a dead letter wait again, due now and with all of its attempts before it.
@@ -270,7 +271,7 @@ class Batch:
                 _BALANCE,
                 ((n, self._dead[endpoint], endpoint) for endpoint, n in self._pending.items()),
             )
-            db.executemany(_COUNT, ((*key, n) for key, n in self._counts.items()))
+            db.executemany(COUNT, ((*key, n) for key, n in self._counts.items()))
             db.executemany(_POSITION, self._positions.items())
         return promoted
 

@@ -6,12 +6,12 @@ import itertools
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-from fluxhook.store.batch import Batch
+from fluxhook.store.batch import COUNT, Batch
 from fluxhook.store.database import open_writer, transaction, translated
 from fluxhook.store.leases import Leases, Place
 from fluxhook.store.reader import COLUMNS, ReadStore
@@ -86,6 +86,8 @@ class DeliveryStore(ReadStore):
         self.pending = {row.id: row.pending for row in self.endpoints()}
         ((last,),) = self._all("SELECT coalesce(max(id), 0) FROM attempts")
         self.attempt_ids = itertools.count(last + 1)
+        #: is told of each dead letter before it is committed, so perhaps more than once
+        self.on_bury: Callable[[Delivery], None] = lambda delivery: None
 
     @classmethod
     def open(cls, path: Path, *, full_sync: bool = False) -> Self:
@@ -204,6 +206,8 @@ class DeliveryStore(ReadStore):
     def purge(self, delivery_ids: Iterable[int]) -> int:
         """Erases the ended ones among these, bodies and attempts too; returns how many.
 
+        Dead letters are counted as `dropped.purged` from then on.
+
         Best thousands at a time: neighbours share pages, and each page is written once.
         """
         with translated(self.path), transaction(self.db) as db:
@@ -217,6 +221,7 @@ class DeliveryStore(ReadStore):
                 "UPDATE endpoints SET dead = dead - ? WHERE id = ?",
                 ((n, endpoint) for endpoint, n in dead.items()),
             )
+            db.executemany(COUNT, ((endpoint, "dropped.purged", n) for endpoint, n in dead.items()))
         return len(gone)
 
     # ---- endpoints and rings ---------------------------------------------------------------

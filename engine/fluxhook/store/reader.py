@@ -51,6 +51,11 @@ ON d.endpoint = e.id AND d.ended_ns < ?
 LIMIT ?
 """
 
+_PENDING_SINCE = f"""
+SELECT {COLUMNS} FROM deliveries AS d NOT INDEXED WHERE d.id < ? AND d.ended_ns IS NULL
+ORDER BY d.id LIMIT ?
+"""
+
 _ATTEMPTS = f"""
 WITH RECURSIVE chain (id) AS (
     SELECT last_attempt FROM deliveries WHERE id = ?
@@ -158,6 +163,14 @@ class ReadStore:
     def expired(self, ended_before_ns: int, limit: int) -> list[Delivery]:
         """Deliveries that ended before then, in no order: what `DeliveryStore.purge` may take."""
         return self._deliveries(_EXPIRED, (ended_before_ns, limit))
+
+    def pending_since(self, accepted_before_ns: int, limit: int) -> list[Delivery]:
+        """Pending deliveries that were accepted before then, the oldest first.
+
+        Ids begin with the time in microseconds (`runtime.reporter`), so this reads none that are
+        younger.
+        """
+        return self._deliveries(_PENDING_SINCE, (accepted_before_ns // 1000 << 6, limit))
 
     def _deliveries(self, sql: str, parameters: _Parameters) -> list[Delivery]:
         return [Delivery(*row) for row in self._all(sql, parameters)]

@@ -4,9 +4,12 @@
     engine.json                pid and start time of the running engine
     config.json                the routing snapshot: configuration, endpoint ids, version
     words                      one row per endpoint, and a last one for the engine
+    thresholds                 the table of thresholds, anew with each start of an engine
     store.db                   retries, dead letters, attempts
+    audit/                     what was given up and erased: JSON lines (store/audit.py)
     keeper.bell                wakes the keeper
-    rings/<slot>/              one publisher: lock, counters, <worker>.ring for each worker
+    rings/<slot>/              one publisher: lock, counters, <worker>.ring for each worker; the slot
+                               is a number, or `engine` for the engine's own
     workers/<worker>/          one worker: lock, counters, bell, inbox.ring, outbox.ring
 
 A bell is a FIFO: its reader sleeps in epoll, and whoever publishes into a ring whose consumer sleeps
@@ -37,6 +40,7 @@ __all__ = [
     "DROPPED_OLDEST",
     "DROPPED_REMOVED",
     "FAILED",
+    "FILTERED",
     "HISTOGRAM",
     "PUBLISHER_FIELDS",
     "RATE",
@@ -47,6 +51,7 @@ __all__ = [
     "SIZE_REJECTED",
     "SKIPPED",
     "STORED",
+    "UNMETERED",
     "VERSION",
     "WORD_FIELDS",
     "WORKER_FIELDS",
@@ -56,7 +61,7 @@ __all__ = [
 ]
 
 # Counters of a publisher, per endpoint. The ring writes the first two itself (ring.pyx).
-ACCEPTED, DROPPED_OLDEST, REFUSED = range(3)
+ACCEPTED, DROPPED_OLDEST, REFUSED, FILTERED = range(4)
 PUBLISHER_FIELDS = 4
 
 # Counters of a worker, per endpoint. The dropped ones name the policy that dropped.
@@ -76,8 +81,9 @@ HISTOGRAM = 16
 WORKER_FIELDS = HISTOGRAM + ring.HISTOGRAM_BUCKETS
 
 # Words of an endpoint: packed breaker state; rate limit's theoretical arrival time; deliveries that
-# wait in the store; 1 where the receiver asked to be left alone (410).
-BREAKER, RATE, STORED, DISABLED = range(4)
+# wait in the store; 1 where the receiver asked to be left alone (410); events that were forwarded
+# because the table of thresholds was full.
+BREAKER, RATE, STORED, DISABLED, UNMETERED = range(5)
 WORD_FIELDS = 8
 # Words of the engine's row: version of config.json; number of times that a ring was added.
 VERSION, RINGS = range(2)
@@ -118,7 +124,9 @@ class DataDir:
         self.engine_file = self.path / "engine.json"
         self.snapshot = self.path / "config.json"
         self.words = self.path / "words"
+        self.thresholds = self.path / "thresholds"
         self.store = self.path / "store.db"
+        self.audit = self.path / "audit"
         self.keeper_bell = self.path / "keeper.bell"
         self.rings = self.path / "rings"
         self.workers = self.path / "workers"
@@ -143,9 +151,7 @@ class DataDir:
         """The folders of all publishers that ever attached."""
         if not self.rings.is_dir():
             return []
-        return sorted(
-            (p for p in self.rings.iterdir() if p.name.isdigit()), key=lambda p: int(p.name)
-        )
+        return sorted(p for p in self.rings.iterdir() if p.is_dir())
 
     def worker_folders(self) -> list[Path]:
         """The folders of all workers that ever were, at their index."""

@@ -1,0 +1,70 @@
+"""The engine's own event: `webhook.delivery.failed`, for each event that was given up."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fluxhook.errors import FluxhookError
+from fluxhook.events.gateway import DeliveryFailed
+from fluxhook.runtime.process import log
+from fluxhook.runtime.publisher import Publisher
+from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.store.records import Delivery
+from fluxhook.transport.datadir import DataDir
+
+__all__ = ["Notices"]
+
+FAILED = "webhook.delivery.failed"
+
+
+class _OwnEvents(Publisher):
+    """The engine's publisher. Its events go to the endpoints that name them (`webhook.*`, or `*`): one
+    without `events` gets all of the host's, and a host that knows none of ours is not told of them.
+    """
+
+    slot_name = "engine"
+
+    def _load(self) -> Snapshot:
+        snapshot = super()._load()
+        config = msgspec.structs.replace(
+            snapshot.config,
+            # Never `block`: the keeper, which emits here, is what makes room.
+            drop_policy="newest",
+            endpoints=tuple(e for e in snapshot.config.endpoints if e.events),
+        )
+        return msgspec.structs.replace(snapshot, config=config)
+
+
+class Notices:
+    """Emits like any publisher, into the rings, to whoever subscribed.
+
+    It is told before the dead letter is committed, so that a crash in between loses no notice; the
+    event's id is made of the delivery's, so that one told twice can be known again. The failure of a
+    notice makes no notice.
+    """
+
+    def __init__(self, datadir: DataDir) -> None:
+        self._publisher = _OwnEvents(datadir.path)
+        self._names: dict[int, str] = {}
+
+    def configure(self, snapshot: Snapshot) -> None:
+        self._names = {id: name for name, id in snapshot.ids.items()}
+
+    def delivery_failed(self, delivery: Delivery) -> None:
+        if delivery.type == FAILED:
+            return
+        data = DeliveryFailed(
+            endpoint=self._names.get(delivery.endpoint, str(delivery.endpoint)),
+            event_id=delivery.event_id,
+            event_type=delivery.type,
+            attempts=delivery.attempts,
+            cause=delivery.cause,
+            error=delivery.error,
+        )
+        try:
+            self._publisher.emit(FAILED, data, event_id=f"evt_{delivery.id:020x}")
+        except FluxhookError as e:
+            log.error("%s for %s could not be emitted: %s", FAILED, delivery.event_id, e)
+
+    def close(self) -> None:
+        self._publisher.close()

@@ -1,0 +1,56 @@
+"""The sieve of one endpoint in one publisher: what of the events that match it is forwarded."""
+
+from __future__ import annotations
+
+from fluxhook._native.ring import Words
+from fluxhook.config.schema import Endpoint
+from fluxhook.events.event import Event
+from fluxhook.events.where import compile_where
+from fluxhook.policy.sample import in_sample
+from fluxhook.transport.datadir import UNMETERED
+from fluxhook.transport.thresholds import Thresholds
+
+__all__ = ["Sieve", "sifts"]
+
+
+def sifts(endpoint: Endpoint) -> bool:
+    """Whether an endpoint has any filter beyond its subscription."""
+    return bool(endpoint.where) or endpoint.sample < 1 or endpoint.threshold is not None
+
+
+class Sieve:
+    """Asks where, sample and threshold, in this order: what one holds back the next never sees, so
+    that a threshold counts what is left. `words` are the shared ones of the endpoints."""
+
+    def __init__(
+        self, endpoint_id: int, endpoint: Endpoint, words: Words, thresholds: Thresholds
+    ) -> None:
+        self._id = endpoint_id
+        self._where = compile_where(endpoint.where) if endpoint.where else None
+        self._sample = endpoint.sample
+        self._threshold = endpoint.threshold
+        self._words = words
+        self._thresholds = thresholds
+        self._rows: dict[str, int] = {}
+
+    def __call__(self, event: Event) -> bool:
+        """Whether the event goes on to the endpoint."""
+        if self._where is not None and not self._where(event.data):
+            return False
+        if self._sample < 1 and not in_sample(event.id, self._sample):
+            return False
+        return self._threshold is None or self._exceeds(event.type)
+
+    def _exceeds(self, event_type: str) -> bool:
+        """What the full table cannot count is forwarded, and counted as unmetered: a filter against
+        noise must not silence a type of which it knows nothing."""
+        threshold = self._threshold
+        assert threshold is not None
+        row = self._rows.get(event_type)
+        if row is None:
+            row = self._thresholds.row(self._id, event_type, threshold.window_ns)
+            if row is None:
+                self._words.add(self._id, UNMETERED, 1)
+                return True
+            self._rows[event_type] = row
+        return self._thresholds.exceeded(row, threshold)

@@ -1,0 +1,213 @@
+"""The keeper under a clock that the test moves: the whole life of a failing event, in no time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fluxhook import Config, Endpoint
+from fluxhook._native import ring
+from fluxhook.runtime.reporter import Reporter
+from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.store.audit import AuditTrail, read_audit
+from fluxhook.transport import datadir as d
+from fluxhook.transport.records import Attempt, DueHead, EventHead, Verdict
+
+S = 1_000_000_000
+HOUR = 3600 * S
+#: delivery ids carry the real time, so the moved clock begins there
+START = time.time_ns()
+
+
+class Desk:
+    """A keeper whose only worker is the test: it reports what it likes and takes what is due."""
+
+    def __init__(self, path: Path, *endpoints: Endpoint) -> None:
+        config = Config(endpoints=endpoints, workers=1)
+        self.supervisor = Supervisor(path, config)  # not run: no process is started
+        self.keeper = self.supervisor._keeper
+        own = self.supervisor.datadir.worker(0)
+        counters = ring.Counters(str(own / "counters"), writable=True)
+        self.reporter = Reporter(ring.Producer(str(own / "outbox.ring")), counters, 0)
+        self.inbox = ring.Consumer(str(own / "inbox.ring"))
+        self.rings = d.DataDir(path).rings / "engine"
+        self.now_ns = START + 60 * S
+        self.wake_ns = 0
+
+    def step(self) -> None:
+        self.wake_ns = self.keeper.step(self.now_ns)
+
+    def first_failure(self, event_id: str, body: bytes = b"{}") -> None:
+        """Hands over an event whose first attempt fails now."""
+        delivery = fresh_delivery(self.rings.parent.parent, event_id, body)
+        self.fail(delivery)
+
+    def fail(self, delivery: ring.Delivery, verdict: Verdict = "retry") -> None:
+        attempt = Attempt(self.now_ns - 3 * S, 503, "server_error", "no", total_us=3_000_000)
+        self.reporter.report(delivery, verdict, "server_error", attempt)
+        self.step()
+
+    def due(self) -> list[ring.Delivery]:
+        """What the keeper hands out now, as the worker's dispatcher understands it."""
+        self.step()
+        taken = self.inbox.take(100)
+        for delivery in taken:
+            head = msgspec.msgpack.decode(delivery.event, type=DueHead)
+            delivery.id, delivery.attempts = head.delivery_id, head.attempts
+        return taken
+
+    def sleep_until_due(self) -> list[ring.Delivery]:
+        """Moves the clock to whenever the keeper asks to be called, until it hands something out."""
+        for _ in range(200_000):
+            if taken := self.due():
+                return taken
+            self.now_ns = max(self.wake_ns, self.now_ns + 1)
+        raise AssertionError("nothing was ever due")
+
+    def notices(self) -> list[dict[str, object]]:
+        """The data of each webhook.delivery.failed that was emitted since the last call."""
+        consumer = ring.Consumer(str(self.rings / "0.ring"))
+        found = []
+        for delivery in consumer.take(1000):
+            found.append(json.loads(delivery.body)["data"])
+            delivery.settle()
+        consumer.close()
+        return found
+
+
+def fresh_delivery(path: Path, event_id: str, body: bytes) -> ring.Delivery:
+    """A record as a publisher puts it, in the test's hands."""
+    source = path / "test.ring"
+    if not source.exists():
+        ring.create_ring(str(source), 1000, 1 << 20, b"x" * 16)
+    producer = ring.Producer(str(source))
+    head = EventHead(event_id, "route.error").encode()
+    assert producer.put(bytes(4), head, body) == ring.ACCEPTED
+    consumer = ring.Consumer(str(source))
+    (delivery,) = consumer.take(1)
+    return delivery
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    secrets = ("sk_live_9x8m2p",)
+    ops = Endpoint(
+        name="ops", url="https://hooks.example.com/", secrets=secrets, events=("route.*",)
+    )
+    log = Endpoint(
+        name="log",
+        url="https://log.example.com/",
+        secrets=secrets,
+        events=("webhook.delivery.failed",),
+    )
+    desk = Desk(tmp_path / "data", ops, log)
+    yield desk
+    desk.supervisor.close()
+
+
+def test_the_life_of_a_failing_event_over_25_hours(desk: Desk, tmp_path: Path) -> None:
+    """Attempts at 15s, 2m, 10m and 1h after the first failure, within jitter; then
+    `webhook.delivery.failed` and a dead letter; 24 hours later an audit line, and it is gone."""
+    begun_ns = desk.now_ns
+    desk.first_failure("evt_a")
+    seen = []
+    while True:
+        (delivery,) = desk.sleep_until_due()
+        seen.append((desk.now_ns - begun_ns) / S)
+        assert delivery.body == b"{}"
+        desk.fail(delivery)
+        if len(seen) == 4:
+            break
+    for at, scheduled in zip(seen, (15, 120, 600, 3600), strict=True):
+        assert 0.9 * scheduled - 0.1 <= at <= scheduled + 0.1
+
+    store = desk.supervisor._store
+    (dead,) = store.dead_letters()
+    assert (dead.event_id, dead.attempts, dead.cause) == ("evt_a", 5, "server_error")
+    (notice,) = desk.notices()
+    assert notice == {
+        "endpoint": "ops",
+        "event_id": "evt_a",
+        "event_type": "route.error",
+        "attempts": 5,
+        "cause": "server_error",
+        "error": "no",
+    }
+
+    died_ns = desk.now_ns
+    desk.now_ns = died_ns + 24 * HOUR - S
+    desk.step()
+    assert len(store.dead_letters()) == 1
+    desk.now_ns = died_ns + 24 * HOUR + 2 * S
+    desk.step()
+    assert store.dead_letters() == store.deliveries() == []
+    (entry,) = read_audit(tmp_path / "data" / "audit")
+    assert (entry.endpoint, entry.event_id, entry.attempts) == ("ops", "evt_a", 5)
+    assert store.counters()[0] == {"dropped.purged": 1}
+    assert desk.now_ns - begun_ns < 26 * HOUR
+
+
+def test_a_delivered_event_leaves_no_audit_line(desk: Desk, tmp_path: Path) -> None:
+    """It is purged too, but nothing failed."""
+    desk.first_failure("evt_a")
+    (delivery,) = desk.sleep_until_due()
+    desk.reporter.report(delivery, "delivered", "delivered")
+    desk.step()
+    desk.now_ns += 25 * HOUR
+    desk.step()
+    assert desk.supervisor._store.deliveries() == []
+    assert list(read_audit(tmp_path / "data" / "audit")) == []
+    assert desk.notices() == []
+
+
+def test_what_is_held_back_for_longer_than_the_retention_is_given_up(desk: Desk) -> None:
+    """An event behind a breaker that never closes has failed too."""
+    delivery = fresh_delivery(desk.rings.parent.parent, "evt_a", b"{}")
+    delivery.accepted_ns = desk.now_ns
+    far = desk.now_ns + 1000 * HOUR
+    desk.reporter.report(delivery, "parked", "breaker_open", not_before_ns=far)
+    desk.step()
+    desk.now_ns += 25 * HOUR
+    desk.step()
+    (dead,) = desk.supervisor._store.dead_letters()
+    assert dead.cause == "retention"
+    (notice,) = desk.notices()
+    assert notice["cause"] == "retention"
+
+
+def test_the_failure_of_a_notice_makes_no_notice(desk: Desk) -> None:
+    """Otherwise an endpoint that is down would be told of it for ever."""
+    delivery = fresh_delivery(desk.rings.parent.parent, "evt_a", b"{}")
+    delivery.event = EventHead("evt_a", "webhook.delivery.failed").encode()
+    desk.fail(delivery, "dead")
+    assert len(desk.supervisor._store.dead_letters()) == 1
+    assert desk.notices() == []
+
+
+def test_the_trail_rotates_and_survives_a_torn_line(tmp_path: Path) -> None:
+    """`audit_files` files of `audit_bytes` are kept; what a crash tore is passed over."""
+    from fluxhook.store.audit import AuditEntry
+
+    def entry(n: int) -> AuditEntry:
+        texts = dict.fromkeys(
+            ("at", "action", "endpoint", "type", "accepted_at", "ended_at", "cause", "error"), "x"
+        )
+        return AuditEntry(event_id=f"n{n}", attempts=1, **texts)
+
+    folder = tmp_path / "audit"
+    trail = AuditTrail(folder, max_bytes=1000, files=3)
+    for n in range(100):
+        trail.append([entry(n)])
+    assert len(list(folder.iterdir())) == 3
+    kept = [e.event_id for e in read_audit(folder)]
+    assert kept == [f"n{n}" for n in range(100 - len(kept), 100)]
+    assert all(path.stat().st_size <= 1000 for path in folder.iterdir())
+    with (folder / "audit.jsonl").open("ab") as file:
+        file.write(b'{"at": "torn')
+    trail.append([entry(100)])
+    assert [e.event_id for e in read_audit(folder)][-2:] == ["n99", "n100"]
