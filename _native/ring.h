@@ -98,7 +98,7 @@
 #define FX_LAYOUT 1u
 #define FX_PAGE 4096u
 #define FX_MAX_TARGETS 32u
-#define FX_MAX_QUEUE (1ull << 28) /* twice that is a quarter of the tags: no lap is mistaken for another */
+#define FX_MAX_QUEUE (1ull << 28) /* twice that, the slots, is half of the tags */
 #define FX_NOWHERE UINT64_MAX
 
 enum { FX_WAITING = 0, FX_TAKEN = 1, FX_DROPPED = 2 };

@@ -185,7 +185,7 @@ cdef class Matrix(Mapping):
 
     cdef int open(self, str path, uint64_t magic, uint64_t rows, uint64_t fields, bint writable) except -1:
         if writable and rows and fields and not os.path.exists(path):
-            create_file(path, FX_PAGE + rows * fields * 8, matrix_header(magic, rows, fields))
+            create_file(path, FX_PAGE + <object>rows * fields * 8, matrix_header(magic, rows, fields))
         self.attach(path, writable)
         cdef fx_counters *h = <fx_counters *>self.address
         if h.magic != magic or h.layout != FX_LAYOUT:

@@ -163,6 +163,13 @@ class TestFile:
             kind(path, rows, fields, writable=writable)
         assert not os.path.exists(path)
 
+    @pytest.mark.parametrize("kind", [Counters, Words])
+    def test_is_not_made_larger_than_can_be(self, path: str, kind: Matrix) -> None:
+        """Dimensions whose product overflows are an error, not a small file."""
+        with pytest.raises(OverflowError):
+            kind(path, 1 << 61, 8, writable=True)
+        assert not os.path.exists(path)
+
     def test_bounds(self, path: str) -> None:
         """A word outside of the matrix is an IndexError, whatever is done with it."""
         counters = Counters(path, ROWS, FIELDS, writable=True)

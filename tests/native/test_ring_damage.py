@@ -433,7 +433,7 @@ class TestPowerLoss:
 
         def put_until(tail: int) -> bytes:
             while producer.tail < tail:
-                assert producer.put(pack(1), b"%d" % producer.tail, b"") == ring.ACCEPTED
+                assert producer.put(pack(1), b"", bytes(12)) == ring.ACCEPTED
             return Path(rig.path).read_bytes()
 
         def settle_all() -> None:

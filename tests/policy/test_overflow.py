@@ -29,19 +29,20 @@ def test_newest_refuses_the_new_record() -> None:
     assert (queue.refused, queue.dropped, take(queue)[1]) == (1, 0, 1)
 
 
-def test_oldest_drops_the_head_that_nobody_took() -> None:
-    """drop_policy oldest: the head makes room, counted as dropped."""
+def test_oldest_drops_the_oldest_that_waits() -> None:
+    """drop_policy oldest: it makes room, counted as dropped."""
     queue, became = offer(full(), "oldest", 4)
     assert became == "waiting"
-    assert (queue.dropped, [record for record, _ in queue.places]) == (1, [2, 3, 4])
+    assert (queue.dropped, queue.waiting) == (1, (2, 3, 4))
 
 
-def test_oldest_does_not_lose_a_head_that_was_taken() -> None:
-    """DESIGN section 2: one already taken "is merely no longer crash-protected, its worker holds a
-    copy, so the balance stays exact"."""
+def test_a_taken_record_is_never_dropped() -> None:
+    """It is not in the queue any more, so there is room for another."""
     queue, became = offer(full(taken=1), "oldest", 4)
     assert became == "waiting"
-    assert (queue.dropped, queue.released) == (0, frozenset({1}))
+    assert (queue.dropped, queue.waiting, queue.taken) == (0, (2, 3, 4), frozenset({1}))
+    queue, _ = offer(queue, "oldest", 5)
+    assert (queue.dropped, queue.taken) == (1, frozenset({1}))
     assert settle(queue, 1).settled == 1
 
 
@@ -51,13 +52,6 @@ def test_block_waits_and_then_refuses() -> None:
     assert offer(full(), "block", 4, timed_out=True)[1] == "refused"
     roomy = settle(full(taken=1), 1)
     assert offer(roomy, "block", 4, timed_out=True)[1] == "waiting"
-
-
-def test_room_comes_back_from_the_head_on() -> None:
-    """A record settled behind one that is not keeps its place."""
-    queue = settle(full(taken=2), 2)
-    assert len(queue.places) == 3
-    assert len(settle(queue, 1).places) == 1
 
 
 @pytest.mark.parametrize("record", [1, 2, 9])
@@ -84,7 +78,7 @@ class Accounts(RuleBasedStateMachine):
             assert self.queue == before
         else:
             self.offered += 1
-        if len(before.places) < before.capacity or policy == "oldest":
+        if len(before.waiting) < before.capacity or policy == "oldest":
             assert became == "waiting"
 
     @rule()
@@ -101,16 +95,14 @@ class Accounts(RuleBasedStateMachine):
 
     @invariant()
     def the_queue_never_holds_more_than_its_capacity(self) -> None:
-        assert len(self.queue.places) <= self.queue.capacity
+        assert len(self.queue.waiting) <= self.queue.capacity
 
     @invariant()
     def every_record_is_in_exactly_one_place(self) -> None:
         queue = self.queue
-        waiting = [record for record, state in queue.places if state == "waiting"]
-        taken = [record for record, state in queue.places if state == "taken"]
-        assert sorted([*taken, *queue.released]) == sorted(self.held)
+        assert sorted(queue.taken) == sorted(self.held)
         accepted = self.offered - queue.refused
-        assert accepted == queue.settled + queue.dropped + len(waiting) + len(self.held)
+        assert accepted == queue.settled + queue.dropped + len(queue.waiting) + len(self.held)
 
 
 TestAccounts = Accounts.TestCase

@@ -46,7 +46,7 @@ class Rig:
             "signature": "none",
             "retry": QUICK,
             "circuit_breaker": NEVER,
-            "timeout": seconds(1),
+            "timeout": seconds(5),
         } | options
         return Endpoint(name=name, **options)
 

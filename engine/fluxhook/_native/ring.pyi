@@ -195,7 +195,10 @@ class Producer(Mapping):
 
     @property
     def waiting(self) -> int:
-        """Records that the consumer has not looked at."""
+        """Records that the consumer has not looked at and `put` has not dropped.
+
+        What was settled out of order counts again after a rewind, until the consumer comes past it.
+        """
 
     @property
     def empty(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from fluxhook import __version__
+from fluxhook._version import VERSION
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.errors import FluxhookError
 from fluxhook.events.names import hint
@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "serve": "Run an engine until it is told to stop.",
     "emit": "Hand events to an engine: one, or a stream of JSON lines.",
     "status": "Show what was delivered and what is still owed.",
+    "audit": "Show what was given up and erased.",
     "listen": "Receive deliveries, verify and print them; fail on demand.",
 }
 
@@ -106,6 +107,6 @@ def _discard_output() -> None:
 
 
 @click.group(cls=_App, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="fluxhook %(version)s")
+@click.version_option(VERSION, message="fluxhook %(version)s")
 def app() -> None:
     """Deliver webhooks: match, sign, send, retry, lose nothing."""

@@ -1,11 +1,12 @@
 """The drop policy: what a full queue does with one more record. A model to test the ring by.
 
-A record's place in the queue is free again when it is settled and so is everything before it. A
-taken record that `oldest` reclaims is not lost: its consumer holds a copy and settles it. Only its
-protection against a crash of that consumer is gone, so it does not count as dropped. At any time
+The queue holds what waits. A record that a consumer took is not in it any more and is never dropped:
+it stays in the ring's file until it is settled, whatever the drop policy. (So a ring can be full of
+taken records; then `oldest` refuses too. Workers under that pressure hand them over to the store.)
+At any time
 
     offered  = accepted + refused
-    accepted = settled + dropped + waiting + taken + released
+    accepted = settled + dropped + waiting + taken
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ __all__ = ["MOVES", "Policy", "Queue", "State", "offer", "settle", "take"]
 
 Policy = Literal["newest", "oldest", "block"]
 
-#: offered: not in the queue yet (under `block`, its publisher waits). taken: its consumer holds a
-#: copy. released: taken, and its place was given away.
-State = Literal["offered", "refused", "waiting", "taken", "released", "settled", "dropped"]
-Event = Literal["offer", "take", "settle", "reclaim"]
+#: offered: not in the queue yet (under `block`, its publisher waits). taken: in a consumer's hands.
+State = Literal["offered", "refused", "waiting", "taken", "settled", "dropped"]
+Event = Literal["offer", "take", "settle", "drop"]
 
 MOVES: Final[Table[State, Event, Literal[""]]] = Table(
     Move("offered", "offer", "there is room", "waiting", ""),
@@ -32,20 +32,17 @@ MOVES: Final[Table[State, Event, Literal[""]]] = Table(
     Move("offered", "offer", "full, block", "offered", ""),
     Move("offered", "offer", "full, block, block_timeout is over", "refused", ""),
     Move("waiting", "take", "", "taken", ""),
-    Move("waiting", "reclaim", "", "dropped", ""),
-    Move("taken", "reclaim", "", "released", ""),
+    Move("waiting", "drop", "", "dropped", ""),
     Move("taken", "settle", "", "settled", ""),
-    Move("released", "settle", "", "settled", ""),
 )
 
 
 class Queue(msgspec.Struct, frozen=True):
-    """`places` holds (record, state) from the oldest to the newest; states are waiting, taken or
-    settled. `released` are taken records without a place."""
+    """`waiting` holds the records from the oldest to the newest."""
 
     capacity: int
-    places: tuple[tuple[int, State], ...] = ()
-    released: frozenset[int] = frozenset()
+    waiting: tuple[int, ...] = ()
+    taken: frozenset[int] = frozenset()
     refused: int = 0
     dropped: int = 0
     settled: int = 0
@@ -56,15 +53,17 @@ def offer(
 ) -> tuple[Queue, State]:
     """The queue after one more record, and what became of the record: waiting, refused, or (under
     `block`) still offered; offer it again, with `timed_out` once its time is over."""
-    full = len(queue.places) >= queue.capacity
+    full = len(queue.waiting) >= queue.capacity
     to = MOVES.move("offered", "offer", _condition(full, policy, timed_out)).to
     if to == "refused":
         return msgspec.structs.replace(queue, refused=queue.refused + 1), to
     if to == "offered":
         return queue, to
+    waiting = queue.waiting
     if full:
-        queue = _reclaim(queue)
-    return msgspec.structs.replace(queue, places=(*queue.places, (record, to))), to
+        waiting = waiting[1:]
+        queue = msgspec.structs.replace(queue, dropped=queue.dropped + 1)
+    return msgspec.structs.replace(queue, waiting=(*waiting, record)), to
 
 
 def _condition(full: bool, policy: Policy, timed_out: bool) -> str:
@@ -79,37 +78,16 @@ def _condition(full: bool, policy: Policy, timed_out: bool) -> str:
             return "full, block, block_timeout is over" if timed_out else "full, block"
 
 
-def _reclaim(queue: Queue) -> Queue:
-    (head, state), *rest = queue.places
-    if MOVES.move(state, "reclaim", "").to == "dropped":
-        return _trim(msgspec.structs.replace(queue, places=tuple(rest), dropped=queue.dropped + 1))
-    return _trim(
-        msgspec.structs.replace(queue, places=tuple(rest), released=queue.released | {head})
-    )
-
-
 def take(queue: Queue) -> tuple[Queue, int | None]:
     """The oldest waiting record, now taken; None if nothing waits."""
-    for i, (record, state) in enumerate(queue.places):
-        if state == "waiting":
-            place = (record, MOVES.move(state, "take", "").to)
-            places = (*queue.places[:i], place, *queue.places[i + 1 :])
-            return msgspec.structs.replace(queue, places=places), record
-    return queue, None
+    if not queue.waiting:
+        return queue, None
+    record, *rest = queue.waiting
+    taken = queue.taken | {record}
+    return msgspec.structs.replace(queue, waiting=tuple(rest), taken=taken), record
 
 
 def settle(queue: Queue, record: int) -> Queue:
-    """A taken record is done with; the settled prefix of the queue becomes free."""
-    released = record in queue.released
-    state = "released" if released else dict(queue.places).get(record, "settled")
-    to = MOVES.move(state, "settle", "").to
-    queue = msgspec.structs.replace(queue, settled=queue.settled + 1)
-    if released:
-        return msgspec.structs.replace(queue, released=queue.released - {record})
-    places = tuple((r, to if r == record else s) for r, s in queue.places)
-    return _trim(msgspec.structs.replace(queue, places=places))
-
-
-def _trim(queue: Queue) -> Queue:
-    n = next((i for i, (_, s) in enumerate(queue.places) if s != "settled"), len(queue.places))
-    return msgspec.structs.replace(queue, places=queue.places[n:])
+    """A taken record is done with. Raises IllegalMove for any other."""
+    MOVES.move("taken" if record in queue.taken else "waiting", "settle", "")
+    return msgspec.structs.replace(queue, taken=queue.taken - {record}, settled=queue.settled + 1)
