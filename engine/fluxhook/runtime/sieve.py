@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fluxhook._native.ring import Words
 from fluxhook.config.schema import Endpoint
+from fluxhook.config.units import Threshold
 from fluxhook.events.event import Event
 from fluxhook.events.where import compile_where
 from fluxhook.policy.sample import in_sample
@@ -39,13 +40,11 @@ class Sieve:
             return False
         if self._sample < 1 and not in_sample(event.id, self._sample):
             return False
-        return self._threshold is None or self._exceeds(event.type)
+        return self._threshold is None or self._exceeds(event.type, self._threshold)
 
-    def _exceeds(self, event_type: str) -> bool:
+    def _exceeds(self, event_type: str, threshold: Threshold) -> bool:
         """What the full table cannot count is forwarded, and counted as unmetered: a filter against
         noise must not silence a type of which it knows nothing."""
-        threshold = self._threshold
-        assert threshold is not None
         row = self._rows.get(event_type)
         if row is None:
             row = self._thresholds.row(self._id, event_type, threshold.window_ns)
