@@ -113,7 +113,11 @@ class _Host:
         return answer
 
     def close(self) -> None:
-        self.process.communicate()
+        try:
+            self.process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:  # it still waits for room
+            self.process.kill()
+            self.process.communicate()
 
 
 class Stage:

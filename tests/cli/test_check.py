@@ -153,7 +153,7 @@ def test_what_it_says_is_reserved_is_what_the_engine_takes(tmp_path: Path) -> No
     try:
         assert _size(data_dir) == pytest.approx(engine_bytes, rel=0.02)
         with Publisher(data_dir):
-            assert _size(data_dir / "rings") == pytest.approx(publisher_bytes, rel=0.02)
+            assert _size(data_dir / "rings" / "0") == pytest.approx(publisher_bytes, rel=0.02)
     finally:
         supervisor.close()
 

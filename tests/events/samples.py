@@ -31,7 +31,14 @@ DATA: dict[str, dict[str, Any] | None] = {
     "route.created": {"route": "inventar/für-alle", "by": "ops"},
     "policy.updated": {"policy": "default", "rules": [{"allow": True}, {"allow": False}]},
     "secret.rotated": None,
-    "webhook.delivery.failed": {"endpoint": "analytics", "attempts": 5, "cause": "timeout"},
+    "webhook.delivery.failed": {
+        "endpoint": "analytics",
+        "event_id": "evt_0f1e2d3c4b5a69788796",
+        "event_type": "route.error",
+        "attempts": 5,
+        "cause": "timeout",
+        "error": "Operation timed out after 3000 milliseconds with 0 bytes received",
+    },
     "client.connected": {
         "client_id": "publisher-1",
         "protocol": "mqtt5",

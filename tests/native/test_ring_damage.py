@@ -377,7 +377,7 @@ def take_all(consumer: ring.Consumer) -> dict[int, tuple[tuple[int, ...], bytes,
 
 
 class TestPowerLoss:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(seed=st.integers(0, 1 << 32))  # a history is too long for Hypothesis to shrink
     def test_saves_what_is_whole(self, seed: int) -> None:
         """Pages of any age: every record whose bytes are whole and that is unsettled is there once, in

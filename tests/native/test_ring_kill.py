@@ -31,7 +31,7 @@ TAKE = 16
 #: the life of a process that dies at a step of its own counting
 STEPS = 2_000
 #: how long it goes on, and longer on a machine where that is not enough for so many deaths of each
-SECONDS, DEATHS = 2.5, 10
+SECONDS, DEATHS = 2.0, 10
 
 SCRAP = random.Random(1).randbytes(4_096)
 

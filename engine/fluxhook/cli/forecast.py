@@ -10,6 +10,7 @@ from fluxhook.config.units import Duration
 from fluxhook.config.url import shown_url
 from fluxhook.policy.retry import max_attempts, next_delay_ns
 from fluxhook.policy.signature import HEADERS
+from fluxhook.runtime.notices import own_config
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.supervisor import CHANNEL_BYTES, CHANNEL_RECORDS, worker_count
 from fluxhook.transport import datadir as d
@@ -148,14 +149,18 @@ def retry_times_ns(retry: Retry) -> list[int]:
 def reservation(config: Config) -> tuple[int, int]:
     """Bytes on disk of the engine's mapped files, and of one publisher's."""
     workers = worker_count(config)
-    sizes = Snapshot(version=0, workers=workers, config=config, ids={})
     words = _matrix(config.max_endpoints + 1, d.WORD_FIELDS)
     words += _matrix(thresholds.ROWS, thresholds.FIELDS)
     channel = _ring(CHANNEL_RECORDS, max(CHANNEL_BYTES, 8 * int(config.max_event_bytes)))
     worker = _matrix(config.max_endpoints, d.WORKER_FIELDS) + 2 * channel
-    publisher = _matrix(config.max_endpoints, d.PUBLISHER_FIELDS)
-    publisher += workers * _ring(sizes.ring_queue_size, sizes.ring_bytes)
-    return words + workers * worker, publisher
+    return words + workers * worker + _publisher(own_config(config)), _publisher(config)
+
+
+def _publisher(config: Config) -> int:
+    workers = worker_count(config)
+    sizes = Snapshot(version=0, workers=workers, config=config, ids={})
+    counters = _matrix(config.max_endpoints, d.PUBLISHER_FIELDS)
+    return counters + workers * _ring(sizes.ring_queue_size, sizes.ring_bytes)
 
 
 def _matrix(rows: int, fields: int) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from fluxhook.config.schema import Config
+from fluxhook.config.units import Size
 from fluxhook.errors import FluxhookError
 from fluxhook.events.gateway import DeliveryFailed
 from fluxhook.runtime.process import log
@@ -12,27 +14,36 @@ from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.store.records import Delivery
 from fluxhook.transport.datadir import DataDir
 
-__all__ = ["Notices"]
+__all__ = ["Notices", "own_config"]
 
 FAILED = "webhook.delivery.failed"
 
 
-class _OwnEvents(Publisher):
-    """The engine's publisher. Its events go to the endpoints that name them (`webhook.*`, or `*`): one
-    without `events` gets all of the host's, and a host that knows none of ours is not told of them.
-    """
+#: room for some ten thousand notices
+RING_BYTES = 8 << 20
 
+
+def own_config(config: Config) -> Config:
+    """What the engine's publisher makes of the configuration.
+
+    Its events go to the endpoints that name them (`webhook.*`, or `*`): one without `events` gets all
+    of the host's, and a host that knows none of ours is not told of them.
+    """
+    return msgspec.structs.replace(
+        config,
+        # Never `block`: the keeper, which emits here, is what makes room.
+        drop_policy="newest",
+        ring_bytes=Size(min(config.ring_bytes, RING_BYTES)),
+        endpoints=tuple(endpoint for endpoint in config.endpoints if endpoint.events),
+    )
+
+
+class _OwnEvents(Publisher):
     slot_name = "engine"
 
     def _load(self) -> Snapshot:
         snapshot = super()._load()
-        config = msgspec.structs.replace(
-            snapshot.config,
-            # Never `block`: the keeper, which emits here, is what makes room.
-            drop_policy="newest",
-            endpoints=tuple(e for e in snapshot.config.endpoints if e.events),
-        )
-        return msgspec.structs.replace(snapshot, config=config)
+        return msgspec.structs.replace(snapshot, config=own_config(snapshot.config))
 
 
 class Notices:
