@@ -55,7 +55,7 @@ def test_reload_under_load(stage: Stage, report: Report) -> None:
 
     # What `emit` answers tells for which of them: main 1, leaver 1, joiner and joiner's twin 2.
     joiners = ("joiner", "twin")
-    phases = [("leaver",), (), joiners, *3 * [("leaver", *joiners), joiners]]
+    phases = [("leaver",), (), joiners, *2 * [("leaver", *joiners), joiners]]
     stage.serve(config(0, *phases[0]))
     host = stage.host(5 * EVENTS, 5 * EVENTS, rate=4_000)
     stage.start(host)

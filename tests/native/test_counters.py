@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import signal
 import struct
@@ -299,6 +300,11 @@ class TestHistogram:
         assert limits == sorted(set(limits))
         assert limits[-2] == (1 << 32) - 1
         assert limits[-1] == 3 * (1 << 31) - 1
+
+    def test_the_reference_is_right(self) -> None:
+        """The examples of ring.pyi."""
+        stub = Path(ring.__file__).with_name("ring.pyi")
+        assert doctest.testfile(str(stub), module_relative=False) == (0, 2)
 
     @pytest.mark.parametrize("bucket", [-1, HISTOGRAM_BUCKETS, 1 << 30])
     def test_no_such_bucket(self, bucket: int) -> None:

@@ -17,14 +17,7 @@ import pytest
 from native.rings import ACCEPTED, DROPPED, NATIVE, SETTLED, Rig, fork, kill, outcome, pack
 from native.stepped import Stepped
 
-pytest.importorskip("Cython", reason="the ring is built anew for these tests")
-
 BOTH = pack(1, 2)
-
-
-@pytest.fixture(scope="module")
-def stepped(request: pytest.FixtureRequest) -> Stepped:
-    return Stepped(Path(request.config.cache.mkdir("stepped-ring")))
 
 
 @pytest.fixture

@@ -266,6 +266,9 @@ class StoreMachine(RuleBasedStateMachine):
         )
         for id, d in list(deliveries.items()):
             if id in old or (age % 2 and "ended_ns" in d):
+                if d["state"] == "dead":
+                    values = self.model.counters.setdefault(d["endpoint"], {})
+                    values["dropped.purged"] = values.get("dropped.purged", 0) + 1
                 del deliveries[id]
 
     @rule(ns=st.integers(1, 4))

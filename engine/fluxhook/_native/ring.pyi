@@ -101,10 +101,13 @@ class Counters(Matrix):
 def bucket_limit_us(bucket: int) -> int:
     """The largest latency, in microseconds, that falls into a bucket of `Counters.observe`.
 
-    The smallest is at least two thirds of it. Raises IndexError for a bucket that is none.
+    The smallest is at least two thirds of it, but for 0 in the first. Raises IndexError for a bucket
+    that is none.
 
+    >>> from fluxhook._native.ring import bucket_limit_us
     >>> [bucket_limit_us(b) for b in range(8)]
     [1, 2, 3, 5, 7, 11, 15, 23]
+
     """
 
 @final

@@ -21,6 +21,7 @@ from fluxhook.config.schema import Endpoint, Tls
 from fluxhook.policy import breaker
 from fluxhook.policy.outcome import TransportCause, classify, curl_cause
 from fluxhook.runtime.gate import Gate
+from fluxhook.runtime.idle import IdleGauge
 from fluxhook.runtime.lane import SLOW_QUEUE, Lane
 from fluxhook.runtime.reporter import Reporter
 from fluxhook.transport import datadir as field
@@ -33,10 +34,9 @@ __all__ = ["Dispatcher"]
 MAX_IN_FLIGHT = 1024
 #: deliveries that wait at hand before no more are taken, slow lanes' aside
 BACKLOG = 1024
-#: a lane with a shorter queue than this is not worth judging
-JUDGED_QUEUE = 256
-#: what a worker has held for this long leaves a ring under pressure
-HELD_UP_NS = 10_000_000
+#: what a worker has held for this long leaves a ring under pressure; the second where it is the worker
+#: that is short of CPU
+HELD_UP_NS, HELD_UP_BUSY_NS = 10_000_000, 200_000_000
 
 _decode_due = msgspec.msgpack.Decoder(DueHead).decode
 
@@ -63,6 +63,8 @@ class Dispatcher:
         self._worker = worker
         self._ready: dict[int, Lane] = {}
         self._backlog = 0
+        self._gauge = IdleGauge()
+        self.backlog_limit = BACKLOG
 
     # ---- configuration ---------------------------------------------------------------------
 
@@ -92,7 +94,7 @@ class Dispatcher:
 
     @property
     def backlog_full(self) -> bool:
-        return self._backlog >= BACKLOG or self._reporter.stuck
+        return self._backlog >= self.backlog_limit or self._reporter.stuck
 
     @property
     def idle(self) -> bool:
@@ -108,11 +110,13 @@ class Dispatcher:
         out, and what is too much in them goes to the store."""
         if self._reporter.stuck:
             return False
-        if self._backlog >= BACKLOG:
+        if self._backlog >= self.backlog_limit and self._gauge.idle(now_ns):
             for lane in list(self._ready.values()):
-                if len(lane.queue) >= JUDGED_QUEUE and not lane.slow and lane.judge(now_ns):
+                # A short queue is not what fills the backlog.
+                long = 4 * len(lane.queue) >= self.backlog_limit
+                if long and not lane.slow and lane.judge(now_ns):
                     self._slow_down(lane)
-        return self._backlog < BACKLOG
+        return self._backlog < self.backlog_limit
 
     def arrive(self, delivery: Delivery, now_ns: int) -> None:
         """Queues a delivery from a publisher's ring."""
@@ -215,7 +219,7 @@ class Dispatcher:
     def relieve(self, now_ns: int) -> None:
         """Empties rings under pressure of what is held up: under way for long, or in a queue that
         does not move. It goes on here; only its keeping changes."""
-        before_ns = now_ns - HELD_UP_NS
+        before_ns = now_ns - (HELD_UP_NS if self._gauge.idle(now_ns) else HELD_UP_BUSY_NS)
         for sender in (self.sender, *self._tls_senders.values()):
             for lane, delivery, _ in sender.tags():
                 if delivery.in_ring and delivery.id == 0 and delivery.taken_ns < before_ns:

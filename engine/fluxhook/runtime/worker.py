@@ -14,7 +14,7 @@ import time
 from fluxhook._native.ring import Consumer, Counters, Delivery, Producer
 from fluxhook.policy.egress import EgressPolicy
 from fluxhook.runtime import process
-from fluxhook.runtime.dispatch import Dispatcher
+from fluxhook.runtime.dispatch import BACKLOG, Dispatcher
 from fluxhook.runtime.reporter import Reporter
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport import datadir as d
@@ -123,6 +123,8 @@ class Worker:
             self._dispatcher.configure(endpoint_id, endpoint, limit)
         for endpoint_id in self._dispatcher.lanes.keys() - endpoints.keys():
             self._dispatcher.remove(endpoint_id)
+        # What is at hand must leave most of a ring to what waits, or it is under pressure for ever.
+        self._dispatcher.backlog_limit = max(1, min(BACKLOG, snapshot.ring_queue_size // 4))
 
     def _find_rings(self, *, first: bool = False) -> None:
         """Opens the publishers' rings that are this worker's: those of its index, and of indices for

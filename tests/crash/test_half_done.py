@@ -1,0 +1,147 @@
+"""A process that is killed between two stores to shared memory leaves an operation half done: the
+record has moved, and is not counted. Random kills hit these few nanoseconds too rarely, so the state
+that they leave is forged here (the native tests kill at each step); what is proven is that somebody
+finishes the operation, whoever starts next and however many workers there are then."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from crash.support import Stage
+from fluxhook import EndpointStats, connect
+from fluxhook._native import ring
+from fluxhook.runtime.reporter import Reporter
+from fluxhook.runtime.slot import recover_slot
+from fluxhook.runtime.stats import read_stats
+from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.transport import datadir as d
+from fluxhook.transport.records import EventHead
+
+# ring.h
+PAGE = 4096
+PUT, SETTLE, HAND_OVER = 1, 3, 4
+TAKEN = 1
+STAMP_BITS = 20
+REDO = struct.Struct("<8Q")  # op, ring, seq, mask, row, field, token, serial
+REDO_AT = 64
+HEAD_AT = 256
+
+
+class Forger:
+    """Turns a finished operation of a counters file back into one that was cut short."""
+
+    def __init__(self, counters: Path, ring_path: Path) -> None:
+        self.counters = counters
+        self.ring_path = ring_path
+        consumer = ring.Consumer(str(ring_path))
+        self.uid = consumer.uid
+        consumer.close()
+
+    def open_redo(self, op: int, *, field: int = 0, token: int | None = None) -> None:
+        """An operation on the first record of the ring, for its only target, endpoint 0."""
+        serial = struct.unpack_from("<Q", self.counters.read_bytes(), REDO_AT + 56)[0]
+        token = serial if token is None else token
+        self._write(self.counters, REDO_AT, REDO.pack(op, self.uid, 0, 1, 0, field, token, serial))
+
+    def uncount(self, field: int) -> None:
+        """Takes back the one that endpoint 0 was counted last, with the stamp of its operation."""
+        at = PAGE + 8 * field
+        word = struct.unpack_from("<Q", self.counters.read_bytes(), at)[0]
+        assert word >> STAMP_BITS == 1
+        self._write(self.counters, at, struct.pack("<Q", 0))
+
+    def unsettle(self) -> None:
+        """The first record is in the consumer's hands again, its target not settled."""
+        self._write(self.ring_path, PAGE + 8, struct.pack("<Q", TAKEN << 32 | 1))
+        self._write(self.ring_path, HEAD_AT, struct.pack("<Q", 0))
+
+    def _write(self, path: Path, at: int, data: bytes) -> None:
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(data)
+
+
+def books(stage: Stage) -> EndpointStats:
+    return read_stats(stage.data_dir).endpoint("main")
+
+
+@pytest.fixture(params=[0, 2], ids=["kept", "gone"])
+def worker(stage: Stage, request: pytest.FixtureRequest) -> int:
+    """The index of the worker whose ring has the only record: of one that the next engine has too,
+    or of one that it has not, for it starts with two instead of three."""
+    Supervisor(stage.data_dir, stage.config(workers=3)).close()
+    with connect(stage.data_dir) as publisher:
+        for ring_path in (stage.data_dir / "rings/0").glob("*.ring"):
+            assert not ring.unsettled(str(ring_path))
+        rings = publisher._routing.rings
+        targets = struct.pack("<I", 0)
+        event = EventHead("1", "crash.event").encode()
+        counters = publisher._routing.slot.counters
+        assert rings[request.param].put(targets, event, b"{}", counters) == ring.ACCEPTED
+    assert books(stage).accepted == books(stage).pending == 1
+    return request.param
+
+
+def next_engine(stage: Stage) -> None:
+    Supervisor(stage.data_dir, stage.config(workers=2)).close()
+
+
+def next_publisher(stage: Stage) -> None:
+    connect(stage.data_dir).close()
+
+
+def housekeeping(stage: Stage) -> None:
+    recover_slot(stage.data_dir / "rings/0")
+
+
+@pytest.mark.parametrize("successor", [next_publisher, housekeeping])
+def test_put(stage: Stage, worker: int, successor: Callable[[Stage], None]) -> None:
+    """An event that was published is counted as accepted."""
+    slot = stage.data_dir / "rings/0"
+    forger = Forger(slot / "counters", slot / f"{worker}.ring")
+    forger.open_redo(PUT, field=d.ACCEPTED)
+    forger.uncount(d.ACCEPTED)
+    assert books(stage).balance == -1
+    next_engine(stage)
+    successor(stage)
+    assert books(stage).accepted == books(stage).pending == 1
+
+
+def test_settle(stage: Stage, worker: int) -> None:
+    """A delivery that was settled is counted as delivered."""
+    own = stage.data_dir / "workers" / str(worker)
+    path = stage.data_dir / "rings/0" / f"{worker}.ring"
+    counters = ring.Counters(str(own / "counters"), writable=True)
+    consumer = ring.Consumer(str(path))
+    (delivery,) = consumer.take(1)
+    delivery.settle(counters, d.DELIVERED)
+    forger = Forger(own / "counters", path)
+    forger.open_redo(SETTLE, field=d.DELIVERED)
+    forger.uncount(d.DELIVERED)
+    assert books(stage).balance == 1
+    next_engine(stage)
+    assert books(stage).delivered == 1
+    assert books(stage).balance == 0
+
+
+def test_hand_over(stage: Stage, worker: int) -> None:
+    """A delivery whose report was published is the keeper's, and nobody else's."""
+    own = stage.data_dir / "workers" / str(worker)
+    path = stage.data_dir / "rings/0" / f"{worker}.ring"
+    counters = ring.Counters(str(own / "counters"), writable=True)
+    consumer = ring.Consumer(str(path))
+    outbox = ring.Producer(str(own / "outbox.ring"))
+    (delivery,) = consumer.take(1)
+    Reporter(outbox, counters, worker).report(delivery, "parked", "over_share")
+    forger = Forger(own / "counters", path)
+    forger.open_redo(HAND_OVER, token=0)
+    forger.unsettle()
+    assert books(stage).balance == -1
+    next_engine(stage)
+    assert books(stage).pending == 1
+    assert not ring.unsettled(str(path))
+    assert not ring.unsettled(str(own / "outbox.ring"))
