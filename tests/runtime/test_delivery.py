@@ -263,6 +263,7 @@ def test_a_hanging_endpoint_does_not_delay_another(rig: Rig) -> None:
     with rig.engine(
         rig.endpoint("hang", timeout=seconds(3), retry=Retry(max_attempts=1)),
         rig.endpoint("ok"),
+        shutdown_timeout=seconds(0.1),
     ) as engine:
         begun = time.monotonic()
         for _ in range(3000):
@@ -282,6 +283,7 @@ def test_a_small_ring_is_relieved_of_what_is_held_up(rig: Rig) -> None:
         rig.endpoint("ok"),
         queue_size=256,
         drop_policy="newest",
+        shutdown_timeout=seconds(0.1),
     ) as engine:
         for i in range(20):
             for _ in range(50):
@@ -291,6 +293,29 @@ def test_a_small_ring_is_relieved_of_what_is_held_up(rig: Rig) -> None:
         stats = engine.stats()
         assert stats.endpoint("ok").refused == stats.endpoint("hang").refused == 0
         assert stats.endpoint("hang").pending == 1000
+
+
+def test_a_ring_full_of_large_bodies_is_relieved_too(rig: Rig) -> None:
+    """By its bytes, where it is far from full by the number of its records: what hangs for over a
+    second makes room for the others."""
+    rig.receiver.behave(Behaviour(fault="hang"), "/hang")
+    large = {"text": "x" * 200_000}
+    with rig.engine(
+        rig.endpoint(
+            "hang", events=("order.large",), timeout=seconds(8), retry=Retry(max_attempts=1)
+        ),
+        rig.endpoint("ok", events=("order.small",)),
+        ring_bytes=Size(2**22),
+        drop_policy="newest",
+        shutdown_timeout=seconds(0.1),
+    ) as engine:
+        while engine.emit("order.large", large):
+            pass
+        until(lambda: engine.emit("order.large", large) == 1, 5)
+        for _ in range(10):
+            until(lambda: engine.emit("order.small", {}) == 1, 5)
+        rig.receiver.wait_for(10, "/ok", deadline_s=5)
+        assert engine.stats().endpoint("hang").dead == 0
 
 
 def test_a_circuit_that_recovers_loses_nothing(rig: Rig) -> None:

@@ -34,9 +34,11 @@ __all__ = ["Dispatcher"]
 MAX_IN_FLIGHT = 1024
 #: deliveries that wait at hand before no more are taken, slow lanes' aside
 BACKLOG = 1024
-#: what a worker has held for this long leaves a ring under pressure; the second where it is the worker
-#: that is short of CPU
+#: what a worker has held for this long leaves a ring that it keeps from use; the second where it is the
+#: worker that is short of CPU
 HELD_UP_NS, HELD_UP_BUSY_NS = 10_000_000, 200_000_000
+#: and for this long, a ring that is over half full of whatever
+HELD_LONG_NS = 1_000_000_000
 
 _decode_due = msgspec.msgpack.Decoder(DueHead).decode
 
@@ -216,10 +218,16 @@ class Dispatcher:
             self._ready.pop(lane.id, None)
             lane.slow = False
 
-    def relieve(self, now_ns: int) -> None:
-        """Empties rings under pressure of what is held up: under way for long, or in a queue that
-        does not move. It goes on here; only its keeping changes."""
-        before_ns = now_ns - (HELD_UP_NS if self._gauge.idle(now_ns) else HELD_UP_BUSY_NS)
+    def relieve(self, now_ns: int, *, urgent: bool) -> None:
+        """Empties rings of what is held up: under way for long, or in a queue that does not move. It
+        goes on here; only its keeping changes. `urgent`: it is what was taken that fills a ring."""
+        if not urgent:
+            age_ns = HELD_LONG_NS
+        elif self._gauge.idle(now_ns):
+            age_ns = HELD_UP_NS
+        else:
+            age_ns = HELD_UP_BUSY_NS
+        before_ns = now_ns - age_ns
         for sender in (self.sender, *self._tls_senders.values()):
             for lane, delivery, _ in sender.tags():
                 if delivery.in_ring and delivery.id == 0 and delivery.taken_ns < before_ns:

@@ -42,9 +42,11 @@ class Syncer:
 
     def _sync(self) -> None:
         store = self._datadir.store
+        # Not the store itself: SQLite syncs that before it reuses its log, and to close a descriptor
+        # of it would drop the locks that SQLite has in this process (fcntl(2)). Whoever opened the
+        # store then, and closed it, would take the log away, with all that is committed later.
         for path in (
             *self._datadir.path.glob("**/*.ring"),
-            store,
             store.with_name(f"{store.name}-wal"),
         ):
             with contextlib.suppress(FileNotFoundError):

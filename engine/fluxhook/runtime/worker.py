@@ -25,8 +25,8 @@ __all__ = ["Worker", "main"]
 TAKE_BATCH = 128
 #: the longest wait; it covers a publisher that was killed between publishing and ringing
 IDLE_WAIT_S = 0.25
-#: where what was taken keeps more than this share of a ring's queue from use, what is held up leaves
-#: it for the store
+#: where what was taken keeps more than this share of a ring's queue from use, or more than this share
+#: of the ring is full, what is held up leaves it for the store
 PRESSURE = 0.5
 #: how often rings are looked at for that
 RELIEF_INTERVAL_NS = 5_000_000
@@ -155,9 +155,12 @@ class Worker:
         dispatcher = self._dispatcher
         if now_ns >= self._next_relief_ns:
             self._next_relief_ns = now_ns + RELIEF_INTERVAL_NS
+            rings = self._rings.values()
             limit = self._snapshot.ring_queue_size * PRESSURE
-            if any(ring.next - ring.head > limit for ring in self._rings.values()):
-                dispatcher.relieve(now_ns)
+            if any(ring.next - ring.head > limit for ring in rings):
+                dispatcher.relieve(now_ns, urgent=True)
+            elif any(ring.load > PRESSURE for ring in rings):
+                dispatcher.relieve(now_ns, urgent=False)
         if not dispatcher.wants_more(now_ns):
             return False
         due = self._inbox.take(TAKE_BATCH)
