@@ -15,10 +15,8 @@ NOW = 1_700_000_000_000_000_000
 Add = Callable[..., int]
 
 
-def leased_ids(
-    store: DeliveryStore, endpoint: int = 0, limit: int = 100, run: int = 1
-) -> list[int]:
-    return [due.delivery.id for due in store.lease(endpoint, NOW, limit, run=run)]
+def leased_ids(store: DeliveryStore, endpoint: int = 0, limit: int = 100) -> list[int]:
+    return [due.delivery.id for due in store.lease(endpoint, NOW, limit)]
 
 
 def end(store: DeliveryStore, *ids: int, dead: bool = False) -> None:
@@ -145,54 +143,6 @@ def test_a_failing_head_holds_back_its_own_line_alone(store: DeliveryStore, add:
     assert leased_ids(store) == []
     assert leased_ids(store, endpoint=1) == [4]
     end(store, 1, dead=True)
-    assert leased_ids(store) == [2]
-
-
-def test_a_run_hands_out_a_line_in_its_order(store: DeliveryStore, add: Add) -> None:
-    """With `run` the head comes with those behind it, as far as they are due and within limit."""
-    add(key="a", n=3)
-    add(key="a", due_ns=NOW + 5)
-    add(key="a")
-    add(n=2)
-    assert leased_ids(store, run=10) == [1, 2, 3, 6, 7]
-    end(store, 1, 2, 3)
-    assert [d.id for d, _ in store.lease(0, NOW + 5, 1, run=10)] == [4]
-
-
-def test_a_run_that_comes_back_keeps_its_order(store: DeliveryStore, add: Add) -> None:
-    """If a head fails in a worker, those handed out with it wait behind it again."""
-    add(key="a", n=3)
-    assert leased_ids(store, run=3) == [1, 2, 3]
-    with store.batch() as batch:
-        for id, due_ns in [(1, NOW + 10), (2, NOW), (3, NOW)]:
-            delivery = batch.find(id)
-            assert delivery is not None
-            batch.reschedule(delivery, due_ns)
-    assert leased_ids(store) == []
-    end(store, 1)
-    assert leased_ids(store, run=3) == [2, 3]
-
-
-def test_a_run_stops_at_what_is_still_out(store: DeliveryStore, add: Add) -> None:
-    """A head handed out again takes along nothing that another run still has."""
-    add(key="a", n=3)
-    assert leased_ids(store, run=2) == [1, 2]
-    store.release([1])
-    assert leased_ids(store, run=3) == [1]
-
-
-def test_a_follower_that_became_head_while_out_is_found_again(
-    store: DeliveryStore, add: Add
-) -> None:
-    """A head that ends makes a head of what is out behind it; that one can still come back."""
-    add(key="a", n=2)
-    assert leased_ids(store, run=2) == [1, 2]
-    end(store, 1)
-    assert leased_ids(store) == []
-    with store.batch() as batch:
-        follower = batch.find(2)
-        assert follower is not None
-        batch.reschedule(follower, NOW)
     assert leased_ids(store) == [2]
 
 

@@ -216,23 +216,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     # ---- the store's own ---------------------------------------------------------------------
 
-    @rule(
-        endpoint=st.sampled_from(ENDPOINTS), limit=st.integers(1, 6), run=st.sampled_from([1, 1, 3])
-    )
-    def lease(self, endpoint: int, limit: int, run: int) -> None:
+    @rule(endpoint=st.sampled_from(ENDPOINTS), limit=st.integers(1, 6))
+    def lease(self, endpoint: int, limit: int) -> None:
         model, expected = self.model, list[int]()
         for due_ns, id in model.waiting(endpoint):
             if due_ns > self.now_ns or len(expected) >= limit:
                 break
             expected.append(id)
-            line = model.deliveries[id]["line"]
-            behind = [p for p in model.pending(endpoint) if p[1]["line"] == line and p[0] > id]
-            for other, d in behind[: run - 1] if line is not None else []:
-                late = d["due_ns"] > self.now_ns or other in model.leased
-                if late or len(expected) >= limit:
-                    break
-                expected.append(other)
-        due = self.store.lease(endpoint, self.now_ns, limit, run=run)
+        due = self.store.lease(endpoint, self.now_ns, limit)
         assert [d.id for d, _ in due] == expected
         assert all(body == model.deliveries[d.id]["body"] for d, body in due)
         model.leased.update(expected)

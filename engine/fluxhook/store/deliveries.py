@@ -41,12 +41,6 @@ SELECT id, (SELECT min(due_ns) FROM deliveries INDEXED BY due
             WHERE state = {State.WAITING:d} AND endpoint = endpoints.id) AS due_ns
 FROM endpoints WHERE pending > 0 AND due_ns IS NOT NULL
 """
-_BEHIND = f"""
-SELECT {COLUMNS}, b.body FROM deliveries AS d INDEXED BY line CROSS JOIN bodies AS b ON b.id = d.id
-WHERE d.endpoint = ? AND d.order_key = ? AND d.state = {State.BLOCKED:d} AND d.id > ?
-  AND d.ordered AND d.ended_ns IS NULL
-ORDER BY d.id LIMIT ?
-"""
 _WAITING = f"""
 SELECT {COLUMNS} FROM deliveries AS d INDEXED BY due
 WHERE d.endpoint = ? AND d.state = {State.WAITING:d} LIMIT ?
@@ -115,12 +109,11 @@ class DeliveryStore(ReadStore):
         """The endpoints that may have something to lease."""
         return [e for e, (due_ns, _) in self.leases.fronts.items() if due_ns <= now_ns]
 
-    def lease(self, endpoint: int, now_ns: int, limit: int, *, run: int = 1) -> list[Due]:
+    def lease(self, endpoint: int, now_ns: int, limit: int) -> list[Due]:
         """Hands out what is due, the longest due first, at most `limit`.
 
         Nothing is handed out again before a batch changed it or `release` gave it back, or the
-        store was opened anew. Of ordered deliveries with the same key only the first is handed out,
-        and with it up to `run - 1` of those behind it, to be sent one after the other.
+        store was opened anew. Of ordered deliveries with the same key only the first is handed out.
         """
         fronts, out = self.leases.fronts, self.leases.out
         front = fronts.get(endpoint)
@@ -138,8 +131,6 @@ class DeliveryStore(ReadStore):
                     rest = delivery.due_ns, delivery.id
                     break
                 found.append(Due(delivery, body))
-                if delivery.ordered and run > 1:
-                    found += self._behind(delivery, now_ns, min(run - 1, limit - len(found)))
             else:
                 ((due_ns,),) = self.db.execute(_NEXT, (endpoint, now_ns))
                 rest = None if due_ns is None else (due_ns, 0)
@@ -150,19 +141,6 @@ class DeliveryStore(ReadStore):
         for delivery, _ in found:
             self.leases.take(delivery)
         return found
-
-    def _behind(self, head: Delivery, now_ns: int, limit: int) -> list[Due]:
-        where = (head.endpoint, head.order_key, head.id, limit)
-        rows = self.db.execute(_BEHIND, where).fetchall()
-        behind = (Due(Delivery(*fields), body) for *fields, body in rows)
-        return list(
-            itertools.takewhile(
-                lambda due: (
-                    due.delivery.due_ns <= now_ns and due.delivery.id not in self.leases.out
-                ),
-                behind,
-            )
-        )
 
     def release(self, delivery_ids: Iterable[int]) -> None:
         """Takes back what nobody works on any more: it may be leased at once."""
