@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -349,6 +350,19 @@ class Stage:
         until(lambda: _closed(read_stats(self.data_dir)), "balanced books with nothing pending")
         return read_stats(self.data_dir)
 
+    def _timeouts(self) -> int:
+        """Attempts that timed out, but for those of the endpoint that may hang on purpose."""
+        db = sqlite3.connect(f"file:{self.data_dir / 'store.db'}?mode=ro", uri=True)
+        try:
+            (count,) = db.execute(
+                "SELECT count(*) FROM attempts AS a JOIN deliveries AS d ON d.id = a.delivery "
+                "JOIN endpoints AS e ON e.id = d.endpoint "
+                "WHERE a.cause = 'timeout' AND e.name != 'side'"
+            ).fetchone()
+        finally:
+            db.close()
+        return int(count)
+
     def prove(self, *, bound: int, wanted: dict[str, set[int]] | None = None) -> Row:
         """Every accepted id arrived, the duplicates are within the bound, and the books balance,
         while the engine runs and when it has ended.
@@ -386,8 +400,10 @@ class Stage:
                 problem += f"{endpoint.name} accepted {endpoint.accepted}, {len(ids)} arrived; "
             if endpoint.delivered + dead != endpoint.accepted or not _closed(stats):
                 problem += f"the books: {endpoint}; "
-        if duplicates > bound:
-            problem += f"{duplicates} duplicates, {bound} allowed; "
+        # On a busy machine a receiver may stall for half a second, and a request that timed out is
+        # sent again, whether or not it had arrived.
+        if duplicates > bound + (stalled := self._timeouts()):
+            problem += f"{duplicates} duplicates, {bound} + {stalled} allowed; "
         row = Row(
             self.name,
             len(known),
