@@ -31,14 +31,10 @@ from fluxhook.errors import EngineNotRunning, LayoutError
 
 __all__ = [
     "ACCEPTED",
-    "ATTEMPTS",
     "BREAKER",
     "DELIVERED",
-    "DISABLED",
-    "DROPPED_CORRUPT",
     "DROPPED_EXPIRED",
     "DROPPED_OLDEST",
-    "DROPPED_REMOVED",
     "FAILED",
     "FILTERED",
     "HISTOGRAM",
@@ -68,22 +64,18 @@ PUBLISHER_FIELDS = 4
 (
     DELIVERED,
     DROPPED_EXPIRED,
-    DROPPED_REMOVED,
-    DROPPED_CORRUPT,
-    ATTEMPTS,
     FAILED,
     SKIPPED,
     SIGNATURE_REJECTED,
     SIZE_REJECTED,
     RESENT,
-) = range(10)
+) = range(7)
 HISTOGRAM = 16
 WORKER_FIELDS = HISTOGRAM + ring.HISTOGRAM_BUCKETS
 
 # Words of an endpoint: packed breaker state; rate limit's theoretical arrival time; deliveries that
-# wait in the store; 1 where the receiver asked to be left alone (410); events that were forwarded
-# because the table of thresholds was full.
-BREAKER, RATE, STORED, DISABLED, UNMETERED = range(5)
+# wait in the store; events that were forwarded because the table of thresholds was full.
+BREAKER, RATE, STORED, UNMETERED = range(4)
 WORD_FIELDS = 8
 # Words of the engine's row: version of config.json; number of times that a ring was added.
 VERSION, RINGS = range(2)
