@@ -587,14 +587,21 @@ static inline int fx_reclaim(fx_ring *r, uint64_t tail, int drop, fx_counters *c
     return atomic_load_explicit(&r->head, memory_order_acquire) != head;
 }
 
-/* Publishes one record for 1 to 32 targets, all different; `c` may be NULL for rings whose targets are
- * not counted. */
-static inline int fx_put(fx_producer *p, const void *targets, uint32_t target_count,
-                         const void *head, uint64_t head_length, const void *body,
-                         uint64_t body_length, fx_counters *c, uint64_t accepted_field,
-                         uint64_t dropped_field) {
+typedef struct {
+    const void *at;
+    uint64_t length;
+} fx_piece;
+
+/* Publishes one record for 1 to 32 targets, all different. Its head and then its body come in pieces;
+ * the head is the first `head_length` bytes of them. `c` may be NULL for rings whose targets are not
+ * counted. */
+static inline int fx_put_pieces(fx_producer *p, const void *targets, uint32_t target_count,
+                                const fx_piece *pieces, uint32_t piece_count,
+                                uint64_t head_length, uint64_t stamp_ns, fx_counters *c,
+                                uint64_t accepted_field, uint64_t dropped_field) {
     fx_ring *r = p->ring;
-    uint64_t length = sizeof(fx_record) + 4ull * target_count + head_length + body_length;
+    uint64_t length = sizeof(fx_record) + 4ull * target_count;
+    for (uint32_t i = 0; i < piece_count; i++) length += pieces[i].length;
     uint64_t need = FX_ALIGN(length), tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
     uint64_t position, serial = 0;
     assert(1 <= target_count && target_count <= FX_MAX_TARGETS);
@@ -617,13 +624,15 @@ static inline int fx_put(fx_producer *p, const void *targets, uint32_t target_co
     fx_record *rec = (fx_record *)at;
     rec->length = (uint32_t)length;
     rec->seq = tail;
-    rec->stamp_ns = fx_realtime_ns();
+    rec->stamp_ns = stamp_ns;
     rec->target_count = target_count;
     rec->head_length = (uint32_t)head_length;
     uint8_t *payload = at + sizeof(fx_record) + 4 * target_count;
     memcpy(at + sizeof(fx_record), targets, 4 * target_count);
-    memcpy(payload, head, head_length);
-    memcpy(payload + head_length, body, body_length);
+    for (uint32_t i = 0; i < piece_count; i++) {
+        memcpy(payload, pieces[i].at, pieces[i].length);
+        payload += pieces[i].length;
+    }
     rec->crc = fx_record_crc(at, rec->length);
     FX_STEP("put written");
     fx_slot *slot = fx_slot_of(r, tail);
@@ -647,6 +656,16 @@ static inline int fx_put(fx_producer *p, const void *targets, uint32_t target_co
     FX_STEP("put done");
     fx_ring_bell(r, p->bell);
     return FX_ACCEPTED;
+}
+
+/* The same for a head and a body, at this moment. */
+static inline int fx_put(fx_producer *p, const void *targets, uint32_t target_count,
+                         const void *head, uint64_t head_length, const void *body,
+                         uint64_t body_length, fx_counters *c, uint64_t accepted_field,
+                         uint64_t dropped_field) {
+    const fx_piece pieces[] = {{head, head_length}, {body, body_length}};
+    return fx_put_pieces(p, targets, target_count, pieces, 2, head_length, fx_realtime_ns(), c,
+                         accepted_field, dropped_field);
 }
 
 typedef struct {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "ConfigError",
+    "Conflict",
     "EngineError",
     "EngineNotRunning",
     "EngineRunning",
@@ -15,6 +16,7 @@ __all__ = [
     "QueueFull",
     "SignatureError",
     "TooManyPublishers",
+    "UnknownEndpoint",
 ]
 
 from typing import NamedTuple
@@ -48,7 +50,14 @@ class ConfigError(FluxhookError):
 
 
 class EventError(FluxhookError):
-    """An event cannot be accepted as given; correct it, there is no use in trying again."""
+    """An event cannot be accepted as given; correct it, there is no use in trying again.
+
+    `field` is where the fault is, such as `type` or `data.status_code`; empty for the event itself.
+    """
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class PayloadTooLarge(EventError):
@@ -85,6 +94,14 @@ class TooManyPublishers(EngineError):
 
 class LayoutError(EngineError):
     """A file in the data directory was written by another version, or is damaged."""
+
+
+class UnknownEndpoint(FluxhookError):
+    """There is no endpoint of this name."""
+
+
+class Conflict(FluxhookError):
+    """A change at run time that the present state does not allow; the message says what would."""
 
 
 class SignatureError(FluxhookError):

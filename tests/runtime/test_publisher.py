@@ -91,6 +91,27 @@ def test_newest_refuses_what_does_not_fit(rig: Rig) -> None:
     assert set(rig.receiver.ids("/a")) == {f"n{i}" for i in range(50)}
 
 
+def test_accept_tells_the_events_id(rig: Rig) -> None:
+    """The id that the receiver sees, made or given; an event that nobody wants has one too."""
+    start_and_stop(rig, queue_size=2, drop_policy="newest")
+    with connect(rig.data_dir) as publisher:
+        made = publisher.accept("order.paid", {})
+        assert (made.endpoints, made.refused) == (1, 0)
+        assert publisher.accept("order.paid", {}, event_id="mine") == ("mine", 1, 0)
+        assert publisher.accept("order.paid", {}, event_id="late") == ("late", 0, 1)
+        with pytest.raises(QueueFull) as caught:
+            publisher.accept("order.paid", {}, raise_on_full=True)
+        assert (caught.value.accepted, caught.value.refused) == (0, 1)
+        with pytest.raises(EventError, match="not an event type"):
+            publisher.accept("Order Paid")
+    with rig.engine(rig.endpoint("a"), queue_size=2, drop_policy="newest") as engine:
+        assert engine.drain(10)
+    assert set(rig.receiver.ids("/a")) == {made.event_id, "mine"}
+    with rig.engine(rig.endpoint("a", events=("tls.*",))) as engine:
+        unwanted = engine.publisher.accept("order.paid", {})
+    assert (unwanted.event_id[:4], unwanted.endpoints, unwanted.refused) == ("evt_", 0, 0)
+
+
 def test_oldest_makes_room_for_the_newest(rig: Rig) -> None:
     """The last queue_size events stay; the dropped ones are counted."""
     start_and_stop(rig, queue_size=50, drop_policy="oldest")

@@ -83,6 +83,9 @@ def _plain(file: str, loaded: Loaded) -> dict[str, Any]:
 
 def _redacted(config: Config) -> Any:
     plain = codec.to_plain(config)
+    for token in plain["admin"]["tokens"]:
+        token["token"] = "***"
+    del plain["defaults"]  # they are in the endpoints
     for endpoint in plain["endpoints"]:
         endpoint["url"] = shown_url(endpoint["url"])
         endpoint["secrets"] = ["***"] * len(endpoint["secrets"])

@@ -97,8 +97,9 @@ def _watch_live(console: Console, data_dir: str, interval: float) -> NoReturn:
 def _plain(stats: Stats) -> dict[str, Any]:
     """The statistics as JSON has them: with totals, and without what a URL may hide."""
     plain: dict[str, Any] = msgspec.to_builtins(stats)
-    for endpoint in plain["endpoints"]:
-        endpoint["url"] = shown_url(endpoint["url"])
+    for endpoint, figures in zip(plain["endpoints"], stats.endpoints, strict=True):
+        endpoint["url"] = shown_url(figures.url)
+        endpoint |= {"pending": figures.pending, "success_rate": figures.success_rate}
     return {**plain, "totals": _totals(stats)}
 
 

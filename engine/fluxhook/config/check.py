@@ -3,19 +3,22 @@ here, so that there is one set of rules."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from fluxhook.config.endpoint import check_endpoint
 from fluxhook.config.limits import check_limits
+from fluxhook.config.listen import parse_listen
 from fluxhook.config.networks import Network, parse_network
 from fluxhook.config.problems import Findings, Notice
-from fluxhook.config.schema import Config
+from fluxhook.config.reader import read_struct
+from fluxhook.config.schema import Admin, Config, Endpoint
 from fluxhook.config.typecheck import check_types
 from fluxhook.config.units import Duration, Size
 from fluxhook.events.catalog import TYPES
 from fluxhook.events.names import type_fault
 
-__all__ = ["DEFAULT_WORKERS", "check", "validate"]
+__all__ = ["DEFAULT_WORKERS", "check", "known_types", "validate"]
 
 #: The most that `workers: None` becomes.
 DEFAULT_WORKERS: Final = 4
@@ -23,6 +26,10 @@ DEFAULT_WORKERS: Final = 4
 _EVENTS_PER_RING: Final = 4
 #: Linux's PATH_MAX; far above any sensible name.
 _MAX_LABEL: Final = 4096
+#: Arbitrary: 96 bits in hexadecimal.
+MIN_TOKEN: Final = 16
+#: RFC 6750 section 2.1
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
 
 
 def validate(config: Config) -> list[Notice]:
@@ -55,7 +62,9 @@ def check(config: Config, path: str, findings: Findings) -> None:
             findings.problem(f"{path}event_types[{i}]", fault, 'write one such as "order.created"')
     _check_ring(config, path, findings)
     allowed = _check_networks(config, path + "allow_networks", findings)
-    known = frozenset((*TYPES, *config.event_types))
+    known = known_types(config)
+    _check_admin(config.admin, path + "admin.", findings)
+    read_struct(Endpoint, config.defaults, path + "defaults", findings, extra={"secret": str})
     first: dict[str, int] = {}
     for i, endpoint in enumerate(config.endpoints):
         where = f"{path}endpoints[{i}]."
@@ -71,6 +80,41 @@ def check(config: Config, path: str, findings: Findings) -> None:
             path + "endpoints",
             f"there are {len(config.endpoints)}, more than max_endpoints ({config.max_endpoints})",
             "raise max_endpoints",
+        )
+
+
+def known_types(config: Config) -> frozenset[str]:
+    """Every event type that the engine knows of."""
+    return frozenset((*TYPES, *config.event_types))
+
+
+def _check_admin(admin: Admin, path: str, findings: Findings) -> None:
+    check_limits(admin, path, findings)
+    for i, token in enumerate(admin.tokens):
+        # Not judged by their strength, but an empty variable must not open the door.
+        if len(token.token) < MIN_TOKEN or not _TOKEN.fullmatch(token.token):
+            findings.problem(
+                f"{path}tokens[{i}].token",
+                f"is shorter than {MIN_TOKEN} characters, or has some that no token may have",
+                "write a random text of letters and digits, as `openssl rand -hex 32` gives one",
+            )
+    for name, missing in (("cert", "key"), ("key", "cert")):
+        if getattr(admin, name) is not None and getattr(admin, missing) is None:
+            findings.problem(
+                f"{path}{name}", f"is given without a {missing}", f"add admin.{missing}"
+            )
+    try:
+        listen = parse_listen(admin.listen)
+    except ValueError as error:
+        findings.problem(
+            path + "listen", str(error), 'write an address and a port, such as "127.0.0.1:8090"'
+        )
+        return
+    if admin.enabled and not admin.tokens and not listen.loopback:
+        findings.problem(
+            path + "listen",
+            f"{admin.listen} can be reached from other machines, and there is no token",
+            "add admin.tokens, or listen on 127.0.0.1",
         )
 
 

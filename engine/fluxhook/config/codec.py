@@ -9,7 +9,16 @@ import msgspec
 from fluxhook.config.secret import Secret
 from fluxhook.config.units import Duration, Rate, Size, Threshold
 
-__all__ = ["UNITS", "decode", "decode_hook", "encode", "encode_hook", "from_plain", "to_plain"]
+__all__ = [
+    "UNITS",
+    "decode",
+    "decode_hook",
+    "encode",
+    "encode_hook",
+    "from_plain",
+    "plain",
+    "to_plain",
+]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -44,7 +53,12 @@ def decode(data: bytes, kind: type[S]) -> S:
 
 def to_plain(struct: msgspec.Struct) -> Any:
     """The struct as dicts, lists and texts, **secrets in the clear**."""
-    return msgspec.to_builtins(struct, enc_hook=encode_hook)
+    return plain(struct)
+
+
+def plain(value: Any) -> Any:
+    """The same for anything that holds our units and secrets."""
+    return msgspec.to_builtins(value, enc_hook=encode_hook)
 
 
 def from_plain(data: object, kind: type[S]) -> S:

@@ -40,6 +40,7 @@ def check_endpoint(
     """
     check_limits(endpoint, path, findings)
     check_limits(endpoint.circuit_breaker, path + "circuit_breaker.", findings)
+    check_limits(endpoint.aggregate, path + "aggregate.", findings)
     check_subscription(endpoint, path, known, findings)
     _check_name(endpoint.name, path + "name", findings)
     _check_headers(endpoint.headers, path + "headers", findings)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from fluxhook.config.problems import Findings
-from fluxhook.config.schema import Breaker, Config, Endpoint, Retry
+from fluxhook.config.schema import Admin, Aggregate, Breaker, Config, Endpoint, Retry
 from fluxhook.config.units import Duration, Size
 
 __all__ = ["LIMITS", "Limit", "check_limits"]
@@ -56,6 +56,15 @@ LIMITS: Final[dict[type[msgspec.Struct], dict[str, Limit]]] = {
         "concurrency": Limit(1, 65_536),
         "max_payload": _size("1B", "256MiB"),
         "ttl": _span("1ms", "87600h"),
+        "disable_after": _span("1s", "87600h"),
+    },
+    # Each window is one notification: its originals go into one body.
+    Aggregate: {
+        "window": _span("100ms", "24h"),
+        "originals": Limit(0, 100),
+    },
+    Admin: {
+        "max_body": _size("1KiB", "256MiB"),
     },
     Retry: {
         "max_attempts": Limit(1, 10_000),

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
+from fluxhook.config import codec
 from fluxhook.config.check import check
-from fluxhook.config.environment import expand
+from fluxhook.config.environment import expand, expand_tokens
 from fluxhook.config.layers import EXPONENTIAL, PRESETS, Layer, Preset, assemble, overlay
 from fluxhook.config.networks import parse_network
 from fluxhook.config.problems import Findings, Notice
@@ -78,12 +79,15 @@ def loads(
     findings = Findings()
     section = _section(text, where, findings)
     extra = {"preset": Preset, "defaults": object, "endpoints": object}
+    environ = os.environ if environ is None else environ
+    section = expand_tokens(section, f"{_ROOT}.admin", environ, findings)
     layer = read_struct(Config, section, _ROOT, findings, extra=extra)
-    written = _Written(os.environ if environ is None else environ, findings)
+    written = _Written(environ, findings)
     preset: Preset = layer.pop("preset", "fluxmq")
     endpoints = written.endpoints(layer.pop("endpoints", []), layer.pop("defaults", {}), preset)
     networks = layer.get("allow_networks", ()) + _networks(allow_networks, findings)
     layer |= {"endpoints": endpoints, "allow_networks": tuple(dict.fromkeys(networks))}
+    layer["defaults"] = codec.plain(overlay(PRESETS[preset][0], written.defaults))
     config = assemble(Config, overlay(PRESETS[preset][1], layer))
     findings.locate = written.locate
     check(config, f"{_ROOT}.", findings)

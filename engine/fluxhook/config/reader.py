@@ -25,7 +25,7 @@ __all__ = ["BAD", "HIDDEN", "fields_of", "is_struct", "read_struct", "read_value
 BAD: Final = msgspec.UNSET
 
 #: Fields whose values are never shown.
-HIDDEN: Final = frozenset(("headers", "proxy", "secret", "secrets"))
+HIDDEN: Final = frozenset(("headers", "proxy", "secret", "secrets", "token"))
 
 #: What Go's yaml.v3 takes for a bool where one is wanted, YAML 1.1's forms included.
 _BOOLS: Final = {
@@ -108,8 +108,10 @@ def read_value(
 
     For the type `object` it is handed back as it is. With `hidden` no message shows the value.
     """
-    if kind is object:
+    if kind is object or kind is Any:
         return raw
+    if is_struct(kind):
+        return raw if isinstance(raw, kind) else _read_flat(kind, raw, path, findings)
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         (kind,) = (arg for arg in args if arg is not type(None))
@@ -140,6 +142,16 @@ def read_value(
             said = f"{_shown(raw, hidden)} is not {name}"
         findings.problem(path, said, remedy)
     return value
+
+
+def _read_flat(kind: type[msgspec.Struct], raw: object, path: str, findings: Findings) -> Any:
+    """A struct that is a member of a list. It has no nested ones."""
+    values = read_struct(kind, raw, path, findings)
+    for field in msgspec.structs.fields(kind):
+        missing = field.required and field.name not in values
+        if missing and isinstance(raw, dict) and findings.sound(f"{path}.{field.name}"):
+            findings.problem(f"{path}.{field.name}", "is missing", f"add {field.name}: ...")
+    return kind(**values) if findings.sound(path) else BAD
 
 
 def _scalar(kind: Any, raw: object) -> Any:

@@ -6,7 +6,7 @@ Durations are `Duration` values ("250ms", "3s", "2m", "1h30m"), sizes are `Size`
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,18 +15,30 @@ from fluxhook.config.units import Duration, Rate, Size, Threshold
 from fluxhook.events.envelope import EnvelopeStyle
 
 __all__ = [
+    "Admin",
+    "Aggregate",
     "Breaker",
     "Config",
     "DropPolicy",
     "Endpoint",
     "EnvelopeStyle",
     "Retry",
+    "Scope",
     "SignatureProfile",
     "Tls",
+    "Token",
 ]
 
 SignatureProfile = Literal["fluxgate", "standard", "stripe", "github", "none"]
 DropPolicy = Literal["oldest", "newest", "block"]
+Scope = Literal["read", "write", "emit"]
+
+
+def _hidden(value: str) -> str:
+    return Secret(value) if isinstance(value, str) else value
+
+
+_set = msgspec.structs.force_setattr
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,6 +67,19 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     failure_threshold: int = 5
     reset_timeout: Duration = Duration.parse("60s")
+
+
+class Aggregate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Makes one notification of the events of some types that arrive within a window.
+
+    Off without a `window`, which begins with the first of them. The notification has their number
+    and the first `originals` of them.
+    """
+
+    window: Duration | None = None
+    #: types or namespaces; those that FluxGate aggregates
+    types: tuple[str, ...] = ("service.5xx", "tls.handshake.fail", "circuit.broken")
+    originals: int = 5
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,6 +120,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: at most this many requests at a time, over all workers
     concurrency: int = 64
     rate_limit: Rate | None = None
+    aggregate: Aggregate = Aggregate()
     #: bodies above this are never sent; they are counted as size rejections and dead-lettered
     max_payload: Size | None = None
     #: events older than this are dropped instead of attempted
@@ -108,6 +134,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: an http, https, socks5 or socks5h URL
     proxy: str | None = None
     paused: bool = False
+    #: disables the endpoint after this long of nothing but failure; None: never
+    disable_after: Duration | None = None
+    #: which deliveries the store keeps for the retention: those that did not succeed at once, or all
+    record: Literal["failures", "all"] = "failures"
 
     def __post_init__(self) -> None:
         """Hides what must not be shown; the values stay what they are, and stay str.
@@ -123,11 +153,30 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             _set(self, "proxy", _hidden(self.proxy))
 
 
-def _hidden(value: str) -> str:
-    return Secret(value) if isinstance(value, str) else value
+class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A bearer token of the admin API, and what it allows."""
+
+    token: str
+    scopes: tuple[Scope, ...] = ("read", "write", "emit")
+    #: who has it, for the log
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        _set(self, "token", _hidden(self.token))
 
 
-_set = msgspec.structs.force_setattr
+class Admin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The admin API and the dashboard of `fluxhook serve`. Outside loopback it needs a token."""
+
+    enabled: bool = True
+    listen: str = "127.0.0.1:8090"
+    tokens: tuple[Token, ...] = ()
+    dashboard: bool = True
+    #: of a request to the API
+    max_body: Size = Size.parse("8MiB")
+    #: PEM files; with them it speaks HTTPS
+    cert: str | None = None
+    key: str | None = None
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,3 +214,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     gateway_node: str | None = None
     broker_id: str | None = None
     data_dir: str | None = None
+    admin: Admin = Admin()
+    #: options of an endpoint, as the file writes them, that lie below those of endpoints created at
+    #: run time
+    defaults: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        """Hides the secrets of `defaults`, as those of an endpoint are."""
+        if isinstance(self.defaults, dict) and self.defaults:
+            _set(self, "defaults", {key: _hidden_in(key, v) for key, v in self.defaults.items()})
+
+
+def _hidden_in(key: str, value: Any) -> Any:
+    if key == "headers" and isinstance(value, dict):
+        return {name: _hidden(text) for name, text in value.items()}
+    if key == "secrets" and isinstance(value, (list, tuple)):
+        return [_hidden(text) for text in value]
+    return _hidden(value) if key in ("secret", "proxy") else value

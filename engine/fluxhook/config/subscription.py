@@ -41,6 +41,10 @@ def check_subscription(endpoint: Endpoint, path: str, known: Set[str], findings:
                 f"{topic_filter!r:.80} is not a topic filter: {fault}",
                 'write one such as "sensors/+/temp" or "sensors/#" (MQTT 5.0 section 4.7)',
             )
+    for i, pattern in enumerate(endpoint.aggregate.types):
+        if fault := pattern_fault(pattern):
+            remedy = 'write a type such as "service.5xx", or a namespace such as "service.*"'
+            findings.problem(f"{path}aggregate.types[{i}]", fault, remedy)
     if endpoint.topic_filters and all_known and wanted <= TYPES.keys() - WITH_TOPIC:
         findings.notice(
             f"{path}topic_filters",

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from fluxhook.config.networks import literal_address
 
-__all__ = ["PROXY_SCHEMES", "Fault", "judge_url", "shown_url", "url_host"]
+__all__ = ["PROXY_SCHEMES", "Fault", "judge_url", "shown_url", "url_host", "url_hostname"]
 
 _URL: Final = re.compile(
     r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL
@@ -86,9 +86,15 @@ def _judge_authority(authority: str, shown: str) -> Fault | None:
 
 def url_host(url: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address that a sound URL's host spells out; None for a name."""
+    host = url_hostname(url)
+    return literal_address(host) if host else None
+
+
+def url_hostname(url: str) -> str:
+    """A sound URL's host as it is written, an IPv6 address in brackets; empty for an unsound one."""
     match = _URL.fullmatch(url)
     host = match and _HOST.fullmatch(match[2].rpartition("@")[2])
-    return literal_address(host[1]) if host else None
+    return host[1] if host else ""
 
 
 def shown_url(url: str) -> str:

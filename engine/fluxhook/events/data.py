@@ -27,26 +27,32 @@ def typed_data(event_type: str, kind: type[msgspec.Struct], data: object) -> msg
     """
     if not isinstance(data, dict):
         raise EventError(
-            f"{event_type}: data is of type {type(data).__name__}; give a dict or a {kind.__name__}"
+            f"{event_type}: data is of type {type(data).__name__}; give a dict or a {kind.__name__}",
+            field="data",
         )
     try:
         return msgspec.convert(data, kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise EventError(f"{event_type}: {_diagnosis(kind, data, str(error))}") from None
+        message, field = _diagnosis(kind, data, str(error))
+        raise EventError(f"{event_type}: {message}", field=field) from None
 
 
-def _diagnosis(kind: type[msgspec.Struct], data: dict[Any, Any], said: str) -> str:
+def _diagnosis(kind: type[msgspec.Struct], data: dict[Any, Any], said: str) -> tuple[str, str]:
+    """What is wrong, and where."""
     known = kind.__struct_fields__
     for name in data:
         if name not in known:
             near = hint(name, known) if isinstance(name, str) else ""
-            return f"data has no field {name!r:.80}{near}; its fields are {', '.join(known)}"
+            message = f"data has no field {name!r:.80}{near}; its fields are {', '.join(known)}"
+            return message, f"data.{name}"
     for field in msgspec.structs.fields(kind):
         if field.required and field.name not in data:
-            return f"data lacks the field {field.name!r}; its fields are {', '.join(known)}"
+            message = f"data lacks the field {field.name!r}; its fields are {', '.join(known)}"
+            return message, f"data.{field.name}"
     if match := _AT.fullmatch(said):
-        return f"data has {match[2]} = {data[match[2]]!r:.80}; {match[1].lower()}"
-    return said
+        message = f"data has {match[2]} = {data[match[2]]!r:.80}; {match[1].lower()}"
+        return message, f"data.{match[2]}"
+    return said, "data"
 
 
 def plain_data(event_type: str, data: object) -> object:
@@ -66,19 +72,21 @@ def plain_data(event_type: str, data: object) -> object:
     elif not isinstance(data, msgspec.Struct):
         raise EventError(
             f"{event_type}: data is of type {type(data).__name__}; "
-            "give a dict, a msgspec Struct or None"
+            "give a dict, a msgspec Struct or None",
+            field="data",
         )
     elif data.__struct_config__.array_like:
         raise EventError(
             f"{event_type}: a {type(data).__name__} is array_like and makes a JSON array; "
-            "give one that makes an object"
+            "give one that makes an object",
+            field="data",
         )
     try:
         fault = _fault(data, "data")
     except RecursionError:
         fault = "data is nested too deeply, or holds itself"
     if fault:
-        raise EventError(f"{event_type}: {fault}")
+        raise EventError(f"{event_type}: {fault}", field="data")
     return data
 
 

@@ -107,19 +107,21 @@ class EventMaker:
         if topic is None and kind.topic is not None:
             topic = kind.topic(data)
         if topic is not None and not isinstance(topic, str):
-            raise EventError(f"{event_type}: a topic name is a text, not {topic!r:.80}")
+            raise EventError(
+                f"{event_type}: a topic name is a text, not {topic!r:.80}", field="topic"
+            )
         if event_id is None:
             event_id = kind.new_id()
         elif fault := id_fault(event_id):
-            raise EventError(f"{event_type}: {fault}")
+            raise EventError(f"{event_type}: {fault}", field="id")
         timestamp = self._timestamp(int(time.time()) if now_s is None else now_s)
         return Event(event_id, event_type, timestamp, data, topic, kind.native)
 
     def _learn(self, event_type: str) -> _Kind:
         if not isinstance(event_type, str):
-            raise EventError(f"an event type is a text, not {event_type!r:.80}")
+            raise EventError(f"an event type is a text, not {event_type!r:.80}", field="type")
         if fault := type_fault(event_type):
-            raise EventError(f"{fault:.300}")
+            raise EventError(f"{fault:.300}", field="type")
         kind = _Kind(event_type, self._native, self._ids, self._include_payload)
         if len(self._kinds) < _MAX_KINDS:
             self._kinds[event_type] = kind

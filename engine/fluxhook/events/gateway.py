@@ -1,7 +1,7 @@
 """The gateway's events, as FluxGate's documentation names them.
 
-Only the data of `route.error` is documented. `webhook.delivery.failed` is the engine's own; the
-other types carry any JSON object.
+Only the data of `route.error` is documented. The types `webhook.*` are the engine's own; the other
+types carry any JSON object.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["GATEWAY", "DeliveryFailed", "RouteError"]
+__all__ = ["GATEWAY", "DeliveryFailed", "EndpointDisabled", "FailuresAggregated", "RouteError"]
 
 
 class RouteError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,6 +35,29 @@ class DeliveryFailed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     error: str
 
 
+class EndpointDisabled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An endpoint gets nothing more until it is enabled again; what waited for it are dead letters."""
+
+    endpoint: str
+    reason: str
+    #: RFC 3339; since when every attempt has failed
+    failing_since: str
+
+
+class FailuresAggregated(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The events that one endpoint's window of aggregation has gathered."""
+
+    endpoint: str
+    count: int
+    #: by type
+    counts: dict[str, int]
+    #: RFC 3339; when the first and the last of them were accepted
+    first_at: str
+    last_at: str
+    #: the first of them, as they would have been sent
+    originals: tuple[msgspec.Raw, ...]
+
+
 GATEWAY: Final[dict[str, type[msgspec.Struct] | None]] = {
     "route.matched": None,
     "route.error": RouteError,
@@ -47,4 +70,7 @@ GATEWAY: Final[dict[str, type[msgspec.Struct] | None]] = {
     "policy.updated": None,
     "secret.rotated": None,
     "webhook.delivery.failed": DeliveryFailed,
+    "webhook.endpoint.disabled": EndpointDisabled,
+    "webhook.failures.aggregated": FailuresAggregated,
+    "webhook.test": None,
 }

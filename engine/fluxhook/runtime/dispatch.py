@@ -6,6 +6,8 @@ report that makes its place in the ring free again:
     the endpoint is paused, or its breaker open     parked
     its lane is slow and full                       parked: one endpoint's trouble stays its own
     held up while the ring runs full                parked, or adopted if it is under way
+    its endpoint aggregates its type                aggregated
+    it succeeded, and its endpoint records all      delivered
     the attempt failed                              retry or dead
 """
 
@@ -126,6 +128,8 @@ class Dispatcher:
         delivery.taken_ns = now_ns
         if lane is None:
             self._reporter.report(delivery, "dead", "removed")
+        elif lane.aggregating and lane.gathers(delivery):
+            self._reporter.report(delivery, "aggregated", "")
         elif lane.endpoint.paused:
             self._hand_over(lane, delivery, "parked", "paused")
         elif lane.blocks and self._diverted(lane):
@@ -324,7 +328,7 @@ class Dispatcher:
             if 200 <= slot.status <= 299:
                 counters.observe(lane.id, field.HISTOGRAM, slot.total_us)
                 gate.success(lane, now_ns, probe)
-                if delivery.id == 0:
+                if delivery.id == 0 and not lane.records:
                     delivery.settle(counters, field.DELIVERED)
                 else:
                     attempt = slot.attempt("delivered", "", self._worker)

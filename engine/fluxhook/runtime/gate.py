@@ -5,7 +5,7 @@ from __future__ import annotations
 from fluxhook._native.ring import Words
 from fluxhook.policy import breaker, rate
 from fluxhook.runtime.lane import Lane
-from fluxhook.transport.datadir import BREAKER, RATE
+from fluxhook.transport.datadir import BREAKER, FAILING, RATE
 
 __all__ = ["Gate"]
 
@@ -25,8 +25,13 @@ class Gate:
     def success(self, lane: Lane, now_ns: int, probe: int) -> None:
         if self._words.load(lane.id, BREAKER):
             self._step(lane, "success", now_ns, probe)
+            self._words.store(lane.id, FAILING, 0)
 
     def failure(self, lane: Lane, now_ns: int, probe: int) -> None:
+        # With the breaker at rest this is the first failure after a success, whatever the word says:
+        # a success of another worker may just now be about to clear it.
+        if not self._words.load(lane.id, BREAKER) or not self._words.load(lane.id, FAILING):
+            self._words.store(lane.id, FAILING, now_ns)
         self._step(lane, "failure", now_ns, probe)
 
     def release(self, lane: Lane, now_ns: int, probe: int) -> None:

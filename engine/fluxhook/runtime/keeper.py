@@ -13,20 +13,26 @@ from __future__ import annotations
 import random
 import struct
 import time
+from typing import Any
 
 import msgspec
 
 from fluxhook._native.ring import FULL, Consumer, Delivery, Producer, Words
 from fluxhook.config.schema import Endpoint, Retry
-from fluxhook.policy import breaker
+from fluxhook.config.units import Duration
+from fluxhook.errors import PayloadTooLarge
+from fluxhook.events.gateway import FailuresAggregated
+from fluxhook.policy import aggregate, breaker
 from fluxhook.policy import delivery as life
 from fluxhook.policy.outcome import CAUSES
+from fluxhook.runtime.mint import Mint
 from fluxhook.runtime.notices import Notices
 from fluxhook.runtime.process import log
 from fluxhook.runtime.retention import Retention
 from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.store import Batch, DeliveryStore, Due, StoreError
-from fluxhook.store.audit import AuditTrail
+from fluxhook.store import Batch, DeliveryStore, Due, State, StoreError
+from fluxhook.store.audit import AuditTrail, timestamp
+from fluxhook.store.records import Delivery as Row
 from fluxhook.transport import datadir as d
 from fluxhook.transport.records import DueHead, EventHead, Report
 
@@ -41,9 +47,15 @@ BURY_BATCH = 1000
 #: how often the store is looked through for what is older than the retention
 RETENTION_CHECK_NS = 1_000_000_000
 NEVER_NS = 2**63 - 1
+#: a notification leaves this much of max_event_bytes to what is not its originals
+NOTIFICATION_BYTES = 2048
+#: in the ids of deliveries that the keeper makes; workers have 0 to 63 (runtime/reporter.py)
+OWN_INDEX = 63
 
 _decode_report = msgspec.msgpack.Decoder(Report).decode
 _encode_due = msgspec.msgpack.Encoder().encode
+_encode_window = msgspec.msgpack.Encoder().encode
+_decode_window = msgspec.msgpack.Decoder(aggregate.Window).decode
 
 
 class Keeper:
@@ -74,7 +86,9 @@ class Keeper:
         self._held: tuple[Batch, list[list[Delivery]]] | None = None
         self._store_failed_ns = -STORE_BACKOFF_NS
         self._feeding = True
-        self._disabled = False
+        #: endpoints disabled in the store and not yet in the snapshot
+        self._disabling: set[int] = set()
+        self._last_id = 0
         self.busy = False
         config = snapshot.config
         trail = AuditTrail(
@@ -82,6 +96,7 @@ class Keeper:
         )
         self._retention = Retention(store, trail)
         self._next_purge_ns = self._next_overdue_ns = 0
+        self._windows = {id: _decode_window(state) for id, _, state in store.windows()}
         self._notices = Notices(datadir)
         store.on_bury = self._notices.delivery_failed
         self.configure(snapshot)
@@ -90,10 +105,12 @@ class Keeper:
 
     def configure(self, snapshot: Snapshot) -> None:
         """Takes over a changed configuration."""
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._endpoints = snapshot.endpoints()
+        self._names = {id: name for name, id in snapshot.ids.items()}
         self._retention.configure(snapshot)
         self._notices.configure(snapshot)
+        self._mint = Mint(snapshot.config)
 
     def step(self, now_ns: int) -> int:
         """Applies what was reported and hands out what is due; returns when to be called again at
@@ -105,7 +122,7 @@ class Keeper:
             self.busy = self._collect(now_ns)
             self._release_lost()
             wake_ns = self._feed(now_ns) if self._feeding else NEVER_NS
-            wake_ns = min(wake_ns, self._retire(now_ns))
+            wake_ns = min(wake_ns, self._retire(now_ns), self._close_windows(now_ns))
         except StoreError as e:
             log.error("the store cannot be written, nothing is released until it can: %s", e)
             self._store_failed_ns = now_ns
@@ -125,9 +142,142 @@ class Keeper:
         self._lost[worker] = self._outboxes[worker].tail
 
     def take_disabled(self) -> bool:
-        """Whether a receiver asked to be left alone since the last call."""
-        disabled, self._disabled = self._disabled, False
+        """Whether an endpoint was disabled since the last call."""
+        disabled = bool(self._disabling)
+        self._disabling.clear()
         return disabled
+
+    # ---- what the operator asks for --------------------------------------------------------
+
+    def send_test(self, endpoint_id: int, type: str, data: Any, now_ns: int) -> Row:
+        """Has an event delivered to one endpoint, whatever it subscribed to. Raises EventError."""
+        endpoint = self._endpoints[endpoint_id]
+        head, body = self._mint.make(endpoint, type, data, now_ns)
+        with self._batch() as batch:
+            batch.count(endpoint_id, "accepted")
+            row = self._born(batch, endpoint_id, endpoint, head, body, now_ns)
+        self._publish_stored(endpoint_id)
+        return row
+
+    def replay(self, delivery_ids: list[int], now_ns: int) -> int:
+        """Makes dead letters wait again; returns how many of these were any."""
+        with self._batch() as batch:
+            dead = self._dead(delivery_ids)
+            for delivery in dead:
+                batch.replay(batch.copy(delivery), now_ns)
+        for endpoint_id in {delivery.endpoint for delivery in dead}:
+            self._publish_stored(endpoint_id)
+        return len(dead)
+
+    def purge(self, delivery_ids: list[int], now_ns: int) -> int:
+        """Writes dead letters to the audit trail and erases them; returns how many of these."""
+        self._batch()
+        dead = self._dead(delivery_ids)
+        self._retention.erase(dead, now_ns)
+        return len(dead)
+
+    def endpoint(self, endpoint_id: int) -> Endpoint | None:
+        """The endpoint, unless it is removed or disabled."""
+        return self._endpoints.get(endpoint_id)
+
+    def begin_anew(self, endpoint_id: int) -> None:
+        """The failures of an endpoint until now do not count any more."""
+        self._words.store(endpoint_id, d.BREAKER, 0)
+        self._words.store(endpoint_id, d.FAILING, 0)
+
+    def _batch(self) -> Batch:
+        if self._held is not None:
+            raise StoreError("the store cannot be written at the moment; try again")
+        return self._store.batch()
+
+    def _dead(self, delivery_ids: list[int]) -> list[Row]:
+        found = map(self._store.delivery, delivery_ids)
+        return [row for row in found if row is not None and row.state == State.DEAD]
+
+    def _born(
+        self,
+        batch: Batch,
+        endpoint_id: int,
+        endpoint: Endpoint,
+        head: EventHead,
+        body: bytes,
+        now_ns: int,
+    ) -> Row:
+        """A delivery that comes from no ring: the store counts that it was accepted."""
+        self._last_id = max(self._last_id + 1, now_ns // 1000)
+        return batch.add(
+            self._last_id << 6 | OWN_INDEX,
+            endpoint_id,
+            head,
+            body,
+            accepted_ns=now_ns,
+            due_ns=now_ns,
+            ordered=_blocks(endpoint),
+        )
+
+    # ---- aggregation -----------------------------------------------------------------------
+
+    def _gather(self, batch: Batch, report: Report, body: bytes, now_ns: int) -> None:
+        """Puts an event into its endpoint's window; both are committed with the report's position."""
+        endpoint = self._endpoints.get(report.endpoint, _NOBODY)
+        options = endpoint.aggregate
+        if options.window is None:  # since it was changed: what is open closes, nothing else opens
+            options = msgspec.structs.replace(options, window=Duration(0))
+        window = self._windows.get(report.endpoint)
+        if window is None:  # its notification is as good as accepted, and pending from here on
+            batch.count(report.endpoint, "accepted")
+        window = self._windows[report.endpoint] = aggregate.add(
+            window,
+            EventHead.decode(report.event).type,
+            body,
+            report.accepted_ns,
+            now_ns,
+            aggregate=options,
+            room_bytes=self._max_bytes(endpoint) - NOTIFICATION_BYTES,
+        )
+        batch.count(report.endpoint, "aggregated")
+        batch.window(report.endpoint, window.closes_ns, _encode_window(window))
+
+    def _close_windows(self, now_ns: int) -> int:
+        """Turns each window whose time is over into a delivery; returns when the next one's is."""
+        wake_ns = NEVER_NS
+        for endpoint_id, window in list(self._windows.items()):
+            endpoint = self._endpoints.get(endpoint_id)
+            if not aggregate.closes(window, now_ns) and endpoint is not None:
+                wake_ns = min(wake_ns, window.closes_ns)
+                continue
+            with self._store.batch() as batch:
+                batch.close_window(endpoint_id)
+                self._notify(batch, endpoint_id, window, now_ns)
+            del self._windows[endpoint_id]
+            self._publish_stored(endpoint_id)
+            wake_ns = now_ns
+        return wake_ns
+
+    def _notify(
+        self, batch: Batch, endpoint_id: int, window: aggregate.Window, now_ns: int
+    ) -> None:
+        endpoint = self._endpoints.get(endpoint_id, _NOBODY)
+        data = FailuresAggregated(
+            endpoint=self._names.get(endpoint_id, str(endpoint_id)),
+            count=window.count,
+            counts=window.counts,
+            first_at=timestamp(window.first_ns),
+            last_at=timestamp(window.last_ns),
+            originals=tuple(map(msgspec.Raw, window.originals)),
+        )
+        type = "webhook.failures.aggregated"
+        try:
+            head, body = self._mint.make(endpoint, type, data, now_ns)
+        except PayloadTooLarge:
+            data = msgspec.structs.replace(data, originals=())
+            head, body = self._mint.make(endpoint, type, data, now_ns)
+        self._born(batch, endpoint_id, endpoint, head, body, now_ns)
+
+    def _max_bytes(self, endpoint: Endpoint) -> int:
+        """Of a body that the endpoint takes."""
+        limit = int(self.snapshot.config.max_event_bytes)
+        return min(limit, int(endpoint.max_payload)) if endpoint.max_payload else limit
 
     def close(self) -> None:
         """Applies what the workers reported last, as far as the store lets it."""
@@ -206,6 +356,10 @@ class Keeper:
         self._sent[worker].discard(report.delivery_id)
         self._adopted[worker].pop(report.delivery_id, None)
         endpoint = self._endpoints.get(report.endpoint)
+        if report.verdict == "aggregated":
+            self._changed.add(report.endpoint)
+            self._gather(batch, report, record.body, now_ns)
+            return
         if report.event:
             row = batch.add(
                 report.delivery_id,
@@ -229,12 +383,10 @@ class Keeper:
         if report.verdict == "adopted":
             self._adopted[worker][row.id] = record.seq
             return
-        verdict = report.verdict
-        if verdict == "retry" and endpoint is None:
-            verdict = "dead"
+        undeliverable = report.verdict == "retry" and endpoint is None
         after = life.step(
             life.Delivery("sending", row.attempts - (attempt is not None)),
-            verdict,
+            "dead" if undeliverable else report.verdict,
             now_ns,
             retry=endpoint.retry if endpoint else Retry(),
             attempted=attempt is not None,
@@ -255,10 +407,26 @@ class Keeper:
             case "dropped":
                 batch.drop(row, now_ns, report.cause)
                 batch.count(report.endpoint, f"dropped.{report.cause}")
-        if attempt is not None and CAUSES[report.cause].disables and endpoint is not None:
-            self._store.disable_endpoint(report.endpoint, now_ns, CAUSES[report.cause].user)
-            self._disabled = True
-            log.warning("endpoint %s answered 410 and is disabled", endpoint.name)
+        if attempt is not None and endpoint is not None and after.state != "delivered":
+            self._disable_if(report.endpoint, endpoint, report.cause, now_ns)
+
+    def _disable_if(self, endpoint_id: int, endpoint: Endpoint, cause: str, now_ns: int) -> None:
+        """Disables an endpoint whose receiver asked for it, or that has done nothing but fail."""
+        failing_ns = self._words.load(endpoint_id, d.FAILING) or now_ns
+        if CAUSES[cause].disables:
+            reason = CAUSES[cause].user
+        elif endpoint.disable_after and now_ns - failing_ns >= endpoint.disable_after.ns:
+            reason = (
+                f"Every attempt has failed for {endpoint.disable_after}; the last one: {cause}."
+            )
+        else:
+            return
+        if endpoint_id in self._disabling:
+            return
+        self._disabling.add(endpoint_id)
+        self._store.disable_endpoint(endpoint_id, now_ns, reason)
+        self._notices.endpoint_disabled(endpoint.name, reason, failing_ns)
+        log.warning("endpoint %s is disabled: %s", endpoint.name, reason)
 
     def _publish_stored(self, endpoint_id: int) -> None:
         self._words.store(endpoint_id, d.STORED, self._store.pending.get(endpoint_id, 0))
@@ -310,7 +478,7 @@ class Keeper:
     def _send(self, endpoint: Endpoint, due: Due) -> bool:
         """Puts a delivery into the inbox of the endpoint's home, or of the least burdened worker."""
         row = due.delivery
-        worker = self._snapshot.home(endpoint)
+        worker = self.snapshot.home(endpoint)
         if worker is None:
             worker = min(range(len(self._inboxes)), key=lambda w: len(self._sent[w]))
         head = _encode_due(DueHead(row.id, row.attempts, row.accepted_ns, row.event.encode()))
@@ -320,7 +488,11 @@ class Keeper:
         return True
 
     def _is_disabled(self, endpoint_id: int) -> bool:
-        return any(self._snapshot.ids.get(name) == endpoint_id for name in self._snapshot.disabled)
+        return any(self.snapshot.ids.get(name) == endpoint_id for name in self.snapshot.disabled)
+
+
+#: stands in for an endpoint that is no more; what is made for it becomes a dead letter
+_NOBODY = Endpoint(name="", url="")
 
 
 def _blocks(endpoint: Endpoint) -> bool:

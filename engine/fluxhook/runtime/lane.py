@@ -7,6 +7,7 @@ from collections import deque
 from fluxhook._native.ring import Delivery
 from fluxhook.config.schema import Endpoint
 from fluxhook.config.units import Duration
+from fluxhook.policy.aggregate import aggregates
 from fluxhook.policy.signature import make_profile
 from fluxhook.transport.curl import Target
 from fluxhook.transport.records import EventHead
@@ -58,6 +59,8 @@ class Lane:
         self.probe_timeout_ns = 2 * endpoint.timeout.ns + 1_000_000_000
         self.profile = make_profile(endpoint.signature, endpoint.secrets)
         self.needs_event_id = endpoint.signature == "standard"
+        self.aggregating = endpoint.aggregate.window is not None
+        self.records = endpoint.record == "all"
         self.target = Target(
             endpoint.url,
             timeout_ms=_whole_ms(endpoint.timeout),
@@ -69,6 +72,10 @@ class Lane:
             b"Expect:",  # no 100-continue round trip for large bodies
             *(f"{name}: {value}".encode() for name, value in endpoint.headers.items()),
         ]
+
+    def gathers(self, delivery: Delivery) -> bool:
+        """Whether the delivery goes into the endpoint's window of aggregation."""
+        return aggregates(self.endpoint.aggregate, EventHead.decode(delivery.event).type)
 
     @property
     def blocks(self) -> bool:

@@ -1,4 +1,4 @@
-"""The engine's own event: `webhook.delivery.failed`, for each event that was given up."""
+"""The engine's own events: of each event that was given up, and of each endpoint that was disabled."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import msgspec
 from fluxhook.config.schema import Config
 from fluxhook.config.units import Size
 from fluxhook.errors import FluxhookError
-from fluxhook.events.gateway import DeliveryFailed
+from fluxhook.events.gateway import DeliveryFailed, EndpointDisabled
 from fluxhook.runtime.process import log
 from fluxhook.runtime.publisher import Publisher
 from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.store.audit import timestamp
 from fluxhook.store.records import Delivery
 from fluxhook.transport.datadir import DataDir
 
 __all__ = ["Notices", "own_config"]
 
 FAILED = "webhook.delivery.failed"
-
+DISABLED = "webhook.endpoint.disabled"
+#: their own failure is not told of
+SILENT = frozenset((FAILED, DISABLED, "webhook.test"))
 
 #: room for some ten thousand notices
 RING_BYTES = 8 << 20
@@ -62,7 +65,7 @@ class Notices:
         self._names = {id: name for name, id in snapshot.ids.items()}
 
     def delivery_failed(self, delivery: Delivery) -> None:
-        if delivery.type == FAILED:
+        if delivery.type in SILENT:
             return
         data = DeliveryFailed(
             endpoint=self._names.get(delivery.endpoint, str(delivery.endpoint)),
@@ -72,10 +75,19 @@ class Notices:
             cause=delivery.cause,
             error=delivery.error,
         )
+        self._emit(FAILED, data, f"evt_{delivery.id:020x}")
+
+    def endpoint_disabled(self, endpoint: str, reason: str, failing_ns: int) -> None:
+        data = EndpointDisabled(
+            endpoint=endpoint, reason=reason, failing_since=timestamp(failing_ns)
+        )
+        self._emit(DISABLED, data, None)
+
+    def _emit(self, type: str, data: msgspec.Struct, event_id: str | None) -> None:
         try:
-            self._publisher.emit(FAILED, data, event_id=f"evt_{delivery.id:020x}")
+            self._publisher.emit(type, data, event_id=event_id)
         except FluxhookError as e:
-            log.error("%s for %s could not be emitted: %s", FAILED, delivery.event_id, e)
+            log.error("%s could not be emitted: %s", type, e)
 
     def close(self) -> None:
         self._publisher.close()

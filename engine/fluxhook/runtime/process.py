@@ -53,12 +53,18 @@ class Child:
     """
 
     def __init__(
-        self, role: str, *arguments: str, stdin: bytes | None = None, pass_fd: int = -1
+        self,
+        role: str,
+        *arguments: str,
+        module: str = "fluxhook.runtime",
+        stdin: bytes | None = None,
+        pass_fd: int = -1,
     ) -> None:
+        """Runs `python -m MODULE ROLE ALIVE_FD ARGUMENTS`."""
         alive_read, self._alive_write = os.pipe2(os.O_CLOEXEC)
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "fluxhook.runtime", role, str(alive_read), *arguments],
+                [sys.executable, "-m", module, role, str(alive_read), *arguments],
                 stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                 pass_fds=[alive_read] if pass_fd < 0 else [alive_read, pass_fd],
             )

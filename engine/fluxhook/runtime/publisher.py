@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -23,10 +23,19 @@ from fluxhook.runtime.slot import Slot
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport import datadir as d
 
-__all__ = ["Publisher"]
+__all__ = ["Accepted", "Publisher"]
 
 #: how often `block` looks whether there is room
 BLOCK_POLL_S = 0.0005
+
+
+class Accepted(NamedTuple):
+    """What became of an event: its id, for how many endpoints it was accepted and for how many the
+    ring was full."""
+
+    event_id: str
+    endpoints: int
+    refused: int
 
 
 class Publisher:
@@ -76,15 +85,32 @@ class Publisher:
 
         Raises EventError for a bad type, topic or data, PayloadTooLarge above `max_event_bytes`.
         """
-        accepted, refused = self._emit(type, data, topic, event_id)
+        _, accepted, refused = self._emit(type, data, topic, event_id)
         if self._routing.power:
             self._sync()
         if refused and raise_on_full:
-            raise QueueFull(
-                f"the queue is full: {type} was refused for {refused} endpoints",
-                accepted=accepted,
-                refused=refused,
-            )
+            raise _queue_full(type, accepted, refused)
+        return accepted
+
+    def accept(
+        self,
+        type: str,
+        data: Any = None,
+        *,
+        topic: str | None = None,
+        event_id: str | None = None,
+        raise_on_full: bool = False,
+    ) -> Accepted:
+        """The same as `emit`, for callers who pass the event's id on, such as an HTTP ingest.
+
+        The event has an id even if nobody subscribed; it is the given `event_id`, if there is one.
+        Raises what `emit` raises.
+        """
+        accepted = Accepted(*self._emit(type, data, topic, event_id))
+        if self._routing.power:
+            self._sync()
+        if accepted.refused and raise_on_full:
+            raise _queue_full(type, accepted.endpoints, accepted.refused)
         return accepted
 
     def emit_many(self, events: Iterable[tuple[str, Any] | tuple[str, Any, str | None]]) -> int:
@@ -96,7 +122,7 @@ class Publisher:
         total = 0
         try:
             for type, data, *topic in events:
-                total += self._emit(type, data, topic[0] if topic else None, None)[0]
+                total += self._emit(type, data, topic[0] if topic else None, None)[1]
         finally:
             if self._routing.power:
                 self._sync()
@@ -124,7 +150,8 @@ class Publisher:
 
     def _emit(
         self, type: str, data: Any, topic: str | None, event_id: str | None
-    ) -> tuple[int, int]:
+    ) -> tuple[str, int, int]:
+        """The event's id, for how many endpoints it was accepted, and for how many refused."""
         if self._closed:
             raise EngineError("this publisher is closed")
         routing = self._routing
@@ -136,7 +163,7 @@ class Publisher:
         except ValueError as e:
             raise EventError(f"{event.type}: {e}") from None
         if not ids:
-            return 0, 0
+            return event.id, 0, 0
         parts = routing.route(ids)
         if parts is None:
             if os.getpid() != routing.slot.pid:  # before anything is counted in the parent's place
@@ -157,7 +184,7 @@ class Publisher:
                 accepted += len(part.endpoints)
             else:
                 refused += len(part.endpoints)
-        return accepted, refused
+        return event.id, accepted, refused
 
     def _put(self, routing: Routing, part: Part, event: Event, body: bytes) -> int:
         """One record into one ring: ACCEPTED, FORKED, or what else is in the way."""
@@ -232,3 +259,11 @@ class Publisher:
                     slot.open_rings(snapshot)
                 self._routing = self._route(snapshot, slot)
             return self._routing
+
+
+def _queue_full(type: str, accepted: int, refused: int) -> QueueFull:
+    return QueueFull(
+        f"the queue is full: {type} was refused for {refused} endpoints",
+        accepted=accepted,
+        refused=refused,
+    )

@@ -36,11 +36,15 @@ class Retention:
         expired = self._store.expired(now_ns - self._retention_ns, STEP)
         if not expired:
             return False
-        failed = [self._entry(d, now_ns) for d in expired if d.state != State.DELIVERED]
+        self.erase(expired, now_ns)
+        return len(expired) == STEP
+
+    def erase(self, ended: list[Delivery], now_ns: int) -> None:
+        """Erases deliveries that have ended, once the trail has an entry for each that failed."""
+        failed = [self._entry(d, now_ns) for d in ended if d.state != State.DELIVERED]
         if failed:
             self._trail.append(failed)
-        self._store.purge(d.id for d in expired)
-        return len(expired) == STEP
+        self._store.purge(d.id for d in ended)
 
     def overdue(self, now_ns: int) -> list[Delivery]:
         """Deliveries that have been pending for longer than the retention."""

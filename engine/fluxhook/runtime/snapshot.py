@@ -19,13 +19,15 @@ __all__ = ["Snapshot"]
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """`ids` gives every endpoint's id; `disabled` names those whose receiver answered 410."""
+    """`ids` gives every endpoint's id; `disabled` names those that get nothing, because their receiver
+    answered 410 or did nothing but fail; `created` those that are not the configuration file's."""
 
     version: int
     workers: int
     config: Config
     ids: dict[str, int]
     disabled: frozenset[str] = frozenset()
+    created: frozenset[str] = frozenset()
 
     def endpoints(self) -> dict[int, Endpoint]:
         """The endpoints that events go to, by id. Under `enabled: false` all of them are paused."""

@@ -3,7 +3,7 @@
 Reading stops nobody. While events flow the figures are of slightly different moments; at rest they
 are exact, and
 
-    accepted = delivered + dead + dropped + pending
+    accepted = delivered + dead + dropped + aggregated + pending
 
 where each side is counted on its own: `pending` is not the difference, but what rings and store hold.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -22,7 +23,15 @@ from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.store import ReadStore
 from fluxhook.transport import datadir as d
 
-__all__ = ["EndpointStats", "Stats", "read_stats"]
+__all__ = ["EndpointStats", "LastError", "ProcessStats", "Stats", "read_stats"]
+
+
+class LastError(msgspec.Struct, frozen=True):
+    """The latest failed attempt of an endpoint; `cause` is a word of `policy.outcome.CAUSES`."""
+
+    at_ns: int
+    cause: str
+    error: str
 
 
 class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +40,9 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     was no room to count them for a threshold.
 
     `state` is active, paused, disabled, open, half-open or removed. Latencies are of successful
-    attempts, in milliseconds, to within half of their value; None before the first.
+    attempts, in milliseconds, to within half of their value; None before the first. `aggregated`
+    events went into notifications, which are accepted events themselves. What is `pending` is
+    `queued` in the rings or `stored`. Times are nanoseconds since the epoch.
     """
 
     id: int
@@ -41,8 +52,13 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int = 0
     delivered: int = 0
     dead: int = 0
+    aggregated: int = 0
     dropped: dict[str, int] = {}
-    pending: int = 0
+    queued: int = 0
+    stored: int = 0
+    #: of those in the store
+    oldest_pending_ns: int | None = None
+    next_retry_ns: int | None = None
     refused: int = 0
     filtered: int = 0
     unmetered: int = 0
@@ -53,13 +69,40 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     signature_rejections: int = 0
     size_rejections: int = 0
     latency_ms: dict[str, float] | None = None
+    #: successful attempts by duration; `ring.bucket_limit_us` gives each bucket's upper limit
+    histogram: list[int] = []
+    last_error: LastError | None = None
+    failing_since_ns: int | None = None
+    disabled_reason: str = ""
+
+    @property
+    def pending(self) -> int:
+        return self.queued + self.stored
+
+    @property
+    def success_rate(self) -> float | None:
+        """The share of the attempts that succeeded; None before the first."""
+        attempts = self.delivered + self.failed_attempts
+        return self.delivered / attempts if attempts else None
 
     @property
     def balance(self) -> int:
         """Zero if every accepted event is accounted for."""
-        return (
-            self.accepted - self.delivered - self.dead - sum(self.dropped.values()) - self.pending
-        )
+        ended = self.delivered + self.dead + self.aggregated + sum(self.dropped.values())
+        return self.accepted - ended - self.pending
+
+
+class ProcessStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What the processes in one publisher's slot, or of one worker, have counted so far: events of the
+    one, attempts of the other."""
+
+    role: Literal["publisher", "worker"]
+    name: str
+    accepted: int = 0
+    refused: int = 0
+    filtered: int = 0
+    succeeded: int = 0
+    failed: int = 0
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +112,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     running: bool
     version: int
     endpoints: list[EndpointStats]
+    processes: list[ProcessStats] = []
 
     @property
     def pending(self) -> int:
@@ -91,7 +135,8 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
     snapshot = Snapshot.load(datadir)
     words = datadir.open_words()
     published = _counters(datadir.publisher_slots())
-    worked = _counters(sorted(datadir.workers.iterdir()))
+    worker_folders = datadir.worker_folders()
+    worked = _counters(worker_folders)
     pending: dict[int, int] = {}
     for path in [*datadir.rings.glob("*/*.ring"), *datadir.workers.glob("*/outbox.ring")]:
         with contextlib.suppress(FileNotFoundError):  # an empty one that its publisher replaces
@@ -100,6 +145,8 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
     with ReadStore.open(datadir.store) as store:
         rows = store.endpoints()
         stored = store.counters()
+        windows = {endpoint for endpoint, _, _ in store.windows()}
+        oldest, due = store.oldest_times_ns(), store.due_times_ns()
     configured = {e.name: e for e in snapshot.config.endpoints}
     endpoints = []
     try:
@@ -130,11 +177,16 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
                     name=row.name,
                     url=endpoint.url if endpoint else "",
                     state=state,
-                    accepted=sent[d.ACCEPTED],
+                    accepted=sent[d.ACCEPTED] + counted.get("accepted", 0),
                     delivered=done[d.DELIVERED] + counted.get("delivered", 0),
                     dead=row.dead,
+                    aggregated=counted.get("aggregated", 0),
                     dropped={cause: n for cause, n in dropped.items() if n},
-                    pending=pending.get(row.id, 0) + row.pending,
+                    queued=pending.get(row.id, 0),
+                    # A window's notification is pending from when it opens.
+                    stored=row.pending + (row.id in windows),
+                    oldest_pending_ns=oldest.get(row.id),
+                    next_retry_ns=due.get(row.id),
                     refused=sent[d.REFUSED],
                     filtered=sent[d.FILTERED],
                     unmetered=words.load(row.id, d.UNMETERED),
@@ -144,8 +196,18 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
                     signature_rejections=done[d.SIGNATURE_REJECTED],
                     size_rejections=done[d.SIZE_REJECTED],
                     latency_ms=_percentiles(done[d.HISTOGRAM :]),
+                    histogram=done[d.HISTOGRAM :],
+                    last_error=LastError(row.failed_ns, row.failed_cause, row.failed_error)
+                    if row.failed_ns is not None
+                    else None,
+                    failing_since_ns=words.load(row.id, d.FAILING) or None,
+                    disabled_reason=row.disabled_reason,
                 )
             )
+        processes = [
+            *_processes("publisher", datadir.publisher_slots(), published, len(rows)),
+            *_processes("worker", worker_folders, worked, len(rows)),
+        ]
     finally:
         words.close()
         for counters in (*published, *worked):
@@ -155,6 +217,7 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
         running=is_running(datadir),
         version=snapshot.version,
         endpoints=endpoints,
+        processes=processes,
     )
 
 
@@ -181,6 +244,28 @@ def _counters(folders: list[Path]) -> list[ring.Counters]:
 def _sum(counters: list[ring.Counters], row: int) -> list[int]:
     rows = [c.row(row) for c in counters]
     return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * d.WORKER_FIELDS
+
+
+def _processes(
+    role: Literal["publisher", "worker"],
+    folders: list[Path],
+    counters: list[ring.Counters],
+    endpoints: int,
+) -> list[ProcessStats]:
+    names = [folder.name for folder in folders if (folder / "counters").exists()]
+    found = []
+    for name, file in zip(names, counters, strict=True):
+        total = [sum(column) for column in zip(*map(file.row, range(endpoints)), strict=True)]
+        if role == "publisher":
+            columns = {"accepted": d.ACCEPTED, "refused": d.REFUSED, "filtered": d.FILTERED}
+            figures = {field: total[column] if total else 0 for field, column in columns.items()}
+        else:
+            figures = {
+                "succeeded": sum(total[d.HISTOGRAM :]),
+                "failed": total[d.FAILED] if total else 0,
+            }
+        found.append(ProcessStats(role=role, name=name, **figures))
+    return found
 
 
 def _percentiles(buckets: list[int]) -> dict[str, float] | None:

@@ -31,10 +31,13 @@ from fluxhook.errors import (
     LayoutError,
     Problem,
 )
+from fluxhook.runtime.changes import Changes
 from fluxhook.runtime.keeper import Keeper
+from fluxhook.runtime.listener import Listener
 from fluxhook.runtime.process import Child, LockHeld, log, wait_for_lock
 from fluxhook.runtime.slot import recover_slot
 from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.runtime.subscriptions import Subscriptions
 from fluxhook.runtime.syncer import Syncer
 from fluxhook.store import DeliveryStore
 from fluxhook.transport import datadir as d
@@ -51,6 +54,8 @@ HOUSEKEEPING_S = 1.0
 #: rings between worker and keeper
 CHANNEL_BYTES = 16 << 20
 CHANNEL_RECORDS = 16_384
+#: the index of the companion among the children
+COMPANION = -1
 
 
 class Supervisor:
@@ -65,7 +70,10 @@ class Supervisor:
         config: Config,
         *,
         reload: Callable[[], Config] | None = None,
+        companion: str | None = None,
     ) -> None:
+        """`companion`: a module to be run beside the workers, as `python -m MODULE serve ALIVE_FD
+        DATA_DIR`; the admin API is one. It ends like a worker, and is replaced like one."""
         self.datadir = d.DataDir(data_dir)
         self._reload = reload
         self._lock = self._take_lock()
@@ -75,13 +83,22 @@ class Supervisor:
         self._store = DeliveryStore.open(self.datadir.store, full_sync=config.durability == "power")
         self._words = self.datadir.open_words()
         self._epoll = select.epoll()
+        self._companion = companion
+        #: workers by index, and the companion
         self._children: dict[int, Child] = {}
-        self._backoff_s = [MIN_BACKOFF_S] * self._workers
-        self._start_at: dict[int, float] = dict.fromkeys(range(self._workers), 0.0)
+        indices = range(self._workers) if companion is None else (*range(self._workers), COMPANION)
+        self._backoff_s = dict.fromkeys(indices, MIN_BACKOFF_S)
+        self._start_at = dict.fromkeys(indices, 0.0)
         self._bell = d.open_bell(self.datadir.keeper_bell)
         self._epoll.register(self._bell, select.EPOLLIN)
-        self.publish(config)
+        self._subscriptions = Subscriptions(self._store, config)
+        self._subscriptions.expire(time.time_ns())
+        self._enable_all()
+        self._publish()
         self._keeper = Keeper(self.datadir, self._store, self._words, self.snapshot)
+        changes = Changes(self._subscriptions, self._store, self._keeper, self._republish)
+        self._listener = Listener(self.datadir, changes.apply)
+        self._epoll.register(self._listener.fd, select.EPOLLIN)
         interval = durability_interval(config.durability)
         self._syncer = Syncer(self.datadir, interval.seconds) if interval else None
         self._requests: set[int] = set()
@@ -173,12 +190,28 @@ class Supervisor:
         Loading one is the operator's word that its endpoints are to be used: an endpoint whose
         receiver asked to be left alone (410) gets another chance.
         """
+        before = self._subscriptions.config
+        self._subscriptions.configure(config)
+        try:
+            self._republish()
+        except FluxhookError:
+            self._subscriptions.configure(before)
+            raise
+        self._enable_all()
+        self._republish()
+
+    def _enable_all(self) -> None:
         for endpoint in self._store.endpoints():
             if endpoint.disabled_ns is not None:
                 self._store.enable_endpoint(endpoint.id)
-        self._publish(config)
 
-    def _publish(self, config: Config) -> None:
+    def _republish(self) -> Snapshot:
+        self._publish()
+        self._keeper.configure(self.snapshot)
+        return self.snapshot
+
+    def _publish(self) -> None:
+        config = self._subscriptions.effective()
         ids = self._store.ensure_endpoints([endpoint.name for endpoint in config.endpoints])
         if ids and max(ids.values()) >= self._words.rows - 1:
             raise ConfigError(
@@ -197,6 +230,7 @@ class Supervisor:
             disabled=frozenset(
                 e.name for e in self._store.endpoints() if e.disabled_ns is not None
             ),
+            created=self._subscriptions.created,
         )
         self.snapshot.save(self.datadir)
         self._words.store(row, d.VERSION, self.snapshot.version)
@@ -225,14 +259,14 @@ class Supervisor:
         if host_fd >= 0:
             self._epoll.register(host_fd, select.EPOLLIN)
         self._announce()
-        self._start_workers()
+        self._start_children()
         on_ready()
         draining_until: float | None = None
         while draining_until is None or self._children:
             now = time.monotonic()
             wake_ns = self._keeper.step(time.time_ns())
             if draining_until is None:
-                self._start_workers()
+                self._start_children()
                 self._housekeep(now)
             elif now >= draining_until:
                 self._kill_workers()
@@ -244,11 +278,13 @@ class Supervisor:
             for fd, _ in self._epoll.poll(0.0 if self._keeper.busy else wait_s):
                 if fd == self._bell:
                     d.quiet_bell(fd)
+                elif fd == self._listener.fd:
+                    self._listener.step()
                 elif fd == host_fd:
                     self._epoll.unregister(fd)
                     self._requests.add(signal.SIGTERM)
                 else:
-                    self._worker_ended(fd, restart=draining_until is None)
+                    self._child_ended(fd, restart=draining_until is None)
             if signal.SIGHUP in self._requests and draining_until is None:
                 self._reload_config()
             if self._requests & {signal.SIGTERM, signal.SIGINT} and draining_until is None:
@@ -259,6 +295,7 @@ class Supervisor:
 
     def close(self) -> None:
         """Stores what the workers reported last, and lets the data directory go."""
+        self._listener.close()
         self._keeper.close()
         if self._syncer is not None:
             self._syncer.close()
@@ -284,21 +321,26 @@ class Supervisor:
 
     # ---- workers ---------------------------------------------------------------------------
 
-    def _start_workers(self) -> None:
+    def _start_children(self) -> None:
         now = time.monotonic()
         for index, start_at in list(self._start_at.items()):
             if now >= start_at:
-                child = Child("worker", str(self.datadir.path), str(index))
+                if index != COMPANION:
+                    child = Child("worker", str(self.datadir.path), str(index))
+                else:
+                    assert self._companion is not None
+                    child = Child("serve", str(self.datadir.path), module=self._companion)
                 self._children[index] = child
                 self._epoll.register(child.pidfd, select.EPOLLIN)
                 del self._start_at[index]
 
-    def _worker_ended(self, pidfd: int, *, restart: bool) -> None:
+    def _child_ended(self, pidfd: int, *, restart: bool) -> None:
         index, child = next((i, c) for i, c in self._children.items() if c.pidfd == pidfd)
         self._epoll.unregister(pidfd)
         status = child.reap()
         del self._children[index]
-        self._keeper.worker_lost(index)
+        if index != COMPANION:
+            self._keeper.worker_lost(index)
         if not restart:
             return
         if time.monotonic() - child.started >= STEADY_S:
@@ -307,8 +349,9 @@ class Supervisor:
         self._backoff_s[index] = min(2 * backoff_s, MAX_BACKOFF_S)
         self._start_at[index] = time.monotonic() + backoff_s
         log.warning(
-            "worker %d (pid %d) ended with status %d; a new one starts in %.2f s",
-            index, child.pid, status, backoff_s,
+            "%s (pid %d) ended with status %d; a new one starts in %.2f s",
+            self._companion if index == COMPANION else f"worker {index}",
+            child.pid, status, backoff_s,
         )  # fmt: skip
 
     def _drain_workers(self) -> None:
@@ -321,7 +364,7 @@ class Supervisor:
         """The drain took too long. What a killed worker had in hand is delivered after the next
         start."""
         for child in self._children.values():
-            log.warning("worker (pid %d) did not drain in time; it is stopped", child.pid)
+            log.warning("child (pid %d) did not drain in time; it is stopped", child.pid)
             child.process.kill()
 
     # ---- changes ---------------------------------------------------------------------------
@@ -343,7 +386,6 @@ class Supervisor:
         except FluxhookError as e:
             log.error("the configuration was not reloaded, the old one stays:\n%s", e)
             return
-        self._keeper.configure(self.snapshot)
         log.info("configuration reloaded: version %d", self.snapshot.version)
 
     def _housekeep(self, now: float) -> None:
@@ -352,9 +394,9 @@ class Supervisor:
         self._next_housekeeping = now + HOUSEKEEPING_S
         for slot in self.datadir.publisher_slots():
             recover_slot(slot)
-        if self._keeper.take_disabled():
-            self._publish(self.snapshot.config)
-            self._keeper.configure(self.snapshot)
+        expired = self._subscriptions.expire(time.time_ns())
+        if self._keeper.take_disabled() or expired:
+            self._republish()
 
 
 def durability_interval(durability: str) -> Duration | None:

@@ -4,7 +4,7 @@ from fluxhook.store.batch import Batch
 from fluxhook.store.database import StoreError
 from fluxhook.store.deliveries import DeliveryStore
 from fluxhook.store.reader import ReadStore
-from fluxhook.store.records import Delivery, Due, EndpointRow, PastAttempt, State
+from fluxhook.store.records import Delivery, Due, EndpointRow, PastAttempt, State, SubscriptionRow
 
 __all__ = [
     "Batch",
@@ -16,4 +16,5 @@ __all__ = [
     "ReadStore",
     "State",
     "StoreError",
+    "SubscriptionRow",
 ]

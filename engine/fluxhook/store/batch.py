@@ -59,6 +59,9 @@ COUNT = """
 INSERT INTO counters VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET value = value + excluded.value
 """
+_FAILED = "UPDATE endpoints SET failed_ns = ?, failed_cause = ?, failed_error = ? WHERE id = ?"
+_WINDOW = "INSERT OR REPLACE INTO windows VALUES (?, ?, ?)"
+_CLOSE_WINDOW = "DELETE FROM windows WHERE endpoint = ?"
 _POSITION = "INSERT OR REPLACE INTO ring_positions VALUES (?, ?)"
 
 
@@ -85,6 +88,8 @@ class Batch:
         self._dead: defaultdict[int, int] = defaultdict(int)
         self._counts: defaultdict[tuple[int, str], int] = defaultdict(int)
         self._positions: dict[bytes, int] = {}
+        self._failures: dict[int, tuple[int, str, str]] = {}
+        self._windows: dict[int, tuple[int, bytes] | None] = {}
         self._committed = False
 
     def __enter__(self) -> Self:
@@ -170,6 +175,9 @@ class Batch:
         previous, delivery.last_attempt = delivery.last_attempt, next(self._store.attempt_ids)
         row = (delivery.last_attempt, delivery, previous, delivery.attempts, attempt)
         self._attempts.append(row)
+        if attempt.cause != "delivered":
+            ended_ns = attempt.started_ns + 1000 * attempt.total_us
+            self._failures[delivery.endpoint] = ended_ns, attempt.cause, attempt.error
         self._touch(delivery, moved=False)
 
     def reschedule(self, delivery: Delivery, due_ns: int, cause: str = "", error: str = "") -> None:
@@ -229,6 +237,13 @@ class Batch:
         """Raises a counter of the endpoint's, which outlives every process."""
         self._counts[endpoint, name] += n
 
+    def window(self, endpoint: int, closes_ns: int, state: bytes) -> None:
+        """Opens an endpoint's window of aggregation, or changes what is in it."""
+        self._windows[endpoint] = closes_ns, state
+
+    def close_window(self, endpoint: int) -> None:
+        self._windows[endpoint] = None
+
     def position(self, ring_uid: bytes, seq: int) -> None:
         """Notes up to where a ring has been applied, by this batch and those before it."""
         self._positions[ring_uid] = seq
@@ -272,6 +287,12 @@ class Batch:
                 ((n, self._dead[endpoint], endpoint) for endpoint, n in self._pending.items()),
             )
             db.executemany(COUNT, ((*key, n) for key, n in self._counts.items()))
+            db.executemany(_FAILED, ((*last, id) for id, last in self._failures.items()))
+            for endpoint, window in self._windows.items():
+                if window is None:
+                    db.execute(_CLOSE_WINDOW, (endpoint,))
+                else:
+                    db.execute(_WINDOW, (endpoint, *window))
             db.executemany(_POSITION, self._positions.items())
         return promoted
 

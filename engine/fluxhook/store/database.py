@@ -14,7 +14,7 @@ from fluxhook.errors import EngineError, EngineNotRunning, LayoutError
 __all__ = ["LAYOUT", "StoreError", "open_reader", "open_writer", "transaction", "translated"]
 
 #: schema.sql's version; raise it with any change there
-LAYOUT = 1
+LAYOUT = 2
 
 #: UPDATE ... RETURNING
 _OLDEST_SQLITE = (3, 35)

@@ -14,8 +14,8 @@ from typing import Self
 from fluxhook.store.batch import COUNT, Batch
 from fluxhook.store.database import open_writer, transaction, translated
 from fluxhook.store.leases import Leases, Place
-from fluxhook.store.reader import COLUMNS, ReadStore
-from fluxhook.store.records import Delivery, Due, State
+from fluxhook.store.reader import COLUMNS, FRONTS, ReadStore
+from fluxhook.store.records import Delivery, Due, State, SubscriptionRow
 
 __all__ = ["DeliveryStore"]
 
@@ -34,12 +34,6 @@ ORDER BY due_ns, id
 _NEXT = f"""
 SELECT min(due_ns) FROM deliveries INDEXED BY due
 WHERE state = {State.WAITING:d} AND endpoint = ? AND due_ns > ?
-"""
-# a search per endpoint: min() with GROUP BY would read the whole index
-_FRONTS = f"""
-SELECT id, (SELECT min(due_ns) FROM deliveries INDEXED BY due
-            WHERE state = {State.WAITING:d} AND endpoint = endpoints.id) AS due_ns
-FROM endpoints WHERE pending > 0 AND due_ns IS NOT NULL
 """
 _WAITING = f"""
 SELECT {COLUMNS} FROM deliveries AS d INDEXED BY due
@@ -75,7 +69,7 @@ class DeliveryStore(ReadStore):
 
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         super().__init__(path, db)
-        self.leases = Leases({id: (due_ns, 0) for id, due_ns in self._all(_FRONTS)})
+        self.leases = Leases({id: (due_ns, 0) for id, due_ns in self._all(FRONTS)})
         #: for each endpoint, how many deliveries wait or are blocked, leased ones included
         self.pending = {row.id: row.pending for row in self.endpoints()}
         ((last,),) = self._all("SELECT coalesce(max(id), 0) FROM attempts")
@@ -230,6 +224,19 @@ class DeliveryStore(ReadStore):
             "UPDATE endpoints SET disabled_ns = NULL, disabled_reason = '' WHERE id = ?",
             (endpoint,),
         )
+
+    def pause_endpoint(self, endpoint: int, paused: bool) -> None:
+        self._write("UPDATE endpoints SET paused = ? WHERE id = ?", (int(paused), endpoint))
+
+    def save_subscription(self, row: SubscriptionRow) -> None:
+        """Creates or replaces an endpoint of the run time."""
+        texts = (json.dumps(row.layer), row.created_ns, row.updated_ns, json.dumps(row.expiring))
+        self._write(
+            "INSERT OR REPLACE INTO subscriptions VALUES (?, ?, ?, ?, ?)", (row.name, *texts)
+        )
+
+    def delete_subscription(self, name: str) -> None:
+        self._write("DELETE FROM subscriptions WHERE name = ?", (name,))
 
     def forget_ring(self, ring_uid: bytes) -> None:
         """Drops the position of a ring that is gone for good."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,10 +11,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from fluxhook.store.database import open_reader, translated
-from fluxhook.store.records import Delivery, EndpointRow, PastAttempt, State
+from fluxhook.store.records import Delivery, EndpointRow, PastAttempt, State, SubscriptionRow
 from fluxhook.transport.records import Attempt
 
-__all__ = ["COLUMNS", "ReadStore"]
+__all__ = ["COLUMNS", "FRONTS", "ReadStore"]
 
 #: the columns of a `Delivery`, for a query that calls the table d
 COLUMNS = ", ".join(f"d.{name} AS {name}" for name in Delivery.__struct_fields__)
@@ -54,6 +55,28 @@ LIMIT ?
 _PENDING_SINCE = f"""
 SELECT {COLUMNS} FROM deliveries AS d NOT INDEXED WHERE d.id < ? AND d.ended_ns IS NULL
 ORDER BY d.id LIMIT ?
+"""
+
+# a search per endpoint: min() with GROUP BY would read the whole index
+FRONTS = f"""
+SELECT id, (SELECT min(due_ns) FROM deliveries INDEXED BY due
+            WHERE state = {State.WAITING:d} AND endpoint = endpoints.id) AS due_ns
+FROM endpoints WHERE pending > 0 AND due_ns IS NOT NULL
+"""
+
+_OLDEST = """
+SELECT e.id, d.accepted_ns FROM endpoints AS e CROSS JOIN deliveries AS d ON d.id = (
+    SELECT min(id) FROM deliveries INDEXED BY pending WHERE endpoint = e.id AND ended_ns IS NULL)
+WHERE e.pending > 0
+"""
+
+# in the order of ids, so that a walk in steps meets each once
+_SELECTED = f"""
+SELECT id FROM deliveries NOT INDEXED
+WHERE id > :after AND state = {State.DEAD:d} AND (:endpoint IS NULL OR endpoint = :endpoint)
+  AND (:type IS NULL OR type = :type) AND (:cause IS NULL OR cause = :cause)
+  AND (:since_ns IS NULL OR ended_ns >= :since_ns) AND (:until_ns IS NULL OR ended_ns < :until_ns)
+ORDER BY id LIMIT :limit
 """
 
 _ATTEMPTS = f"""
@@ -100,6 +123,28 @@ class ReadStore:
         columns = ", ".join(EndpointRow._fields)
         rows = self._all(f"SELECT {columns} FROM endpoints ORDER BY id")
         return [EndpointRow(*row) for row in rows]
+
+    def subscriptions(self) -> list[SubscriptionRow]:
+        """The endpoints that were created at run time, by name."""
+        rows = self._all(
+            "SELECT name, layer, created_ns, updated_ns, expiring FROM subscriptions ORDER BY name"
+        )
+        return [
+            SubscriptionRow(name, json.loads(layer), created_ns, updated_ns, json.loads(expiring))
+            for name, layer, created_ns, updated_ns, expiring in rows
+        ]
+
+    def windows(self) -> list[tuple[int, int, bytes]]:
+        """Endpoint, closing time and state of each open window of aggregation."""
+        return self._all("SELECT endpoint, closes_ns, state FROM windows")
+
+    def oldest_times_ns(self) -> dict[int, int]:
+        """When the oldest pending delivery of each endpoint that has one was accepted."""
+        return dict(self._all(_OLDEST))
+
+    def due_times_ns(self) -> dict[int, int]:
+        """When the next waiting delivery of each endpoint that has one is due."""
+        return dict(self._all(FRONTS))
 
     def counters(self) -> dict[int, dict[str, int]]:
         """What `Batch.count` has counted: endpoint, name, value."""
@@ -159,6 +204,30 @@ class ReadStore:
         ended_ns, id = _NO_KEY if before is None else (before.ended_ns, before.id)
         where = {"endpoint": endpoint, "ended_ns": ended_ns, "id": id, "limit": limit}
         return self._deliveries(_DEAD, where)
+
+    def select_dead(
+        self,
+        *,
+        endpoint: int | None = None,
+        type: str | None = None,
+        cause: str | None = None,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        after: int = 0,
+        limit: int = 500,
+    ) -> list[int]:
+        """The ids of the dead letters that died from `since_ns` on and before `until_ns`, ascending,
+        above `after`."""
+        where = {
+            "endpoint": endpoint,
+            "type": type,
+            "cause": cause,
+            "since_ns": since_ns,
+            "until_ns": until_ns,
+            "after": after,
+            "limit": limit,
+        }
+        return [id for (id,) in self._all(_SELECTED, where)]
 
     def expired(self, ended_before_ns: int, limit: int) -> list[Delivery]:
         """Deliveries that ended before then, in no order: what `DeliveryStore.purge` may take."""

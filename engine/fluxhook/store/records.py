@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from fluxhook.transport.records import Attempt, EventHead
 
-__all__ = ["Delivery", "Due", "EndpointRow", "PastAttempt", "State"]
+__all__ = ["Delivery", "Due", "EndpointRow", "PastAttempt", "State", "SubscriptionRow"]
 
 
 class State(IntEnum):
@@ -75,7 +75,24 @@ class EndpointRow(NamedTuple):
     disabled_ns: int | None
     disabled_reason: str
     removed_ns: int | None
+    #: 1: paused at run time
+    paused: int
     #: deliveries waiting or blocked
     pending: int
     #: dead letters
     dead: int
+    #: the latest failed attempt; None and empty before the first
+    failed_ns: int | None
+    failed_cause: str
+    failed_error: str
+
+
+class SubscriptionRow(NamedTuple):
+    """An endpoint that was created at run time. `layer` is what was written, **secrets in the clear**;
+    `expiring` has the secrets that sign until a time only."""
+
+    name: str
+    layer: dict[str, Any]
+    created_ns: int
+    updated_ns: int
+    expiring: dict[str, int]

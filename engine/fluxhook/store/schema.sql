@@ -23,9 +23,31 @@ CREATE TABLE endpoints (
     disabled_ns     INTEGER,
     disabled_reason TEXT    NOT NULL DEFAULT '',
     removed_ns      INTEGER,
+    paused          INTEGER NOT NULL DEFAULT 0,  -- 1: at run time, whatever its definition says
     -- how many of its deliveries are waiting or blocked, and how many are dead
     pending         INTEGER NOT NULL DEFAULT 0,
-    dead            INTEGER NOT NULL DEFAULT 0
+    dead            INTEGER NOT NULL DEFAULT 0,
+    -- its latest failed attempt
+    failed_ns       INTEGER,
+    failed_cause    TEXT    NOT NULL DEFAULT '',
+    failed_error    TEXT    NOT NULL DEFAULT ''
+);
+
+-- Endpoints that were created at run time: what was written, as JSON, to be laid over the defaults
+-- of the configuration file.
+CREATE TABLE subscriptions (
+    name       TEXT    PRIMARY KEY,
+    layer      TEXT    NOT NULL,
+    created_ns INTEGER NOT NULL,
+    updated_ns INTEGER NOT NULL,
+    expiring   TEXT    NOT NULL DEFAULT '{}'  -- secrets that still sign, and until when: {secret: ns}
+) WITHOUT ROWID;
+
+-- Open windows of aggregation. Each ends in one delivery.
+CREATE TABLE windows (
+    endpoint  INTEGER PRIMARY KEY,
+    closes_ns INTEGER NOT NULL,
+    state     BLOB    NOT NULL                -- policy.aggregate.Window as MessagePack
 );
 
 -- The workers choose the ids, ascending with time. Rows are kept small and apart from the bodies:
@@ -51,6 +73,7 @@ CREATE TABLE deliveries (
 
 CREATE INDEX due   ON deliveries (endpoint, due_ns) WHERE state = 0;
 CREATE INDEX line  ON deliveries (endpoint, order_key, state) WHERE ordered AND ended_ns IS NULL;
+CREATE INDEX pending ON deliveries (endpoint) WHERE ended_ns IS NULL;
 CREATE INDEX ended ON deliveries (endpoint, state, ended_ns) WHERE ended_ns IS NOT NULL;
 
 CREATE TABLE bodies (

@@ -2,6 +2,8 @@
 
     engine.lock                held by the running engine
     engine.json                pid and start time of the running engine
+    control.sock               the supervisor listens here for changes (runtime/control.py)
+    admin.json                 where the admin API listens, and a token for this host's users
     config.json                the routing snapshot: configuration, endpoint ids, version
     words                      one row per endpoint, and a last one for the engine
     thresholds                 the table of thresholds, anew with each start of an engine
@@ -36,6 +38,7 @@ __all__ = [
     "DROPPED_EXPIRED",
     "DROPPED_OLDEST",
     "FAILED",
+    "FAILING",
     "FILTERED",
     "HISTOGRAM",
     "PUBLISHER_FIELDS",
@@ -74,8 +77,9 @@ HISTOGRAM = 16
 WORKER_FIELDS = HISTOGRAM + ring.HISTOGRAM_BUCKETS
 
 # Words of an endpoint: packed breaker state; rate limit's theoretical arrival time; deliveries that
-# wait in the store; events that were forwarded because the table of thresholds was full.
-BREAKER, RATE, STORED, UNMETERED = range(4)
+# wait in the store; events that were forwarded because the table of thresholds was full; since when
+# every attempt has failed, in nanoseconds (0: it has not).
+BREAKER, RATE, STORED, UNMETERED, FAILING = range(5)
 WORD_FIELDS = 8
 # Words of the engine's row: version of config.json; number of times that a ring was added.
 VERSION, RINGS = range(2)
@@ -120,6 +124,7 @@ class DataDir:
         self.store = self.path / "store.db"
         self.audit = self.path / "audit"
         self.keeper_bell = self.path / "keeper.bell"
+        self.admin_file = self.path / "admin.json"
         self.rings = self.path / "rings"
         self.workers = self.path / "workers"
 

@@ -57,8 +57,9 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
 
 #: delivered: settled with success. retry: failed, another attempt is wanted. dead: failed for good.
 #: parked: not attempted (breaker open, endpoint paused, over its share). adopted: still being
-#: attempted, but the store keeps it from now on. dropped: by a policy that `cause` names.
-Verdict = Literal["delivered", "retry", "dead", "parked", "adopted", "dropped"]
+#: attempted, but the store keeps it from now on. dropped: by a policy that `cause` names. aggregated:
+#: not attempted, it goes into the endpoint's window.
+Verdict = Literal["delivered", "retry", "dead", "parked", "adopted", "dropped", "aggregated"]
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):

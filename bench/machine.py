@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,9 @@ import pycurl
 
 from fluxhook import __version__
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
+#: packages that contenders and hosts are made of
+PACKAGES = ("aiohttp", "httpx", "pyreqwest", "uvicorn", "uvloop")
 
 
 class Cores(NamedTuple):
@@ -29,11 +32,17 @@ class Cores(NamedTuple):
             return cls(frozenset(available), frozenset(available))
         return cls(frozenset(available[:1]), frozenset(available[1:]))
 
+    def host_apart(self) -> tuple[frozenset[int], frozenset[int]]:
+        """A core for a host program alone, and those for an engine that is not to share it. With
+        two cores the engine goes to the receiver's."""
+        host = frozenset({max(self.engine)})
+        return host, (self.engine - host or self.receiver)
+
     def __str__(self) -> str:
         if self.receiver == self.engine:
             return "one core for all: nothing is pinned, and the receiver slows the senders down"
         engine = ", ".join(map(str, sorted(self.engine)))
-        return f"receiver on core {min(self.receiver)}; host, engine and the bare loop on core {engine}"
+        return f"receiver on core {min(self.receiver)}; hosts, engine and contenders on core {engine}"
 
 
 def pin(pid: int, cores: frozenset[int]) -> None:
@@ -55,12 +64,23 @@ def memory_mb(pid: int) -> dict[str, float]:
     return {"rss": int(kb["VmRSS"]) / 1024, "own": int(kb["RssAnon"]) / 1024}
 
 
+def sockets(pid: int) -> int:
+    """How many sockets a process has open."""
+    count = 0
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            count += os.readlink(fd).startswith("socket:")
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    return count
+
+
 def children(pid: int) -> list[int]:
     """The child processes that live now."""
     return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def describe(command: str, nginx_version: str, data_dir: Path) -> dict[str, str]:
+def describe(nginx_version: str, data_dir: Path) -> dict[str, str]:
     """What a figure is worth nothing without."""
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
@@ -68,11 +88,18 @@ def describe(command: str, nginx_version: str, data_dir: Path) -> dict[str, str]
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "libcurl": pycurl.version,
         "receiver": nginx_version,
+        "packages": ", ".join(map(_package, PACKAGES)),
         "fluxhook": f"{__version__}, commit {_commit()}",
         "data": f"on {_filesystem(data_dir)}",
         "load": f"{os.getloadavg()[0]:.1f} before the run",
-        "command": command,
     }
+
+
+def _package(name: str) -> str:
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return f"{name} not installed"
 
 
 def _processor() -> str:

@@ -1,6 +1,6 @@
 """The reference: the shortest pycurl loop that sends the same requests, and nothing else.
 
-    python -m bench.bare --url http://127.0.0.1:8080/ --requests 100000
+    python -m bench.programs.bare --url http://127.0.0.1:8080/ --requests 100000
 
 Same libcurl options, headers and HMAC as the engine's worker, but no ring, no queue, no settling, no
 breaker, no counters: what is left is what HTTP costs through pycurl. It is one loop on purpose, with
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import select
 import socket
 import sys
@@ -40,17 +39,22 @@ def body_template(payload: int) -> bytes:
 class BareLoop:
     """One multi handle, `in_flight` easy handles, one epoll."""
 
-    def __init__(self, url: str, in_flight: int) -> None:
+    def __init__(
+        self, urls: list[str], in_flight: int, ca: str | None = None, http2: bool = False
+    ) -> None:
         self.multi = pycurl.CurlMulti()
         self.multi.setopt(pycurl.M_MAXCONNECTS, 4 * in_flight + 64)
         self.multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self.epoll = select.epoll()
         self.registered: dict[int, int] = {}
         self.busy: set[int] = set()
-        self.handles = [self._handle(url) for _ in range(in_flight)]
+        self.handles = [self._handle(urls[n % len(urls)], ca, http2) for n in range(in_flight)]
 
-    def _handle(self, url: str) -> tuple[pycurl.Curl, list[bytes]]:
-        curl, answer = pycurl.Curl(), []
+    def _handle(self, url: str, ca: str | None, http2: bool) -> tuple[pycurl.Curl, list[bytes]]:
+        curl: pycurl.Curl = pycurl.Curl()
+        answer: list[bytes] = []
+        if ca:
+            curl.setopt(pycurl.CAINFO, ca)
         for option, value in (
             (pycurl.URL, url),
             (pycurl.POST, 1),
@@ -59,7 +63,11 @@ class BareLoop:
             (pycurl.NOPROXY, ""),
             (pycurl.USERAGENT, "fluxhook-bench"),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
-            (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
+            (
+                pycurl.HTTP_VERSION,
+                pycurl.CURL_HTTP_VERSION_2TLS if http2 else pycurl.CURL_HTTP_VERSION_1_1,
+            ),
+            (pycurl.PIPEWAIT, int(http2)),
             (pycurl.FOLLOWLOCATION, 0),
             (pycurl.TIMEOUT_MS, 3000),
             (pycurl.CONNECTTIMEOUT_MS, 3000),
@@ -163,14 +171,17 @@ class BareLoop:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.bare", description=__doc__)
-    parser.add_argument("--url", required=True)
+    parser = argparse.ArgumentParser(prog="python -m bench.programs.bare", description=__doc__)
+    parser.add_argument("--url", required=True, action="append", help="handles take them in turn")
     parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--payload", type=int, default=572)
+    parser.add_argument("--payload", type=int, default=600)
     parser.add_argument("--in-flight", type=int, default=32)
+    parser.add_argument("--ca", help="PEM file of the authority that signed the receiver")
+    parser.add_argument("--http2", action="store_true")
     options = parser.parse_args()
-    loop = BareLoop(options.url, options.in_flight)
-    failed = loop.run(1000, options.payload)  # connections, caches
+    loop = BareLoop(options.url, options.in_flight, options.ca, options.http2)
+    warm_up = max(1000, 2 * options.in_flight)  # connections, caches
+    failed = loop.run(warm_up, options.payload)
     begun_ns, cpu_ns = time.perf_counter_ns(), time.process_time_ns()
     failed += loop.run(options.requests, options.payload)
     cpu_ns = time.process_time_ns() - cpu_ns
@@ -179,10 +190,10 @@ def main() -> None:
     json.dump(
         {
             "requests": options.requests,
+            "warm_up": warm_up,
             "failed": failed,
             "seconds": seconds,
             "cpu_us": cpu_ns / 1000 / options.requests,
-            "pid": os.getpid(),
         },
         sys.stdout,
     )

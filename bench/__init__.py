@@ -1,0 +1,1 @@
+"""The benchmarks of Fluxhook: `python -m bench`. See bench/README.md."""

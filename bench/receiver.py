@@ -1,0 +1,255 @@
+"""The receivers: nginx, which is fast and counts; a slow one; and a socket that notes when a first byte
+arrives."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from bench.machine import ROOT
+from bench.rows import Load
+
+START_TIMEOUT_S = 10.0
+CONFIGURATION = Path(__file__).with_name("nginx.conf")
+
+
+class Missing(Exception):
+    """A program that the benchmark cannot do without. The text names the Debian package."""
+
+
+class Receiver(Protocol):
+    """What a stage wants to know of the other side."""
+
+    pid: int
+
+    def urls(self, load: Load) -> list[str]: ...
+    def requests(self) -> int: ...
+
+
+def address(n: int) -> str:
+    """Each endpoint has a host of its own, as they have in life: libcurl searches the connections
+    to one host one by one."""
+    return f"127.{n // 62_500}.{n // 250 % 250}.{n % 250 + 1}"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((address(0), 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def find_program(name: str, package: str) -> str:
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"  # not in every user's PATH
+    program = shutil.which(name, path=path)
+    if program is None:
+        raise Missing(f"{name} is missing; on Debian: apt-get install {package}")
+    return program
+
+
+def make_certificate(directory: Path) -> Path:
+    """A throw-away certificate for `address(0)`, receiver.pem beside receiver.key; its own CA."""
+    command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split()
+    command += ["-subj", "/CN=fluxhook-bench", "-addext", f"subjectAltName=IP:{address(0)}"]
+    command += ["-keyout", "receiver.key", "-out", "receiver.pem"]
+    subprocess.run(
+        [find_program("openssl", "openssl"), *command],
+        cwd=directory,
+        check=True,
+        capture_output=True,
+    )
+    return directory / "receiver.pem"
+
+
+class Child(AbstractContextManager["Child"]):
+    """A process that ends with the block."""
+
+    process: subprocess.Popen[str]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.communicate()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Program(Child):
+    """A module of bench.programs that answers each line of JSON with one, the first without being
+    asked."""
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        self._name = module
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"bench.programs.{module}", *arguments],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.greeting = self.hear()
+
+    def tell(self, **command: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> dict[str, float]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self.close()
+            sys.exit(f"bench: the program {self._name} ended; what it said stands above")
+        answer: dict[str, float] = json.loads(line)
+        return answer
+
+    def ask(self, **command: object) -> dict[str, float]:
+        self.tell(**command)
+        return self.hear()
+
+
+class Nginx(Child):
+    """One nginx process on free ports of as many loopback addresses as there are endpoints, below a
+    directory of its own."""
+
+    def __init__(self, directory: Path, hosts: int = 1) -> None:
+        program = find_program("nginx", "nginx-light")
+        version = subprocess.run([program, "-v"], capture_output=True, text=True).stderr
+        self.version = version.rpartition(":")[2].strip()
+        self.certificate = make_certificate(directory)
+        port, self._tls_port = free_port(), free_port()
+        self._addresses = [f"{address(n)}:{port}" for n in range(hosts)]
+        self._recovered = directory / "recovered"
+        self._own_requests = 0
+        listens = [f"listen {each} backlog=4096;\n" for each in self._addresses]
+        listens.append(f"listen {address(0)}:{self._tls_port} ssl http2 backlog=4096;\n")
+        (directory / "listen.conf").write_text("".join(listens))
+        configuration = directory / "nginx.conf"
+        shutil.copy(CONFIGURATION, configuration)
+        self.process = subprocess.Popen(
+            [program, "-p", str(directory), "-c", str(configuration)], cwd=directory, text=True
+        )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                self.requests()
+                return
+            except (urllib.error.URLError, ConnectionError):
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    self.close()
+                    sys.exit("bench: nginx does not start; what it said stands above")
+                time.sleep(0.02)
+
+    def urls(self, load: Load) -> list[str]:
+        if load.tls:
+            return [f"https://{address(0)}:{self._tls_port}{load.reply}"] * load.endpoints
+        return [f"http://{host}{load.reply}" for host in self._addresses[: load.endpoints]]
+
+    def requests(self) -> int:
+        """How many requests it has had, those that ask for this aside (ngx_http_stub_status)."""
+        with urllib.request.urlopen(f"http://{self._addresses[0]}/status", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        self._own_requests += 1
+        return int(lines[2].split()[2]) - self._own_requests
+
+    def recover(self, recovered: bool) -> None:
+        """Whether /flaky answers 204 from now on, instead of 503."""
+        if recovered:
+            self._recovered.touch()
+        else:
+            self._recovered.unlink(missing_ok=True)
+
+
+class SlowReceiver(Program):
+    """bench.programs.slow: each answer takes its time. It counts the ids that differ."""
+
+    def __init__(self, hosts: int, certificate: Path | None = None) -> None:
+        self._port = free_port()
+        self._scheme = "https" if certificate else "http"
+        super().__init__(
+            "slow",
+            str(self._port),
+            *[address(n) for n in range(hosts)],
+            *(["--certificate", str(certificate)] if certificate else []),
+        )
+
+    def urls(self, load: Load) -> list[str]:
+        return [f"{self._scheme}://{address(n)}:{self._port}/" for n in range(load.endpoints)]
+
+    def requests(self) -> int:
+        return int(self.ask()["requests"])
+
+    def distinct(self) -> int:
+        """Ids that came at least once."""
+        return int(self.ask()["distinct"])
+
+
+class FirstByte:
+    """A receiver in this process, for one connection at a time."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server((address(0), 0))
+        self._listener.settimeout(START_TIMEOUT_S)
+        self._connection: socket.socket | None = None
+        self.url = f"http://{address(0)}:{self._listener.getsockname()[1]}"
+
+    def time_ns(self, cause: Callable[[], object]) -> int:
+        """The time from before `cause` is called until the first byte of the request is here."""
+        begun_ns = time.perf_counter_ns()
+        cause()
+        request = self._receive()
+        elapsed_ns = time.perf_counter_ns() - begun_ns
+        while not _whole(request):
+            request += self._receive()
+        assert self._connection is not None
+        self._connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        return elapsed_ns
+
+    def _receive(self) -> bytes:
+        while True:
+            if self._connection is None:
+                self._connection, _ = self._listener.accept()
+                self._connection.settimeout(START_TIMEOUT_S)
+                self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if received := self._connection.recv(65_536):
+                return received
+            self._connection.close()
+            self._connection = None
+
+    def close(self) -> None:
+        self._listener.close()
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _whole(request: bytes) -> bool:
+    head, end, body = request.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    length = next(
+        int(line.partition(b":")[2])
+        for line in head.lower().split(b"\r\n")
+        if line.startswith(b"content-length:")
+    )
+    return len(body) >= length

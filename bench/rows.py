@@ -1,0 +1,214 @@
+"""The rows of the benchmark: who sends what to whom, and what is measured of it.
+
+A row is a record. `experiments` knows how to measure one, `report` how to print one, and neither
+knows a row by its name but for the targets and the plots that it belongs to.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
+
+from fluxhook import Endpoint
+
+__all__ = ["ROWS", "Load", "Row", "rows"]
+
+Reply = Literal["/", "/body", "/flaky", "/one-percent"]
+
+
+class Load(NamedTuple):
+    """Publishers x workers x endpoints; events go to the endpoints in turn, each to one."""
+
+    publishers: int = 1
+    workers: int = 1
+    endpoints: int = 1
+    #: bytes of a body
+    payload: int = 600
+    #: requests at a time, over all endpoints; at least one for each of them
+    in_flight: int = 32
+    durability: str = "process"
+    #: what the receiver does, as a path of nginx.conf
+    reply: Reply = "/"
+    #: answers come after 100 ms, give or take 50; from a receiver of our own
+    slow: bool = False
+    tls: bool = False
+    http2: bool = False
+    #: between an attempt that fails and the next
+    retry_s: float = 3.0
+
+    @property
+    def topology(self) -> str:
+        return f"{self.publishers} x {self.workers} x {self.endpoints}"
+
+    @property
+    def protocol(self) -> str:
+        return f"HTTP/{2 if self.http2 else 1.1}{' + TLS' if self.tls else ''}"
+
+    @property
+    def answer(self) -> str:
+        """What comes back, for people."""
+        if self.slow:
+            return "204 after 100 ms"
+        return {
+            "/": "204",
+            "/body": "200, 114 bytes",
+            "/flaky": "503, then 204",
+            "/one-percent": "1 % 503",
+        }[self.reply]
+
+
+class Row(NamedTuple):
+    name: str
+    title: str
+    load: Load
+    #: events in each repeat
+    events: int
+    #: a class of bench.experiments
+    experiment: str = "Deliveries"
+    #: in the order of their turns; "engine" is ours
+    contenders: tuple[str, ...] = ("engine", "bare")
+    #: a second load for the engine, interleaved, as "against"
+    against: Load | None = None
+    #: the figure whose spread decides whether the repeats were enough
+    key: str = "engine.cpu"
+    #: repeats that make no sense twice: the row runs once
+    once: bool = False
+    #: its share of the time, in about seconds
+    weight: float = 6.0
+    #: what an experiment wants to know beyond the load
+    options: dict[str, Any] = {}
+
+
+def http2_option() -> dict[str, Any] | None:
+    """How an endpoint is told to speak HTTP/2; None while the engine has no such option."""
+    hints = get_type_hints(Endpoint)
+    if "http2" in hints:
+        return {"http2": True}
+    for choice in get_args(hints.get("http_version", str)):
+        if isinstance(choice, str) and choice.startswith("2"):
+            return {"http_version": choice}
+    return None
+
+
+MAIN = Load()
+ALL = ("engine", "bare", "wrk", "aiohttp", "pyreqwest", "threads", "httpx")
+HTTP2 = Row(
+    "http2",
+    "HTTP/2",
+    MAIN._replace(tls=True, http2=True),
+    20_000,
+    contenders=("engine", "bare"),
+)
+
+ROWS = (
+    Row("main", "All contenders", MAIN, 40_000, contenders=ALL, weight=26),
+    Row("1x2x1", "Two workers", MAIN._replace(workers=2), 30_000),
+    Row("4x2x4", "Four publishers", MAIN._replace(publishers=4, workers=2, endpoints=4), 30_000),
+    Row(
+        "1x2x1000",
+        "1,000 endpoints",
+        MAIN._replace(workers=2, endpoints=1000),
+        20_000,
+        against=MAIN._replace(workers=2),
+        key="ratio.against",
+        weight=9,
+    ),
+    Row("100B", "100-byte bodies", MAIN._replace(payload=100), 20_000),
+    Row("4KiB", "4 KiB bodies", MAIN._replace(payload=4096), 20_000),
+    Row("64KiB", "64 KiB bodies", MAIN._replace(payload=65_536), 5_000),
+    Row("reply", "Reply with a body", MAIN._replace(reply="/body"), 20_000),
+    Row("tls", "TLS", MAIN._replace(tls=True), 20_000),
+    HTTP2,
+    Row(
+        "slow",
+        "Slow receiver",
+        MAIN._replace(slow=True, endpoints=8, in_flight=256),
+        3_000,
+        weight=10,
+    ),
+    Row(
+        "1%",
+        "1 % failing",
+        MAIN._replace(reply="/one-percent", retry_s=0.1),
+        20_000,
+        contenders=("engine",),
+    ),
+    Row("interval", "durability: interval", MAIN._replace(durability="interval:100ms"), 20_000),
+    Row("power", "durability: power", MAIN._replace(durability="power"), 1_000),
+    *(
+        Row(f"in-flight-{n}", f"{n} in flight", MAIN._replace(in_flight=n), events, weight=4)
+        for n, events in ((1, 5_000), (4, 10_000), (8, 15_000), (128, 15_000))
+    ),
+    *(
+        Row(f"endpoints-{n}", f"{n} endpoints", MAIN._replace(endpoints=n), 15_000, weight=4)
+        for n in (10, 100)
+    ),
+    Row(
+        "fail",
+        "Every event fails once",
+        MAIN._replace(reply="/flaky"),
+        15_000,
+        "Failures",
+        contenders=("engine",),
+        key="engine.rate",
+        weight=18,
+    ),
+    Row("idle", "Idle engine", MAIN, 400, "Idle", contenders=("engine",), key="p50", weight=5),
+    *(
+        Row(
+            name,
+            title,
+            MAIN,
+            events,
+            "HostImpact",
+            contenders=("engine",),
+            key="with.p99",
+            weight=15,
+            options=options,
+        )
+        for name, title, events, options in (
+            ("host", "1,500 requests/s", 3_000, {"rate": 1_500}),
+            ("host-busy", "saturated, 32 connections", 10_000, {"rate": 0}),
+            (
+                "host-shared",
+                "1,500 requests/s, the engine on the host's own core",
+                3_000,
+                {"rate": 1_500, "shared": True},
+            ),
+        )
+    ),
+    Row(
+        "memory",
+        "A million events",
+        MAIN,
+        1_000_000,
+        "Memory",
+        contenders=("engine",),
+        key="worker.own",
+        once=True,
+        weight=32,
+    ),
+    *(
+        Row(
+            name,
+            title,
+            MAIN._replace(slow=True, in_flight=400, tls=tls),
+            400,
+            "Connections",
+            contenders=("engine",),
+            key="connection",
+            once=True,
+            weight=3,
+        )
+        for name, title, tls in (
+            ("connections", "400 connections", False),
+            ("connections-tls", "400 connections, TLS", True),
+        )
+    ),
+    Row("match", "Topic filters", MAIN, 20_000, "Matching", (), key="10000", weight=1),
+    Row("syscalls", "System calls", MAIN, 20_000, "SystemCalls", ("engine",), None, "calls"),
+)
+
+
+def rows() -> tuple[Row, ...]:
+    """All that this engine can do."""
+    return tuple(row for row in ROWS if row is not HTTP2 or http2_option())

@@ -1,0 +1,113 @@
+"""Who may do what: bearer tokens with scopes, and what a browser must not be tricked into.
+
+Without a configured token the API is open to this machine. Then anything that a browser here is made
+to send must be recognized: a page of another site (Origin, Sec-Fetch-Site), and a foreign name that
+was pointed at 127.0.0.1 (DNS rebinding; the Host header still bears it).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, get_args
+from urllib.parse import urlsplit
+
+from fluxhook.admin.problems import RequestError
+from fluxhook.config.listen import Listen
+from fluxhook.config.schema import Scope, Token
+
+__all__ = ["ALL_SCOPES", "Access", "judge_browser"]
+
+ALL_SCOPES: Final[frozenset[Scope]] = frozenset(get_args(Scope))
+_REALM: Final = 'Bearer realm="fluxhook"'
+
+
+class Access:
+    """The tokens of the moment. `tokens` is asked each time, so that a reload takes effect at once.
+
+    `own_token` is the process's own, with all scopes; "" for none. Safe to share among threads.
+    """
+
+    def __init__(
+        self, tokens: Callable[[], Sequence[Token]], *, loopback: bool, own_token: str = ""
+    ) -> None:
+        self._tokens = tokens
+        self._loopback = loopback
+        self._own = own_token
+
+    @property
+    def open(self) -> bool:
+        """Whether a request without a token may do everything."""
+        return self._loopback and not self._tokens()
+
+    def scopes_of(self, token: str) -> frozenset[Scope]:
+        """What a token allows; empty if it is none. Takes the same time for every wrong one."""
+        found: frozenset[Scope] = frozenset()
+        given = token.encode("utf-8", "replace")
+        for known in self._tokens():
+            if hmac.compare_digest(given, known.token.encode()):
+                found |= frozenset(known.scopes)
+        if self._own and hmac.compare_digest(given, self._own.encode()):
+            found = ALL_SCOPES
+        return found
+
+    def require(self, scope: Scope, authorization: str | None) -> None:
+        """Raises RequestError unless the Authorization header's token has the scope."""
+        if authorization is None:
+            if self.open:
+                return
+            raise RequestError(
+                "unauthorized",
+                "This needs the header `Authorization: Bearer <token>`, with a token of "
+                "admin.tokens in the configuration.",
+                headers={"WWW-Authenticate": _REALM},
+            )
+        method, _, token = authorization.partition(" ")
+        scopes = self.scopes_of(token.strip()) if method.lower() == "bearer" else frozenset()
+        if not scopes:
+            raise RequestError(
+                "unauthorized",
+                "The token is not known; give one of admin.tokens in the configuration.",
+                headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'},
+            )
+        if scope not in scopes:
+            raise RequestError(
+                "insufficient-scope",
+                f"The token lacks the scope {scope!r}; it has {', '.join(sorted(scopes))}.",
+                headers={
+                    "WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope}"'
+                },
+            )
+
+
+def judge_browser(headers: Mapping[str, str], method: str) -> RequestError | None:
+    """Why an open API refuses a request, or None. `headers` have names in lower case."""
+    host = headers.get("host", "")
+    if not Listen(_without_port(host), 0).loopback:
+        return RequestError(
+            "foreign-host",
+            f"The Host header is {host!r:.80}, and without admin.tokens only localhost and loopback "
+            "addresses are answered; configure a token, or call http://127.0.0.1.",
+        )
+    site = headers.get("sec-fetch-site", "none")
+    # A link to us that somebody follows: it shows, and changes nothing.
+    followed = (
+        method == "GET"
+        and headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-dest") == "document"
+    )
+    origin = headers.get("origin")
+    foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+    if foreign or (site not in ("same-origin", "none") and not followed):
+        return RequestError(
+            "cross-origin",
+            f"A page of {origin or 'another site'!r:.80} made this request; without admin.tokens "
+            "only our own pages may.",
+        )
+    return None
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]

@@ -1,0 +1,92 @@
+"""What stands between the API's texts and the store's keys: ids, times, cursors."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import time
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from fluxhook.admin.problems import Fault, RequestError
+from fluxhook.config.units import Duration
+
+__all__ = [
+    "delivery_id",
+    "invalid",
+    "parse_cursor",
+    "parse_delivery_id",
+    "parse_moment",
+    "write_cursor",
+]
+
+_DELIVERY: Final = re.compile(r"dlv_([0-7][0-9a-f]{15})", re.ASCII)
+#: Arbitrary; ours have some 40.
+_MAX_CURSOR: Final = 400
+
+
+def delivery_id(id: int) -> str:
+    return f"dlv_{id:016x}"
+
+
+def parse_delivery_id(text: str) -> int:
+    """Raises RequestError (404): what is none names no delivery."""
+    match = _DELIVERY.fullmatch(text)
+    if match is None:
+        raise RequestError("unknown-delivery", f"{text!r:.80} is not the id of a delivery.")
+    return int(match[1], 16)
+
+
+def parse_moment(text: str | None, field: str) -> int | None:
+    """Nanoseconds since the epoch of an RFC 3339 time, or of a duration ago ("15m")."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return int(moment.timestamp() * 1000) * 1_000_000
+    except (ValueError, OverflowError):
+        try:
+            return max(0, time.time_ns() - Duration.parse(text).ns)
+        except ValueError:
+            pass
+    raise invalid(
+        field,
+        f"{text!r:.80} is not a time",
+        'write one with its zone, such as "2026-02-05T12:00:00Z" (a + in a URL is %2B), or a duration '
+        'such as "15m" for that long ago',
+    )
+
+
+def write_cursor(kind: str, *key: int | str) -> str:
+    """An opaque text that only `parse_cursor` of the same kind reads."""
+    packed = msgspec.msgpack.encode((kind, *key))
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def parse_cursor(text: str | None, kind: str, types: tuple[type, ...]) -> tuple[int | str, ...] | None:
+    """The key of a cursor; None for None. Raises RequestError for another kind's, or garbage."""
+    if text is None:
+        return None
+    try:
+        if len(text) > _MAX_CURSOR:
+            raise ValueError
+        packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        said, *key = msgspec.msgpack.decode(packed, type=tuple)
+    except (ValueError, binascii.Error, msgspec.MsgspecError):
+        said, key = "", []
+    if said != kind or [type(part) for part in key] != list(types):
+        raise invalid(
+            "cursor",
+            f"{text!r:.80} is not a cursor of this list",
+            "give the next_cursor of the page before, unchanged",
+        )
+    return tuple(key)
+
+
+def invalid(field: str, message: str, remedy: str) -> RequestError:
+    """A value of the request is wrong (422)."""
+    return RequestError("invalid-request", f"{field}: {message}", [Fault(field, message, remedy)])

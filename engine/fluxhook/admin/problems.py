@@ -1,0 +1,159 @@
+"""Errors as the API answers them: problem details (RFC 9457), of kinds that never change.
+
+    type      urn:fluxhook:problem:<kind>
+    title     what the kind means
+    detail    what happened this time
+    instance  the path of the request
+    errors    each fault: where it is, what is wrong, what would be right
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from fluxhook.errors import (
+    ConfigError,
+    Conflict,
+    EngineError,
+    EngineNotRunning,
+    EventError,
+    FluxhookError,
+    PayloadTooLarge,
+    QueueFull,
+    TooManyPublishers,
+    UnknownEndpoint,
+)
+from fluxhook.store.database import StoreError
+
+__all__ = ["KINDS", "MEDIA_TYPE", "Fault", "Kind", "Problem", "RequestError", "problem_of"]
+
+#: RFC 9457 section 3
+MEDIA_TYPE: Final = "application/problem+json"
+_URN: Final = "urn:fluxhook:problem:"
+
+
+class Kind(NamedTuple):
+    status: int
+    title: str
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "malformed-body": Kind(400, "The body cannot be read."),
+    "unauthorized": Kind(401, "A valid bearer token is needed."),
+    "insufficient-scope": Kind(403, "The token does not allow this."),
+    "foreign-host": Kind(403, "The request was made for another host."),
+    "cross-origin": Kind(403, "The request comes from another site's page."),
+    "not-found": Kind(404, "There is no such resource."),
+    "unknown-webhook": Kind(404, "There is no such webhook."),
+    "unknown-delivery": Kind(404, "There is no such delivery."),
+    "method-not-allowed": Kind(405, "The resource does not have this method."),
+    "conflict": Kind(409, "The present state does not allow this change."),
+    "request-in-progress": Kind(409, "A request with this Idempotency-Key is still under way."),
+    "content-too-large": Kind(413, "The body is too large."),
+    "event-too-large": Kind(413, "An event is too large."),
+    "unsupported-media-type": Kind(415, "The body's content type is not taken here."),
+    "invalid-configuration": Kind(422, "The configuration of a webhook has problems."),
+    "invalid-event": Kind(422, "An event cannot be accepted as given."),
+    "invalid-request": Kind(422, "The request has invalid values."),
+    "idempotency-key-reused": Kind(422, "The Idempotency-Key was used for another request."),
+    "queue-full": Kind(429, "The queue is full."),
+    "http-error": Kind(400, "The request cannot be answered."),
+    "internal-error": Kind(500, "The fault is ours; the log says more."),
+    "engine-not-running": Kind(503, "The engine is not running."),
+    "engine-unavailable": Kind(503, "The engine cannot answer."),
+    "store-failing": Kind(503, "The store cannot be read or written."),
+    "overloaded": Kind(503, "Too many requests at a time."),
+}
+
+
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that is wrong. `field` is a path in the body, or a parameter's or header's name."""
+
+    field: str
+    message: str
+    remedy: str = ""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A problem details object. `events` are those that were accepted all the same."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[Fault] = []
+    events: list[dict[str, Any]] = []
+
+
+class RequestError(FluxhookError):
+    """A request that is refused; `kind` is one of KINDS."""
+
+    def __init__(
+        self,
+        kind: str,
+        detail: str,
+        faults: Iterable[Fault] = (),
+        *,
+        headers: Mapping[str, str] | None = None,
+        events: Iterable[Any] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.faults = list(faults)
+        self.headers = dict(headers or {})
+        self.events = list(events)
+
+
+#: the first that fits
+_KIND_OF: Final[dict[type[FluxhookError], str]] = {
+    ConfigError: "invalid-configuration",
+    UnknownEndpoint: "unknown-webhook",
+    Conflict: "conflict",
+    PayloadTooLarge: "event-too-large",
+    EventError: "invalid-event",
+    QueueFull: "queue-full",
+    EngineNotRunning: "engine-not-running",
+    StoreError: "store-failing",
+    TooManyPublishers: "engine-unavailable",
+    EngineError: "engine-unavailable",
+}
+#: seconds after which it is worth to try again; arbitrary
+RETRY_AFTER_S: Final = {"queue-full": 1, "overloaded": 1, "engine-unavailable": 5}
+
+
+def problem_of(error: Exception, instance: str) -> tuple[Problem, dict[str, str]]:
+    """What to answer for an error, and with which headers. An unforeseen one tells nothing."""
+    faults: list[Fault] = []
+    headers: dict[str, str] = {}
+    events: list[Any] = []
+    detail = str(error)
+    if isinstance(error, RequestError):
+        kind, faults, events = error.kind, error.faults, error.events
+        headers = error.headers
+    else:
+        found = next((word for type, word in _KIND_OF.items() if isinstance(error, type)), None)
+        kind = found or "internal-error"
+        if found is None:
+            detail = "Something unforeseen happened. The admin process's log says what."
+        elif isinstance(error, ConfigError):
+            faults = [Fault(path, message, remedy) for path, message, remedy in error.problems]
+            detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
+        elif isinstance(error, EventError) and error.field:
+            faults = [Fault(error.field, detail)]
+    status, title = KINDS[kind]
+    if kind in RETRY_AFTER_S:
+        headers = {"Retry-After": str(RETRY_AFTER_S[kind]), **headers}
+    problem = Problem(
+        type=_URN + kind,
+        title=title,
+        status=status,
+        detail=detail,
+        instance=instance,
+        errors=faults,
+        events=[msgspec.to_builtins(event) for event in events],
+    )
+    return problem, headers

@@ -1,0 +1,118 @@
+"""Endpoints that are defined at run time: what a caller wrote, over the configuration's `defaults`.
+
+What was written is kept as it is, a *layer* of plain JSON with the keys of an endpoint in the YAML
+file, so that a change of the defaults reaches it too.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from fluxhook.config.check import known_types
+from fluxhook.config.endpoint import check_endpoint
+from fluxhook.config.layers import Layer, assemble, overlay
+from fluxhook.config.networks import parse_network
+from fluxhook.config.problems import Findings, Notice
+from fluxhook.config.reader import read_struct
+from fluxhook.config.schema import Config, Endpoint, SignatureProfile
+from fluxhook.config.url import url_hostname
+
+__all__ = ["build", "define", "free_name", "merge_patch", "new_secret", "normalized"]
+
+#: A word in a URL, a label in metrics, a word on a command line.
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+#: `/v1/webhooks/status`, and the ids by which the API also knows endpoints
+_RESERVED: Final = re.compile(r"status|wh_[0-9]+", re.ASCII)
+
+
+def normalized(written: Mapping[str, Any]) -> dict[str, Any]:
+    """The layer to be kept: `secret` as `secrets`, nothing that is null.
+
+    Raises ConfigError where both stand in it.
+    """
+    layer = {key: value for key, value in written.items() if value is not None}
+    if "secret" in layer:
+        if "secrets" in layer:
+            findings = Findings()
+            findings.problem("secret", "stands beside secrets", "keep one of them")
+            findings.raise_problems()
+        layer["secrets"] = [layer.pop("secret")]
+    return layer
+
+
+def define(name: str, layer: Mapping[str, Any], config: Config) -> tuple[Endpoint, list[Notice]]:
+    """The endpoint of a normalized layer, and what its owner should know.
+
+    Raises ConfigError with every problem; paths are the fields (`retry.max_attempts`).
+    """
+    findings = Findings(lambda path: "secret" if path == "secrets[0]" else path)
+    if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name):
+        findings.problem(
+            "name",
+            f"{name!r:.80} cannot be the name of an endpoint",
+            "write letters, digits and . _ -, beginning with a letter or digit; status and wh_ with "
+            "a number are taken",
+        )
+    for required, remedy in (
+        ("url", "add the URL that deliveries are sent to"),
+        ("events", 'add the event types, namespaces such as "route.*", or ["*"] for all'),
+    ):
+        if not layer.get(required):
+            findings.problem(required, "is missing", remedy)
+    own = read_struct(Endpoint, {**layer, "name": name}, "", findings)
+    endpoint = _assembled({"url": "https://url.invalid/", **own}, config, findings)
+    allowed = tuple(map(parse_network, config.allow_networks))
+    check_endpoint(endpoint, "", known_types(config), allowed, findings)
+    findings.raise_problems()
+    return endpoint, list(findings.notices)
+
+
+def build(name: str, layer: Mapping[str, Any], config: Config) -> Endpoint:
+    """The endpoint of a layer that was accepted before, under what may be other defaults.
+
+    A field that cannot be read any more has its default: the endpoint's deliveries must not be given
+    up for it.
+    """
+    findings = Findings()
+    return _assembled(
+        read_struct(Endpoint, {**layer, "name": name}, "", findings), config, findings
+    )
+
+
+def _assembled(own: Layer, config: Config, findings: Findings) -> Endpoint:
+    below = read_struct(Endpoint, config.defaults, "defaults", findings)
+    return assemble(Endpoint, overlay(below, own))
+
+
+def free_name(url: object, taken: Collection[str]) -> str:
+    """A name for an endpoint that was given none: its host, numbered where that is taken."""
+    host = url_hostname(url) if isinstance(url, str) else ""
+    base = re.sub(r"[^A-Za-z0-9._-]+", "-", host).strip("-._")[:100] or "endpoint"
+    if base not in taken and not _RESERVED.fullmatch(base):
+        return base
+    return next(name for n in range(2, len(taken) + 3) if (name := f"{base}-{n}") not in taken)
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """RFC 7396: null removes, objects are merged, all else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+def new_secret(signature: SignatureProfile) -> str:
+    """256 random bits, in the form that the profile asks for (Standard Webhooks 1.0)."""
+    random = secrets.token_bytes(32)
+    if signature == "standard":
+        return "whsec_" + base64.b64encode(random).decode()
+    return "sk_" + base64.urlsafe_b64encode(random).decode().rstrip("=")

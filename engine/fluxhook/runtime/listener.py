@@ -1,0 +1,127 @@
+"""The supervisor's end of the control socket. It never waits: not for a slow client, nor for one that
+has gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable
+
+import msgspec
+
+from fluxhook.errors import ConfigError, FluxhookError
+from fluxhook.runtime.control import MAX_MESSAGE, Failure, Request, frame, socket_path
+from fluxhook.runtime.process import log
+from fluxhook.transport.datadir import DataDir
+
+__all__ = ["Listener"]
+
+#: connections at a time; further ones wait in the kernel's queue
+MAX_CONNECTIONS = 64
+
+_decode = msgspec.msgpack.Decoder(Request).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class _Connection:
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.received = bytearray()
+        self.unsent = b""
+
+
+class Listener:
+    """Register `fd` with an epoll, and call `step` when it is readable."""
+
+    def __init__(self, datadir: DataDir, apply: Callable[[Request], msgspec.Struct]) -> None:
+        """`apply` does what a request asks and returns the reply; a FluxhookError becomes a Failure."""
+        self._apply = apply
+        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        with socket_path(datadir) as path:
+            with contextlib.suppress(FileNotFoundError):  # of an engine that was killed
+                os.unlink(path)
+            self._server.bind(path)
+            os.chmod(path, 0o600)
+        self._server.listen(MAX_CONNECTIONS)
+        self._epoll = select.epoll()
+        self._epoll.register(self._server, select.EPOLLIN)
+        self._connections: dict[int, _Connection] = {}
+        self.fd = self._epoll.fileno()
+
+    def step(self) -> None:
+        """Takes what has arrived, and answers each request that is whole."""
+        for fd, events in self._epoll.poll(0):
+            if fd == self._server.fileno():
+                self._accept()
+                continue
+            connection = self._connections[fd]
+            try:
+                if events & select.EPOLLOUT:
+                    self._send(connection)
+                if events & ~select.EPOLLOUT:
+                    self._receive(connection)
+            except OSError:
+                self._drop(connection)
+
+    def close(self) -> None:
+        for connection in list(self._connections.values()):
+            self._drop(connection)
+        self._server.close()
+        self._epoll.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            sock, _ = self._server.accept()
+            if len(self._connections) >= MAX_CONNECTIONS:
+                sock.close()
+                return
+            sock.setblocking(False)
+            self._connections[sock.fileno()] = _Connection(sock)
+            self._epoll.register(sock, select.EPOLLIN)
+
+    def _receive(self, connection: _Connection) -> None:
+        received = connection.received
+        chunk = connection.sock.recv(1 << 20)
+        if not chunk:
+            self._drop(connection)
+            return
+        received += chunk
+        if len(received) < 4:
+            return
+        (length,) = struct.unpack_from("<I", received)
+        if length > MAX_MESSAGE:
+            self._drop(connection)
+        elif len(received) >= 4 + length:
+            message = bytes(received[4 : 4 + length])
+            del received[: 4 + length]
+            connection.unsent += frame(_encode(self._answer(message)))
+            self._send(connection)
+
+    def _answer(self, message: bytes) -> msgspec.Struct:
+        try:
+            return self._apply(_decode(message))
+        except ConfigError as e:
+            return Failure("ConfigError", str(e), e.problems)
+        except FluxhookError as e:
+            return Failure(type(e).__name__, str(e))
+        except msgspec.MsgspecError as e:
+            return Failure("EngineError", f"the request is of another version: {e}")
+        except Exception:
+            # A defect; but the engine's deliveries must not end with it.
+            log.exception("a change that was asked for failed")
+            return Failure("EngineError", "the engine failed to make the change; its log says why")
+
+    def _send(self, connection: _Connection) -> None:
+        with contextlib.suppress(BlockingIOError):
+            sent = connection.sock.send(connection.unsent)
+            connection.unsent = connection.unsent[sent:]
+        mask = select.EPOLLIN | (select.EPOLLOUT if connection.unsent else 0)
+        self._epoll.modify(connection.sock, mask)
+
+    def _drop(self, connection: _Connection) -> None:
+        del self._connections[connection.sock.fileno()]
+        self._epoll.unregister(connection.sock)
+        connection.sock.close()

@@ -1,0 +1,190 @@
+"""Endpoints that come, change and go at run time, beside those of the configuration file.
+
+Both make one configuration. The file's own can be paused and resumed; anything else about them is
+the file's to say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fluxhook.config.definition import build, define, free_name, merge_patch, new_secret, normalized
+from fluxhook.config.problems import Notice
+from fluxhook.config.schema import Config
+from fluxhook.config.units import Duration
+from fluxhook.errors import ConfigError, Conflict, Problem, UnknownEndpoint
+from fluxhook.runtime.process import log
+from fluxhook.store import DeliveryStore, SubscriptionRow
+
+__all__ = ["Subscriptions"]
+
+
+class Subscriptions:
+    """Keeps them in the store. Nothing takes effect before the supervisor publishes `effective`.
+
+    Every change raises UnknownEndpoint for a name that there is not, Conflict where the endpoint is
+    the file's, ConfigError for what cannot be used, StoreError where the disk fails.
+    """
+
+    def __init__(self, store: DeliveryStore, config: Config) -> None:
+        self._store = store
+        self._rows = {row.name: row for row in store.subscriptions()}
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Takes over what the file says now. Its endpoints hide those of the same name."""
+        self.config = config
+        self._of_file = {endpoint.name: endpoint for endpoint in config.endpoints}
+        for name in self._rows.keys() & self._of_file.keys():
+            log.warning("the file's endpoint %s hides the one that was created at run time", name)
+
+    def effective(self) -> Config:
+        """The configuration with all endpoints as they are now."""
+        paused = {row.name for row in self._store.endpoints() if row.paused}
+        created = (build(row.name, row.layer, self.config) for row in self._created())
+        endpoints = (*self.config.endpoints, *created)
+        return msgspec.structs.replace(
+            self.config,
+            endpoints=tuple(
+                msgspec.structs.replace(e, paused=True) if e.name in paused else e
+                for e in endpoints
+            ),
+        )
+
+    @property
+    def created(self) -> frozenset[str]:
+        """The names of those that were created at run time."""
+        return frozenset(row.name for row in self._created())
+
+    def expire(self, now_ns: int) -> bool:
+        """Forgets secrets that have signed for long enough; True if there were any."""
+        changed = False
+        for row in list(self._rows.values()):
+            over = {secret for secret, until_ns in row.expiring.items() if until_ns <= now_ns}
+            if over:
+                kept = [secret for secret in row.layer["secrets"] if secret not in over]
+                left = {secret: ns for secret, ns in row.expiring.items() if secret not in over}
+                layer = {**row.layer, "secrets": kept}
+                self._save(row._replace(layer=layer, expiring=left, updated_ns=now_ns))
+                changed = True
+        return changed
+
+    # ---- changes ---------------------------------------------------------------------------
+
+    def create(self, written: dict[str, Any], now_ns: int) -> tuple[str, str | None, list[Notice]]:
+        """Returns its name, its secret if one was asked for, and what its owner should know."""
+        layer = normalized(written)
+        taken = self._of_file.keys() | self._rows.keys()
+        name = layer.pop("name", None) or free_name(layer.get("url"), taken)
+        if name in taken:
+            raise Conflict(f"there is an endpoint {name!r:.80} already; choose another name")
+        known = {row.name for row in self._store.endpoints()}
+        if name not in known and len(known) >= self.config.max_endpoints:
+            raise Conflict(
+                f"the data directory has room for {self.config.max_endpoints} names of endpoints, and "
+                "as many were used; give the name of one that was deleted"
+            )
+        secret = None
+        if layer.pop("generate_secret", False):
+            if "secrets" in layer:
+                raise ConfigError(
+                    Problem("generate_secret", "stands beside a secret", "keep one of them")
+                )
+            secret = new_secret(layer.get("signature", "fluxgate"))
+            layer["secrets"] = [secret]
+        _, notices = define(name, layer, self.config)
+        self._save(SubscriptionRow(name, layer, now_ns, now_ns, {}))
+        return name, secret, notices
+
+    def update(self, name: str, patch: dict[str, Any], now_ns: int) -> list[Notice]:
+        """Changes the fields that a JSON merge patch (RFC 7396) names; null takes one back to its
+        default."""
+        row = self._own(name)
+        if patch.get("name", name) != name:
+            raise ConfigError(
+                Problem("name", "cannot be changed", "create another endpoint, and delete this one")
+            )
+        patch = {key: value for key, value in patch.items() if key != "name"}
+        if "secret" in patch:  # null too
+            secret = patch.pop("secret")
+            patch["secrets"] = None if secret is None else [secret]
+        layer = merge_patch(row.layer, patch)
+        _, notices = define(name, layer, self.config)
+        expiring = {s: ns for s, ns in row.expiring.items() if s in layer.get("secrets", ())}
+        self._save(row._replace(layer=layer, expiring=expiring, updated_ns=now_ns))
+        return notices
+
+    def delete(self, name: str) -> None:
+        self._own(name)
+        self._store.delete_subscription(name)
+        del self._rows[name]
+
+    def resume(self, name: str, now_ns: int) -> None:
+        """Takes back a pause that stands in the definition itself."""
+        row = self._rows.get(name)
+        if name in self._of_file:
+            if self._of_file[name].paused:
+                raise Conflict(
+                    f"{name!r:.80} is paused in the configuration file; change it there and reload"
+                )
+        elif row is None:
+            raise _unknown(name)
+        elif row.layer.get("paused"):
+            layer = {key: value for key, value in row.layer.items() if key != "paused"}
+            self._save(row._replace(layer=layer, updated_ns=now_ns))
+
+    def rotate(
+        self, name: str, secret: str | None, overlap: Duration, now_ns: int
+    ) -> tuple[str, int]:
+        """Gives an endpoint a new secret; those that it had sign beside it until the time that is
+        returned."""
+        row = self._own(name)
+        endpoint, _ = define(name, row.layer, self.config)
+        if endpoint.signature == "none":
+            raise Conflict(f"{name!r:.80} signs nothing: its signature is none")
+        new = secret or new_secret(endpoint.signature)
+        if new in endpoint.secrets:
+            raise ConfigError(
+                Problem("secret", "is one that the endpoint has already", "write a new one")
+            )
+        until_ns = now_ns + overlap.ns
+        old = list(endpoint.secrets) if overlap.ns else []
+        if old and endpoint.signature == "github":
+            raise ConfigError(
+                Problem(
+                    "overlap",
+                    f"{overlap} cannot be: the header of the profile 'github' has room for one "
+                    "signature",
+                    'write "0s"; the former secret ends at once',
+                )
+            )
+        layer = {**row.layer, "secrets": [new, *old]}
+        define(name, layer, self.config)
+        expiring = {s: min(row.expiring.get(s, until_ns), until_ns) for s in old}
+        self._save(row._replace(layer=layer, expiring=expiring, updated_ns=now_ns))
+        return new, until_ns
+
+    # ---- helpers ---------------------------------------------------------------------------
+
+    def _created(self) -> list[SubscriptionRow]:
+        return [row for row in self._rows.values() if row.name not in self._of_file]
+
+    def _own(self, name: str) -> SubscriptionRow:
+        if name in self._of_file:
+            raise Conflict(
+                f"{name!r:.80} stands in the configuration file; change it there and reload "
+                "(SIGHUP). Here it can be paused, resumed and tested"
+            )
+        if name not in self._rows:
+            raise _unknown(name)
+        return self._rows[name]
+
+    def _save(self, row: SubscriptionRow) -> None:
+        self._store.save_subscription(row)
+        self._rows[row.name] = row
+
+
+def _unknown(name: str) -> UnknownEndpoint:
+    return UnknownEndpoint(f"there is no endpoint {name!r:.80}")
