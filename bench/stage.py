@@ -6,20 +6,23 @@ import json
 import os
 import shutil
 import signal
-import subprocess
+import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Self
 
-from bench.e2e.host import event_type
-from bench.e2e.machine import ROOT, Cores, children, cpu_ns, memory_mb, pin
-from bench.e2e.receiver import FirstByte, Nginx
+from bench.machine import Cores, children, cpu_ns, memory_mb, pin, sockets
+from bench.measure import Figures
+from bench.programs.host import SHARES, event_type
+from bench.receiver import Nginx, Program, Receiver
+from bench.rows import Load, http2_option
 
-from fluxhook import Breaker, Config, Duration, Endpoint, Engine, Retry, Stats
+from fluxhook import Breaker, Config, Duration, Endpoint, Engine, Retry, Tls
 from fluxhook._native.ring import Counters
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.store import ReadStore
@@ -31,37 +34,15 @@ POLL_S = 0.005
 #: how often the store is asked what was delivered by way of it
 STORE_POLL_S = 0.1
 #: events before the first that counts: connections, caches, the ring's pages
-WARM_UP = 5000
-#: between an attempt that fails and the next; longer than it takes to fail them all
-RETRY_S = 3.0
-
-#: what a run measured, by the names of report.py
-Figures = dict[str, float]
+WARM_UP = 4000
 
 
-class Load(NamedTuple):
-    """Who sends what to whom. Events go to the endpoints in turn, each to one."""
-
-    publishers: int
-    workers: int
-    endpoints: int
-    payload: int
-    in_flight: int
-    durability: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.publishers} x {self.workers} x {self.endpoints} (publishers x workers x "
-            f"endpoints), {self.payload}-byte bodies, HTTP/1.1 keep-alive, {self.in_flight} in "
-            f"flight, durability: {self.durability}"
-        )
-
-
-def configuration(load: Load, urls: list[str]) -> Config:
+def configuration(load: Load, urls: list[str], ca: Path | None = None) -> Config:
     """Everything at its default but what the load asks for. `newest`, so that a full queue refuses
     the host, which waits then, and nothing is ever dropped."""
     types = tuple(event_type(n) for n in range(load.endpoints))
-    pause = Duration(int(RETRY_S * 1e9))
+    pause = Duration(int(load.retry_s * 1e9))
+    http2 = (http2_option() or {}) if load.http2 else {}
     return Config(
         endpoints=tuple(
             Endpoint(
@@ -70,8 +51,11 @@ def configuration(load: Load, urls: list[str]) -> Config:
                 events=(types[n],),
                 secrets=("k" * 32,),
                 concurrency=max(1, load.in_flight // load.endpoints),
+                timeout=Duration.parse("20s"),
                 retry=Retry(initial_interval=pause, max_interval=pause, max_attempts=1000),
                 circuit_breaker=Breaker(failure_threshold=1_000_000),
+                tls=Tls(ca=str(ca)) if load.tls else Tls(),
+                **http2,
             )
             for n in range(load.endpoints)
         ),
@@ -84,58 +68,31 @@ def configuration(load: Load, urls: list[str]) -> Config:
     )
 
 
-class _Host:
-    """A process of bench.e2e.host."""
-
-    def __init__(self, data_dir: Path, load: Load) -> None:
-        command = [sys.executable, "-m", "bench.e2e.host", str(data_dir)]
-        self.process = subprocess.Popen(
-            [*command, str(load.endpoints), str(load.payload)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.pid = self.process.pid
-        self.hear()
-
-    def tell(self, **command: Any) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-
-    def hear(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit("bench: a host program ended; what it said stands above")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        try:
-            self.process.communicate(timeout=10)
-        except subprocess.TimeoutExpired:  # it still waits for room
-            self.process.kill()
-            self.process.communicate()
-
-
 class Stage:
     """One engine on a fresh data directory, and `publishers` hosts that are attached to it."""
 
-    def __init__(self, load: Load, cores: Cores, nginx: Nginx, path: str = "/") -> None:
-        self.load, self._nginx = load, nginx
+    def __init__(
+        self,
+        load: Load,
+        cores: Cores,
+        receiver: Receiver,
+        ca: Path | None = None,
+        engine_cores: frozenset[int] | None = None,
+    ) -> None:
+        """`engine_cores`: for the engine alone, where it is not to run beside the hosts."""
+        self.load, self._receiver = load, receiver
         self.data_dir = Path(tempfile.mkdtemp(prefix="fluxhook-bench-"))
         self._datadir = d.DataDir(self.data_dir)
-        self._hosts: list[_Host] = []
+        self._hosts: list[Program] = []
         self._store: ReadStore | None = None
-        self._engine = Engine(
-            configuration(load, [url + path for url in nginx.urls]), self.data_dir
-        )
-        pin(0, cores.engine)  # what is started now inherits it
+        self._engine = Engine(configuration(load, receiver.urls(load), ca), self.data_dir)
+        pin(0, engine_cores or cores.engine)  # what is started now inherits it
         try:
             self._engine.start()
-            self._hosts = [_Host(self.data_dir, load) for _ in range(load.publishers)]
+            pin(0, cores.engine)
+            host = str(self.data_dir), str(load.endpoints), str(load.payload)
+            for _ in range(load.publishers):
+                self._hosts.append(Program("host", *host))
         except BaseException:
             self.close()
             raise
@@ -143,19 +100,20 @@ class Stage:
             pin(0, cores.receiver)
         self._supervisor = json.loads(self._datadir.engine_file.read_text())["pid"]
         _until(lambda: len(children(self._supervisor)) == load.workers)
-        self._workers = children(self._supervisor)
+        self.workers = children(self._supervisor)
         self._ids = sorted(Snapshot.load(self._datadir).ids.values())
         self._words = self._datadir.open_words()
         folders = self._datadir.worker_folders()
         self._counters = [Counters(str(f / "counters"), writable=False) for f in folders]
         self._store = ReadStore.open(self._datadir.store)
         self._ask_store_at = 0.0
+        self._requests_before = receiver.requests()
 
     # ---- loads -----------------------------------------------------------------------------
 
     def deliver(self, count: int) -> Figures:
-        """Events that are all delivered at once."""
-        accepted, requests = self._accepted(), self._nginx.requests()
+        """Events that are all delivered, failed attempts and retries included."""
+        accepted, requests, failed = self.accepted(), self._receiver.requests(), self.failed()
         stored, target = self._by_store(), self._delivered() + count
         spent = self._spent()
         begun = time.perf_counter()
@@ -163,31 +121,33 @@ class Stage:
         _until(lambda: self._delivered() == target, self._delivered)
         seconds = time.perf_counter() - begun
         figures = self._cost(spent, count) | self._reports(count)
+        figures["cpu"] = figures["host"] + figures["worker"] + figures["keeper"]
         figures["rate"] = count / seconds
         figures["by store"] = (self._by_store() - stored) / count * 100
-        figures |= self._books(accepted + count, requests + count)
-        return figures
+        attempts = count + self.failed() - failed
+        figures["attempts"] = attempts / count
+        return figures | self._books(accepted + count, requests + attempts)
 
-    def fail(self, count: int) -> Figures:
+    def fail(self, count: int, nginx: Nginx) -> Figures:
         """Events that fail once, wait in the store, and are delivered by their second attempt."""
-        self._nginx.recover(False)
-        accepted, requests = self._accepted(), self._nginx.requests()
-        failed = self._sum(d.FAILED)
-        spent = self._spent()
+        nginx.recover(False)
+        accepted, requests, failed = self.accepted(), nginx.requests(), self.failed()
+        spent, size = self._spent(), self._store_bytes()
         begun = time.perf_counter()
         self._emit(count)
         # Some may be spilled to the store before their first attempt; they count when they failed.
         _until(
-            lambda: self._sum(d.FAILED) - failed >= count and self._stored() == count,
-            lambda: (self._sum(d.FAILED), self._stored()),
+            lambda: self.failed() - failed >= count and self._stored() == count,
+            lambda: (self.failed(), self._stored()),
         )
         ended = time.perf_counter()
         figures = self._cost(spent, count) | self._reports(count)
         figures["rate"] = count / (ended - begun)
-        self._nginx.recover(True)
+        figures["stored_bytes"] = (self._store_bytes() - size) / count
+        nginx.recover(True)
         os.kill(self._supervisor, signal.SIGSTOP)  # until all are due: else the clock sets the pace
         try:
-            time.sleep(RETRY_S)
+            time.sleep(self.load.retry_s)
         finally:
             os.kill(self._supervisor, signal.SIGCONT)
         spent = self._spent()
@@ -195,24 +155,35 @@ class Stage:
         _until(lambda: self._stored() == 0, self._stored)
         figures["retry.rate"] = count / (time.perf_counter() - begun)
         figures |= {f"retry.{name}": value for name, value in self._cost(spent, count).items()}
-        attempts = count + self._sum(d.FAILED) - failed
+        attempts = count + self.failed() - failed
         figures["attempts"] = attempts / count
-        figures |= self._books(accepted + count, requests + attempts)
-        return figures
+        return figures | self._books(accepted + count, requests + attempts)
 
     def warm_up(self) -> None:
-        self.deliver(WARM_UP)
+        self.deliver(min(WARM_UP, 20 * max(self.load.in_flight, self.load.endpoints)))
+
+    def settled(self) -> Figures:
+        """Waits until nothing is pending, whoever emitted it, and balances the books of all that
+        this engine ever accepted."""
+        _until(lambda: self._engine.stats().pending == 0, self._delivered)
+        accepted = self.accepted()
+        return self._books(accepted, accepted + self.failed() + self._requests_before)
 
     # ---- what was measured -----------------------------------------------------------------
 
-    def stats(self) -> Stats:
-        return self._engine.stats()
+    def connections(self) -> int:
+        """Sockets that the workers have open."""
+        return sum(map(sockets, self.workers))
+
+    def failed(self) -> int:
+        """Attempts that failed."""
+        return self._sum(d.FAILED)
 
     def memory(self) -> dict[str, dict[str, float]]:
         """Megabytes of each process; of several of a kind the largest."""
         roles = {
-            "host": [host.pid for host in self._hosts],
-            "worker": self._workers,
+            **({"host": [host.pid for host in self._hosts]} if self._hosts else {}),
+            "worker": self.workers,
             "keeper": [self._supervisor],
         }
         return {
@@ -233,18 +204,19 @@ class Stage:
             host.hear()
             host.tell(report=True)
             reports.append(host.hear())
+        latencies: list[list[float]] = [report["emit_us"] for report in reports]
         figures = {
-            f"emit.{name}": max(report["emit_us"][name] for report in reports)
-            for name in reports[0]["emit_us"]
+            f"emit.p{share * 100:g}": max(each)
+            for share, *each in zip(SHARES, *latencies, strict=True)
         }
-        figures["cpu.host"] = sum(report["cpu_ns"] for report in reports) / 1000 / count
+        figures["host"] = sum(report["cpu_ns"] for report in reports) / 1000 / count
         return figures
 
     def _spent(self) -> dict[str, int]:
         return {
-            "cpu.worker": sum(map(cpu_ns, self._workers)),
-            "cpu.keeper": cpu_ns(self._supervisor),
-            "cpu.receiver": cpu_ns(self._nginx.pid),
+            "worker": sum(map(cpu_ns, self.workers)),
+            "keeper": cpu_ns(self._supervisor),
+            "receiver": cpu_ns(self._receiver.pid),
         }
 
     def _cost(self, before: dict[str, int], count: int) -> Figures:
@@ -252,18 +224,18 @@ class Stage:
         return {name: (ns - before[name]) / 1000 / count for name, ns in self._spent().items()}
 
     def _books(self, accepted: int, requests: int) -> Figures:
-        """Whether every accepted event was delivered, and every request is one of ours."""
-        endpoints = self.stats().endpoints
+        """What must be 0: events that were accepted and not delivered, or given up; and requests
+        that the receiver had beyond those that were made, or lacks."""
+        endpoints = self._engine.stats().endpoints
         delivered = sum(endpoint.delivered for endpoint in endpoints)
         ended = sum(endpoint.dead + sum(endpoint.dropped.values()) for endpoint in endpoints)
         return {
-            "lost": accepted - delivered,
-            "given up": ended,
-            "surplus requests": self._nginx.requests() - requests,
+            "lost": abs(accepted - delivered) + ended,
+            "surplus": abs(self._receiver.requests() - requests),
         }
 
-    def _accepted(self) -> int:
-        return sum(endpoint.accepted for endpoint in self.stats().endpoints)
+    def accepted(self) -> int:
+        return sum(endpoint.accepted for endpoint in self._engine.stats().endpoints)
 
     def _sum(self, field: int) -> int:
         return sum(counters.get(id, field) for counters in self._counters for id in self._ids)
@@ -280,6 +252,15 @@ class Stage:
         counted = self._store.counters().values()
         self._delivered_by_store = sum(c.get("delivered", 0) for c in counted)
         return self._delivered_by_store
+
+    def _store_bytes(self) -> int:
+        """The pages of the database that are in use."""
+        with closing(sqlite3.connect(f"file:{self._datadir.store}?mode=ro", uri=True)) as db:
+            used, free, size = (
+                db.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+        return int((used - free) * size)
 
     def _stored(self) -> int:
         return sum(self._words.load(id, d.STORED) for id in self._ids)
@@ -304,30 +285,6 @@ class Stage:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def first_byte(load: Load, cores: Cores, count: int) -> Figures:
-    """From `emit` in an engine that has nothing else to do to the first byte at the receiver."""
-    load = load._replace(publishers=1, endpoints=1)
-    receiver = FirstByte()
-    data_dir = Path(tempfile.mkdtemp(prefix="fluxhook-bench-"))
-    engine = Engine(configuration(load, [receiver.url]), data_dir)
-    pin(0, cores.engine)
-    try:
-        engine.start()
-        pin(0, cores.receiver)
-        delays = []
-        for n in range(count + 20):
-            time.sleep(0.002)
-            delay_ns = receiver.time_ns(lambda: engine.emit(event_type(0), {"text": "x" * 400}))
-            if n >= 20:
-                delays.append(delay_ns / 1000)
-    finally:
-        engine.close()
-        receiver.close()
-        shutil.rmtree(data_dir, ignore_errors=True)
-    delays.sort()
-    return {"p50": delays[count // 2], "p99": delays[count * 99 // 100]}
 
 
 def _until(condition: Callable[[], bool], progress: Callable[[], object] = lambda: None) -> None:

@@ -12,9 +12,13 @@ import pytest
 import fluxhook
 
 NAMES = [
+    "Admin",
+    "Aggregate",
     "Breaker",
     "Config",
     "ConfigError",
+    "Conflict",
+    "Control",
     "Duration",
     "Endpoint",
     "EndpointStats",
@@ -36,7 +40,9 @@ NAMES = [
     "Stats",
     "Threshold",
     "Tls",
+    "Token",
     "TooManyPublishers",
+    "UnknownEndpoint",
     "Verified",
     "__version__",
     "connect",

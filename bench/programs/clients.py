@@ -14,12 +14,11 @@ import asyncio
 import hmac
 import http.client
 import importlib
-import itertools
 import json
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from urllib.parse import urlsplit
 
 from bench.programs.bare import KEY, body_template
@@ -31,7 +30,7 @@ NOT_INSTALLED = 3
 Post = Callable[[bytes, dict[str, str]], Awaitable[bool]]
 
 
-def requests(numbers: Iterator[int], payload: int) -> Iterator[tuple[bytes, dict[str, str]]]:
+def requests(numbers: Iterable[int], payload: int) -> Iterator[tuple[bytes, dict[str, str]]]:
     """Bodies and their headers, made as they are asked for."""
     template = body_template(payload)
     for number in numbers:
@@ -77,7 +76,7 @@ class Tally:
                 self.failed += not await post(body, headers)
 
         for count in (WARM_UP, self.options.requests):
-            source = requests(iter(range(count)), self.options.payload)
+            source = requests(range(count), self.options.payload)
             self.begin()
             await asyncio.gather(*(task(source) for _ in range(self.options.in_flight)))
         return self.result()
@@ -147,7 +146,7 @@ def use_threads(tally: Tally) -> dict[str, float]:
 
     for count in (WARM_UP, tally.options.requests):
         lock = threading.Lock()
-        source = requests(itertools.islice(itertools.count(), count), tally.options.payload)
+        source = requests(range(count), tally.options.payload)
         threads = [
             threading.Thread(target=run, args=(source, lock))
             for _ in range(tally.options.in_flight)

@@ -13,10 +13,11 @@ that it accepted.
 
 from fluxhook._version import VERSION as __version__
 from fluxhook.config.load import load
-from fluxhook.config.schema import Breaker, Config, Endpoint, Retry, Tls
+from fluxhook.config.schema import Admin, Aggregate, Breaker, Config, Endpoint, Retry, Tls, Token
 from fluxhook.config.units import Duration, Rate, Size, Threshold
 from fluxhook.errors import (
     ConfigError,
+    Conflict,
     EngineError,
     EngineNotRunning,
     EngineRunning,
@@ -27,16 +28,22 @@ from fluxhook.errors import (
     QueueFull,
     SignatureError,
     TooManyPublishers,
+    UnknownEndpoint,
 )
+from fluxhook.runtime.control import Control
 from fluxhook.runtime.engine import Engine, connect
 from fluxhook.runtime.publisher import Publisher
 from fluxhook.runtime.stats import EndpointStats, Stats
 from fluxhook.verify import ReplayGuard, Verified, verify
 
 __all__ = [
+    "Admin",
+    "Aggregate",
     "Breaker",
     "Config",
     "ConfigError",
+    "Conflict",
+    "Control",
     "Duration",
     "Endpoint",
     "EndpointStats",
@@ -58,7 +65,9 @@ __all__ = [
     "Stats",
     "Threshold",
     "Tls",
+    "Token",
     "TooManyPublishers",
+    "UnknownEndpoint",
     "Verified",
     "__version__",
     "connect",

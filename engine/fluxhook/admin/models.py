@@ -19,7 +19,6 @@ __all__ = [
     "Accepted",
     "Attempt",
     "AttemptRecord",
-    "AuditRecord",
     "CreatedWebhook",
     "Delivery",
     "DeliveryDetail",
@@ -136,7 +135,7 @@ class LastError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WebhookStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """accepted = delivered + dead + dropped + pending; pending = queued + stored.
+    """accepted = delivered + dead + dropped + aggregated + pending; pending = queued + stored.
 
     `queued` stands in the rings, `stored` in the store. Latencies are of successful attempts;
     `success_rate` is the share of attempts that succeeded.
@@ -176,6 +175,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     delivered: int
     dead: int
     dropped: int
+    aggregated: int
     pending: int
     failed_attempts: int
     refused: int
@@ -185,14 +185,16 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A publisher or a worker, since the data directory was made."""
+    """A publisher's slot, which counts events, or a worker, which counts attempts; both since the data
+    directory was made."""
 
-    role: str
+    role: Literal["publisher", "worker"]
     name: str
     accepted: int
     refused: int
-    delivered: int
-    failed_attempts: int
+    filtered: int
+    succeeded: int
+    failed: int
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,7 +244,7 @@ class AttemptRecord(Attempt, frozen=True, kw_only=True):
     """An attempt, and of what."""
 
     delivery_id: str
-    webhook: str
+    endpoint: str
     event_id: str
     type: str
 
@@ -251,8 +253,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """One event for one webhook. `attempts` counts since it was accepted or replayed."""
 
     id: str
-    webhook: str
-    webhook_id: str
+    endpoint: str
+    endpoint_id: str
     event_id: str
     type: str
     topic: str | None
@@ -321,21 +323,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None = None
 
 
-class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that was given up and erased."""
-
-    at: str
-    action: str
-    endpoint: str
-    event_id: str
-    type: str
-    accepted_at: str
-    ended_at: str
-    attempts: int
-    cause: str
-    error: str
-
-
 # ---- events ----------------------------------------------------------------------------------
 
 
@@ -349,10 +336,10 @@ class EventIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """For how many webhooks an event was accepted; 0: none subscribed to it."""
+    """For how many endpoints an event was accepted; 0: none subscribed to it."""
 
     id: str
-    webhooks: int
+    endpoints: int
 
 
 class EventType(msgspec.Struct, frozen=True, kw_only=True):
@@ -361,6 +348,5 @@ class EventType(msgspec.Struct, frozen=True, kw_only=True):
 
     type: str
     catalog: Literal["gateway", "broker", "host"]
-    description: str
     topic: bool
     schema: dict[str, Any] | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fluxhook.cli.output import number, plural
+from fluxhook.config.listen import parse_listen
 from fluxhook.config.schema import Config, Endpoint, Retry
 from fluxhook.config.units import Duration
 from fluxhook.config.url import shown_url
@@ -63,6 +64,9 @@ def endpoint_facts(endpoint: Endpoint, workers: int) -> dict[str, str]:
         "rate": f"at most {e.rate_limit}" if e.rate_limit else "",
         "payload": f"at most {e.max_payload}" if e.max_payload else "",
         "ttl": f"dropped {e.ttl} after it was accepted" if e.ttl else "",
+        "aggregate": _aggregate(e),
+        "disabled": f"after {e.disable_after} of nothing but failure" if e.disable_after else "",
+        "record": "every delivery" if e.record == "all" else "",
         "order": _order(e),
         "proxy": shown_url(e.proxy) if e.proxy else "",
         "tls": _tls(e),
@@ -92,6 +96,7 @@ def engine_facts(config: Config) -> dict[str, str]:
         "start",
         "reserved": f"{_mib(engine_bytes)} of disk for the engine, {_mib(publisher_bytes)} for each "
         f"publisher (of at most {number(config.max_publishers)}); held in memory as it is used",
+        "admin": _admin(config),
         "data": config.data_dir or "",
         "networks": ", ".join(config.allow_networks) or "public addresses only",
     }
@@ -199,6 +204,13 @@ def _signature(endpoint: Endpoint) -> str:
     return f"{endpoint.signature}: {header}, with {plural(len(endpoint.secrets), 'secret')}"
 
 
+def _aggregate(endpoint: Endpoint) -> str:
+    a = endpoint.aggregate
+    if a.window is None:
+        return ""
+    return f"{', '.join(a.types)} of {a.window} become one notification"
+
+
 def _order(endpoint: Endpoint) -> str:
     if not endpoint.ordered:
         return ""
@@ -211,3 +223,12 @@ def _tls(endpoint: Endpoint) -> str:
     tls = endpoint.tls
     parts = [f"{name} {path}" for name, path in (("ca", tls.ca), ("cert", tls.cert)) if path]
     return ", ".join(parts)
+
+
+def _admin(config: Config) -> str:
+    admin = config.admin
+    if not admin.enabled:
+        return "off"
+    scheme = "https" if admin.cert else "http"
+    tokens = plural(len(admin.tokens), "token") if admin.tokens else "open to this machine's users"
+    return f"{scheme}://{parse_listen(admin.listen).authority}, {tokens}"

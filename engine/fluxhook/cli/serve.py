@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from importlib.util import find_spec
 from types import FrameType
 
 import click
+from msgspec.structs import replace
 
 from fluxhook.cli import options
 from fluxhook.cli.output import out, plural, print_notice, safe
-from fluxhook.config.load import load
+from fluxhook.config.check import validate
+from fluxhook.config.load import Loaded, load
 from fluxhook.config.schema import Config
 from fluxhook.runtime.engine import DEFAULT_DATA_DIR
 from fluxhook.runtime.process import log, name_process
@@ -37,21 +40,41 @@ SHOWN = 8
     help=f"Where state is kept; by default the file's data_dir, or else {DEFAULT_DATA_DIR}.",
 )
 @options.allow_network
-def command(path: str, data_dir: str | None, allow_networks: tuple[str, ...]) -> None:
+@click.option(
+    "--admin",
+    "listen",
+    metavar="HOST:PORT",
+    help="Where the admin API and the dashboard listen, instead of the file's admin.listen; port 0 "
+    "takes a free one.",
+)
+@click.option("--no-admin", is_flag=True, help="Run without the admin API.")
+def command(
+    path: str,
+    data_dir: str | None,
+    allow_networks: tuple[str, ...],
+    listen: str | None,
+    no_admin: bool,
+) -> None:
     """Run an engine until it is told to stop.
 
-    Programs on this host attach with fluxhook.connect(DIR), scripts with `fluxhook emit`. SIGTERM or
+    Programs on this host attach with fluxhook.connect(DIR), scripts with `fluxhook emit`. The admin
+    API and the dashboard are at http://127.0.0.1:8090, unless the file says otherwise. SIGTERM or
     Ctrl-C delivers what is in the rings, for up to shutdown_timeout; what is left stays in DIR for
     the next start. SIGHUP reads FILE again; where that fails, the old configuration stays.
     """
-    loaded = load(path, allow_networks=allow_networks)
+
+    def read() -> Loaded:
+        again = load(path, allow_networks=allow_networks)
+        return again._replace(config=_with_admin(again.config, listen, no_admin))
+
+    loaded = read()
     for notice in loaded.notices:
         print_notice(notice)
     config = loaded.config
     directory = data_dir or config.data_dir or DEFAULT_DATA_DIR
 
     def reload() -> Config:
-        again = load(path, allow_networks=allow_networks)
+        again = read()
         for notice in again.notices:
             log.warning("%s", notice)
         if data_dir is None and again.config.data_dir != config.data_dir:
@@ -61,7 +84,7 @@ def command(path: str, data_dir: str | None, allow_networks: tuple[str, ...]) ->
         return again.config
 
     name_process("supervisor", directory)
-    supervisor = Supervisor(directory, config, reload=reload)
+    supervisor = Supervisor(directory, config, reload=reload, companion=_companion(config))
     where = str(supervisor.datadir.path)
     if not config.enabled:
         print_notice(_DISABLED)
@@ -78,6 +101,29 @@ def command(path: str, data_dir: str | None, allow_networks: tuple[str, ...]) ->
     pending = read_stats(where).pending
     left = f"{plural(pending, 'delivery', 'deliveries')} left in {where} for the next start"
     out().print(f"fluxhook stopped: {left if pending else 'nothing is pending'}", soft_wrap=True)
+
+
+def _with_admin(config: Config, listen: str | None, no_admin: bool) -> Config:
+    """The configuration as the command line changes it. Raises ConfigError."""
+    admin = config.admin
+    if listen is not None:
+        admin = replace(admin, listen=listen)
+    if no_admin:
+        admin = replace(admin, enabled=False)
+    if admin != config.admin:
+        config = replace(config, admin=admin)
+        validate(config)
+    return config
+
+
+def _companion(config: Config) -> str | None:
+    """The module of the admin API, if it is to run and can."""
+    if not config.admin.enabled:
+        return None
+    if find_spec("litestar") is None or find_spec("uvicorn") is None:
+        print_notice("no admin API: it needs `pip install 'fluxhook[admin]'`")
+        return None
+    return "fluxhook.admin"
 
 
 def _endpoints(config: Config) -> str:

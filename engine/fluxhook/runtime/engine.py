@@ -18,6 +18,7 @@ from fluxhook.config.check import validate
 from fluxhook.config.load import load
 from fluxhook.config.schema import Config
 from fluxhook.errors import EngineError
+from fluxhook.runtime.control import Control
 from fluxhook.runtime.process import Child, log
 from fluxhook.runtime.publisher import Publisher
 from fluxhook.runtime.stats import Stats, read_stats
@@ -120,6 +121,11 @@ class Engine:
         if self._publisher is None:
             raise EngineError("this engine is not started; call start(), or use it in a with block")
         return self._publisher
+
+    @property
+    def control(self) -> Control:
+        """Changes at run time: endpoints that come, change and go, replays."""
+        return Control(self.data_dir)
 
     def stats(self) -> Stats:
         """What was accepted, delivered, given up and is pending, per endpoint."""

@@ -197,13 +197,15 @@ class Supervisor:
         except FluxhookError:
             self._subscriptions.configure(before)
             raise
-        self._enable_all()
-        self._republish()
+        if self._enable_all():
+            self._republish()
 
-    def _enable_all(self) -> None:
-        for endpoint in self._store.endpoints():
-            if endpoint.disabled_ns is not None:
-                self._store.enable_endpoint(endpoint.id)
+    def _enable_all(self) -> bool:
+        """True if there was one to enable."""
+        disabled = [row.id for row in self._store.endpoints() if row.disabled_ns is not None]
+        for id in disabled:
+            self._store.enable_endpoint(id)
+        return bool(disabled)
 
     def _republish(self) -> Snapshot:
         self._publish()

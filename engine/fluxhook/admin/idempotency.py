@@ -1,0 +1,121 @@
+"""Idempotency-Key: the same answer again for the same request, within what memory keeps.
+
+A key's events are remembered one by one, so that a repeat of a request that was cut short goes on
+where it stopped. Beyond that memory, and after a restart, the ids of the events still say that they
+are the same: they are made of the key.
+
+Source: draft-ietf-httpapi-idempotency-key-header-06, section 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import uuid
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from fluxhook.admin.models import Accepted
+from fluxhook.admin.problems import Fault, RequestError
+from fluxhook.events.event import Native
+
+__all__ = ["MAX_KEY", "Idempotency", "Record", "derived_id"]
+
+#: Arbitrary.
+MAX_KEY: Final = 255
+#: keys, and events of all keys, that are remembered; arbitrary
+_MAX_KEYS: Final = 10_000
+_MAX_EVENTS: Final = 200_000
+
+
+class Record(msgspec.Struct):
+    """What became of a key's events so far. One request at a time has it."""
+
+    key: str
+    accepted: list[Accepted] = []
+    #: of each event's JSON
+    digests: list[bytes] = []
+    complete: bool = False
+
+    def known(self, index: int, raw: bytes) -> Accepted | None:
+        """What the event came to before. Raises RequestError (422) if another one stood there."""
+        if index >= len(self.accepted):
+            if self.complete:
+                raise self._reused()
+            return None
+        if self.digests[index] != _digest(raw):
+            raise self._reused()
+        return self.accepted[index]
+
+    def add(self, raw: bytes, accepted: Accepted) -> None:
+        self.accepted.append(accepted)
+        self.digests.append(_digest(raw))
+
+    def finish(self, n: int) -> None:
+        """The request had `n` events."""
+        if n < len(self.accepted):
+            raise self._reused()
+        self.complete = True
+
+    def _reused(self) -> RequestError:
+        return RequestError(
+            "idempotency-key-reused",
+            "This Idempotency-Key came with other events before.",
+            [Fault("Idempotency-Key", "was used for other events", "use a new key for new events")],
+        )
+
+
+class Idempotency:
+    """The keys of late, the latest used last. Safe to share among threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records: OrderedDict[str, Record] = OrderedDict()
+        self._busy: set[str] = set()
+        self._events = 0
+
+    def take(self, key: str) -> Record:
+        """The key's record, to be given back. Raises RequestError (409) while another has it."""
+        if not 1 <= len(key) <= MAX_KEY or not key.isprintable():
+            raise RequestError(
+                "invalid-request",
+                "The Idempotency-Key is empty, too long, or has control characters.",
+                [Fault("Idempotency-Key", "cannot be used", f"send 1 to {MAX_KEY} characters")],
+            )
+        with self._lock:
+            if key in self._busy:
+                raise RequestError(
+                    "request-in-progress",
+                    "A request with this Idempotency-Key is under way; repeat it when that has ended.",
+                )
+            self._busy.add(key)
+            record = self._records.pop(key, None)
+            if record is None:
+                return Record(key)
+            self._events -= len(record.accepted)
+            return record
+
+    def give_back(self, record: Record) -> None:
+        with self._lock:
+            self._busy.discard(record.key)
+            if not record.accepted:
+                return
+            self._records[record.key] = record
+            self._events += len(record.accepted)
+            while len(self._records) > _MAX_KEYS or self._events > _MAX_EVENTS:
+                _, oldest = self._records.popitem(last=False)
+                self._events -= len(oldest.accepted)
+
+
+def derived_id(key: str, index: int, native: Native) -> str:
+    """The id of the n-th event under a key, in the form of its catalog."""
+    digest = hashlib.sha256(f"fluxhook\0{key}\0{index}".encode()).digest()
+    if native == "broker":
+        return str(uuid.UUID(bytes=digest[:16], version=8))  # RFC 9562 section 5.8
+    return f"evt_{digest[:10].hex()}"
+
+
+def _digest(raw: bytes) -> bytes:
+    return hashlib.blake2b(raw, digest_size=8).digest()

@@ -1,0 +1,170 @@
+"""Prometheus: the shared counters as metrics, named by its conventions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from fluxhook._native import ring
+from fluxhook._version import VERSION
+from fluxhook.runtime.stats import EndpointStats, Stats
+
+__all__ = ["CONTENT_TYPE", "Metrics"]
+
+#: what `generate_latest` writes
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_STATES: Final = ("active", "paused", "disabled", "open", "half-open")
+#: Of the shared buckets, two for each doubling from 1 us to 107 minutes, those from 0.5 ms to 131 s:
+#: every series costs its reader something.
+_BUCKETS: Final = range(18, 54, 2)
+
+#: a counter's name, what it counts, and where it stands
+_COUNTERS: Final[tuple[tuple[str, str, Callable[[EndpointStats], int]], ...]] = (
+    ("events_accepted", "Events accepted for the endpoint.", lambda e: e.accepted),
+    ("events_refused", "Events that a full queue refused.", lambda e: e.refused),
+    ("events_filtered", "Events held back by where, sample or threshold.", lambda e: e.filtered),
+    ("events_aggregated", "Events that went into notifications.", lambda e: e.aggregated),
+    ("delivery_attempts_failed", "Attempts that failed.", lambda e: e.failed_attempts),
+    ("deliveries_skipped", "Deliveries held back by an open breaker.", lambda e: e.skipped),
+    (
+        "signature_rejections",
+        "Attempts answered with 401 or 403.",
+        lambda e: e.signature_rejections,
+    ),
+    ("size_rejections", "Deliveries that were too large to be sent or taken.", lambda e: e.size_rejections),
+)
+
+
+class Metrics(Collector):
+    """One page of metrics. `stats` is asked anew for each; nothing is kept."""
+
+    def __init__(self, stats: Callable[[], Stats]) -> None:
+        self._stats = stats
+        self._registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self._registry)
+        self._registry.register(self)
+
+    def page(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def describe(self) -> list[Metric]:
+        """None beforehand: registering must not read an engine's files."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._stats()
+        endpoints = [endpoint for endpoint in stats.endpoints if endpoint.state != "removed"]
+        build = InfoMetricFamily("fluxhook_build", "The version of Fluxhook.")
+        build.add_metric([], {"version": VERSION})
+        yield build
+        up = "Whether an engine runs on the data directory."
+        yield GaugeMetricFamily("fluxhook_up", up, value=int(stats.running))
+        version = "Counts the configurations that were in force."
+        yield GaugeMetricFamily("fluxhook_config_version", version, value=stats.version)
+        for name, text, count in _COUNTERS:
+            counter = CounterMetricFamily(f"fluxhook_{name}", text, labels=["endpoint"])
+            for endpoint in endpoints:
+                counter.add_metric([endpoint.name], count(endpoint))
+            yield counter
+        yield from _outcomes(endpoints)
+        yield from _pending(endpoints)
+        yield _durations(endpoints)
+        yield from _processes(stats)
+
+
+def _outcomes(endpoints: list[EndpointStats]) -> Iterator[Metric]:
+    ended = CounterMetricFamily(
+        "fluxhook_deliveries",
+        "Deliveries that ended. Dead letters that were replayed or purged count no more as dead.",
+        labels=["endpoint", "outcome"],
+    )
+    dropped = CounterMetricFamily(
+        "fluxhook_dropped",
+        "Deliveries that a policy dropped.",
+        labels=["endpoint", "policy"],
+    )
+    dead = GaugeMetricFamily(
+        "fluxhook_dead_letters", "Dead letters in the store.", labels=["endpoint"]
+    )
+    for e in endpoints:
+        ended.add_metric([e.name, "delivered"], e.delivered)
+        ended.add_metric([e.name, "dead"], e.dead)
+        ended.add_metric([e.name, "dropped"], sum(e.dropped.values()))
+        for policy, n in e.dropped.items():
+            dropped.add_metric([e.name, policy], n)
+        dead.add_metric([e.name], e.dead)
+    yield from (ended, dropped, dead)
+
+
+def _pending(endpoints: list[EndpointStats]) -> Iterator[Metric]:
+    pending = GaugeMetricFamily(
+        "fluxhook_pending",
+        "Deliveries accepted and not ended, in the rings and in the store.",
+        labels=["endpoint", "where"],
+    )
+    oldest = GaugeMetricFamily(
+        "fluxhook_oldest_pending_seconds",
+        "The age of the oldest delivery that waits in the store; 0 where none does.",
+        labels=["endpoint"],
+    )
+    state = GaugeMetricFamily(
+        "fluxhook_endpoint_state",
+        "1 for the state that the endpoint is in.",
+        labels=["endpoint", "state"],
+    )
+    now_ns = time.time_ns()
+    for e in endpoints:
+        pending.add_metric([e.name, "ring"], e.queued)
+        pending.add_metric([e.name, "store"], e.stored)
+        since_ns = now_ns if e.oldest_pending_ns is None else e.oldest_pending_ns
+        oldest.add_metric([e.name], max(0, now_ns - since_ns) / 1e9)
+        for name in _STATES:
+            state.add_metric([e.name, name], int(e.state == name))
+    yield from (pending, oldest, state)
+
+
+def _durations(endpoints: list[EndpointStats]) -> Metric:
+    """The counters keep no sum, so it is estimated: each attempt counts with its bucket's middle."""
+    durations = HistogramMetricFamily(
+        "fluxhook_delivery_duration_seconds",
+        "Successful attempts by duration. The sum is estimated from the buckets, to within a quarter.",
+        labels=["endpoint"],
+    )
+    for e in endpoints:
+        buckets: list[tuple[str, float]] = []
+        seen, total_us, below = 0, 0.0, 0
+        for i, n in enumerate(e.histogram):
+            limit_us = ring.bucket_limit_us(i)
+            seen += n
+            total_us += n * (below + limit_us) / 2
+            below = limit_us
+            if i in _BUCKETS:
+                buckets.append((repr(limit_us / 1e6), seen))
+        buckets.append(("+Inf", seen))
+        durations.add_metric([e.name], buckets=buckets, sum_value=total_us / 1e6)
+    return durations
+
+
+def _processes(stats: Stats) -> Iterator[Metric]:
+    for role, name, text, field in (
+        ("publisher", "accepted", "Events that a publisher's slot accepted.", "accepted"),
+        ("publisher", "refused", "Events that a publisher's slot refused.", "refused"),
+        ("worker", "attempts_succeeded", "Attempts of a worker that succeeded.", "succeeded"),
+        ("worker", "attempts_failed", "Attempts of a worker that failed.", "failed"),
+    ):
+        counter = CounterMetricFamily(f"fluxhook_{role}_{name}", text, labels=[role])
+        for one in stats.processes:
+            if one.role == role:
+                counter.add_metric([one.name], getattr(one, field))
+        yield counter

@@ -1,0 +1,73 @@
+"""Bodies of requests: the content type, the size, the JSON, the struct, and a clear error for each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from fluxhook.admin.problems import Fault, RequestError
+from fluxhook.config import codec
+
+__all__ = ["JSON", "MERGE_PATCH", "NDJSON", "decode_object", "malformed", "media_type", "struct_of"]
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+JSON: Final = "application/json"
+#: RFC 7396 section 4
+MERGE_PATCH: Final = "application/merge-patch+json"
+NDJSON: Final = "application/x-ndjson"
+#: the end of msgspec's messages: where the fault is
+_AT: Final = re.compile(r"(.*?)(?: - at `\$\.?([^`]*)`)?", re.DOTALL)
+
+
+def media_type(content_type: str | None, allowed: Collection[str]) -> str:
+    """The type without its parameters. Raises RequestError (415); none at all counts as JSON."""
+    said = (content_type or JSON).partition(";")[0].strip().lower()
+    if said not in allowed:
+        names = " or ".join(allowed)
+        raise RequestError(
+            "unsupported-media-type",
+            f"The body is {said!r:.80}; send {names}.",
+            [Fault("Content-Type", f"{said!r:.80} is not taken here", f"send {names}")],
+            headers={"Accept-Post": ", ".join(allowed)},
+        )
+    return said
+
+
+def decode_object(body: bytes, *, optional: bool = False) -> dict[str, Any]:
+    """The JSON object in a body. Raises RequestError: 400 for what is no JSON, 422 for no object."""
+    if optional and not body.strip():
+        return {}
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise malformed(error) from None
+    if not isinstance(value, dict):
+        raise RequestError(
+            "invalid-request",
+            "The body is not a JSON object.",
+            [Fault("", "is not an object", "send one JSON object")],
+        )
+    return value
+
+
+def struct_of(kind: type[S], value: object, *, within: str = "", problem: str = "invalid-request") -> S:
+    """A struct of decoded JSON. Raises RequestError (422) that names the field, below `within`."""
+    try:
+        return msgspec.convert(value, kind, dec_hook=codec.decode_hook)
+    except msgspec.ValidationError as error:
+        match = _AT.fullmatch(str(error))
+        message, at = (match[1], match[2] or "") if match else (str(error), "")
+        field = ".".join(filter(None, (within, at)))
+        known = ", ".join(kind.__struct_fields__)
+        fault = Fault(field, message, f"its fields are {known}" if "field" in message else "")
+        raise RequestError(problem, f"{field or 'the body'}: {message}", [fault]) from None
+
+
+def malformed(error: Exception, where: str = "The body") -> RequestError:
+    """What the decoder said (400)."""
+    said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return RequestError("malformed-body", f"{where} is not JSON: {said}")

@@ -1,0 +1,551 @@
+"""What the API and the dashboard do: questions to the files of an engine, changes by its supervisor."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from os import PathLike
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+from fluxhook.admin import search
+from fluxhook.admin.models import (
+    HIDDEN,
+    MAX_PAGE,
+    AttemptRecord,
+    CreatedWebhook,
+    Delivery,
+    DeliveryDetail,
+    EventType,
+    Filter,
+    Page,
+    Progress,
+    PurgeRequest,
+    RotatedSecret,
+    RotateRequest,
+    Status,
+    TestRequest,
+    TestSent,
+    Webhook,
+)
+from fluxhook.admin.paging import (
+    delivery_id,
+    invalid,
+    parse_cursor,
+    parse_delivery_id,
+    parse_moment,
+    write_cursor,
+)
+from fluxhook.admin.problems import RequestError
+from fluxhook.admin.views import (
+    attempt_record,
+    attempt_view,
+    delivery_view,
+    endpoint_options,
+    sent_request,
+    status_view,
+    timestamp_or_none,
+)
+from fluxhook.config.schema import Endpoint
+from fluxhook.errors import ConfigError, EngineNotRunning, Problem, UnknownEndpoint
+from fluxhook.events.catalog import BROKER, TYPES, WITH_TOPIC
+from fluxhook.policy import breaker
+from fluxhook.runtime.control import Control, Selection, Step
+from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.runtime.stats import Stats, is_running, read_stats
+from fluxhook.store import ReadStore, SubscriptionRow
+from fluxhook.store.audit import AuditEntry, read_audit, timestamp
+from fluxhook.store.records import State
+from fluxhook.transport import datadir as d
+
+__all__ = ["Service"]
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+#: how long one replay or purge goes on before it answers with a cursor
+STEPS_S: Final = 2.0
+#: dead letters of one step; the supervisor does nothing else meanwhile
+STEP: Final = 500
+_ID: Final = re.compile(r"wh_(0|[1-9][0-9]{0,8})", re.ASCII)
+_BREAKER_STATES: Final[dict[str, Literal["active", "open", "half-open"]]] = {
+    "closed": "active",
+    "open": "open",
+    "half_open": "half-open",
+}
+
+
+class Service:
+    """The administration of one data directory. Safe to share among threads; every call blocks.
+
+    A webhook is named by its name or its id (`wh_7`). Raises UnknownEndpoint for another, Conflict
+    and ConfigError for changes that cannot be, EngineNotRunning and EngineError where the supervisor
+    does not answer, RequestError for values that cannot be read, StoreError where the disk fails.
+    """
+
+    def __init__(self, data_dir: str | PathLike[str]) -> None:
+        """Raises EngineNotRunning where no engine was ever started."""
+        self.datadir = d.DataDir(data_dir)
+        self._words = self.datadir.open_words()
+        self._snapshot = Snapshot.load(self.datadir)
+
+    def close(self) -> None:
+        self._words.close()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The configuration in force."""
+        if self._words.load(self._words.rows - 1, d.VERSION) != self._snapshot.version:
+            self._snapshot = Snapshot.load(self.datadir)
+        return self._snapshot
+
+    @property
+    def running(self) -> bool:
+        return is_running(self.datadir)
+
+    def check_ready(self) -> None:
+        """Raises EngineNotRunning unless an engine runs, StoreError unless its store can be read."""
+        if not self.running:
+            raise EngineNotRunning(f"no engine runs on {self.datadir.path}")
+        with self._store() as store:
+            store.endpoints()
+
+    # ---- webhooks --------------------------------------------------------------------------
+
+    def webhooks(self) -> list[Webhook]:
+        """All that are configured, in the order of their ids."""
+        snapshot, rows = self.snapshot, self._subscriptions()
+        found = [self._webhook(snapshot, endpoint, rows) for endpoint in snapshot.config.endpoints]
+        return sorted(found, key=lambda webhook: snapshot.ids[webhook.name])
+
+    def webhook(self, ref: str) -> Webhook:
+        return self._webhook(self.snapshot, self._endpoint(ref), self._subscriptions())
+
+    def create(self, layer: dict[str, Any]) -> CreatedWebhook:
+        """Creates an endpoint of the options given, as in the YAML file, `secret` and
+        `generate_secret` among them."""
+        _refuse_hidden(layer)
+        made = self._control().create(layer)
+        webhook = self.webhook(made.name)
+        return _with(webhook, CreatedWebhook, secret=made.secret, notices=list(made.notices))
+
+    def update(self, ref: str, patch: dict[str, Any]) -> CreatedWebhook:
+        """A JSON merge patch (RFC 7396): null goes back to the default."""
+        _refuse_hidden(patch)
+        made = self._control().update(self._endpoint(ref).name, patch)
+        webhook = self.webhook(made.name)
+        return _with(webhook, CreatedWebhook, secret=made.secret, notices=list(made.notices))
+
+    def delete(self, ref: str) -> None:
+        """What was pending for it become dead letters."""
+        self._control().delete(self._endpoint(ref).name)
+
+    def pause(self, ref: str) -> Webhook:
+        name = self._endpoint(ref).name
+        self._control().pause(name)
+        return self.webhook(name)
+
+    def resume(self, ref: str) -> Webhook:
+        """Enables it again too, if it was disabled."""
+        name = self._endpoint(ref).name
+        self._control().resume(name)
+        return self.webhook(name)
+
+    def rotate_secret(self, ref: str, request: RotateRequest) -> RotatedSecret:
+        """The former secret goes on signing, beside the new one, for the overlap."""
+        if request.secret is not None and HIDDEN in request.secret:
+            _refuse_hidden({"secret": request.secret})
+        rotated = self._control().rotate_secret(
+            self._endpoint(ref).name, request.secret, request.overlap
+        )
+        return RotatedSecret(
+            secret=rotated.secret if rotated.generated else None,
+            generated=rotated.generated,
+            former_expires_at=timestamp(rotated.expires_ns),
+        )
+
+    def send_test(self, ref: str, request: TestRequest) -> TestSent:
+        """One event to this endpoint alone; its delivery can be looked at from the start."""
+        sent = self._control().send_test(self._endpoint(ref).name, request.type, request.data)
+        return TestSent(event_id=sent.event_id, delivery_id=delivery_id(sent.delivery_id))
+
+    # ---- status ----------------------------------------------------------------------------
+
+    def stats(self) -> Stats:
+        return read_stats(self.datadir.path)
+
+    def status(self) -> Status:
+        return status_view(self.stats(), time.time_ns())
+
+    # ---- deliveries ------------------------------------------------------------------------
+
+    def deliveries(
+        self,
+        *,
+        endpoint: str | None = None,
+        type: str | None = None,
+        state: str | None = None,
+        cause: str | None = None,
+        event_id: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page[Delivery]:
+        """What the store knows of deliveries, newest first: those that did not succeed at once, and
+        those of endpoints with `record: all`. Times are when events were accepted."""
+        key = parse_cursor(cursor, "deliveries", (int,))
+        since_ns, until_ns = _span(since, until)
+        with self._store() as store:
+            names = _Names(store)
+            rows = search.deliveries(
+                store,
+                endpoint=names.id(endpoint),
+                type=type,
+                state=None if state is None else _state(state),
+                cause=cause,
+                event_id=event_id,
+                since=since_ns,
+                until=until_ns,
+                before=None if key is None else int(key[0]),
+                limit=_limit(limit),
+            )
+        items = [delivery_view(row, names.name(row.endpoint)) for row in rows]
+        more = len(rows) == limit
+        return Page(items, write_cursor("deliveries", rows[-1].id) if more else None)
+
+    def delivery(self, id: str) -> DeliveryDetail:
+        """One delivery with its attempts, and the request as it is sent."""
+        number = parse_delivery_id(id)
+        with self._store() as store:
+            row = store.delivery(number)
+            past, body = store.attempts(number), store.body(number)
+            names = _Names(store)
+        if row is None:
+            raise _no_delivery(id)
+        name = names.name(row.endpoint)
+        endpoint = self._find(name)
+        return _with(
+            delivery_view(row, name),
+            DeliveryDetail,
+            history=[attempt_view(one, endpoint) for one in past],
+            request=None if body is None else sent_request(row, past, body, endpoint),
+        )
+
+    def attempts(
+        self,
+        *,
+        endpoint: str | None = None,
+        type: str | None = None,
+        outcome: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page[AttemptRecord]:
+        """Attempts in the store, newest first. `outcome` is `delivered` or a cause of failure."""
+        key = parse_cursor(cursor, "attempts", (int,))
+        since_ns, until_ns = _span(since, until)
+        with self._store() as store:
+            names = _Names(store)
+            rows = search.attempts(
+                store,
+                endpoint=names.id(endpoint),
+                type=type,
+                outcome=outcome,
+                since=since_ns,
+                until=until_ns,
+                before=None if key is None else int(key[0]),
+                limit=_limit(limit),
+            )
+        endpoints = {endpoint.name: endpoint for endpoint in self.snapshot.config.endpoints}
+        items = [
+            attempt_record(row, name, endpoints.get(name))
+            for row in rows
+            for name in (names.name(row.endpoint),)
+        ]
+        more = len(rows) == limit
+        return Page(items, write_cursor("attempts", rows[-1].past.id) if more else None)
+
+    # ---- dead letters ----------------------------------------------------------------------
+
+    def dead_letters(
+        self,
+        *,
+        endpoint: str | None = None,
+        type: str | None = None,
+        cause: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page[Delivery]:
+        """The latest to die first. Times are when they died."""
+        key = parse_cursor(cursor, "dead-letters", (int, int))
+        since_ns, until_ns = _span(since, until)
+        with self._store() as store:
+            names = _Names(store)
+            rows = search.dead_letters(
+                store,
+                endpoint=names.id(endpoint),
+                type=type,
+                cause=cause,
+                since=since_ns,
+                until=until_ns,
+                before=None if key is None else (int(key[0]), int(key[1])),
+                limit=_limit(limit),
+            )
+        items = [delivery_view(row, names.name(row.endpoint)) for row in rows]
+        next_cursor = None
+        if len(rows) == limit:
+            next_cursor = write_cursor("dead-letters", rows[-1].ended_ns or 0, rows[-1].id)
+        return Page(items, next_cursor)
+
+    def replay_one(self, id: str) -> None:
+        """Delivers a dead letter again. Raises RequestError (404) for what is none."""
+        if not self._control().replay(Selection(ids=[parse_delivery_id(id)])).done:
+            raise _no_delivery(id, "dead letter")
+
+    def replay(self, which: Filter) -> Progress:
+        """Delivers dead letters again, for up to STEPS_S; go on with the cursor."""
+        return self._walk(which, self._control().replay, "replay")
+
+    def purge_one(self, id: str) -> None:
+        """Erases a dead letter, after a line in the audit trail. Raises RequestError (404)."""
+        if not self._control().purge(Selection(ids=[parse_delivery_id(id)])).done:
+            raise _no_delivery(id, "dead letter")
+
+    def purge(self, which: PurgeRequest) -> Progress:
+        """Erases dead letters, for up to STEPS_S; go on with the cursor."""
+        filters = (which.endpoint, which.type, which.cause, which.since, which.until)
+        if not which.all and all(value is None for value in filters):
+            raise invalid(
+                "all",
+                "without a filter every dead letter would be erased",
+                "give endpoint, type, cause, since or until, or say all: true",
+            )
+        return self._walk(which, self._control().purge, "purge")
+
+    def _walk(self, which: Filter, step: Callable[[Selection], Step], kind: str) -> Progress:
+        key = parse_cursor(which.cursor, kind, (int,))
+        since_ns, until_ns = _span(which.since, which.until)
+        if which.limit is not None and which.limit < 1:
+            raise invalid("limit", f"{which.limit} is below 1", "write a number from 1 on")
+        name = None
+        if which.endpoint is not None:
+            with self._store() as store:
+                names = _Names(store)
+                name = names.name(names.id(which.endpoint) or 0)
+        done, after = 0, 0 if key is None else int(key[0])
+        give_up_at = time.monotonic() + STEPS_S
+        while True:
+            left = STEP if which.limit is None else min(STEP, which.limit - done)
+            made = step(
+                Selection(
+                    endpoint=name,
+                    type=which.type,
+                    cause=which.cause,
+                    since_ns=since_ns,
+                    until_ns=until_ns,
+                    after=after,
+                    limit=left,
+                )
+            )
+            done += made.done
+            if made.after is None:
+                return Progress(done=done)
+            after = made.after
+            if time.monotonic() >= give_up_at or done == which.limit:
+                return Progress(done=done, next_cursor=write_cursor(kind, after))
+
+    # ---- records ---------------------------------------------------------------------------
+
+    def audit(
+        self,
+        *,
+        endpoint: str | None = None,
+        type: str | None = None,
+        event_id: str | None = None,
+        action: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page[AuditEntry]:
+        """The audit trail, newest first. `endpoint` is a name, that of a removed one included."""
+        key = parse_cursor(cursor, "audit", (str, int))
+        # Entries have no number of their own, and files rotate away: the key is the time of the last
+        # one, and how many of that very time were shown.
+        last, shown = (str(key[0]), int(key[1])) if key is not None else ("", 0)
+        since_ns, until_ns = _span(since, until)
+        low = "" if since_ns is None else timestamp(since_ns)
+        high = None if until_ns is None else timestamp(until_ns)
+
+        def wanted(entry: AuditEntry) -> bool:
+            return (
+                entry.at >= low
+                and (high is None or entry.at < high)
+                and endpoint in (None, entry.endpoint)
+                and type in (None, entry.type)
+                and event_id in (None, entry.event_id)
+                and action in (None, entry.action)
+                and (not last or entry.at <= last)
+            )
+
+        # One more than a page: it tells whether there is another.
+        room = _limit(limit) + shown + 1
+        found = deque(filter(wanted, read_audit(self.datadir.audit)), maxlen=room)
+        entries = list(found)[::-1][shown:]
+        if len(entries) <= limit:
+            return Page(entries)
+        entries = entries[:limit]
+        at = entries[-1].at
+        same = sum(entry.at == at for entry in entries) + (shown if at == last else 0)
+        return Page(entries, write_cursor("audit", at, same))
+
+    def event_types(self) -> list[EventType]:
+        """Both catalogs with the JSON schemas of their data, and the host's own types."""
+        known = [
+            EventType(
+                type=name,
+                catalog="broker" if name in BROKER else "gateway",
+                topic=name in WITH_TOPIC,
+                schema=None if data is None else msgspec.json.schema(data),
+            )
+            for name, data in TYPES.items()
+        ]
+        own = [name for name in self.snapshot.config.event_types if name not in TYPES]
+        return known + [
+            EventType(type=name, catalog="host", topic=False, schema=None) for name in own
+        ]
+
+    # ---- within ----------------------------------------------------------------------------
+
+    def _control(self) -> Control:
+        return Control(self.datadir.path)
+
+    @contextmanager
+    def _store(self) -> Iterator[ReadStore]:
+        with ReadStore.open(self.datadir.store) as store:
+            yield store
+
+    def _subscriptions(self) -> dict[str, SubscriptionRow]:
+        with self._store() as store:
+            return {row.name: row for row in store.subscriptions()}
+
+    def _find(self, name: str) -> Endpoint | None:
+        found = (e for e in self.snapshot.config.endpoints if e.name == name)
+        return next(found, None)
+
+    def _endpoint(self, ref: str) -> Endpoint:
+        snapshot = self.snapshot
+        if match := _ID.fullmatch(ref):
+            number = int(match[1])
+            for endpoint in snapshot.config.endpoints:
+                if snapshot.ids[endpoint.name] == number:
+                    return endpoint
+        endpoint_or_none = self._find(ref)
+        if endpoint_or_none is None:
+            raise _no_webhook(ref)
+        return endpoint_or_none
+
+    def _webhook(
+        self, snapshot: Snapshot, endpoint: Endpoint, rows: dict[str, SubscriptionRow]
+    ) -> Webhook:
+        number = snapshot.ids[endpoint.name]
+        row = rows.get(endpoint.name)
+        expiring = {} if row is None else row.expiring
+        state: Literal["active", "paused", "disabled", "open", "half-open"]
+        if endpoint.name in snapshot.disabled:
+            state = "disabled"
+        elif endpoint.paused:
+            state = "paused"
+        else:
+            state = _BREAKER_STATES[breaker.unpack(self._words.load(number, d.BREAKER)).name]
+        return Webhook(
+            **endpoint_options(endpoint),
+            id=f"wh_{number}",
+            source="file" if row is None else "api",
+            state=state,
+            created_at=timestamp_or_none(row and row.created_ns),
+            updated_at=timestamp_or_none(row and row.updated_ns),
+            expiring_secrets=len(expiring),
+            secrets_expire_at=timestamp_or_none(max(expiring.values(), default=None)),
+        )
+
+
+class _Names:
+    """The names of all endpoints that ever were."""
+
+    def __init__(self, store: ReadStore) -> None:
+        self._names = {row.id: row.name for row in store.endpoints()}
+
+    def name(self, id: int) -> str:
+        return self._names.get(id, f"wh_{id}")
+
+    def id(self, ref: str | None) -> int | None:
+        """Raises UnknownEndpoint."""
+        if ref is None:
+            return None
+        match = _ID.fullmatch(ref)
+        if match and int(match[1]) in self._names:
+            return int(match[1])
+        for id, name in self._names.items():
+            if name == ref:
+                return id
+        raise _no_webhook(ref)
+
+
+def _with(base: msgspec.Struct, kind: type[T], **more: Any) -> T:
+    """The fields of a struct and some more, as a struct of a subclass."""
+    return kind(**{**msgspec.structs.asdict(base), **more})
+
+
+def _refuse_hidden(layer: dict[str, Any], path: str = "") -> None:
+    """What stands for a hidden value in our answers must not become the value."""
+    for key, value in layer.items():
+        where = f"{path}{key}"
+        if isinstance(value, dict):
+            _refuse_hidden(value, f"{where}.")
+            continue
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and HIDDEN in text:
+                raise ConfigError(
+                    Problem(
+                        where,
+                        f"has {HIDDEN}, which stands for what is not shown",
+                        "leave it out to keep the value, or give the whole new one",
+                    )
+                )
+
+
+def _span(since: str | None, until: str | None) -> tuple[int | None, int | None]:
+    since_ns, until_ns = parse_moment(since, "since"), parse_moment(until, "until")
+    if since_ns is not None and until_ns is not None and since_ns > until_ns:
+        raise invalid("since", f"{since} comes after until ({until})", "swap them")
+    return since_ns, until_ns
+
+
+def _limit(limit: int) -> int:
+    if not 1 <= limit <= MAX_PAGE:
+        raise invalid("limit", f"{limit} is out of range", f"write a number from 1 to {MAX_PAGE}")
+    return limit
+
+
+def _state(name: str) -> State:
+    try:
+        return State[name.upper()]
+    except KeyError:
+        names = ", ".join(state.name.lower() for state in State)
+        raise invalid("state", f"{name!r:.80} is no state", f"write one of {names}") from None
+
+
+def _no_webhook(ref: str) -> UnknownEndpoint:
+    return UnknownEndpoint(f"there is no webhook {ref!r:.80}; GET /v1/webhooks lists all")
+
+
+def _no_delivery(id: str, noun: str = "delivery") -> RequestError:
+    return RequestError("unknown-delivery", f"There is no {noun} {id!r:.80}, or no longer.")

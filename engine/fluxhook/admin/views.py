@@ -1,0 +1,193 @@
+"""The store's rows and the counters as the API's models, without what must not be shown."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any, Final, cast
+
+import msgspec
+
+from fluxhook.admin.models import (
+    HIDDEN,
+    Attempt,
+    AttemptRecord,
+    Delivery,
+    DeliveryState,
+    LastError,
+    ProcessStatus,
+    SentRequest,
+    Status,
+    Timings,
+    Totals,
+    WebhookState,
+    WebhookStatus,
+)
+from fluxhook.admin.paging import delivery_id
+from fluxhook.admin.search import AttemptRow
+from fluxhook.config.schema import Endpoint
+from fluxhook.config.url import shown_url
+from fluxhook.runtime.lane import Lane
+from fluxhook.runtime.stats import EndpointStats, Stats
+from fluxhook.store import records
+from fluxhook.store.audit import timestamp
+from fluxhook.store.records import PastAttempt, State
+from fluxhook.transport.curl import USER_AGENT
+
+__all__ = [
+    "attempt_record",
+    "attempt_view",
+    "delivery_view",
+    "endpoint_options",
+    "sent_request",
+    "status_view",
+    "timestamp_or_none",
+]
+
+#: Shorter values are no secrets, and occur in any text by chance.
+_MIN_SECRET: Final = 4
+#: the signatures in the headers of all profiles (policy/signature.py)
+_SIGNATURES: Final = re.compile(r"(v1a?[=,]|sha256=)[^\s,]+")
+
+
+def timestamp_or_none(ns: int | None) -> str | None:
+    return None if ns is None else timestamp(ns)
+
+
+def endpoint_options(endpoint: Endpoint) -> dict[str, Any]:
+    """The fields of an endpoint as they may be shown."""
+    return {
+        **msgspec.structs.asdict(endpoint),
+        "url": shown_url(endpoint.url),
+        "secrets": (HIDDEN,) * len(endpoint.secrets),
+        "headers": dict.fromkeys(endpoint.headers, HIDDEN),
+        "proxy": None if endpoint.proxy is None else shown_url(endpoint.proxy),
+    }
+
+
+def delivery_view(row: records.Delivery, name: str) -> Delivery:
+    return Delivery(
+        id=delivery_id(row.id),
+        endpoint=name,
+        endpoint_id=f"wh_{row.endpoint}",
+        event_id=row.event_id,
+        type=row.type,
+        topic=row.topic or None,
+        order_key=row.order_key or None,
+        state=cast(DeliveryState, State(row.state).name.lower()),
+        attempts=row.attempts,
+        accepted_at=timestamp(row.accepted_ns),
+        first_failed_at=timestamp_or_none(row.first_failed_ns),
+        due_at=timestamp(row.due_ns) if row.state == State.WAITING else None,
+        ended_at=timestamp_or_none(row.ended_ns),
+        cause=row.cause,
+        error=row.error,
+    )
+
+
+def attempt_view(past: PastAttempt, endpoint: Endpoint | None) -> Attempt:
+    """`endpoint` is None where it was removed."""
+    made = past.attempt
+    return Attempt(
+        n=past.n,
+        started_at=timestamp(made.started_ns),
+        outcome=made.cause,
+        status=made.status or None,
+        error=_without_secrets(made.error, endpoint),
+        worker=made.worker,
+        retry_after_s=made.retry_after_s,
+        timings=Timings(
+            dns_ms=_ms(made.dns_us),
+            connect_ms=_ms(made.connect_us),
+            tls_ms=_ms(made.tls_us),
+            first_byte_ms=_ms(made.first_byte_us),
+            total_ms=made.total_us / 1000,
+        ),
+        answer=_without_secrets(made.answer.decode("utf-8", "replace"), endpoint),
+    )
+
+
+def attempt_record(row: AttemptRow, name: str, endpoint: Endpoint | None) -> AttemptRecord:
+    return AttemptRecord(
+        **msgspec.structs.asdict(attempt_view(row.past, endpoint)),
+        delivery_id=delivery_id(row.delivery),
+        endpoint=name,
+        event_id=row.event_id,
+        type=row.type,
+    )
+
+
+def sent_request(
+    row: records.Delivery, past: list[PastAttempt], body: bytes, endpoint: Endpoint | None
+) -> SentRequest:
+    """The request of the latest attempt, or of the first where none was made yet."""
+    headers: dict[str, str] = {}
+    if endpoint is not None:
+        at_ns = past[-1].attempt.started_ns if past else row.accepted_ns
+        lane = Lane(row.endpoint, endpoint, 1)
+        signed = lane.profile.headers(row.event_id, at_ns // 1_000_000_000, body)
+        headers = {"User-Agent": USER_AGENT, "Accept": "*/*", "Content-Length": str(len(body))}
+        for line in lane.headers + signed:
+            name, _, value = line.decode().partition(":")
+            if value:
+                hidden = name in endpoint.headers
+                headers[name] = HIDDEN if hidden else _SIGNATURES.sub(rf"\1{HIDDEN}", value.strip())
+    url = shown_url(endpoint.url) if endpoint is not None else ""
+    try:
+        return SentRequest(url=url, headers=headers, body=body.decode())
+    except UnicodeDecodeError:
+        text = base64.b64encode(body).decode()
+        return SentRequest(url=url, headers=headers, body=text, encoding="base64")
+
+
+def status_view(stats: Stats, now_ns: int) -> Status:
+    every = stats.endpoints
+    return Status(
+        at=timestamp(now_ns),
+        running=stats.running,
+        version=stats.version,
+        webhooks=[_webhook_status(one) for one in every if one.state != "removed"],
+        totals=Totals(
+            **{name: sum(getattr(e, name) for e in every) for name in _SUMMED},
+            dropped=sum(sum(e.dropped.values()) for e in every),
+        ),
+        processes=[
+            ProcessStatus(**{name: getattr(one, name) for name in ProcessStatus.__struct_fields__})
+            for one in stats.processes
+        ],
+    )
+
+
+_SUMMED: Final = [name for name in Totals.__struct_fields__ if name != "dropped"]
+_COPIED: Final = (
+    "name disabled_reason accepted delivered dead dropped pending queued stored refused filtered "
+    "aggregated skipped failed_attempts signature_rejections size_rejections success_rate latency_ms"
+).split()
+
+
+def _webhook_status(one: EndpointStats) -> WebhookStatus:
+    last = one.last_error
+    return WebhookStatus(
+        **{name: getattr(one, name) for name in _COPIED},
+        id=f"wh_{one.id}",
+        url=shown_url(one.url),
+        state=cast(WebhookState, one.state),
+        oldest_pending_at=timestamp_or_none(one.oldest_pending_ns),
+        next_retry_at=timestamp_or_none(one.next_retry_ns),
+        failing_since=timestamp_or_none(one.failing_since_ns),
+        last_error=last
+        and LastError(at=timestamp(last.at_ns), cause=last.cause, error=last.error),
+    )
+
+
+def _ms(us: int) -> float | None:
+    return us / 1000 if us else None
+
+
+def _without_secrets(text: str, endpoint: Endpoint | None) -> str:
+    """A receiver may echo what we sent."""
+    if endpoint is not None:
+        for secret in (*endpoint.secrets, *endpoint.headers.values()):
+            if len(secret) >= _MIN_SECRET:
+                text = text.replace(secret, HIDDEN)
+    return text
