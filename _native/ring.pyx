@@ -1,5 +1,5 @@
 # cython: auto_pickle=False, autotestdict=False
-"""Rings, counters and words in memory-mapped files.
+"""Rings, counters and words in memory-mapped files, and what an event needs on its way there.
 
 Layout, invariants and crash notes: ring.h. What each call does and raises: ring.pyi.
 """
@@ -10,6 +10,7 @@ import errno
 import os
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -22,6 +23,11 @@ cdef extern from "<sys/mman.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int fdatasync(int)
+
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    str PyUnicode_New(Py_ssize_t size, Py_UCS4 widest)
+    uint8_t *PyUnicode_1BYTE_DATA(object text)
 
 cdef extern from "ring.h" nogil:
     ctypedef struct fx_word:
@@ -43,6 +49,9 @@ cdef extern from "ring.h" nogil:
         fx_record header
         const uint32_t *targets
         const uint8_t *payload
+    ctypedef struct fx_piece:
+        const void *at
+        uint64_t length
     ctypedef struct fx_producer:
         fx_ring *ring
         int sync_fd
@@ -73,6 +82,9 @@ cdef extern from "ring.h" nogil:
     void fx_disarm(fx_ring *)
     int fx_put(fx_producer *, const void *, uint32_t, const void *, uint64_t, const void *, uint64_t,
                fx_counters *, uint64_t, uint64_t)
+    int fx_put_pieces(fx_producer *, const void *, uint32_t, const fx_piece *, uint32_t, uint64_t,
+                      uint64_t, fx_counters *, uint64_t, uint64_t)
+    uint64_t fx_realtime_ns()
     int fx_hand_over(fx_ring *, uint64_t, uint32_t, fx_producer *, uint32_t, const void *, uint64_t,
                      const void *, uint64_t, fx_counters *)
     const uint8_t *fx_record_of(fx_ring *, uint64_t, fx_record *)
@@ -86,10 +98,14 @@ ACCEPTED = FX_ACCEPTED
 FULL = FX_FULL
 FORKED = FX_FORKED
 TOO_LARGE = FX_TOO_LARGE
+STALE = STALE_
+EXPIRED = EXPIRED_
 MAX_TARGETS = FX_MAX_TARGETS
 HISTOGRAM_BUCKETS = FX_BUCKETS
 
 cdef enum:
+    STALE_ = 4     # results of Template.put, beyond those of fx_put
+    EXPIRED_ = 5
     COUNTED = 0    # where a publisher's counters hold what was accepted ...
     DROPPED = 1    # ... and what drop policy `oldest` reclaimed
     WIPEONFORK = 18         # MADV_WIPEONFORK, Linux 4.14
@@ -400,6 +416,15 @@ def unsettled(str path not None):
         mapping.close()
 
 
+cdef void *page_wiped_on_fork() except NULL:
+    """A page of zeros, which a child of fork() finds zeroed again."""
+    cdef void *page = mmap_(NULL, FX_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    if page == MAP_FAILED:
+        raise MemoryError
+    madvise(page, FX_PAGE, WIPEONFORK)
+    return page
+
+
 @cython.final
 cdef class Producer(Mapping):
     cdef fx_producer p
@@ -409,14 +434,9 @@ cdef class Producer(Mapping):
         self.attach(path, True)
         fx_producer_open(&self.p, sound_ring(self), drop_oldest, bell)
         self.p.sync_fd = self.fd if sync else -1
-        # A child of fork() finds this page zeroed: it must not write into its parent's ring.
-        self.alive = <char *>mmap_(NULL, FX_PAGE, PROT_READ | PROT_WRITE,
-                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-        if self.alive == MAP_FAILED:
-            self.alive = NULL
-            raise MemoryError
+        # A child of fork() finds it zeroed: it must not write into its parent's ring.
+        self.alive = <char *>page_wiped_on_fork()
         self.alive[0] = 1
-        madvise(self.alive, FX_PAGE, WIPEONFORK)
         madvise(self.address, self.length, POPULATE_WRITE)  # page faults now, not in `put`
 
     def __dealloc__(self):
@@ -460,20 +480,24 @@ cdef class Producer(Mapping):
 
     def put(self, bytes targets not None, bytes head not None, bytes body not None,
             Counters counters=None):
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(targets)
+        cdef uint32_t target_count = targets_in(targets)
         self.check()
-        if size == 0 or size % 4 or size > 4 * <Py_ssize_t>FX_MAX_TARGETS:
-            raise ValueError(f"a record has 1 to {FX_MAX_TARGETS} targets of 4 bytes each")
         cdef fx_counters *c = NULL if counters is None else counters.writer()
         if not self.alive[0]:
             return FX_FORKED
-        return fx_put(&self.p, PyBytes_AS_STRING(targets), <uint32_t>(size >> 2),
+        return fx_put(&self.p, PyBytes_AS_STRING(targets), target_count,
                       PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head),
                       PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), c, COUNTED, DROPPED)
 
 
-def least_waiting(list producers not None):
-    """The index of the ring with the fewest waiting records; the first of equals."""
+cdef uint32_t targets_in(bytes targets) except 0:
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(targets)
+    if size == 0 or size % 4 or size > 4 * <Py_ssize_t>FX_MAX_TARGETS:
+        raise ValueError(f"a record has 1 to {FX_MAX_TARGETS} targets of 4 bytes each")
+    return <uint32_t>(size >> 2)
+
+
+cdef Py_ssize_t index_of_least(list producers) except -1:
     cdef uint64_t best = <uint64_t>-1, waiting
     cdef Py_ssize_t index = 0, i
     cdef Producer producer
@@ -486,6 +510,175 @@ def least_waiting(list producers not None):
             if waiting == 0:
                 break
     return index
+
+
+def least_waiting(list producers not None):
+    """The index of the ring with the fewest waiting records; the first of equals."""
+    return index_of_least(producers)
+
+
+# ---------------------------------------------------------------- events
+
+
+cdef inline uint64_t rotated(uint64_t word, int by) noexcept:
+    return word << by | word >> (64 - by)
+
+
+cdef inline void to_hex(uint8_t *text, uint64_t word, int digits) noexcept:
+    cdef const char *hexadecimal = b"0123456789abcdef"
+    cdef int i
+    for i in range(digits):
+        text[i] = hexadecimal[word >> 4 * i & 15]
+
+
+@cython.final
+cdef class Ids:
+    cdef uint64_t *state    # of xoshiro256++; all zero in a child of fork(), as no state of it is
+
+    def __cinit__(self):
+        self.state = <uint64_t *>page_wiped_on_fork()
+
+    def __dealloc__(self):
+        if self.state != NULL:
+            munmap(self.state, FX_PAGE)
+
+    cdef int seed(self) except -1:
+        while not (self.state[0] | self.state[1] | self.state[2] | self.state[3]):
+            memcpy(self.state, PyBytes_AS_STRING(os.urandom(32)), 32)
+        return 0
+
+    cdef uint64_t draw(self) noexcept:
+        """64 bits of xoshiro256++ 1.0 (Blackman, Vigna: prng.di.unimi.it)."""
+        cdef uint64_t *s = self.state
+        cdef uint64_t result = rotated(s[0] + s[3], 23) + s[0], t = s[1] << 17
+        s[2] ^= s[0]
+        s[3] ^= s[1]
+        s[1] ^= s[2]
+        s[0] ^= s[3]
+        s[2] ^= t
+        s[3] = rotated(s[3], 45)
+        return result
+
+    def gateway(self):
+        cdef str id = PyUnicode_New(24, 127)
+        cdef uint8_t *text = PyUnicode_1BYTE_DATA(id)
+        self.seed()
+        memcpy(text, b"evt_", 4)
+        to_hex(text + 4, self.draw(), 16)
+        to_hex(text + 20, self.draw(), 4)
+        return id
+
+    def broker(self):
+        cdef str id = PyUnicode_New(36, 127)
+        cdef uint8_t *text = PyUnicode_1BYTE_DATA(id)
+        self.seed()
+        cdef uint64_t high = self.draw(), low = self.draw()
+        to_hex(text, high, 8)
+        to_hex(text + 9, high >> 32, 4)
+        to_hex(text + 14, high >> 48, 4)
+        to_hex(text + 19, low, 4)
+        to_hex(text + 24, low >> 16, 12)
+        text[8] = text[13] = text[18] = text[23] = b"-"
+        text[14] = b"4"
+        text[19] = b"89ab"[low & 3]
+        return id
+
+
+def is_flat(dict data not None):
+    for key, value in data.items():
+        if type(key) is not str or not (
+                type(value) is str or type(value) is int or value is None or type(value) is bool
+                or type(value) is float and isfinite(value)):
+            return False
+    return True
+
+
+cdef enum:
+    # a template's record in pieces, those of the head before those of the body
+    HEAD_ID, HEAD_TYPE, HEAD_TOPIC, HEAD_END, OPENING, BODY_ID, DATED, DATA, CLOSING
+    PIECES
+
+
+cdef inline fx_piece piece_of(bytes literal) noexcept:
+    return fx_piece(PyBytes_AS_STRING(literal), PyBytes_GET_SIZE(literal))
+
+
+cdef inline fx_piece utf8_of(str text) except *:
+    cdef Py_ssize_t size
+    cdef const char *utf8 = PyUnicode_AsUTF8AndSize(text, &size)
+    return fx_piece(utf8, size)
+
+
+@cython.final
+cdef class Template:
+    cdef list producers
+    cdef Counters counters
+    cdef bytes targets
+    cdef bytes event_type       # between NULs, as it stands in the head
+    cdef bytes opening, middle, ending
+    cdef bint with_id           # in the body; it is in the head always
+    cdef uint64_t max_body_bytes
+    cdef Words words
+    cdef uint64_t row, field, version
+    cdef int64_t second         # of `dated`: middle, timestamp, ending
+    cdef bytes dated
+
+    def __init__(self, list producers not None, Counters counters not None, bytes targets not None,
+                 str event_type not None, bytes opening, bytes middle not None,
+                 bytes ending not None, *, uint64_t max_body_bytes, Words words not None,
+                 uint64_t row, uint64_t field, uint64_t version):
+        for producer in producers:
+            (<Producer?>producer).check()
+        if not producers:
+            raise ValueError("a template needs a ring to put into")
+        targets_in(targets)
+        words.word(row, field)
+        self.producers, self.counters, self.targets = list(producers), counters, targets
+        self.event_type = f"\0{event_type}\0".encode()
+        self.with_id = opening is not None
+        self.opening, self.middle, self.ending = opening or b"", middle, ending
+        self.max_body_bytes = max_body_bytes
+        self.words, self.row, self.field, self.version = words, row, field, version
+        self.second = -1
+
+    def date(self, int64_t second, str timestamp not None):
+        self.dated, self.second = self.middle + timestamp.encode() + self.ending, second
+
+    def put(self, str id not None, bytes data not None, str topic=None):
+        cdef fx_piece pieces[PIECES]
+        cdef uint64_t head_length = 0, body_length = 0, now_ns = fx_realtime_ns()
+        cdef Py_ssize_t index = 0
+        cdef int i
+        cdef Producer producer
+        if len(self.producers) > 1:
+            index = index_of_least(self.producers)
+        producer = <Producer>self.producers[index]
+        if producer.address == NULL or self.words.address == NULL:
+            return STALE_  # closed
+        if fx_load(self.words.word(self.row, self.field)) != self.version:
+            return STALE_
+        if not producer.alive[0]:
+            return FX_FORKED
+        if <int64_t>(now_ns // 1000000000) != self.second:
+            return EXPIRED_
+        pieces[HEAD_ID] = utf8_of(id)
+        pieces[HEAD_TYPE] = piece_of(self.event_type)
+        pieces[HEAD_TOPIC] = fx_piece(b"", 0) if topic is None else utf8_of(topic)
+        pieces[HEAD_END] = fx_piece(b"\0", 1)
+        pieces[OPENING] = piece_of(self.opening)
+        pieces[BODY_ID] = pieces[HEAD_ID] if self.with_id else fx_piece(b"", 0)
+        pieces[DATED] = piece_of(self.dated)
+        pieces[DATA] = piece_of(data)
+        pieces[CLOSING] = fx_piece(b"}", 1)
+        for i in range(OPENING):
+            head_length += pieces[i].length
+        for i in range(OPENING, PIECES):
+            body_length += pieces[i].length
+        if body_length > self.max_body_bytes:
+            return FX_TOO_LARGE
+        return fx_put_pieces(&producer.p, PyBytes_AS_STRING(self.targets),
+                             <uint32_t>(PyBytes_GET_SIZE(self.targets) >> 2), pieces, PIECES,
+                             head_length, now_ns, self.counters.writer(), COUNTED, DROPPED)
 
 
 @cython.final

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import report, runner
+from bench.charts import draw
 from bench.experiments import Scene
 from bench.machine import ROOT, Cores, describe, pin
 from bench.measure import MAX_SPREAD, MIN_REPEATS
-from bench.plots import draw
 from bench.receiver import Missing, Nginx
 from bench.rows import Row, rows
 
@@ -116,7 +116,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--repeat", type=int, default=MIN_REPEATS, metavar="N", help="at least so often (3)"
     )
-    parser.add_argument("--versions", action="store_true", help="print machine and versions, and end")
+    parser.add_argument(
+        "--versions", action="store_true", help="print machine and versions, and end"
+    )
     options = parser.parse_args()
     if options.repeat < 1:
         parser.error("--repeat is at least 1")

@@ -42,7 +42,9 @@ class Cores(NamedTuple):
         if self.receiver == self.engine:
             return "one core for all: nothing is pinned, and the receiver slows the senders down"
         engine = ", ".join(map(str, sorted(self.engine)))
-        return f"receiver on core {min(self.receiver)}; hosts, engine and contenders on core {engine}"
+        return (
+            f"receiver on core {min(self.receiver)}; hosts, engine and contenders on core {engine}"
+        )
 
 
 def pin(pid: int, cores: frozenset[int]) -> None:

@@ -1,11 +1,10 @@
 """A cost model: what a load needs, from a few measured costs.
 
-    python -m bench.model --rate 50000 --payload 2000 --connections 500 --failing 0.01
+    python -m bench.model --costs run.json --rate 50000 --payload 2000 --connections 500 --failing 0.01
 
 Deliveries cost CPU in proportion to their number, and to their bytes; connections cost memory; failing
 events cost disk until they are delivered or purged. A core does not run at more than `UTILIZATION`,
-so that a burst finds room. `--costs` takes
-the file that `python -m bench --json` wrote.
+so that a burst finds room. `--costs` takes the file that `python -m bench --json` wrote.
 """
 
 from __future__ import annotations

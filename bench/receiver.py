@@ -61,7 +61,8 @@ def find_program(name: str, package: str) -> str:
 
 def make_certificate(directory: Path) -> Path:
     """A throw-away certificate for `address(0)`, receiver.pem beside receiver.key; its own CA."""
-    command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split()
+    command = ["req", "-x509", "-days", "2", "-nodes"]
+    command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     command += ["-subj", "/CN=fluxhook-bench", "-addext", f"subjectAltName=IP:{address(0)}"]
     command += ["-keyout", "receiver.key", "-out", "receiver.pem"]
     subprocess.run(

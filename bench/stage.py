@@ -21,7 +21,6 @@ from bench.measure import Figures
 from bench.programs.host import SHARES, event_type
 from bench.receiver import Nginx, Program, Receiver
 from bench.rows import Load, http2_option
-
 from fluxhook import Breaker, Config, Duration, Endpoint, Engine, Retry, Tls
 from fluxhook._native.ring import Counters
 from fluxhook.runtime.snapshot import Snapshot

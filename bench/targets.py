@@ -55,7 +55,7 @@ TARGETS = (
     Target("worker memory, mapped files aside", 45, "MB", "connections", "one"),
     Target("worker memory per connection", 60, "kB", "connections", "connection"),
     Target("worker memory, growth over a million events", 1, "MB", "memory", "worker.growth"),
-    Target("request p99 of an ASGI host that emits / of one that does not", 1.1, "x", "host", "ratio.p99"),
+    Target("request p99 of a host that emits / of one that does not", 1.1, "x", "host", "ratio.p99"),
 )  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from contextlib import suppress
 from typing import Any
 
 import uvicorn
-from bench.programs.host import event_type
 
+from bench.programs.host import event_type
 from fluxhook import Publisher, connect
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]

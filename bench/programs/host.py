@@ -15,7 +15,6 @@ from array import array
 from typing import Any
 
 from bench.measure import percentile
-
 from fluxhook import QueueFull, connect
 from fluxhook.events.envelope import Envelopes
 from fluxhook.events.event import EventMaker

@@ -16,6 +16,7 @@ import ssl
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 MIN_DELAY_S, MAX_DELAY_S = 0.05, 0.15
 ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -41,9 +42,8 @@ class Connection(asyncio.Protocol):
         self._counts, self._loop = counts, loop
         self._buffer = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+    def connection_made(self, transport: Any) -> None:
+        self._transport: asyncio.Transport = transport
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fluxhook.config.load import load, loads
-from fluxhook.config.schema import Breaker, Config, Endpoint, Retry
-from fluxhook.config.units import Duration, Rate, Size
+from fluxhook.config.schema import Admin, Aggregate, Breaker, Config, Endpoint, Retry, Token
+from fluxhook.config.units import Duration, Rate, Size, Threshold
 from fluxhook.errors import ConfigError
 
 SEED = Path(__file__).with_name("fluxmq.yaml")
@@ -49,6 +49,19 @@ def test_fluxmqs_own_example() -> None:
                 circuit_breaker=Breaker(failure_threshold=5, reset_timeout=s("60s")),
             ),
         ),
+        # FluxMQ's own, with what the file says over them: endpoints of the run time have them too.
+        defaults={
+            "timeout": "5s",
+            "retry": {
+                "schedule": None,
+                "max_attempts": 3,
+                "initial_interval": "1s",
+                "max_interval": "30s",
+                "multiplier": 2.0,
+                "jitter": 0.0,
+            },
+            "circuit_breaker": {"failure_threshold": 5, "reset_timeout": "1m"},
+        },
     )
 
 
@@ -85,6 +98,19 @@ def test_every_key() -> None:
       gateway_node: on
       broker_id: 1.10
       data_dir: /tmp/x
+      retention: 48h
+      audit_bytes: 1MiB
+      audit_files: 3
+      admin:
+        enabled: no
+        listen: "[::1]:0"
+        dashboard: off
+        max_body: 1MiB
+        cert: /etc/a.pem
+        key: /etc/a.key
+        tokens:
+        - {token: 0123456789abcdef, scopes: [read, emit], name: 007}
+      defaults: {timeout: 7s}
       endpoints:
       - name: 17
         type: http
@@ -116,6 +142,13 @@ def test_every_key() -> None:
         on_head_failure: park
         proxy: http://u:p@127.0.0.1:3128
         paused: true
+        where: ["status_code >= 500"]
+        sample: 0.5
+        threshold: 100/s
+        aggregate: {window: 10s, types: [service.*], originals: 0}
+        tls: {ca: null}
+        disable_after: 1h
+        record: all
     """
     config, notices = loads(text)
     assert [notice.path for notice in notices] == ["webhook.endpoints[0].retry"]
@@ -138,6 +171,19 @@ def test_every_key() -> None:
         gateway_node="on",
         broker_id="1.10",
         data_dir="/tmp/x",
+        retention=s("48h"),
+        audit_bytes=Size.parse("1MiB"),
+        audit_files=3,
+        admin=Admin(
+            enabled=False,
+            listen="[::1]:0",
+            dashboard=False,
+            max_body=Size.parse("1MiB"),
+            cert="/etc/a.pem",
+            key="/etc/a.key",
+            tokens=(Token(token="0123456789abcdef", scopes=("read", "emit"), name="007"),),
+        ),
+        defaults={"timeout": "7s"},
         endpoints=(
             Endpoint(
                 name="17",
@@ -169,6 +215,12 @@ def test_every_key() -> None:
                 on_head_failure="park",
                 proxy="http://u:p@127.0.0.1:3128",
                 paused=True,
+                where=("status_code >= 500",),
+                sample=0.5,
+                threshold=Threshold.parse("100/s"),
+                aggregate=Aggregate(window=s("10s"), types=("service.*",), originals=0),
+                disable_after=s("1h"),
+                record="all",
             ),
         ),
     )

@@ -39,6 +39,28 @@ DATA: dict[str, dict[str, Any] | None] = {
         "cause": "timeout",
         "error": "Operation timed out after 3000 milliseconds with 0 bytes received",
     },
+    "webhook.endpoint.disabled": {
+        "endpoint": "analytics",
+        "reason": "The receiver is gone for good (410); the endpoint was disabled.",
+        "failing_since": "2024-05-14T09:32:11Z",
+    },
+    "webhook.failures.aggregated": {
+        "endpoint": "analytics",
+        "count": 1002,
+        "counts": {"service.5xx": 1000, "tls.handshake.fail": 2},
+        "first_at": "2024-05-14T09:32:01Z",
+        "last_at": "2024-05-14T09:32:11Z",
+        "originals": [
+            {
+                "id": "evt_0f1e2d3c4b5a69788796",
+                "type": "service.5xx",
+                "timestamp": "2024-05-14T09:32:01Z",
+                "gateway_node": "us-east-1-prod-04",
+                "data": {"upstream_service": "stock-manager", "status_code": 502},
+            }
+        ],
+    },
+    "webhook.test": None,
     "client.connected": {
         "client_id": "publisher-1",
         "protocol": "mqtt5",

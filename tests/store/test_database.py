@@ -107,7 +107,7 @@ def test_another_layout_is_refused(
     """Another version's file is left alone; the error names both versions and the way out."""
     store.db.execute("PRAGMA user_version = 99")
     store.close()
-    with pytest.raises(LayoutError, match=r"layout 99.*uses 1.*move the file aside"):
+    with pytest.raises(LayoutError, match=rf"layout 99.*uses {LAYOUT}.*move the file aside"):
         opened(path)
 
 

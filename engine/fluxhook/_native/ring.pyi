@@ -12,11 +12,11 @@ No object here may be used by two threads at once without the GIL, nor by the ch
 except for what `FORKED` says. Whatever is used after `close` raises ValueError.
 """
 
-from typing import Final, final
+from typing import Any, Final, final
 
 from typing_extensions import disjoint_base
 
-#: results of `Producer.put` and `Delivery.hand_over`
+#: results of `Producer.put`, `Template.put` and `Delivery.hand_over`
 ACCEPTED: Final[int]
 #: the ring has no room now; nothing was written
 FULL: Final[int]
@@ -24,6 +24,10 @@ FULL: Final[int]
 FORKED: Final[int]
 #: the record takes over half of the ring's capacity and will never fit; nothing was written
 TOO_LARGE: Final[int]
+#: of `Template.put`: the configuration is another one, or something was closed; nothing was written
+STALE: Final[int]
+#: of `Template.put`: a second has begun that the template is not dated with; nothing was written
+EXPIRED: Final[int]
 
 #: the most targets that a record can have
 MAX_TARGETS: Final[int]
@@ -223,6 +227,61 @@ class Producer(Mapping):
 
 def least_waiting(producers: list[Producer]) -> int:
     """The index of the ring with the fewest waiting records; the first of equals, 0 of none."""
+
+@final
+class Ids:
+    """Makes event ids from a generator of its own, seeded by the system, and anew after a fork.
+
+    Ids are unique, not secret: who has seen many of them can tell the next. Safe to share among
+    threads.
+    """
+
+    def gateway(self) -> str:
+        """`evt_` and 20 hexadecimal digits: 80 random bits."""
+
+    def broker(self) -> str:
+        """A UUID of version 4 (RFC 9562 section 5.4)."""
+
+def is_flat(data: dict[Any, Any]) -> bool:
+    """Whether all keys are texts, and all values texts, numbers but NaN and infinities, bools or None:
+    the usual data of an event, which JSON carries as it is."""
+
+@final
+class Template:
+    """The record of an event, known but for the event's id, its topic, its data and the time.
+
+    The head is what `fluxhook.transport.records.EventHead` encodes, without an order key; the body
+    `opening`, id, `middle`, timestamp, `ending`, data and a brace. Without an `opening` the body does
+    not have the id. What goes into a hole is written as it is.
+
+    The record goes into that of `producers` with the fewest waiting records. It belongs to the
+    configuration whose `version` stands in the word (`row`, `field`).
+    """
+
+    def __init__(
+        self,
+        producers: list[Producer],
+        counters: Counters,
+        targets: bytes,
+        event_type: str,
+        opening: bytes | None,
+        middle: bytes,
+        ending: bytes,
+        *,
+        max_body_bytes: int,
+        words: Words,
+        row: int,
+        field: int,
+        version: int,
+    ) -> None: ...
+    def date(self, second: int, timestamp: str) -> None:
+        """`put` writes this timestamp as long as the second since the epoch lasts; none at first."""
+
+    def put(self, id: str, data: bytes, topic: str | None = None) -> int:
+        """What `Producer.put` returns for such a record, or STALE, or EXPIRED.
+
+        TOO_LARGE also if the body is longer than `max_body_bytes`.
+        """
 
 @final
 class Delivery:

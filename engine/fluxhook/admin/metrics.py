@@ -23,11 +23,11 @@ from fluxhook.runtime.stats import EndpointStats, Stats
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
 #: what `generate_latest` writes
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE: Final = "text/plain; version=0.0.4"
 _STATES: Final = ("active", "paused", "disabled", "open", "half-open")
-#: Of the shared buckets, two for each doubling from 1 us to 107 minutes, those from 0.5 ms to 131 s:
+#: Of the shared buckets, two for each doubling from 1 us to 107 minutes, those from 0.5 ms to 134 s:
 #: every series costs its reader something.
-_BUCKETS: Final = range(18, 54, 2)
+_BUCKETS: Final = range(16, 54, 2)
 
 #: a counter's name, what it counts, and where it stands
 _COUNTERS: Final[tuple[tuple[str, str, Callable[[EndpointStats], int]], ...]] = (
@@ -86,7 +86,7 @@ class Metrics(Collector):
 def _outcomes(endpoints: list[EndpointStats]) -> Iterator[Metric]:
     ended = CounterMetricFamily(
         "fluxhook_deliveries",
-        "Deliveries that ended. Dead letters that were replayed or purged count no more as dead.",
+        "Deliveries that ended. Those that died are fluxhook_dead_letters: they can be replayed.",
         labels=["endpoint", "outcome"],
     )
     dropped = CounterMetricFamily(
@@ -99,7 +99,6 @@ def _outcomes(endpoints: list[EndpointStats]) -> Iterator[Metric]:
     )
     for e in endpoints:
         ended.add_metric([e.name, "delivered"], e.delivered)
-        ended.add_metric([e.name, "dead"], e.dead)
         ended.add_metric([e.name, "dropped"], sum(e.dropped.values()))
         for policy, n in e.dropped.items():
             dropped.add_metric([e.name, policy], n)

@@ -17,6 +17,7 @@ __all__ = [
     "HIDDEN",
     "MAX_PAGE",
     "Accepted",
+    "AcceptedEvents",
     "Attempt",
     "AttemptRecord",
     "CreatedWebhook",
@@ -340,6 +341,12 @@ class Accepted(msgspec.Struct, frozen=True):
 
     id: str
     endpoints: int
+
+
+class AcceptedEvents(msgspec.Struct, frozen=True):
+    """One entry for each event, in their order."""
+
+    events: list[Accepted]
 
 
 class EventType(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,11 +6,13 @@ import enum
 
 from fluxhook.errors import (
     ConfigError,
+    Conflict,
     EngineNotRunning,
     EngineRunning,
     EventError,
     FluxhookError,
     QueueFull,
+    UnknownEndpoint,
 )
 
 __all__ = ["ExitCode"]
@@ -26,10 +28,15 @@ class ExitCode(enum.IntEnum):
     FAILURE = 1, "it did not work; the message says why"
     USAGE = 2, "the command line is wrong"
     CONFIG = 3, "the configuration has problems"
-    NOT_RUNNING = 4, "no engine was ever started on the data directory"
+    NOT_RUNNING = 4, "no engine runs there, or none was ever started"
     RUNNING = 5, "another engine has the data directory"
     REFUSED = 6, "some events are invalid and were refused; the others were taken"
     QUEUE_FULL = 7, "some events found the queue full; try these again later"
+    UNREACHABLE = 8, "the admin API cannot be reached, or cannot answer now"
+    DENIED = 9, "the admin API wants a token, or one that allows more"
+    NOT_FOUND = 10, "there is no such webhook or delivery"
+    CONFLICT = 11, "the present state does not allow it; the message says what would"
+    NOT_DELIVERED = 12, "the test event was not delivered"
     INTERRUPTED = 130, "ended by Ctrl-C"
     BROKEN_PIPE = 141, "whoever read the output left"
 
@@ -53,4 +60,6 @@ _OF_ERRORS: dict[type[FluxhookError], ExitCode] = {
     EngineRunning: ExitCode.RUNNING,
     EventError: ExitCode.REFUSED,
     QueueFull: ExitCode.QUEUE_FULL,
+    UnknownEndpoint: ExitCode.NOT_FOUND,
+    Conflict: ExitCode.CONFLICT,
 }

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NoReturn
 
 import click
 import msgspec
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from fluxhook.cli.failure import Failure
 from fluxhook.config.problems import Notice
 from fluxhook.errors import ConfigError, FluxhookError
 
-__all__ = ["err", "number", "out", "plural", "print_error", "print_json", "print_notice", "safe"]
+__all__ = [
+    "err",
+    "facts",
+    "number",
+    "out",
+    "plural",
+    "print_error",
+    "print_json",
+    "print_lines",
+    "print_notice",
+    "print_remedy",
+    "safe",
+    "table",
+]
 
 #: of output that no terminal shows, so that nothing in it is cut or folded; arbitrary
 _PIPE_WIDTH = 200
@@ -56,16 +73,49 @@ def print_notice(notice: Notice | str) -> None:
 
 
 def print_error(error: FluxhookError | str) -> None:
+    """The message, every problem of what was given, and the way out."""
     console = err()
     console.print("Error: ", style="bold red", end="")
-    if not isinstance(error, ConfigError):
+    if isinstance(error, ConfigError):
+        console.print(f"the configuration has {plural(len(error.problems), 'problem')}")
+    else:
         console.print("\n".join(map(safe, str(error).splitlines())), soft_wrap=True)
-        return
-    console.print(f"the configuration has {plural(len(error.problems), 'problem')}")
-    for problem in error.problems:
+    for problem in error.problems if isinstance(error, (ConfigError, Failure)) else ():
         console.print(f"  {safe(problem.path)}", style="bold", soft_wrap=True)
         console.print(f"    {safe(problem.message)}", soft_wrap=True)
-        console.print(f"    → {safe(problem.remedy)}", style="green", soft_wrap=True)
+        if problem.remedy:
+            console.print(f"    → {safe(problem.remedy)}", style="green", soft_wrap=True)
+    if isinstance(error, Failure) and error.remedy:
+        print_remedy(error.remedy)
+
+
+def print_remedy(remedy: str) -> None:
+    err().print(f"  → {safe(remedy)}", style="green", soft_wrap=True)
+
+
+def print_lines(values: Iterable[Any]) -> None:
+    """JSON lines: each value on one."""
+    for value in values:
+        click.echo(msgspec.json.encode(value))
+
+
+def table(*columns: str, right: Collection[str] = ()) -> Table:
+    """A table whose cells fold; what stands in `right` are its columns of numbers."""
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold", justify="right" if column in right else "left")
+    return made
+
+
+def facts(values: Mapping[str, str | Text]) -> Table:
+    """A name and a value on each line; empty values are left out."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in values.items():
+        if value:
+            grid.add_row(f"  {name}", value if isinstance(value, Text) else safe(value, 4000))
+    return grid
 
 
 def number(n: float) -> str:

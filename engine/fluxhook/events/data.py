@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from fluxhook._native.ring import is_flat
 from fluxhook.errors import EventError
 from fluxhook.events.names import hint
 
@@ -64,10 +65,7 @@ def plain_data(event_type: str, data: object) -> object:
     if data is None:
         return {}
     if isinstance(data, dict):
-        for key, value in data.items():
-            if type(key) is not str or type(value) not in _PLAIN:
-                break
-        else:  # the usual flat object
+        if is_flat(data):
             return data
     elif not isinstance(data, msgspec.Struct):
         raise EventError(

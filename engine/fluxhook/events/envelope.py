@@ -6,15 +6,15 @@ The bytes are part of the contract with receivers; golden files in the tests pin
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 from urllib.parse import quote
 
 import msgspec
 
 from fluxhook.events.data import unencodable
-from fluxhook.events.event import Event
+from fluxhook.events.event import Event, Native
 
-__all__ = ["Encode", "EnvelopeStyle", "Envelopes"]
+__all__ = ["Encode", "EnvelopeStyle", "Envelopes", "Frame"]
 
 #: native: the envelope of the catalog that the event's type belongs to
 EnvelopeStyle = Literal["native", "gateway", "broker", "cloudevents", "standard"]
@@ -59,6 +59,22 @@ class _Standard(msgspec.Struct, frozen=True, gc=False):
     type: str
     timestamp: str
     data: object
+
+
+class Frame(NamedTuple):
+    """An envelope without what differs from event to event:
+
+    opening, id, middle, timestamp, ending, data, "}"
+    """
+
+    #: None: neither it nor the id are there
+    opening: bytes | None
+    middle: bytes
+    ending: bytes
+
+
+#: Stands in a frame's holes. What may come before them, event types and sources, never holds it.
+_HOLE: Final = "\0"
 
 
 class Envelopes:
@@ -112,3 +128,10 @@ class Envelopes:
             return self._encoders[event.native if style == "native" else style](event)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise unencodable(event.type, error) from error
+
+    def frame(self, style: EnvelopeStyle, event_type: str, native: Native) -> Frame:
+        """What surrounds the id, the time and the data of every event of a type without a topic."""
+        event = Event(_HOLE, event_type, _HOLE, msgspec.Raw(b"0"), None, native)
+        text = self.encode(style, event).removesuffix(b"0}")
+        *opening, middle, ending = text.split(msgspec.json.encode(_HOLE)[1:-1], 2)
+        return Frame(opening[0] if opening else None, middle, ending)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import operator
-import time
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -16,7 +16,7 @@ from fluxhook.events.data import plain_data, typed_data
 from fluxhook.events.identity import Ids, Timestamps, id_fault
 from fluxhook.events.names import type_fault
 
-__all__ = ["Event", "EventMaker", "Native", "order_key_of"]
+__all__ = ["Event", "EventMaker", "Kind", "Native", "order_key_of"]
 
 #: Whose envelope an event has on endpoints that ask for none in particular.
 Native = Literal["gateway", "broker"]
@@ -36,25 +36,48 @@ class Event(msgspec.Struct, frozen=True):
     native: Native
 
 
-class _Kind:
+class Kind:
     """What the maker knows of an event type."""
 
-    __slots__ = ("drops_payload", "native", "new_id", "struct", "topic")
+    __slots__ = ("check", "native", "new_id", "topic")
 
     def __init__(self, name: str, native: Native, ids: Ids, include_payload: bool) -> None:
-        #: the data's struct, None: any object
-        self.struct = TYPES.get(name)
+        #: the data as it is sent; raises EventError
+        self.check = _checker(name, include_payload)
         #: finds the topic name in the data
         self.topic: Callable[[Any], str | None] | None = None
         if name in WITH_TOPIC:
             self.topic = operator.attrgetter("topic")
         elif name.startswith("message."):
             self.topic = _topic_of_object
-        self.drops_payload = self.struct is MessagePublished and not include_payload
         self.native: Native = "gateway" if name in GATEWAY else native
         if name in BROKER:
             self.native = "broker"
         self.new_id = ids.broker if self.native == "broker" else ids.gateway
+
+
+def _checker(name: str, include_payload: bool) -> Callable[[Any], Any]:
+    struct, convert = TYPES.get(name), msgspec.convert
+    if struct is None:
+        return functools.partial(plain_data, name)
+
+    def check(data: Any) -> Any:
+        if type(data) is struct:
+            return data
+        if isinstance(data, dict):
+            try:
+                return convert(data, struct)
+            except (msgspec.ValidationError, RecursionError):
+                pass  # typed_data says what is wrong
+        return typed_data(name, struct, data)
+
+    def check_without_payload(data: Any) -> Any:
+        data = check(data)
+        if data.payload is msgspec.UNSET:
+            return data
+        return msgspec.structs.replace(data, payload=msgspec.UNSET)
+
+    return check_without_payload if struct is MessagePublished and not include_payload else check
 
 
 def _topic_of_object(data: Any) -> str | None:
@@ -75,8 +98,8 @@ class EventMaker:
         self._native: Native = native_envelope
         self._include_payload = include_payload
         self._ids = Ids()
-        self._timestamp = Timestamps()
-        self._kinds: dict[str, _Kind] = {}
+        self.timestamps = Timestamps()
+        self._kinds: dict[str, Kind] = {}
 
     def make(
         self,
@@ -97,13 +120,8 @@ class EventMaker:
         try:
             kind = self._kinds[event_type]
         except (KeyError, TypeError):
-            kind = self._learn(event_type)
-        if kind.struct is None:
-            data = plain_data(event_type, data)
-        elif type(data) is not kind.struct:
-            data = typed_data(event_type, kind.struct, data)
-        if kind.drops_payload and data.payload is not msgspec.UNSET:
-            data = msgspec.structs.replace(data, payload=msgspec.UNSET)
+            kind = self.kind(event_type)
+        data = kind.check(data)
         if topic is None and kind.topic is not None:
             topic = kind.topic(data)
         if topic is not None and not isinstance(topic, str):
@@ -114,15 +132,22 @@ class EventMaker:
             event_id = kind.new_id()
         elif fault := id_fault(event_id):
             raise EventError(f"{event_type}: {fault}", field="id")
-        timestamp = self._timestamp(int(time.time()) if now_s is None else now_s)
+        timestamp = self.timestamps.now()[1] if now_s is None else self.timestamps(now_s)
         return Event(event_id, event_type, timestamp, data, topic, kind.native)
 
-    def _learn(self, event_type: str) -> _Kind:
+    def kind(self, event_type: str) -> Kind:
+        """What all events of a type have in common. EventError for what is no event type."""
+        try:
+            return self._kinds[event_type]
+        except (KeyError, TypeError):
+            return self._learn(event_type)
+
+    def _learn(self, event_type: str) -> Kind:
         if not isinstance(event_type, str):
             raise EventError(f"an event type is a text, not {event_type!r:.80}", field="type")
         if fault := type_fault(event_type):
             raise EventError(f"{fault:.300}", field="type")
-        kind = _Kind(event_type, self._native, self._ids, self._include_payload)
+        kind = Kind(event_type, self._native, self._ids, self._include_payload)
         if len(self._kinds) < _MAX_KINDS:
             self._kinds[event_type] = kind
         return kind

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from fluxhook._native.ring import ACCEPTED, FORKED, least_waiting
+from fluxhook._native.ring import ACCEPTED, EXPIRED, FORKED, least_waiting
 from fluxhook.config.schema import DropPolicy
 from fluxhook.errors import EngineError, EventError, PayloadTooLarge, QueueFull
 from fluxhook.events.event import Event, order_key_of
@@ -27,6 +27,8 @@ __all__ = ["Accepted", "Publisher"]
 
 #: how often `block` looks whether there is room
 BLOCK_POLL_S = 0.0005
+
+encode = msgspec.json.Encoder().encode
 
 
 class Accepted(NamedTuple):
@@ -132,6 +134,7 @@ class Publisher:
         """Detaches. What was accepted is delivered all the same; `emit` raises EngineError now."""
         if not self._closed:
             self._closed = True
+            self._routing.shortcuts.clear()
             self._routing.slot.close()
             self._words.close()
 
@@ -151,7 +154,35 @@ class Publisher:
     def _emit(
         self, type: str, data: Any, topic: str | None, event_id: str | None
     ) -> tuple[str, int, int]:
-        """The event's id, for how many endpoints it was accepted, and for how many refused."""
+        """The event's id, for how many endpoints it was accepted, and for how many refused.
+
+        This is the short way, for what goes into one record and was seen before. Whatever is in its
+        way, be it an error, a full ring or another configuration, is met on the long one.
+        """
+        if event_id is None:
+            routing = self._routing
+            try:
+                if shortcut := routing.shortcuts.get(type):
+                    kind, templates = shortcut
+                    checked, name = kind.check(data), topic
+                    if name is None and kind.topic is not None:
+                        name = kind.topic(checked)
+                    if known := templates.get(None if name is None else routing.match(type, name)):
+                        template, endpoints = known
+                        made_id, body = kind.new_id(), encode(checked)
+                        result = template.put(made_id, body, name)
+                        if result == EXPIRED:
+                            template.date(*routing.now())
+                            result = template.put(made_id, body, name)
+                        if result == ACCEPTED:
+                            return made_id, endpoints, 0
+            except (TypeError, ValueError, OverflowError, RecursionError):
+                pass
+        return self._emit_any(type, data, topic, event_id)
+
+    def _emit_any(
+        self, type: str, data: Any, topic: str | None, event_id: str | None
+    ) -> tuple[str, int, int]:
         if self._closed:
             raise EngineError("this publisher is closed")
         routing = self._routing
@@ -168,8 +199,10 @@ class Publisher:
         if parts is None:
             if os.getpid() != routing.slot.pid:  # before anything is counted in the parent's place
                 self._reattach(routing.slot)
-                return self._emit(type, data, topic, event_id)
+                return self._emit_any(type, data, topic, event_id)
             parts = routing.sift(ids, event)
+        elif event_id is None:
+            routing.shorten(event, ids, parts)
         accepted = refused = 0
         bodies: dict[str, bytes] = {}
         for part in parts:
@@ -179,7 +212,7 @@ class Publisher:
             result = self._put(routing, part, event, body)
             if result == FORKED:  # and nothing was written: no fork happens between two parts
                 self._reattach(routing.slot)
-                return self._emit(type, data, topic, event_id)
+                return self._emit_any(type, data, topic, event_id)
             if result == ACCEPTED:
                 accepted += len(part.endpoints)
             else:

@@ -6,18 +6,18 @@ import socket
 import struct
 from typing import NamedTuple
 
-from fluxhook._native.ring import MAX_TARGETS, Producer, Words
+from fluxhook._native.ring import MAX_TARGETS, Producer, Template, Words
 from fluxhook._native.topics import Matcher
 from fluxhook.config.schema import Endpoint
 from fluxhook.events.envelope import Envelopes, EnvelopeStyle
-from fluxhook.events.event import Event, EventMaker
+from fluxhook.events.event import Event, EventMaker, Kind
 from fluxhook.runtime.sieve import Sieve, sifts
 from fluxhook.runtime.slot import Slot
 from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.transport.datadir import FILTERED, DataDir
+from fluxhook.transport.datadir import FILTERED, VERSION, DataDir
 from fluxhook.transport.thresholds import Thresholds
 
-__all__ = ["Part", "Routing"]
+__all__ = ["Part", "Routing", "Shortcut"]
 
 #: routes remembered; arbitrary, far above the sets of endpoints that real events match
 MAX_ROUTES = 4096
@@ -34,6 +34,15 @@ class Part(NamedTuple):
     targets: bytes
 
 
+class Shortcut(NamedTuple):
+    """How events of one type are written that go into one record."""
+
+    kind: Kind
+    #: with the number of its endpoints, for each set of endpoints that a topic leads to; that of
+    #: events without a topic under None
+    templates: dict[tuple[int, ...] | None, tuple[Template, int]]
+
+
 class Routing:
     """What `emit` needs, all of one version: never changed, only replaced, since other threads may
     be in the middle of an emit."""
@@ -44,12 +53,15 @@ class Routing:
         self.version = snapshot.version
         self.slot = slot
         self.rings: list[Producer] = slot.rings
-        self.make = EventMaker(
+        maker = EventMaker(
             native_envelope=config.native_envelope, include_payload=config.include_payload
-        ).make
-        self.encode = Envelopes(
+        )
+        self.make, self._kind, self.now = maker.make, maker.kind, maker.timestamps.now
+        self._envelopes = Envelopes(
             gateway_node=config.gateway_node or host, broker_id=config.broker_id or host
-        ).encode
+        )
+        self.encode = self._envelopes.encode
+        self._words = words
         self._endpoints = snapshot.endpoints() if config.enabled else {}
         self.match = Matcher(
             (id, endpoint.events, endpoint.topic_filters)
@@ -61,6 +73,8 @@ class Routing:
         self._routes: dict[tuple[int, ...], list[Part]] = {}
         #: of all endpoints that an event goes to
         self._parts: dict[tuple[int, ...], list[Part]] = {}
+        #: of the event types that were seen of late
+        self.shortcuts: dict[str, Shortcut] = {}
         self.max_bytes = int(config.max_event_bytes)
         self.block_s = config.block_timeout.seconds if config.drop_policy == "block" else 0.0
         self.power = config.durability == "power"
@@ -73,6 +87,35 @@ class Routing:
                 self._routes = {}
             known = self._routes[ids] = self.parts(ids)
         return known
+
+    def shorten(self, event: Event, ids: tuple[int, ...], parts: list[Part]) -> None:
+        """Remembers how such an event is written, if it can be told from its type and topic."""
+        if len(parts) != 1 or self.power:
+            return
+        style, home, order_key, endpoints, targets = parts[0]
+        # The subject of a CloudEvent is its topic.
+        if order_key is not None or (style == "cloudevents" and event.topic is not None):
+            return
+        shortcut = self.shortcuts.get(event.type)
+        if shortcut is None:
+            if len(self.shortcuts) >= MAX_ROUTES:
+                self.shortcuts.clear()
+            shortcut = self.shortcuts[event.type] = Shortcut(self._kind(event.type), {})
+        if len(shortcut.templates) >= MAX_ROUTES:
+            shortcut.templates.clear()
+        template = Template(
+            self.rings if home is None else [self.rings[home]],
+            self.slot.counters,
+            targets,
+            event.type,
+            *self._envelopes.frame(style, event.type, event.native),
+            max_body_bytes=self.max_bytes,
+            words=self._words,
+            row=self._words.rows - 1,
+            field=VERSION,
+            version=self.version,
+        )
+        shortcut.templates[None if event.topic is None else ids] = template, len(endpoints)
 
     def sift(self, ids: tuple[int, ...], event: Event) -> list[Part]:
         """The same for those whose filters forward the event; counts it for the others."""

@@ -1,0 +1,262 @@
+"""The OpenAPI document: what Litestar tells of the routes, and what only the routes' rules know.
+
+Each route says with `rules` which scope it needs, which body it takes and which problems it may
+answer with; the guard enforces the same scope that is documented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+from litestar import Litestar, Request
+from litestar.enums import MediaType
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar.openapi.spec import OpenAPIType, Schema
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.routes import HTTPRoute
+from litestar.typing import FieldDefinition
+
+from fluxhook.admin.models import (
+    EventIn,
+    PurgeRequest,
+    ReplayRequest,
+    RotateRequest,
+    TestRequest,
+    Webhook,
+)
+from fluxhook.admin.payload import JSON, MERGE_PATCH, NDJSON
+from fluxhook.admin.problems import KINDS, MEDIA_TYPE, Problem
+from fluxhook.config import codec
+from fluxhook.config.schema import Endpoint, Scope
+from fluxhook.config.units import Duration, Rate, Size, Threshold
+
+__all__ = [
+    "DESCRIPTION",
+    "TITLE",
+    "Document",
+    "UnitSchemas",
+    "operation_id",
+    "query_names",
+    "rules",
+]
+
+TITLE: Final = "Fluxhook admin API"
+DESCRIPTION: Final = """\
+Webhooks (endpoints that events are delivered to), their status, deliveries and dead letters, and the
+ingest of events, for one engine.
+
+Requests need `Authorization: Bearer <token>` with the scope that the operation names. Without
+`admin.tokens` in the configuration the API is open to this machine. Times are RFC 3339 in UTC,
+durations as in the YAML file ("3s"), and every error is a problem details object (RFC 9457). Lists
+have the newest first; `next_cursor` is the `cursor` of the next page.
+"""
+
+#: what any route may answer
+_ALWAYS: Final = ("internal-error", "overloaded")
+#: and any under /v1, of which some ask the supervisor and all read files
+_UNDER_V1: Final = ("engine-not-running", "engine-unavailable", "store-failing")
+_EXAMPLE_EVENT: Final = {
+    "type": "route.error",
+    "data": {
+        "request_id": "req_7h3k9m2p",
+        "path": "/api/v2/inventory",
+        "status_code": 503,
+        "upstream_service": "stock-manager",
+        "latency_ms": 2450,
+    },
+}
+_EXAMPLE_MESSAGE: Final = {
+    "type": "message.published",
+    "data": {
+        "client_id": "publisher-1",
+        "topic": "sensors/temperature",
+        "qos": 1,
+        "retained": False,
+        "payload_size": 256,
+    },
+}
+_EXAMPLE_WEBHOOK: Final = {
+    "events": ["route.error"],
+    "url": "https://hooks.example.com/fg",
+    "secret": "sk_live_9x8m2p",
+    "timeout": "3s",
+}
+_STRUCTS: Final = (EventIn, RotateRequest, TestRequest, ReplayRequest, PurgeRequest, Problem)
+_OPTIONS: Final = "WebhookOptions"
+#: how often a body of the engine's own fields stands in the document
+_UNITS: Final[dict[type, tuple[str, str]]] = {
+    Duration: ("A span of time.", "3s"),
+    Size: ("A number of bytes.", "64KiB"),
+    Rate: ("At most so many in a second, minute or hour.", "100/s burst 20"),
+    Threshold: ("More than so many, within a window.", "100/s over 10s"),
+}
+
+
+def rules(
+    scope: Scope | None,
+    problems: Iterable[str] = (),
+    *,
+    body: type[msgspec.Struct] | None = None,
+    media: tuple[str, ...] = (JSON,),
+    body_optional: bool = False,
+) -> dict[str, Any]:
+    """A route's `opt`. `scope` None: anyone may. `problems` are KINDS of its own, beside those of
+    every route, of its scope, its parameters and its body."""
+    return {
+        "scope": scope,
+        "problems": tuple(problems),
+        "body": body,
+        "media": media,
+        "body_optional": body_optional,
+    }
+
+
+def query_names(handler: BaseRouteHandler) -> dict[str, str]:
+    """The query parameters of a route: their names in Python and in the query."""
+    names = {}
+    for name, field in handler.parsed_fn_signature.parameters.items():
+        said = getattr(field.kwarg_definition, "query", None)
+        # A route's other parameters are injected, stand in the path or the headers, or are the body.
+        if said or field.has_default and not getattr(field.kwarg_definition, "header", None):
+            names[name] = said or name
+    return names
+
+
+def operation_id(handler: HTTPRouteHandler, method: Any, path: list[Any]) -> str:
+    """`get_v1_webhooks_ref_status`."""
+    words = [getattr(part, "name", part) for part in path]
+    return "_".join([str(method.value).lower(), *words]).replace("-", "_")
+
+
+class UnitSchemas(OpenAPISchemaPlugin):
+    """Durations, sizes, rates and thresholds are texts."""
+
+    @staticmethod
+    def is_plugin_supported_type(value: Any) -> bool:
+        return value in codec.UNITS
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
+        text, example = _UNITS[field_definition.annotation]
+        return Schema(type=OpenAPIType.STRING, description=text, examples=[example])
+
+
+class Document(OpenAPIRenderPlugin):
+    """Answers with the document as JSON. It needs no network to be read, so there is no viewer."""
+
+    def __init__(self) -> None:
+        super().__init__(path=["/openapi.json", "/"], media_type=MediaType.JSON)
+        self._written: bytes | None = None
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        if self._written is None:
+            plain = msgspec.to_builtins(openapi_schema, enc_hook=str)
+            self._written = msgspec.json.encode(_complete(plain, request.app))
+        return self._written
+
+
+def _complete(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
+    components = document["components"]
+    _, ours = msgspec.json.schema_components(
+        _STRUCTS, schema_hook=_unit_schema, ref_template="#/components/schemas/{name}"
+    )
+    components["schemas"] |= ours
+    components["schemas"][_OPTIONS] = _webhook_options(components["schemas"])
+    components["securitySchemes"] = {
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A token of admin.tokens; its scopes are read, write and emit.",
+        }
+    }
+    for route in app.routes:
+        if not isinstance(route, HTTPRoute) or route.path_format not in document["paths"]:
+            continue
+        operations = document["paths"][route.path_format]
+        for handler in route.route_handlers:
+            for method in handler.http_methods:
+                if (operation := operations.get(method.lower())) is not None:
+                    _complete_operation(operation, handler, under_v1=route.path.startswith("/v1"))
+    return document
+
+
+def _complete_operation(
+    operation: dict[str, Any], handler: HTTPRouteHandler, *, under_v1: bool
+) -> None:
+    opt = handler.opt
+    kinds = [*opt["problems"], *_ALWAYS, "foreign-host", "cross-origin"]
+    if under_v1:
+        kinds += _UNDER_V1
+    if opt["scope"] is None:
+        operation["security"] = []
+    else:
+        operation["security"] = [{"bearer": []}]
+        operation["x-scope"] = opt["scope"]
+        kinds += ["unauthorized", "insufficient-scope"]
+    operation["responses"].pop("400", None)  # Litestar's own shape, which is never answered
+    kinds += ["invalid-request"]  # an unknown parameter
+    if opt["body"] is not None:
+        operation["requestBody"] = _request_body(opt)
+        kinds += ["malformed-body", "unsupported-media-type", "content-too-large"]
+    by_status: dict[int, list[str]] = {}
+    for kind in dict.fromkeys(kinds):
+        by_status.setdefault(KINDS[kind].status, []).append(kind)
+    for status, some in sorted(by_status.items()):
+        operation["responses"][str(status)] = {
+            "description": " ".join(f"{kind}: {KINDS[kind].title}" for kind in some),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+
+
+def _request_body(opt: Mapping[str, Any]) -> dict[str, Any]:
+    kind: type[msgspec.Struct] = opt["body"]
+    name = _OPTIONS if kind is Endpoint else kind.__name__
+    reference: dict[str, Any] = {"$ref": f"#/components/schemas/{name}"}
+    content: dict[str, Any] = {}
+    for media in opt["media"]:
+        content[media] = {"schema": reference}
+        if kind is EventIn:
+            content[media]["examples"] = {
+                "gateway": {"value": _EXAMPLE_EVENT},
+                "broker": {"value": _EXAMPLE_MESSAGE},
+            }
+        elif media == MERGE_PATCH:
+            # null takes an option back to its default
+            content[media] = {"schema": {"type": "object"}, "example": {"timeout": "5s", "ttl": None}}
+        elif kind is Endpoint:
+            content[media]["example"] = _EXAMPLE_WEBHOOK
+        if media == NDJSON:
+            lines = b"\n".join(map(msgspec.json.encode, (_EXAMPLE_EVENT, _EXAMPLE_MESSAGE)))
+            content[media] = {
+                "schema": {"type": "string", "description": "One event a line."},
+                "example": lines.decode() + "\n",
+            }
+    if kind is EventIn:
+        many = {"type": "array", "items": reference}
+        content[JSON]["schema"] = {"oneOf": [reference, many]}
+        content[JSON]["examples"]["many"] = {"value": [_EXAMPLE_EVENT, _EXAMPLE_MESSAGE]}
+    return {"required": not opt["body_optional"], "content": content}
+
+
+def _webhook_options(schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """The body that creates a webhook: the options of an endpoint, as a `Webhook` shows them."""
+    shown = schemas[Webhook.__name__]["properties"]
+    return {
+        "title": _OPTIONS,
+        "type": "object",
+        "description": "The options of an endpoint, as in the YAML file.",
+        "properties": {
+            **{name: shown[name] for name in Endpoint.__struct_fields__},
+            "secret": {"type": "string", "description": "Short for `secrets` with one."},
+            "generate_secret": {"type": "boolean", "description": "Has a secret made."},
+        },
+        "required": ["url", "events"],
+        "additionalProperties": False,
+    }
+
+
+def _unit_schema(kind: type) -> dict[str, Any]:
+    text, example = _UNITS[kind]
+    return {"type": "string", "description": text, "examples": [example]}

@@ -1,0 +1,103 @@
+"""/v1/deliveries and /v1/attempts: what was delivered and what was not."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import get
+from litestar.params import Parameter
+
+from fluxhook.admin.document import rules
+from fluxhook.admin.models import (
+    MAX_PAGE,
+    AttemptRecord,
+    Delivery,
+    DeliveryDetail,
+    DeliveryState,
+    Page,
+)
+from fluxhook.admin.service import Service
+
+__all__ = ["HANDLERS", "Limit"]
+
+Limit = Annotated[int, Parameter(ge=1, le=MAX_PAGE)]
+_TAGS = ["deliveries"]
+
+
+@get(
+    "/v1/deliveries",
+    opt=rules("read", ("unknown-webhook",)),
+    tags=_TAGS,
+    summary="List deliveries",
+    sync_to_thread=True,
+)
+def list_deliveries(
+    service: Service,
+    wanted: Annotated[DeliveryState | None, Parameter(query="state")] = None,
+    endpoint: str | None = None,
+    type: str | None = None,
+    cause: str | None = None,
+    event_id: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    cursor: str | None = None,
+    limit: Limit = 100,
+) -> Page[Delivery]:
+    """What did not succeed at once, and everything of webhooks with `record: all`, newest first.
+    `since` and `until` say when events were accepted."""
+    return service.deliveries(
+        endpoint=endpoint,
+        type=type,
+        state=wanted,
+        cause=cause,
+        event_id=event_id,
+        since=since,
+        until=until,
+        cursor=cursor,
+        limit=limit,
+    )
+
+
+@get(
+    "/v1/deliveries/{delivery_id:str}",
+    opt=rules("read", ("unknown-delivery",)),
+    tags=_TAGS,
+    summary="Show a delivery",
+    sync_to_thread=True,
+)
+def show_delivery(service: Service, delivery_id: str) -> DeliveryDetail:
+    """With every attempt, and the request as it is sent."""
+    return service.delivery(delivery_id)
+
+
+@get(
+    "/v1/attempts",
+    opt=rules("read", ("unknown-webhook",)),
+    tags=_TAGS,
+    summary="List attempts",
+    sync_to_thread=True,
+)
+def list_attempts(
+    service: Service,
+    endpoint: str | None = None,
+    type: str | None = None,
+    outcome: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    cursor: str | None = None,
+    limit: Limit = 100,
+) -> Page[AttemptRecord]:
+    """Those of the deliveries in the store, newest first. `outcome` is `delivered` or a cause of
+    failure such as `timeout`; `since` and `until` say when attempts began."""
+    return service.attempts(
+        endpoint=endpoint,
+        type=type,
+        outcome=outcome,
+        since=since,
+        until=until,
+        cursor=cursor,
+        limit=limit,
+    )
+
+
+HANDLERS = (list_deliveries, show_delivery, list_attempts)

@@ -1,0 +1,118 @@
+"""/v1/events: events from hosts that are not on this machine, or not in Python."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Final
+
+from litestar import Request, post
+from litestar.concurrency import sync_to_thread
+from litestar.params import Parameter
+
+from fluxhook.admin.document import rules
+from fluxhook.admin.idempotency import MAX_KEY
+from fluxhook.admin.ingest import Batch, Ingest
+from fluxhook.admin.models import AcceptedEvents, EventIn
+from fluxhook.admin.payload import JSON, NDJSON, media_type
+from fluxhook.admin.problems import RequestError
+from fluxhook.admin.service import Service
+
+__all__ = ["HANDLERS"]
+
+_MEDIA: Final = (JSON, NDJSON)
+
+
+@post(
+    "/v1/events",
+    opt=rules(
+        "emit",
+        (
+            "invalid-event",
+            "event-too-large",
+            "queue-full",
+            "request-in-progress",
+            "idempotency-key-reused",
+        ),
+        body=EventIn,
+        media=_MEDIA,
+    ),
+    status_code=202,
+    # a stream of lines may be of any length; a JSON body is measured here
+    request_max_body_size=None,
+    tags=["events"],
+    summary="Emit events",
+)
+async def emit_events(
+    service: Service,
+    ingest: Ingest,
+    request: Request[None, None, None],
+    idempotency_key: Annotated[
+        str | None,
+        Parameter(
+            header="Idempotency-Key",
+            description="A repeat with the same key and events has the same answer, and no event twice.",
+            min_length=1,
+            max_length=MAX_KEY,
+        ),
+    ] = None,
+) -> AcceptedEvents:
+    """One event, an array of events, or lines of events (NDJSON).
+
+    Of an array all are accepted or, if one is bad, none; lines are accepted as they arrive, up to the
+    first bad one. Accepted means kept: it will be delivered, or die and be told of.
+    """
+    media = media_type(request.headers.get("content-type"), _MEDIA)
+    snapshot = service.snapshot
+    limit = int(snapshot.config.admin.max_body)
+    batch = await sync_to_thread(ingest.batch, snapshot, idempotency_key)
+    with batch:
+        if media == NDJSON:
+            await _emit_lines(batch, request, limit)
+            return AcceptedEvents(batch.finish())
+        body = await _read(request, limit)
+        return AcceptedEvents(await sync_to_thread(batch.body, body))
+
+
+async def _read(request: Request[None, None, None], limit: int) -> bytes:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise _too_large(limit)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _emit_lines(batch: Batch, request: Request[None, None, None], limit: int) -> None:
+    async for lines in _lines(request.stream(), limit):
+        await sync_to_thread(batch.lines, lines)
+
+
+async def _lines(
+    stream: AsyncIterator[bytes], limit: int
+) -> AsyncIterator[list[tuple[int, bytes]]]:
+    """The lines that each chunk completes, numbered from 1, without empty ones."""
+    rest, number = b"", 0
+    async for chunk in stream:
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > limit:
+            raise _too_large(limit)
+        numbered = list(enumerate(whole, number + 1))
+        number += len(whole)
+        yield [(n, line) for n, line in numbered if line.strip()]
+    if rest.strip():
+        yield [(number + 1, rest)]
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError(
+        "content-too-large",
+        f"The body, or a line of it, is over admin.max_body ({limit} bytes); send less at a time, or "
+        f"{NDJSON}, of which only each line is bounded.",
+    )
+
+
+HANDLERS = (emit_events,)

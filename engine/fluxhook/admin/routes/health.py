@@ -1,0 +1,49 @@
+"""/healthz, /readyz and /metrics, for those who watch the engine."""
+
+from __future__ import annotations
+
+from litestar import Response, get
+
+from fluxhook.admin.document import rules
+from fluxhook.admin.metrics import CONTENT_TYPE, Metrics
+from fluxhook.admin.models import Health
+from fluxhook.admin.service import Service
+
+__all__ = ["HANDLERS"]
+
+_TAGS = ["health"]
+
+
+@get("/healthz", opt=rules(None), tags=_TAGS, summary="Alive?", sync_to_thread=False)
+def healthz() -> Health:
+    """This process answers."""
+    return Health()
+
+
+@get(
+    "/readyz",
+    opt=rules(None, ("engine-not-running", "engine-unavailable", "store-failing")),
+    tags=_TAGS,
+    summary="Ready?",
+    sync_to_thread=True,
+)
+def readyz(service: Service) -> Health:
+    """The engine runs, and its store can be read."""
+    service.check_ready()
+    return Health()
+
+
+@get(
+    "/metrics",
+    opt=rules("read", ("engine-not-running", "engine-unavailable", "store-failing")),
+    media_type=CONTENT_TYPE,
+    tags=_TAGS,
+    summary="Metrics",
+    sync_to_thread=True,
+)
+def metrics(service: Service) -> Response[bytes]:
+    """In the text format of Prometheus."""
+    return Response(Metrics(service.stats).page(), media_type=CONTENT_TYPE)
+
+
+HANDLERS = (healthz, readyz, metrics)

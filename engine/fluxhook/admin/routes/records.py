@@ -1,0 +1,59 @@
+"""/v1/audit and /v1/event-types."""
+
+from __future__ import annotations
+
+from litestar import get
+
+from fluxhook.admin.document import rules
+from fluxhook.admin.models import EventType, Page
+from fluxhook.admin.routes.deliveries import Limit
+from fluxhook.admin.service import Service
+from fluxhook.store.audit import AuditEntry
+
+__all__ = ["HANDLERS"]
+
+
+@get(
+    "/v1/audit",
+    opt=rules("read"),
+    tags=["records"],
+    summary="Read the audit trail",
+    sync_to_thread=True,
+)
+def list_audit(
+    service: Service,
+    endpoint: str | None = None,
+    type: str | None = None,
+    event_id: str | None = None,
+    action: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    cursor: str | None = None,
+    limit: Limit = 100,
+) -> Page[AuditEntry]:
+    """What was given up and erased, newest first. `endpoint` is a name, also a former one."""
+    return service.audit(
+        endpoint=endpoint,
+        type=type,
+        event_id=event_id,
+        action=action,
+        since=since,
+        until=until,
+        cursor=cursor,
+        limit=limit,
+    )
+
+
+@get(
+    "/v1/event-types",
+    opt=rules("read"),
+    tags=["records"],
+    summary="List event types",
+    sync_to_thread=True,
+)
+def list_event_types(service: Service) -> Page[EventType]:
+    """Both catalogs with the JSON schemas of their data, and the host's own types."""
+    return Page(service.event_types())
+
+
+HANDLERS = (list_audit, list_event_types)

@@ -1,0 +1,209 @@
+"""/v1/webhooks: endpoints, and how they do. `ref` is a name or an id such as wh_7."""
+
+from __future__ import annotations
+
+from litestar import Request, Response, delete, get, patch, post
+from litestar.datastructures import ResponseHeader
+
+from fluxhook.admin.document import rules
+from fluxhook.admin.models import (
+    CreatedWebhook,
+    Page,
+    RotatedSecret,
+    RotateRequest,
+    Status,
+    TestRequest,
+    TestSent,
+    Webhook,
+    WebhookStatus,
+)
+from fluxhook.admin.payload import JSON, MERGE_PATCH, decode_object, media_type, struct_of
+from fluxhook.admin.service import Service
+from fluxhook.config.schema import Endpoint
+from fluxhook.errors import UnknownEndpoint
+
+__all__ = ["HANDLERS"]
+
+_TAGS = ["webhooks"]
+_PATCH = (MERGE_PATCH, JSON)
+
+
+@get("/v1/webhooks", opt=rules("read"), tags=_TAGS, summary="List webhooks", sync_to_thread=True)
+def list_webhooks(service: Service) -> Page[Webhook]:
+    """All of them, in the order in which they were created."""
+    return Page(service.webhooks())
+
+
+@post(
+    "/v1/webhooks",
+    opt=rules("write", ("invalid-configuration", "conflict"), body=Endpoint),
+    response_headers=[
+        ResponseHeader(name="Location", description="The new webhook.", documentation_only=True)
+    ],
+    tags=_TAGS,
+    summary="Create a webhook",
+    sync_to_thread=True,
+)
+def create_webhook(
+    service: Service, request: Request[None, None, None], body: bytes
+) -> Response[CreatedWebhook]:
+    """`url` and `events` are needed (["*"]: all types), and a `secret`, `generate_secret: true` or
+    `signature: none`. Without a `name` it has that of the URL's host."""
+    media_type(request.headers.get("content-type"), (JSON,))
+    webhook = service.create(decode_object(body))
+    return Response(webhook, headers={"Location": f"/v1/webhooks/{webhook.id}"})
+
+
+@get(
+    "/v1/webhooks/status",
+    opt=rules("read"),
+    tags=["status"],
+    summary="Status of all webhooks",
+    sync_to_thread=True,
+)
+def all_status(service: Service) -> Status:
+    """State, counters, latencies and what waits, of each webhook; totals; each process."""
+    return service.status()
+
+
+@get(
+    "/v1/webhooks/{ref:str}",
+    opt=rules("read", ("unknown-webhook",)),
+    tags=_TAGS,
+    summary="Show a webhook",
+    sync_to_thread=True,
+)
+def show_webhook(service: Service, ref: str) -> Webhook:
+    """All of its options, defaults included. Secrets and the values of headers are not shown."""
+    return service.webhook(ref)
+
+
+@patch(
+    "/v1/webhooks/{ref:str}",
+    opt=rules(
+        "write",
+        ("unknown-webhook", "conflict", "invalid-configuration"),
+        body=Endpoint,
+        media=_PATCH,
+    ),
+    tags=_TAGS,
+    summary="Change a webhook",
+    sync_to_thread=True,
+)
+def update_webhook(
+    service: Service, request: Request[None, None, None], ref: str, body: bytes
+) -> CreatedWebhook:
+    """A JSON merge patch (RFC 7396): null takes an option back to its default."""
+    media_type(request.headers.get("content-type"), _PATCH)
+    return service.update(ref, decode_object(body))
+
+
+@delete(
+    "/v1/webhooks/{ref:str}",
+    opt=rules("write", ("unknown-webhook", "conflict")),
+    tags=_TAGS,
+    summary="Delete a webhook",
+    sync_to_thread=True,
+)
+def delete_webhook(service: Service, ref: str) -> None:
+    """What was pending for it become dead letters."""
+    service.delete(ref)
+
+
+@post(
+    "/v1/webhooks/{ref:str}/pause",
+    opt=rules("write", ("unknown-webhook", "conflict")),
+    status_code=200,
+    tags=_TAGS,
+    summary="Pause a webhook",
+    sync_to_thread=True,
+)
+def pause_webhook(service: Service, ref: str) -> Webhook:
+    """Its events are accepted and wait."""
+    return service.pause(ref)
+
+
+@post(
+    "/v1/webhooks/{ref:str}/resume",
+    opt=rules("write", ("unknown-webhook", "conflict")),
+    status_code=200,
+    tags=_TAGS,
+    summary="Resume a webhook",
+    sync_to_thread=True,
+)
+def resume_webhook(service: Service, ref: str) -> Webhook:
+    """Ends a pause, or the disabling of a webhook that was gone or failed for too long."""
+    return service.resume(ref)
+
+
+@post(
+    "/v1/webhooks/{ref:str}/rotate-secret",
+    opt=rules(
+        "write",
+        ("unknown-webhook", "conflict", "invalid-configuration"),
+        body=RotateRequest,
+        body_optional=True,
+    ),
+    status_code=200,
+    tags=_TAGS,
+    summary="Rotate a secret",
+    sync_to_thread=True,
+)
+def rotate_secret(
+    service: Service, request: Request[None, None, None], ref: str, body: bytes
+) -> RotatedSecret:
+    """The former secret signs beside the new one until the overlap is over."""
+    media_type(request.headers.get("content-type"), (JSON,))
+    return service.rotate_secret(ref, struct_of(RotateRequest, decode_object(body, optional=True)))
+
+
+@post(
+    "/v1/webhooks/{ref:str}/test",
+    opt=rules(
+        "write",
+        ("unknown-webhook", "conflict", "invalid-event", "event-too-large"),
+        body=TestRequest,
+        body_optional=True,
+    ),
+    status_code=202,
+    tags=_TAGS,
+    summary="Send a test event",
+    sync_to_thread=True,
+)
+def send_test(
+    service: Service, request: Request[None, None, None], ref: str, body: bytes
+) -> TestSent:
+    """To this webhook alone, whatever it subscribes to; its delivery is kept, success included."""
+    media_type(request.headers.get("content-type"), (JSON,))
+    return service.send_test(ref, struct_of(TestRequest, decode_object(body, optional=True)))
+
+
+@get(
+    "/v1/webhooks/{ref:str}/status",
+    opt=rules("read", ("unknown-webhook",)),
+    tags=["status"],
+    summary="Status of a webhook",
+    sync_to_thread=True,
+)
+def webhook_status(service: Service, ref: str) -> WebhookStatus:
+    """State, counters, latencies and what waits."""
+    name = service.webhook(ref).name
+    for one in service.status().webhooks:
+        if one.name == name:
+            return one
+    raise UnknownEndpoint(f"{name} was removed a moment ago")
+
+
+HANDLERS = (
+    list_webhooks,
+    create_webhook,
+    all_status,
+    show_webhook,
+    update_webhook,
+    delete_webhook,
+    pause_webhook,
+    resume_webhook,
+    rotate_secret,
+    send_test,
+    webhook_status,
+)
