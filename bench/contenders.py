@@ -26,13 +26,13 @@ LABELS = {
     "engine": "Fluxhook, the whole engine",
     "bare": "bare pycurl loop",
     "aiohttp": "aiohttp + uvloop",
-    "httpx": "httpx, async",
-    "pyreqwest": "pyreqwest (Rust)",
+    "httpx": "httpx + uvloop",
+    "pyreqwest": "pyreqwest (Rust) + uvloop",
     "threads": "http.client, a thread for each",
     "wrk": "wrk, one fixed request",
 }
 #: the share of a row's events that keeps a contender busy for about as long as the engine
-SHARES = {"bare": 1.0, "aiohttp": 0.3, "httpx": 0.02, "pyreqwest": 0.5, "threads": 0.2}
+SHARES = {"bare": 1.0, "aiohttp": 0.3, "httpx": 0.01, "pyreqwest": 0.5, "threads": 0.2}
 _HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": "fluxhook-bench",

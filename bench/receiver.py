@@ -13,10 +13,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 from bench.machine import ROOT
 from bench.rows import Load
@@ -32,8 +31,8 @@ class Missing(Exception):
 class Receiver(Protocol):
     """What a stage wants to know of the other side."""
 
-    pid: int
-
+    @property
+    def pid(self) -> int: ...
     def urls(self, load: Load) -> list[str]: ...
     def requests(self) -> int: ...
 
@@ -74,7 +73,7 @@ def make_certificate(directory: Path) -> Path:
     return directory / "receiver.pem"
 
 
-class Child(AbstractContextManager["Child"]):
+class Child:
     """A process that ends with the block."""
 
     process: subprocess.Popen[str]
@@ -86,6 +85,9 @@ class Child(AbstractContextManager["Child"]):
     def close(self) -> None:
         self.process.terminate()
         self.process.communicate()
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self,
@@ -116,16 +118,16 @@ class Program(Child):
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
 
-    def hear(self) -> dict[str, float]:
+    def hear(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             self.close()
             sys.exit(f"bench: the program {self._name} ended; what it said stands above")
-        answer: dict[str, float] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def ask(self, **command: object) -> dict[str, float]:
+    def ask(self, **command: object) -> dict[str, Any]:
         self.tell(**command)
         return self.hear()
 

@@ -247,8 +247,8 @@ def memory(rows: Sequence[Row]) -> str:
         for row in _of(rows, "Connections")
     ]
     if lines:
-        head = ("worker", "own with 1, MB", "own with all, MB", "opened", "kB each", "losses")
-        parts.append(table(head, lines))
+        columns = ("worker", "own with 1, MB", "own with all, MB", "opened", "kB each", "losses")
+        parts.append(table(columns, lines))
     return "\n\n".join(parts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from bench.experiments import Scene, make
@@ -27,9 +28,12 @@ def shares(weights: Sequence[float], budget_s: float) -> Iterator[Callable[[floa
     leaves over, or takes too much, is shared by those after it."""
     left = sum(weights)
     for weight in weights:
-        part = weight / left
-        yield lambda passed_s, part=part: max(0.0, (budget_s - passed_s) * part)
+        yield partial(_share, budget_s, weight / left)
         left -= weight
+
+
+def _share(budget_s: float, part: float, passed_s: float) -> float:
+    return max(0.0, (budget_s - passed_s) * part)
 
 
 def again(row: Row, runs: Sequence[Figures], minimum: int, passed_s: float, share_s: float) -> bool:

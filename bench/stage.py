@@ -248,6 +248,7 @@ class Stage:
     def _by_store(self) -> int:
         """Delivered after they were spilled: under pressure the store relieves the ring."""
         self._ask_store_at = time.monotonic() + STORE_POLL_S
+        assert self._store is not None
         counted = self._store.counters().values()
         self._delivered_by_store = sum(c.get("delivered", 0) for c in counted)
         return self._delivered_by_store

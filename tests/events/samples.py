@@ -9,12 +9,15 @@ import calendar
 import time
 from typing import Any
 
+import msgspec
+
 from fluxhook.events.envelope import Envelopes
 from fluxhook.events.event import Event, EventMaker
+from fluxhook.events.gateway import FailuresAggregated
 
 ENVELOPES = Envelopes(gateway_node="us-east-1-prod-04", broker_id="broker-1")
 
-DATA: dict[str, dict[str, Any] | None] = {
+DATA: dict[str, Any] = {
     "route.matched": {"route": "inventory", "request_id": "req_7h3k9m2p", "headers": {"x": ["1"]}},
     "route.error": {
         "request_id": "req_7h3k9m2p",
@@ -44,22 +47,20 @@ DATA: dict[str, dict[str, Any] | None] = {
         "reason": "The receiver is gone for good (410); the endpoint was disabled.",
         "failing_since": "2024-05-14T09:32:11Z",
     },
-    "webhook.failures.aggregated": {
-        "endpoint": "analytics",
-        "count": 1002,
-        "counts": {"service.5xx": 1000, "tls.handshake.fail": 2},
-        "first_at": "2024-05-14T09:32:01Z",
-        "last_at": "2024-05-14T09:32:11Z",
-        "originals": [
-            {
-                "id": "evt_0f1e2d3c4b5a69788796",
-                "type": "service.5xx",
-                "timestamp": "2024-05-14T09:32:01Z",
-                "gateway_node": "us-east-1-prod-04",
-                "data": {"upstream_service": "stock-manager", "status_code": 502},
-            }
-        ],
-    },
+    "webhook.failures.aggregated": FailuresAggregated(
+        endpoint="analytics",
+        count=1002,
+        counts={"service.5xx": 1000, "tls.handshake.fail": 2},
+        first_at="2024-05-14T09:32:01Z",
+        last_at="2024-05-14T09:32:11Z",
+        originals=(
+            msgspec.Raw(
+                b'{"id":"evt_0f1e2d3c4b5a69788796","type":"service.5xx",'
+                b'"timestamp":"2024-05-14T09:32:01Z","gateway_node":"us-east-1-prod-04",'
+                b'"data":{"upstream_service":"stock-manager","status_code":502}}'
+            ),
+        ),
+    ),
     "webhook.test": None,
     "client.connected": {
         "client_id": "publisher-1",

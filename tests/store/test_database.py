@@ -15,7 +15,9 @@ import pytest
 from fluxhook.errors import EngineNotRunning, LayoutError
 from fluxhook.store import Delivery, DeliveryStore, ReadStore, StoreError, deliveries
 from fluxhook.store.batch import _PROMOTE
+from fluxhook.store.database import LAYOUT
 from fluxhook.store.reader import _EXPIRED
+from fluxhook.store.records import EndpointRow, SubscriptionRow
 from fluxhook.transport.records import Attempt, EventHead
 
 NOW = 1_700_000_000_000_000_000
@@ -37,6 +39,8 @@ def columns(store: ReadStore, table: str) -> list[str]:
 def test_the_columns_are_the_fields(store: DeliveryStore) -> None:
     """Rows are written and read by position: schema and structs agree in names and order."""
     assert columns(store, "deliveries") == list(Delivery.__struct_fields__)
+    assert columns(store, "endpoints") == list(EndpointRow._fields)
+    assert columns(store, "subscriptions") == list(SubscriptionRow._fields)
     assert columns(store, "attempts")[4:] == list(Attempt.__struct_fields__)
 
 

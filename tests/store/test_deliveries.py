@@ -19,6 +19,12 @@ def leased_ids(store: DeliveryStore, endpoint: int = 0, limit: int = 100) -> lis
     return [due.delivery.id for due in store.lease(endpoint, NOW, limit)]
 
 
+def counts(store: DeliveryStore, endpoint: int = 0) -> tuple[int, int]:
+    """How many deliveries of an endpoint are pending, and how many dead."""
+    row = store.endpoints()[endpoint]
+    return row.pending, row.dead
+
+
 def end(store: DeliveryStore, *ids: int, dead: bool = False) -> None:
     with store.batch() as batch:
         for id in ids:

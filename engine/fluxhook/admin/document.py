@@ -120,7 +120,7 @@ def query_names(handler: BaseRouteHandler) -> dict[str, str]:
     for name, field in handler.parsed_fn_signature.parameters.items():
         said = getattr(field.kwarg_definition, "query", None)
         # A route's other parameters are injected, stand in the path or the headers, or are the body.
-        if said or field.has_default and not getattr(field.kwarg_definition, "header", None):
+        if said or (field.has_default and not getattr(field.kwarg_definition, "header", None)):
             names[name] = said or name
     return names
 
@@ -224,7 +224,10 @@ def _request_body(opt: Mapping[str, Any]) -> dict[str, Any]:
             }
         elif media == MERGE_PATCH:
             # null takes an option back to its default
-            content[media] = {"schema": {"type": "object"}, "example": {"timeout": "5s", "ttl": None}}
+            content[media] = {
+                "schema": {"type": "object"},
+                "example": {"timeout": "5s", "ttl": None},
+            }
         elif kind is Endpoint:
             content[media]["example"] = _EXAMPLE_WEBHOOK
         if media == NDJSON:

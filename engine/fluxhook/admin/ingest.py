@@ -154,7 +154,9 @@ class Batch:
                 event.type, event.data, topic=event.topic, event_id=event.id, raise_on_full=True
             )
         except QueueFull as full:
-            part = f"; it was accepted for {full.accepted} of its endpoints" if full.accepted else ""
+            part = (
+                f"; it was accepted for {full.accepted} of its endpoints" if full.accepted else ""
+            )
             raise RequestError(
                 "queue-full",
                 f"The queue is full: {event.type} {event.id} was refused for {full.refused} "

@@ -42,7 +42,11 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[EndpointStats], int]], ...]] = 
         "Attempts answered with 401 or 403.",
         lambda e: e.signature_rejections,
     ),
-    ("size_rejections", "Deliveries that were too large to be sent or taken.", lambda e: e.size_rejections),
+    (
+        "size_rejections",
+        "Deliveries that were too large to be sent or taken.",
+        lambda e: e.size_rejections,
+    ),
 )
 
 

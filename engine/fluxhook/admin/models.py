@@ -82,7 +82,7 @@ class Webhook(Endpoint, frozen=True, kw_only=True):
     expiring_secrets: int = 0
     secrets_expire_at: str | None = None
     #: what its owner should know
-    notices: list[str] = []
+    notices: tuple[str, ...] = ()
 
 
 class CreatedWebhook(Webhook, frozen=True, kw_only=True):
@@ -92,10 +92,11 @@ class CreatedWebhook(Webhook, frozen=True, kw_only=True):
 
 
 class RotateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Without a `secret` one is generated. The former one goes on signing for the `overlap`."""
+    """Without a `secret` one is generated. The former one goes on signing for the `overlap`, 24 hours
+    by default."""
 
     secret: str | None = None
-    overlap: Duration = Duration.parse("24h")
+    overlap: Duration | None = None
 
 
 class RotatedSecret(msgspec.Struct, frozen=True, kw_only=True):

@@ -67,7 +67,9 @@ def write_cursor(kind: str, *key: int | str) -> str:
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
-def parse_cursor(text: str | None, kind: str, types: tuple[type, ...]) -> tuple[int | str, ...] | None:
+def parse_cursor(
+    text: str | None, kind: str, types: tuple[type, ...]
+) -> tuple[int | str, ...] | None:
     """The key of a cursor; None for None. Raises RequestError for another kind's, or garbage."""
     if text is None:
         return None

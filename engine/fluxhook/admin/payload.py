@@ -54,7 +54,9 @@ def decode_object(body: bytes, *, optional: bool = False) -> dict[str, Any]:
     return value
 
 
-def struct_of(kind: type[S], value: object, *, within: str = "", problem: str = "invalid-request") -> S:
+def struct_of(
+    kind: type[S], value: object, *, within: str = "", problem: str = "invalid-request"
+) -> S:
     """A struct of decoded JSON. Raises RequestError (422) that names the field, below `within`."""
     try:
         return msgspec.convert(value, kind, dec_hook=codec.decode_hook)

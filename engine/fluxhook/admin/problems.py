@@ -1,10 +1,10 @@
 """Errors as the API answers them: problem details (RFC 9457), of kinds that never change.
 
-    type      urn:fluxhook:problem:<kind>
-    title     what the kind means
-    detail    what happened this time
-    instance  the path of the request
-    errors    each fault: where it is, what is wrong, what would be right
+type      urn:fluxhook:problem:<kind>
+title     what the kind means
+detail    what happened this time
+instance  the path of the request
+errors    each fault: where it is, what is wrong, what would be right
 """
 
 from __future__ import annotations
@@ -60,7 +60,6 @@ KINDS: Final[dict[str, Kind]] = {
     "invalid-request": Kind(422, "The request has invalid values."),
     "idempotency-key-reused": Kind(422, "The Idempotency-Key was used for another request."),
     "queue-full": Kind(429, "The queue is full."),
-    "http-error": Kind(400, "The request cannot be answered."),
     "internal-error": Kind(500, "The fault is ours; the log says more."),
     "engine-not-running": Kind(503, "The engine is not running."),
     "engine-unavailable": Kind(503, "The engine cannot answer."),

@@ -54,7 +54,7 @@ from fluxhook.config.schema import Endpoint
 from fluxhook.errors import ConfigError, EngineNotRunning, Problem, UnknownEndpoint
 from fluxhook.events.catalog import BROKER, TYPES, WITH_TOPIC
 from fluxhook.policy import breaker
-from fluxhook.runtime.control import Control, Selection, Step
+from fluxhook.runtime.control import DAY, Control, Selection, Step
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.stats import Stats, is_running, read_stats
 from fluxhook.store import ReadStore, SubscriptionRow
@@ -130,14 +130,14 @@ class Service:
         _refuse_hidden(layer)
         made = self._control().create(layer)
         webhook = self.webhook(made.name)
-        return _with(webhook, CreatedWebhook, secret=made.secret, notices=list(made.notices))
+        return _with(webhook, CreatedWebhook, secret=made.secret, notices=tuple(made.notices))
 
     def update(self, ref: str, patch: dict[str, Any]) -> CreatedWebhook:
         """A JSON merge patch (RFC 7396): null goes back to the default."""
         _refuse_hidden(patch)
         made = self._control().update(self._endpoint(ref).name, patch)
         webhook = self.webhook(made.name)
-        return _with(webhook, CreatedWebhook, secret=made.secret, notices=list(made.notices))
+        return _with(webhook, CreatedWebhook, secret=made.secret, notices=tuple(made.notices))
 
     def delete(self, ref: str) -> None:
         """What was pending for it become dead letters."""
@@ -159,7 +159,7 @@ class Service:
         if request.secret is not None and HIDDEN in request.secret:
             _refuse_hidden({"secret": request.secret})
         rotated = self._control().rotate_secret(
-            self._endpoint(ref).name, request.secret, request.overlap
+            self._endpoint(ref).name, request.secret, request.overlap or DAY
         )
         return RotatedSecret(
             secret=rotated.secret if rotated.generated else None,

@@ -152,17 +152,19 @@ def status_view(stats: Stats, now_ns: int) -> Status:
             dropped=sum(sum(e.dropped.values()) for e in every),
         ),
         processes=[
-            ProcessStatus(**{name: getattr(one, name) for name in ProcessStatus.__struct_fields__})
-            for one in stats.processes
+            msgspec.convert(one, ProcessStatus, from_attributes=True) for one in stats.processes
         ],
     )
 
 
 _SUMMED: Final = [name for name in Totals.__struct_fields__ if name != "dropped"]
-_COPIED: Final = (
-    "name disabled_reason accepted delivered dead dropped pending queued stored refused filtered "
-    "aggregated skipped failed_attempts signature_rejections size_rejections success_rate latency_ms"
-).split()
+_CHANGED: Final = frozenset(("id", "url", "state", "last_error"))
+#: figures that both have under the same name
+_COPIED: Final = [
+    name
+    for name in WebhookStatus.__struct_fields__
+    if hasattr(EndpointStats, name) and name not in _CHANGED
+]
 
 
 def _webhook_status(one: EndpointStats) -> WebhookStatus:
@@ -175,8 +177,9 @@ def _webhook_status(one: EndpointStats) -> WebhookStatus:
         oldest_pending_at=timestamp_or_none(one.oldest_pending_ns),
         next_retry_at=timestamp_or_none(one.next_retry_ns),
         failing_since=timestamp_or_none(one.failing_since_ns),
-        last_error=last
-        and LastError(at=timestamp(last.at_ns), cause=last.cause, error=last.error),
+        last_error=None
+        if last is None
+        else LastError(at=timestamp(last.at_ns), cause=last.cause, error=last.error),
     )
 
 

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from fluxhook.cli.complete import complete_endpoint, complete_type
+from fluxhook.cli.remote import Remote
 from fluxhook.runtime.engine import DEFAULT_DATA_DIR
 
-__all__ = ["DATA_DIR_VARIABLE", "allow_network", "as_json", "data_dir"]
+__all__ = [
+    "API_VARIABLE",
+    "DATA_DIR_VARIABLE",
+    "TOKEN_VARIABLE",
+    "allow_network",
+    "as_json",
+    "as_json_lines",
+    "data_dir",
+    "endpoint",
+    "event_type",
+    "last",
+    "remote",
+    "span",
+    "webhook",
+    "yes",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 DATA_DIR_VARIABLE = "FLUXHOOK_DATA_DIR"
+API_VARIABLE = "FLUXHOOK_API"
+TOKEN_VARIABLE = "FLUXHOOK_TOKEN"
 
 
 def data_dir(function: F) -> F:
@@ -29,6 +49,135 @@ def data_dir(function: F) -> F:
     )(function)
 
 
+def remote(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Which engine, by its admin API: the command gets a `Remote`. Stands nearest to the function."""
+
+    @click.option(
+        "--api",
+        metavar="URL",
+        envvar=API_VARIABLE,
+        show_envvar=True,
+        help="The admin API, such as https://gateway.example.com:8090; without it, that of the data "
+        "directory's engine.",
+    )
+    @click.option(
+        "--token",
+        metavar="TOKEN",
+        envvar=TOKEN_VARIABLE,
+        show_envvar=True,
+        help="A token for --api. On a command line others can see it (ps): better use the variable, "
+        "or --token-file.",
+    )
+    @click.option(
+        "--token-file",
+        type=click.File("r", lazy=False),
+        metavar="FILE",
+        help="Read the token from FILE; - is standard input.",
+    )
+    @data_dir
+    @click.pass_context
+    @functools.wraps(function)
+    def call(
+        ctx: click.Context,
+        *arguments: Any,
+        api: str | None,
+        token: str | None,
+        token_file: Any,
+        data_dir: str,
+        **options: Any,
+    ) -> Any:
+        if _given(ctx, "data_dir"):
+            if _given(ctx, "api"):
+                raise click.UsageError("Give --api or --data-dir, not both.")
+            api = None  # a variable stands back behind what is written
+        if api is None and (token_file or _given(ctx, "token")):
+            raise click.UsageError("A token goes with --api; a data directory has its own.")
+        if token_file is not None:
+            if _given(ctx, "token"):
+                raise click.UsageError("Give --token or --token-file, not both.")
+            token = token_file.read().strip()
+            if not token:
+                raise click.UsageError(f"The token file {token_file.name} is empty.")
+        if api is not None:
+            _check(api, token or "")
+        remote = Remote(api, token or "" if api is not None else "", data_dir)
+        return function(*arguments, remote=remote, **options)
+
+    return call
+
+
+def _given(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def _check(api: str, token: str) -> None:
+    """The URL and the token are what a request can be made with; else a usage error."""
+    from fluxhook.cli.output import print_notice
+    from fluxhook.config.listen import Listen
+    from fluxhook.config.url import judge_url, url_hostname
+
+    fault = judge_url(api)
+    if fault is None and ("?" in api):
+        fault = judge_url(api.partition("?")[0])
+        raise click.UsageError("--api has a query (?...); give the URL up to the port or path.")
+    if fault is not None:
+        raise click.UsageError(f"--api: {fault.message}; {fault.remedy}.")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise click.UsageError("The token has a character that no token has.")
+    if token and api.startswith("http:") and not Listen(url_hostname(api), 0).loopback:
+        print_notice("the token travels unencrypted; an https:// URL would protect it")
+
+
+def webhook(function: F) -> F:
+    """The name of a webhook, or its id."""
+    return click.argument("name", metavar="NAME", shell_complete=complete_endpoint)(function)
+
+
+def endpoint(function: F) -> F:
+    return click.option(
+        "--endpoint",
+        metavar="NAME",
+        shell_complete=complete_endpoint,
+        help="Only this webhook's.",
+    )(function)
+
+
+def event_type(function: F) -> F:
+    return click.option(
+        "--type", "event_type", metavar="TYPE", shell_complete=complete_type, help="Only this type."
+    )(function)
+
+
+def span(of: str) -> Callable[[F], F]:
+    """`--since` and `--until`; `of` says the time of what."""
+
+    def decorate(function: F) -> F:
+        function = click.option("--until", metavar="TIME", help=f"Only {of} before TIME.")(function)
+        return click.option(
+            "--since",
+            metavar="TIME",
+            help=f"Only {of} from TIME on, such as 2026-02-05T12:00:00Z, or 15m for that long ago.",
+        )(function)
+
+    return decorate
+
+
+def last(default: int) -> Callable[[F], F]:
+    return click.option(
+        "-n",
+        "--last",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help="Only the newest N.",
+    )
+
+
+def yes(function: F) -> F:
+    return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(function)
+
+
 def allow_network(function: F) -> F:
     return click.option(
         "--allow-network",
@@ -42,3 +191,7 @@ def allow_network(function: F) -> F:
 
 def as_json(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def as_json_lines(function: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")(function)

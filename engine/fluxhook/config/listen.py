@@ -48,7 +48,10 @@ def parse_listen(text: str) -> Listen:
         raise ValueError(f"{text!r:.80} is not host:port")
     bracketed, plain, port = match.groups()
     if bracketed is not None:
-        ipaddress.IPv6Address(bracketed)
+        try:
+            ipaddress.IPv6Address(bracketed)
+        except ValueError:
+            raise ValueError(f"[{bracketed:.80}] is not an IPv6 address") from None
     elif plain and not _NAME.fullmatch(plain):
         raise ValueError(f"{plain!r:.80} is neither a host name nor an address")
     return Listen(bracketed or plain or "0.0.0.0", int(port))

@@ -25,7 +25,7 @@ __all__ = ["BAD", "HIDDEN", "fields_of", "is_struct", "read_struct", "read_value
 BAD: Final = msgspec.UNSET
 
 #: Fields whose values are never shown.
-HIDDEN: Final = frozenset(("headers", "proxy", "secret", "secrets", "token"))
+HIDDEN: Final = frozenset(("headers", "proxy", "secret", "secrets", "token", "tokens"))
 
 #: What Go's yaml.v3 takes for a bool where one is wanted, YAML 1.1's forms included.
 _BOOLS: Final = {
@@ -69,14 +69,15 @@ def read_struct(
     findings: Findings,
     *,
     extra: Mapping[str, Any] | None = None,
+    hidden: bool = False,
 ) -> dict[str, Any]:
     """The fields that `raw` sets soundly, nested structs as dicts; the rest became problems.
 
     A field set to null counts as not set, unless null is one of its values. `extra` are keys beyond
-    the struct's own, with their types.
+    the struct's own, with their types. With `hidden` no message shows what stands in its place.
     """
     if not isinstance(raw, dict):
-        findings.problem(path, f"{_shown(raw, False)} is not a mapping", "write key: value lines")
+        findings.problem(path, f"{_shown(raw, hidden)} is not a mapping", "write key: value lines")
         return {}
     wanted = {**fields_of(kind), **(extra or {})}
     values: dict[str, Any] = {}
@@ -111,7 +112,7 @@ def read_value(
     if kind is object or kind is Any:
         return raw
     if is_struct(kind):
-        return raw if isinstance(raw, kind) else _read_flat(kind, raw, path, findings)
+        return raw if isinstance(raw, kind) else _read_flat(kind, raw, path, findings, hidden)
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         (kind,) = (arg for arg in args if arg is not type(None))
@@ -144,9 +145,11 @@ def read_value(
     return value
 
 
-def _read_flat(kind: type[msgspec.Struct], raw: object, path: str, findings: Findings) -> Any:
+def _read_flat(
+    kind: type[msgspec.Struct], raw: object, path: str, findings: Findings, hidden: bool
+) -> Any:
     """A struct that is a member of a list. It has no nested ones."""
-    values = read_struct(kind, raw, path, findings)
+    values = read_struct(kind, raw, path, findings, hidden=hidden)
     for field in msgspec.structs.fields(kind):
         missing = field.required and field.name not in values
         if missing and isinstance(raw, dict) and findings.sound(f"{path}.{field.name}"):

@@ -117,10 +117,7 @@ class EventMaker:
         matcher. `event_id` is for hosts with ids of their own. `now_s` counts seconds since the
         epoch, None: now.
         """
-        try:
-            kind = self._kinds[event_type]
-        except (KeyError, TypeError):
-            kind = self.kind(event_type)
+        kind = self.kind(event_type)
         data = kind.check(data)
         if topic is None and kind.topic is not None:
             topic = kind.topic(data)

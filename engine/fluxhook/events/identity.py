@@ -8,11 +8,19 @@ from typing import Final
 
 from fluxhook._native.ring import Ids
 
-__all__ = ["Ids", "Timestamps", "id_fault"]
+__all__ = ["Ids", "Timestamps", "id_fault", "is_plain_id"]
 
 #: Visible ASCII, as the id travels in a header, without the dot: Standard Webhooks signs
 #: "<id>.<timestamp>.<body>". The length is arbitrary.
 _ID: Final = re.compile(r"[!-\-/-~]{1,128}")
+
+#: The same without what JSON escapes.
+_PLAIN_ID: Final = re.compile(r"[!#-\-/-\[\]-~]{1,128}")
+
+
+def is_plain_id(event_id: str) -> bool:
+    """Whether a host's id is one, and JSON carries it as it is. TypeError for what is no text."""
+    return _PLAIN_ID.fullmatch(event_id) is not None
 
 
 def id_fault(event_id: str) -> str | None:

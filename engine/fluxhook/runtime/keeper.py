@@ -40,6 +40,11 @@ __all__ = ["Keeper"]
 
 #: reports in one transaction
 BATCH = 1024
+#: how long reports may gather after some have come: a transaction costs as much as dozens of rows
+LINGER_NS = 10_000_000
+#: deliveries of an endpoint that are out at a time, as a multiple of its `concurrency`, while fewer than
+#: OUT_FREELY are out in all
+AHEAD, OUT_FREELY = 8, 4096
 #: after the disk failed
 STORE_BACKOFF_NS = 500_000_000
 #: rows of a removed or disabled endpoint that are buried in one step
@@ -89,6 +94,7 @@ class Keeper:
         #: endpoints disabled in the store and not yet in the snapshot
         self._disabling: set[int] = set()
         self._last_id = 0
+        self._linger_until_ns = 0
         self.busy = False
         config = snapshot.config
         trail = AuditTrail(
@@ -128,7 +134,9 @@ class Keeper:
             self._store_failed_ns = now_ns
             self.busy = False
             return now_ns + STORE_BACKOFF_NS
-        if not self.busy and not all([outbox.arm() for outbox in self._outboxes]):
+        if self.busy or now_ns < self._linger_until_ns:
+            return min(wake_ns, self._linger_until_ns)  # without a bell
+        if not all([outbox.arm() for outbox in self._outboxes]):
             self.busy = True
         return wake_ns
 
@@ -331,6 +339,7 @@ class Keeper:
             self._held = batch, taken
         batch, taken = self._held
         batch.commit()
+        self._linger_until_ns = now_ns + LINGER_NS
         self._held = None
         for endpoint_id in self._changed:
             self._publish_stored(endpoint_id)  # before the release: see Dispatcher._diverted
@@ -468,7 +477,8 @@ class Keeper:
         out = self._store.leased(endpoint_id)
         state = breaker.unpack(self._words.load(endpoint_id, d.BREAKER))
         if state.name == "closed":
-            return endpoint.concurrency - out, NEVER_NS
+            freely = sum(map(len, self._sent)) < OUT_FREELY
+            return endpoint.concurrency * (AHEAD if freely else 1) - out, NEVER_NS
         if state.name == "open":
             opens_ns = state.value * 1_000_000 + endpoint.circuit_breaker.reset_timeout.ns
             if now_ns < opens_ns:

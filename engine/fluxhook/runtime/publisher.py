@@ -18,6 +18,7 @@ from fluxhook._native.ring import ACCEPTED, EXPIRED, FORKED, least_waiting
 from fluxhook.config.schema import DropPolicy
 from fluxhook.errors import EngineError, EventError, PayloadTooLarge, QueueFull
 from fluxhook.events.event import Event, order_key_of
+from fluxhook.events.identity import is_plain_id
 from fluxhook.runtime.routing import Part, Routing
 from fluxhook.runtime.slot import Slot
 from fluxhook.runtime.snapshot import Snapshot
@@ -28,7 +29,7 @@ __all__ = ["Accepted", "Publisher"]
 #: how often `block` looks whether there is room
 BLOCK_POLL_S = 0.0005
 
-encode = msgspec.json.Encoder().encode
+_to_json = msgspec.json.Encoder().encode
 
 
 class Accepted(NamedTuple):
@@ -159,25 +160,25 @@ class Publisher:
         This is the short way, for what goes into one record and was seen before. Whatever is in its
         way, be it an error, a full ring or another configuration, is met on the long one.
         """
-        if event_id is None:
-            routing = self._routing
-            try:
-                if shortcut := routing.shortcuts.get(type):
-                    kind, templates = shortcut
-                    checked, name = kind.check(data), topic
-                    if name is None and kind.topic is not None:
-                        name = kind.topic(checked)
-                    if known := templates.get(None if name is None else routing.match(type, name)):
-                        template, endpoints = known
-                        made_id, body = kind.new_id(), encode(checked)
-                        result = template.put(made_id, body, name)
-                        if result == EXPIRED:
-                            template.date(*routing.now())
-                            result = template.put(made_id, body, name)
-                        if result == ACCEPTED:
-                            return made_id, endpoints, 0
-            except (TypeError, ValueError, OverflowError, RecursionError):
-                pass
+        routing = self._routing
+        try:
+            shortcut = routing.shortcuts.get(type)
+            if shortcut and (event_id is None or is_plain_id(event_id)):
+                kind, templates = shortcut
+                checked, name = kind.check(data), topic
+                if name is None and kind.topic is not None:
+                    name = kind.topic(checked)
+                if known := templates.get(None if name is None else routing.match(type, name)):
+                    template, endpoints = known
+                    id, body = event_id or kind.new_id(), _to_json(checked)
+                    result = template.put(id, body, name)
+                    if result == EXPIRED:
+                        template.date(*routing.now())
+                        result = template.put(id, body, name)
+                    if result == ACCEPTED:
+                        return id, endpoints, 0
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            pass
         return self._emit_any(type, data, topic, event_id)
 
     def _emit_any(
@@ -201,7 +202,7 @@ class Publisher:
                 self._reattach(routing.slot)
                 return self._emit_any(type, data, topic, event_id)
             parts = routing.sift(ids, event)
-        elif event_id is None:
+        else:
             routing.shorten(event, ids, parts)
         accepted = refused = 0
         bodies: dict[str, bytes] = {}

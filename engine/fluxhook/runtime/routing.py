@@ -96,26 +96,30 @@ class Routing:
         # The subject of a CloudEvent is its topic.
         if order_key is not None or (style == "cloudevents" and event.topic is not None):
             return
-        shortcut = self.shortcuts.get(event.type)
+        event_type = str.__str__(event.type)  # of an enum too
+        shortcut = self.shortcuts.get(event_type)
         if shortcut is None:
             if len(self.shortcuts) >= MAX_ROUTES:
                 self.shortcuts.clear()
-            shortcut = self.shortcuts[event.type] = Shortcut(self._kind(event.type), {})
+            shortcut = self.shortcuts[event_type] = Shortcut(self._kind(event_type), {})
+        key = None if event.topic is None else ids
+        if key in shortcut.templates:
+            return
         if len(shortcut.templates) >= MAX_ROUTES:
             shortcut.templates.clear()
         template = Template(
             self.rings if home is None else [self.rings[home]],
             self.slot.counters,
             targets,
-            event.type,
-            *self._envelopes.frame(style, event.type, event.native),
+            event_type,
+            *self._envelopes.frame(style, event_type, event.native),
             max_body_bytes=self.max_bytes,
             words=self._words,
             row=self._words.rows - 1,
             field=VERSION,
             version=self.version,
         )
-        shortcut.templates[None if event.topic is None else ids] = template, len(endpoints)
+        shortcut.templates[key] = template, len(endpoints)
 
     def sift(self, ids: tuple[int, ...], event: Event) -> list[Part]:
         """The same for those whose filters forward the event; counts it for the others."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from litestar import Request, delete, get, post
 
 from fluxhook.admin.document import rules
@@ -52,7 +54,7 @@ def list_dead_letters(
     summary="Replay dead letters",
     sync_to_thread=True,
 )
-def replay(service: Service, request: Request[None, None, None], body: bytes) -> Progress:
+def replay(service: Service, request: Request[Any, Any, Any], body: bytes) -> Progress:
     """Has those that match delivered again. Works for some seconds; where it then answers with a
     `next_cursor`, send that with the same filter to go on."""
     media_type(request.headers.get("content-type"), (JSON,))
@@ -67,7 +69,7 @@ def replay(service: Service, request: Request[None, None, None], body: bytes) ->
     summary="Purge dead letters",
     sync_to_thread=True,
 )
-def purge(service: Service, request: Request[None, None, None], body: bytes) -> Progress:
+def purge(service: Service, request: Request[Any, Any, Any], body: bytes) -> Progress:
     """Erases those that match, after a line in the audit trail for each; in steps, as for replay."""
     media_type(request.headers.get("content-type"), (JSON,))
     return service.purge(struct_of(PurgeRequest, decode_object(body)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from litestar import Request, post
 from litestar.concurrency import sync_to_thread
@@ -45,12 +45,12 @@ _MEDIA: Final = (JSON, NDJSON)
 async def emit_events(
     service: Service,
     ingest: Ingest,
-    request: Request[None, None, None],
+    request: Request[Any, Any, Any],
     idempotency_key: Annotated[
         str | None,
         Parameter(
             header="Idempotency-Key",
-            description="A repeat with the same key and events has the same answer, and no event twice.",
+            description="A repeat with the same key and events has the same answer.",
             min_length=1,
             max_length=MAX_KEY,
         ),
@@ -73,7 +73,7 @@ async def emit_events(
         return AcceptedEvents(await sync_to_thread(batch.body, body))
 
 
-async def _read(request: Request[None, None, None], limit: int) -> bytes:
+async def _read(request: Request[Any, Any, Any], limit: int) -> bytes:
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
         raise _too_large(limit)
@@ -86,7 +86,7 @@ async def _read(request: Request[None, None, None], limit: int) -> bytes:
     return b"".join(chunks)
 
 
-async def _emit_lines(batch: Batch, request: Request[None, None, None], limit: int) -> None:
+async def _emit_lines(batch: Batch, request: Request[Any, Any, Any], limit: int) -> None:
     async for lines in _lines(request.stream(), limit):
         await sync_to_thread(batch.lines, lines)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from litestar import Request, Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
 
@@ -45,7 +47,7 @@ def list_webhooks(service: Service) -> Page[Webhook]:
     sync_to_thread=True,
 )
 def create_webhook(
-    service: Service, request: Request[None, None, None], body: bytes
+    service: Service, request: Request[Any, Any, Any], body: bytes
 ) -> Response[CreatedWebhook]:
     """`url` and `events` are needed (["*"]: all types), and a `secret`, `generate_secret: true` or
     `signature: none`. Without a `name` it has that of the URL's host."""
@@ -91,7 +93,7 @@ def show_webhook(service: Service, ref: str) -> Webhook:
     sync_to_thread=True,
 )
 def update_webhook(
-    service: Service, request: Request[None, None, None], ref: str, body: bytes
+    service: Service, request: Request[Any, Any, Any], ref: str, body: bytes
 ) -> CreatedWebhook:
     """A JSON merge patch (RFC 7396): null takes an option back to its default."""
     media_type(request.headers.get("content-type"), _PATCH)
@@ -150,7 +152,7 @@ def resume_webhook(service: Service, ref: str) -> Webhook:
     sync_to_thread=True,
 )
 def rotate_secret(
-    service: Service, request: Request[None, None, None], ref: str, body: bytes
+    service: Service, request: Request[Any, Any, Any], ref: str, body: bytes
 ) -> RotatedSecret:
     """The former secret signs beside the new one until the overlap is over."""
     media_type(request.headers.get("content-type"), (JSON,))
@@ -170,9 +172,7 @@ def rotate_secret(
     summary="Send a test event",
     sync_to_thread=True,
 )
-def send_test(
-    service: Service, request: Request[None, None, None], ref: str, body: bytes
-) -> TestSent:
+def send_test(service: Service, request: Request[Any, Any, Any], ref: str, body: bytes) -> TestSent:
     """To this webhook alone, whatever it subscribes to; its delivery is kept, success included."""
     media_type(request.headers.get("content-type"), (JSON,))
     return service.send_test(ref, struct_of(TestRequest, decode_object(body, optional=True)))

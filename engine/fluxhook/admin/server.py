@@ -1,0 +1,206 @@
+"""The admin process: one uvicorn server over one port, beside the engine and below it in priority."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import secrets
+import signal
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import uvicorn
+
+from fluxhook.admin.app import AdminApp, create_app
+from fluxhook.config.listen import Listen, parse_listen
+from fluxhook.config.schema import Config
+from fluxhook.errors import ConfigError, EngineError, Problem
+from fluxhook.runtime.process import log
+from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.transport.datadir import DataDir
+
+__all__ = ["AdminFile", "bind", "serve"]
+
+#: so that it never takes a core from a delivery
+NICENESS: Final = 10
+#: connections, beyond which uvicorn answers 503 by itself; arbitrary, far above MAX_REQUESTS
+MAX_CONNECTIONS: Final = 1024
+#: how long requests under way may go on once it is told to end; below the engine's own patience
+GRACE_S: Final = 5
+
+
+class AdminFile(msgspec.Struct, frozen=True):
+    """`admin.json`: where the API listens, and a token of all scopes for whoever may read the file."""
+
+    url: str
+    token: str
+    pid: int
+
+    def save(self, path: Path) -> None:
+        """Writes it whole, readable by its owner alone."""
+        temporary = path.with_suffix(".new")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(msgspec.json.encode(self))
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> AdminFile | None:
+        """None where there is none, or one that cannot be read."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+
+def bind(listen: Listen) -> socket.socket:
+    """A listening socket. Raises ConfigError if the address cannot be had."""
+    try:
+        infos = socket.getaddrinfo(
+            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, _, _, _, address = infos[0]
+        bound = socket.create_server(address[:2], family=family, backlog=512)
+    except OSError as error:
+        raise ConfigError(
+            Problem(
+                "webhook.admin.listen",
+                f"{listen.authority} cannot be listened on: {error.strerror or error}",
+                "stop what listens there, or choose another address or port",
+            )
+        ) from None
+    return bound
+
+
+def serve(data_dir: str, alive_fd: int) -> None:
+    """Serves until `alive_fd` can be read, whatever it says, or SIGTERM.
+
+    Raises ConfigError if it may not or cannot listen, EngineNotRunning where no engine was started.
+    """
+    os.nice(NICENESS)
+    datadir = DataDir(data_dir)
+    config = Snapshot.load(datadir).config
+    listen = _allowed(config)
+    _check_certificate(config)
+    with bind(listen) as bound:
+        url = f"{'https' if config.admin.cert else 'http'}://{_reached(listen, bound)}"
+        own = AdminFile(url, secrets.token_urlsafe(32), os.getpid())
+        admin = create_app(data_dir, own_token=own.token)
+        if config.admin.dashboard:
+            _mount_dashboard(admin)
+        asyncio.run(_run(_Server(admin, config, datadir.admin_file, own), bound, alive_fd))
+
+
+async def _run(server: _Server, bound: socket.socket, alive_fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_reader(alive_fd, server.stop)
+    loop.add_signal_handler(signal.SIGTERM, server.stop)
+    try:
+        await server.serve(sockets=[bound])
+    finally:
+        loop.remove_reader(alive_fd)
+
+
+class _Server(uvicorn.Server):
+    """Announces itself in admin.json while it serves."""
+
+    def __init__(self, admin: AdminApp, config: Config, path: Path, own: AdminFile) -> None:
+        self._path = path
+        self._own = own
+        super().__init__(
+            uvicorn.Config(
+                admin,
+                lifespan="on",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_graceful_shutdown=GRACE_S,
+                ssl_certfile=config.admin.cert,
+                ssl_keyfile=config.admin.key,
+            )
+        )
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are `_run`'s: uvicorn would raise them again at the end, and so not end cleanly."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._own.save(self._path)
+            log.info("the admin API listens on %s", self._own.url)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if AdminFile.load(self._path) == self._own:
+            self._path.unlink()
+        await super().shutdown(sockets)
+
+
+def _allowed(config: Config) -> Listen:
+    """Where to listen. `config.check` refuses the same; what is open must not depend on it alone."""
+    listen = parse_listen(config.admin.listen)
+    if not listen.loopback and not config.admin.tokens:
+        raise ConfigError(
+            Problem(
+                "webhook.admin.listen",
+                f"{config.admin.listen} can be reached from other machines, and there is no token",
+                "add admin.tokens, or listen on 127.0.0.1",
+            )
+        )
+    return listen
+
+
+def _check_certificate(config: Config) -> None:
+    if config.admin.cert is None:
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(config.admin.cert, config.admin.key)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(
+            Problem(
+                "webhook.admin.cert",
+                f"{config.admin.cert!r:.200} cannot be used: {error.strerror or error}",
+                "give the paths of a PEM certificate and of its key",
+            )
+        ) from None
+
+
+def _reached(listen: Listen, bound: socket.socket) -> str:
+    """The authority by which a client on this machine reaches it."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    host = everywhere.get(listen.host, listen.host)
+    return Listen(host, bound.getsockname()[1]).authority
+
+
+def _mount_dashboard(admin: AdminApp) -> None:
+    """The dashboard needs packages of its own; without them there is the API alone."""
+    try:
+        dashboard = importlib.import_module("fluxhook.admin.dashboard")
+    except ImportError as error:
+        log.info("there is no dashboard: %s", error)
+        return
+    admin.mount(dashboard.create_dashboard(admin))
+
+
+def main(data_dir: str, alive_fd: int) -> None:
+    """The body of the process; a foreseen error is one line in the log, and status 1."""
+    # Ctrl-C reaches a terminal's whole process group; the supervisor decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        serve(data_dir, alive_fd)
+    except (ConfigError, EngineError) as error:
+        log.error("the admin API does not start: %s", error)
+        raise SystemExit(1) from None

@@ -1,0 +1,101 @@
+"""Where the admin API is: at a URL that was given, or where a data directory says."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from fluxhook.cli.exit_codes import ExitCode
+from fluxhook.cli.failure import Failure
+from fluxhook.errors import FluxhookError
+from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.runtime.stats import is_running
+from fluxhook.transport.datadir import DataDir
+
+if TYPE_CHECKING:
+    from fluxhook.cli.api import Api
+
+__all__ = ["Remote"]
+
+
+class _AdminFile(msgspec.Struct):
+    """What a running admin API leaves in the data directory."""
+
+    url: str
+    token: str = ""
+    pid: int = 0
+
+
+class Remote(NamedTuple):
+    """`url` is None unless it was given; then `data_dir` tells."""
+
+    url: str | None
+    token: str
+    data_dir: str
+
+    def connect(self) -> Api:
+        """Raises Failure where there is none, and says what to do."""
+        from fluxhook.cli.api import Api
+
+        if self.url is not None:
+            return Api(self.url, self.token)
+        datadir = DataDir(self.data_dir)
+        file = _read(datadir)
+        if file is None or (file.pid and not _alive(file.pid)):
+            raise _absent(datadir)
+        pinned = _certificate(datadir) if file.url.startswith("https:") else None
+        return Api(file.url, file.token, pinned=pinned, absent=lambda: _absent(datadir))
+
+
+def _read(datadir: DataDir) -> _AdminFile | None:
+    path = datadir.admin_file
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_AdminFile)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Failure(
+            f"{path} cannot be read: {error.strerror}",
+            ExitCode.DENIED,
+            remedy="run as the engine's user, or give --api and a token",
+        ) from None
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise Failure(
+            f"{path} is damaged: {error}", remedy="start the engine again, which writes it anew"
+        ) from None
+
+
+def _absent(datadir: DataDir) -> Failure:
+    """Why there is no API, and what to do about it."""
+    where = datadir.path
+    if not (datadir.engine_lock.exists() and is_running(datadir)):
+        return Failure(
+            f"no engine runs on {where}",
+            ExitCode.NOT_RUNNING,
+            remedy="start one with `fluxhook serve -c FILE`, or name another with --data-dir or --api",
+        )
+    return Failure(
+        f"the engine on {where} runs without its admin API",
+        ExitCode.UNREACHABLE,
+        remedy=f"start it with `fluxhook admin --data-dir {where}`",
+    )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
+def _certificate(datadir: DataDir) -> str | None:
+    """The one that the API of this data directory has: the URL need not be a name in it."""
+    try:
+        return Snapshot.load(datadir).config.admin.cert
+    except (FluxhookError, OSError):
+        return None
