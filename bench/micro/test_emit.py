@@ -84,7 +84,7 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
 def measure(
     benchmark: Any, rig: Rig, type: str, data: object, *, accepted: int, **options: Any
 ) -> None:
-    """Emits rounds of the same event; each has an id of its own all the same."""
+    """Emits rounds of the same event; without an `event_id` each has an id of its own."""
     emit = rig.publisher.emit
 
     def emit_all() -> None:
@@ -103,6 +103,17 @@ def test_catalog_event(benchmark: Any, rig: Callable[..., Rig]) -> None:
 def test_own_event(benchmark: Any, rig: Callable[..., Rig]) -> None:
     """One endpoint matches; a type of the host's own with a flat dict."""
     measure(benchmark, rig(endpoint("a")), "order.paid", OWN, accepted=1)
+
+
+def test_id_of_the_host(benchmark: Any, rig: Callable[..., Rig]) -> None:
+    """The same with an id that the host brings."""
+    measure(benchmark, rig(endpoint("a")), "order.paid", OWN, accepted=1, event_id="order-000123")
+
+
+def test_one_part_with_order_key(benchmark: Any, rig: Callable[..., Rig]) -> None:
+    """The long way of `emit`: an event that cannot be told from its type and topic alone."""
+    only = endpoint("a", order_key="order")
+    measure(benchmark, rig(only), "order.paid", OWN, accepted=1)
 
 
 def test_event_with_topic(benchmark: Any, rig: Callable[..., Rig]) -> None:

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import get_args
 
+import msgspec
 import pytest
 
 from events.samples import DATA, ENVELOPES, sample
 from fluxhook.errors import EventError
 from fluxhook.events.catalog import TYPES
-from fluxhook.events.envelope import EnvelopeStyle
+from fluxhook.events.envelope import Envelopes, EnvelopeStyle
 from fluxhook.events.event import EventMaker
 from golden.write import golden
 
@@ -90,6 +91,19 @@ def test_cloudevents_subject_is_the_topic_name() -> None:
     assert json.loads(ENVELOPES.encode("cloudevents", sample("route.error"))).get("subject") is None
     body = json.loads(ENVELOPES.encode("cloudevents", sample("message.published")))
     assert body["subject"] == "sensors/temperature"
+
+
+@pytest.mark.parametrize("style", get_args(EnvelopeStyle))
+@pytest.mark.parametrize("event_type", sorted(DATA))
+def test_a_frame_holds_all_but_id_time_and_data(style: EnvelopeStyle, event_type: str) -> None:
+    """Filled, it is the envelope, also where a node is named after what stands in the holes."""
+    for envelopes in (ENVELOPES, Envelopes(gateway_node='"\0', broker_id="\0\0")):
+        event = msgspec.structs.replace(sample(event_type), topic=None)
+        frame = envelopes.frame(style, event_type, event.native)
+        start = b"" if frame.opening is None else frame.opening + event.id.encode()
+        time, data = event.timestamp.encode(), msgspec.json.encode(event.data)
+        filled = b"".join((start, frame.middle, time, frame.ending, data, b"}"))
+        assert filled == envelopes.encode(style, event)
 
 
 def test_encoding_is_stable() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import math
 import time
@@ -9,10 +10,11 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from events.samples import DATA, ENVELOPES, sample
+from fluxhook._native.ring import is_flat
 from fluxhook.errors import EventError
 from fluxhook.events.broker import MessagePublished
 from fluxhook.events.event import EventMaker, order_key_of
@@ -224,6 +226,21 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text("abc"), inner),
     max_leaves=20,
 )
+
+
+@given(st.dictionaries(st.text("abc") | st.integers(), JSON | st.floats()))
+@example({"a": "x", "b": 1, "c": 1.5, "d": True, "e": None})
+@example({"a": 1, None: 2})
+@example({"a": Weight(1.5)})
+@example({"a": enum.StrEnum("Kind", "X")("x")})
+def test_flat_data(data: dict[Any, Any]) -> None:
+    """Flat is what has text keys, and values that JSON carries as they are."""
+    plain = (str, int, float, bool, type(None))
+    assert is_flat(data) == (
+        all(type(key) is str for key in data)
+        and all(type(value) in plain for value in data.values())
+        and all(math.isfinite(value) for value in data.values() if type(value) is float)
+    )
 
 
 @given(st.dictionaries(st.text("abc"), JSON))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -14,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluxhook.events.identity import Ids, Timestamps, id_fault
+from fluxhook.events.identity import Ids, Timestamps, id_fault, is_plain_id
 
 
 def test_gateway_id() -> None:
@@ -69,6 +71,15 @@ def test_timestamp(now_s: int) -> None:
     assert timestamps(now_s) is text
 
 
+def test_the_current_second() -> None:
+    """`now` tells the second whose text it gives."""
+    timestamps = Timestamps()
+    before = int(time.time())
+    second, text = timestamps.now()
+    assert before <= second <= time.time()
+    assert text == timestamps(second)
+
+
 def test_timestamp_follows_the_second() -> None:
     """A new second, earlier or later, gives a new text."""
     timestamps = Timestamps()
@@ -83,6 +94,12 @@ def test_timestamp_follows_the_second() -> None:
 def test_ids_of_hosts(text: str) -> None:
     """A host may bring an id of 1 to 128 visible ASCII characters."""
     assert id_fault(text) is None
+
+
+@given(st.text() | st.text(st.characters(max_codepoint=127)))
+def test_plain_ids(text: str) -> None:
+    """Plain is an id of a host that is the same in JSON."""
+    assert is_plain_id(text) == (id_fault(text) is None and json.dumps(text) == f'"{text}"')
 
 
 @pytest.mark.parametrize("text", ["", "a.b", "a b", "a\nb", "a\0", "é", "x" * 129, 5, None])

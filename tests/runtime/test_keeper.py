@@ -2,96 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from fluxhook import Config, Endpoint
-from fluxhook._native import ring
-from fluxhook.runtime.reporter import Reporter
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook import Endpoint
 from fluxhook.store.audit import AuditTrail, read_audit
-from fluxhook.transport import datadir as d
-from fluxhook.transport.records import Attempt, DueHead, EventHead, Verdict
+from fluxhook.transport.records import EventHead
+from runtime.desk import HOUR, Desk, S
 
-S = 1_000_000_000
-HOUR = 3600 * S
-#: delivery ids carry the real time, so the moved clock begins there
-START = time.time_ns()
-
-
-class Desk:
-    """A keeper whose only worker is the test: it reports what it likes and takes what is due."""
-
-    def __init__(self, path: Path, *endpoints: Endpoint) -> None:
-        config = Config(endpoints=endpoints, workers=1)
-        self.supervisor = Supervisor(path, config)  # not run: no process is started
-        self.keeper = self.supervisor._keeper
-        own = self.supervisor.datadir.worker(0)
-        counters = ring.Counters(str(own / "counters"), writable=True)
-        self.reporter = Reporter(ring.Producer(str(own / "outbox.ring")), counters, 0)
-        self.inbox = ring.Consumer(str(own / "inbox.ring"))
-        self.rings = d.DataDir(path).rings / "engine"
-        self.now_ns = START + 60 * S
-        self.wake_ns = 0
-
-    def step(self) -> None:
-        self.wake_ns = self.keeper.step(self.now_ns)
-
-    def first_failure(self, event_id: str, body: bytes = b"{}") -> None:
-        """Hands over an event whose first attempt fails now."""
-        delivery = fresh_delivery(self.rings.parent.parent, event_id, body)
-        self.fail(delivery)
-
-    def fail(self, delivery: ring.Delivery, verdict: Verdict = "retry") -> None:
-        attempt = Attempt(self.now_ns - 3 * S, 503, "server_error", "no", total_us=3_000_000)
-        self.reporter.report(delivery, verdict, "server_error", attempt)
-        self.step()
-
-    def due(self) -> list[ring.Delivery]:
-        """What the keeper hands out now, as the worker's dispatcher understands it."""
-        self.step()
-        taken = self.inbox.take(100)
-        for delivery in taken:
-            head = msgspec.msgpack.decode(delivery.event, type=DueHead)
-            delivery.id, delivery.attempts = head.delivery_id, head.attempts
-        return taken
-
-    def sleep_until_due(self) -> list[ring.Delivery]:
-        """Moves the clock to whenever the keeper asks to be called, until it hands something out."""
-        for _ in range(200_000):
-            if taken := self.due():
-                return taken
-            self.now_ns = max(self.wake_ns, self.now_ns + 1)
-        raise AssertionError("nothing was ever due")
-
-    def notices(self) -> list[dict[str, object]]:
-        """The data of each webhook.delivery.failed that was emitted since the last call."""
-        consumer = ring.Consumer(str(self.rings / "0.ring"))
-        found = []
-        for delivery in consumer.take(1000):
-            found.append(json.loads(delivery.body)["data"])
-            delivery.settle()
-        consumer.close()
-        return found
-
-
-def fresh_delivery(path: Path, event_id: str, body: bytes) -> ring.Delivery:
-    """A record as a publisher puts it, in the test's hands."""
-    source = path / "test.ring"
-    if not source.exists():
-        ring.create_ring(str(source), 1000, 1 << 20, b"x" * 16)
-    producer = ring.Producer(str(source))
-    head = EventHead(event_id, "route.error").encode()
-    assert producer.put(bytes(4), head, body) == ring.ACCEPTED
-    consumer = ring.Consumer(str(source))
-    (delivery,) = consumer.take(1)
-    return delivery
-
+FAILED = "webhook.delivery.failed"
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
@@ -107,7 +28,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     )
     desk = Desk(tmp_path / "data", ops, log)
     yield desk
-    desk.supervisor.close()
+    desk.close()
 
 
 def test_the_life_of_a_failing_event_over_25_hours(desk: Desk, tmp_path: Path) -> None:
@@ -126,10 +47,10 @@ def test_the_life_of_a_failing_event_over_25_hours(desk: Desk, tmp_path: Path) -
     for at, scheduled in zip(seen, (15, 120, 600, 3600), strict=True):
         assert 0.9 * scheduled - 0.1 <= at <= scheduled + 0.1
 
-    store = desk.supervisor._store
+    store = desk.store
     (dead,) = store.dead_letters()
     assert (dead.event_id, dead.attempts, dead.cause) == ("evt_a", 5, "server_error")
-    (notice,) = desk.notices()
+    (notice,) = desk.emitted(FAILED)
     assert notice == {
         "endpoint": "ops",
         "event_id": "evt_a",
@@ -160,33 +81,32 @@ def test_a_delivered_event_leaves_no_audit_line(desk: Desk, tmp_path: Path) -> N
     desk.step()
     desk.now_ns += 25 * HOUR
     desk.step()
-    assert desk.supervisor._store.deliveries() == []
+    assert desk.store.deliveries() == []
     assert list(read_audit(tmp_path / "data" / "audit")) == []
-    assert desk.notices() == []
+    assert desk.emitted(FAILED) == []
 
 
 def test_what_is_held_back_for_longer_than_the_retention_is_given_up(desk: Desk) -> None:
     """An event behind a breaker that never closes has failed too."""
-    delivery = fresh_delivery(desk.rings.parent.parent, "evt_a", b"{}")
-    delivery.accepted_ns = desk.now_ns
+    delivery = desk.fresh("evt_a")
     far = desk.now_ns + 1000 * HOUR
     desk.reporter.report(delivery, "parked", "breaker_open", not_before_ns=far)
     desk.step()
     desk.now_ns += 25 * HOUR
     desk.step()
-    (dead,) = desk.supervisor._store.dead_letters()
+    (dead,) = desk.store.dead_letters()
     assert dead.cause == "retention"
-    (notice,) = desk.notices()
+    (notice,) = desk.emitted(FAILED)
     assert notice["cause"] == "retention"
 
 
 def test_the_failure_of_a_notice_makes_no_notice(desk: Desk) -> None:
     """Otherwise an endpoint that is down would be told of it for ever."""
-    delivery = fresh_delivery(desk.rings.parent.parent, "evt_a", b"{}")
+    delivery = desk.fresh("evt_a")
     delivery.event = EventHead("evt_a", "webhook.delivery.failed").encode()
     desk.fail(delivery, "dead")
-    assert len(desk.supervisor._store.dead_letters()) == 1
-    assert desk.notices() == []
+    assert len(desk.store.dead_letters()) == 1
+    assert desk.emitted(FAILED) == []
 
 
 def test_the_trail_rotates_and_survives_a_torn_line(tmp_path: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import os
+import re
 import threading
+import time
+from typing import get_args
 
 import pytest
 
 from fluxhook import (
+    Endpoint,
     EngineError,
     EngineNotRunning,
     EventError,
@@ -18,7 +23,25 @@ from fluxhook import (
     TooManyPublishers,
     connect,
 )
+from fluxhook._native import ring
+from fluxhook.events.envelope import EnvelopeStyle
+from fluxhook.transport.records import EventHead
 from runtime.conftest import Rig, seconds
+
+ERROR = {
+    "request_id": "req_7h3k9m2p",
+    "path": "/api/v2/inventory",
+    "status_code": 503,
+    "upstream_service": "stock-manager",
+    "latency_ms": 2450,
+}
+PUBLISHED = {"client_id": "c", "topic": "a/b", "qos": 0, "retained": False, "payload_size": 2}
+
+
+class Colour(enum.StrEnum):
+    """Texts with a hash of their own."""
+
+    RED = "colour.red"
 
 
 def test_there_must_have_been_an_engine(tmp_path: object) -> None:
@@ -43,25 +66,31 @@ def test_there_must_have_been_an_engine(tmp_path: object) -> None:
 def test_bad_events_are_refused(
     rig: Rig, type: str, data: object, topic: str | None, message: str
 ) -> None:
-    """EventError names what is wrong; nothing is accepted."""
+    """EventError names what is wrong; nothing is accepted. The same after events of these types that
+    were good, of which the publisher remembers how it wrote them."""
     with rig.engine(rig.endpoint("a")) as engine:
         with pytest.raises(EventError, match=message):
             engine.emit(type, data, topic=topic)
-        assert engine.stats().endpoint("a").accepted == 0
+        assert engine.emit("route.error", ERROR) == 1
+        assert engine.emit("order.paid", {}) == engine.emit("message.any", {}) == 1
+        assert engine.emit("message.any", {}, topic="a/b") == 1
+        with pytest.raises(EventError, match=message):
+            engine.emit(type, data, topic=topic)
+        assert engine.stats().endpoint("a").accepted == 4
 
 
 def test_an_event_over_the_limit_is_refused(rig: Rig) -> None:
     """PayloadTooLarge names the limit."""
-    with (
-        rig.engine(rig.endpoint("a"), max_event_bytes=Size(1024)) as engine,
-        pytest.raises(PayloadTooLarge, match="max_event_bytes"),
-    ):
-        engine.emit("order.paid", {"text": "x" * 1024})
+    with rig.engine(rig.endpoint("a"), max_event_bytes=Size(1024)) as engine:
+        for _ in range(2):
+            with pytest.raises(PayloadTooLarge, match="max_event_bytes"):
+                engine.emit("order.paid", {"text": "x" * 1024})
+            assert engine.emit("order.paid", {"text": "x" * 512}) == 1
 
 
-def start_and_stop(rig: Rig, **options: object) -> None:
+def start_and_stop(rig: Rig, endpoint: Endpoint | None = None, **options: object) -> None:
     """Leaves a data directory that has a configuration and no workers."""
-    with rig.engine(rig.endpoint("a"), **options):
+    with rig.engine(endpoint or rig.endpoint("a"), **options):
         pass
 
 
@@ -211,11 +240,76 @@ def test_every_durability_delivers(rig: Rig, durability: str) -> None:
 
 def test_payloads_are_sent_only_if_the_configuration_says_so(rig: Rig) -> None:
     """`include_payload`: base64 in the broker's envelope, otherwise no such field."""
-    data = {"client_id": "c", "topic": "t", "qos": 0, "retained": False, "payload_size": 2}
     for include in (False, True):
         with rig.engine(rig.endpoint("a"), include_payload=include) as engine:
-            engine.emit("message.published", {**data, "payload": b"hi"})
+            engine.emit("message.published", {**PUBLISHED, "payload": b"hi"})
             assert engine.drain(10)
     without, with_payload = (json.loads(r.body)["data"] for r in rig.receiver.requests("/a"))
     assert "payload" not in without
     assert with_payload["payload"] == "aGk="
+
+
+@pytest.mark.parametrize("style", get_args(EnvelopeStyle))
+@pytest.mark.parametrize(
+    ("type", "data", "topic"),
+    [
+        ("route.error", ERROR, None),
+        ("message.published", PUBLISHED, None),
+        ("message.published", PUBLISHED, "c/d"),
+        ("order.paid", {"umlaut": "\u00e4", "nested": [1.5]}, None),
+        ("order.paid", None, "t\u00f6pic"),
+        (Colour.RED, {}, None),
+    ],
+)
+def test_an_event_that_comes_again_is_the_same(
+    rig: Rig, style: EnvelopeStyle, type: str, data: object, topic: str | None
+) -> None:
+    """How an event was written is remembered; that never shows in what is sent. Ids that JSON would
+    escape are no exception."""
+    start_and_stop(rig, endpoint=rig.endpoint("a", envelope=style, topic_filters=("#",)))
+    with connect(rig.data_dir) as publisher:
+        for event_id in ("n1", "n2", "n3", 'n"', "n\\"):
+            assert publisher.emit(type, data, topic=topic, event_id=event_id) == 1
+        made = publisher.accept(type, data, topic=topic)
+        assert made.endpoints == 1
+    first, *others = records(rig)
+    assert first[0] == EventHead("n1", str.__str__(type), *first[0][2:])
+    for head, body in others:
+        assert head == first[0]._replace(event_id=head.event_id)
+        written = json.dumps(head.event_id).encode()
+        assert undated(body) == undated(first[1]).replace(b'"n1"', written)
+    assert [head.event_id for head, _ in others] == ["n2", "n3", 'n"', "n\\", made.event_id]
+
+
+def records(rig: Rig) -> list[tuple[EventHead, bytes]]:
+    """What waits in the first publisher's ring for the first worker."""
+    consumer = ring.Consumer(str(rig.data_dir / "rings/0/0.ring"))
+    taken = [(EventHead.decode(d.event), d.body) for d in consumer.take(1000)]
+    consumer.rewind()
+    consumer.close()
+    return taken
+
+
+def undated(body: bytes) -> bytes:
+    return re.sub(rb"20\d\d-[0-9T:-]+Z", b"now", body)
+
+
+def test_a_new_configuration_holds_for_the_next_event(rig: Rig) -> None:
+    """However often its type was emitted under the one before."""
+    start_and_stop(rig)
+    with connect(rig.data_dir) as publisher:
+        assert [publisher.emit("order.paid", {}) for _ in range(3)] == [1] * 3
+        with rig.engine(rig.endpoint("a"), rig.endpoint("b")):
+            assert [publisher.emit("order.paid", {}) for _ in range(3)] == [2] * 3
+        with rig.engine(rig.endpoint("b", events=("tls.*",))):
+            assert [publisher.emit("order.paid", {}) for _ in range(3)] == [0] * 3
+
+
+def test_a_host_may_stop_its_clock(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its test suite may: `emit` goes on."""
+    start_and_stop(rig)
+    with connect(rig.data_dir) as publisher:
+        publisher.emit("order.paid", {})
+        monkeypatch.setattr(time, "time", lambda: 1_700_000_000.5)
+        assert [publisher.emit("order.paid", {}) for _ in range(3)] == [1] * 3
+    assert len(records(rig)) == 4

@@ -19,7 +19,7 @@ __all__ = ["API_PATHS", "MAX_REQUESTS", "AdminApp", "create_app"]
 
 #: what the API answers; everything else is for what is mounted
 API_PATHS: Final = ("/v1", "/schema", "/healthz", "/readyz", "/metrics")
-#: of the API under way at a time; arbitrary, some more than its forty threads (anyio's default)
+#: of the API under way at a time; arbitrary, some more than its THREADS (server.py)
 MAX_REQUESTS: Final = 128
 
 
@@ -45,7 +45,9 @@ class AdminApp:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             apps: list[AsgiApp] = [self.api]
-            await run_lifespans(apps + [self._mounted] * bool(self._mounted), scope, receive, send)
+            if self._mounted is not None:
+                apps.append(self._mounted)
+            await run_lifespans(apps, scope, receive, send)
             return
         refusal = self._judge(scope)
         if refusal is not None:

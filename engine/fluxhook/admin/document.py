@@ -15,6 +15,7 @@ from litestar.enums import MediaType
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec import OpenAPIType, Schema
+from litestar.params import QueryParameter
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
@@ -118,10 +119,9 @@ def query_names(handler: BaseRouteHandler) -> dict[str, str]:
     """The query parameters of a route: their names in Python and in the query."""
     names = {}
     for name, field in handler.parsed_fn_signature.parameters.items():
-        said = getattr(field.kwarg_definition, "query", None)
-        # A route's other parameters are injected, stand in the path or the headers, or are the body.
-        if said or (field.has_default and not getattr(field.kwarg_definition, "header", None)):
-            names[name] = said or name
+        definition = field.kwarg_definition
+        if isinstance(definition, QueryParameter):
+            names[name] = definition.name or name
     return names
 
 

@@ -111,10 +111,10 @@ class Idempotency:
 
 def derived_id(key: str, index: int, native: Native) -> str:
     """The id of the n-th event under a key, in the form of its catalog."""
-    digest = hashlib.sha256(f"fluxhook\0{key}\0{index}".encode()).digest()
+    name = f"urn:fluxhook:idempotency-key:{index}:{key}"
     if native == "broker":
-        return str(uuid.UUID(bytes=digest[:16], version=8))  # RFC 9562 section 5.8
-    return f"evt_{digest[:10].hex()}"
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, name))  # RFC 9562 section 5.5
+    return f"evt_{hashlib.sha256(name.encode()).hexdigest()[:20]}"
 
 
 def _digest(raw: bytes) -> bytes:

@@ -11,6 +11,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,8 @@ __all__ = ["AdminFile", "bind", "serve"]
 NICENESS: Final = 10
 #: connections, beyond which uvicorn answers 503 by itself; arbitrary, far above MAX_REQUESTS
 MAX_CONNECTIONS: Final = 1024
+#: in which calls that block are made; arbitrary
+THREADS: Final = 32
 #: how long requests under way may go on once it is told to end; below the engine's own patience
 GRACE_S: Final = 5
 
@@ -99,6 +102,7 @@ def serve(data_dir: str, alive_fd: int) -> None:
 
 async def _run(server: _Server, bound: socket.socket, alive_fd: int) -> None:
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, "admin"))
     loop.add_reader(alive_fd, server.stop)
     loop.add_signal_handler(signal.SIGTERM, server.stop)
     try:

@@ -100,12 +100,19 @@ class Api:
         return self._decode(self._ask("GET", f"{path}?{query}" if query else path), kind)
 
     def pages(
-        self, path: str, kind: type[T], *, last: int | None = None, **filters: str | None
+        self,
+        path: str,
+        kind: type[T],
+        *,
+        last: int | None = None,
+        whole: bool = False,
+        **filters: str | None,
     ) -> Iterator[T]:
-        """The items of a list, at most `last` of them, over all pages that takes."""
+        """The items of a list, at most `last` of them, over all pages that takes. `whole`: the list
+        comes as one page and takes no limit."""
         cursor: str | None = None
         while last is None or last > 0:
-            limit = min(last or MAX_PAGE, MAX_PAGE)
+            limit = None if whole else min(last or MAX_PAGE, MAX_PAGE)
             page = self.get(path, Page[kind], limit=limit, cursor=cursor, **filters)  # type: ignore[valid-type]
             yield from page.items
             cursor = page.next_cursor
@@ -191,7 +198,9 @@ class Api:
         elif isinstance(reason, socket.gaierror):
             why, remedy = "the host name cannot be resolved", "look at its spelling"
         elif isinstance(reason, TimeoutError):
-            why = f"no answer within {self._timeout_s:g} s; a change may have been made all the same"
+            why = (
+                f"no answer within {self._timeout_s:g} s; a change may have been made all the same"
+            )
             remedy = "try again later"
         elif isinstance(reason, ssl.SSLCertVerificationError):
             why = f"its certificate is not trusted: {reason.verify_message}"

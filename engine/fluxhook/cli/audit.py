@@ -6,11 +6,10 @@ from collections import deque
 from collections.abc import Iterable
 
 import click
-import msgspec
-from rich.table import Table
 
 from fluxhook.cli import options
-from fluxhook.cli.output import out, plural, safe
+from fluxhook.cli.output import out, plural, print_lines, safe, table
+from fluxhook.cli.remote import Remote
 from fluxhook.errors import EngineNotRunning
 from fluxhook.store.audit import AuditEntry, read_audit
 from fluxhook.transport.datadir import DataDir
@@ -19,9 +18,8 @@ __all__ = ["command"]
 
 
 @click.command()
-@options.data_dir
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
-@click.option("--endpoint", metavar="NAME", help="Only this endpoint's.")
+@options.as_json_lines
+@options.endpoint
 @click.option("--event", "event_id", metavar="ID", help="Only this event's.")
 @click.option(
     "-n",
@@ -30,29 +28,42 @@ __all__ = ["command"]
     metavar="N",
     help="Only the newest N.",
 )
+@options.remote
 def command(
-    data_dir: str, as_json: bool, endpoint: str | None, event_id: str | None, last: int | None
+    remote: Remote, as_json: bool, endpoint: str | None, event_id: str | None, last: int | None
 ) -> None:
     """Show what was given up and erased.
 
     An event that could not be delivered is kept for `retention`, then its entry is written here and
-    the event is erased. The oldest entry comes first. Works whether the engine runs or not.
+    the event is erased. The oldest entry comes first. Reads the data directory, whether its engine
+    runs or not; with --api, asks the engine there.
     """
+    entries: Iterable[AuditEntry]
+    if remote.url is None:
+        entries = _read(remote.data_dir, endpoint, event_id, last)
+    else:
+        newest_first = remote.connect().pages(
+            "/v1/audit", AuditEntry, last=last, endpoint=endpoint, event_id=event_id
+        )
+        entries = reversed(list(newest_first))
+    if as_json:
+        print_lines(entries)
+    else:
+        _print(list(entries))
+
+
+def _read(
+    data_dir: str, endpoint: str | None, event_id: str | None, last: int | None
+) -> Iterable[AuditEntry]:
     datadir = DataDir(data_dir)
     if not datadir.snapshot.exists():
         raise EngineNotRunning(f"no fluxhook engine was ever started on {datadir.path}")
-    entries: Iterable[AuditEntry] = (
+    entries = (
         entry
         for entry in read_audit(datadir.audit)
         if endpoint in (None, entry.endpoint) and event_id in (None, entry.event_id)
     )
-    if last is not None:
-        entries = deque(entries, maxlen=last)
-    if as_json:
-        for entry in entries:
-            click.echo(msgspec.json.encode(entry))
-    else:
-        _print(list(entries))
+    return entries if last is None else deque(entries, maxlen=last)
 
 
 def _print(entries: list[AuditEntry]) -> None:
@@ -60,12 +71,12 @@ def _print(entries: list[AuditEntry]) -> None:
     if not entries:
         console.print("Nothing was given up and erased.")
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("erased at", "endpoint", "type", "event", "attempts", "cause", "error"):
-        table.add_column(title, overflow="fold", justify="right" if title == "attempts" else "left")
+    listed = table(
+        "erased at", "endpoint", "type", "event", "attempts", "cause", "error", right=("attempts",)
+    )
     for entry in entries:
         texts = (entry.at, entry.endpoint, entry.type, entry.event_id)
         ends = (entry.cause, entry.error)
-        table.add_row(*map(safe, texts), str(entry.attempts), *map(safe, ends))
-    console.print(table)
+        listed.add_row(*map(safe, texts), str(entry.attempts), *map(safe, ends))
+    console.print(listed)
     console.print(plural(len(entries), "entry", "entries"))

@@ -14,7 +14,7 @@ from rich.text import Text
 from fluxhook.cli.demo_load import NAMES
 from fluxhook.cli.demo_receiver import Report
 from fluxhook.cli.output import number
-from fluxhook.cli.status import endpoint_state
+from fluxhook.cli.status_view import endpoint_state
 from fluxhook.runtime.stats import Stats
 
 __all__ = ["View"]

@@ -9,6 +9,7 @@ from fluxhook.config.listen import parse_listen
 from fluxhook.config.schema import Config, Endpoint, Retry
 from fluxhook.config.units import Duration
 from fluxhook.config.url import shown_url
+from fluxhook.policy.compression import MIN_BYTES
 from fluxhook.policy.retry import max_attempts, next_delay_ns
 from fluxhook.policy.signature import HEADERS
 from fluxhook.runtime.notices import own_config
@@ -30,6 +31,11 @@ _ENVELOPES = {
     "broker": "broker",
     "cloudevents": "CloudEvents 1.0, structured",
     "standard": "Standard Webhooks 1.0",
+}
+_FORMATS = {
+    "json": "JSON array",
+    "ndjson": "newline-delimited JSON",
+    "cloudevents": "CloudEvents batch",
 }
 _DROPS = {
     "oldest": "a full queue drops its oldest event",
@@ -65,6 +71,9 @@ def endpoint_facts(endpoint: Endpoint, workers: int) -> dict[str, str]:
         "payload": f"at most {e.max_payload}" if e.max_payload else "",
         "ttl": f"dropped {e.ttl} after it was accepted" if e.ttl else "",
         "aggregate": _aggregate(e),
+        "batch": _batch(e),
+        "compression": _compression(e),
+        "http": "HTTP/2, many requests on a connection" if e.http_version == "2" else "",
         "disabled": f"after {e.disable_after} of nothing but failure" if e.disable_after else "",
         "record": "every delivery" if e.record == "all" else "",
         "order": _order(e),
@@ -209,6 +218,22 @@ def _aggregate(endpoint: Endpoint) -> str:
     if a.window is None:
         return ""
     return f"{', '.join(a.types)} of {a.window} become one notification"
+
+
+def _batch(endpoint: Endpoint) -> str:
+    b = endpoint.batch
+    if b.max_events is None:
+        return ""
+    return (
+        f"{_FORMATS[b.format]}: up to {plural(b.max_events, 'event')} in one request of at most "
+        f"{b.max_bytes}, after {b.max_delay} at the latest"
+    )
+
+
+def _compression(endpoint: Endpoint) -> str:
+    if endpoint.compression == "none":
+        return ""
+    return f"{endpoint.compression}, for bodies of {MIN_BYTES} bytes or more"
 
 
 def _order(endpoint: Endpoint) -> str:

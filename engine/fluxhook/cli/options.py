@@ -75,10 +75,8 @@ def remote(function: Callable[..., Any]) -> Callable[..., Any]:
         help="Read the token from FILE; - is standard input.",
     )
     @data_dir
-    @click.pass_context
     @functools.wraps(function)
     def call(
-        ctx: click.Context,
         *arguments: Any,
         api: str | None,
         token: str | None,
@@ -86,6 +84,7 @@ def remote(function: Callable[..., Any]) -> Callable[..., Any]:
         data_dir: str,
         **options: Any,
     ) -> Any:
+        ctx = click.get_current_context()
         if _given(ctx, "data_dir"):
             if _given(ctx, "api"):
                 raise click.UsageError("Give --api or --data-dir, not both.")
@@ -117,14 +116,16 @@ def _check(api: str, token: str) -> None:
     from fluxhook.config.url import judge_url, url_hostname
 
     fault = judge_url(api)
-    if fault is None and ("?" in api):
-        fault = judge_url(api.partition("?")[0])
-        raise click.UsageError("--api has a query (?...); give the URL up to the port or path.")
     if fault is not None:
         raise click.UsageError(f"--api: {fault.message}; {fault.remedy}.")
+    if "?" in api:
+        raise click.UsageError(
+            "--api has a query (?...); give the URL up to the port, or the path."
+        )
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise click.UsageError("The token has a character that no token has.")
-    if token and api.startswith("http:") and not Listen(url_hostname(api), 0).loopback:
+    host = url_hostname(api).strip("[]")
+    if token and api.lower().startswith("http:") and not Listen(host, 0).loopback:
         print_notice("the token travels unencrypted; an https:// URL would protect it")
 
 

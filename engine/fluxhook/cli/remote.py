@@ -17,11 +17,11 @@ from fluxhook.transport.datadir import DataDir
 if TYPE_CHECKING:
     from fluxhook.cli.api import Api
 
-__all__ = ["Remote"]
+__all__ = ["Remote", "announced"]
 
 
 class _AdminFile(msgspec.Struct):
-    """What a running admin API leaves in the data directory."""
+    """What a running admin API leaves in the data directory (`admin.server.AdminFile`)."""
 
     url: str
     token: str = ""
@@ -42,17 +42,18 @@ class Remote(NamedTuple):
         if self.url is not None:
             return Api(self.url, self.token)
         datadir = DataDir(self.data_dir)
-        file = _read(datadir)
-        if file is None or (file.pid and not _alive(file.pid)):
+        file = announced(datadir)
+        if file is None:
             raise _absent(datadir)
         pinned = _certificate(datadir) if file.url.startswith("https:") else None
         return Api(file.url, file.token, pinned=pinned, absent=lambda: _absent(datadir))
 
 
-def _read(datadir: DataDir) -> _AdminFile | None:
+def announced(datadir: DataDir) -> _AdminFile | None:
+    """Where the admin API of a data directory is; None if none runs."""
     path = datadir.admin_file
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_AdminFile)
+        file = msgspec.json.decode(path.read_bytes(), type=_AdminFile)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -65,6 +66,8 @@ def _read(datadir: DataDir) -> _AdminFile | None:
         raise Failure(
             f"{path} is damaged: {error}", remedy="start the engine again, which writes it anew"
         ) from None
+    # One that was killed has left its file, and its port may be another program's by now.
+    return file if not file.pid or _alive(file.pid) else None
 
 
 def _absent(datadir: DataDir) -> Failure:

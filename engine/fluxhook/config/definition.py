@@ -21,12 +21,23 @@ from fluxhook.config.reader import read_struct
 from fluxhook.config.schema import Config, Endpoint, SignatureProfile
 from fluxhook.config.url import url_hostname
 
-__all__ = ["build", "define", "free_name", "merge_patch", "new_secret", "normalized"]
+__all__ = [
+    "build",
+    "define",
+    "free_name",
+    "merge_patch",
+    "new_secret",
+    "normalized",
+    "signature_of",
+]
 
 #: A word in a URL, a label in metrics, a word on a command line.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 #: `/v1/webhooks/status`, and the ids by which the API also knows endpoints
 _RESERVED: Final = re.compile(r"status|wh_[0-9]+", re.ASCII)
+#: Stand in for what is missing or unreadable, so that the other faults are found.
+_NO_NAME: Final = "endpoint"
+_NO_URL: Final = "https://url.invalid/"
 
 
 def normalized(written: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,19 +55,20 @@ def normalized(written: Mapping[str, Any]) -> dict[str, Any]:
     return layer
 
 
-def define(name: str, layer: Mapping[str, Any], config: Config) -> tuple[Endpoint, list[Notice]]:
+def define(name: object, layer: Mapping[str, Any], config: Config) -> tuple[Endpoint, list[Notice]]:
     """The endpoint of a normalized layer, and what its owner should know.
 
     Raises ConfigError with every problem; paths are the fields (`retry.max_attempts`).
     """
     findings = Findings(lambda path: "secret" if path == "secrets[0]" else path)
-    if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or _RESERVED.fullmatch(name):
         findings.problem(
             "name",
             f"{name!r:.80} cannot be the name of an endpoint",
             "write letters, digits and . _ -, beginning with a letter or digit; status and wh_ with "
             "a number are taken",
         )
+        name = _NO_NAME
     for required, remedy in (
         ("url", "add the URL that deliveries are sent to"),
         ("events", 'add the event types, namespaces such as "route.*", or ["*"] for all'),
@@ -64,7 +76,7 @@ def define(name: str, layer: Mapping[str, Any], config: Config) -> tuple[Endpoin
         if not layer.get(required):
             findings.problem(required, "is missing", remedy)
     own = read_struct(Endpoint, {**layer, "name": name}, "", findings)
-    endpoint = _assembled({"url": "https://url.invalid/", **own}, config, findings)
+    endpoint = _assembled({**own, "url": own.get("url") or _NO_URL}, config, findings)
     allowed = tuple(map(parse_network, config.allow_networks))
     check_endpoint(endpoint, "", known_types(config), allowed, findings)
     findings.raise_problems()
@@ -84,8 +96,14 @@ def build(name: str, layer: Mapping[str, Any], config: Config) -> Endpoint:
 
 
 def _assembled(own: Layer, config: Config, findings: Findings) -> Endpoint:
-    below = read_struct(Endpoint, config.defaults, "defaults", findings)
+    below = read_struct(Endpoint, normalized(config.defaults), "defaults", findings)
     return assemble(Endpoint, overlay(below, own))
+
+
+def signature_of(layer: Mapping[str, Any], config: Config) -> Any:
+    """The profile by which the endpoint of a layer will sign, be it a sound one or not."""
+    default = config.defaults.get("signature", Endpoint(name=_NO_NAME, url=_NO_URL).signature)
+    return layer.get("signature", default)
 
 
 def free_name(url: object, taken: Collection[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import importlib.util
 import os
 import re
 from collections.abc import Set
@@ -41,6 +42,7 @@ def check_endpoint(
     check_limits(endpoint, path, findings)
     check_limits(endpoint.circuit_breaker, path + "circuit_breaker.", findings)
     check_limits(endpoint.aggregate, path + "aggregate.", findings)
+    check_limits(endpoint.batch, path + "batch.", findings)
     check_subscription(endpoint, path, known, findings)
     _check_name(endpoint.name, path + "name", findings)
     _check_headers(endpoint.headers, path + "headers", findings)
@@ -51,6 +53,19 @@ def check_endpoint(
     if endpoint.proxy is not None:
         fault = judge_url(endpoint.proxy, schemes=PROXY_SCHEMES, userinfo=True)
         _check_target(endpoint.proxy, fault, path + "proxy", allowed, findings)
+        if endpoint.http_version == "2" and _forwards(endpoint.url, endpoint.proxy):
+            findings.problem(
+                path + "http_version",
+                "HTTP/2 to an http:// URL does not pass through an HTTP proxy",
+                'write "1.1", an https:// URL, or a socks5 proxy',
+            )
+    _check_batch(endpoint, path, findings)
+    if endpoint.compression == "zstd" and importlib.util.find_spec("zstandard") is None:
+        findings.problem(
+            path + "compression",
+            "'zstd' needs the package 'zstandard'",
+            "pip install 'fluxhook[zstd]', or write gzip",
+        )
     if not endpoint.ordered and findings.sound(path + "ordered"):
         if endpoint.order_key is not None:
             findings.problem(
@@ -60,6 +75,28 @@ def check_endpoint(
             )
         if endpoint.on_head_failure != "block":
             findings.notice(path + "on_head_failure", "has no effect without ordered: true")
+
+
+def _forwards(url: str, proxy: str) -> bool:
+    """Whether the proxy reads the requests itself: it tunnels https://, and SOCKS tunnels all."""
+    return url.lower().startswith("http:") and proxy.lower().startswith("http")
+
+
+def _check_batch(endpoint: Endpoint, path: str, findings: Findings) -> None:
+    if endpoint.batch.max_events is None:
+        return
+    if endpoint.ordered and findings.sound(path + "ordered"):
+        findings.problem(
+            path + "batch",
+            "an ordered endpoint gets one event at a time, each after the answer to the one before",
+            "remove batch, or ordered: true",
+        )
+    if endpoint.batch.format == "cloudevents" and endpoint.envelope != "cloudevents":
+        findings.problem(
+            path + "batch.format",
+            f"'cloudevents' is a format for CloudEvents, and envelope is {endpoint.envelope!r}",
+            "write envelope: cloudevents, or the format json or ndjson",
+        )
 
 
 def _check_name(name: str, path: str, findings: Findings) -> None:

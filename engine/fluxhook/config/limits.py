@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from fluxhook.config.problems import Findings
-from fluxhook.config.schema import Admin, Aggregate, Breaker, Config, Endpoint, Retry
+from fluxhook.config.schema import Admin, Aggregate, Batch, Breaker, Config, Endpoint, Retry
 from fluxhook.config.units import Duration, Size
 
 __all__ = ["LIMITS", "Limit", "check_limits"]
@@ -62,6 +62,11 @@ LIMITS: Final[dict[type[msgspec.Struct], dict[str, Limit]]] = {
     Aggregate: {
         "window": _span("100ms", "24h"),
         "originals": Limit(0, 100),
+    },
+    Batch: {
+        "max_events": Limit(1, 1000),
+        "max_delay": _span("1ms", "1m"),
+        "max_bytes": _size("1KiB", "64MiB"),
     },
     Admin: {
         "max_body": _size("1KiB", "256MiB"),

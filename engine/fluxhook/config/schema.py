@@ -17,7 +17,10 @@ from fluxhook.events.envelope import EnvelopeStyle
 __all__ = [
     "Admin",
     "Aggregate",
+    "Batch",
+    "BatchFormat",
     "Breaker",
+    "Compression",
     "Config",
     "DropPolicy",
     "Endpoint",
@@ -31,6 +34,8 @@ __all__ = [
 
 SignatureProfile = Literal["fluxgate", "standard", "stripe", "github", "none"]
 DropPolicy = Literal["oldest", "newest", "block"]
+BatchFormat = Literal["json", "ndjson", "cloudevents"]
+Compression = Literal["none", "gzip", "zstd"]
 Scope = Literal["read", "write", "emit"]
 
 
@@ -82,6 +87,21 @@ class Aggregate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     originals: int = 5
 
 
+class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Puts several events into one POST, signed as one.
+
+    Off without `max_events`. A batch goes out when it has that many events or `max_bytes` of them, and
+    when its oldest has waited for `max_delay`. An event over `max_bytes` goes alone.
+    """
+
+    max_events: int | None = None
+    max_delay: Duration = Duration.parse("50ms")
+    #: an array of the envelopes, one envelope a line, or the CloudEvents batch format
+    format: BatchFormat = "json"
+    #: of the body before it is compressed
+    max_bytes: Size = Size.parse("1MiB")
+
+
 class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Paths to PEM files: `ca` replaces the system's authorities, the others are the client's."""
 
@@ -121,6 +141,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     concurrency: int = 64
     rate_limit: Rate | None = None
     aggregate: Aggregate = Aggregate()
+    batch: Batch = Batch()
+    #: of bodies that are worth it; "zstd" needs the package zstandard
+    compression: Compression = "none"
+    #: "2" over http:// needs a receiver that speaks it from the first byte (RFC 9113 section 3.3)
+    http_version: Literal["1.1", "2"] = "1.1"
     #: bodies above this are never sent; they are counted as size rejections and dead-lettered
     max_payload: Size | None = None
     #: events older than this are dropped instead of attempted

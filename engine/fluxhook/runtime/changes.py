@@ -42,6 +42,7 @@ class Changes:
             case c.Create(layer):
                 name, secret, notices = self._subscriptions.create(layer, now_ns)
                 id = self._publish().ids[name]
+                self._keeper.begin_anew(id)
                 return c.Subscription(name, id, secret, list(map(str, notices)))
             case c.Update(name, patch):
                 notices = self._subscriptions.update(name, patch, now_ns)

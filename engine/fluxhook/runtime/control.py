@@ -11,11 +11,13 @@ import contextlib
 import os
 import socket
 import struct
+import time
 from typing import Any, TypeVar
 
 import msgspec
 
 from fluxhook import errors
+from fluxhook.config.codec import encode_hook
 from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, Problem
 from fluxhook.events.names import hint
@@ -51,6 +53,10 @@ __all__ = [
 MAX_MESSAGE = 300 << 20
 #: deliveries that one request may name, so that none keeps the supervisor for long
 MAX_IDS = 1000
+#: SQLite's integers
+MAX_ID = 2**63 - 1
+#: between two attempts to connect while the socket's queue is full
+CONNECT_POLL_S = 0.005
 DAY = Duration.parse("24h")
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -229,11 +235,11 @@ class Control:
         """The ids are looked up here, so that the supervisor does not have to search."""
         limit = max(1, min(selection.limit, MAX_IDS))
         if selection.ids is not None:
-            ids = sorted(id for id in selection.ids if id > selection.after)[:limit]
+            above = {id for id in selection.ids if selection.after < id <= MAX_ID}
+            ids = sorted(above)[:limit]
         else:
             ids = self._select(selection, limit)
-        done = self._ask(kind(ids), Done).count if ids else 0
-        return Step(done, ids[-1] if len(ids) == limit else None)
+        return Step(self._ask(kind(ids), Done).count, ids[-1] if len(ids) == limit else None)
 
     def _select(self, selection: Selection, limit: int) -> list[int]:
         with ReadStore.open(self._datadir.store) as store:
@@ -257,7 +263,15 @@ class Control:
             )
 
     def _ask(self, request: Request, kind: type[R]) -> R:
-        reply = self._exchange(msgspec.msgpack.encode(request))
+        try:
+            message = msgspec.msgpack.encode(request, enc_hook=encode_hook)
+        except (TypeError, ValueError, NotImplementedError, OverflowError, RecursionError) as e:
+            raise ConfigError(
+                Problem(
+                    "request", f"has no JSON form: {e}", "write texts, numbers, lists and dicts"
+                )
+            ) from None
+        reply = self._exchange(message)
         if isinstance(reply, Failure):
             raise _raised(reply)
         assert isinstance(reply, kind)
@@ -268,7 +282,7 @@ class Control:
             connection.settimeout(self._timeout_s)
             try:
                 with socket_path(self._datadir) as path:
-                    connection.connect(path)
+                    self._connect(connection, path)
             except (FileNotFoundError, ConnectionRefusedError):
                 Snapshot.load(self._datadir)  # says it if none was ever started
                 raise EngineNotRunning(f"no engine runs on {self._datadir.path}") from None
@@ -289,6 +303,18 @@ class Control:
                 ) from e
         reply: Reply = msgspec.msgpack.decode(answer, type=Reply)
         return reply
+
+    def _connect(self, connection: socket.socket, path: str) -> None:
+        end = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                connection.connect(path)
+            except BlockingIOError:  # no timeout of the socket's: its queue is full (connect(2))
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(CONNECT_POLL_S)
+            else:
+                return
 
 
 def frame(message: bytes) -> bytes:

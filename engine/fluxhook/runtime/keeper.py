@@ -10,6 +10,7 @@ ring. What it had handed out is handed out again.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
 import time
@@ -42,8 +43,8 @@ __all__ = ["Keeper"]
 BATCH = 1024
 #: how long reports may gather after some have come: a transaction costs as much as dozens of rows
 LINGER_NS = 10_000_000
-#: deliveries of an endpoint that are out at a time, as a multiple of its `concurrency`, while fewer than
-#: OUT_FREELY are out in all
+#: deliveries of an endpoint that are out at a time, as a multiple of its `concurrency`, while fewer
+#: than OUT_FREELY are out in all
 AHEAD, OUT_FREELY = 8, 4096
 #: after the disk failed
 STORE_BACKOFF_NS = 500_000_000
@@ -91,6 +92,8 @@ class Keeper:
         self._held: tuple[Batch, list[list[Delivery]]] | None = None
         self._store_failed_ns = -STORE_BACKOFF_NS
         self._feeding = True
+        #: endpoints to be disabled: the reason, and since when they have failed
+        self._doomed: dict[int, tuple[str, int]] = {}
         #: endpoints disabled in the store and not yet in the snapshot
         self._disabling: set[int] = set()
         self._last_id = 0
@@ -126,6 +129,7 @@ class Keeper:
             return self._store_failed_ns + STORE_BACKOFF_NS
         try:
             self.busy = self._collect(now_ns)
+            self._disable_doomed(now_ns)
             self._release_lost()
             wake_ns = self._feed(now_ns) if self._feeding else NEVER_NS
             wake_ns = min(wake_ns, self._retire(now_ns), self._close_windows(now_ns))
@@ -190,6 +194,7 @@ class Keeper:
 
     def begin_anew(self, endpoint_id: int) -> None:
         """The failures of an endpoint until now do not count any more."""
+        self._doomed.pop(endpoint_id, None)
         self._words.store(endpoint_id, d.BREAKER, 0)
         self._words.store(endpoint_id, d.FAILING, 0)
 
@@ -199,7 +204,7 @@ class Keeper:
         return self._store.batch()
 
     def _dead(self, delivery_ids: list[int]) -> list[Row]:
-        found = map(self._store.delivery, delivery_ids)
+        found = map(self._store.delivery, dict.fromkeys(delivery_ids))
         return [row for row in found if row is not None and row.state == State.DEAD]
 
     def _born(
@@ -274,13 +279,15 @@ class Keeper:
             last_at=timestamp(window.last_ns),
             originals=tuple(map(msgspec.Raw, window.originals)),
         )
-        type = "webhook.failures.aggregated"
-        try:
-            head, body = self._mint.make(endpoint, type, data, now_ns)
-        except PayloadTooLarge:
-            data = msgspec.structs.replace(data, originals=())
-            head, body = self._mint.make(endpoint, type, data, now_ns)
-        self._born(batch, endpoint_id, endpoint, head, body, now_ns)
+        brief = msgspec.structs.replace(data, originals=())
+        for choice in (data, brief, msgspec.structs.replace(brief, counts={})):
+            with contextlib.suppress(PayloadTooLarge):
+                head, body = self._mint.make(
+                    endpoint, "webhook.failures.aggregated", choice, now_ns
+                )
+                self._born(batch, endpoint_id, endpoint, head, body, now_ns)
+                return
+        batch.count(endpoint_id, "dropped.payload_too_large")
 
     def _max_bytes(self, endpoint: Endpoint) -> int:
         """Of a body that the endpoint takes."""
@@ -334,8 +341,15 @@ class Keeper:
                 return False
             batch = self._store.batch()
             self._changed: set[int] = set()
-            for worker, records in enumerate(taken):
-                self._apply_all(batch, worker, records, now_ns)
+            positions, windows = self._positions.copy(), self._windows.copy()
+            try:
+                for worker, records in enumerate(taken):
+                    self._apply_all(batch, worker, records, now_ns)
+            except StoreError:  # it could not be read: take all of it again
+                self._positions, self._windows = positions, windows
+                for outbox in self._outboxes:
+                    outbox.rewind()
+                raise
             self._held = batch, taken
         batch, taken = self._held
         batch.commit()
@@ -430,12 +444,18 @@ class Keeper:
             )
         else:
             return
-        if endpoint_id in self._disabling:
-            return
-        self._disabling.add(endpoint_id)
-        self._store.disable_endpoint(endpoint_id, now_ns, reason)
-        self._notices.endpoint_disabled(endpoint.name, reason, failing_ns)
-        log.warning("endpoint %s is disabled: %s", endpoint.name, reason)
+        if endpoint_id not in self._disabling:
+            self._doomed.setdefault(endpoint_id, (reason, failing_ns))
+
+    def _disable_doomed(self, now_ns: int) -> None:
+        """A transaction of its own for each, once the reports that led to it are committed."""
+        for endpoint_id, (reason, failing_ns) in list(self._doomed.items()):
+            self._store.disable_endpoint(endpoint_id, now_ns, reason)
+            del self._doomed[endpoint_id]
+            self._disabling.add(endpoint_id)
+            name = self._names.get(endpoint_id, str(endpoint_id))
+            self._notices.endpoint_disabled(name, reason, failing_ns)
+            log.warning("endpoint %s is disabled: %s", name, reason)
 
     def _publish_stored(self, endpoint_id: int) -> None:
         self._words.store(endpoint_id, d.STORED, self._store.pending.get(endpoint_id, 0))

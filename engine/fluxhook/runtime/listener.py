@@ -19,7 +19,7 @@ from fluxhook.transport.datadir import DataDir
 
 __all__ = ["Listener"]
 
-#: connections at a time; further ones wait in the kernel's queue
+#: connections at a time; one more ends that which has not come up with a request for longest
 MAX_CONNECTIONS = 64
 
 _decode = msgspec.msgpack.Decoder(Request).decode
@@ -57,7 +57,9 @@ class Listener:
             if fd == self._server.fileno():
                 self._accept()
                 continue
-            connection = self._connections[fd]
+            connection = self._connections.get(fd)
+            if connection is None:  # it made room for another just now
+                continue
             try:
                 if events & select.EPOLLOUT:
                     self._send(connection)
@@ -76,8 +78,7 @@ class Listener:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             sock, _ = self._server.accept()
             if len(self._connections) >= MAX_CONNECTIONS:
-                sock.close()
-                return
+                self._drop(next(iter(self._connections.values())))
             sock.setblocking(False)
             self._connections[sock.fileno()] = _Connection(sock)
             self._epoll.register(sock, select.EPOLLIN)
@@ -89,12 +90,13 @@ class Listener:
             self._drop(connection)
             return
         received += chunk
-        if len(received) < 4:
-            return
-        (length,) = struct.unpack_from("<I", received)
-        if length > MAX_MESSAGE:
-            self._drop(connection)
-        elif len(received) >= 4 + length:
+        while len(received) >= 4:
+            (length,) = struct.unpack_from("<I", received)
+            if length > MAX_MESSAGE:
+                self._drop(connection)
+                return
+            if len(received) < 4 + length:
+                return
             message = bytes(received[4 : 4 + length])
             del received[: 4 + length]
             connection.unsent += frame(_encode(self._answer(message)))

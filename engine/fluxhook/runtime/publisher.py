@@ -184,6 +184,7 @@ class Publisher:
     def _emit_any(
         self, type: str, data: Any, topic: str | None, event_id: str | None
     ) -> tuple[str, int, int]:
+        """The same by the long way, which is open to every event."""
         if self._closed:
             raise EngineError("this publisher is closed")
         routing = self._routing

@@ -10,11 +10,20 @@ from typing import Any
 
 import msgspec
 
-from fluxhook.config.definition import build, define, free_name, merge_patch, new_secret, normalized
+from fluxhook.config.definition import (
+    build,
+    define,
+    free_name,
+    merge_patch,
+    new_secret,
+    normalized,
+    signature_of,
+)
 from fluxhook.config.problems import Notice
 from fluxhook.config.schema import Config
 from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, Conflict, Problem, UnknownEndpoint
+from fluxhook.events.names import hint
 from fluxhook.runtime.process import log
 from fluxhook.store import DeliveryStore, SubscriptionRow
 
@@ -77,24 +86,31 @@ class Subscriptions:
         """Returns its name, its secret if one was asked for, and what its owner should know."""
         layer = normalized(written)
         taken = self._of_file.keys() | self._rows.keys()
-        name = layer.pop("name", None) or free_name(layer.get("url"), taken)
-        if name in taken:
-            raise Conflict(f"there is an endpoint {name!r:.80} already; choose another name")
-        known = {row.name for row in self._store.endpoints()}
-        if name not in known and len(known) >= self.config.max_endpoints:
-            raise Conflict(
-                f"the data directory has room for {self.config.max_endpoints} names of endpoints, and "
-                "as many were used; give the name of one that was deleted"
-            )
+        name = layer.pop("name", None)
+        if name is None:
+            name = free_name(layer.get("url"), taken)
+        known = {row.name: row.id for row in self._store.endpoints()}
+        if isinstance(name, str):
+            if name in taken:
+                raise Conflict(f"there is an endpoint {name!r:.80} already; choose another name")
+            if name not in known and len(known) >= self.config.max_endpoints:
+                raise Conflict(
+                    f"the data directory has room for {self.config.max_endpoints} names of "
+                    "endpoints, and as many were used; give the name of one that was deleted"
+                )
         secret = None
-        if layer.pop("generate_secret", False):
+        if _flag(layer, "generate_secret"):
             if "secrets" in layer:
                 raise ConfigError(
                     Problem("generate_secret", "stands beside a secret", "keep one of them")
                 )
-            secret = new_secret(layer.get("signature", "fluxgate"))
+            secret = new_secret(signature_of(layer, self.config))
             layer["secrets"] = [secret]
-        _, notices = define(name, layer, self.config)
+        endpoint, notices = define(name, layer, self.config)
+        name = endpoint.name
+        if name in known:  # what was said of one that was deleted
+            self._store.pause_endpoint(known[name], False)
+            self._store.enable_endpoint(known[name])
         self._save(SubscriptionRow(name, layer, now_ns, now_ns, {}))
         return name, secret, notices
 
@@ -108,11 +124,14 @@ class Subscriptions:
             )
         patch = {key: value for key, value in patch.items() if key != "name"}
         if "secret" in patch:  # null too
+            if "secrets" in patch:
+                raise ConfigError(Problem("secret", "stands beside secrets", "keep one of them"))
             secret = patch.pop("secret")
             patch["secrets"] = None if secret is None else [secret]
         layer = merge_patch(row.layer, patch)
         _, notices = define(name, layer, self.config)
-        expiring = {s: ns for s, ns in row.expiring.items() if s in layer.get("secrets", ())}
+        # Secrets that are written out are there to stay.
+        expiring = {} if "secrets" in patch else row.expiring
         self._save(row._replace(layer=layer, expiring=expiring, updated_ns=now_ns))
         return notices
 
@@ -130,7 +149,7 @@ class Subscriptions:
                     f"{name!r:.80} is paused in the configuration file; change it there and reload"
                 )
         elif row is None:
-            raise _unknown(name)
+            raise self._unknown(name)
         elif row.layer.get("paused"):
             layer = {key: value for key, value in row.layer.items() if key != "paused"}
             self._save(row._replace(layer=layer, updated_ns=now_ns))
@@ -144,7 +163,7 @@ class Subscriptions:
         endpoint, _ = define(name, row.layer, self.config)
         if endpoint.signature == "none":
             raise Conflict(f"{name!r:.80} signs nothing: its signature is none")
-        new = secret or new_secret(endpoint.signature)
+        new = new_secret(endpoint.signature) if secret is None else secret
         if new in endpoint.secrets:
             raise ConfigError(
                 Problem("secret", "is one that the endpoint has already", "write a new one")
@@ -178,13 +197,23 @@ class Subscriptions:
                 "(SIGHUP). Here it can be paused, resumed and tested"
             )
         if name not in self._rows:
-            raise _unknown(name)
+            raise self._unknown(name)
         return self._rows[name]
 
     def _save(self, row: SubscriptionRow) -> None:
         self._store.save_subscription(row)
         self._rows[row.name] = row
 
+    def _unknown(self, name: str) -> UnknownEndpoint:
+        known = self._of_file.keys() | self._rows.keys()
+        return UnknownEndpoint(f"there is no endpoint {name!r:.80}{hint(name, known)}")
 
-def _unknown(name: str) -> UnknownEndpoint:
-    return UnknownEndpoint(f"there is no endpoint {name!r:.80}")
+
+def _flag(layer: dict[str, Any], key: str) -> bool:
+    """Takes a key that is true or false out of a layer."""
+    value = layer.pop(key, False)
+    if not isinstance(value, bool):
+        raise ConfigError(
+            Problem(key, f"{value!r:.80} is not true or false", "write true or false")
+        )
+    return value

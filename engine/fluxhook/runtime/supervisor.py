@@ -39,7 +39,7 @@ from fluxhook.runtime.slot import recover_slot
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.subscriptions import Subscriptions
 from fluxhook.runtime.syncer import Syncer
-from fluxhook.store import DeliveryStore
+from fluxhook.store import DeliveryStore, StoreError
 from fluxhook.transport import datadir as d
 from fluxhook.transport.thresholds import Thresholds
 
@@ -103,6 +103,8 @@ class Supervisor:
         self._syncer = Syncer(self.datadir, interval.seconds) if interval else None
         self._requests: set[int] = set()
         self._next_housekeeping = 0.0
+        #: something changed that could not be published yet
+        self._stale = False
 
     # ---- preparation -----------------------------------------------------------------------
 
@@ -205,6 +207,8 @@ class Supervisor:
         disabled = [row.id for row in self._store.endpoints() if row.disabled_ns is not None]
         for id in disabled:
             self._store.enable_endpoint(id)
+            for word in (d.BREAKER, d.FAILING):  # or its first failure would disable it again
+                self._words.store(id, word, 0)
         return bool(disabled)
 
     def _republish(self) -> Snapshot:
@@ -396,9 +400,15 @@ class Supervisor:
         self._next_housekeeping = now + HOUSEKEEPING_S
         for slot in self.datadir.publisher_slots():
             recover_slot(slot)
-        expired = self._subscriptions.expire(time.time_ns())
-        if self._keeper.take_disabled() or expired:
-            self._republish()
+        try:
+            if self._subscriptions.expire(time.time_ns()) | self._keeper.take_disabled():
+                self._stale = True
+            if self._stale:
+                self._republish()
+                self._stale = False
+        except (StoreError, OSError) as e:
+            self._stale = True
+            log.error("the endpoints cannot be published anew, a second later again: %s", e)
 
 
 def durability_interval(durability: str) -> Duration | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Request, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, RawBody
 
 from fluxhook.admin.document import rules
 from fluxhook.admin.models import Delivery, Page, Progress, PurgeRequest, ReplayRequest
@@ -25,13 +27,13 @@ _TAGS = ["dead letters"]
     sync_to_thread=True,
 )
 def list_dead_letters(
-    service: Service,
-    endpoint: str | None = None,
-    type: str | None = None,
-    cause: str | None = None,
-    since: str | None = None,
-    until: str | None = None,
-    cursor: str | None = None,
+    service: NamedDependency[Service],
+    endpoint: FromQuery[str | None] = None,
+    type: FromQuery[str | None] = None,
+    cause: FromQuery[str | None] = None,
+    since: FromQuery[str | None] = None,
+    until: FromQuery[str | None] = None,
+    cursor: FromQuery[str | None] = None,
     limit: Limit = 100,
 ) -> Page[Delivery]:
     """The latest to die first; `since` and `until` say when they died."""
@@ -54,7 +56,9 @@ def list_dead_letters(
     summary="Replay dead letters",
     sync_to_thread=True,
 )
-def replay(service: Service, request: Request[Any, Any, Any], body: bytes) -> Progress:
+def replay(
+    service: NamedDependency[Service], request: Request[Any, Any, Any], body: RawBody
+) -> Progress:
     """Has those that match delivered again. Works for some seconds; where it then answers with a
     `next_cursor`, send that with the same filter to go on."""
     media_type(request.headers.get("content-type"), (JSON,))
@@ -69,7 +73,9 @@ def replay(service: Service, request: Request[Any, Any, Any], body: bytes) -> Pr
     summary="Purge dead letters",
     sync_to_thread=True,
 )
-def purge(service: Service, request: Request[Any, Any, Any], body: bytes) -> Progress:
+def purge(
+    service: NamedDependency[Service], request: Request[Any, Any, Any], body: RawBody
+) -> Progress:
     """Erases those that match, after a line in the audit trail for each; in steps, as for replay."""
     media_type(request.headers.get("content-type"), (JSON,))
     return service.purge(struct_of(PurgeRequest, decode_object(body)))
@@ -83,7 +89,7 @@ def purge(service: Service, request: Request[Any, Any, Any], body: bytes) -> Pro
     summary="Replay a dead letter",
     sync_to_thread=True,
 )
-def replay_one(service: Service, delivery_id: str) -> Progress:
+def replay_one(service: NamedDependency[Service], delivery_id: FromPath[str]) -> Progress:
     """Has it delivered again, now."""
     service.replay_one(delivery_id)
     return Progress(done=1)
@@ -96,7 +102,7 @@ def replay_one(service: Service, delivery_id: str) -> Progress:
     summary="Purge a dead letter",
     sync_to_thread=True,
 )
-def purge_one(service: Service, delivery_id: str) -> None:
+def purge_one(service: NamedDependency[Service], delivery_id: FromPath[str]) -> None:
     """Erases it, after a line in the audit trail."""
     service.purge_one(delivery_id)
 

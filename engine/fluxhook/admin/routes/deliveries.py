@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import get
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from fluxhook.admin.document import rules
 from fluxhook.admin.models import (
@@ -20,7 +21,7 @@ from fluxhook.admin.service import Service
 
 __all__ = ["HANDLERS", "Limit"]
 
-Limit = Annotated[int, Parameter(ge=1, le=MAX_PAGE)]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE)]
 _TAGS = ["deliveries"]
 
 
@@ -32,15 +33,15 @@ _TAGS = ["deliveries"]
     sync_to_thread=True,
 )
 def list_deliveries(
-    service: Service,
-    wanted: Annotated[DeliveryState | None, Parameter(query="state")] = None,
-    endpoint: str | None = None,
-    type: str | None = None,
-    cause: str | None = None,
-    event_id: str | None = None,
-    since: str | None = None,
-    until: str | None = None,
-    cursor: str | None = None,
+    service: NamedDependency[Service],
+    wanted: Annotated[DeliveryState | None, QueryParameter(name="state")] = None,
+    endpoint: FromQuery[str | None] = None,
+    type: FromQuery[str | None] = None,
+    cause: FromQuery[str | None] = None,
+    event_id: FromQuery[str | None] = None,
+    since: FromQuery[str | None] = None,
+    until: FromQuery[str | None] = None,
+    cursor: FromQuery[str | None] = None,
     limit: Limit = 100,
 ) -> Page[Delivery]:
     """What did not succeed at once, and everything of webhooks with `record: all`, newest first.
@@ -65,7 +66,7 @@ def list_deliveries(
     summary="Show a delivery",
     sync_to_thread=True,
 )
-def show_delivery(service: Service, delivery_id: str) -> DeliveryDetail:
+def show_delivery(service: NamedDependency[Service], delivery_id: FromPath[str]) -> DeliveryDetail:
     """With every attempt, and the request as it is sent."""
     return service.delivery(delivery_id)
 
@@ -78,13 +79,13 @@ def show_delivery(service: Service, delivery_id: str) -> DeliveryDetail:
     sync_to_thread=True,
 )
 def list_attempts(
-    service: Service,
-    endpoint: str | None = None,
-    type: str | None = None,
-    outcome: str | None = None,
-    since: str | None = None,
-    until: str | None = None,
-    cursor: str | None = None,
+    service: NamedDependency[Service],
+    endpoint: FromQuery[str | None] = None,
+    type: FromQuery[str | None] = None,
+    outcome: FromQuery[str | None] = None,
+    since: FromQuery[str | None] = None,
+    until: FromQuery[str | None] = None,
+    cursor: FromQuery[str | None] = None,
     limit: Limit = 100,
 ) -> Page[AttemptRecord]:
     """Those of the deliveries in the store, newest first. `outcome` is `delivered` or a cause of

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final
 
 from litestar import Request, post
 from litestar.concurrency import sync_to_thread
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import HeaderParameter
 
 from fluxhook.admin.document import rules
 from fluxhook.admin.idempotency import MAX_KEY
@@ -43,13 +44,13 @@ _MEDIA: Final = (JSON, NDJSON)
     summary="Emit events",
 )
 async def emit_events(
-    service: Service,
-    ingest: Ingest,
+    service: NamedDependency[Service],
+    ingest: NamedDependency[Ingest],
     request: Request[Any, Any, Any],
     idempotency_key: Annotated[
         str | None,
-        Parameter(
-            header="Idempotency-Key",
+        HeaderParameter(
+            name="Idempotency-Key",
             description="A repeat with the same key and events has the same answer.",
             min_length=1,
             max_length=MAX_KEY,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Response, get
+from litestar.di import NamedDependency
 
 from fluxhook.admin.document import rules
 from fluxhook.admin.metrics import CONTENT_TYPE, Metrics
@@ -27,7 +28,7 @@ def healthz() -> Health:
     summary="Ready?",
     sync_to_thread=True,
 )
-def readyz(service: Service) -> Health:
+def readyz(service: NamedDependency[Service]) -> Health:
     """The engine runs, and its store can be read."""
     service.check_ready()
     return Health()
@@ -41,7 +42,7 @@ def readyz(service: Service) -> Health:
     summary="Metrics",
     sync_to_thread=True,
 )
-def metrics(service: Service) -> Response[bytes]:
+def metrics(service: NamedDependency[Service]) -> Response[bytes]:
     """In the text format of Prometheus."""
     return Response(Metrics(service.stats).page(), media_type=CONTENT_TYPE)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import FromQuery
 
 from fluxhook.admin.document import rules
 from fluxhook.admin.models import EventType, Page
@@ -21,14 +23,14 @@ __all__ = ["HANDLERS"]
     sync_to_thread=True,
 )
 def list_audit(
-    service: Service,
-    endpoint: str | None = None,
-    type: str | None = None,
-    event_id: str | None = None,
-    action: str | None = None,
-    since: str | None = None,
-    until: str | None = None,
-    cursor: str | None = None,
+    service: NamedDependency[Service],
+    endpoint: FromQuery[str | None] = None,
+    type: FromQuery[str | None] = None,
+    event_id: FromQuery[str | None] = None,
+    action: FromQuery[str | None] = None,
+    since: FromQuery[str | None] = None,
+    until: FromQuery[str | None] = None,
+    cursor: FromQuery[str | None] = None,
     limit: Limit = 100,
 ) -> Page[AuditEntry]:
     """What was given up and erased, newest first. `endpoint` is a name, also a former one."""
@@ -51,7 +53,7 @@ def list_audit(
     summary="List event types",
     sync_to_thread=True,
 )
-def list_event_types(service: Service) -> Page[EventType]:
+def list_event_types(service: NamedDependency[Service]) -> Page[EventType]:
     """Both catalogs with the JSON schemas of their data, and the host's own types."""
     return Page(service.event_types())
 

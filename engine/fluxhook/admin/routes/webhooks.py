@@ -6,6 +6,8 @@ from typing import Any
 
 from litestar import Request, Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
+from litestar.di import NamedDependency
+from litestar.params import FromPath, RawBody
 
 from fluxhook.admin.document import rules
 from fluxhook.admin.models import (
@@ -31,7 +33,7 @@ _PATCH = (MERGE_PATCH, JSON)
 
 
 @get("/v1/webhooks", opt=rules("read"), tags=_TAGS, summary="List webhooks", sync_to_thread=True)
-def list_webhooks(service: Service) -> Page[Webhook]:
+def list_webhooks(service: NamedDependency[Service]) -> Page[Webhook]:
     """All of them, in the order in which they were created."""
     return Page(service.webhooks())
 
@@ -47,7 +49,7 @@ def list_webhooks(service: Service) -> Page[Webhook]:
     sync_to_thread=True,
 )
 def create_webhook(
-    service: Service, request: Request[Any, Any, Any], body: bytes
+    service: NamedDependency[Service], request: Request[Any, Any, Any], body: RawBody
 ) -> Response[CreatedWebhook]:
     """`url` and `events` are needed (["*"]: all types), and a `secret`, `generate_secret: true` or
     `signature: none`. Without a `name` it has that of the URL's host."""
@@ -63,7 +65,7 @@ def create_webhook(
     summary="Status of all webhooks",
     sync_to_thread=True,
 )
-def all_status(service: Service) -> Status:
+def all_status(service: NamedDependency[Service]) -> Status:
     """State, counters, latencies and what waits, of each webhook; totals; each process."""
     return service.status()
 
@@ -75,7 +77,7 @@ def all_status(service: Service) -> Status:
     summary="Show a webhook",
     sync_to_thread=True,
 )
-def show_webhook(service: Service, ref: str) -> Webhook:
+def show_webhook(service: NamedDependency[Service], ref: FromPath[str]) -> Webhook:
     """All of its options, defaults included. Secrets and the values of headers are not shown."""
     return service.webhook(ref)
 
@@ -93,7 +95,10 @@ def show_webhook(service: Service, ref: str) -> Webhook:
     sync_to_thread=True,
 )
 def update_webhook(
-    service: Service, request: Request[Any, Any, Any], ref: str, body: bytes
+    service: NamedDependency[Service],
+    request: Request[Any, Any, Any],
+    ref: FromPath[str],
+    body: RawBody,
 ) -> CreatedWebhook:
     """A JSON merge patch (RFC 7396): null takes an option back to its default."""
     media_type(request.headers.get("content-type"), _PATCH)
@@ -107,7 +112,7 @@ def update_webhook(
     summary="Delete a webhook",
     sync_to_thread=True,
 )
-def delete_webhook(service: Service, ref: str) -> None:
+def delete_webhook(service: NamedDependency[Service], ref: FromPath[str]) -> None:
     """What was pending for it become dead letters."""
     service.delete(ref)
 
@@ -120,7 +125,7 @@ def delete_webhook(service: Service, ref: str) -> None:
     summary="Pause a webhook",
     sync_to_thread=True,
 )
-def pause_webhook(service: Service, ref: str) -> Webhook:
+def pause_webhook(service: NamedDependency[Service], ref: FromPath[str]) -> Webhook:
     """Its events are accepted and wait."""
     return service.pause(ref)
 
@@ -133,7 +138,7 @@ def pause_webhook(service: Service, ref: str) -> Webhook:
     summary="Resume a webhook",
     sync_to_thread=True,
 )
-def resume_webhook(service: Service, ref: str) -> Webhook:
+def resume_webhook(service: NamedDependency[Service], ref: FromPath[str]) -> Webhook:
     """Ends a pause, or the disabling of a webhook that was gone or failed for too long."""
     return service.resume(ref)
 
@@ -152,7 +157,10 @@ def resume_webhook(service: Service, ref: str) -> Webhook:
     sync_to_thread=True,
 )
 def rotate_secret(
-    service: Service, request: Request[Any, Any, Any], ref: str, body: bytes
+    service: NamedDependency[Service],
+    request: Request[Any, Any, Any],
+    ref: FromPath[str],
+    body: RawBody,
 ) -> RotatedSecret:
     """The former secret signs beside the new one until the overlap is over."""
     media_type(request.headers.get("content-type"), (JSON,))
@@ -172,7 +180,12 @@ def rotate_secret(
     summary="Send a test event",
     sync_to_thread=True,
 )
-def send_test(service: Service, request: Request[Any, Any, Any], ref: str, body: bytes) -> TestSent:
+def send_test(
+    service: NamedDependency[Service],
+    request: Request[Any, Any, Any],
+    ref: FromPath[str],
+    body: RawBody,
+) -> TestSent:
     """To this webhook alone, whatever it subscribes to; its delivery is kept, success included."""
     media_type(request.headers.get("content-type"), (JSON,))
     return service.send_test(ref, struct_of(TestRequest, decode_object(body, optional=True)))
@@ -185,7 +198,7 @@ def send_test(service: Service, request: Request[Any, Any, Any], ref: str, body:
     summary="Status of a webhook",
     sync_to_thread=True,
 )
-def webhook_status(service: Service, ref: str) -> WebhookStatus:
+def webhook_status(service: NamedDependency[Service], ref: FromPath[str]) -> WebhookStatus:
     """State, counters, latencies and what waits."""
     name = service.webhook(ref).name
     for one in service.status().webhooks:

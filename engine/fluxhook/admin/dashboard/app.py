@@ -1,0 +1,75 @@
+"""The dashboard as one ASGI application, to be mounted beside the API.
+
+NiceGUI keeps its pages in the process, so there is one dashboard per process; its lifespan has to run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Protocol
+
+from fastapi import FastAPI
+from nicegui import ui
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from fluxhook.admin.auth import Access
+from fluxhook.admin.dashboard.guard import Guard
+from fluxhook.admin.dashboard.pages import (
+    create,
+    dead_letters,
+    deliveries,
+    delivery,
+    endpoint,
+    endpoints,
+    lists,
+    overview,
+    retries,
+)
+from fluxhook.admin.dashboard.viewer import Desk
+from fluxhook.admin.service import Service
+
+__all__ = ["Admin", "create_dashboard"]
+
+_STATIC: Final = Path(__file__).with_name("static")
+#: `/endpoints/new` stands before `/endpoints/{ref}`
+_PAGES: Final = (
+    overview,
+    endpoints,
+    create,
+    endpoint,
+    deliveries,
+    delivery,
+    retries,
+    dead_letters,
+    lists,
+)
+
+
+class Admin(Protocol):
+    """What the dashboard needs of the admin process."""
+
+    @property
+    def service(self) -> Service: ...
+    @property
+    def access(self) -> Access: ...
+
+
+def create_dashboard(admin: Admin) -> ASGIApp:
+    """The pages, behind their guard. Once a process."""
+    desk = Desk(admin.service, admin.access)
+    for page in _PAGES:
+        page.register(desk)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.mount("/_dashboard", StaticFiles(directory=_STATIC))
+    ui.run_with(
+        app,
+        title="Fluxhook",
+        favicon=_STATIC / "icon.svg",
+        dark=False,  # the style sheet has both themes, and the library's own stays out of the way
+        language="en-US",
+        binding_refresh_interval=None,  # nothing is bound, so nothing has to be looked at
+        tailwind=False,
+        show_welcome_message=False,
+    )
+    return Guard(app, admin.access)

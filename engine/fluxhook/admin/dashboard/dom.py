@@ -1,0 +1,72 @@
+"""HTML elements as NiceGUI has them, with the right tag and plain attributes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nicegui import ui
+from nicegui.element import Element
+from nicegui.elements.mixins.text_element import TextElement
+
+__all__ = ["Text", "button", "icon", "link", "state_pill", "tag", "text", "time"]
+
+
+class Text(TextElement):
+    """An element that has a text, which may change."""
+
+    def __init__(self, name: str, content: str, classes: str = "", **attributes: Any) -> None:
+        super().__init__(tag=name, text=content)
+        _dress(self, classes, attributes)
+
+    def say(self, content: str) -> None:
+        if self.text != content:
+            self.text = content
+
+
+def tag(name: str, classes: str = "", **attributes: Any) -> Element:
+    """An element; attributes are written with _ for -, those that are None are left out."""
+    element = ui.element(name)
+    _dress(element, classes, attributes)
+    return element
+
+
+def text(name: str, content: str, classes: str = "", **attributes: Any) -> Text:
+    return Text(name, content, classes, **attributes)
+
+
+def link(content: str, href: str, classes: str = "", **attributes: Any) -> Text:
+    return Text("a", content, classes, href=href, **attributes)
+
+
+def icon(name: str) -> Element:
+    """A picture of the sprite in static/dashboard.js, for the eye alone."""
+    return tag("fh-icon", name=name)
+
+
+def button(content: str, icon_name: str = "", classes: str = "", **attributes: Any) -> Element:
+    """A button; without `type`, it submits nothing."""
+    attributes.setdefault("type", "button")
+    made = tag("button", f"button {classes}", **attributes)
+    with made:
+        if icon_name:
+            icon(icon_name)
+        text("span", content)
+    return made
+
+
+def time(at: str | None, empty: str = "") -> Element:
+    """How long ago, or until then, kept up to date by the browser; the date itself is its title."""
+    return tag("fh-time", at=at or "", empty=empty)
+
+
+def state_pill(state: str, label: str = "") -> Element:
+    """A state by colour, picture and word."""
+    return tag("fh-state", state=state, label=label or None)
+
+
+def _dress(element: Element, classes: str, attributes: dict[str, Any]) -> None:
+    if classes:
+        element.classes(classes)
+    for name, value in attributes.items():
+        if value is not None:
+            element.props[name.rstrip("_").replace("_", "-")] = value

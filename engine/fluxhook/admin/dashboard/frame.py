@@ -1,0 +1,135 @@
+"""The frame of every page: its head, the way to the others, the engine's state, and the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from nicegui import ui
+from nicegui.element import Element
+from nicegui.events import GenericEventArguments
+
+from fluxhook._version import VERSION
+from fluxhook.admin.dashboard.dom import Text, icon, link, tag, text
+from fluxhook.admin.dashboard.sampler import INTERVAL_S
+from fluxhook.admin.dashboard.viewer import Viewer, complaint
+from fluxhook.errors import FluxhookError
+
+__all__ = ["Frame", "card", "failure_page", "frame"]
+
+_PAGES: Final = (
+    ("/", "Overview"),
+    ("/endpoints", "Endpoints"),
+    ("/deliveries", "Deliveries"),
+    ("/retries", "Retries"),
+    ("/dead-letters", "Dead letters"),
+    ("/lists", "Problems"),
+)
+_HEAD: Final = (
+    '<link rel="stylesheet" href="/_dashboard/dashboard.css">'
+    '<script src="/_dashboard/dashboard.js"></script>'
+)
+_STOPPED: Final = (
+    "The engine is not running. The figures are what it left, and nothing can be changed. "
+    "Start it with: fluxhook serve"
+)
+
+
+class Frame:
+    """A page's frame. What is given to `every` is called while the page is looked at."""
+
+    def __init__(self, viewer: Viewer, running: Element, stopped: Element, trouble: Text) -> None:
+        self.viewer = viewer
+        self._running = running
+        self._stopped = stopped
+        self._trouble = trouble
+        self._timers: list[ui.timer] = []
+
+    def every(self, refresh: Callable[[], Awaitable[None]], seconds: float = INTERVAL_S) -> None:
+        """Calls `refresh` again and again; its errors are shown at the top until it works again."""
+
+        async def tick() -> None:
+            try:
+                await refresh()
+            except FluxhookError as error:
+                if "read" not in self.viewer.scopes:
+                    ui.navigate.reload()  # which leads to the login
+                self.say(complaint(error))
+            else:
+                self.say("")
+
+        self._timers.append(ui.timer(seconds, tick, immediate=False))
+
+    def show(self, shown: bool) -> None:
+        """Whether somebody sees the page."""
+        for timer in self._timers:
+            timer.active = shown
+
+    def say(self, trouble: str) -> None:
+        self._trouble.set_visibility(bool(trouble))
+        self._trouble.say(trouble)
+
+    def engine(self, running: bool) -> None:
+        state = "running" if running else "stopped"
+        if self._running.props.get("state") != state:
+            self._running.props["state"] = state
+        self._stopped.set_visibility(not running)
+
+
+@contextmanager
+def frame(viewer: Viewer, title: str, path: str) -> Iterator[Frame]:
+    """The page's content goes into the block; `path` is that of the entry in the navigation."""
+    ui.page_title(f"{title} - Fluxhook")
+    ui.add_head_html(_HEAD)
+    link("Skip to the content", "#main", "skip")
+    with tag("header", "top"):
+        with tag("a", "brand", href="/", aria_label="Fluxhook, overview"):
+            tag("img", src="/_dashboard/icon.svg", alt="", width=22, height=22)
+            text("span", "Fluxhook")
+        with tag("nav", aria_label="Pages"):
+            for target, name in _PAGES:
+                link(name, target, aria_current="page" if target == path else None)
+        with tag("div", "tools"):
+            running = tag("fh-state", "engine", state="running")
+            tag("fh-theme")
+            if viewer.logged_in:
+                with (
+                    tag("form", method="post", action="/logout"),
+                    tag("button", "button ghost square", type="submit", aria_label="Log out"),
+                ):
+                    icon("logout")
+    with tag("main", id="main", tabindex="-1"):
+        stopped = text("div", _STOPPED, "banner", role="status")
+        stopped.set_visibility(False)
+        trouble = text("div", "", "banner bad", role="alert")
+        trouble.set_visibility(False)
+        made = Frame(viewer, running, stopped, trouble)
+        yield made
+    with tag("footer"):
+        text("span", f"Fluxhook {VERSION}")
+        if not viewer.may_write:
+            text("span", "Read only: your token does not have the scope write.")
+
+    def seen(event: GenericEventArguments) -> None:
+        made.show(bool(event.args))
+
+    ui.on("page_shown", seen)
+
+
+@contextmanager
+def card(title: str, *, level: str = "h2", classes: str = "") -> Iterator[Element]:
+    """A section with a heading; yields the head's right side, for buttons."""
+    with tag("section", f"card {classes}"):
+        with tag("div", "card-head"):
+            text(level, title)
+            side = tag("div", "side")
+        yield side
+
+
+def failure_page(viewer: Viewer, error: FluxhookError, path: str) -> None:
+    """A page that says why there is nothing to see."""
+    with frame(viewer, "Not found", path), tag("div", "empty"):
+        text("p", complaint(error), "title")
+        with tag("p"):
+            link("Back to the list", path)

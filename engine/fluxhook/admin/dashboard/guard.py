@@ -1,0 +1,173 @@
+"""What stands before the dashboard: who may see it, what a browser must not be made to do, and the
+headers that keep a page to its own server."""
+
+from __future__ import annotations
+
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, Final
+from urllib.parse import parse_qs, quote, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fluxhook.admin.auth import Access
+from fluxhook.admin.dashboard.login import login_page, safe_target
+from fluxhook.admin.dashboard.sessions import IDLE_S, Session, Sessions
+
+__all__ = ["SESSION", "Guard"]
+
+#: where a request's scope has its session; None: none is needed
+SESSION: Final = "fluxhook.session"
+#: What anyone may fetch: our style sheet, and the library's own files.
+PUBLIC: Final = ("/_dashboard/", "/_nicegui/", "/favicon.ico")
+#: of a login form; a token has at most some hundred
+MAX_FORM_BYTES: Final = 8192
+
+# The library makes functions of templates in the browser, hence unsafe-eval; all else is of this server.
+HEADERS: Final = {
+    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
+    "connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+}
+
+
+class Guard:
+    """Lets through whoever needs no token or gave one with the scope read, and asks others for it."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+        self._sessions = Sessions()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif _is_foreign(scope):
+            # SameSite cookies are sent from any port of this host; an Origin has its port.
+            await _deny(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] in ("/login", "/logout"):
+            request = Request(scope, receive)
+            page = await (self._login if scope["path"] == "/login" else self._logout)(request)
+            await page(scope, receive, _with_headers(send))
+        elif scope["type"] == "http" and scope["path"].startswith(PUBLIC):
+            await self._app(scope, receive, _with_headers(send))
+        else:
+            await self._admit(scope, receive, send)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        session = self._session(scope)
+        if self._access.open or (
+            session is not None and "read" in self._access.scopes_of(session.token)
+        ):
+            scope[SESSION] = session
+            await self._app(scope, receive, _with_headers(send))
+        elif scope["type"] == "websocket":
+            await _deny(scope, receive, send)
+        else:
+            wanted = scope["path"]
+            if scope["query_string"]:
+                wanted += "?" + scope["query_string"].decode("latin-1")
+            target = "" if wanted == "/" else "?next=" + quote(wanted, safe="/")
+            response = RedirectResponse(f"/login{target}", 303, {"cache-control": "no-store"})
+            await response(scope, receive, _with_headers(send))
+
+    async def _login(self, request: Request) -> Response:
+        if self._access.open:
+            return RedirectResponse("/", 303)
+        if request.method != "POST":
+            return _page(login_page(safe_target(request.query_params.get("next", "/"))))
+        form = await _form(request)
+        target, token = safe_target(form.get("next", "/")), form.get("token", "").strip()
+        scopes = self._access.scopes_of(token)
+        if not scopes:
+            return _page(
+                login_page(target, "This token is not known. Check it, and try again."), 401
+            )
+        if "read" not in scopes:
+            error = f"This token may only {' and '.join(sorted(scopes))}; the dashboard needs read."
+            return _page(login_page(target, error), 403)
+        response = RedirectResponse(target, 303)
+        response.set_cookie(
+            _cookie_name(request.scope),
+            self._sessions.open(token).id,
+            max_age=int(IDLE_S),
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return response
+
+    async def _logout(self, request: Request) -> Response:
+        if request.method != "POST":
+            return RedirectResponse("/", 303)
+        session = self._session(request.scope)
+        if session is not None:
+            self._sessions.close(session.id)
+        response = RedirectResponse("/login", 303)
+        response.delete_cookie(_cookie_name(request.scope), httponly=True, samesite="strict")
+        return response
+
+    def _session(self, scope: Scope) -> Session | None:
+        try:
+            cookies = SimpleCookie(_header(scope, b"cookie"))
+        except CookieError:
+            return None
+        found = cookies.get(_cookie_name(scope))
+        return None if found is None else self._sessions.find(found.value)
+
+
+def _cookie_name(scope: Scope) -> str:
+    """A host's cookies are shared by all of its ports, so each engine's has a name of its own."""
+    _, port = scope.get("server") or ("", 0)
+    return f"fluxhook_{port}"
+
+
+def _is_foreign(scope: Scope) -> bool:
+    """Whether a page of another site or port wants more than to be followed as a link."""
+    origin = _header(scope, b"origin")
+    if not origin or scope.get("method") in ("GET", "HEAD"):
+        return False
+    return urlsplit(origin).netloc.lower() != _header(scope, b"host").lower()
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    value: bytes = next((value for key, value in scope["headers"] if key == name), b"")
+    return value.decode("latin-1")
+
+
+async def _form(request: Request) -> dict[str, str]:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            return {}
+    return {key: values[-1] for key, values in parse_qs(body.decode("utf-8", "replace")).items()}
+
+
+def _page(html: str, status: int = 200) -> Response:
+    return HTMLResponse(html, status, {"cache-control": "no-store"})
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+            message["headers"] = [*message.get("headers", ()), *own]
+        await send(message)
+
+    return sending
+
+
+async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        closing: dict[str, Any] = {"type": "websocket.close", "code": 1008}
+        await send(closing)
+        return
+    denied = PlainTextResponse("A page of another site made this request.", 403)
+    await denied(scope, receive, send)

@@ -1,0 +1,90 @@
+// A table whose rows change in place: what has the focus keeps it, and nothing flickers.
+const Cell = {
+  props: { cell: null },
+  emits: ["act"],
+  template: `
+    <template v-if="cell === null || cell === undefined || cell === ''"><span class="none">–</span></template>
+    <template v-else-if="typeof cell !== 'object'">{{ cell }}</template>
+    <fh-time v-else-if="cell.kind === 'time'" :at="cell.at || ''" :empty="cell.empty || ''"></fh-time>
+    <fh-state v-else-if="cell.kind === 'state'" :state="cell.state" :label="cell.label || ''"></fh-state>
+    <span v-else-if="cell.kind === 'share'" class="share">
+      <span class="bar" aria-hidden="true"><span :style="{width: (cell.share * 100) + '%'}"
+        :class="cell.share >= .99 ? 'good' : cell.share >= .9 ? 'fair' : 'poor'"></span></span>
+      <span class="figure">{{ cell.text }}</span>
+    </span>
+    <span v-else-if="cell.kind === 'text'" :class="cell.classes" :title="cell.title">
+      <a v-if="cell.href" :href="cell.href">{{ cell.text }}</a><template v-else>{{ cell.text }}</template>
+      <span v-if="cell.sub" class="sub">{{ cell.sub }}</span>
+    </span>
+    <span v-else-if="cell.kind === 'error'" class="failure" :title="cell.title">
+      <span class="cause">{{ cell.text }}</span>
+      <fh-time v-if="cell.at" class="sub" :at="cell.at"></fh-time>
+      <span v-if="cell.sub" class="sub">{{ cell.sub }}</span>
+    </span>
+    <button v-else-if="cell.kind === 'action'" type="button" class="button small" :aria-label="cell.label"
+      @click="$emit('act', cell.id)"><fh-icon :name="cell.icon"></fh-icon><span>{{ cell.text }}</span></button>
+  `,
+};
+
+export default {
+  components: { Cell },
+  props: {
+    caption: String,
+    columns: Array,
+    rows: Array,
+    selectable: Boolean,
+  },
+  emits: ["act", "selected"],
+  data: () => ({ chosen: [] }),
+  computed: {
+    keys() {
+      return this.rows.map((row) => row.key);
+    },
+    all() {
+      return this.keys.length > 0 && this.keys.every((key) => this.chosen.includes(key));
+    },
+  },
+  watch: {
+    keys(keys) {
+      // What is gone cannot be chosen any more.
+      const left = this.chosen.filter((key) => keys.includes(key));
+      if (left.length !== this.chosen.length) this.choose(left);
+    },
+  },
+  methods: {
+    choose(keys) {
+      this.chosen = keys;
+      this.$emit("selected", keys);
+    },
+    toggle(key) {
+      const left = this.chosen.filter((other) => other !== key);
+      this.choose(left.length === this.chosen.length ? [...left, key] : left);
+    },
+  },
+  template: `
+    <div class="table-frame">
+      <table role="table" :aria-label="caption">
+        <thead role="rowgroup">
+          <tr role="row">
+            <th v-if="selectable" class="pick" scope="col" role="columnheader">
+              <input type="checkbox" aria-label="Choose all on this page" :checked="all"
+                @change="choose(all ? [] : keys)">
+            </th>
+            <th v-for="column in columns" :key="column.key" scope="col" role="columnheader"
+              :class="column.classes">{{ column.label }}</th>
+          </tr>
+        </thead>
+        <tbody role="rowgroup">
+          <tr v-for="row in rows" :key="row.key" role="row" :class="{chosen: chosen.includes(row.key)}">
+            <td v-if="selectable" class="pick" role="cell">
+              <input type="checkbox" :aria-label="'Choose ' + row.name" :checked="chosen.includes(row.key)"
+                @change="toggle(row.key)">
+            </td>
+            <td v-for="(column, i) in columns" :key="column.key" role="cell" :class="column.classes"
+              :data-label="column.label"><Cell :cell="row.cells[i]" @act="(id) => $emit('act', row.key)"/></td>
+          </tr>
+        </tbody>
+      </table>
+    </div>
+  `,
+};

@@ -1,0 +1,56 @@
+"""The page that asks for the token: plain HTML, so that nothing else is served before."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Final
+
+__all__ = ["login_page", "safe_target"]
+
+_PAGE: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Log in - Fluxhook</title>
+<link rel="icon" href="/_dashboard/icon.svg">
+<link rel="stylesheet" href="/_dashboard/dashboard.css">
+<script src="/_dashboard/dashboard.js"></script>
+</head>
+<body class="login">
+<main>
+<h1><img src="/_dashboard/icon.svg" alt="" width="28" height="28"> Fluxhook</h1>
+<form method="post" action="/login" class="card">
+<input type="hidden" name="next" value="{target}">
+<div class="field">
+<label for="token">Access token</label>
+<input id="token" name="token" type="password" autocomplete="current-password" required autofocus
+ spellcheck="false" aria-describedby="token-help{described}"{invalid}>
+{error}
+<p class="help" id="token-help">One of <code>admin.tokens</code> in the engine's configuration.</p>
+</div>
+<button class="button primary" type="submit">Log in</button>
+</form>
+</main>
+</body>
+</html>
+"""
+
+
+def login_page(target: str, error: str = "") -> str:
+    """`target` is where to go afterwards, `error` what was wrong with the token."""
+    return _PAGE.format(
+        target=escape(target),
+        described=" token-error" if error else "",
+        invalid=' aria-invalid="true"' if error else "",
+        error=f'<p class="error" id="token-error" role="alert">{escape(error)}</p>'
+        if error
+        else "",
+    )
+
+
+def safe_target(target: str) -> str:
+    """A path of ours, or "/": nobody is sent to another site."""
+    if not target.startswith("/") or target.startswith(("//", "/\\", "/login", "/logout")):
+        return "/"
+    return target if target.isprintable() else "/"

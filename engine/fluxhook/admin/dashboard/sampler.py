@@ -1,0 +1,161 @@
+"""The last minutes: rates and latencies between samples of the counters, shared by all who look.
+
+Nobody samples by himself: a page that asks gets the sample that there is, or has a new one taken where
+that is too old. So while nobody looks, nothing is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from typing import Final, NamedTuple
+
+from nicegui import run
+
+from fluxhook._native import ring
+from fluxhook.admin.models import Status
+from fluxhook.admin.views import status_view
+from fluxhook.runtime.stats import EndpointStats, Stats
+
+__all__ = ["HISTORY_S", "INTERVAL_S", "Counts", "Point", "Sampler", "percentiles", "rates"]
+
+#: between two samples
+INTERVAL_S: Final = 2.0
+#: of samples that are kept
+HISTORY_S: Final = 300.0
+#: without a sample for so long, a line is interrupted instead of averaged over
+GAP_S: Final = 5 * INTERVAL_S
+
+
+class Counts(NamedTuple):
+    """Counters of one moment; `histogram` counts successful attempts by latency."""
+
+    accepted: int
+    delivered: int
+    failed: int
+    pending: int
+    histogram: Sequence[int]
+
+
+class Point(NamedTuple):
+    """What happened until `at_ms` (since the epoch). Rates are per second, latencies in milliseconds;
+    None where nothing can be said."""
+
+    at_ms: int
+    accepted: float | None
+    delivered: float | None
+    failed: float | None
+    pending: int | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class Sampler:
+    """Samples of one engine's counters. For tasks of one event loop."""
+
+    def __init__(self, read: Callable[[], Stats], clock: Callable[[], float] = time.time) -> None:
+        self._read = read
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._taken_at = 0.0
+        self._stats: Stats | None = None
+        #: by endpoint; None: all of them
+        self._lines: dict[int | None, deque[Point]] = {}
+        self._asked: dict[int | None, float] = {}
+
+    async def stats(self) -> Stats:
+        """A sample that is no older than the interval. Raises what `read_stats` raises."""
+        async with self._lock:
+            stats = self._stats
+            if stats is None or not 0 <= self._clock() - self._taken_at < 0.9 * INTERVAL_S:
+                before, former_at = stats, self._taken_at
+                stats = await run.io_bound(self._read)
+                self._taken_at = self._clock()
+                self._stats = stats
+                self._extend(before, stats, self._taken_at - former_at)
+            return stats
+
+    async def status(self) -> Status:
+        """The same as the API shows it."""
+        stats = await self.stats()
+        return status_view(stats, int(self._taken_at * 1e9))
+
+    def line(self, endpoint: int | None = None) -> list[Point]:
+        """The points of an endpoint, or of all together; a line begins when it is first asked for."""
+        self._asked[endpoint] = self._clock()
+        return list(self._lines.setdefault(endpoint, deque(maxlen=int(HISTORY_S / INTERVAL_S))))
+
+    def _extend(self, before: Stats | None, now: Stats, elapsed_s: float) -> None:
+        old = _counts(before) if before is not None else {}
+        new = _counts(now)
+        at_ms = int(self._taken_at * 1000)
+        for endpoint in list(self._lines):
+            if endpoint is not None and self._taken_at - self._asked[endpoint] > HISTORY_S:
+                del self._lines[endpoint], self._asked[endpoint]
+        self._lines.setdefault(None, deque(maxlen=int(HISTORY_S / INTERVAL_S)))
+        for endpoint, line in self._lines.items():
+            if endpoint not in new:
+                continue
+            if endpoint in old and elapsed_s <= GAP_S:
+                line.append(rates(old[endpoint], new[endpoint], elapsed_s, at_ms))
+            else:
+                line.append(Point(at_ms, None, None, None, new[endpoint].pending, None, None, None))
+            while line[0].at_ms < at_ms - HISTORY_S * 1000:
+                line.popleft()
+
+
+def rates(old: Counts, new: Counts, elapsed_s: float, at_ms: int) -> Point:
+    """What happened between two samples."""
+
+    def rate(before: int, after: int) -> float:
+        return round(max(0, after - before) / elapsed_s, 2)
+
+    passed = [a - b for a, b in zip_longest(new.histogram, old.histogram, fillvalue=0)]
+    p50, p95, p99 = percentiles(passed)
+    return Point(
+        at_ms,
+        rate(old.accepted, new.accepted),
+        rate(old.delivered, new.delivered),
+        rate(old.failed, new.failed),
+        new.pending,
+        p50,
+        p95,
+        p99,
+    )
+
+
+def percentiles(histogram: Sequence[int]) -> tuple[float | None, float | None, float | None]:
+    """Upper limits of p50, p95 and p99 in milliseconds; None where nothing was counted."""
+    total = sum(histogram)
+    if total <= 0:
+        return None, None, None
+    found = []
+    for share in (0.5, 0.95, 0.99):
+        seen = 0
+        for bucket, n in enumerate(histogram):
+            seen += n
+            if seen >= share * total:
+                found.append(ring.bucket_limit_us(bucket) / 1000)
+                break
+    return found[0], found[1], found[2]
+
+
+def _counts(stats: Stats) -> dict[int | None, Counts]:
+    counts: dict[int | None, Counts] = {one.id: _of(one) for one in stats.endpoints}
+    every = list(counts.values())
+    counts[None] = Counts(
+        sum(one.accepted for one in every),
+        sum(one.delivered for one in every),
+        sum(one.failed for one in every),
+        sum(one.pending for one in every),
+        [sum(column) for column in zip_longest(*(c.histogram for c in every), fillvalue=0)],
+    )
+    return counts
+
+
+def _of(one: EndpointStats) -> Counts:
+    return Counts(one.accepted, one.delivered, one.failed_attempts, one.pending, one.histogram)

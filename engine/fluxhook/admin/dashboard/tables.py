@@ -1,0 +1,128 @@
+"""The table of live_table.js, and what its cells may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from nicegui.element import Element
+from nicegui.events import GenericEventArguments
+
+from fluxhook.admin.dashboard import words
+from fluxhook.admin.dashboard.dom import tag, text
+
+__all__ = ["Column", "LiveTable", "Row", "action", "cell", "error", "share", "state", "time"]
+
+#: a text, or a dict that one of the functions below makes
+Cell = str | dict[str, Any] | None
+
+
+class Column(NamedTuple):
+    """`classes`: num, mono, wide (it takes the room that is left), quiet."""
+
+    key: str
+    label: str
+    classes: str = ""
+
+
+class Row(NamedTuple):
+    """`key` is the row's for as long as it is shown; `name` names it where it can be chosen."""
+
+    key: str
+    cells: Sequence[Cell]
+    name: str = ""
+
+
+class LiveTable(Element, component="live_table.js"):
+    """Rows that change in place. On a narrow screen each row is a card."""
+
+    def __init__(
+        self,
+        caption: str,
+        columns: Sequence[Column],
+        *,
+        on_act: Callable[[str], Any] | None = None,
+        on_selected: Callable[[list[str]], Any] | None = None,
+    ) -> None:
+        """`on_act` gets the key of the row whose button was pressed, `on_selected` the keys of those
+        that are chosen."""
+        super().__init__()
+        self.selected: list[str] = []
+        self._on_selected = on_selected
+        self.props["caption"] = caption
+        self.props["columns"] = [column._asdict() for column in columns]
+        self.props["rows"] = []
+        self.props["selectable"] = on_selected is not None
+        if on_act is not None:
+            acting = on_act
+            self.on("act", lambda event: acting(str(event.args)))
+        if on_selected is not None:
+            self.on("selected", self._choose)
+
+    def show(self, rows: Sequence[Row]) -> None:
+        shown = [row._asdict() for row in rows]
+        if shown != self.props["rows"]:
+            self.props["rows"] = shown
+
+    def _choose(self, event: GenericEventArguments) -> None:
+        self.selected = [str(key) for key in event.args]
+        if self._on_selected is not None:
+            self._on_selected(self.selected)
+
+
+class Empty:
+    """What stands instead of a table without rows: that there are none, and what to do."""
+
+    def __init__(self, title: str, advice: str = "") -> None:
+        self._box = tag("div", "empty")
+        with self._box:
+            self._title = text("p", title, "title")
+            self._advice = text("p", advice)
+
+    def show(self, shown: bool) -> None:
+        self._box.set_visibility(shown)
+
+
+def cell(
+    content: str,
+    *,
+    href: str | None = None,
+    sub: str | None = None,
+    title: str | None = None,
+    classes: str = "",
+) -> Cell:
+    """A text that may be a link, with a quieter line below it."""
+    return {
+        "kind": "text",
+        "text": content,
+        "href": href,
+        "sub": sub,
+        "title": title,
+        "classes": classes,
+    }
+
+
+def time(at: str | None, empty: str = "") -> Cell:
+    return {"kind": "time", "at": at, "empty": empty}
+
+
+def state(name: str, label: str = "") -> Cell:
+    return {"kind": "state", "state": name, "label": label}
+
+
+def share(part: float | None) -> Cell:
+    """A share from 0 to 1 as a bar and a figure."""
+    return None if part is None else {"kind": "share", "share": part, "text": words.percent(part)}
+
+
+def error(cause: str, detail: str = "", at: str | None = None) -> Cell:
+    """A cause, in a word, with its sentence and the error itself as the title."""
+    if not cause:
+        return None
+    title = words.cause_sentence(cause) + (f"\n{detail}" if detail else "")
+    return {"kind": "error", "text": cause, "title": title, "at": at, "sub": detail}
+
+
+def action(label: str, content: str, icon: str) -> Cell:
+    """A button; `label` says all of it to those who do not see the row."""
+    return {"kind": "action", "id": label, "label": label, "text": content, "icon": icon}

@@ -1,0 +1,106 @@
+"""Whoever looks at a page: what the token allows, and the service's functions, asked in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from fastapi import Request
+from nicegui import run, ui
+
+from fluxhook.admin.auth import ALL_SCOPES, Access
+from fluxhook.admin.dashboard.guard import SESSION
+from fluxhook.admin.dashboard.sampler import Sampler
+from fluxhook.admin.dashboard.sessions import Session
+from fluxhook.admin.problems import RequestError, problem_of
+from fluxhook.admin.service import Service
+from fluxhook.config.schema import Scope
+from fluxhook.errors import ConfigError, FluxhookError
+
+__all__ = ["Desk", "Viewer", "complain", "complaint", "tell"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Desk:
+    """What all pages share."""
+
+    def __init__(self, service: Service, access: Access) -> None:
+        self.service = service
+        self.access = access
+        self.sampler = Sampler(service.stats)
+
+
+class Viewer:
+    """One page in one browser."""
+
+    def __init__(self, desk: Desk, request: Request) -> None:
+        self.desk = desk
+        self.service = desk.service
+        self._session: Session | None = request.scope.get(SESSION)
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """What the token allows at this moment; the configuration may have changed since."""
+        if self.desk.access.open:
+            return ALL_SCOPES
+        return self.desk.access.scopes_of(self._session.token) if self._session else frozenset()
+
+    @property
+    def may_write(self) -> bool:
+        return "write" in self.scopes
+
+    @property
+    def logged_in(self) -> bool:
+        return self._session is not None
+
+    async def ask(self, question: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """A function of the service that reads. Raises what it raises."""
+        self._require("read")
+        return await run.io_bound(question, *args, **kwargs)
+
+    async def change(self, action: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """A function of the service that changes something. Raises what it raises, and RequestError
+        without the scope."""
+        self._require("write")
+        return await run.io_bound(action, *args, **kwargs)
+
+    async def attempt(
+        self, done: str, action: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> R | None:
+        """As `change`, and says what came of it. None if it failed, or came to nothing."""
+        try:
+            result = await self.change(action, *args, **kwargs)
+        except FluxhookError as error:
+            complain(error)
+            return None
+        if done:
+            tell(done)
+        return result
+
+    def _require(self, scope: Scope) -> None:
+        if scope not in self.scopes:
+            raise RequestError("insufficient-scope", f"Your token does not have the scope {scope}.")
+
+
+def tell(message: str) -> None:
+    """A passing note at the edge of the page."""
+    ui.notify(message, position="bottom-right", classes="note", timeout=4000)
+
+
+def complain(error: FluxhookError) -> None:
+    """What went wrong; it stays until it is closed."""
+    ui.notify(
+        complaint(error),
+        position="bottom-right",
+        classes="note bad",
+        timeout=0,
+        close_button="Close",
+    )
+
+
+def complaint(error: FluxhookError) -> str:
+    if isinstance(error, ConfigError):
+        return "; ".join(f"{path}: {message}; {remedy}" for path, message, remedy in error.problems)
+    return problem_of(error, "")[0].detail

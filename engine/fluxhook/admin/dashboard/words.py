@@ -1,0 +1,65 @@
+"""Figures and words for people."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fluxhook.policy.outcome import CAUSES, NOT_ATTEMPTED
+
+__all__ = ["cause_sentence", "count", "milliseconds", "per_second", "percent"]
+
+
+def count(n: int | None) -> str:
+    """
+    >>> count(1234567)
+    '1,234,567'
+    """
+    return "-" if n is None else f"{n:,}"
+
+
+def per_second(rate: float | None) -> str:
+    """
+    >>> per_second(0.0), per_second(0.25), per_second(12.34), per_second(5120.4)
+    ('0', '0.25', '12.3', '5,120')
+    """
+    if rate is None:
+        return "-"
+    if rate < 10:
+        return f"{rate:.2f}".rstrip("0").rstrip(".")
+    return f"{rate:,.1f}" if rate < 100 else f"{rate:,.0f}"
+
+
+def milliseconds(ms: float | None) -> str:
+    """
+    >>> milliseconds(0.5), milliseconds(12.34), milliseconds(1234.0), milliseconds(75_000)
+    ('0.5 ms', '12 ms', '1.23 s', '75 s')
+    """
+    if ms is None:
+        return "-"
+    if ms < 10:
+        return f"{ms:.2f}".rstrip("0").rstrip(".") + " ms"
+    if ms < 1000:
+        return f"{ms:.0f} ms"
+    return f"{ms / 1000:.2f} s" if ms < 10_000 else f"{ms / 1000:.0f} s"
+
+
+def percent(share: float | None) -> str:
+    """Never 100 % where something failed, nor 0 % where something succeeded.
+
+    >>> percent(1.0), percent(0.99999), percent(0.5), percent(None)
+    ('100 %', '99.9 %', '50 %', '-')
+    """
+    if share is None:
+        return "-"
+    tenths = share * 1000
+    shown = min(tenths, 999) if share < 1 else tenths
+    shown = max(shown, 1) if share > 0 else shown
+    return f"{int(shown) / 10:.1f}".removesuffix(".0") + " %"
+
+
+_SENTENCES: Final = {name: cause.user for name, cause in CAUSES.items()} | NOT_ATTEMPTED
+
+
+def cause_sentence(cause: str) -> str:
+    """What a cause's word means; itself where it is not known."""
+    return _SENTENCES.get(cause, cause)

@@ -1,0 +1,58 @@
+"""`fluxhook admin`: the admin API by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+from importlib.util import find_spec
+
+import click
+
+from fluxhook.cli import options
+from fluxhook.cli.exit_codes import ExitCode
+from fluxhook.cli.failure import Failure
+from fluxhook.cli.output import print_notice
+from fluxhook.cli.remote import announced
+from fluxhook.runtime.process import name_process
+from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.runtime.stats import is_running
+from fluxhook.transport.datadir import DataDir
+
+__all__ = ["command"]
+
+
+@click.command()
+@options.data_dir
+def command(data_dir: str) -> None:
+    """Run the admin API beside an engine that runs elsewhere.
+
+    `fluxhook serve` has one of its own; this is for an engine that another program embeds. It listens
+    where that one's configuration says (admin.listen), and ends with Ctrl-C or SIGTERM; the engine
+    goes on.
+    """
+    if find_spec("litestar") is None or find_spec("uvicorn") is None:
+        raise Failure(
+            "the admin API needs packages that are not installed",
+            remedy="pip install 'fluxhook[admin]'",
+        )
+    from fluxhook.admin.server import serve
+
+    datadir = DataDir(data_dir)
+    where = str(datadir.path)
+    Snapshot.load(datadir)  # says it if no engine was ever started
+    if (other := announced(datadir)) is not None:
+        raise Failure(
+            f"the admin API of {where} runs already, at {other.url}",
+            ExitCode.CONFLICT,
+            remedy="use that one, or end it first",
+        )
+    if not is_running(datadir):
+        print_notice(f"no engine runs on {where}: there is much to look at, and nothing to change")
+    name_process("admin", where)
+    told_read, told_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGINT, lambda *_: os.write(told_write, b"d"))
+    try:
+        serve(where, told_read)
+    finally:
+        os.close(told_read)
+        os.close(told_write)

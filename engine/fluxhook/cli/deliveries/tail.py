@@ -1,0 +1,112 @@
+"""`fluxhook deliveries tail`."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import click
+
+from fluxhook.admin.models import Delivery
+from fluxhook.admin.paging import delivery_id, parse_delivery_id
+from fluxhook.cli import options
+from fluxhook.cli.api import Api
+from fluxhook.cli.delivery_view import delivery_line
+from fluxhook.cli.output import out, print_lines
+from fluxhook.cli.remote import Remote
+
+__all__ = ["command"]
+
+#: An id begins with the microsecond in which a worker made it (`runtime.reporter`). Workers commit
+#: by turns, so one may appear after others with a higher id, but not by much.
+_LATE: Final = 10_000_000 << 6
+
+
+@click.command()
+@options.endpoint
+@options.event_type
+@click.option(
+    "-n",
+    "--last",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Begin with the newest N.",
+)
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to look.",
+)
+@options.as_json_lines
+@options.remote
+def command(
+    remote: Remote,
+    endpoint: str | None,
+    event_type: str | None,
+    last: int,
+    interval_s: float,
+    as_json: bool,
+) -> None:
+    """Show new deliveries as they come, until Ctrl-C, the oldest first.
+
+    Each is shown once, as it is then; `deliveries show` says what became of it.
+    """
+    tail = _Tail(remote.connect(), endpoint, event_type)
+    console = out()
+    with contextlib.suppress(KeyboardInterrupt):
+        begun = tail.begin(last)
+        while True:
+            if as_json:
+                print_lines(begun)
+            else:
+                for row in begun:
+                    console.print(delivery_line(row), soft_wrap=True)
+            time.sleep(interval_s)
+            begun = tail.new()
+
+
+class _Tail:
+    def __init__(self, api: Api, endpoint: str | None, event_type: str | None) -> None:
+        self._api = api
+        self._endpoint, self._type = endpoint, event_type
+        self._seen: set[str] = set()
+        #: ids from here on are looked at each time
+        self._floor = delivery_id(0)
+
+    def begin(self, last: int) -> list[Delivery]:
+        """The newest ones. All there are count as seen."""
+        rows = list(self._pages(last=max(last, 1)))
+        if rows:
+            newest = parse_delivery_id(rows[0].id)
+            self._floor = delivery_id(max(0, newest - _LATE))
+            self._seen = {row.id for row in self._recent() if row.id <= rows[0].id}
+        return rows[:last][::-1]
+
+    def new(self) -> list[Delivery]:
+        """What came since, the oldest first."""
+        recent = list(self._recent())
+        found = [row for row in recent if row.id not in self._seen]
+        if recent:
+            newest = parse_delivery_id(recent[0].id)
+            self._floor = max(self._floor, delivery_id(max(0, newest - _LATE)))
+            self._seen = {row.id for row in recent if row.id >= self._floor}
+        return found[::-1]
+
+    def _recent(self) -> Iterator[Delivery]:
+        for row in self._pages():
+            if row.id < self._floor:
+                return
+            yield row
+
+    def _pages(self, last: int | None = None) -> Iterator[Delivery]:
+        return self._api.pages(
+            "/v1/deliveries", Delivery, last=last, endpoint=self._endpoint, type=self._type
+        )

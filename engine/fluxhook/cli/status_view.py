@@ -1,0 +1,174 @@
+"""The statistics of an engine as a headline, a table, and what the table has no room for."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Final
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from fluxhook.admin.models import Status, WebhookStatus
+from fluxhook.cli.output import number, safe
+from fluxhook.runtime.stats import EndpointStats, LastError, Stats
+
+__all__ = ["endpoint_state", "stats_of", "status_view", "totals"]
+
+_STATE_STYLES: Final = {
+    "active": "green",
+    "half-open": "yellow",
+    "open": "red",
+    "paused": "yellow",
+    "disabled": "red",
+    "removed": "dim",
+}
+#: what the table has no column for; said below it where it is not zero
+_NOTED: Final = {
+    "aggregated": "aggregated into notifications",
+    "failed_attempts": "failed attempts",
+    "skipped": "skipped",
+    "refused": "refused by a full queue",
+    "filtered": "filtered",
+    "signature_rejections": "signature rejections",
+    "size_rejections": "size rejections",
+}
+_COUNTERS: Final = ("accepted", "delivered", "dead", "pending", *_NOTED)
+_LATENCY: Final = "p50/p95/p99 ms"
+#: on a terminal narrower than this, success and latencies stand below the table
+NARROW: Final = 100
+_UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
+
+
+def status_view(stats: Stats, width: int, rate: float | None = None) -> Group:
+    """A headline, the table, and a line for each endpoint with more to say."""
+    headline = Text.assemble(
+        ("● running", "bold green") if stats.running else ("○ stopped", "bold red"),
+        f"  {safe(stats.data_dir)}",
+        "" if rate is None else f"  {number(rate)} deliveries/s",
+    )
+    if not stats.endpoints:
+        return Group(headline, "no endpoints")
+    narrow, now_ns = width < NARROW, time.time_ns()
+    notes = [
+        Text.assemble((f"{safe(e.name)}: ", "bold"), ", ".join(said))
+        for e in stats.endpoints
+        if (said := _notes(e, now_ns, narrow=narrow))
+    ]
+    return Group(headline, _table(stats, narrow), *notes)
+
+
+def totals(stats: Stats) -> dict[str, int]:
+    sums = {name: sum(getattr(e, name) for e in stats.endpoints) for name in _COUNTERS}
+    sums["dropped"] = sum(sum(e.dropped.values()) for e in stats.endpoints)
+    return sums
+
+
+def endpoint_state(state: str) -> Text:
+    return Text(state, style=_STATE_STYLES.get(state, ""))
+
+
+def stats_of(status: Status, url: str) -> Stats:
+    """The API's answer as the statistics of the engine at the URL, as far as they are shown."""
+    endpoints = [_endpoint(one) for one in status.webhooks]
+    return Stats(data_dir=url, running=status.running, version=status.version, endpoints=endpoints)
+
+
+def _endpoint(one: WebhookStatus) -> EndpointStats:
+    last = one.last_error
+    copied = EndpointStats.__struct_fields__
+    same = {name: getattr(one, name) for name in WebhookStatus.__struct_fields__ if name in copied}
+    return EndpointStats(
+        **same
+        | {
+            "id": int(one.id.removeprefix("wh_")),
+            "oldest_pending_ns": _ns(one.oldest_pending_at),
+            "next_retry_ns": _ns(one.next_retry_at),
+            "failing_since_ns": _ns(one.failing_since),
+            "last_error": last and LastError(_ns(last.at) or 0, last.cause, last.error),
+        }
+    )
+
+
+def _ns(time: str | None) -> int | None:
+    return None if time is None else int(datetime.fromisoformat(time).timestamp() * 1000) * 10**6
+
+
+def _table(stats: Stats, narrow: bool) -> Table:
+    sums = totals(stats)
+    table = Table(
+        box=None,
+        header_style="bold",
+        padding=(0, 1 if narrow else 2, 0, 0),
+        show_footer=len(stats.endpoints) > 1,
+        footer_style="bold",
+    )
+    table.add_column("endpoint", "total", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for name in ("accepted", "delivered", "dead", "dropped", "pending"):
+        table.add_column(name, number(sums[name]), justify="right", no_wrap=True)
+    if not narrow:
+        table.add_column("success", justify="right", no_wrap=True)
+        table.add_column(_LATENCY, justify="right", style="dim", no_wrap=True)
+    for e in stats.endpoints:
+        table.add_row(
+            safe(e.name),
+            endpoint_state(e.state),
+            number(e.accepted),
+            number(e.delivered),
+            Text(number(e.dead), style="red" if e.dead else ""),
+            number(sum(e.dropped.values())),
+            number(e.pending),
+            *([] if narrow else [_success(e), _latency(e)]),
+        )
+    return table
+
+
+def _success(endpoint: EndpointStats) -> str:
+    """Rounded down: only what never failed is 100 %."""
+    rate = endpoint.success_rate
+    return "" if rate is None else f"{int(rate * 1000) / 10:g} %"
+
+
+def _latency(endpoint: EndpointStats) -> str:
+    """Three digits of each."""
+    figures = (endpoint.latency_ms or {}).values()
+    return "/".join(f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}" for ms in figures)
+
+
+def _notes(endpoint: EndpointStats, now_ns: int, *, narrow: bool) -> list[str]:
+    e = endpoint
+    said = [f"disabled: {safe(e.disabled_reason)}"] if e.state == "disabled" else []
+    if e.pending:
+        said.append(f"{number(e.queued)} queued and {number(e.stored)} stored")
+    if e.next_retry_ns is not None:
+        said.append(f"next retry {_until(e.next_retry_ns - now_ns)}")
+    said += [f"{number(n)} dropped ({cause})" for cause, n in e.dropped.items()]
+    counted = {name: getattr(e, name) for name in _NOTED}
+    said += [f"{number(n)} {_NOTED[name]}" for name, n in counted.items() if n]
+    if narrow and e.success_rate is not None:
+        said.append(f"{_success(e)} of attempts succeeded")
+    if narrow and e.latency_ms:
+        said.append(f"{_LATENCY} {_latency(e)}")
+    if e.failing_since_ns is not None:
+        said.append(f"nothing but failure for {_span(now_ns - e.failing_since_ns)}")
+    if e.last_error is not None:
+        why = ": ".join(
+            safe(text, 120) for text in (e.last_error.cause, e.last_error.error) if text
+        )
+        said.append(f"last error {_span(now_ns - e.last_error.at_ns)} ago ({why})")
+    return said
+
+
+def _until(ns: int) -> str:
+    return f"in {_span(ns)}" if ns > 0 else "now"
+
+
+def _span(ns: int) -> str:
+    """`3 s`, `2 m`, `5 h`, rounded down."""
+    seconds = max(0, ns) // 1_000_000_000
+    for unit, length in _UNITS:
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"

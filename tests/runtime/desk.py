@@ -1,0 +1,136 @@
+"""A supervisor whose only worker is the test, under a clock that the test moves."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from fluxhook import Config, Endpoint
+from fluxhook._native import ring
+from fluxhook.runtime.control import Request
+from fluxhook.runtime.reporter import Reporter
+from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.store import DeliveryStore
+from fluxhook.transport import datadir as d
+from fluxhook.transport.records import Attempt, DueHead, EventHead, Verdict
+
+__all__ = ["HOUR", "START", "Desk", "S"]
+
+S = 1_000_000_000
+HOUR = 3600 * S
+#: delivery ids carry the real time, so the moved clock begins there
+START = time.time_ns()
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+class Desk:
+    """It reports what it likes, takes what is due, and asks for changes. No process is started."""
+
+    def __init__(self, path: Path, *endpoints: Endpoint, **options: Any) -> None:
+        self.path = path
+        self.supervisor = Supervisor(path, Config(endpoints=endpoints, workers=1, **options))
+        self.keeper = self.supervisor._keeper
+        own = self.supervisor.datadir.worker(0)
+        counters = ring.Counters(str(own / "counters"), writable=True)
+        self.reporter = Reporter(ring.Producer(str(own / "outbox.ring")), counters, 0)
+        self.inbox = ring.Consumer(str(own / "inbox.ring"))
+        self.inbox.rewind()
+        self.now_ns = START + 60 * S
+        self.wake_ns = 0
+
+    @property
+    def store(self) -> DeliveryStore:
+        return self.supervisor._store
+
+    def close(self) -> None:
+        self.supervisor.close()
+
+    def ask(self, request: Request, kind: type[R]) -> R:
+        """As if it had come through the control socket."""
+        answer = self.supervisor._listener._apply(request)
+        assert isinstance(answer, kind)
+        return answer
+
+    def endpoint(self, name: str) -> Endpoint:
+        """As the processes have it now."""
+        (found,) = (e for e in self.supervisor.snapshot.config.endpoints if e.name == name)
+        return found
+
+    def step(self) -> None:
+        self.wake_ns = self.keeper.step(self.now_ns)
+
+    # ---- a worker's part -------------------------------------------------------------------
+
+    def fresh(
+        self, event_id: str, type: str = "route.error", body: bytes = b"{}", endpoint: int = 0
+    ) -> ring.Delivery:
+        """A record as a publisher puts it, in the test's hands."""
+        source = self.path / "test.ring"
+        if not source.exists():
+            ring.create_ring(str(source), 10_000, 1 << 22, os.urandom(16))
+        producer = ring.Producer(str(source))
+        head = EventHead(event_id, type).encode()
+        assert producer.put(endpoint.to_bytes(4, "little"), head, body) == ring.ACCEPTED
+        consumer = ring.Consumer(str(source))
+        (delivery,) = consumer.take(1)
+        delivery.accepted_ns = self.now_ns
+        return delivery
+
+    def first_failure(self, event_id: str, body: bytes = b"{}") -> None:
+        """Hands over an event whose first attempt fails now."""
+        self.fail(self.fresh(event_id, body=body))
+
+    def fail(
+        self,
+        delivery: ring.Delivery,
+        verdict: Verdict = "retry",
+        cause: str = "server_error",
+        status: int = 503,
+    ) -> None:
+        attempt = Attempt(self.now_ns - 3 * S, status, cause, "no", total_us=3_000_000)
+        self.reporter.report(delivery, verdict, cause, attempt)
+        self.step()
+
+    def gather(self, event_id: str, type: str = "service.5xx", body: bytes = b"{}") -> None:
+        """Reports an event of an aggregating endpoint, without a step."""
+        self.reporter.report(self.fresh(event_id, type, body), "aggregated", "")
+
+    def due(self) -> list[ring.Delivery]:
+        """What the keeper hands out now, as the worker's dispatcher understands it."""
+        self.step()
+        taken = self.inbox.take(100)
+        for delivery in taken:
+            head = msgspec.msgpack.decode(delivery.event, type=DueHead)
+            delivery.id, delivery.attempts = head.delivery_id, head.attempts
+        return taken
+
+    def sleep_until_due(self) -> list[ring.Delivery]:
+        """Moves the clock to whenever the keeper asks to be called, until it hands something out."""
+        for _ in range(200_000):
+            if taken := self.due():
+                return taken
+            self.now_ns = max(self.wake_ns, self.now_ns + 1)
+        raise AssertionError("nothing was ever due")
+
+    # ---- what came of it -------------------------------------------------------------------
+
+    def emitted(self, type: str) -> list[dict[str, Any]]:
+        """The data of each event of the engine's own that waits for a worker."""
+        consumer = ring.Consumer(str(d.DataDir(self.path).rings / "engine" / "0.ring"))
+        consumer.rewind()
+        events = [json.loads(delivery.body) for delivery in consumer.take(1000)]
+        consumer.close()
+        return [event["data"] for event in events if event["type"] == type]
+
+    def word(self, endpoint: int, field: int, value: int | None = None) -> int:
+        """A word that the workers share, or sets it."""
+        words = self.supervisor._words
+        if value is not None:
+            words.store(endpoint, field, value)
+        return words.load(endpoint, field)
