@@ -132,7 +132,7 @@ def _host(rows: Rows) -> list[Line]:
 
 def draw(result: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Writes the charts of a run, and removes those of an older one; file names to titles."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     found = charts({row["name"]: row for row in result["rows"]})
     for old in folder.glob("*.svg"):
         if old.name not in found:

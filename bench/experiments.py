@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -216,10 +217,10 @@ class HostImpact(_Base):
         self._stage = stack.enter_context(
             Stage(load, cores, self.scene.nginx, engine_cores=engine_cores)
         )
-        self._ports = {
-            "without": self._start(stack),
-            "with": self._start(stack, str(self._stage.data_dir)),
-        }
+        self._turns = [
+            ("with", self._start(stack, str(self._stage.data_dir))),
+            ("without", self._start(stack)),
+        ]
         self._requests = 0
 
     def _start(self, stack: ExitStack, *data_dir: str) -> int:
@@ -243,15 +244,23 @@ class HostImpact(_Base):
 
     def repeat(self) -> Figures:
         figures: Figures = {}
-        for name, port in self._ports.items():
-            result = self._generate(port)
+        self._turns.reverse()  # so that neither always comes first
+        for name, port in self._turns:
+            self._inside(port)
+            result = self._generate(port) | self._inside(port)
             figures |= {f"{name}.{key}": value for key, value in result.items()}
         self._requests += int(figures["with.requests"])
         books = self._stage.settled()
         books["lost"] += abs(self._stage.accepted() - self._requests)
         figures |= {f"engine.{key}": value for key, value in books.items()}
-        for share in ("p50", "p99", "p99.9"):
+        for share in ("p50", "p99", "p99.9", "inside.p50", "inside.p99", "inside.p99.9"):
             figures[f"ratio.{share}"] = figures[f"with.{share}"] / figures[f"without.{share}"]
+        return figures
+
+    def _inside(self, port: int) -> Figures:
+        """What the application measured since it was last asked."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/report", timeout=10) as answer:
+            figures: Figures = json.load(answer)
         return figures
 
     def _generate(self, port: int) -> Figures:
@@ -292,7 +301,8 @@ class Memory(_Base):
         for role, taken in samples.items():
             figures |= {f"{role}.rss": taken[-1][1], f"{role}.own": taken[-1][2]}
             # The first quarter fills pools and caches.
-            figures[f"{role}.growth"] = taken[-1][2] - taken[MEMORY_STEPS // 4][2]
+            if self.events >= self.row.events:  # else it says nothing of a million
+                figures[f"{role}.growth"] = taken[-1][2] - taken[MEMORY_STEPS // 4][2]
         return figures
 
 

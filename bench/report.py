@@ -26,8 +26,8 @@ CAVEATS = """\
   process. wrk sends one fixed request and does not compute an HMAC.
 - FluxMQ's notifier is a Go program and is not run here.
 - The host rows: load generator and receiver share a core, with the engine's workers too if there are
-  two cores and the row does not say otherwise; what they take from each other is in the latencies
-  of the host that emits.
+  two cores and the row does not say otherwise; what they take from each other is in the client's
+  figures, and not in those from inside the host.
 - nginx counts requests and does not look into them; that the events were the right ones is compared
   id by id at the slow receiver, and by the tests.
 - A failing row's retries are held back until all are due, so that "store to delivered" is a rate and
@@ -195,21 +195,30 @@ def idle(row: Row) -> str:
 
 def host(rows: Sequence[Row]) -> str:
     lines = []
+    shares = ("p50", "p99", "p99.9")
     for row in rows:
         for side in ("without", "with"):
+            ours = side == "with"
             lines.append(
                 [
                     f"{row['title']}, {side} Fluxhook",
-                    *(cell(row, f"{side}.{share}", 0) for share in ("rate", "p50", "p99", "p99.9")),
-                    spread(row) if side == "with" else "",
+                    cell(row, f"{side}.rate", 0),
+                    *(cell(row, f"{side}.{share}", 0) for share in shares),
+                    *(cell(row, f"{side}.inside.{share}", 0) for share in shares),
+                    spread(row) if ours else "",
                     _count(row),
-                    str(row["losses"]) if side == "with" else "",
+                    str(row["losses"]) if ours else "",
                 ]
             )
-        ratios = [cell(row, f"ratio.{share}", 2) for share in ("p50", "p99", "p99.9")]
-        lines.append(["with / without, within a repeat", "", *ratios, "", "", ""])
-    head = ("load", "requests/s", "p50 us", "p99 us", "p99.9 us", "spread of p99", "n", "losses")
-    return table(head, lines)
+        ratios = [cell(row, f"ratio.{share}", 2) for share in shares]
+        inside = [cell(row, f"ratio.inside.{share}", 2) for share in shares]
+        lines.append(["with / without, within a repeat", "", *ratios, *inside, "", "", ""])
+    percentiles = [f"{share} {where}us" for where in ("", "inside, ") for share in shares]
+    head = ("load", "requests/s", *percentiles, "spread of p99", "n", "losses")
+    return (
+        f"{table(head, lines)}\n\n`inside` is measured in the application, from its call to the end "
+        "of its last `send`; the others by the client, from when a request was due."
+    )
 
 
 def memory(rows: Sequence[Row]) -> str:
@@ -227,7 +236,7 @@ def memory(rows: Sequence[Row]) -> str:
                     "supervisor and keeper" if role == "keeper" else role,
                     cell(row, f"{role}.rss", 1),
                     *(number(mb, 1) for mb in (*quarter, own[-1])),
-                    f"{figure(row, f'{role}.growth') or 0.0:+.2f}",
+                    f"{own[-1] - own[len(own) // 4]:+.2f}",
                 ]
             )
         head = ("process, MB", "resident", "own at the start", "1/4", "1/2", "3/4", "end", "growth")
@@ -278,23 +287,23 @@ def targets(rows: Sequence[Row]) -> str:
 
 
 def losing(rows: Sequence[Row]) -> str:
-    """Who is ahead of us, and where."""
-    ahead = []
+    """Who is ahead of us, and where; and the targets that we miss."""
+    ahead: dict[str, list[str]] = {}
     for row in _of(rows, "Deliveries"):
         for name in row["contenders"]:
             other, ours = figure(row, f"{name}.rate"), figure(row, "engine.rate")
             if name != "engine" and other and ours and other > ours:
-                ahead.append(
-                    f"- {row['title']} ({row['topology']}, {row['payload']} bytes): "
-                    f"{LABELS[name]} does {number(other)}/s, we {number(ours)}/s "
-                    f"({other / ours:.2f} times)"
-                )
-    missed = [
+                ahead.setdefault(name, []).append(f"{row['title']} {other / ours:.2f} times")
+    lines = [
+        f"- {LABELS[name]} sends more requests a second than we do: {', '.join(where)}"
+        for name, where in ahead.items()
+    ]
+    lines += [
         f"- target missed: {verdict.target.title}"
         for verdict in judge({row["name"]: row for row in rows})
         if verdict.answer == "no"
     ]
-    return "\n".join([*ahead, *missed]) or "None in this run."
+    return "\n".join(lines) or "Nothing in this run."
 
 
 def cost_model(rows: Sequence[Row]) -> str:
@@ -382,7 +391,7 @@ def render(result: Mapping[str, Any], plots: Mapping[str, str]) -> str:
         + (f" ({result['scale']:.0%} of the usual)" if result["scale"] < 1 else "")
         + f". A row is repeated at least {criterion['repeats']} times and until the middle half of "
         f"its repeats lies within {criterion['spread']:.0%} of their median (`spread`: IQR / "
-        "median, of the engine's CPU where nothing else is said), or its time is used up; then it "
+        "median; of engine / bare loop where nothing else is said), or its time is used up; then it "
         "is marked. "
         + (f"Unsteady: {', '.join(unsteady)}." if unsteady else "All rows are steady."),
         f"Every row compares accepted = delivered = what the receiver counted. Losses: {losses}.",

@@ -159,7 +159,13 @@ class Stage:
         return figures | self._books(accepted + count, requests + attempts)
 
     def warm_up(self) -> None:
-        self.deliver(min(WARM_UP, 20 * max(self.load.in_flight, self.load.endpoints)))
+        width = max(self.load.in_flight, self.load.endpoints)
+        if self.load.slow:
+            self.deliver(2 * width)
+        elif self.load.durability == "power":  # each event waits for the disk
+            self.deliver(10 * width)
+        else:
+            self.deliver(max(WARM_UP, 4 * width))
 
     def settled(self) -> Figures:
         """Waits until nothing is pending, whoever emitted it, and balances the books of all that

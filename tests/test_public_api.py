@@ -12,6 +12,7 @@ import pytest
 import fluxhook
 
 NAMES = [
+    "Accepted",
     "Admin",
     "Aggregate",
     "Breaker",

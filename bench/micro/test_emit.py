@@ -4,7 +4,7 @@
 
 A round emits 1,000 events into a real data directory, so microseconds of a round read as nanoseconds
 of one event. No engine runs, and the ring is emptied between the rounds: nothing but the publisher's
-work is in the figures, with the caches warm. `python -m bench.e2e` has those of a host that shares the
+work is in the figures, with the caches warm. `python -m bench` has those of a host that shares the
 machine with a busy engine.
 """
 

@@ -1,7 +1,6 @@
-"""The store alone, on disk: what failing deliveries cost the keeper, per batch of 1000.
+"""The store alone, on disk: what failing deliveries cost the keeper, per batch of 1,000.
 
-    PYTHONPATH=engine .venv/bin/python -m pytest bench/micro/test_store.py -o addopts= \\
-        --import-mode=importlib --benchmark-columns=median,stddev,rounds
+    python -m pytest bench/micro/test_store.py --benchmark-only
 
 `synchronous=NORMAL`; 600-byte bodies; one attempt each; due 15 s later with 10 % jitter, over 50
 endpoints. Times are CPU (user and system) per batch; divide 1000 by them for deliveries a second.
@@ -28,7 +27,7 @@ BODY = os.urandom(600)
 NOW = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
 
-pytestmark = pytest.mark.benchmark(timer=time.process_time, warmup=False)
+pytestmark = pytest.mark.benchmark(group="store", timer=time.process_time, warmup=False)
 
 
 class Load:
@@ -104,16 +103,16 @@ def load(tmp_path: Path) -> Iterator[Load]:
 
 
 def test_add_failing(benchmark: Any, load: Load) -> None:
-    benchmark.pedantic(load.fail, setup=lambda: ((load.prepare(),), {}), rounds=200)
+    benchmark.pedantic(load.fail, setup=lambda: ((load.prepare(),), {}), rounds=80)
 
 
 def test_lease(benchmark: Any, load: Load) -> None:
-    load.fill(200_000)
-    benchmark.pedantic(load.lease, rounds=150)
+    load.fill(80_000)
+    benchmark.pedantic(load.lease, rounds=60)
 
 
 def test_fail_again(benchmark: Any, load: Load) -> None:
-    load.fill(200_000)
+    load.fill(80_000)
     attempt = load.prepare(1)[0][-1]
 
     def fail_again(ids: list[int]) -> None:
@@ -125,11 +124,11 @@ def test_fail_again(benchmark: Any, load: Load) -> None:
                 due_ns = load.now_ns + load.jittered(120)
                 batch.reschedule(delivery, due_ns, "5xx", "503 Service Unavailable")
 
-    benchmark.pedantic(fail_again, setup=lambda: ((load.lease(),), {}), rounds=150)
+    benchmark.pedantic(fail_again, setup=lambda: ((load.lease(),), {}), rounds=60)
 
 
 def test_deliver(benchmark: Any, load: Load) -> None:
-    load.fill(200_000)
+    load.fill(80_000)
     attempt = load.prepare(1)[0][-1]
 
     def deliver(ids: list[int]) -> None:
@@ -141,17 +140,17 @@ def test_deliver(benchmark: Any, load: Load) -> None:
                 batch.delivered(delivery, load.now_ns)
                 batch.count(delivery.endpoint, "delivered")
 
-    benchmark.pedantic(deliver, setup=lambda: ((load.lease(),), {}), rounds=150)
+    benchmark.pedantic(deliver, setup=lambda: ((load.lease(),), {}), rounds=60)
 
 
 def test_bury(benchmark: Any, load: Load) -> None:
-    load.fill(200_000, endpoints=[0])
-    benchmark.pedantic(load.store.bury_all, (0, load.now_ns, "removed"), rounds=150)
+    load.fill(80_000, endpoints=[0])
+    benchmark.pedantic(load.store.bury_all, (0, load.now_ns, "removed"), rounds=60)
 
 
 def test_purge(benchmark: Any, load: Load) -> None:
     """Ten thousand at a time; their endpoints died one after the other."""
-    load.fill(200_000)
+    load.fill(80_000)
     for endpoint in load.endpoints:
         while load.store.bury_all(endpoint, load.now_ns, "removed"):
             pass
@@ -160,7 +159,7 @@ def test_purge(benchmark: Any, load: Load) -> None:
         expired = load.store.expired(load.now_ns + 1, 10 * BATCH)
         assert load.store.purge(d.id for d in expired) == 10 * BATCH
 
-    benchmark.pedantic(purge, rounds=15)
+    benchmark.pedantic(purge, rounds=6)
 
 
 @pytest.fixture(scope="module")

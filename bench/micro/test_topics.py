@@ -9,23 +9,19 @@ of one match. Each group is one workload; its rows differ only in the number of 
 from __future__ import annotations
 
 import pytest
+from bench.filters import EVENT, endpoints
+from bench.filters import topics as spread
 
 from fluxhook._native.topics import Matcher
 
 SIZES = (10, 100, 1_000, 10_000, 100_000)
 EVENTS = 1_000
-SHAPES = ("plant/{}/line/temperature", "plant/{}/+/temperature", "plant/{}/#")
-
-
-def endpoints(n: int) -> list[tuple[int, tuple[str, ...], tuple[str, ...]]]:
-    """`n` endpoints with one filter each, a third of them exact, with a `+` and with a `#`."""
-    return [(i, ("message.*",), (SHAPES[i % 3].format(i),)) for i in range(n)]
 
 
 def match_all(matcher: Matcher, topics: list[str]) -> None:
     match = matcher.match
     for topic in topics:
-        match("message.published", topic)
+        match(EVENT, topic)
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -33,8 +29,8 @@ def match_all(matcher: Matcher, topics: list[str]) -> None:
 def test_one_match(benchmark, n):
     """Each topic matches exactly one filter; the topics are spread over all of them."""
     matcher = Matcher(endpoints(n))
-    topics = [f"plant/{i * n // EVENTS}/line/temperature" for i in range(EVENTS)]
-    assert {len(matcher.match("message.published", t)) for t in topics} == {1}
+    topics = spread(n, EVENTS)
+    assert {len(matcher.match(EVENT, t)) for t in topics} == {1}
     benchmark(match_all, matcher, topics)
 
 
@@ -44,7 +40,7 @@ def test_no_match(benchmark, n):
     """The topics leave the trie at their second level; the prebuilt tuple comes back."""
     matcher = Matcher([*endpoints(n), *((-i, (), ()) for i in range(1, 6))])
     topics = [f"plant/x{i}/line/temperature" for i in range(EVENTS)]
-    assert {len(matcher.match("message.published", t)) for t in topics} == {5}
+    assert {len(matcher.match(EVENT, t)) for t in topics} == {5}
     benchmark(match_all, matcher, topics)
 
 
@@ -55,7 +51,7 @@ def test_crossing_wildcards(benchmark, n):
     crossing = ("#", "+/#", "+/+/#", "plant/+/#", "+/1/#", "+/1/+/#", "plant/1/+/#", "plant/+/+/#")
     matcher = Matcher([*endpoints(n), *((-i, (), (f,)) for i, f in enumerate(crossing, 1))])
     topics = [f"plant/1/line/cell/{i}/temperature/raw" for i in range(EVENTS)]
-    assert {len(matcher.match("message.published", t)) for t in topics} == {8}
+    assert {len(matcher.match(EVENT, t)) for t in topics} == {8}
     benchmark(match_all, matcher, topics)
 
 
@@ -64,7 +60,7 @@ def test_crossing_wildcards(benchmark, n):
 def test_fan_out(benchmark, n):
     """The cost of a result: every endpoint has the filter `plant/#`."""
     matcher = Matcher([(i, (), ("plant/#",)) for i in range(n)])
-    assert len(benchmark(matcher.match, "message.published", "plant/1/temperature")) == n
+    assert len(benchmark(matcher.match, EVENT, "plant/1/temperature")) == n
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -72,7 +68,7 @@ def test_fan_out(benchmark, n):
 def test_without_topic(benchmark, n):
     """Events of a gateway have no topic: only the type is looked up."""
     matcher = Matcher(endpoints(n))
-    assert len(benchmark(matcher.match, "message.published")) == n
+    assert len(benchmark(matcher.match, EVENT)) == n
 
 
 @pytest.mark.parametrize("n", SIZES)

@@ -32,11 +32,12 @@ from fluxhook.errors import (
 )
 from fluxhook.runtime.control import Control
 from fluxhook.runtime.engine import Engine, connect
-from fluxhook.runtime.publisher import Publisher
+from fluxhook.runtime.publisher import Accepted, Publisher
 from fluxhook.runtime.stats import EndpointStats, Stats
 from fluxhook.verify import ReplayGuard, Verified, verify
 
 __all__ = [
+    "Accepted",
     "Admin",
     "Aggregate",
     "Breaker",

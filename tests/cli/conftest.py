@@ -17,9 +17,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 import fluxhook
-from fluxhook import Config, Duration, Endpoint, Size
+from fluxhook import Admin, Config, Duration, Endpoint, Engine, Retry, Size, Token
 from fluxhook.cli.app import app
+from fluxhook.receiver import Behaviour
+from fluxhook.runtime.process import Child
+from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.transport.datadir import DataDir
 from support.receiver import ReceiverProcess
 
 #: far above what a step takes, even on a machine that does much else
@@ -170,3 +174,127 @@ def stopped(tmp_path: Path) -> Path:
 def receiver() -> Iterator[ReceiverProcess]:
     with ReceiverProcess() as receiver:
         yield receiver
+
+
+#: a token that may read only
+READER = "reader-token-0123456789"
+
+
+class AdminServer:
+    """The admin API of a data directory, in a process of its own."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._child = Child("serve", str(data_dir), module="fluxhook.admin")
+        file = data_dir / "admin.json"
+        try:
+            until(file.exists, "the admin API listens")
+        except BaseException:
+            self.close()
+            raise
+        said = json(file.read_bytes())
+        self.url, self.token = said["url"], said["token"]
+
+    def close(self) -> None:
+        self._child.drain()
+        self._child.reap()
+
+
+class Site:
+    """An engine with its admin API, and a receiver."""
+
+    def __init__(self, receiver: ReceiverProcess, engine: Engine, admin: AdminServer) -> None:
+        self.receiver = receiver
+        self.engine = engine
+        self.admin = admin
+        self.data_dir = engine.data_dir
+
+    def run(self, *arguments: object, stdin: str | None = None, **environ: str) -> Result:
+        """A command about this engine."""
+        env = {
+            "FLUXHOOK_DATA_DIR": str(self.data_dir),
+            "FLUXHOOK_API": None,
+            "FLUXHOOK_TOKEN": None,
+            **environ,
+        }
+        return CliRunner().invoke(
+            app,
+            [*map(str, arguments)],
+            input=stdin,
+            env=env,
+            prog_name="fluxhook",
+            catch_exceptions=False,
+        )
+
+    def json(self, *arguments: object) -> Any:
+        """What a command prints with --json."""
+        said = self.run(*arguments, "--json")
+        assert said.exit_code == 0, said.output
+        return json(said.stdout)
+
+    def lines(self, *arguments: object) -> list[Any]:
+        """The same for JSON lines."""
+        said = self.run(*arguments, "--json")
+        assert said.exit_code == 0, said.output
+        return [json(line) for line in said.stdout.splitlines()]
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot.load(DataDir(self.data_dir))
+
+    def secrets(self, name: str) -> list[str]:
+        """The secrets that a webhook signs with, in the clear."""
+        return [
+            str(s) for e in self.snapshot().config.endpoints if e.name == name for s in e.secrets
+        ]
+
+    def create(self, name: str, *options: object) -> None:
+        """A webhook whose path at the receiver is its name, and its events `NAME.*`."""
+        url, types = f"{self.receiver.url}/{name}", f"{name}.*"
+        said = self.run(
+            "webhook", "create", "--name", name, "--url", url, "--type", types,
+            "--signature", "none", *options,
+        )  # fmt: skip
+        assert said.exit_code == 0, said.output
+
+    def bury(self, name: str, n: int) -> list[str]:
+        """Makes dead letters of a new webhook that gives up at once; their ids, the latest first."""
+        self.receiver.behave(Behaviour(status=503, body=b"no room"), f"/{name}")
+        self.create(name, "--max-attempts", "1")
+        self.engine.emit_many([(f"{name}.happened", {"n": i}) for i in range(n)])
+        rows = until(
+            lambda: len(r := self.lines("dead-letters", "list", "--endpoint", name)) == n and r,
+            f"{n} dead letters",
+        )
+        return [row["id"] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One for a module's tests, each of which makes webhooks of its own."""
+    with ReceiverProcess(keep=50) as receiver:
+        filed = Endpoint(
+            name="filed",
+            url=f"{receiver.url}/filed?token=hidden-in-query",
+            events=("filed.*",),
+            secrets=("sk_hidden_secret",),
+            headers={"Authorization": "Bearer hidden-in-header"},
+            retry=Retry(max_attempts=1),
+        )
+        config = Config(
+            endpoints=(filed,),
+            workers=1,
+            allow_networks=("127.0.0.0/8",),
+            ring_bytes=Size.parse("4MiB"),
+            event_types=("order.created",),
+            admin=Admin(
+                listen="127.0.0.1:0",
+                dashboard=False,
+                tokens=(Token(token=READER, scopes=("read",)),),
+            ),
+        )
+        data_dir = tmp_path_factory.mktemp("site") / "data"
+        with Engine(config, data_dir) as engine:
+            admin = AdminServer(data_dir)
+            try:
+                yield Site(receiver, engine, admin)
+            finally:
+                admin.close()

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
@@ -34,6 +35,17 @@ class Desk:
 
     def __init__(self, path: Path, *endpoints: Endpoint, **options: Any) -> None:
         self.path = path
+        source = path.with_name("source.ring")
+        if not source.exists():
+            ring.create_ring(str(source), 16_384, 1 << 23, os.urandom(16))
+        self._producer = ring.Producer(str(source))
+        self._consumer = ring.Consumer(str(source))
+        self.now_ns = START + 60 * S
+        self._open(endpoints, options)
+
+    def _open(self, endpoints: tuple[Endpoint, ...], options: dict[str, Any]) -> None:
+        path = self.path
+        self._made = endpoints, options
         self.supervisor = Supervisor(path, Config(endpoints=endpoints, workers=1, **options))
         self.keeper = self.supervisor._keeper
         own = self.supervisor.datadir.worker(0)
@@ -41,7 +53,6 @@ class Desk:
         self.reporter = Reporter(ring.Producer(str(own / "outbox.ring")), counters, 0)
         self.inbox = ring.Consumer(str(own / "inbox.ring"))
         self.inbox.rewind()
-        self.now_ns = START + 60 * S
         self.wake_ns = 0
 
     @property
@@ -50,6 +61,23 @@ class Desk:
 
     def close(self) -> None:
         self.supervisor.close()
+
+    def reopen(self, *endpoints: Endpoint) -> None:
+        """The next engine on the data directory, with other endpoints of the file if they are given."""
+        self.close()
+        before, options = self._made
+        self._open(endpoints or before, options)
+
+    def __enter__(self) -> Desk:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def ask(self, request: Request, kind: type[R]) -> R:
         """As if it had come through the control socket."""
@@ -63,7 +91,11 @@ class Desk:
         return found
 
     def step(self) -> None:
-        self.wake_ns = self.keeper.step(self.now_ns)
+        """All that the keeper has to do now."""
+        for _ in range(20):
+            self.wake_ns = self.keeper.step(self.now_ns)
+            if self.wake_ns > self.now_ns and not self.keeper.busy:
+                break
 
     # ---- a worker's part -------------------------------------------------------------------
 
@@ -71,14 +103,9 @@ class Desk:
         self, event_id: str, type: str = "route.error", body: bytes = b"{}", endpoint: int = 0
     ) -> ring.Delivery:
         """A record as a publisher puts it, in the test's hands."""
-        source = self.path / "test.ring"
-        if not source.exists():
-            ring.create_ring(str(source), 10_000, 1 << 22, os.urandom(16))
-        producer = ring.Producer(str(source))
         head = EventHead(event_id, type).encode()
-        assert producer.put(endpoint.to_bytes(4, "little"), head, body) == ring.ACCEPTED
-        consumer = ring.Consumer(str(source))
-        (delivery,) = consumer.take(1)
+        assert self._producer.put(endpoint.to_bytes(4, "little"), head, body) == ring.ACCEPTED
+        (delivery,) = self._consumer.take(1)
         delivery.accepted_ns = self.now_ns
         return delivery
 
@@ -93,9 +120,12 @@ class Desk:
         cause: str = "server_error",
         status: int = 503,
     ) -> None:
-        attempt = Attempt(self.now_ns - 3 * S, status, cause, "no", total_us=3_000_000)
-        self.reporter.report(delivery, verdict, cause, attempt)
+        self.reporter.report(delivery, verdict, cause, self.attempt(cause, status))
         self.step()
+
+    def attempt(self, cause: str = "server_error", status: int = 503) -> Attempt:
+        """One that ends now and took three seconds."""
+        return Attempt(self.now_ns - 3 * S, status, cause, "no", total_us=3_000_000)
 
     def gather(self, event_id: str, type: str = "service.5xx", body: bytes = b"{}") -> None:
         """Reports an event of an aggregating endpoint, without a step."""

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from fluxhook import Endpoint
+from fluxhook.store import Batch, DeliveryStore, StoreError
 from fluxhook.store.audit import AuditTrail, read_audit
 from fluxhook.transport.records import EventHead
 from runtime.desk import HOUR, Desk, S
 
 FAILED = "webhook.delivery.failed"
+
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
@@ -24,11 +26,10 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         name="log",
         url="https://log.example.com/",
         secrets=secrets,
-        events=("webhook.delivery.failed",),
+        events=("webhook.delivery.failed", "webhook.endpoint.disabled"),
     )
-    desk = Desk(tmp_path / "data", ops, log)
-    yield desk
-    desk.close()
+    with Desk(tmp_path / "data", ops, log) as desk:
+        yield desk
 
 
 def test_the_life_of_a_failing_event_over_25_hours(desk: Desk, tmp_path: Path) -> None:
@@ -131,3 +132,53 @@ def test_the_trail_rotates_and_survives_a_torn_line(tmp_path: Path) -> None:
         file.write(b'{"at": "torn')
     trail.append([entry(100)])
     assert [e.event_id for e in read_audit(folder)][-2:] == ["n99", "n100"]
+
+
+def test_reports_survive_a_store_that_cannot_be_read(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was taken from the outbox and not applied is taken again, all of it and once."""
+    desk.first_failure("evt_a")
+    (delivery,) = desk.sleep_until_due()
+    desk.reporter.report(desk.fresh("evt_b"), "parked", "paused")
+    desk.reporter.report(delivery, "retry", "server_error", desk.attempt())
+    desk.reporter.report(desk.fresh("evt_c"), "parked", "paused")
+    desk.store.leases.out.clear()  # so that the row has to be read
+
+    def fails(delivery_id: int) -> None:
+        raise StoreError("input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.store, "delivery", fails)
+        for _ in range(3):
+            desk.step()
+            desk.now_ns += S
+        assert len(desk.store.deliveries()) == 1
+    desk.step()
+    rows = {row.event_id: row for row in desk.store.deliveries()}
+    assert rows.keys() == {"evt_a", "evt_b", "evt_c"}
+    assert rows["evt_a"].attempts == 2
+    assert desk.store.pending[0] == 3
+
+
+def test_reports_survive_a_full_disk(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is released before it is committed; a 410 among it disables as soon as that can be
+    written, and loses nothing of what came with it."""
+    desk.reporter.report(desk.fresh("evt_a"), "dead", "gone", desk.attempt("gone", 410))
+    desk.reporter.report(desk.fresh("evt_b"), "parked", "paused")
+
+    def full(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    for method in ("_write", "disable_endpoint"):
+        with monkeypatch.context() as patched:
+            patched.setattr(DeliveryStore if method == "disable_endpoint" else Batch, method, full)
+            desk.step()
+            desk.now_ns += S
+    assert desk.store.endpoints()[0].disabled_ns is None
+    assert not desk.keeper.take_disabled()
+    desk.step()
+    assert desk.keeper.take_disabled()
+    assert desk.store.endpoints()[0].disabled_ns == desk.now_ns
+    assert {row.event_id for row in desk.store.deliveries()} == {"evt_a", "evt_b"}
+    assert len(desk.emitted("webhook.endpoint.disabled")) == 1

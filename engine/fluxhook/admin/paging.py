@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from fluxhook.admin.problems import Fault, RequestError
-from fluxhook.config.units import Duration
+from fluxhook.config.units import MAX_INT64, Duration
 
 __all__ = [
     "delivery_id",
@@ -47,7 +47,8 @@ def parse_moment(text: str | None, field: str) -> int | None:
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is not None:
-            return int(moment.timestamp() * 1000) * 1_000_000
+            ns = int(moment.timestamp() * 1000) * 1_000_000
+            return min(max(0, ns), MAX_INT64)
     except (ValueError, OverflowError):
         try:
             return max(0, time.time_ns() - Duration.parse(text).ns)
@@ -80,7 +81,8 @@ def parse_cursor(
         said, *key = msgspec.msgpack.decode(packed, type=tuple)
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         said, key = "", []
-    if said != kind or [type(part) for part in key] != list(types):
+    sound = said == kind and [type(part) for part in key] == list(types)
+    if not sound or any(isinstance(part, int) and abs(part) > MAX_INT64 for part in key):
         raise invalid(
             "cursor",
             f"{text!r:.80} is not a cursor of this list",

@@ -27,7 +27,7 @@ from fluxhook.admin.paging import delivery_id
 from fluxhook.admin.search import AttemptRow
 from fluxhook.config.schema import Endpoint
 from fluxhook.config.url import shown_url
-from fluxhook.runtime.lane import Lane
+from fluxhook.policy.signature import make_profile
 from fluxhook.runtime.stats import EndpointStats, Stats
 from fluxhook.store import records
 from fluxhook.store.audit import timestamp
@@ -46,6 +46,7 @@ __all__ = [
 
 #: Shorter values are no secrets, and occur in any text by chance.
 _MIN_SECRET: Final = 4
+_CONTENT_TYPES: Final = {"cloudevents": "application/cloudevents+json"}
 #: the signatures in the headers of all profiles (policy/signature.py)
 _SIGNATURES: Final = re.compile(r"(v1a?[=,]|sha256=)[^\s,]+")
 
@@ -120,18 +121,21 @@ def attempt_record(row: AttemptRow, name: str, endpoint: Endpoint | None) -> Att
 def sent_request(
     row: records.Delivery, past: list[PastAttempt], body: bytes, endpoint: Endpoint | None
 ) -> SentRequest:
-    """The request of the latest attempt, or of the first where none was made yet."""
+    """The request of the latest attempt, or of the first where none was made yet; the event by itself,
+    not compressed."""
     headers: dict[str, str] = {}
     if endpoint is not None:
         at_ns = past[-1].attempt.started_ns if past else row.accepted_ns
-        lane = Lane(row.endpoint, endpoint, 1)
-        signed = lane.profile.headers(row.event_id, at_ns // 1_000_000_000, body)
-        headers = {"User-Agent": USER_AGENT, "Accept": "*/*", "Content-Length": str(len(body))}
-        for line in lane.headers + signed:
-            name, _, value = line.decode().partition(":")
-            if value:
-                hidden = name in endpoint.headers
-                headers[name] = HIDDEN if hidden else _SIGNATURES.sub(rf"\1{HIDDEN}", value.strip())
+        headers = {
+            "User-Agent": USER_AGENT,
+            "Content-Type": _CONTENT_TYPES.get(endpoint.envelope, "application/json"),
+            "Content-Length": str(len(body)),
+            **dict.fromkeys(endpoint.headers, HIDDEN),
+        }
+        profile = make_profile(endpoint.signature, endpoint.secrets)
+        for line in profile.headers(row.event_id, at_ns // 1_000_000_000, body):
+            name, _, value = line.decode().partition(": ")
+            headers[name] = _SIGNATURES.sub(rf"\1{HIDDEN}", value)
     url = shown_url(endpoint.url) if endpoint is not None else ""
     try:
         return SentRequest(url=url, headers=headers, body=body.decode())

@@ -50,9 +50,8 @@ _CODES: Final = {
     "overloaded": ExitCode.UNREACHABLE,
 }
 _REMEDIES: Final = {
-    "unauthorized": "give one with --token-file or in FLUXHOOK_TOKEN; the engine's configuration has "
-    "them under admin.tokens",
-    "insufficient-scope": "give a token whose scopes in admin.tokens have it",
+    "unauthorized": "with --api, give a token in --token-file or FLUXHOOK_TOKEN",
+    "insufficient-scope": "give another token in --token-file or FLUXHOOK_TOKEN",
     "unknown-webhook": "`fluxhook webhook list` shows all there are",
     "engine-not-running": "start it with `fluxhook serve -c FILE`",
     "engine-unavailable": "try again in a moment; the engine's log says more",
@@ -105,20 +104,21 @@ class Api:
         kind: type[T],
         *,
         last: int | None = None,
+        page: int = MAX_PAGE,
         whole: bool = False,
         **filters: str | None,
     ) -> Iterator[T]:
-        """The items of a list, at most `last` of them, over all pages that takes. `whole`: the list
-        comes as one page and takes no limit."""
+        """The items of a list, at most `last` of them, in pages of `page`. `whole`: the list comes as
+        one page and takes no limit."""
         cursor: str | None = None
         while last is None or last > 0:
-            limit = None if whole else min(last or MAX_PAGE, MAX_PAGE)
-            page = self.get(path, Page[kind], limit=limit, cursor=cursor, **filters)  # type: ignore[valid-type]
-            yield from page.items
-            cursor = page.next_cursor
+            limit = None if whole else min(last or page, page)
+            got = self.get(path, Page[kind], limit=limit, cursor=cursor, **filters)  # type: ignore[valid-type]
+            yield from got.items
+            cursor = got.next_cursor
             if cursor is None:
                 return
-            last = None if last is None else last - len(page.items)
+            last = None if last is None else last - len(got.items)
 
     def post(self, path: str, kind: type[T], body: Any = None) -> T:
         return self._decode(self._ask("POST", path, b"" if body is None else _encode(body)), kind)

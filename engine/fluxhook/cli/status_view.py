@@ -140,8 +140,8 @@ def _latency(endpoint: EndpointStats) -> str:
 def _notes(endpoint: EndpointStats, now_ns: int, *, narrow: bool) -> list[str]:
     e = endpoint
     said = [f"disabled: {safe(e.disabled_reason)}"] if e.state == "disabled" else []
-    if e.pending:
-        said.append(f"{number(e.queued)} queued and {number(e.stored)} stored")
+    waiting = {"queued": e.queued, "stored": e.stored}
+    said += [f"{number(n)} {where}" for where, n in waiting.items() if n]
     if e.next_retry_ns is not None:
         said.append(f"next retry {_until(e.next_retry_ns - now_ns)}")
     said += [f"{number(n)} dropped ({cause})" for cause, n in e.dropped.items()]

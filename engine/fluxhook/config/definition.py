@@ -20,6 +20,7 @@ from fluxhook.config.problems import Findings, Notice
 from fluxhook.config.reader import read_struct
 from fluxhook.config.schema import Config, Endpoint, SignatureProfile
 from fluxhook.config.url import url_hostname
+from fluxhook.errors import ConfigError
 
 __all__ = [
     "build",
@@ -60,7 +61,7 @@ def define(name: object, layer: Mapping[str, Any], config: Config) -> tuple[Endp
 
     Raises ConfigError with every problem; paths are the fields (`retry.max_attempts`).
     """
-    findings = Findings(lambda path: "secret" if path == "secrets[0]" else path)
+    findings = Findings()
     if not isinstance(name, str) or not _NAME.fullmatch(name) or _RESERVED.fullmatch(name):
         findings.problem(
             "name",
@@ -79,8 +80,14 @@ def define(name: object, layer: Mapping[str, Any], config: Config) -> tuple[Endp
     endpoint = _assembled({**own, "url": own.get("url") or _NO_URL}, config, findings)
     allowed = tuple(map(parse_network, config.allow_networks))
     check_endpoint(endpoint, "", known_types(config), allowed, findings)
-    findings.raise_problems()
+    if findings.problems:
+        raise ConfigError([p._replace(path=_written_as(p.path)) for p in findings.problems])
     return endpoint, list(findings.notices)
+
+
+def _written_as(path: str) -> str:
+    """A layer has `secrets`; whoever gives one mostly writes `secret`."""
+    return "secret" if path == "secrets[0]" else path
 
 
 def build(name: str, layer: Mapping[str, Any], config: Config) -> Endpoint:

@@ -19,7 +19,7 @@ import msgspec
 from fluxhook import errors
 from fluxhook.config.codec import encode_hook
 from fluxhook.config.units import Duration
-from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, Problem
+from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, EventError, Problem
 from fluxhook.events.names import hint
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.store import ReadStore, StoreError
@@ -266,6 +266,8 @@ class Control:
         try:
             message = msgspec.msgpack.encode(request, enc_hook=encode_hook)
         except (TypeError, ValueError, NotImplementedError, OverflowError, RecursionError) as e:
+            if isinstance(request, Test):
+                raise EventError(f"data has no JSON form: {e}", field="data") from None
             raise ConfigError(
                 Problem(
                     "request", f"has no JSON form: {e}", "write texts, numbers, lists and dicts"

@@ -23,16 +23,23 @@ class Gate:
         return action
 
     def success(self, lane: Lane, now_ns: int, probe: int) -> None:
-        if self._words.load(lane.id, BREAKER):
-            self._step(lane, "success", now_ns, probe)
+        word = self._words.load(lane.id, BREAKER)
+        if word:
+            # While the breaker is closed its word is the number of failures (policy/breaker.py).
+            if word >= lane.failure_threshold or not self._words.swap(lane.id, BREAKER, word, 0):
+                self._step(lane, "success", now_ns, probe)
             self._words.store(lane.id, FAILING, 0)
 
     def failure(self, lane: Lane, now_ns: int, probe: int) -> None:
         # With the breaker at rest this is the first failure after a success, whatever the word says:
         # a success of another worker may just now be about to clear it.
-        if not self._words.load(lane.id, BREAKER) or not self._words.load(lane.id, FAILING):
+        word = self._words.load(lane.id, BREAKER)
+        if not word or not self._words.load(lane.id, FAILING):
             self._words.store(lane.id, FAILING, now_ns)
-        self._step(lane, "failure", now_ns, probe)
+        if word + 1 >= lane.failure_threshold or not self._words.swap(
+            lane.id, BREAKER, word, word + 1
+        ):
+            self._step(lane, "failure", now_ns, probe)
 
     def release(self, lane: Lane, now_ns: int, probe: int) -> None:
         """The permit was not used, or its result says nothing about the endpoint."""

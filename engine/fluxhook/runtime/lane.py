@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from itertools import islice
 
 from fluxhook._native.ring import Delivery
 from fluxhook.config.schema import Endpoint
 from fluxhook.config.units import Duration
+from fluxhook.policy import batch
 from fluxhook.policy.aggregate import aggregates
+from fluxhook.policy.compression import MIN_BYTES, make_compressor
+from fluxhook.policy.outcome import Outcome, TransportCause, classify
 from fluxhook.policy.signature import make_profile
-from fluxhook.transport.curl import Target
+from fluxhook.transport.curl import MAX_ANSWER_BYTES, Sender, Target
 from fluxhook.transport.records import EventHead
 
 __all__ = ["Lane"]
 
 #: a lane whose queue takes longer than this to empty is slow: the rest goes to the store
 SLOW_NS = 250_000_000
-#: what a slow lane still keeps at hand
+#: what a slow lane still keeps at hand, unless a batch takes more
 SLOW_QUEUE = 16
 #: a rate is measured over at least this long
 _WINDOW_NS = 50_000_000
+#: what each event of a batch may add to a 207 answer; arbitrary, twice the longest sensible entry
+_ANSWER_BYTES_PER_EVENT = 1024
 
-_CONTENT_TYPES = {"cloudevents": b"Content-Type: application/cloudevents+json"}
+_CONTENT_TYPES = {"cloudevents": "application/cloudevents+json"}
 
 
 class Lane:
@@ -29,63 +36,113 @@ class Lane:
 
     An ordered lane sends one delivery at a time for each order key. With `on_head_failure: block`
     its order lives in one place at a time: as long as the store has deliveries of it, what arrives
-    goes to the store too, behind them (`Worker`, which can see the store's word).
+    goes to the store too, behind them (`Dispatcher`, which can see the store's word).
     """
 
-    def __init__(self, endpoint_id: int, endpoint: Endpoint, limit: int) -> None:
+    def __init__(self, endpoint_id: int, endpoint: Endpoint, limit: int, sender: Sender) -> None:
         self.id = endpoint_id
         self.queue: deque[Delivery] = deque()
         self.in_flight = 0
         self.done = 0
         self.slow = False
+        #: has a queue and no room for a request
+        self.held = False
         #: not before this time, because of the rate limit
         self.blocked_until_ns = 0
+        #: what waits is to go out in batches as they are
+        self.hurried = False
         #: order keys under way, oldest first
         self.busy_keys: dict[str, Delivery] = {}
         #: sequence number, in the outbox, of what was last handed to the store
         self.handed_over = -1
+        self._weighed = 0
+        self._weight = 0
         self._mark_ns = 0
         self._mark_done = 0
-        self.configure(endpoint, limit)
+        self.configure(endpoint, limit, sender)
 
-    def configure(self, endpoint: Endpoint, limit: int) -> None:
+    def configure(self, endpoint: Endpoint, limit: int, sender: Sender) -> None:
         """Takes over a changed endpoint; what waits and what is under way stays."""
-        self.endpoint = endpoint
+        e = self.endpoint = endpoint
         self.limit = limit
-        self.retry_on = frozenset(endpoint.retry.retry_on)
-        self.ttl_ns = endpoint.ttl.ns if endpoint.ttl else 0
-        self.max_payload = int(endpoint.max_payload) if endpoint.max_payload else 0
+        self.sender = sender
+        self.ttl_ns = e.ttl.ns if e.ttl else 0
+        self.max_payload = int(e.max_payload) if e.max_payload else 0
         #: past the endpoint's own timeout, so that a live probe is not taken for lost
-        self.probe_timeout_ns = 2 * endpoint.timeout.ns + 1_000_000_000
-        self.profile = make_profile(endpoint.signature, endpoint.secrets)
-        self.needs_event_id = endpoint.signature == "standard"
-        self.aggregating = endpoint.aggregate.window is not None
-        self.records = endpoint.record == "all"
-        self.target = Target(
-            endpoint.url,
-            timeout_ms=_whole_ms(endpoint.timeout),
-            connect_timeout_ms=_whole_ms(min(endpoint.connect_timeout, endpoint.timeout)),
-            proxy=endpoint.proxy,
+        self.probe_timeout_ns = 2 * e.timeout.ns + 1_000_000_000
+        self.failure_threshold = e.circuit_breaker.failure_threshold
+        self.aggregating = e.aggregate.window is not None
+        self.batching = e.batch.max_events is not None
+        #: whether a failing head holds back what is behind it
+        self.blocks = e.ordered and e.on_head_failure == "block"
+        self.slow_queue = max(SLOW_QUEUE, e.batch.max_events or 0)
+        # The ways that most deliveries take, on which nothing has to be asked.
+        self.arrives_plainly = not (self.aggregating or e.paused or self.blocks)
+        self.sends_plainly = not (
+            e.ordered or e.rate_limit or self.ttl_ns or self.max_payload or self.batching
         )
-        self.headers = [
-            _CONTENT_TYPES.get(endpoint.envelope, b"Content-Type: application/json"),
+        self.ends_plainly = not (e.ordered or e.record == "all")
+        self.target = Target(
+            e.url,
+            timeout_ms=_whole_ms(e.timeout),
+            connect_timeout_ms=_whole_ms(min(e.connect_timeout, e.timeout)),
+            proxy=e.proxy,
+            http2=e.http_version == "2",
+            max_answer_bytes=MAX_ANSWER_BYTES
+            + _ANSWER_BYTES_PER_EVENT * (e.batch.max_events or 0),
+        )
+        self._profile = make_profile(e.signature, e.secrets)
+        self._signs_id = e.signature == "standard"
+        self._compress = make_compressor(e.compression)
+        self._encoding = b"Content-Encoding: " + e.compression.encode()
+        if self.batching:
+            content_type = batch.CONTENT_TYPES[e.batch.format]
+        else:
+            content_type = _CONTENT_TYPES.get(e.envelope, "application/json")
+        self._headers = [
+            b"Content-Type: " + content_type.encode(),
             b"Expect:",  # no 100-continue round trip for large bodies
-            *(f"{name}: {value}".encode() for name, value in endpoint.headers.items()),
+            *(f"{name}: {value}".encode() for name, value in e.headers.items()),
         ]
+        self._retry_on = frozenset(e.retry.retry_on)
+        self._outcomes: dict[tuple[int, TransportCause | None], Outcome] = {}
 
     def gathers(self, delivery: Delivery) -> bool:
         """Whether the delivery goes into the endpoint's window of aggregation."""
         return aggregates(self.endpoint.aggregate, EventHead.decode(delivery.event).type)
 
-    @property
-    def blocks(self) -> bool:
-        """Whether a failing head holds back what is behind it."""
-        return self.endpoint.ordered and self.endpoint.on_head_failure == "block"
+    def outcome(self, status: int, cause: TransportCause | None = None) -> Outcome:
+        """What an attempt came to, by the endpoint's `retry_on`."""
+        known = self._outcomes.get((status, cause))
+        if known is None:
+            known = self._outcomes[status, cause] = classify(status, cause, self._retry_on)
+        return known
 
-    def request_headers(self, delivery: Delivery, now_s: int) -> list[bytes]:
-        """The header lines of an attempt that is signed now."""
-        event_id = delivery.event.split(b"\0", 1)[0].decode() if self.needs_event_id else ""
-        return self.headers + self.profile.headers(event_id, now_s, delivery.body)
+    # ---- requests --------------------------------------------------------------------------
+
+    def request(self, delivery: Delivery, now_s: int) -> tuple[list[bytes], bytes]:
+        """The header lines and the body of an attempt that is signed now."""
+        body = delivery.body
+        if self._compress is None:
+            id = event_id(delivery) if self._signs_id else ""
+            return self._headers + self._profile.headers(id, now_s, body), body
+        return self._made(event_id(delivery), body, now_s)
+
+    def batch_request(
+        self, deliveries: Sequence[Delivery], now_s: int
+    ) -> tuple[list[bytes], bytes]:
+        """The same for several events in one request."""
+        body = batch.join(self.endpoint.batch, [delivery.body for delivery in deliveries])
+        id = batch.batch_id(map(event_id, deliveries)) if self._signs_id else ""
+        return self._made(id, body, now_s)
+
+    def _made(self, id: str, body: bytes, now_s: int) -> tuple[list[bytes], bytes]:
+        headers = self._headers
+        if self._compress is not None and len(body) >= MIN_BYTES:
+            headers, body = [*headers, self._encoding], self._compress(body)
+        return headers + self._profile.headers(id, now_s, body), body
+
+    # ---- the queue -------------------------------------------------------------------------
 
     def next(self) -> Delivery | None:
         """Takes from the queue the next delivery that may go as far as the order is concerned."""
@@ -97,6 +154,34 @@ class Lane:
                 return delivery
         return None
 
+    def batch_due(self, now_ns: int) -> bool:
+        """Whether what waits goes out in a batch now."""
+        queue, options = self.queue, self.endpoint.batch
+        events = len(queue)
+        if not events or self.hurried or events >= (options.max_events or 1):
+            return events > 0
+        if self._weighed < events:  # the others were weighed before
+            self._weight += sum(len(d.body) for d in islice(queue, self._weighed, None))
+            self._weighed = events
+        return batch.is_due(options, events, self._weight, queue[0].taken_ns, now_ns)
+
+    def next_batch(self) -> list[Delivery]:
+        """Takes the next batch from the queue."""
+        queue = self.queue
+        count = batch.cut(self.endpoint.batch, (len(delivery.body) for delivery in queue))
+        self.forget_weight()
+        return [queue.popleft() for _ in range(count)]
+
+    def put_back(self, deliveries: Sequence[Delivery]) -> None:
+        """What was taken last waits again, in its order."""
+        self.queue.extendleft(reversed(deliveries))
+        self.forget_weight()
+
+    def forget_weight(self) -> None:
+        """To be called when something left the queue."""
+        self._weighed = self._weight = 0
+        self.hurried = self.hurried and bool(self.queue)
+
     def under_way(self) -> list[Delivery]:
         """What an ordered lane is sending, in the order in which it began."""
         return list(self.busy_keys.values())
@@ -106,11 +191,13 @@ class Lane:
         if self.endpoint.ordered:
             self.busy_keys[order_key(delivery)] = delivery
 
-    def end(self, delivery: Delivery) -> None:
+    def end(self, deliveries: Sequence[Delivery]) -> None:
+        """A request with these has ended."""
         self.in_flight -= 1
-        self.done += 1
+        self.done += len(deliveries)
         if self.endpoint.ordered:
-            self.busy_keys.pop(order_key(delivery), None)
+            for delivery in deliveries:
+                self.busy_keys.pop(order_key(delivery), None)
 
     def judge(self, now_ns: int) -> bool:
         """Whether the lane is slow: at its present rate the queue lasts longer than SLOW_NS."""
@@ -122,6 +209,11 @@ class Lane:
             if not fresh:
                 self.slow = len(self.queue) * elapsed_ns > SLOW_NS * finished
         return self.slow
+
+
+def event_id(delivery: Delivery) -> str:
+    """The first part of its EventHead."""
+    return delivery.event.split(b"\0", 1)[0].decode()
 
 
 def order_key(delivery: Delivery) -> str:

@@ -3,6 +3,12 @@
 The order of calls is the measured one. Once per handle: everything that never changes. Once per
 endpoint that a handle is lent to: its `Target`. Per request: headers, body, add_handle. Per wake:
 one socket_action starts what was added, one poll waits, one info_read collects.
+
+libcurl looks through its whole DNS cache for old entries with each request that ends, which costs more
+than all the rest where there are a thousand hosts. So most requests take entries of any age and remove
+none, but one in every second refuses and removes what is older than DNS_TTL_S; after a pause all do,
+until the first of them has ended. So no connection opens to an address that was looked up more than a
+few seconds longer ago.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pycurl
 
@@ -23,11 +29,15 @@ from fluxhook.config.schema import Tls
 from fluxhook.policy.outcome import TransportCause
 from fluxhook.transport.records import Attempt
 
-__all__ = ["Sender", "Slot", "Target"]
+__all__ = ["Sender", "Slot", "Stages", "Target"]
 
 USER_AGENT = f"Fluxhook/{VERSION}"
 #: what is read of an answer before the rest is refused; nobody needs more than an error page
 MAX_ANSWER_BYTES = 65_536
+#: libcurl's own default, in seconds
+DNS_TTL_S = 60
+#: how often old entries are removed, and after what time without that none is trusted
+_CLEANING_NS, _PAUSE_NS = 1_000_000_000, 3_000_000_000
 #: what a report keeps of an answer
 ANSWER_EXCERPT_BYTES = 512
 
@@ -41,8 +51,9 @@ _SELECT_IN, _SELECT_OUT, _SELECT_ERR = 1, 2, 4  # CURL_CSELECT_*
 class Target:
     """How an endpoint is reached. Compared by identity, so keep one for each endpoint.
 
-    Targets with equal `options` (timeouts, proxy) differ by the URL alone, which is the cheap
-    case when a handle goes from one to the other.
+    Targets with equal `options` (all but the URL) are the cheap case when a handle goes from one to
+    the other. With `http2` requests share connections: over https:// where the server agrees (ALPN),
+    over http:// in any case, for there it has to know (RFC 9113 section 3.3).
     """
 
     __slots__ = ("options", "url")
@@ -54,14 +65,36 @@ class Target:
         timeout_ms: int,
         connect_timeout_ms: int,
         proxy: str | None = None,
+        http2: bool = False,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
+        if not http2:
+            version = pycurl.CURL_HTTP_VERSION_1_1
+        elif url.lower().startswith("https:"):
+            version = pycurl.CURL_HTTP_VERSION_2TLS
+        else:
+            version = pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE
         self.url = url.encode()
         self.options: tuple[tuple[int, Any], ...] = (
             (pycurl.TIMEOUT_MS, timeout_ms),
             (pycurl.CONNECTTIMEOUT_MS, connect_timeout_ms),
             # An empty proxy switches off what the environment says (CURLOPT_PROXY).
             (pycurl.PROXY, proxy or ""),
+            (pycurl.HTTP_VERSION, version),
+            # While a connection comes about that many requests may share, the others wait for it.
+            (pycurl.PIPEWAIT, int(http2)),
+            (pycurl.MAXFILESIZE, max_answer_bytes),
         )
+
+
+class Stages(NamedTuple):
+    """Microseconds; 0 where a stage did not happen."""
+
+    dns_us: int
+    connect_us: int
+    tls_us: int
+    #: from when the request could be sent to the first byte of the answer
+    first_byte_us: int
 
 
 class Slot:
@@ -69,6 +102,7 @@ class Slot:
 
     __slots__ = (
         "answer",
+        "cleans",
         "curl",
         "denied",
         "denied_cause",
@@ -89,7 +123,10 @@ class Slot:
         #: why no socket was opened, as a sentence and as a cause; "" if one was
         self.denied = ""
         self.denied_cause: TransportCause = "egress_denied"
+        #: whether a connection was opened for the request
         self.opened = False
+        #: whether the request does not take old entries of the DNS cache, and removes them
+        self.cleans = True
         self.options: tuple[tuple[int, Any], ...] = ()
         self.target: Target | None = None
         self.tag: Any = None
@@ -123,20 +160,36 @@ class Slot:
         info = self.getinfo
         status = self.status
         retry_after = int(info(pycurl.RETRY_AFTER))
+        # On a connection that was there already none of these stages happened.
+        fresh = self.opened or not status
         return Attempt(
             started_ns=self.started_ns,
             status=status,
             cause=cause,
             error=self.denied or error,
-            dns_us=int(info(pycurl.NAMELOOKUP_TIME_T)),
-            connect_us=int(info(pycurl.CONNECT_TIME_T)),
-            tls_us=int(info(pycurl.APPCONNECT_TIME_T)),
+            dns_us=int(info(pycurl.NAMELOOKUP_TIME_T)) if fresh else 0,
+            connect_us=int(info(pycurl.CONNECT_TIME_T)) if fresh else 0,
+            tls_us=int(info(pycurl.APPCONNECT_TIME_T)) if fresh else 0,
             # libcurl sets this time on failure too
             first_byte_us=int(info(pycurl.STARTTRANSFER_TIME_T)) if status else 0,
             total_us=self.total_us,
             retry_after_s=retry_after or None,
             answer=b"".join(self.answer)[:ANSWER_EXCERPT_BYTES],
             worker=worker,
+        )
+
+
+    def stages(self) -> Stages:
+        """How long each stage of the request took, not since when as in `attempt`."""
+        info = self.getinfo
+        dns_us = int(info(pycurl.NAMELOOKUP_TIME_T)) if self.opened else 0
+        connect_us = int(info(pycurl.CONNECT_TIME_T)) if self.opened else 0
+        tls_us = int(info(pycurl.APPCONNECT_TIME_T)) if self.opened else 0
+        return Stages(
+            dns_us,
+            max(0, connect_us - dns_us),
+            max(0, tls_us - connect_us),
+            max(0, int(info(pycurl.STARTTRANSFER_TIME_T)) - int(info(pycurl.PRETRANSFER_TIME_T))),
         )
 
 
@@ -173,6 +226,7 @@ class Sender:
         #: the descriptors that transfers use
         self._busy: set[int] = set()
         self._running = sys.maxsize
+        self._cleaned_ns = 0
         self._multi = pycurl.CurlMulti()
         # Well above what is in flight, for an idle connection is worth keeping; but those alone
         # must not use up the process's descriptors.
@@ -203,6 +257,12 @@ class Sender:
                 slot.options = target.options
             setopt(pycurl.URL, target.url)
             slot.target = target
+        cleans = not 0 <= now_ns - self._cleaned_ns < _CLEANING_NS
+        if cleans and 0 <= now_ns - self._cleaned_ns < _PAUSE_NS:
+            self._cleaned_ns = now_ns
+        if slot.cleans is not cleans:
+            setopt(pycurl.DNS_CACHE_TIMEOUT, DNS_TTL_S if cleans else -1)
+            slot.cleans = cleans
         setopt(pycurl.HTTPHEADER, headers)
         setopt(pycurl.POSTFIELDS, body)
         slot.tag = tag
@@ -279,6 +339,8 @@ class Sender:
 
     def release(self, slot: Slot) -> None:
         """Gives the slot back; its measurements are gone with the next request."""
+        if slot.cleans:
+            self._cleaned_ns = max(self._cleaned_ns, slot.started_ns)
         if slot.answer:
             slot.answer.clear()
         slot.denied = ""
@@ -308,10 +370,9 @@ class Sender:
         setopt(pycurl.NOSIGNAL, 1)
         setopt(pycurl.USERAGENT, USER_AGENT)
         setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-        setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         setopt(pycurl.NOPROXY, "")  # else NO_PROXY in the environment overrules a target's proxy
         setopt(pycurl.FOLLOWLOCATION, 0)
-        setopt(pycurl.MAXFILESIZE, MAX_ANSWER_BYTES)
+        setopt(pycurl.DNS_CACHE_TIMEOUT, DNS_TTL_S)
         setopt(pycurl.WRITEFUNCTION, slot.answer.append)  # a builtin: no Python frame a chunk
         setopt(pycurl.OPENSOCKETFUNCTION, self._socket_opener(slot))
         tls = self._tls

@@ -12,7 +12,7 @@
     keeper.bell                wakes the keeper
     rings/<slot>/              one publisher: lock, counters, <worker>.ring for each worker; the slot
                                is a number, or `engine` for the engine's own
-    workers/<worker>/          one worker: lock, counters, bell, inbox.ring, outbox.ring
+    workers/<worker>/          one worker: lock, counters, stages, bell, inbox.ring, outbox.ring
 
 A bell is a FIFO: its reader sleeps in epoll, and whoever publishes into a ring whose consumer sleeps
 writes one byte. Unlike an eventfd it has a name, so that any process can ring it, before and after
@@ -34,10 +34,12 @@ from fluxhook.errors import EngineNotRunning, LayoutError
 __all__ = [
     "ACCEPTED",
     "BREAKER",
+    "CONNECTED",
     "DELIVERED",
     "DROPPED_EXPIRED",
     "DROPPED_OLDEST",
     "FAILED",
+    "FAILED_REQUESTS",
     "FAILING",
     "FILTERED",
     "HISTOGRAM",
@@ -46,9 +48,18 @@ __all__ = [
     "REFUSED",
     "RESENT",
     "RINGS",
+    "SAMPLED_ONE_IN",
     "SIGNATURE_REJECTED",
     "SIZE_REJECTED",
     "SKIPPED",
+    "STAGES",
+    "STAGE_CONNECT",
+    "STAGE_DNS",
+    "STAGE_FIELDS",
+    "STAGE_FIRST_BYTE",
+    "STAGE_QUEUE",
+    "STAGE_SIGN",
+    "STAGE_TLS",
     "STORED",
     "UNMETERED",
     "VERSION",
@@ -63,7 +74,9 @@ __all__ = [
 ACCEPTED, DROPPED_OLDEST, REFUSED, FILTERED = range(4)
 PUBLISHER_FIELDS = 4
 
-# Counters of a worker, per endpoint. The dropped ones name the policy that dropped.
+# Counters of a worker, per endpoint. The dropped ones name the policy that dropped. FAILED counts
+# events, and FAILED_REQUESTS requests, which a batch has fewer of; CONNECTED those requests for which
+# a connection was opened. The histogram is of requests that were answered with success.
 (
     DELIVERED,
     DROPPED_EXPIRED,
@@ -72,9 +85,28 @@ PUBLISHER_FIELDS = 4
     SIGNATURE_REJECTED,
     SIZE_REJECTED,
     RESENT,
-) = range(7)
+    FAILED_REQUESTS,
+    CONNECTED,
+) = range(9)
 HISTOGRAM = 16
 WORKER_FIELDS = HISTOGRAM + ring.HISTOGRAM_BUCKETS
+
+# Histograms of a worker, per endpoint, in a file of their own, as they are many and read seldom: how
+# long each stage of a request took, in microseconds. Waiting, from when the event was accepted to its
+# first attempt, and signing (encoding and compressing included) are measured for one request in
+# SAMPLED_ONE_IN; the stages of a connection for each one that is opened; the wait for the first byte
+# for both.
+STAGES = ("queue", "sign", "dns", "connect", "tls", "first_byte")
+(
+    STAGE_QUEUE,
+    STAGE_SIGN,
+    STAGE_DNS,
+    STAGE_CONNECT,
+    STAGE_TLS,
+    STAGE_FIRST_BYTE,
+) = range(0, len(STAGES) * ring.HISTOGRAM_BUCKETS, ring.HISTOGRAM_BUCKETS)
+STAGE_FIELDS = len(STAGES) * ring.HISTOGRAM_BUCKETS
+SAMPLED_ONE_IN = 16
 
 # Words of an endpoint: packed breaker state; rate limit's theoretical arrival time; deliveries that
 # wait in the store; events that were forwarded because the table of thresholds was full; since when

@@ -14,8 +14,8 @@ __all__ = ["Text", "button", "icon", "link", "state_pill", "tag", "text", "time"
 class Text(TextElement):
     """An element that has a text, which may change."""
 
-    def __init__(self, name: str, content: str, classes: str = "", **attributes: Any) -> None:
-        super().__init__(tag=name, text=content)
+    def __init__(self, kind: str, content: str, classes: str = "", /, **attributes: Any) -> None:
+        super().__init__(tag=kind, text=content)
         _dress(self, classes, attributes)
 
     def say(self, content: str) -> None:
@@ -23,15 +23,15 @@ class Text(TextElement):
             self.text = content
 
 
-def tag(name: str, classes: str = "", **attributes: Any) -> Element:
+def tag(kind: str, classes: str = "", /, **attributes: Any) -> Element:
     """An element; attributes are written with _ for -, those that are None are left out."""
-    element = ui.element(name)
+    element = ui.element(kind)
     _dress(element, classes, attributes)
     return element
 
 
-def text(name: str, content: str, classes: str = "", **attributes: Any) -> Text:
-    return Text(name, content, classes, **attributes)
+def text(kind: str, content: str, classes: str = "", /, **attributes: Any) -> Text:
+    return Text(kind, content, classes, **attributes)
 
 
 def link(content: str, href: str, classes: str = "", **attributes: Any) -> Text:

@@ -34,7 +34,10 @@ class EndpointTable:
                 text("p", "An endpoint is a URL and the types of events that it gets.")
                 link("Create the first one", "/endpoints/new", "button primary")
             else:
-                text("p", "Endpoints stand in the configuration, or are created by whoever may write.")
+                text(
+                    "p",
+                    "Endpoints stand in the configuration, or are created by whoever may write.",
+                )
 
     def show(self, webhooks: Sequence[WebhookStatus]) -> None:
         self._table.set_visibility(bool(webhooks))

@@ -6,20 +6,20 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from fluxhook.admin.dashboard.dom import button, link, tag, text
 
-__all__ = ["Form", "filter_form"]
+__all__ = ["Form", "filter_form", "next_page"]
 
 _INDEX: Final = re.compile(r"\[\d+\]")
 #: One event with every named control's value; nothing is kept on the server while it is typed.
 _COLLECT: Final = "(e) => { e.preventDefault(); emit(Object.fromEntries(new FormData(e.target))); }"
-_HELD: Final = (
-    "(e) => { e.target.querySelectorAll('select, input').forEach((c) => { c.disabled = !c.value; }); }"
-)
+#: What is empty does not come into the address.
+_LEAVE_OUT: Final = "(e) => { for (const [k, v] of [...e.formData]) if (!v) e.formData.delete(k); }"
 
 
 class Form:
@@ -115,14 +115,16 @@ class Form:
         return plain if plain in self._fields else None
 
 
-@contextmanager
 def filter_form(
-    action: str, fields: Sequence[tuple[str, str, str, Sequence[tuple[str, str]] | str]],
+    action: str,
+    fields: Sequence[tuple[str, str, str, Sequence[tuple[str, str]] | str]],
     values: Mapping[str, str | None],
-) -> Iterator[None]:
+) -> None:
     """A form that asks for the page again, with its fields in the address. Each field has a name, a
     label, classes, and either the options that there are, or an example."""
-    with tag("form", "filters", method="get", action=action, role="search", aria_label="Filter") as form:
+    with tag(
+        "form", "filters", method="get", action=action, role="search", aria_label="Filter"
+    ) as form:
         for name, label, classes, what in fields:
             with tag("div", f"field {classes}"):
                 caption = text("label", label)
@@ -138,10 +140,23 @@ def filter_form(
                             text("option", said, value=option, selected=option == value or None)
                 caption.props["for"] = control.html_id
         with tag("div", "filter-buttons"):
-            with button("Search", "search", "primary", type="submit"):
-                pass
+            button("Search", "search", "primary", type="submit")
             if any(values.values()):
                 link("Clear", action, "button")
-        yield
-    # What is empty does not come into the address.
-    form.on("submit", js_handler=_HELD)
+    form.on("formdata", js_handler=_LEAVE_OUT)
+
+
+def next_page(
+    place: Element,
+    path: str,
+    values: Mapping[str, str | None],
+    cursor: str | None,
+    rest: str | None,
+) -> None:
+    """The ways to the first page and to the next one; `rest` is the cursor of the latter."""
+    query = {name: value for name, value in values.items() if value}
+    with place:
+        if cursor is not None:
+            link("Newest", f"{path}?{urlencode(query)}", "button")
+        if rest is not None:
+            link("Older", f"{path}?{urlencode({**query, 'cursor': rest})}", "button")

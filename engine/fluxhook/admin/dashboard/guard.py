@@ -24,7 +24,7 @@ PUBLIC: Final = ("/_dashboard/", "/_nicegui/", "/favicon.ico")
 #: of a login form; a token has at most some hundred
 MAX_FORM_BYTES: Final = 8192
 
-# The library makes functions of templates in the browser, hence unsafe-eval; all else is of this server.
+# The library makes functions of templates in the browser, hence unsafe-eval; all else is ours.
 HEADERS: Final = {
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "

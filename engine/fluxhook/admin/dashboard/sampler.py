@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Final, NamedTuple
 
-from nicegui import run
-
 from fluxhook._native import ring
 from fluxhook.admin.models import Status
 from fluxhook.admin.views import status_view
@@ -63,6 +61,7 @@ class Sampler:
         self._lock = asyncio.Lock()
         self._taken_at = 0.0
         self._stats: Stats | None = None
+        self._fresh = False
         #: by endpoint; None: all of them
         self._lines: dict[int | None, deque[Point]] = {}
         self._asked: dict[int | None, float] = {}
@@ -71,11 +70,12 @@ class Sampler:
         """A sample that is no older than the interval. Raises what `read_stats` raises."""
         async with self._lock:
             stats = self._stats
-            if stats is None or not 0 <= self._clock() - self._taken_at < 0.9 * INTERVAL_S:
+            age_s = self._clock() - self._taken_at
+            if stats is None or not self._fresh or not 0 <= age_s < 0.9 * INTERVAL_S:
                 before, former_at = stats, self._taken_at
-                stats = await run.io_bound(self._read)
+                stats = await asyncio.to_thread(self._read)
                 self._taken_at = self._clock()
-                self._stats = stats
+                self._stats, self._fresh = stats, True
                 self._extend(before, stats, self._taken_at - former_at)
             return stats
 
@@ -83,6 +83,10 @@ class Sampler:
         """The same as the API shows it."""
         stats = await self.stats()
         return status_view(stats, int(self._taken_at * 1e9))
+
+    def expire(self) -> None:
+        """The next question takes a new sample: something was changed."""
+        self._fresh = False
 
     def line(self, endpoint: int | None = None) -> list[Point]:
         """The points of an endpoint, or of all together; a line begins when it is first asked for."""

@@ -9,7 +9,6 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from fluxhook.admin.dashboard import words
-from fluxhook.admin.dashboard.dom import tag, text
 
 __all__ = ["Column", "LiveTable", "Row", "action", "cell", "error", "share", "state", "time"]
 
@@ -68,19 +67,6 @@ class LiveTable(Element, component="live_table.js"):
         self.selected = [str(key) for key in event.args]
         if self._on_selected is not None:
             self._on_selected(self.selected)
-
-
-class Empty:
-    """What stands instead of a table without rows: that there are none, and what to do."""
-
-    def __init__(self, title: str, advice: str = "") -> None:
-        self._box = tag("div", "empty")
-        with self._box:
-            self._title = text("p", title, "title")
-            self._advice = text("p", advice)
-
-    def show(self, shown: bool) -> None:
-        self._box.set_visibility(shown)
 
 
 def cell(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from fastapi import Request
-from nicegui import run, ui
+from nicegui import ui
 
 from fluxhook.admin.auth import ALL_SCOPES, Access
 from fluxhook.admin.dashboard.guard import SESSION
@@ -58,13 +59,13 @@ class Viewer:
     async def ask(self, question: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """A function of the service that reads. Raises what it raises."""
         self._require("read")
-        return await run.io_bound(question, *args, **kwargs)
+        return await asyncio.to_thread(question, *args, **kwargs)
 
     async def change(self, action: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """A function of the service that changes something. Raises what it raises, and RequestError
         without the scope."""
         self._require("write")
-        return await run.io_bound(action, *args, **kwargs)
+        return await asyncio.to_thread(action, *args, **kwargs)
 
     async def attempt(
         self, done: str, action: Callable[P, R], *args: P.args, **kwargs: P.kwargs

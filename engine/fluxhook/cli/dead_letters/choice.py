@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import click
@@ -13,9 +13,11 @@ from fluxhook.admin.models import Progress as Step
 from fluxhook.admin.models import Status
 from fluxhook.cli import options
 from fluxhook.cli.api import Api
+from fluxhook.cli.exit_codes import ExitCode
+from fluxhook.cli.failure import Failure
 from fluxhook.cli.output import err, number
 
-__all__ = ["Choice", "choice", "count", "walk"]
+__all__ = ["Choice", "choice", "count", "each", "walk"]
 
 #: dead letters of one request, so that the bar moves; the API takes no more at a time
 STEP: Final = 500
@@ -67,7 +69,7 @@ def choice(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def count(api: Api, which: Choice) -> int | None:
-    """How many there are, where that can be known without counting."""
+    """How many there are; None where the API would have to count them."""
     if which.ids:
         return len(which.ids)
     if which.filters.keys() - {"endpoint"}:
@@ -77,6 +79,23 @@ def count(api: Api, which: Choice) -> int | None:
         return status.totals.dead
     named = which.filters["endpoint"]
     return next((w.dead for w in status.webhooks if named in (w.name, w.id)), None)
+
+
+def each(ids: Sequence[str], act: Callable[[str], object]) -> int:
+    """Acts on each, and returns how many. What is no dead letter is told of after all others."""
+    missing = []
+    for id in ids:
+        try:
+            act(id)
+        except Failure as failure:
+            if failure.code is not ExitCode.NOT_FOUND:
+                raise
+            missing.append(str(failure))
+    if missing:
+        done = f"{len(ids) - len(missing)} of {len(ids)} done"
+        said = missing if len(ids) == 1 else [f"{done}:", *missing]
+        raise Failure("\n".join(said), ExitCode.NOT_FOUND)
+    return len(ids)
 
 
 def walk(api: Api, path: str, body: dict[str, Any], total: int | None) -> int:

@@ -9,7 +9,7 @@ import click
 from fluxhook.cli import options
 from fluxhook.cli.api import segment
 from fluxhook.cli.confirm import confirm
-from fluxhook.cli.dead_letters.choice import Choice, choice, count, walk
+from fluxhook.cli.dead_letters.choice import Choice, choice, count, each, walk
 from fluxhook.cli.output import out, plural, print_json, safe
 from fluxhook.cli.remote import Remote
 
@@ -31,9 +31,7 @@ def command(remote: Remote, which: Choice, yes: bool, as_json: bool) -> None:
     total = count(api, which)
     confirm(_question(which, total), yes)
     if which.ids:
-        for id in which.ids:
-            api.delete(f"/v1/dead-letters/{segment(id)}")
-        done = len(which.ids)
+        done = each(which.ids, lambda id: api.delete(f"/v1/dead-letters/{segment(id)}"))
     else:
         body: dict[str, Any] = {**which.filters} if which.filters else {"all": True}
         done = walk(api, "/v1/dead-letters/purge", body, total)

@@ -7,7 +7,7 @@ import click
 from fluxhook.admin.models import Progress
 from fluxhook.cli import options
 from fluxhook.cli.api import segment
-from fluxhook.cli.dead_letters.choice import Choice, choice, count, walk
+from fluxhook.cli.dead_letters.choice import Choice, choice, count, each, walk
 from fluxhook.cli.output import out, plural, print_json
 from fluxhook.cli.remote import Remote
 
@@ -26,9 +26,9 @@ def command(remote: Remote, which: Choice, as_json: bool) -> None:
     """
     api = remote.connect()
     if which.ids:
-        done = 0
-        for id in which.ids:
-            done += api.post(f"/v1/dead-letters/{segment(id)}/replay", Progress).done
+        done = each(
+            which.ids, lambda id: api.post(f"/v1/dead-letters/{segment(id)}/replay", Progress)
+        )
     else:
         done = walk(api, "/v1/dead-letters/replay", which.filters, count(api, which))
     if as_json:

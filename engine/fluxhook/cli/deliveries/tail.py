@@ -19,6 +19,8 @@ from fluxhook.cli.remote import Remote
 
 __all__ = ["command"]
 
+#: newest deliveries that are looked at each time; arbitrary
+TRACKED: Final = 100
 #: An id begins with the microsecond in which a worker made it (`runtime.reporter`). Workers commit
 #: by turns, so one may appear after others with a higher id, but not by much.
 _LATE: Final = 10_000_000 << 6
@@ -57,7 +59,7 @@ def command(
 ) -> None:
     """Show new deliveries as they come, until Ctrl-C, the oldest first.
 
-    Each is shown once, as it is then; `deliveries show` says what became of it.
+    Each is shown again when it was attempted or has ended, as long as it is among the newest hundred.
     """
     tail = _Tail(remote.connect(), endpoint, event_type)
     console = out()
@@ -77,36 +79,48 @@ class _Tail:
     def __init__(self, api: Api, endpoint: str | None, event_type: str | None) -> None:
         self._api = api
         self._endpoint, self._type = endpoint, event_type
-        self._seen: set[str] = set()
-        #: ids from here on are looked at each time
-        self._floor = delivery_id(0)
+        #: what was seen of the latest ones: state and attempts by id
+        self._seen: dict[str, tuple[str, int]] = {}
+        #: what has an id from here on, and was not seen, is new
+        self._floor = ""
 
     def begin(self, last: int) -> list[Delivery]:
         """The newest ones. All there are count as seen."""
-        rows = list(self._pages(last=max(last, 1)))
+        rows = list(self._pages(last=max(last, TRACKED)))
         if rows:
-            newest = parse_delivery_id(rows[0].id)
-            self._floor = delivery_id(max(0, newest - _LATE))
-            self._seen = {row.id for row in self._recent() if row.id <= rows[0].id}
+            self._floor = rows[-1].id
+        self._remember(rows)
         return rows[:last][::-1]
 
     def new(self) -> list[Delivery]:
-        """What came since, the oldest first."""
-        recent = list(self._recent())
-        found = [row for row in recent if row.id not in self._seen]
-        if recent:
-            newest = parse_delivery_id(recent[0].id)
-            self._floor = max(self._floor, delivery_id(max(0, newest - _LATE)))
-            self._seen = {row.id for row in recent if row.id >= self._floor}
+        """What came or changed since, the oldest first."""
+        rows = list(self._recent())
+        found = [row for row in rows if self._is_news(row)]
+        self._remember(rows)
         return found[::-1]
 
+    def _is_news(self, row: Delivery) -> bool:
+        seen = self._seen.get(row.id)
+        return row.id >= self._floor if seen is None else seen != (row.state, row.attempts)
+
+    def _remember(self, rows: list[Delivery]) -> None:
+        self._seen = {row.id: (row.state, row.attempts) for row in rows}
+        if rows:
+            newest = parse_delivery_id(rows[0].id)
+            self._floor = max(self._floor, delivery_id(max(0, newest - _LATE)))
+
     def _recent(self) -> Iterator[Delivery]:
-        for row in self._pages():
-            if row.id < self._floor:
+        for n, row in enumerate(self._pages()):
+            if n >= TRACKED and row.id < self._floor:
                 return
             yield row
 
     def _pages(self, last: int | None = None) -> Iterator[Delivery]:
         return self._api.pages(
-            "/v1/deliveries", Delivery, last=last, endpoint=self._endpoint, type=self._type
+            "/v1/deliveries",
+            Delivery,
+            last=last,
+            page=TRACKED,
+            endpoint=self._endpoint,
+            type=self._type,
         )

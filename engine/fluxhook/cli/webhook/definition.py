@@ -17,9 +17,8 @@ from fluxhook.events.envelope import EnvelopeStyle
 
 __all__ = ["assign", "definition", "explained", "read_json", "read_secret", "secret_options"]
 
-#: each field that has an option of its own
+#: each field that has an option here
 _OPTIONS: Final = {
-    "name": "--name",
     "url": "--url",
     "events": "--type",
     "topic_filters": "--topic-filter",
@@ -27,9 +26,6 @@ _OPTIONS: Final = {
     "sample": "--sample",
     "threshold": "--threshold",
     "headers": "--header",
-    "secret": "--secret",
-    "secrets": "--secret",
-    "generate_secret": "--generate-secret",
     "signature": "--signature",
     "envelope": "--envelope",
     "timeout": "--timeout",
@@ -45,6 +41,14 @@ _OPTIONS: Final = {
     "aggregate.types": "--aggregate-type",
     "disable_after": "--disable-after",
     "record": "--record",
+}
+#: and those that single commands have
+_FURTHER: Final = {
+    "name": "--name",
+    "secret": "--secret",
+    "secrets": "--secret",
+    "generate_secret": "--generate-secret",
+    "overlap": "--overlap",
     "paused": "--paused",
 }
 
@@ -237,11 +241,12 @@ def explained(failure: Failure) -> Failure:
 
 
 def _with_options(problems: Iterable[Problem]) -> Iterable[Problem]:
+    options = {**_OPTIONS, **_FURTHER}
     for problem in problems:
         field = problem.path.partition("[")[0]
-        while field and field not in _OPTIONS:
+        while field and field not in options:
             field = field.rpartition(".")[0]
-        option = _OPTIONS.get(field)
+        option = options.get(field)
         yield problem._replace(path=f"{problem.path} ({option})") if option else problem
 
 

@@ -100,7 +100,8 @@ def _print(delivery: DeliveryDetail, wait_s: float) -> None:
     if good:
         said = f"delivered to {delivery.endpoint}"
     elif not delivery.history and delivery.state not in _ENDED:
-        said = f"no outcome within {wait_s:g} s"
+        why = f" ({delivery.cause})" if delivery.cause else ""
+        said = f"no attempt within {wait_s:g} s{why}"
     else:
         said = f"not delivered to {delivery.endpoint}: {delivery.cause}"
     console.print(safe(said), soft_wrap=True)

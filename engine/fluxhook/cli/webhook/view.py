@@ -75,7 +75,7 @@ def print_created(webhook: Mapping[str, Any], done: str) -> None:
 
 def print_secret(secret: str | None) -> None:
     if secret is not None:
-        out().print(facts({"secret": secret}), soft_wrap=True)
+        out().print(f"  secret     {secret}", soft_wrap=True)
         err().print("  it is shown only now: keep it where the receiver reads it", style="yellow")
 
 

@@ -59,13 +59,19 @@ async def _overview(viewer: Viewer) -> None:
         delivered.show(words.per_second(now and now.delivered), f"{totals.delivered:,} in all")
         failed.show(words.per_second(now and now.failed), f"{totals.failed_attempts:,} in all")
         queued = sum(one.queued for one in status.webhooks)
-        pending.show(words.count(totals.pending), f"{queued:,} queued, {totals.pending - queued:,} stored")
+        pending.show(
+            words.count(totals.pending), f"{queued:,} queued, {totals.pending - queued:,} stored"
+        )
         attempts = totals.delivered + totals.failed_attempts
         rate.show(
             words.percent(totals.delivered / attempts if attempts else None),
             f"of {attempts:,} attempts",
         )
-        dead.show(words.count(totals.dead), "to replay or purge" if totals.dead else "none", bad=totals.dead > 0)
+        dead.show(
+            words.count(totals.dead),
+            "to replay or purge" if totals.dead else "none",
+            bad=totals.dead > 0,
+        )
         for chart in (throughput, latency, queue):
             chart.show(points)
         table.show(status.webhooks)

@@ -1,0 +1,179 @@
+"""/deliveries/{id}: one delivery: what was sent, every attempt and its timings, what was answered."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from fastapi import Request
+from nicegui import ui
+
+from fluxhook.admin.dashboard import words
+from fluxhook.admin.dashboard.dom import button, link, state_pill, tag, text, time
+from fluxhook.admin.dashboard.frame import card, failure_page, frame
+from fluxhook.admin.dashboard.viewer import Desk, Viewer
+from fluxhook.admin.dashboard.waterfall import show_waterfall
+from fluxhook.admin.models import Attempt, DeliveryDetail, SentRequest
+from fluxhook.errors import FluxhookError
+
+__all__ = ["register"]
+
+#: characters of a body that are shown; the rest is a matter for the API
+_BODY: Final = 20_000
+
+
+def register(desk: Desk) -> None:
+    @ui.page("/deliveries/{id}", response_timeout=30)
+    async def delivery(request: Request, id: str) -> None:
+        viewer = Viewer(desk, request)
+        try:
+            detail = await viewer.ask(viewer.service.delivery, id)
+        except FluxhookError as error:
+            failure_page(viewer, error, "/deliveries")
+            return
+        await _delivery(viewer, detail)
+
+
+async def _delivery(viewer: Viewer, detail: DeliveryDetail) -> None:
+    status = await viewer.desk.sampler.status()
+    with frame(viewer, detail.event_id, "/deliveries") as page:
+        page.engine(status.running)
+        with tag("div", "crumbs"):
+            link("Deliveries", "/deliveries")
+        with tag("div", "page-head"):
+            with tag("div", "title"):
+                with tag("h1"):
+                    text("span", detail.type)
+                    pill = state_pill(detail.state)
+                text("p", detail.event_id, "mono quiet break")
+            with tag("div", "buttons") as buttons:
+                pass
+        place = tag("div", "stack")
+
+    async def replay() -> None:
+        await viewer.attempt("It is delivered again.", viewer.service.replay_one, detail.id)
+        await refresh()
+
+    if viewer.may_write:
+        with buttons:
+            replay_button = button("Replay", "replay", "primary")
+            replay_button.on("click", replay)
+    else:
+        replay_button = tag("span")
+    shown: DeliveryDetail | None = None
+
+    async def refresh() -> None:
+        nonlocal shown
+        show(await viewer.ask(viewer.service.delivery, detail.id))
+
+    def show(found: DeliveryDetail) -> None:
+        nonlocal shown
+        if found == shown:
+            return
+        shown = found
+        pill.props["state"] = found.state
+        replay_button.set_visibility(found.state == "dead")
+        place.clear()
+        with place:
+            _facts(found)
+            _attempts(found)
+            if found.request is not None:
+                _request(found.request)
+
+    show(detail)
+    page.every(refresh)
+
+
+def _facts(detail: DeliveryDetail) -> None:
+    with tag("section", "card"), tag("dl", "pairs across"):
+        text("dt", "Endpoint")
+        with tag("dd"):
+            link(detail.endpoint, f"/endpoints/{detail.endpoint_id}")
+        for name, at in (
+            ("Accepted", detail.accepted_at),
+            ("First failed", detail.first_failed_at),
+            ("Next attempt", detail.due_at),
+            ("Ended", detail.ended_at),
+        ):
+            if at is not None:
+                text("dt", name)
+                with tag("dd"):
+                    time(at)
+        text("dt", "Attempts")
+        text("dd", words.count(detail.attempts))
+        if detail.topic is not None:
+            text("dt", "Topic")
+            text("dd", detail.topic, "mono")
+        if detail.order_key is not None:
+            text("dt", "Order key")
+            text("dd", detail.order_key, "mono")
+        text("dt", "Delivery id")
+        text("dd", detail.id, "mono break")
+        if detail.cause and detail.cause != "delivered":
+            text("dt", "Why")
+            with tag("dd", "span"):
+                text("span", words.cause_sentence(detail.cause))
+                if detail.error:
+                    text("span", f" {detail.error}", "quiet break")
+
+
+def _attempts(detail: DeliveryDetail) -> None:
+    with card("Attempts"):
+        if not detail.history:
+            with tag("div", "empty"):
+                text("p", "No attempt yet", "title")
+                text(
+                    "p", words.cause_sentence(detail.cause) if detail.cause else "It is on its way."
+                )
+        longest = max((one.timings.total_ms for one in detail.history), default=0.0)
+        for one in reversed(detail.history):
+            _attempt(one, longest)
+
+
+def _attempt(one: Attempt, longest_ms: float) -> None:
+    with tag("article", "attempt"):
+        with tag("div", "attempt-head"):
+            good = one.outcome == "delivered"
+            state_pill("delivered" if good else "failed", f"Attempt {one.n}")
+            text("strong", f"{one.status}" if one.status else "no answer")
+            text("span", "" if good else one.outcome, "cause")
+            text("span", words.milliseconds(one.timings.total_ms), "figure")
+            time(one.started_at)
+            text("span", f"worker {one.worker}", "quiet")
+        if one.error:
+            text("p", one.error, "quiet break")
+        if one.retry_after_s is not None:
+            text("p", f"The receiver asked to wait {one.retry_after_s} s.", "quiet")
+        show_waterfall(one.timings, longest_ms)
+        if one.answer:
+            with tag("details", "answer", open=True):
+                text("summary", "First bytes of the answer")
+                text("pre", one.answer, tabindex="0")
+
+
+def _request(request: SentRequest) -> None:
+    with card("Request, as the present configuration makes it"):
+        with tag("p", "mono break"):
+            text("strong", f"{request.method} ")
+            text("span", request.url)
+        if request.headers:
+            with tag("dl", "pairs mono headers"):
+                for name, value in request.headers.items():
+                    text("dt", name)
+                    text("dd", value, "break")
+        body = _pretty(request)
+        cut = len(body) > _BODY
+        text(
+            "pre", body[:_BODY] + ("\n..." if cut else ""), "body", tabindex="0", aria_label="Body"
+        )
+        if request.encoding == "base64":
+            text("p", "The body is not text; this is its base64.", "help")
+
+
+def _pretty(request: SentRequest) -> str:
+    if request.encoding == "utf-8":
+        try:
+            return msgspec.json.format(request.body, indent=2)
+        except msgspec.DecodeError:
+            pass
+    return request.body

@@ -1,0 +1,290 @@
+"""/endpoints/{ref}: one endpoint: how it does, its options, and what can be done with it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from fastapi import Request
+from nicegui import ui
+from nicegui.element import Element
+
+from fluxhook.admin.dashboard import words
+from fluxhook.admin.dashboard.charts import LATENCY, THROUGHPUT, LineChart
+from fluxhook.admin.dashboard.delivery_table import DeliveryTable
+from fluxhook.admin.dashboard.dialogs import confirm, window
+from fluxhook.admin.dashboard.dom import button, link, state_pill, tag, text, time
+from fluxhook.admin.dashboard.frame import card, failure_page, frame
+from fluxhook.admin.dashboard.options import show_options
+from fluxhook.admin.dashboard.sampler import Point
+from fluxhook.admin.dashboard.secret import show_secret
+from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
+from fluxhook.admin.dashboard.tiles import Tile
+from fluxhook.admin.dashboard.viewer import Desk, Viewer, complain
+from fluxhook.admin.models import (
+    Delivery,
+    RotateRequest,
+    Status,
+    TestRequest,
+    Webhook,
+    WebhookStatus,
+)
+from fluxhook.errors import FluxhookError, UnknownEndpoint
+
+__all__ = ["register"]
+
+#: how long the result of a test event is waited for on the page; its delivery goes on by itself
+TEST_S: Final = 60.0
+TEST_POLL_S: Final = 0.25
+_RECENT: Final = 10
+
+
+def register(desk: Desk) -> None:
+    @ui.page("/endpoints/{ref}", response_timeout=30)
+    async def endpoint(request: Request, ref: str) -> None:
+        viewer = Viewer(desk, request)
+        try:
+            webhook = await viewer.ask(viewer.service.webhook, ref)
+        except UnknownEndpoint as error:
+            failure_page(viewer, error, "/endpoints")
+            return
+        await _Page(viewer, webhook).build()
+
+
+class _Page:
+    def __init__(self, viewer: Viewer, webhook: Webhook) -> None:
+        self.viewer = viewer
+        self.service = viewer.service
+        self.webhook = webhook
+        self.number = int(webhook.id.removeprefix("wh_"))
+        #: buttons, and whether they belong to an endpoint that is halted
+        self.toggles: dict[Element, bool] = {}
+        self.told: object = None
+
+    async def build(self) -> None:
+        sampler = self.viewer.desk.sampler
+        sampler.line(self.number)
+        status = await sampler.status()
+        recent = await self._recent()
+        with frame(self.viewer, self.webhook.name, "/endpoints") as page:
+            self.page = page
+            self._head()
+            with tag("dl", "tiles"):
+                self.delivered = Tile("Delivered", "/s")
+                self.failed = Tile("Failed attempts", "/s")
+                self.rate = Tile("Success rate")
+                self.pending = Tile("Pending")
+                self.dead = Tile("Dead letters", href=f"/dead-letters?endpoint={self.webhook.id}")
+                self.latency_tile = Tile("Latency p95")
+            with tag("div", "grid two"):
+                with card("Throughput, events a second"):
+                    self.throughput = LineChart(
+                        THROUGHPUT, "/s", "Events accepted, delivered and failed"
+                    )
+                with card("Latency of delivered attempts, ms"):
+                    self.latency = LineChart(LATENCY, " ms", "Latency percentiles p50, p95 and p99")
+            with card("Latest deliveries in the store") as side:
+                self.table = DeliveryTable(
+                    "Nothing in the store",
+                    "What succeeds at once is kept only where the endpoint says record: all.",
+                    endpoint=False,
+                )
+                with side:
+                    link("Search", f"/deliveries?endpoint={self.webhook.id}")
+            with tag("div", "grid two"):
+                with card("Counters"):
+                    self.counters = LiveTable(
+                        "Counters", (Column("name", "Counter"), Column("value", "Events", "num"))
+                    )
+                with card("Options"):
+                    show_options(self.webhook)
+        self._show(status, sampler.line(self.number), recent)
+        page.every(self._refresh)
+
+    def _head(self) -> None:
+        webhook = self.webhook
+        with tag("div", "crumbs"):
+            link("Endpoints", "/endpoints")
+        with tag("div", "page-head"):
+            with tag("div", "title"):
+                with tag("h1"):
+                    text("span", webhook.name)
+                    self.pill = state_pill(webhook.state)
+                text("p", webhook.url, "mono quiet break")
+            if self.viewer.may_write:
+                with tag("div", "buttons"):
+                    button("Send test event", "send", "primary").on("click", self._test)
+                    pause, resume = button("Pause", "pause"), button("Resume", "play")
+                    pause.on("click", self._pause)
+                    resume.on("click", self._resume)
+                    self.toggles = {pause: False, resume: True}
+                    if webhook.source == "api":
+                        button("Rotate secret", "key").on("click", self._rotate)
+                        button("Delete", "trash", "danger").on("click", self._delete)
+        self.result = tag("div", "result", role="status")
+        self.result.set_visibility(False)
+        self.trouble = tag("div", "trouble")
+
+    async def _recent(self) -> list[Delivery]:
+        page = await self.viewer.ask(
+            self.service.deliveries, endpoint=self.webhook.id, limit=_RECENT
+        )
+        return page.items
+
+    async def _refresh(self) -> None:
+        sampler = self.viewer.desk.sampler
+        self._show(await sampler.status(), sampler.line(self.number), await self._recent())
+
+    def _show(self, status: Status, points: list[Point], recent: list[Delivery]) -> None:
+        self.page.engine(status.running)
+        one = next((w for w in status.webhooks if w.id == self.webhook.id), None)
+        if one is None:
+            self.pill.props["state"] = "removed"
+            return
+        now = points[-1] if points else None
+        self.pill.props["state"] = one.state
+        halted = one.state in ("paused", "disabled")
+        for control, wanted in self.toggles.items():
+            control.set_visibility(wanted == halted)
+        self.delivered.show(words.per_second(now and now.delivered), f"{one.delivered:,} in all")
+        self.failed.show(words.per_second(now and now.failed), f"{one.failed_attempts:,} in all")
+        attempts = one.delivered + one.failed_attempts
+        self.rate.show(words.percent(one.success_rate), f"of {attempts:,} attempts")
+        self.pending.show(words.count(one.pending), f"{one.queued:,} queued, {one.stored:,} stored")
+        self.dead.show(
+            words.count(one.dead), "to replay or purge" if one.dead else "none", bad=one.dead > 0
+        )
+        p = one.latency_ms or {}
+        self.latency_tile.show(
+            words.milliseconds(p.get("p95")),
+            f"p50 {words.milliseconds(p.get('p50'))}, p99 {words.milliseconds(p.get('p99'))}",
+        )
+        self.throughput.show(points)
+        self.latency.show(points)
+        self.table.show(recent)
+        self._show_trouble(one)
+        self.counters.show(_counters(one))
+
+    def _show_trouble(self, one: WebhookStatus) -> None:
+        last = one.last_error
+        told = (one.state, one.disabled_reason, one.failing_since, last)
+        if told == self.told:
+            return
+        self.told = told
+        self.trouble.clear()
+        self.trouble.set_visibility(last is not None or bool(one.disabled_reason))
+        with self.trouble:
+            if one.disabled_reason:
+                text("p", f"Disabled: {one.disabled_reason}", "bad")
+            if last is not None:
+                with tag("p"):
+                    text("strong", "Last error ")
+                    time(last.at)
+                    text("span", f": {words.cause_sentence(last.cause)}")
+                    text("span", f" {last.error}", "quiet break")
+            if one.failing_since is not None:
+                with tag("p"):
+                    text("span", "Nothing but failures since ")
+                    time(one.failing_since)
+
+    # ---- what can be done --------------------------------------------------------------------
+
+    async def _pause(self) -> None:
+        await self.viewer.attempt("Paused. New events wait.", self.service.pause, self.webhook.id)
+        await self._refresh_now()
+
+    async def _resume(self) -> None:
+        await self.viewer.attempt("Resumed.", self.service.resume, self.webhook.id)
+        await self._refresh_now()
+
+    async def _refresh_now(self) -> None:
+        self.viewer.desk.sampler.expire()
+        await self._refresh()
+
+    async def _rotate(self) -> None:
+        agreed = await confirm(
+            "Rotate the secret?",
+            "A new secret is generated. The present one goes on signing beside it for 24 hours, so "
+            "that the receiver can change over.",
+            "Rotate secret",
+        )
+        if not agreed:
+            return
+        rotated = await self.viewer.attempt(
+            "", self.service.rotate_secret, self.webhook.id, RotateRequest()
+        )
+        if rotated is None or rotated.secret is None:
+            return
+        with window("The new secret") as dialog:
+            show_secret(rotated.secret, "Give it to the receiver.")
+            with tag("p"):
+                text("span", "The former one signs until ")
+                time(rotated.former_expires_at)
+            with tag("div", "buttons"):
+                button("Done", "", "primary").on("click", lambda: dialog.submit(True))
+        await dialog
+        dialog.delete()  # and with it the secret
+
+    async def _delete(self) -> None:
+        agreed = await confirm(
+            f"Delete {self.webhook.name}?",
+            "It gets nothing more, and what waits for it becomes dead letters.",
+            "Delete endpoint",
+            dangerous=True,
+        )
+        if agreed:
+            try:
+                await self.viewer.change(self.service.delete, self.webhook.id)
+            except FluxhookError as error:
+                complain(error)
+            else:
+                ui.navigate.to("/endpoints")
+
+    async def _test(self) -> None:
+        sent = await self.viewer.attempt("", self.service.send_test, self.webhook.id, TestRequest())
+        if sent is None:
+            return
+        self.result.clear()
+        self.result.set_visibility(True)
+        with self.result:
+            pill = state_pill("waiting", "On its way")
+            said = text("span", "The test event is on its way.")
+            link("See the delivery", f"/deliveries/{sent.delivery_id}")
+        give_up_at = asyncio.get_running_loop().time() + TEST_S
+        while asyncio.get_running_loop().time() < give_up_at and not self.result.client.is_deleted:
+            try:
+                detail = await self.viewer.ask(self.service.delivery, sent.delivery_id)
+            except FluxhookError as error:
+                said.say(str(error))
+                return
+            last = detail.history[-1] if detail.history else None
+            if last is not None:
+                answer = f"status {last.status}" if last.status else last.error
+                took = words.milliseconds(last.timings.total_ms)
+                pill.props["state"] = detail.state
+                pill.props["label"] = ""
+                if detail.state == "delivered":
+                    said.say(f"Delivered in {took}, {answer}.")
+                else:
+                    said.say(f"Attempt {last.n} failed after {took}: {answer}.")
+            if detail.ended_at is not None:
+                return
+            await asyncio.sleep(TEST_POLL_S if last is None else 1.0)
+
+
+def _counters(one: WebhookStatus) -> list[Row]:
+    figures = {
+        "Accepted": one.accepted,
+        "Delivered": one.delivered,
+        "Dead letters": one.dead,
+        "Pending": one.pending,
+        "Aggregated into notifications": one.aggregated,
+        **{f"Dropped: {cause}": n for cause, n in one.dropped.items()},
+        "Refused, the queue was full": one.refused,
+        "Filtered": one.filtered,
+        "Skipped by the breaker": one.skipped,
+        "Failed attempts": one.failed_attempts,
+        "Signature verification failures": one.signature_rejections,
+        "Payload size rejections": one.size_rejections,
+    }
+    return [Row(name, (name, words.count(n))) for name, n in figures.items()]

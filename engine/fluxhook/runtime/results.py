@@ -1,0 +1,210 @@
+"""What becomes of a request that is over: settled in its ring, or reported to the keeper.
+
+A batch is one request to breaker and rate limit, and to the histogram of latencies; but each of its
+events is settled, counted and reported by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import pycurl
+
+from fluxhook._native.ring import Counters, Delivery, Words
+from fluxhook.policy.batch import read_answers
+from fluxhook.policy.outcome import Outcome, TransportCause, curl_cause
+from fluxhook.runtime.gate import Gate
+from fluxhook.runtime.lane import Lane, event_id
+from fluxhook.runtime.reporter import Reporter
+from fluxhook.transport import datadir as field
+from fluxhook.transport.curl import Sender, Slot
+from fluxhook.transport.records import Attempt
+
+__all__ = ["Results"]
+
+MULTI_STATUS = 207
+
+_RESPONSE_CODE: int = pycurl.RESPONSE_CODE
+_REDIRECT_TIME: int = pycurl.REDIRECT_TIME_T
+_TOTAL_TIME: int = pycurl.TOTAL_TIME_T
+
+
+class Results:
+    """Settles requests. `resume` is told of a lane that has room again, `park` to hand over the queue
+    of one whose order has gone to the store."""
+
+    def __init__(
+        self,
+        words: Words,
+        counters: Counters,
+        stages: Counters,
+        reporter: Reporter,
+        worker: int,
+        *,
+        resume: Callable[[Lane], None],
+        park: Callable[[Lane, str], object],
+    ) -> None:
+        self._words = words
+        self._gate = Gate(words)
+        self._counters = counters
+        self._stages = stages
+        self._reporter = reporter
+        self._worker = worker
+        self._resume = resume
+        self._park = park
+        self._unsampled = 0
+
+    def take(self, sender: Sender, finished: list[tuple[Slot, int, str]], now_ns: int) -> None:
+        """Settles what the sender finished, and gives the slots back."""
+        counters, words = self._counters, self._words
+        observe, release, load = counters.observe, sender.release, words.load
+        unsampled = self._unsampled
+        for slot, code, message in finished:
+            lane, what, probe = slot.tag
+            info = slot.getinfo
+            status = info(_RESPONSE_CODE)
+            if info(_REDIRECT_TIME) > 0:  # see Slot.resent
+                counters.add(lane.id, field.RESENT)
+            unsampled += 1
+            if slot.opened or unsampled >= field.SAMPLED_ONE_IN:
+                unsampled = 0
+                self._sample(lane, slot)
+            if type(what) is list:
+                lane.end(what)
+                self._end_batch(lane, what, probe, slot, status, code, message, now_ns)
+            elif 200 <= status <= 299:
+                observe(lane.id, field.HISTOGRAM, info(_TOTAL_TIME))
+                if load(lane.id, field.BREAKER):
+                    self._gate.success(lane, now_ns, probe)
+                if lane.ends_plainly and what.id == 0:
+                    lane.in_flight -= 1
+                    lane.done += 1
+                    what.settle(counters, field.DELIVERED)
+                else:
+                    lane.end((what,))
+                    self._succeed(lane, (what,), slot)
+            else:
+                lane.end((what,))
+                self._fail(lane, (what,), probe, slot, status, code, message, now_ns)
+            if lane.held:
+                self._resume(lane)
+            release(slot)
+        self._unsampled = unsampled
+
+    def _sample(self, lane: Lane, slot: Slot) -> None:
+        stages, observe = slot.stages(), self._stages.observe
+        if slot.opened:
+            self._counters.add(lane.id, field.CONNECTED)
+            observe(lane.id, field.STAGE_DNS, stages.dns_us)
+            observe(lane.id, field.STAGE_CONNECT, stages.connect_us)
+            if stages.tls_us:
+                observe(lane.id, field.STAGE_TLS, stages.tls_us)
+        if stages.first_byte_us:
+            observe(lane.id, field.STAGE_FIRST_BYTE, stages.first_byte_us)
+
+    def _succeed(self, lane: Lane, deliveries: Sequence[Delivery], slot: Slot) -> None:
+        counters, attempt = self._counters, None
+        for delivery in deliveries:
+            if delivery.id == 0 and lane.endpoint.record != "all":
+                delivery.settle(counters, field.DELIVERED)
+            else:
+                attempt = attempt or slot.attempt("delivered", "", self._worker)
+                self._reporter.report(delivery, "delivered", "delivered", attempt)
+
+    def _fail(
+        self,
+        lane: Lane,
+        deliveries: Sequence[Delivery],
+        probe: int,
+        slot: Slot,
+        status: int,
+        code: int,
+        message: str,
+        now_ns: int,
+    ) -> None:
+        """The request failed, and all that was in it."""
+        cause: TransportCause | None = None
+        if slot.denied:
+            cause = slot.denied_cause
+        elif code:
+            cause = curl_cause(code, connected=slot.connected)
+        outcome = lane.outcome(status, cause)
+        self._counters.add(lane.id, field.FAILED_REQUESTS)
+        if outcome.breaker == "failure":
+            self._gate.failure(lane, now_ns, probe)
+        else:
+            self._gate.release(lane, now_ns, probe)
+        self._report(lane, deliveries, outcome, slot.attempt(outcome.cause, message, self._worker))
+
+    def _report(
+        self, lane: Lane, deliveries: Sequence[Delivery], outcome: Outcome, attempt: Attempt
+    ) -> None:
+        """One failed attempt of each."""
+        counters, count = self._counters, len(deliveries)
+        counters.add(lane.id, field.FAILED, count)
+        if outcome.rejection == "signature":
+            counters.add(lane.id, field.SIGNATURE_REJECTED, count)
+        elif outcome.rejection == "size":
+            counters.add(lane.id, field.SIZE_REJECTED, count)
+        for delivery in deliveries:
+            sequence = self._reporter.report(delivery, outcome.verdict, outcome.cause, attempt)
+            if lane.blocks and outcome.verdict == "retry":
+                lane.handed_over = sequence
+                self._park(lane, "order")
+
+    # ---- batches ---------------------------------------------------------------------------
+
+    def _end_batch(
+        self,
+        lane: Lane,
+        deliveries: list[Delivery],
+        probe: int,
+        slot: Slot,
+        status: int,
+        code: int,
+        message: str,
+        now_ns: int,
+    ) -> None:
+        if not 200 <= status <= 299:
+            self._fail(lane, deliveries, probe, slot, status, code, message, now_ns)
+            return
+        self._counters.observe(lane.id, field.HISTOGRAM, slot.total_us)
+        if status == MULTI_STATUS:
+            self._end_each(lane, deliveries, probe, slot, now_ns)
+            return
+        self._gate.success(lane, now_ns, probe)
+        self._succeed(lane, deliveries, slot)
+
+    def _end_each(
+        self, lane: Lane, deliveries: list[Delivery], probe: int, slot: Slot, now_ns: int
+    ) -> None:
+        """Each event by its own status. To the breaker the request is a success if one event was."""
+        silent = "the 207 answer does not name the event"
+        try:
+            statuses = read_answers(b"".join(slot.answer))
+        except ValueError as e:
+            statuses, silent = {}, str(e)
+        attempt = slot.attempt("delivered", "", self._worker)
+        outcomes: list[Outcome] = []
+        for delivery in deliveries:
+            status = statuses.get(event_id(delivery), 0)
+            outcome = lane.outcome(status, None if status else "protocol")
+            outcomes.append(outcome)
+            if outcome.verdict == "delivered":
+                self._succeed(lane, (delivery,), slot)
+                continue
+            own = msgspec.structs.replace(
+                attempt,
+                status=status or MULTI_STATUS,
+                cause=outcome.cause,
+                error="" if status else silent,
+            )
+            self._report(lane, (delivery,), outcome, own)
+        views = {outcome.breaker for outcome in outcomes}
+        if "success" in views:
+            self._gate.success(lane, now_ns, probe)
+        elif "failure" in views:
+            self._gate.failure(lane, now_ns, probe)
+        else:
+            self._gate.release(lane, now_ns, probe)

@@ -1,0 +1,194 @@
+"""The admin process: it announces itself, follows its parent, and says why it cannot start."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from admin.conftest import ALL, DEADLINE_S, TOKENS, config, until
+from fluxhook.config.schema import Admin, Config
+from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.transport.datadir import DataDir
+from support.tls import Authority
+
+
+class Process:
+    """`python -m fluxhook.admin`, as the supervisor starts it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.file = DataDir(data_dir).admin_file
+        alive_read, self.alive = os.pipe()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fluxhook.admin", "serve", str(alive_read), str(data_dir)],
+            pass_fds=[alive_read],
+            stderr=subprocess.PIPE,
+        )
+        os.close(alive_read)
+
+    def announced(self) -> dict[str, Any]:
+        def file() -> dict[str, Any] | None:
+            assert self.process.poll() is None, self.end()
+            return msgspec.json.decode(self.file.read_bytes()) if self.file.exists() else None
+
+        found: dict[str, Any] = until(file, "admin.json")
+        return found
+
+    def let_go(self) -> None:
+        """What the parent's death does."""
+        if self.alive >= 0:
+            os.close(self.alive)
+            self.alive = -1
+
+    def end(self) -> tuple[int, str]:
+        """Waits for the end; its status, and what it said."""
+        _, err = self.process.communicate(timeout=DEADLINE_S)
+        return self.process.returncode, err.decode()
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Any]:
+    """Starts admin processes over an engine that was stopped."""
+    processes: list[Process] = []
+    data_dir = tmp_path / "data"
+
+    def start(admin: Admin | None = None, *, raw: Config | None = None) -> Process:
+        Supervisor(data_dir, config(admin=admin or Admin(listen="127.0.0.1:0"))).close()
+        if raw is not None:  # what `check` would refuse
+            datadir = DataDir(data_dir)
+            msgspec.structs.replace(Snapshot.load(datadir), config=raw).save(datadir)
+        processes.append(process := Process(data_dir))
+        return process
+
+    yield start
+    for process in processes:
+        process.let_go()
+        if process.process.poll() is None:
+            process.process.kill()
+        process.process.communicate()
+
+
+def test_it_announces_itself(started: Any) -> None:
+    """admin.json has the URL of the free port and a token of all scopes, for its owner alone."""
+    process = started(Admin(listen="127.0.0.1:0", tokens=TOKENS))
+    own = process.announced()
+    assert own["pid"] == process.process.pid
+    assert os.stat(process.file).st_mode & 0o777 == 0o600
+    with httpx.Client(base_url=own["url"]) as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/v1/webhooks").status_code == 401
+        headers = {"Authorization": f"Bearer {own['token']}"}
+        assert client.get("/v1/webhooks", headers=headers).status_code == 200
+    assert os.getpriority(os.PRIO_PROCESS, own["pid"]) == 10
+
+
+@pytest.mark.parametrize("how", ["parent", "word", "SIGTERM"])
+def test_it_ends_cleanly(started: Any, how: str) -> None:
+    """With its parent, when told to drain, or by SIGTERM; admin.json is gone then."""
+    process = started()
+    process.announced()
+    if how == "parent":
+        process.let_go()
+    elif how == "word":
+        os.write(process.alive, b"d")
+    else:
+        process.process.terminate()
+    status, said = process.end()
+    assert status == 0, said
+    assert not process.file.exists()
+    assert "Traceback" not in said
+
+
+def test_ctrl_c_is_left_to_the_supervisor(started: Any) -> None:
+    """It reaches the whole group; the admin process goes on until its parent says otherwise."""
+    process = started()
+    own = process.announced()
+    process.process.send_signal(2)
+    assert httpx.get(f"{own['url']}/healthz").status_code == 200
+
+
+def test_a_taken_port_is_said(started: Any) -> None:
+    """One line with the remedy, status 1, no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = started(Admin(listen=f"127.0.0.1:{port}"))
+        status, said = process.end()
+    assert status == 1
+    assert f"127.0.0.1:{port} cannot be listened on" in said
+    assert "choose another" in said
+    assert "Traceback" not in said
+    assert not process.file.exists()
+
+
+def test_it_does_not_open_to_the_outside_without_a_token(started: Any) -> None:
+    """Even where a configuration came by without being checked."""
+    process = started(raw=config(admin=Admin(listen="0.0.0.0:0")))
+    status, said = process.end()
+    assert status == 1
+    assert "there is no token" in said
+    assert "Traceback" not in said
+
+
+def test_every_address_is_announced_as_this_machine(started: Any) -> None:
+    """`:0` listens everywhere; who reads admin.json is here."""
+    process = started(Admin(listen=":0", tokens=TOKENS))
+    own = process.announced()
+    assert own["url"].startswith("http://127.0.0.1:")
+    headers = {"Authorization": f"Bearer {ALL}", "Host": "hooks.example.com"}
+    assert httpx.get(f"{own['url']}/v1/webhooks", headers=headers).status_code == 200
+
+
+def test_it_speaks_https(started: Any, tmp_path: Path) -> None:
+    """With a certificate of its own; one that cannot be used is said."""
+    authority = Authority(tmp_path / "ca")
+    identity = authority.issue("localhost")
+    process = started(Admin(listen="localhost:0", cert=identity.cert, key=identity.key))
+    own = process.announced()
+    assert own["url"].startswith("https://localhost:")
+    context = ssl.create_default_context(cafile=authority.cert)
+    assert httpx.get(f"{own['url']}/healthz", verify=context).status_code == 200
+    process.let_go()
+    assert process.end()[0] == 0
+    broken = tmp_path / "broken.pem"
+    broken.write_text("nothing")
+    process = started(Admin(listen="localhost:0", cert=str(broken), key=str(broken)))
+    status, said = process.end()
+    assert status == 1
+    assert "webhook.admin.cert" in said
+    assert "Traceback" not in said
+
+
+def test_a_directory_without_an_engine_is_said(tmp_path: Path) -> None:
+    """There is nothing to administer."""
+    process = Process(tmp_path / "nothing")
+    try:
+        status, said = process.end()
+    finally:
+        process.let_go()
+    assert status == 1
+    assert "no fluxhook engine was ever started" in said
+    assert "Traceback" not in said
+
+
+def test_open_connections_do_not_hold_it_up(started: Any) -> None:
+    """One that was kept alive, and one that says nothing."""
+    process = started()
+    own = process.announced()
+    host, port = own["url"].removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as silent, httpx.Client() as client:
+        assert client.get(f"{own['url']}/healthz").status_code == 200
+        process.let_go()
+        assert process.end()[0] == 0
+        readable, _, _ = select.select([silent], [], [], DEADLINE_S)
+        assert readable

@@ -1,0 +1,112 @@
+"""How a command finds the admin API, and what it says where there is none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import READER, Invoke, Site
+from fluxhook import Config, Engine
+from fluxhook.cli.exit_codes import ExitCode
+
+
+def test_without_an_engine_it_says_how_to_start_one(invoke: Invoke, stopped: Path) -> None:
+    """Whether there was one before or not."""
+    for directory in ("nowhere", stopped):
+        said = invoke("webhook", "list", "--data-dir", directory)
+        assert said.exit_code == ExitCode.NOT_RUNNING
+        assert f"no engine runs on {Path(directory).absolute()}" in said.stderr
+        assert "`fluxhook serve -c FILE`" in said.stderr
+        assert "--data-dir or --api" in said.stderr
+    assert not Path("nowhere").exists()
+
+
+def test_an_engine_without_its_api_gets_one_by_fluxhook_admin(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    with Engine(Config(workers=1), tmp_path / "data"):
+        said = invoke("webhook", "list", "--data-dir", "data")
+    assert said.exit_code == ExitCode.UNREACHABLE
+    assert f"`fluxhook admin --data-dir {tmp_path / 'data'}`" in said.stderr
+
+
+def test_what_a_killed_api_has_left_leads_nowhere(invoke: Invoke, stopped: Path) -> None:
+    """Its port may be another program's by now: the token must not go there."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    file = stopped / "admin.json"
+    file.write_text(f'{{"url": "http://127.0.0.1:9", "token": "t", "pid": {ended.pid}}}')
+    said = invoke("webhook", "list", "--data-dir", stopped)
+    assert said.exit_code == ExitCode.NOT_RUNNING
+    # A pid may be another's by now as well.
+    file.write_text(f'{{"url": "http://127.0.0.1:9", "token": "t", "pid": {os.getpid()}}}')
+    assert invoke("webhook", "list", "--data-dir", stopped).exit_code == ExitCode.NOT_RUNNING
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"url": 1}', "\xff"])
+def test_a_damaged_admin_file_is_one_message(invoke: Invoke, stopped: Path, content: str) -> None:
+    (stopped / "admin.json").write_bytes(content.encode("latin-1"))
+    said = invoke("webhook", "list", "--data-dir", stopped)
+    assert said.exit_code == ExitCode.FAILURE
+    assert "admin.json is damaged" in said.stderr
+
+
+def test_a_url_with_a_token_is_asked_instead(site: Site, tmp_path: Path) -> None:
+    """The token from an option, a file, standard input or the variable; and never shown."""
+    file = tmp_path / "token"
+    file.write_text(f"{site.admin.token}\n")
+    for options in (("--token", site.admin.token), ("--token-file", file)):
+        said = site.run("webhook", "list", "--api", site.admin.url, *options)
+        assert said.exit_code == ExitCode.OK, said.output
+        assert "filed" in said.stdout
+    said = site.run(
+        "webhook", "list", "--api", site.admin.url, "--token-file", "-", stdin=site.admin.token
+    )
+    assert said.exit_code == ExitCode.OK
+    variables = {"FLUXHOOK_API": site.admin.url, "FLUXHOOK_TOKEN": "not-this-one"}
+    said = site.run("webhook", "list", **variables)
+    assert said.exit_code == ExitCode.DENIED
+    assert "not-this-one" not in said.output
+    said = site.run("webhook", "list", "--data-dir", site.data_dir, **variables)
+    assert said.exit_code == ExitCode.OK, "what is written goes before a variable"
+
+
+def test_a_token_that_allows_too_little_is_told_which_scope_it_lacks(site: Site) -> None:
+    said = site.run("webhook", "pause", "filed", "--api", site.admin.url, "--token", READER)
+    assert said.exit_code == ExitCode.DENIED
+    assert "lacks the scope 'write'" in said.stderr
+    assert READER not in said.output
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--api ftp://x", "https:// or http://"),
+        ("--api http://user:pw@x", "user name or password"),
+        ("--api http://x?token=y", "has a query"),
+        ("--api http://x --data-dir y", "not both"),
+        ("--token t", "goes with --api"),
+        ("--api http://x --token é", "no token has"),
+        ("--api http://x --token t --token-file pyproject.toml", "not both"),
+        ("--api http://x --token-file /dev/null", "is empty"),
+        ("--api http://x --token-file nowhere", "nowhere"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(invoke: Invoke, options: str, words: str) -> None:
+    Path("pyproject.toml").touch()
+    said = invoke("webhook", "list", *options.split())
+    assert said.exit_code == ExitCode.USAGE
+    assert words in said.stderr.replace("\n", " ")
+    assert "pw" not in said.stderr
+
+
+def test_a_token_in_the_clear_is_warned_of(invoke: Invoke) -> None:
+    """Only beyond this machine."""
+    said = invoke("webhook", "list", "--api", "http://nobody.invalid", "--token", "t")
+    assert "travels unencrypted" in said.stderr
+    said = invoke("webhook", "list", "--api", "http://127.0.0.1:1", "--token", "t")
+    assert "travels unencrypted" not in said.stderr
