@@ -24,7 +24,7 @@ from bench import contenders, filters
 from bench.machine import ROOT, Cores, pin
 from bench.measure import Figures, percentile
 from bench.programs.host import event_type
-from bench.receiver import FirstByte, Nginx, Receiver, SlowReceiver
+from bench.receiver import CountingReceiver, FirstByte, Nginx, Receiver
 from bench.rows import Load, Row
 from bench.stage import Stage, configuration
 from fluxhook import Engine
@@ -89,9 +89,12 @@ class _Base:
         return self.scene.nginx.certificate if self.row.load.tls else None
 
     def receiver(self, stack: ExitStack) -> Receiver:
-        if self.row.load.slow:
-            slow = SlowReceiver(self.row.load.endpoints, self.certificate)
-            return stack.enter_context(slow)
+        load = self.row.load
+        if load.slow or load.batch:
+            counting = CountingReceiver(
+                load.endpoints, slow=load.slow, certificate=self.certificate
+            )
+            return stack.enter_context(counting)
         return self.scene.nginx
 
 
@@ -128,7 +131,7 @@ class Deliveries(_Base):
             return contenders.run(
                 name, load, self._receiver, scene.cores, self.events, scene.directory
             )
-        if not isinstance(self._receiver, SlowReceiver):
+        if not isinstance(self._receiver, CountingReceiver):
             return stage.deliver(self.events)
         seen = self._receiver.distinct()
         figures = stage.deliver(self.events)

@@ -1,5 +1,5 @@
-"""The receivers: nginx, which is fast and counts; a slow one; and a socket that notes when a first byte
-arrives."""
+"""The receivers: nginx, which is fast and counts; one that looks into the bodies; and a socket that
+notes when a first byte arrives."""
 
 from __future__ import annotations
 
@@ -184,16 +184,17 @@ class Nginx(Child):
             self._recovered.unlink(missing_ok=True)
 
 
-class SlowReceiver(Program):
-    """bench.programs.slow: each answer takes its time. It counts the ids that differ."""
+class CountingReceiver(Program):
+    """bench.programs.counting: looks into the bodies; with `slow` each answer takes its time."""
 
-    def __init__(self, hosts: int, certificate: Path | None = None) -> None:
+    def __init__(self, hosts: int, *, slow: bool = False, certificate: Path | None = None) -> None:
         self._port = free_port()
         self._scheme = "https" if certificate else "http"
         super().__init__(
-            "slow",
+            "counting",
             str(self._port),
             *[address(n) for n in range(hosts)],
+            *(["--slow"] if slow else []),
             *(["--certificate", str(certificate)] if certificate else []),
         )
 
@@ -201,7 +202,8 @@ class SlowReceiver(Program):
         return [f"{self._scheme}://{address(n)}:{self._port}/" for n in range(load.endpoints)]
 
     def requests(self) -> int:
-        return int(self.ask()["requests"])
+        """Events that came, each time that they came; as many as requests, but for batches."""
+        return int(self.ask()["events"])
 
     def distinct(self) -> int:
         """Ids that came at least once."""

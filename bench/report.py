@@ -29,7 +29,7 @@ CAVEATS = """\
   two cores and the row does not say otherwise; what they take from each other is in the client's
   figures, and not in those from inside the host.
 - nginx counts requests and does not look into them; that the events were the right ones is compared
-  id by id at the slow receiver, and by the tests.
+  id by id at the slow receiver, in batches, and by the tests.
 - A failing row's retries are held back until all are due, so that "store to delivered" is a rate and
   not a clock. Its events fail with 503, since nginx ends the connection after a 500.
 - Memory is without mapped files, which are mostly the 64 MiB of rings; the tables have both.

@@ -30,6 +30,9 @@ class Load(NamedTuple):
     reply: Reply = "/"
     #: answers come after 100 ms, give or take 50; from a receiver of our own
     slow: bool = False
+    #: events in one request, at most; 0: one request for each
+    batch: int = 0
+    compression: str = "none"
     tls: bool = False
     http2: bool = False
     #: between an attempt that fails and the next
@@ -74,6 +77,8 @@ class Row(NamedTuple):
     once: bool = False
     #: its share of the time, in about seconds
     weight: float = 6.0
+    #: options of an endpoint without which the row is left out
+    needs: tuple[str, ...] = ()
     #: of a host program: requests a second, 0 for as many as it can answer
     rate: int = 0
     #: whether the engine runs on the host's own core
@@ -93,14 +98,6 @@ def http2_option() -> dict[str, Any] | None:
 
 MAIN = Load()
 ALL = ("engine", "bare", "wrk", "aiohttp", "pyreqwest", "threads", "httpx")
-HTTP2 = Row(
-    "http2",
-    "HTTP/2",
-    MAIN._replace(tls=True, http2=True),
-    20_000,
-    contenders=("engine", "bare"),
-)
-
 ROWS = (
     Row("main", "All contenders", MAIN, 40_000, contenders=ALL, weight=26),
     Row("1x2x1", "Two workers", MAIN._replace(workers=2), 30_000),
@@ -119,7 +116,7 @@ ROWS = (
     Row("64KiB", "64 KiB bodies", MAIN._replace(payload=65_536), 5_000),
     Row("reply", "Reply with a body", MAIN._replace(reply="/body"), 20_000),
     Row("tls", "TLS", MAIN._replace(tls=True), 20_000),
-    HTTP2,
+    Row("http2", "HTTP/2", MAIN._replace(tls=True, http2=True), 20_000),
     Row(
         "slow",
         "Slow receiver",
@@ -134,6 +131,25 @@ ROWS = (
         20_000,
         contenders=("engine",),
         key="engine.cpu",
+    ),
+    Row(
+        "batch",
+        "50 events a request",
+        MAIN._replace(batch=50),
+        60_000,
+        contenders=("engine",),
+        key="engine.cpu",
+        needs=("batch",),
+    ),
+    Row(
+        "gzip",
+        "4 KiB bodies, gzip",
+        MAIN._replace(payload=4096, compression="gzip"),
+        10_000,
+        contenders=("engine",),
+        key="engine.cpu",
+        weight=4,
+        needs=("compression",),
     ),
     Row("interval", "durability: interval", MAIN._replace(durability="interval:100ms"), 20_000),
     Row("power", "durability: power", MAIN._replace(durability="power"), 1_000),
@@ -216,4 +232,9 @@ ROWS = (
 
 def rows() -> tuple[Row, ...]:
     """All that this engine can do."""
-    return tuple(row for row in ROWS if row is not HTTP2 or http2_option())
+    options = get_type_hints(Endpoint)
+    return tuple(
+        row
+        for row in ROWS
+        if options.keys() >= set(row.needs) and (http2_option() or not row.load.http2)
+    )

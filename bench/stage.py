@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, get_type_hints
 
 from bench.machine import Cores, children, cpu_ns, memory_mb, pin, sockets
 from bench.measure import Figures
@@ -41,7 +41,11 @@ def configuration(load: Load, urls: list[str], ca: Path | None = None) -> Config
     the host, which waits then, and nothing is ever dropped."""
     types = tuple(event_type(n) for n in range(load.endpoints))
     pause = Duration(int(load.retry_s * 1e9))
-    http2 = (http2_option() or {}) if load.http2 else {}
+    options = (http2_option() or {}) if load.http2 else {}
+    if load.batch:
+        options["batch"] = get_type_hints(Endpoint)["batch"](max_events=load.batch)
+    if load.compression != "none":
+        options["compression"] = load.compression
     return Config(
         endpoints=tuple(
             Endpoint(
@@ -54,7 +58,7 @@ def configuration(load: Load, urls: list[str], ca: Path | None = None) -> Config
                 retry=Retry(initial_interval=pause, max_interval=pause, max_attempts=1000),
                 circuit_breaker=Breaker(failure_threshold=1_000_000),
                 tls=Tls(ca=str(ca)) if load.tls else Tls(),
-                **http2,
+                **options,
             )
             for n in range(load.endpoints)
         ),

@@ -15,9 +15,10 @@ import click
 
 from fluxhook.cli.app import COMMANDS, app
 from fluxhook.cli.exit_codes import ExitCode
+from fluxhook.cli.group import Group
 
 DOC: Final = Path(__file__).parents[1] / "docs/cli.md"
-_PART: Final = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PART: Final = re.compile(r"(<!-- generated: ([^\n]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def render(doc: str) -> str:
@@ -29,13 +30,27 @@ def _part(name: str) -> str:
     return exit_codes() if name == "exit-codes" else usage(name)
 
 
+def commands() -> list[str]:
+    """Every command, and those of commands: `webhook`, `webhook create`, ..."""
+    ctx, found = click.Context(app), []
+    for name in COMMANDS:
+        found.append(name)
+        command = app.get_command(ctx, name)
+        if isinstance(command, Group):
+            found += [f"{name} {below}" for below in command.summaries]
+    return found
+
+
 def usage(name: str) -> str:
     """The help of a command, as a code block."""
-    parent = click.Context(app, info_name="fluxhook", **app.context_settings)
-    command = app.get_command(parent, name)
-    if command is None:
-        raise LookupError(f"there is no command {name}")
-    ctx = click.Context(command, parent=parent, info_name=name, terminal_width=88)
+    ctx = click.Context(app, info_name="fluxhook", **app.context_settings)
+    command: click.Command = app
+    for word in name.split():
+        found = command.get_command(ctx, word) if isinstance(command, Group) else None
+        if found is None:
+            raise LookupError(f"there is no command {name}")
+        command = found
+        ctx = click.Context(command, parent=ctx, info_name=word, terminal_width=88)
     return f"```text\n{click.unstyle(command.get_help(ctx)).rstrip()}\n```"
 
 
@@ -47,7 +62,7 @@ def exit_codes() -> str:
 def main() -> int:
     old = DOC.read_text()
     new = render(old)
-    missing = [name for name in COMMANDS if f"<!-- generated: {name} -->" not in old]
+    missing = [name for name in commands() if f"<!-- generated: {name} -->" not in old]
     if "--check" in sys.argv[1:]:
         return int(old != new or bool(missing))
     DOC.write_text(new)

@@ -4,7 +4,8 @@ HTTP/1.1 (RFC 9112) as far as a webhook needs it, on one asyncio loop: POST, kee
 bodies with Content-Length or chunked. What it answers, a `Behaviour` says, which may change at run
 time and may differ by path; it can fail in most of the ways in which real endpoints do.
 
-    request line and fields -> _Requests -> signature -> Behaviour -> on_delivery -> answer or fault
+    request line and fields -> _Requests -> signature -> decompression -> Behaviour -> on_delivery
+    -> answer or fault
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import msgspec
 
 from fluxhook.config.schema import SignatureProfile
 from fluxhook.errors import SignatureError
+from fluxhook.policy.compression import BadEncoding, decompress
 from fluxhook.policy.signature import HEADERS, public_key, symmetric_key
 from fluxhook.verify import verify
 
@@ -109,15 +111,18 @@ class Received(NamedTuple):
     at_ns: int
     #: of the answer; 0 where the fault leaves none
     status: int
-    #: why the signature was refused, or the fault
+    #: why the signature or the body was refused, or the fault
     reason: str = ""
+    #: the body as it arrived, if it was compressed
+    encoded: bytes | None = None
 
 
 class Receiver:
     """Listens on `host`; port 0 takes a free one. Lives on one event loop.
 
     With `secrets` each request is verified by the signature `profile`, and refused with 401 if that
-    fails. `on_delivery` is called for each complete POST before its answer goes out, refused and
+    fails. A compressed body is decompressed after that, and refused if it is damaged or would become
+    larger than `max_body_bytes`. `on_delivery` is called for each complete POST before its answer goes out, refused and
     failing ones included; where it raises, the answer is 500. `paths` has behaviours for paths
     (without query) that differ from `behaviour`. A connection is closed after `idle_timeout_s`
     without a request.
@@ -207,6 +212,12 @@ class Receiver:
                 verified = True
             except SignatureError as e:
                 verified, reason, reply = False, str(e), _UNAUTHORIZED
+        body, encoded = request.body, None
+        if reply is None and (encoding := request.headers.get("content-encoding")):
+            try:
+                body, encoded = decompress(body, encoding, self.max_body_bytes), body
+            except BadEncoding as e:
+                reason, reply = str(e), _Reply(e.status, _answer(e.status, {}, b""))
         if reply is None:
             reply = script.next()
             reason = reply.fault or ""
@@ -215,11 +226,12 @@ class Receiver:
                 Received(
                     request.target,
                     request.headers,
-                    request.body,
+                    body,
                     verified,
                     time.time_ns(),
                     reply.status,
                     reason,
+                    encoded,
                 )
             )
         return reply

@@ -69,7 +69,7 @@ def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
     assert body["status"] == status
     assert body["title"]
     assert body["detail"]
-    assert body["instance"] == response.request.url.path
+    assert body["instance"] == response.request.url.raw_path.decode().partition("?")[0]
     return body
 
 

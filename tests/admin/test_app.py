@@ -39,6 +39,7 @@ class Other:
             on_startup=[lambda: self.seen.append("up")],
             on_shutdown=[lambda: self.seen.append("down")],
             openapi_config=None,
+            logging_config=None,
         )
 
 
@@ -59,7 +60,9 @@ def test_what_is_mounted_has_all_paths_but_the_apis(stopped: Path, other: Other)
         assert client.get("/healthz").json() == {"status": "ok"}
         problem(client.get("/v1/nothing"), 404, "not-found")
         assert client.get("/v1x").status_code == 404, "no path of the API"
-        assert client.get("/v1/audit", headers={"Authorization": f"Bearer {ALL}"}).status_code == 200
+        assert (
+            client.get("/v1/audit", headers={"Authorization": f"Bearer {ALL}"}).status_code == 200
+        )
     assert other.seen == ["up", "down"]
 
 
@@ -121,6 +124,46 @@ def test_load_is_bounded(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert refused.headers["retry-after"] == "1"
     assert alive.status_code == 200
     assert done == 2
+
+
+def test_a_client_that_leaves_is_no_fault_of_ours(
+    stopped: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A body that breaks off is refused; what its whole lines said is accepted."""
+    app = create_app(stopped)
+    said: list[dict[str, Any]] = []
+    headers = {
+        "host": "127.0.0.1",
+        "authorization": f"Bearer {ALL}",
+        "content-type": "application/x-ndjson",
+    }
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/events",
+        "raw_path": b"/v1/events",
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    events = [
+        {"type": "http.request", "body": b'{"type":"nobody.x"}\n{"ty', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return events.pop(0)
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    app.service.close()
+    assert said[0]["status"] == 400
+    assert not caplog.records
 
 
 def test_a_part_that_cannot_start_stops_the_others() -> None:

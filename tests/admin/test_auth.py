@@ -135,7 +135,14 @@ def test_loopback_hosts_are_answered(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["", "evil.example", "evil.example:8090", "127.0.0.1.evil.example", "10.0.0.1", "localhost.evil"],
+    [
+        "",
+        "evil.example",
+        "evil.example:8090",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "localhost.evil",
+    ],
 )
 def test_foreign_hosts_are_refused(host: str) -> None:
     """DNS rebinding: a foreign name that leads to 127.0.0.1 is still in the Host header."""

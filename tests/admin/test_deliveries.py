@@ -90,9 +90,7 @@ def test_attempts_are_filtered_by_their_outcome(site: Site) -> None:
     site.create("tried", retry=retry, record="all")
     (event,) = site.emit("tried.x")
     site.receiver.wait_for(1, "/tried")
-    rows = until(
-        lambda: len(rows := site.items("/v1/attempts", endpoint="tried")) == 2 and rows
-    )
+    rows = until(lambda: len(rows := site.items("/v1/attempts", endpoint="tried")) == 2 and rows)
     assert [(row["n"], row["outcome"]) for row in rows] == [(2, "delivered"), (1, "server_error")]
     assert {row["event_id"] for row in rows} == {event["id"]}
     for outcome, n in (("delivered", 1), ("server_error", 1), ("timeout", 0)):

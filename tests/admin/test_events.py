@@ -148,7 +148,9 @@ def test_a_line_that_is_no_json_is_numbered(site: Site) -> None:
     assert len(said["events"]) == 1
 
 
-@pytest.mark.parametrize("said", ["text/plain", "application/xml", "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize(
+    "said", ["text/plain", "application/xml", "multipart/form-data; boundary=x"]
+)
 def test_another_content_type_is_refused(site: Site, said: str) -> None:
     """415 names those that are taken; a charset does not matter."""
     answer = site.client.post("/v1/events", content=b"{}", headers={"Content-Type": said})
@@ -182,7 +184,9 @@ def small(tmp_path: Path) -> Path:
 def test_a_full_queue_says_when_to_try_again(small: Path) -> None:
     """429 with Retry-After; what was accepted before is listed."""
     with client_of(small) as client:
-        answer = client.post("/v1/events", json=[{"type": "ops.x", "id": f"e-{i}"} for i in range(9)])
+        answer = client.post(
+            "/v1/events", json=[{"type": "ops.x", "id": f"e-{i}"} for i in range(9)]
+        )
         body = problem(answer, 429, "queue-full")
         assert int(answer.headers["retry-after"]) >= 1
         assert body["events"] == [{"id": f"e-{i}", "endpoints": 1} for i in range(4)]
@@ -273,12 +277,8 @@ def test_a_repeat_goes_on_where_the_queue_was_full(small: Path) -> None:
     headers = {"Idempotency-Key": "resumed"}
     events = [{"type": "ops.x"} for _ in range(4)] + [{"type": "ops.y"}, {"type": "nobody.z"}]
     with client_of(small) as client:
-        first = problem(
-            client.post("/v1/events", json=events, headers=headers), 429, "queue-full"
-        )
-        again = problem(
-            client.post("/v1/events", json=events, headers=headers), 429, "queue-full"
-        )
+        first = problem(client.post("/v1/events", json=events, headers=headers), 429, "queue-full")
+        again = problem(client.post("/v1/events", json=events, headers=headers), 429, "queue-full")
         assert first["events"] == again["events"]
         assert client.get("/v1/webhooks/ops/status").json()["accepted"] == 4
 

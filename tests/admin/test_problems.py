@@ -14,7 +14,9 @@ from fluxhook.admin.service import Service
 from fluxhook.store import StoreError
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/v1", "/v1/nothing", "/schema/nothing", "/v2/x"])
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "/v1", "/v1/nothing", "/schema/nothing", "/v2/x"]
+)
 def test_nothing_at_a_path_is_a_problem(site: Site, path: str) -> None:
     """404 in the one form."""
     problem(site.client.get(path), 404, "not-found")
@@ -54,6 +56,14 @@ def test_a_body_is_a_json_object(site: Site, method: str, path: str) -> None:
         problem(send(body), 400, "malformed-body")
     for body in (b"[]", b"5", b"null", b'"x"'):
         problem(send(body), 422, "invalid-request")
+    for value, words in (
+        (b"9" * 30, "beyond 64 bits"),
+        (b"[" * 100 + b"]" * 100, "nested too deeply"),
+        (b'{"b":' * 500 + b"1" + b"}" * 500, "nested too deeply"),
+    ):
+        said = problem(send(b'{"a": [' + value + b"]}"), 422, "invalid-request")
+        assert said["errors"][0]["field"].startswith("a[0]")
+        assert words in said["detail"]
 
 
 def test_every_foreseen_error_has_a_kind() -> None:

@@ -17,7 +17,10 @@ import msgspec
 import pytest
 
 from admin.conftest import ALL, DEADLINE_S, TOKENS, config, until
+from fluxhook.admin.server import bind
+from fluxhook.config.listen import parse_listen
 from fluxhook.config.schema import Admin, Config
+from fluxhook.errors import ConfigError
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.supervisor import Supervisor
 from fluxhook.transport.datadir import DataDir
@@ -64,7 +67,9 @@ def started(tmp_path: Path) -> Iterator[Any]:
     data_dir = tmp_path / "data"
 
     def start(admin: Admin | None = None, *, raw: Config | None = None) -> Process:
-        Supervisor(data_dir, config(admin=admin or Admin(listen="127.0.0.1:0"))).close()
+        Supervisor(
+            data_dir, config(admin=admin or Admin(listen="127.0.0.1:0", dashboard=False))
+        ).close()
         if raw is not None:  # what `check` would refuse
             datadir = DataDir(data_dir)
             msgspec.structs.replace(Snapshot.load(datadir), config=raw).save(datadir)
@@ -81,7 +86,7 @@ def started(tmp_path: Path) -> Iterator[Any]:
 
 def test_it_announces_itself(started: Any) -> None:
     """admin.json has the URL of the free port and a token of all scopes, for its owner alone."""
-    process = started(Admin(listen="127.0.0.1:0", tokens=TOKENS))
+    process = started(Admin(listen="127.0.0.1:0", dashboard=False, tokens=TOKENS))
     own = process.announced()
     assert own["pid"] == process.process.pid
     assert os.stat(process.file).st_mode & 0o777 == 0o600
@@ -122,7 +127,7 @@ def test_a_taken_port_is_said(started: Any) -> None:
     """One line with the remedy, status 1, no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        process = started(Admin(listen=f"127.0.0.1:{port}"))
+        process = started(Admin(listen=f"127.0.0.1:{port}", dashboard=False))
         status, said = process.end()
     assert status == 1
     assert f"127.0.0.1:{port} cannot be listened on" in said
@@ -142,7 +147,7 @@ def test_it_does_not_open_to_the_outside_without_a_token(started: Any) -> None:
 
 def test_every_address_is_announced_as_this_machine(started: Any) -> None:
     """`:0` listens everywhere; who reads admin.json is here."""
-    process = started(Admin(listen=":0", tokens=TOKENS))
+    process = started(Admin(listen=":0", dashboard=False, tokens=TOKENS))
     own = process.announced()
     assert own["url"].startswith("http://127.0.0.1:")
     headers = {"Authorization": f"Bearer {ALL}", "Host": "hooks.example.com"}
@@ -153,7 +158,9 @@ def test_it_speaks_https(started: Any, tmp_path: Path) -> None:
     """With a certificate of its own; one that cannot be used is said."""
     authority = Authority(tmp_path / "ca")
     identity = authority.issue("localhost")
-    process = started(Admin(listen="localhost:0", cert=identity.cert, key=identity.key))
+    process = started(
+        Admin(listen="localhost:0", cert=identity.cert, key=identity.key, dashboard=False)
+    )
     own = process.announced()
     assert own["url"].startswith("https://localhost:")
     context = ssl.create_default_context(cafile=authority.cert)
@@ -192,3 +199,21 @@ def test_open_connections_do_not_hold_it_up(started: Any) -> None:
         assert process.end()[0] == 0
         readable, _, _ = select.select([silent], [], [], DEADLINE_S)
         assert readable
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:0", "localhost:0", "[::1]:0", ":0"])
+def test_answers_do_not_wait(text: str) -> None:
+    """Nagle's algorithm is off for every connection, or each answer of two writes would take 40 ms."""
+    with bind(parse_listen(text)) as listening:
+        address = listening.getsockname()[:2]
+        with socket.create_connection(address):
+            accepted, _ = listening.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_an_address_of_another_machine_is_said() -> None:
+    """So is a name that leads nowhere."""
+    for text in ("192.0.2.1:0", "nowhere.invalid:0"):
+        with pytest.raises(ConfigError, match="cannot be listened on"):
+            bind(parse_listen(text))

@@ -1,4 +1,4 @@
-"""The parts of the benchmark at work, against its own slow receiver: no figure is looked at but the
+"""The parts of the benchmark at work, against its own receiver: no figure is looked at but the
 losses."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from bench.machine import ROOT, Cores
-from bench.receiver import Missing, SlowReceiver, address, find_program
+from bench.receiver import CountingReceiver, Missing, address, find_program
 from bench.rows import Load
 from bench.stage import Stage
 
@@ -31,12 +31,12 @@ def affinity() -> Iterator[None]:
 
 
 @pytest.fixture
-def receiver() -> Iterator[SlowReceiver]:
-    with SlowReceiver(LOAD.endpoints) as receiver:
+def receiver() -> Iterator[CountingReceiver]:
+    with CountingReceiver(LOAD.endpoints, slow=True) as receiver:
         yield receiver
 
 
-def test_a_stage_balances_its_books(receiver: SlowReceiver) -> None:
+def test_a_stage_balances_its_books(receiver: CountingReceiver) -> None:
     """What two hosts emitted was accepted, delivered, and seen by the receiver, each id once."""
     with Stage(LOAD, CORES, receiver) as stage:
         figures = stage.deliver(60)
@@ -45,31 +45,31 @@ def test_a_stage_balances_its_books(receiver: SlowReceiver) -> None:
     assert figures["cpu"] > 0
 
 
-def test_a_loss_is_seen(receiver: SlowReceiver) -> None:
+def test_a_loss_is_seen(receiver: CountingReceiver) -> None:
     """A request that nobody accounts for makes the books wrong."""
     with Stage(LOAD, CORES, receiver) as stage:
         bare(receiver, 1)
         assert stage.settled()["surplus"] > 0
 
 
-def bare(receiver: SlowReceiver, count: int) -> dict[str, float]:
+def bare(receiver: CountingReceiver, count: int) -> dict[str, float]:
     load = LOAD._replace(in_flight=200)
     return contenders.run("bare", load, receiver, CORES, count, Path())
 
 
-def test_a_contender_is_held_to_the_same(receiver: SlowReceiver) -> None:
+def test_a_contender_is_held_to_the_same(receiver: CountingReceiver) -> None:
     """The receiver counted what it says that it sent."""
     assert bare(receiver, 100)["lost"] == 0
 
 
-def test_threads_send_what_they_say(receiver: SlowReceiver) -> None:
+def test_threads_send_what_they_say(receiver: CountingReceiver) -> None:
     """The one client that needs no package."""
     load = LOAD._replace(in_flight=32)
     assert contenders.run("threads", load, receiver, CORES, 100, Path())["lost"] == 0
 
 
 def test_what_is_not_installed_is_no_error(
-    receiver: SlowReceiver, monkeypatch: pytest.MonkeyPatch
+    receiver: CountingReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A contender is left out with the command that brings it."""
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
@@ -106,3 +106,21 @@ def test_bad_options_are_explained(arguments: tuple[str, ...], message: str) -> 
     )
     assert run.returncode == 2
     assert message in run.stderr
+
+
+#: a machine on which nothing is found
+NOWHERE = """
+import runpy, shutil
+
+shutil.which = lambda *_, **__: None
+runpy.run_module("bench", {}, "__main__")
+"""
+
+
+def test_the_command_says_what_it_lacks() -> None:
+    """One line with the command that brings nginx, and status 2."""
+    run = subprocess.run(
+        [sys.executable, "-c", NOWHERE, "--versions"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 2
+    assert run.stderr == "bench: nginx is missing; on Debian: apt-get install nginx-light\n"

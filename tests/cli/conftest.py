@@ -285,6 +285,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             allow_networks=("127.0.0.0/8",),
             ring_bytes=Size.parse("4MiB"),
             event_types=("order.created",),
+            shutdown_timeout=Duration.parse("1s"),
             admin=Admin(
                 listen="127.0.0.1:0",
                 dashboard=False,

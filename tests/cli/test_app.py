@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tools.cli_docs import commands
 
 import fluxhook
 from cli.conftest import Invoke, Start, until
@@ -15,6 +16,9 @@ from fluxhook import errors
 from fluxhook.cli.app import COMMANDS
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.runtime.stats import read_stats
+
+#: one of each kind that asks the admin API
+NEW = ("webhook create", "deliveries tail", "dead-letters replay", "events types", "admin", "audit")
 
 
 def test_help_names_every_command_and_every_exit_code(invoke: Invoke) -> None:
@@ -27,9 +31,9 @@ def test_help_names_every_command_and_every_exit_code(invoke: Invoke) -> None:
         assert f"{code:d} {code.name}" in said.stdout
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", commands())
 def test_every_command_explains_itself(invoke: Invoke, name: str) -> None:
-    said = invoke(name, "--help")
+    said = invoke(*name.split(), "--help")
     assert said.exit_code == ExitCode.OK
     assert said.stdout.startswith(f"Usage: fluxhook {name} ")
 
@@ -38,18 +42,32 @@ def test_the_version_is_the_package_s(invoke: Invoke) -> None:
     assert invoke("--version").stdout == f"fluxhook {fluxhook.__version__}\n"
 
 
-def test_a_mistyped_command_is_answered_with_the_nearest(invoke: Invoke) -> None:
-    said = invoke("sttaus")
+@pytest.mark.parametrize(
+    ("line", "nearest"),
+    [("sttaus", "status"), ("webhook craete", "create"), ("dead-letters reply", "replay")],
+)
+def test_a_mistyped_command_is_answered_with_the_nearest(
+    invoke: Invoke, line: str, nearest: str
+) -> None:
+    said = invoke(*line.split())
     assert said.exit_code == ExitCode.USAGE
-    assert "did you mean status?" in said.stderr
+    assert f"did you mean {nearest}?" in said.stderr
 
 
-def test_help_loads_nothing_that_only_commands_need() -> None:
+@pytest.mark.parametrize(
+    ("line", "unwanted"),
+    [
+        ("--help", "rich asyncio pycurl"),
+        ("webhook --help", "rich asyncio pycurl"),
+        *((f"{name} --help", "litestar uvicorn nicegui pycurl") for name in NEW),
+    ],
+)
+def test_help_loads_nothing_that_only_commands_need(line: str, unwanted: str) -> None:
     """The tables, the event loop and the engine's processes are imported where they are used."""
     code = (
-        "import sys; sys.argv[1:] = ['--help']; from fluxhook.cli import main\n"
+        f"import sys; sys.argv[1:] = {line.split()}; from fluxhook.cli import main\n"
         "try: main()\n"
-        "finally: print(sorted({'rich', 'asyncio', 'pycurl'} & sys.modules.keys()))"
+        f"finally: print(sorted(set({unwanted.split()}) & sys.modules.keys()))"
     )
     root = str(Path(fluxhook.__file__).parents[1])
     ran = subprocess.run(
@@ -80,6 +98,8 @@ def test_both_modules_run_as_the_command(module: str) -> None:
         (errors.QueueFull, ExitCode.QUEUE_FULL),
         (errors.TooManyPublishers, ExitCode.FAILURE),
         (errors.LayoutError, ExitCode.FAILURE),
+        (errors.UnknownEndpoint, ExitCode.NOT_FOUND),
+        (errors.Conflict, ExitCode.CONFLICT),
         (errors.FluxhookError, ExitCode.FAILURE),
     ],
 )

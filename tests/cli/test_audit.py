@@ -7,6 +7,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from cli.conftest import Site
 from fluxhook.cli.app import app
 from fluxhook.store.audit import AuditEntry, AuditTrail
 
@@ -54,3 +55,18 @@ def test_no_entries_and_no_engine(tmp_path: Path) -> None:
     assert run(tmp_path)[0] == 4
     (tmp_path / "config.json").write_text("{}")
     assert run(tmp_path) == (0, "Nothing was given up and erased.\n")
+
+
+def test_through_the_api_it_shows_the_same(site: Site) -> None:
+    """In the same order, over pages."""
+    site.bury("audited", 3)
+    site.run("dead-letters", "purge", "--endpoint", "audited", "--yes")
+    remote = ("--api", site.admin.url, "--token", site.admin.token)
+    here = site.lines("audit", "--endpoint", "audited")
+    assert len(here) == 3
+    assert site.lines("audit", "--endpoint", "audited", *remote) == here
+    newest = site.lines("audit", "--endpoint", "audited", "--last", "2", *remote)
+    assert newest == here[1:]
+    event = here[0]["event_id"]
+    assert site.lines("audit", "--event", event, *remote) == here[:1]
+    assert "3 entries" in site.run("audit", "--endpoint", "audited", *remote).stdout

@@ -94,10 +94,12 @@ def test_a_token_that_allows_too_little_is_told_which_scope_it_lacks(site: Site)
         ("--api http://x --token t --token-file pyproject.toml", "not both"),
         ("--api http://x --token-file /dev/null", "is empty"),
         ("--api http://x --token-file nowhere", "nowhere"),
+        ("--api http://x --token-file binary", "not text in UTF-8"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(invoke: Invoke, options: str, words: str) -> None:
     Path("pyproject.toml").touch()
+    Path("binary").write_bytes(b"\xff")
     said = invoke("webhook", "list", *options.split())
     assert said.exit_code == ExitCode.USAGE
     assert words in said.stderr.replace("\n", " ")

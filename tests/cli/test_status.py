@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cli.conftest import Invoke, Start, json
+from cli.conftest import Invoke, Site, Start, json
 from fluxhook import EndpointStats, Stats
 from fluxhook.cli import status
 from fluxhook.cli.exit_codes import ExitCode
+from fluxhook.runtime.stats import LastError
+
+NOW_NS = 1_770_292_800_000_000_000
 
 ENDPOINT = {
     "id": 0,
@@ -37,6 +40,7 @@ def test_a_stopped_engine_still_tells_what_it_owes(invoke: Invoke, stopped: Path
     assert said.exit_code == ExitCode.OK
     assert said.stdout.startswith(f"○ stopped  {stopped}\n")
     assert said.stdout.splitlines()[2].split() == ["shop", "active", "1", "0", "0", "0", "1"]
+    assert "shop: 1 queued" in said.stdout
     assert "s3cret" not in said.output
 
 
@@ -68,13 +72,18 @@ def busy() -> Stats:
                 delivered=many,
                 dead=many,
                 dropped={"oldest": many, "expired": 1},
-                pending=many,
+                aggregated=many,
+                queued=many - 1,
+                stored=1,
                 refused=many,
                 failed_attempts=many,
                 skipped=many,
                 signature_rejections=many,
                 size_rejections=many,
                 latency_ms={"p50": 0.0123, "p95": 12.3456, "p99": 1234.5},
+                next_retry_ns=NOW_NS + 90_900_000_000,
+                failing_since_ns=NOW_NS - 7_300_000_000_000,
+                last_error=LastError(NOW_NS - 5_000_000_000, "timeout", "no [answer]\x1b"),
             )
             for i, name in enumerate(("a" * 60, "\x1b[31mred", "[bold]b[/bold]"))
         ],
@@ -90,13 +99,61 @@ def test_no_figure_is_ever_cut(
     monkeypatch.setenv("COLUMNS", str(columns))
     said = invoke("status").stdout
     assert "…" not in said
-    # 4 columns (dropped is one more) and 6 notes of each endpoint, and the totals of these columns
-    assert said.count("12,345,678") == 3 * (4 + 6)
+    # 4 columns (dropped is one more) and 7 notes of each endpoint, and the totals of these columns
+    assert said.count("12,345,678") == 3 * (4 + 7)
     assert said.count("37,037,034") == 4
     assert said.count("0.0123/12.3/1,234") == 3
+    assert said.count("50 %") == 3
     assert "[bold]b[/bold]" in said
     assert "\x1b" not in said
     assert "1 dropped (expired)" in said
+
+
+def test_what_waits_and_what_failed_is_said_below_the_table(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "read_stats", lambda _: busy())
+    monkeypatch.setattr("time.time_ns", lambda: NOW_NS)
+    monkeypatch.setenv("COLUMNS", "1000")
+    said = invoke("status").stdout
+    for words in (
+        "12,345,677 queued, 1 stored",
+        "next retry in 1 m",
+        "12,345,678 aggregated into notifications",
+        "nothing but failure for 2 h",
+        "last error 5 s ago (timeout: no [answer]\\x1b)",
+    ):
+        assert said.count(words) == 3, words
+
+
+def test_a_success_rate_is_never_rounded_up_to_all(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = EndpointStats(
+        id=0, name="a", url="", state="disabled", delivered=99_999, failed_attempts=1,
+        disabled_reason="410 Gone",
+    )  # fmt: skip
+    stats = Stats(data_dir="/d", running=True, version=1, endpoints=[one])
+    monkeypatch.setattr(status, "read_stats", lambda _: stats)
+    said = invoke("status").stdout
+    assert "99.9 %" in said
+    assert "a: disabled: 410 Gone" in said
+
+
+def test_through_the_api_it_shows_the_same(site: Site) -> None:
+    """The table is that of the data directory; JSON is the API's own."""
+    site.bury("shown", 2)
+    site.run("webhook", "delete", "shown", "--yes")
+    site.bury("owing", 2)
+    remote = ("--api", site.admin.url, "--token", site.admin.token)
+    here, there = site.run("status").stdout, site.run("status", *remote).stdout
+    assert there.startswith(f"● running  {site.admin.url}\n")
+    (row,) = (line.split() for line in there.splitlines() if line.startswith("owing "))
+    assert row in [line.split() for line in here.splitlines()]
+    assert "last error" in there
+    said = json(site.run("status", "--json", *remote).stdout)
+    assert said.keys() == {"at", "running", "version", "webhooks", "totals", "processes"}
+    assert said["totals"]["dead"] == 4
 
 
 def test_watching_ends_with_ctrl_c(start: Start, stopped: Path) -> None:

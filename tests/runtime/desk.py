@@ -41,12 +41,15 @@ class Desk:
         self._producer = ring.Producer(str(source))
         self._consumer = ring.Consumer(str(source))
         self.now_ns = START + 60 * S
-        self._open(endpoints, options)
+        self._options = options
+        self._endpoints = endpoints
+        self.open()
 
-    def _open(self, endpoints: tuple[Endpoint, ...], options: dict[str, Any]) -> None:
+    def open(self) -> None:
+        """Starts an engine, the first or another one."""
         path = self.path
-        self._made = endpoints, options
-        self.supervisor = Supervisor(path, Config(endpoints=endpoints, workers=1, **options))
+        config = Config(endpoints=self._endpoints, workers=1, **self._options)
+        self.supervisor = Supervisor(path, config)
         self.keeper = self.supervisor._keeper
         own = self.supervisor.datadir.worker(0)
         counters = ring.Counters(str(own / "counters"), writable=True)
@@ -65,8 +68,8 @@ class Desk:
     def reopen(self, *endpoints: Endpoint) -> None:
         """The next engine on the data directory, with other endpoints of the file if they are given."""
         self.close()
-        before, options = self._made
-        self._open(endpoints or before, options)
+        self._endpoints = endpoints or self._endpoints
+        self.open()
 
     def __enter__(self) -> Desk:
         return self

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from fluxhook import Breaker, Config, Duration, Endpoint
+from fluxhook import Config, Duration, Endpoint
 from fluxhook.receiver import Behaviour
 from fluxhook.runtime import control as c
 from fluxhook.runtime.gate import Gate
 from fluxhook.runtime.lane import Lane
 from fluxhook.runtime.stats import read_stats
 from fluxhook.transport import datadir as d
-from runtime.conftest import Rig, seconds, until
+from runtime.conftest import NEVER, Rig, seconds, until
 from runtime.desk import Desk, S
 
 DISABLED = "webhook.endpoint.disabled"
@@ -25,7 +27,7 @@ OPS = Endpoint(
     url="https://ops.example/",
     signature="none",
     disable_after=HOUR,
-    circuit_breaker=Breaker(failure_threshold=1000),
+    circuit_breaker=NEVER,
 )
 LOG = Endpoint(name="log", url="https://log.example/", signature="none", events=(DISABLED,))
 
@@ -42,7 +44,11 @@ class Worker:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.gate = Gate(desk.supervisor._words)
-        self.lane = Lane(0, OPS, 64)
+        # all that a gate asks of it
+        lane = SimpleNamespace(
+            id=0, endpoint=OPS, probe_timeout_ns=S, failure_threshold=NEVER.failure_threshold
+        )
+        self.lane = cast(Lane, lane)
         self.n = 0
 
     def fail(self, cause: str = "server_error", status: int = 503) -> None:

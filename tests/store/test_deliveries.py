@@ -372,3 +372,65 @@ def test_a_batch_that_ends_in_an_exception_never_was(store: DeliveryStore, add: 
     assert (store.leased(0), store.pending[0], store.counters()) == (1, 1, {})
     with store.batch() as batch:
         assert batch.find(id) is not None
+
+
+# ---- choosing dead letters ---------------------------------------------------------------------
+
+
+def buried(store: DeliveryStore, add: Add) -> dict[int, tuple[int, str, int]]:
+    """Forty deliveries of two endpoints; of each, its endpoint, cause and time of death. Every fifth
+    is not dead."""
+    facts = {}
+    for n in range(40):
+        endpoint, cause, ended_ns = n % 2, ("5xx", "timeout", "removed")[n % 3], NOW + n // 4
+        id = add(endpoint=endpoint)
+        if n % 5:
+            with store.batch() as batch:
+                delivery = batch.find(id)
+                assert delivery is not None
+                batch.bury(delivery, ended_ns, cause)
+            facts[id] = endpoint, cause, ended_ns
+    return facts
+
+
+@pytest.mark.parametrize("endpoint", [None, 0, 1, 7])
+@pytest.mark.parametrize("cause", [None, "5xx", "timeout"])
+@pytest.mark.parametrize(("since", "until"), [(None, None), (3, None), (None, 7), (3, 7), (5, 5)])
+def test_dead_letters_are_chosen_by_all_that_is_said(
+    store: DeliveryStore,
+    add: Add,
+    endpoint: int | None,
+    cause: str | None,
+    since: int | None,
+    until: int | None,
+) -> None:
+    """Endpoint, cause, and when they died: from `since_ns` on, before `until_ns`."""
+    since_ns = None if since is None else NOW + since
+    until_ns = None if until is None else NOW + until
+    wanted = [
+        id
+        for id, (its_endpoint, its_cause, ended_ns) in buried(store, add).items()
+        if endpoint in (None, its_endpoint)
+        and cause in (None, its_cause)
+        and (since_ns is None or ended_ns >= since_ns)
+        and (until_ns is None or ended_ns < until_ns)
+    ]
+    found = store.select_dead(endpoint=endpoint, cause=cause, since_ns=since_ns, until_ns=until_ns)
+    assert found == wanted
+    assert store.select_dead(endpoint=endpoint, cause=cause, type="route.created") == []
+
+
+@pytest.mark.parametrize("limit", [1, 3, 32, 500])
+def test_a_walk_over_the_dead_meets_each_once(store: DeliveryStore, add: Add, limit: int) -> None:
+    """Though those that were met are replayed, die again or are purged on the way, and others die."""
+    ids = list(buried(store, add))
+    met: list[int] = []
+    after = 0
+    while page := store.select_dead(after=after, limit=limit):
+        assert len(page) <= limit
+        met += page
+        after = page[-1]
+        store.replay(page[:1], NOW)
+        end(store, page[0], dead=True)
+        store.purge(page[1:])
+    assert met == ids

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -304,11 +304,23 @@ class _Host:
         kept = self._kept.setdefault(path, [])
         if len(kept) < self._keep:
             kept.append(received)
-        if 200 <= received.status <= 299 and (found := _ID.search(received.body)):
-            log = self._logs.get(path)
-            if log is None:
-                log = self._logs[path] = _Log(self._directory, path)
-            log.add(found[1])
+        if not 200 <= received.status <= 299:
+            return
+        for envelope in _envelopes(received):
+            if found := _ID.search(envelope):
+                log = self._logs.get(path)
+                if log is None:
+                    log = self._logs[path] = _Log(self._directory, path)
+                log.add(found[1])
+
+
+def _envelopes(received: Received) -> Iterable[bytes]:
+    """The events of a request: one, or those of a batch."""
+    if received.body[:1] == b"[":
+        return map(bytes, msgspec.json.decode(received.body, type=list[msgspec.Raw]))
+    if received.headers.get("content-type") == "application/x-ndjson":
+        return received.body.splitlines()
+    return (received.body,)
 
 
 def _log_path(directory: str, path: str) -> str:

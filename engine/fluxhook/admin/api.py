@@ -8,8 +8,14 @@ from typing import Any, Final
 import msgspec
 from litestar import Litestar, Request, Response
 from litestar.connection import ASGIConnection
+from litestar.datastructures import ResponseHeader
 from litestar.di import Provide
-from litestar.exceptions import HTTPException, NotFoundException, ValidationException
+from litestar.exceptions import (
+    HTTPException,
+    InternalServerException,
+    NotFoundException,
+    ValidationException,
+)
 from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.router import Router
@@ -65,6 +71,8 @@ def make_api(service: Service, ingest: Ingest, access: Access) -> Litestar:
             "ingest": Provide(lambda: ingest, sync_to_thread=False),
         },
         exception_handlers={Exception: _answer},
+        # An answer may hold a secret that is shown once.
+        response_headers=[ResponseHeader(name="Cache-Control", value="no-store")],
         type_encoders={**dict.fromkeys(codec.UNITS, str), Secret: lambda _: HIDDEN},
         plugins=[UnitSchemas()],
         openapi_config=OpenAPIConfig(
@@ -113,7 +121,9 @@ def _refuse_unknown(connection: _Connection, handler: BaseRouteHandler) -> None:
 
 
 def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    if isinstance(error, HTTPException) and error.status_code < 500:
+    if isinstance(error, InternalServerException):  # what Litestar makes of a broken connection
+        error = RequestError("malformed-body", "The connection ended before the body did.")
+    elif isinstance(error, HTTPException) and error.status_code < 500:
         error = _of_litestar(error, request)
     problem, headers = problem_of(error, request.url.path)
     if problem.status == 500:

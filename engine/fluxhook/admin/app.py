@@ -14,6 +14,7 @@ from fluxhook.admin.lifespan import AsgiApp, run_lifespans
 from fluxhook.admin.problems import MEDIA_TYPE, RequestError, problem_of
 from fluxhook.admin.service import Service
 from fluxhook.config.listen import parse_listen
+from fluxhook.errors import FluxhookError
 
 __all__ = ["API_PATHS", "MAX_REQUESTS", "AdminApp", "create_app"]
 
@@ -49,7 +50,10 @@ class AdminApp:
                 apps.append(self._mounted)
             await run_lifespans(apps, scope, receive, send)
             return
-        refusal = self._judge(scope)
+        try:
+            refusal: FluxhookError | None = self._judge(scope)
+        except FluxhookError as error:  # the configuration cannot be read
+            refusal = error
         if refusal is not None:
             await _refuse(refusal, scope, receive, send)
         elif self._mounted is not None and not _is_api(scope["path"]):
@@ -98,11 +102,11 @@ def _is_api(path: str) -> bool:
     return any(path == base or path.startswith(base + "/") for base in API_PATHS)
 
 
-async def _refuse(error: RequestError, scope: Any, receive: Any, send: Any) -> None:
+async def _refuse(error: FluxhookError, scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "websocket":
         await receive()
         # Closed before it was accepted: the server answers 403 (ASGI, "Close - send event").
-        await send({"type": "websocket.close", "code": 1008, "reason": error.kind})
+        await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
         return
     problem, headers = problem_of(error, scope["path"])
     body = msgspec.json.encode(problem)

@@ -10,6 +10,7 @@ import msgspec
 
 from fluxhook.admin.problems import Fault, RequestError
 from fluxhook.config import codec
+from fluxhook.config.units import MAX_INT64
 
 __all__ = ["JSON", "MERGE_PATCH", "NDJSON", "decode_object", "malformed", "media_type", "struct_of"]
 
@@ -19,6 +20,8 @@ JSON: Final = "application/json"
 #: RFC 7396 section 4
 MERGE_PATCH: Final = "application/merge-patch+json"
 NDJSON: Final = "application/x-ndjson"
+#: levels of objects and lists in a request; arbitrary, far below Python's limit
+_MAX_DEPTH: Final = 64
 #: the end of msgspec's messages: where the fault is
 _AT: Final = re.compile(r"(.*?)(?: - at `\$\.?([^`]*)`)?", re.DOTALL)
 
@@ -51,7 +54,28 @@ def decode_object(body: bytes, *, optional: bool = False) -> dict[str, Any]:
             "The body is not a JSON object.",
             [Fault("", "is not an object", "send one JSON object")],
         )
+    if (fault := _unfit(value)) is not None:
+        raise RequestError("invalid-request", f"{fault.field}: {fault.message}", [fault])
     return value
+
+
+def _unfit(value: dict[str, Any]) -> Fault | None:
+    """The first value that is good JSON, and that no process could hand to another."""
+    left: list[tuple[str, int, Any]] = [("", 0, value)]
+    while left:
+        path, depth, value = left.pop()
+        if isinstance(value, (dict, list)):
+            if depth == _MAX_DEPTH:
+                return Fault(path, "is nested too deeply", f"nest at most {_MAX_DEPTH} levels")
+            items = (
+                [(f"{path}.{key}" if path else key, item) for key, item in value.items()]
+                if isinstance(value, dict)
+                else [(f"{path}[{i}]", item) for i, item in enumerate(value)]
+            )
+            left += [(below, depth + 1, item) for below, item in items]
+        elif isinstance(value, int) and not -MAX_INT64 <= value <= MAX_INT64:
+            return Fault(path, "is beyond 64 bits", "write a smaller number, or a text")
+    return None
 
 
 def struct_of(

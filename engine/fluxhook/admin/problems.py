@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
@@ -151,7 +152,7 @@ def problem_of(error: Exception, instance: str) -> tuple[Problem, dict[str, str]
         title=title,
         status=status,
         detail=detail,
-        instance=instance,
+        instance=quote(instance),
         errors=faults,
         events=[msgspec.to_builtins(event) for event in events],
     )

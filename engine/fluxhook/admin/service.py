@@ -158,9 +158,8 @@ class Service:
         """The former secret goes on signing, beside the new one, for the overlap."""
         if request.secret is not None and HIDDEN in request.secret:
             _refuse_hidden({"secret": request.secret})
-        rotated = self._control().rotate_secret(
-            self._endpoint(ref).name, request.secret, request.overlap or DAY
-        )
+        overlap = DAY if request.overlap is None else request.overlap  # "0s" is false
+        rotated = self._control().rotate_secret(self._endpoint(ref).name, request.secret, overlap)
         return RotatedSecret(
             secret=rotated.secret if rotated.generated else None,
             generated=rotated.generated,

@@ -35,6 +35,7 @@ _CODES: Final = {
     "unauthorized": ExitCode.DENIED,
     "insufficient-scope": ExitCode.DENIED,
     "foreign-host": ExitCode.DENIED,
+    "not-found": ExitCode.NOT_FOUND,
     "unknown-webhook": ExitCode.NOT_FOUND,
     "unknown-delivery": ExitCode.NOT_FOUND,
     "conflict": ExitCode.CONFLICT,

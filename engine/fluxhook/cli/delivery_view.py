@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from fluxhook.admin.models import Attempt, Delivery, DeliveryDetail, SentRequest, Timings
 from fluxhook.cli.output import facts, number, plural, safe, table
 
-__all__ = ["attempts", "delivery_facts", "delivery_line", "delivery_table", "sent_request"]
+__all__ = ["attempts", "delivery_facts", "delivery_line", "delivery_list", "sent_request"]
 
 _STYLES: Final = {
     "waiting": "yellow",
@@ -33,35 +33,37 @@ _STAGES: Final = (
 BAR: Final = 48
 #: characters of an answer and of a body that are shown
 SHOWN_ANSWER, SHOWN_BODY = 500, 2000
-#: narrower consoles get tables without what `show` says too
-NARROW: Final = 120
+#: columns below which a table would fold every cell, and from which one has room for errors
+NARROW, WIDE = 100, 150
 
 
-def delivery_table(rows: Iterable[Delivery], console: Console, *, ended: bool = False) -> Table:
-    """A line for each; `ended`: dead letters, whose state is no news."""
-    narrow = console.width < NARROW
+def delivery_list(
+    rows: Iterable[Delivery], console: Console, *, ended: bool = False
+) -> RenderableType:
+    """A line of a table for each, or two lines where the console is narrow; `ended`: dead letters,
+    whose state is no news."""
+    if console.width < NARROW:
+        return Group(*(_two_lines(row, ended) for row in rows))
+    wide = console.width >= WIDE
     columns = ["id", "died at" if ended else "accepted at", "webhook", "type"]
     columns += [] if ended else ["state"]
-    columns += ["attempts", "cause", *([] if narrow else ["event", "error"])]
+    columns += ["attempts", "cause", *(["event", "error"] if wide else [])]
     made = table(*columns, right=("attempts",))
-    made.columns[0].no_wrap = True
+    made.columns[0].no_wrap = made.columns[1].no_wrap = True
     for row in rows:
         at = row.ended_at if ended else row.accepted_at
         cells: list[RenderableType] = [row.id, at or "", safe(row.endpoint), safe(row.type)]
         cells += [] if ended else [_state(row)]
         cells += [number(row.attempts), safe(row.cause)]
-        cells += [] if narrow else [safe(row.event_id), safe(row.error, 200)]
+        cells += [safe(row.event_id), safe(row.error, 200)] if wide else []
         made.add_row(*cells)
     return made
 
 
 def delivery_line(row: Delivery) -> Text:
     """One delivery on one line."""
-    attempts = plural(row.attempts, "attempt")
-    why = ": ".join(safe(text, 120) for text in (row.cause, row.error) if text)
-    ended = f"{attempts}, {why}" if why and row.state != "delivered" else attempts
-    rest = f"  {safe(row.endpoint)}  {safe(row.type)}  {ended}"
-    return Text.assemble(f"{row.accepted_at}  ", (row.id, "dim"), "  ", _state(row), rest)
+    start = (f"{row.accepted_at}  ", (row.id, "dim"), "  ", _state(row))
+    return Text.assemble(*start, f"  {_what(row, error=True)}")
 
 
 def delivery_facts(row: Delivery) -> Table:
@@ -103,6 +105,21 @@ def sent_request(request: SentRequest) -> Iterator[RenderableType]:
         yield Text(f"  {safe(name)}: {safe(value)}")
     encoding = f" ({request.encoding})" if request.encoding != "utf-8" else ""
     yield Text(f"  body{encoding}: {safe(request.body, SHOWN_BODY)}")
+
+
+def _two_lines(row: Delivery, ended: bool) -> Text:
+    at = row.ended_at if ended else row.accepted_at
+    start = (row.id, f"  {at}  ", _state(row))
+    return Text.assemble(*start, f"\n  {_what(row, error=False)}")
+
+
+def _what(row: Delivery, *, error: bool) -> str:
+    """`shop  route.error  2 attempts, timeout: ...`."""
+    said = plural(row.attempts, "attempt")
+    why = (row.cause, row.error) if error else (row.cause,)
+    if row.state != "delivered" and row.cause:
+        said += ", " + ": ".join(safe(text, 120) for text in why if text)
+    return f"{safe(row.endpoint)}  {safe(row.type)}  {said}"
 
 
 def _state(row: Delivery) -> Text:

@@ -167,6 +167,7 @@ def reservation(config: Config) -> tuple[int, int]:
     words += _matrix(thresholds.ROWS, thresholds.FIELDS)
     channel = _ring(CHANNEL_RECORDS, max(CHANNEL_BYTES, 8 * int(config.max_event_bytes)))
     worker = _matrix(config.max_endpoints, d.WORKER_FIELDS) + 2 * channel
+    worker += _matrix(config.max_endpoints, d.STAGE_FIELDS)
     return words + workers * worker + _publisher(own_config(config)), _publisher(config)
 
 

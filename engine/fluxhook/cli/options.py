@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
@@ -23,6 +23,7 @@ __all__ = [
     "endpoint",
     "event_type",
     "last",
+    "read_text",
     "remote",
     "span",
     "webhook",
@@ -70,7 +71,7 @@ def remote(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option(
         "--token-file",
-        type=click.File("r", lazy=False),
+        type=click.File("rb", lazy=False),
         metavar="FILE",
         help="Read the token from FILE; - is standard input.",
     )
@@ -80,7 +81,7 @@ def remote(function: Callable[..., Any]) -> Callable[..., Any]:
         *arguments: Any,
         api: str | None,
         token: str | None,
-        token_file: Any,
+        token_file: BinaryIO | None,
         data_dir: str,
         **options: Any,
     ) -> Any:
@@ -94,9 +95,7 @@ def remote(function: Callable[..., Any]) -> Callable[..., Any]:
         if token_file is not None:
             if _given(ctx, "token"):
                 raise click.UsageError("Give --token or --token-file, not both.")
-            token = token_file.read().strip()
-            if not token:
-                raise click.UsageError(f"The token file {token_file.name} is empty.")
+            token = read_text(token_file).strip()
         if api is not None:
             _check(api, token or "")
         remote = Remote(api, token or "" if api is not None else "", data_dir)
@@ -127,6 +126,17 @@ def _check(api: str, token: str) -> None:
     host = url_hostname(api).strip("[]")
     if token and api.lower().startswith("http:") and not Listen(host, 0).loopback:
         print_notice("the token travels unencrypted; an https:// URL would protect it")
+
+
+def read_text(file: BinaryIO) -> str:
+    """What a file holds, without the end of its last line. UsageError if it is empty or no text."""
+    try:
+        text = file.read().decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise click.UsageError(f"The file {file.name} is not text in UTF-8.") from None
+    if not text.strip():
+        raise click.UsageError(f"The file {file.name} is empty.")
+    return text
 
 
 def webhook(function: F) -> F:

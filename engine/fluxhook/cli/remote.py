@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -20,12 +21,23 @@ if TYPE_CHECKING:
 __all__ = ["Remote", "announced"]
 
 
+#: what an admin API needs to start on a busy machine
+STARTING_S = 10.0
+
+
 class _AdminFile(msgspec.Struct):
     """What a running admin API leaves in the data directory (`admin.server.AdminFile`)."""
 
     url: str
     token: str = ""
     pid: int = 0
+
+
+class _EngineFile(msgspec.Struct):
+    """What a running engine leaves there (`runtime.supervisor`)."""
+
+    started: float
+    companion: str | None = None
 
 
 class Remote(NamedTuple):
@@ -43,6 +55,10 @@ class Remote(NamedTuple):
             return Api(self.url, self.token)
         datadir = DataDir(self.data_dir)
         file = announced(datadir)
+        deadline = time.monotonic() + STARTING_S
+        while file is None and _starting(datadir) and time.monotonic() < deadline:
+            time.sleep(0.05)
+            file = announced(datadir)
         if file is None:
             raise _absent(datadir)
         pinned = _certificate(datadir) if file.url.startswith("https:") else None
@@ -68,6 +84,15 @@ def announced(datadir: DataDir) -> _AdminFile | None:
         ) from None
     # One that was killed has left its file, and its port may be another program's by now.
     return file if not file.pid or _alive(file.pid) else None
+
+
+def _starting(datadir: DataDir) -> bool:
+    """Whether an engine that has just begun is about to bring its admin API up."""
+    try:
+        engine = msgspec.json.decode(datadir.engine_file.read_bytes(), type=_EngineFile)
+    except (OSError, msgspec.MsgspecError):
+        return False
+    return engine.companion is not None and time.time() - engine.started < STARTING_S
 
 
 def _absent(datadir: DataDir) -> Failure:

@@ -59,18 +59,18 @@ def waits_until_ns(batch: Batch, oldest_ns: int) -> int:
     return oldest_ns + batch.max_delay.ns
 
 
-def cut(batch: Batch, sizes: Iterable[int]) -> int:
-    """How many of the envelopes that wait go into the next batch: as many as fit, and one at least."""
+def cut(batch: Batch, sizes: Sequence[int]) -> int:
+    """How many of the envelopes that wait, the first `max_events` of which have these sizes, go into
+    the next batch: as many as fit, and one at least."""
     frame = _FRAMES[batch.format]
     total = len(frame.opening) + len(frame.ending) - len(frame.separator)
-    most = batch.max_events or 1
-    count = 0
-    for size in sizes:
+    if total + sum(sizes) + len(frame.separator) * len(sizes) <= batch.max_bytes:
+        return len(sizes)
+    for count, size in enumerate(sizes):
         total += size + len(frame.separator)
-        if count == most or (count and total > batch.max_bytes):
-            break
-        count += 1
-    return count
+        if total > batch.max_bytes:
+            return max(1, count)
+    return len(sizes)
 
 
 def join(batch: Batch, bodies: Sequence[bytes]) -> bytes:

@@ -87,7 +87,9 @@ def _unzstd(body: bytes, max_bytes: int) -> bytes:
     try:
         import zstandard
     except ImportError:
-        raise BadEncoding("the Content-Encoding 'zstd' needs the package 'zstandard'", 415) from None
+        raise BadEncoding(
+            "the Content-Encoding 'zstd' needs the package 'zstandard'", 415
+        ) from None
     reader = zstandard.ZstdDecompressor().stream_reader(body)
     try:
         plain: bytes = reader.read(max_bytes + 1)

@@ -9,23 +9,26 @@ report that makes its place in the ring free again:
     its endpoint aggregates its type                aggregated
     it succeeded, and its endpoint records all      delivered
     the attempt failed                              retry or dead
+
+What finished requests come to is in `results`.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter_ns
 
 import msgspec
 
 from fluxhook._native.ring import Counters, Delivery, Words
 from fluxhook.config.schema import Endpoint, Tls
 from fluxhook.policy import breaker
-from fluxhook.policy.outcome import TransportCause, classify, curl_cause
 from fluxhook.runtime.gate import Gate
 from fluxhook.runtime.idle import IdleGauge
-from fluxhook.runtime.lane import SLOW_QUEUE, Lane
+from fluxhook.runtime.lane import Lane
 from fluxhook.runtime.reporter import Reporter
+from fluxhook.runtime.results import Results
 from fluxhook.transport import datadir as field
 from fluxhook.transport.curl import Sender, Slot
 from fluxhook.transport.records import DueHead, Verdict
@@ -52,6 +55,7 @@ class Dispatcher:
         self,
         words: Words,
         counters: Counters,
+        stages: Counters,
         reporter: Reporter,
         worker: int,
         judge: Callable[[str], str | None],
@@ -63,12 +67,20 @@ class Dispatcher:
         self._words = words
         self._gate = Gate(words)
         self._counters = counters
+        self._stages = stages
         self._reporter = reporter
-        self._worker = worker
+        self._results = Results(
+            words, counters, stages, reporter, worker, resume=self._resume, park=self._park_queue
+        )
+        #: the lanes in which something waits: those that may have room, and those that have none
         self._ready: dict[int, Lane] = {}
+        self._held: dict[int, Lane] = {}
         self._backlog = 0
+        self._unsampled = 0
         self._gauge = IdleGauge()
         self.backlog_limit = BACKLOG
+        #: batches do not wait to be filled any more
+        self.draining = False
 
     # ---- configuration ---------------------------------------------------------------------
 
@@ -76,18 +88,25 @@ class Dispatcher:
         """Adds a lane, or changes one; what waits and what is under way stays."""
         lane = self.lanes.get(endpoint_id)
         if lane is None:
-            lane = self.lanes[endpoint_id] = Lane(endpoint_id, endpoint, limit)
+            sender = self._sender_for(endpoint.tls)
+            lane = self.lanes[endpoint_id] = Lane(endpoint_id, endpoint, limit, sender)
             # What an earlier worker handed over may not have reached the store yet.
             lane.handed_over = self._reporter.outbox.tail - 1
         elif lane.endpoint != endpoint or lane.limit != limit:
-            lane.configure(endpoint, limit)
+            lane.configure(endpoint, limit, self._sender_for(endpoint.tls))
+            if lane.held:
+                self._resume(lane)
             if endpoint.paused:
                 self._park_queue(lane, "paused")
-        if endpoint.tls != Tls() and endpoint.tls not in self._tls_senders:
-            sender = self._tls_senders[endpoint.tls] = Sender(
-                MAX_IN_FLIGHT, self._judge, endpoint.tls
-            )
+
+    def _sender_for(self, tls: Tls) -> Sender:
+        if tls == Tls():
+            return self.sender
+        sender = self._tls_senders.get(tls)
+        if sender is None:
+            sender = self._tls_senders[tls] = Sender(MAX_IN_FLIGHT, self._judge, tls)
             self.sender.watch(sender.epoll.fileno())
+        return sender
 
     def remove(self, endpoint_id: int) -> None:
         """Ends a lane; what waits in it is dead, what is under way is settled by its result."""
@@ -103,7 +122,7 @@ class Dispatcher:
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing is under way."""
-        return not self._ready and not self.in_flight and not self._reporter.stuck
+        return not (self._ready or self._held or self.in_flight or self._reporter.stuck)
 
     @property
     def in_flight(self) -> int:
@@ -115,17 +134,40 @@ class Dispatcher:
         if self._reporter.stuck:
             return False
         if self._backlog >= self.backlog_limit and self._gauge.idle(now_ns):
-            for lane in list(self._ready.values()):
+            for lane in self._waiting():
                 # A short queue is not what fills the backlog.
                 long = 4 * len(lane.queue) >= self.backlog_limit
                 if long and not lane.slow and lane.judge(now_ns):
                     self._slow_down(lane)
         return self._backlog < self.backlog_limit
 
-    def arrive(self, delivery: Delivery, now_ns: int) -> None:
-        """Queues a delivery from a publisher's ring."""
-        lane = self.lanes.get(delivery.endpoint)
-        delivery.taken_ns = now_ns
+    def _waiting(self) -> list[Lane]:
+        """The lanes that have a queue."""
+        return [*self._ready.values(), *self._held.values()]
+
+    def arrive(self, deliveries: list[Delivery], now_ns: int) -> None:
+        """Queues what comes from the publishers' rings."""
+        lane: Lane | None = None
+        queue: deque[Delivery] | None = None  # of a lane that need not be asked
+        last, queued = -1, 0
+        for delivery in deliveries:
+            delivery.taken_ns = now_ns
+            id = delivery.endpoint
+            if id != last:  # neighbours are often for the same one
+                last, queue = id, None
+                lane = self.lanes.get(id)
+                if lane is not None and lane.arrives_plainly and not lane.slow:
+                    queue = lane.queue
+                    if not queue:
+                        self._ready[id] = lane
+            if queue is not None:
+                queue.append(delivery)
+                queued += 1
+            else:
+                self._arrive(lane, delivery)
+        self._backlog += queued
+
+    def _arrive(self, lane: Lane | None, delivery: Delivery) -> None:
         if lane is None:
             self._reporter.report(delivery, "dead", "removed")
         elif lane.aggregating and lane.gathers(delivery):
@@ -152,11 +194,12 @@ class Dispatcher:
             self._enqueue(lane, delivery)
 
     def _enqueue(self, lane: Lane, delivery: Delivery) -> None:
-        if lane.slow and delivery.id == 0 and len(lane.queue) >= SLOW_QUEUE:
+        if lane.slow and delivery.id == 0 and len(lane.queue) >= lane.slow_queue:
             self._hand_over(lane, delivery, "parked", "over_share")
             return
+        if not lane.queue:
+            self._ready[lane.id] = lane
         lane.queue.append(delivery)
-        self._ready[lane.id] = lane
         if not lane.slow:
             self._backlog += 1
 
@@ -194,14 +237,28 @@ class Dispatcher:
         count = len(queue)
         while queue:
             self._hand_over(lane, queue.popleft(), verdict, cause, not_before_ns)
-        self._ready.pop(lane.id, None)
-        lane.slow = False
+        self._emptied(lane)
         return count
+
+    def _emptied(self, lane: Lane) -> None:
+        """Nothing waits in the lane any more."""
+        if lane.held:
+            del self._held[lane.id]
+            lane.held = False
+        else:
+            self._ready.pop(lane.id, None)
+        lane.slow = False
+        lane.forget_weight()
+
+    def _resume(self, lane: Lane) -> None:
+        """A lane that was held may have room."""
+        lane.held = False
+        self._ready[lane.id] = self._held.pop(lane.id)
 
     def _slow_down(self, lane: Lane) -> None:
         """A lane that turned out slow keeps the little that it can send soon; that does not count."""
         self._backlog -= len(lane.queue)
-        self._spill(lane, keep=SLOW_QUEUE)
+        self._spill(lane, keep=lane.slow_queue)
 
     def _spill(self, lane: Lane, *, keep: int) -> None:
         """Hands over what a publisher's ring has in the queue, but for the first `keep`. What came
@@ -218,9 +275,9 @@ class Dispatcher:
         if not lane.slow:
             self._backlog -= len(lane.queue) - len(kept)
         lane.queue = kept
+        lane.forget_weight()
         if not kept:
-            self._ready.pop(lane.id, None)
-            lane.slow = False
+            self._emptied(lane)
 
     def relieve(self, now_ns: int, *, urgent: bool) -> None:
         """Empties rings of what is held up: under way for long, or in a queue that does not move. It
@@ -233,65 +290,143 @@ class Dispatcher:
             age_ns = HELD_UP_BUSY_NS
         before_ns = now_ns - age_ns
         for sender in (self.sender, *self._tls_senders.values()):
-            for lane, delivery, _ in sender.tags():
-                if delivery.in_ring and delivery.id == 0 and delivery.taken_ns < before_ns:
-                    if lane.blocks:
-                        self._park_queue(lane, "over_share")
-                    else:
-                        self._hand_over(lane, delivery, "adopted", "over_share")
-        for lane in list(self._ready.values()):
+            for lane, what, _ in sender.tags():
+                for delivery in what if type(what) is list else (what,):
+                    if delivery.in_ring and delivery.id == 0 and delivery.taken_ns < before_ns:
+                        if lane.blocks:
+                            self._park_queue(lane, "over_share")
+                        else:
+                            self._hand_over(lane, delivery, "adopted", "over_share")
+        for lane in self._waiting():
             if lane.queue[0].taken_ns < before_ns:
-                self._spill(lane, keep=0)
+                if lane.batching and not lane.held:
+                    lane.hurried = True  # it waits for company alone
+                else:
+                    self._spill(lane, keep=0)
 
     # ---- sending ---------------------------------------------------------------------------
 
     def send(self, now_ns: int) -> int:
-        """Starts what may go now. Returns when a rate limit lets more go, 0 if none is in the way."""
+        """Starts what may go now. Returns when more may go without anything else happening, because a
+        rate limit or a batch waits for its time; 0 if none does."""
         wake_ns = 0
-        started: set[Sender] = set()
         now_s = now_ns // 1_000_000_000
         for lane in list(self._ready.values()):
             if lane.blocked_until_ns > now_ns:
                 wake_ns = min(wake_ns or lane.blocked_until_ns, lane.blocked_until_ns)
                 continue
-            sender = self._tls_senders.get(lane.endpoint.tls, self.sender)
+            room = lane.limit - lane.in_flight
+            if room <= 0:
+                lane.held = True
+                self._held[lane.id] = self._ready.pop(lane.id)
+                continue
             # Half of what is left: many lanes that hang never take the last handles together.
-            quota = min(lane.limit - lane.in_flight, (sender.room + 1) // 2)
-            probe = 0
-            if quota > 0 and self._words.load(lane.id, field.BREAKER):
-                action = self._gate.permit(lane, now_ns)
-                if isinstance(action, breaker.Hold):
-                    skipped = self._park_queue(lane, "breaker_open", action.until_ns)
-                    self._counters.add(lane.id, field.SKIPPED, skipped)
-                    continue
-                if isinstance(action, breaker.Probe):
-                    probe, quota = action.token, 1
-            while quota > 0 and (delivery := lane.next()) is not None:
-                if not lane.slow:
-                    self._backlog -= 1
-                if self._disposed(lane, delivery, now_ns):
-                    continue
-                if lane.endpoint.rate_limit and (wait_ns := self._gate.admit(lane, now_ns)):
-                    lane.queue.appendleft(delivery)
-                    if not lane.slow:
-                        self._backlog += 1
-                    lane.blocked_until_ns = now_ns + wait_ns
-                    wake_ns = min(wake_ns or lane.blocked_until_ns, lane.blocked_until_ns)
-                    break
-                lane.begin(delivery)
-                headers = lane.request_headers(delivery, now_s)
-                sender.send(lane.target, headers, delivery.body, (lane, delivery, probe), now_ns)
-                started.add(sender)
-                quota -= 1
-                probe = 0
-            if probe:
-                self._gate.release(lane, now_ns, probe)
+            quota = min(room, (lane.sender.room + 1) // 2)
+            if quota <= 0:
+                continue
+            troubled = self._words.load(lane.id, field.BREAKER)
+            if lane.sends_plainly and not troubled:
+                self._send_plain(lane, quota, now_ns, now_s)
+            elif until_ns := self._send_judged(lane, quota, bool(troubled), now_ns):
+                wake_ns = min(wake_ns or until_ns, until_ns)
             if not lane.queue:
-                lane.slow = False
-                self._ready.pop(lane.id, None)
-        for sender in started:
-            sender.start()
+                self._emptied(lane)
+        for sender in (self.sender, *self._tls_senders.values()):
+            if sender.queued:
+                sender.start()
         return wake_ns
+
+    def _send_plain(self, lane: Lane, quota: int, now_ns: int, now_s: int) -> None:
+        """Sends from a lane of which nothing is to be asked."""
+        queue, send, target, request = lane.queue, lane.sender.send, lane.target, lane.request
+        quota = min(quota, len(queue))
+        unsampled = self._unsampled
+        for _ in range(quota):
+            delivery = queue.popleft()
+            unsampled += 1
+            if unsampled < field.SAMPLED_ONE_IN:
+                headers, body = request(delivery, now_s)
+            else:
+                unsampled = 0
+                headers, body = self._measured(lane, [delivery], now_ns)
+            send(target, headers, body, (lane, delivery, 0), now_ns)
+        self._unsampled = unsampled
+        lane.in_flight += quota
+        if not lane.slow:
+            self._backlog -= quota
+
+    def _send_judged(self, lane: Lane, quota: int, troubled: bool, now_ns: int) -> int:
+        """Sends what breaker, order, rate limit, age, size and batching let go. Returns when more may
+        go, or 0."""
+        if lane.batching and not self._batch_due(lane, now_ns):
+            return lane.batch_until_ns
+        probe = until_ns = 0
+        if troubled:
+            action = self._gate.permit(lane, now_ns)
+            if isinstance(action, breaker.Hold):
+                skipped = self._park_queue(lane, "breaker_open", action.until_ns)
+                self._counters.add(lane.id, field.SKIPPED, skipped)
+                return 0
+            if isinstance(action, breaker.Probe):
+                probe, quota = action.token, 1
+        while quota > 0 and (taken := self._next(lane, now_ns)) is not None:
+            if not taken:
+                continue
+            if lane.endpoint.rate_limit and (wait_ns := self._gate.admit(lane, now_ns)):
+                lane.put_back(taken)
+                if not lane.slow:
+                    self._backlog += len(taken)
+                lane.blocked_until_ns = until_ns = now_ns + wait_ns
+                break
+            self._unsampled += 1
+            if self._unsampled < field.SAMPLED_ONE_IN:
+                headers, body = lane.request_for(taken, now_ns // 1_000_000_000)
+            else:
+                self._unsampled = 0
+                headers, body = self._measured(lane, taken, now_ns)
+            lane.begin(taken)
+            what = taken if lane.batching else taken[0]
+            lane.sender.send(lane.target, headers, body, (lane, what, probe), now_ns)
+            quota -= 1
+            probe = 0
+        if probe:
+            self._gate.release(lane, now_ns, probe)
+        if lane.batching and lane.queue and quota > 0 and not until_ns:
+            until_ns = lane.batch_until_ns
+        return until_ns
+
+    def _batch_due(self, lane: Lane, now_ns: int) -> bool:
+        """What is to come does not come while the backlog is full."""
+        return self.draining or self.backlog_full or lane.batch_due(now_ns)
+
+    def _next(self, lane: Lane, now_ns: int) -> list[Delivery] | None:
+        """What the lane's next request takes from its queue, without what is not to be attempted; None
+        if nothing may go."""
+        if lane.batching:
+            taken = lane.next_batch() if self._batch_due(lane, now_ns) else []
+        else:
+            delivery = lane.next()
+            taken = [] if delivery is None else [delivery]
+        if not taken:
+            return None
+        if not lane.slow:
+            self._backlog -= len(taken)
+        if lane.ttl_ns or lane.max_payload:
+            taken = [d for d in taken if not self._disposed(lane, d, now_ns)]
+        return taken
+
+    def _measured(
+        self, lane: Lane, deliveries: list[Delivery], now_ns: int
+    ) -> tuple[list[bytes], bytes]:
+        """Makes a request, and observes how long that takes and how long its first event waited."""
+        delivery = deliveries[0]
+        if delivery.attempts == 0 and delivery.id == 0:
+            waited_us = max(0, now_ns - delivery.accepted_ns) // 1000
+            self._stages.observe(lane.id, field.STAGE_QUEUE, waited_us)
+        begun_ns = perf_counter_ns()
+        request = lane.request_for(deliveries, now_ns // 1_000_000_000)
+        self._stages.observe(lane.id, field.STAGE_SIGN, (perf_counter_ns() - begun_ns) // 1000)
+        return request
 
     def _disposed(self, lane: Lane, delivery: Delivery, now_ns: int) -> bool:
         """Settles a delivery that is not to be attempted at all."""
@@ -311,63 +446,10 @@ class Dispatcher:
 
     def collect(self, finished: list[tuple[Slot, int, str]], now_ns: int) -> None:
         """Settles the requests that the main sender finished, and those of the others."""
-        self._finish_all(self.sender, finished, now_ns)
+        self._results.take(self.sender, finished, now_ns)
         for sender in self._tls_senders.values():
             if sender.in_flight or sender.epoll.fileno() in self.sender.fired:
-                self._finish_all(sender, sender.step(0.0), now_ns)
-
-    def _finish_all(
-        self, sender: Sender, finished: list[tuple[Slot, int, str]], now_ns: int
-    ) -> None:
-        counters, gate = self._counters, self._gate
-        for slot, code, message in finished:
-            lane, delivery, probe = slot.tag
-            lane.end(delivery)
-            if slot.resent:
-                counters.add(lane.id, field.RESENT)
-            if 200 <= slot.status <= 299:
-                counters.observe(lane.id, field.HISTOGRAM, slot.total_us)
-                gate.success(lane, now_ns, probe)
-                if delivery.id == 0 and not lane.records:
-                    delivery.settle(counters, field.DELIVERED)
-                else:
-                    attempt = slot.attempt("delivered", "", self._worker)
-                    self._reporter.report(delivery, "delivered", "delivered", attempt)
-            else:
-                self._failed(lane, delivery, probe, slot, code, message, now_ns)
-            sender.release(slot)
-
-    def _failed(
-        self,
-        lane: Lane,
-        delivery: Delivery,
-        probe: int,
-        slot: Slot,
-        code: int,
-        message: str,
-        now_ns: int,
-    ) -> None:
-        cause: TransportCause | None = None
-        if slot.denied:
-            cause = slot.denied_cause
-        elif code:
-            cause = curl_cause(code, connected=slot.connected)
-        outcome = classify(slot.status, cause, lane.retry_on)
-        counters = self._counters
-        counters.add(lane.id, field.FAILED)
-        if outcome.rejection == "signature":
-            counters.add(lane.id, field.SIGNATURE_REJECTED)
-        elif outcome.rejection == "size":
-            counters.add(lane.id, field.SIZE_REJECTED)
-        if outcome.breaker == "failure":
-            self._gate.failure(lane, now_ns, probe)
-        else:
-            self._gate.release(lane, now_ns, probe)
-        attempt = slot.attempt(outcome.cause, message, self._worker)
-        sequence = self._reporter.report(delivery, outcome.verdict, outcome.cause, attempt)
-        if lane.blocks and outcome.verdict == "retry":
-            lane.handed_over = sequence
-            self._park_queue(lane, "order")
+                self._results.take(sender, sender.step(0.0), now_ns)
 
     def wait_s(self, timeout_s: float) -> float:
         """How long the main sender may sleep so that no other sender's timer is missed."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
+from operator import attrgetter
 
 from fluxhook._native.ring import Delivery
 from fluxhook.config.schema import Endpoint
@@ -27,6 +28,8 @@ SLOW_QUEUE = 16
 _WINDOW_NS = 50_000_000
 #: what each event of a batch may add to a 207 answer; arbitrary, twice the longest sensible entry
 _ANSWER_BYTES_PER_EVENT = 1024
+
+_body: Callable[[Delivery], bytes] = attrgetter("body")
 
 _CONTENT_TYPES = {"cloudevents": "application/cloudevents+json"}
 
@@ -88,8 +91,7 @@ class Lane:
             connect_timeout_ms=_whole_ms(min(e.connect_timeout, e.timeout)),
             proxy=e.proxy,
             http2=e.http_version == "2",
-            max_answer_bytes=MAX_ANSWER_BYTES
-            + _ANSWER_BYTES_PER_EVENT * (e.batch.max_events or 0),
+            max_answer_bytes=MAX_ANSWER_BYTES + _ANSWER_BYTES_PER_EVENT * (e.batch.max_events or 0),
         )
         self._profile = make_profile(e.signature, e.secrets)
         self._signs_id = e.signature == "standard"
@@ -128,12 +130,12 @@ class Lane:
             return self._headers + self._profile.headers(id, now_s, body), body
         return self._made(event_id(delivery), body, now_s)
 
-    def batch_request(
-        self, deliveries: Sequence[Delivery], now_s: int
-    ) -> tuple[list[bytes], bytes]:
-        """The same for several events in one request."""
-        body = batch.join(self.endpoint.batch, [delivery.body for delivery in deliveries])
-        id = batch.batch_id(map(event_id, deliveries)) if self._signs_id else ""
+    def request_for(self, taken: Sequence[Delivery], now_s: int) -> tuple[list[bytes], bytes]:
+        """The same for what `Dispatcher` took for one request: a batch, or one delivery."""
+        if not self.batching:
+            return self.request(taken[0], now_s)
+        body = batch.join(self.endpoint.batch, list(map(_body, taken)))
+        id = batch.batch_id(map(event_id, taken)) if self._signs_id else ""
         return self._made(id, body, now_s)
 
     def _made(self, id: str, body: bytes, now_s: int) -> tuple[list[bytes], bytes]:
@@ -161,16 +163,23 @@ class Lane:
         if not events or self.hurried or events >= (options.max_events or 1):
             return events > 0
         if self._weighed < events:  # the others were weighed before
-            self._weight += sum(len(d.body) for d in islice(queue, self._weighed, None))
+            self._weight += sum(map(len, map(_body, islice(queue, self._weighed, None))))
             self._weighed = events
         return batch.is_due(options, events, self._weight, queue[0].taken_ns, now_ns)
 
+    @property
+    def batch_until_ns(self) -> int:
+        """When what waits goes out at the latest; there must be something."""
+        return batch.waits_until_ns(self.endpoint.batch, self.queue[0].taken_ns)
+
     def next_batch(self) -> list[Delivery]:
         """Takes the next batch from the queue."""
-        queue = self.queue
-        count = batch.cut(self.endpoint.batch, (len(delivery.body) for delivery in queue))
+        queue, options = self.queue, self.endpoint.batch
+        bodies = map(_body, islice(queue, options.max_events))
+        count = batch.cut(options, list(map(len, bodies)))
+        taken = [queue.popleft() for _ in range(count)]
         self.forget_weight()
-        return [queue.popleft() for _ in range(count)]
+        return taken
 
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
         """What was taken last waits again, in its order."""
@@ -186,13 +195,15 @@ class Lane:
         """What an ordered lane is sending, in the order in which it began."""
         return list(self.busy_keys.values())
 
-    def begin(self, delivery: Delivery) -> None:
+    def begin(self, deliveries: Sequence[Delivery]) -> None:
+        """A request with these is sent."""
         self.in_flight += 1
         if self.endpoint.ordered:
-            self.busy_keys[order_key(delivery)] = delivery
+            for delivery in deliveries:
+                self.busy_keys[order_key(delivery)] = delivery
 
     def end(self, deliveries: Sequence[Delivery]) -> None:
-        """A request with these has ended."""
+        """A request with these is over."""
         self.in_flight -= 1
         self.done += len(deliveries)
         if self.endpoint.ordered:

@@ -25,6 +25,8 @@ __all__ = ["Results"]
 
 MULTI_STATUS = 207
 
+#: of `curl.Stages`
+_STAGE_FIELDS = (field.STAGE_DNS, field.STAGE_CONNECT, field.STAGE_TLS, field.STAGE_FIRST_BYTE)
 _RESPONSE_CODE: int = pycurl.RESPONSE_CODE
 _REDIRECT_TIME: int = pycurl.REDIRECT_TIME_T
 _TOTAL_TIME: int = pycurl.TOTAL_TIME_T
@@ -93,20 +95,16 @@ class Results:
         self._unsampled = unsampled
 
     def _sample(self, lane: Lane, slot: Slot) -> None:
-        stages, observe = slot.stages(), self._stages.observe
         if slot.opened:
             self._counters.add(lane.id, field.CONNECTED)
-            observe(lane.id, field.STAGE_DNS, stages.dns_us)
-            observe(lane.id, field.STAGE_CONNECT, stages.connect_us)
-            if stages.tls_us:
-                observe(lane.id, field.STAGE_TLS, stages.tls_us)
-        if stages.first_byte_us:
-            observe(lane.id, field.STAGE_FIRST_BYTE, stages.first_byte_us)
+        for us, first_field in zip(slot.stages(), _STAGE_FIELDS, strict=True):
+            if us:
+                self._stages.observe(lane.id, first_field, us)
 
     def _succeed(self, lane: Lane, deliveries: Sequence[Delivery], slot: Slot) -> None:
-        counters, attempt = self._counters, None
+        counters, records, attempt = self._counters, lane.endpoint.record == "all", None
         for delivery in deliveries:
-            if delivery.id == 0 and lane.endpoint.record != "all":
+            if delivery.id == 0 and not records:
                 delivery.settle(counters, field.DELIVERED)
             else:
                 attempt = attempt or slot.attempt("delivered", "", self._worker)

@@ -69,6 +69,14 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     signature_rejections: int = 0
     size_rejections: int = 0
     latency_ms: dict[str, float] | None = None
+    #: how long the stages of requests took: the keys of `datadir.STAGES` and "total", and for each the
+    #: p50, p95 and p99 in milliseconds. All but "total" are of samples (see there); what never
+    #: happened is left out.
+    stages: dict[str, dict[str, float]] = {}
+    #: those samples, bucket by bucket as `histogram`
+    stage_histograms: dict[str, list[int]] = {}
+    #: the share of the requests that found a connection open; None before the first
+    reuse: float | None = None
     #: successful attempts by duration; `ring.bucket_limit_us` gives each bucket's upper limit
     histogram: list[int] = []
     last_error: LastError | None = None
@@ -137,6 +145,7 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
     published = _counters(datadir.publisher_slots())
     worker_folders = datadir.worker_folders()
     worked = _counters(worker_folders)
+    staged = _counters(worker_folders, "stages")
     pending: dict[int, int] = {}
     for path in [*datadir.rings.glob("*/*.ring"), *datadir.workers.glob("*/outbox.ring")]:
         with contextlib.suppress(FileNotFoundError):  # an empty one that its publisher replaces
@@ -163,6 +172,8 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
             counted = stored.get(row.id, {})
             done = _sum(worked, row.id)
             sent = _sum(published, row.id)
+            stage_histograms = _stage_histograms(staged, row.id)
+            latency_ms = _percentiles(done[d.HISTOGRAM :])
             dropped = {
                 "oldest": sent[d.DROPPED_OLDEST],
                 "expired": done[d.DROPPED_EXPIRED],
@@ -195,7 +206,10 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
                     skipped=done[d.SKIPPED],
                     signature_rejections=done[d.SIGNATURE_REJECTED],
                     size_rejections=done[d.SIZE_REJECTED],
-                    latency_ms=_percentiles(done[d.HISTOGRAM :]),
+                    latency_ms=latency_ms,
+                    stages=_stages(stage_histograms, latency_ms),
+                    stage_histograms=stage_histograms,
+                    reuse=_reuse(done),
                     histogram=done[d.HISTOGRAM :],
                     last_error=LastError(row.failed_ns, row.failed_cause, row.failed_error)
                     if row.failed_ns is not None
@@ -210,7 +224,7 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
         ]
     finally:
         words.close()
-        for counters in (*published, *worked):
+        for counters in (*published, *worked, *staged):
             counters.close()
     return Stats(
         data_dir=str(datadir.path),
@@ -233,17 +247,43 @@ def is_running(datadir: d.DataDir) -> bool:
     return False
 
 
-def _counters(folders: list[Path]) -> list[ring.Counters]:
+def _counters(folders: list[Path], name: str = "counters") -> list[ring.Counters]:
     return [
-        ring.Counters(str(folder / "counters"), writable=False)
+        ring.Counters(str(folder / name), writable=False)
         for folder in folders
-        if (folder / "counters").exists()
+        if (folder / name).exists()
     ]
 
 
 def _sum(counters: list[ring.Counters], row: int) -> list[int]:
     rows = [c.row(row) for c in counters]
     return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * d.WORKER_FIELDS
+
+
+def _stage_histograms(staged: list[ring.Counters], row: int) -> dict[str, list[int]]:
+    """Those in which something is, summed over the workers."""
+    rows = [counters.row(row) for counters in staged]
+    found = {}
+    for i, name in enumerate(d.STAGES):
+        first = i * ring.HISTOGRAM_BUCKETS
+        parts = [row[first : first + ring.HISTOGRAM_BUCKETS] for row in rows]
+        parts = [part for part in parts if any(part)]
+        if parts:
+            found[name] = parts[0] if len(parts) == 1 else list(map(sum, zip(*parts, strict=True)))
+    return found
+
+
+def _stages(
+    histograms: dict[str, list[int]], total_ms: dict[str, float] | None
+) -> dict[str, dict[str, float]]:
+    figures = {name: _percentiles(buckets) for name, buckets in histograms.items()}
+    figures["total"] = total_ms
+    return {name: figure for name, figure in figures.items() if figure}
+
+
+def _reuse(done: list[int]) -> float | None:
+    requests = sum(done[d.HISTOGRAM :]) + done[d.FAILED_REQUESTS]
+    return 1 - done[d.CONNECTED] / requests if requests else None
 
 
 def _processes(

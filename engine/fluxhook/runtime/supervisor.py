@@ -322,7 +322,14 @@ class Supervisor:
 
     def _announce(self) -> None:
         self.datadir.engine_file.write_text(
-            json.dumps({"pid": os.getpid(), "started": time.time(), "workers": self._workers})
+            json.dumps(
+                {
+                    "pid": os.getpid(),
+                    "started": time.time(),
+                    "workers": self._workers,
+                    "companion": self._companion,
+                }
+            )
         )
 
     # ---- workers ---------------------------------------------------------------------------

@@ -6,6 +6,7 @@ for sockets or the bell, settle what finished. What is decided about a delivery 
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -28,6 +29,8 @@ IDLE_WAIT_S = 0.25
 #: where what was taken keeps more than this share of a ring's queue from use, or more than this share
 #: of the ring is full, what is held up leaves it for the store
 PRESSURE = 0.5
+#: new objects before the collector looks through the youngest
+GARBAGE = 20_000
 #: how often rings are looked at for that
 RELIEF_INTERVAL_NS = 5_000_000
 
@@ -45,6 +48,10 @@ class Worker:
         self._words = self._datadir.open_words()
         self._engine_row = self._words.rows - 1
         self._counters = Counters(str(own / "counters"), 0, d.WORKER_FIELDS, writable=True)
+        # Sampled and never settled by, so nobody has to prepare them.
+        self._stages = Counters(
+            str(own / "stages"), self._engine_row, d.STAGE_FIELDS, writable=True
+        )
         self._snapshot = Snapshot.load(self._datadir)
         outbox = Producer(
             str(own / "outbox.ring"),
@@ -57,7 +64,12 @@ class Worker:
         self._rings_version = -1
         self._egress = EgressPolicy(self._snapshot.config.allow_networks)
         self._dispatcher = Dispatcher(
-            self._words, self._counters, self._reporter, index, lambda a: self._egress.judge(a)
+            self._words,
+            self._counters,
+            self._stages,
+            self._reporter,
+            index,
+            lambda a: self._egress.judge(a),
         )
         self._sender = self._dispatcher.sender
         self._bell = d.open_bell(self._datadir.bell(index))
@@ -94,6 +106,7 @@ class Worker:
     def _drain(self) -> None:
         """Has `run` return once what stands in the rings now is settled or stored."""
         self._find_rings()
+        self._dispatcher.draining = True
         self._drain_marks = [(r, r.tail) for r in (self._inbox, *self._rings.values())]
 
     def close(self) -> None:
@@ -171,8 +184,7 @@ class Worker:
         self._refresh()  # these may be for an endpoint of which their sender knew first
         for delivery in due:
             dispatcher.arrive_due(delivery, now_ns)
-        for delivery in events:
-            dispatcher.arrive(delivery, now_ns)
+        dispatcher.arrive(events, now_ns)
         return bool(due or events)
 
     def _wait_s(self, now_ns: int, wake_ns: int) -> float:
@@ -203,6 +215,9 @@ def main(path: str, index: int, control_fd: int) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a socket for each request under way
     worker = Worker(path, index, control_fd)
+    # What is there now stays, and deliveries are in no cycles: the collector has little to look for.
+    gc.freeze()
+    gc.set_threshold(GARBAGE)
     try:
         worker.run()
     finally:

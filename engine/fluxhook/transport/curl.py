@@ -178,18 +178,22 @@ class Slot:
             worker=worker,
         )
 
-
     def stages(self) -> Stages:
         """How long each stage of the request took, not since when as in `attempt`."""
         info = self.getinfo
-        dns_us = int(info(pycurl.NAMELOOKUP_TIME_T)) if self.opened else 0
-        connect_us = int(info(pycurl.CONNECT_TIME_T)) if self.opened else 0
-        tls_us = int(info(pycurl.APPCONNECT_TIME_T)) if self.opened else 0
+        dns_us = connect_us = tls_us = first_us = 0
+        if self.opened:
+            dns_us = int(info(pycurl.NAMELOOKUP_TIME_T))
+            connect_us = int(info(pycurl.CONNECT_TIME_T))
+            tls_us = int(info(pycurl.APPCONNECT_TIME_T))
+        if self.status:
+            first_us = int(info(pycurl.STARTTRANSFER_TIME_T))
+            first_us -= int(info(pycurl.PRETRANSFER_TIME_T))
         return Stages(
             dns_us,
             max(0, connect_us - dns_us),
             max(0, tls_us - connect_us),
-            max(0, int(info(pycurl.STARTTRANSFER_TIME_T)) - int(info(pycurl.PRETRANSFER_TIME_T))),
+            max(0, first_us),
         )
 
 
@@ -209,6 +213,8 @@ class Sender:
         self.idle: list[Slot] = []
         self.in_flight = 0
         self.connections = 0
+        #: `send` was called since the last `start`
+        self.queued = False
         #: foreign descriptors that the last `step` found ready
         self.fired: list[int] = []
         self._judge = judge
@@ -269,10 +275,12 @@ class Sender:
         slot.started_ns = now_ns
         self._multi.add_handle(slot.curl)
         self.in_flight += 1
+        self.queued = True
         return slot
 
     def start(self) -> None:
         """Sets everything going that `send` queued since the last call."""
+        self.queued = False
         self._running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)[1]
 
     def wait_s(self, timeout_s: float) -> float:

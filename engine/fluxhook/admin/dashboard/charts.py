@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from nicegui import ui
 
+from fluxhook.admin.dashboard.dom import tag, text
 from fluxhook.admin.dashboard.sampler import HISTORY_S, Point
 
-__all__ = ["LATENCY", "PENDING", "THROUGHPUT", "Line", "LineChart"]
+__all__ = ["LATENCY", "PENDING", "THROUGHPUT", "Line", "LineChart", "legend"]
 
 
 class Line(NamedTuple):
@@ -35,25 +36,45 @@ LATENCY = (
 PENDING = (Line("pending", "Pending", "--accent", filled=True),)
 
 
+_CLOCK: Final = "(v) => new Date(v).toLocaleTimeString([], {hourCycle: 'h23'})"
+#: A line that has just begun is not squeezed into a corner.
+_MIN_SPAN_MS: Final = 60_000
+
+
+def legend(lines: Sequence[Line]) -> None:
+    """What each line is; by its dashes too, not by the colour alone."""
+    with tag("div", "legend", aria_hidden="true"):
+        for line in lines:
+            with tag("span"):
+                tag("i", line.dash).style(f"border-color:var({line.colour})")
+                text("span", line.label)
+
+
 class LineChart:
     """Points of the last minutes; `unit` stands at the tooltip's figures."""
 
     def __init__(self, lines: Sequence[Line], unit: str, label: str) -> None:
         self._lines = lines
         self._last: Point | None = None
-        self._chart = ui.echart(_options(lines, unit), renderer="svg").classes("chart")
-        self._chart.props["role"] = "img"
-        self._chart.props["aria-label"] = label
+        with tag("div", "plot"):
+            self._chart = ui.echart(_options(lines, unit), renderer="svg").classes("chart")
+            self._chart.props["role"] = "img"
+            self._chart.props["aria-label"] = label
+            self._nothing = text("p", "Nothing yet", "nothing")
 
     def show(self, points: Sequence[Point]) -> None:
         if not points or points[-1] == self._last:
             return
         self._last = points[-1]
-        options = self._chart.options
-        options["xAxis"]["min"] = points[-1].at_ms - int(HISTORY_S * 1000)
-        options["xAxis"]["max"] = points[-1].at_ms
+        options, now = self._chart.options, points[-1].at_ms
+        span = min(max(now - points[0].at_ms, _MIN_SPAN_MS), int(HISTORY_S * 1000))
+        options["xAxis"]["min"], options["xAxis"]["max"] = now - span, now
         for line, series in zip(self._lines, options["series"], strict=True):
             series["data"] = [[point.at_ms, getattr(point, line.field)] for point in points]
+        known = any(
+            getattr(point, line.field) is not None for point in points for line in self._lines
+        )
+        self._nothing.set_visibility(not known)
         self._chart.update()
 
 
@@ -61,7 +82,7 @@ def _options(lines: Sequence[Line], unit: str) -> dict[str, Any]:
     quiet = {"color": "var(--text-quiet)", "fontSize": 11}
     return {
         "animation": False,
-        "textStyle": {"fontFamily": "inherit"},
+        "textStyle": {"fontFamily": "inherit", "fontSize": 11},
         "grid": {"left": 8, "right": 12, "top": 12, "bottom": 4, "containLabel": True},
         "tooltip": {
             "trigger": "axis",
@@ -75,11 +96,11 @@ def _options(lines: Sequence[Line], unit: str) -> dict[str, Any]:
         },
         "xAxis": {
             "type": "time",
-            "splitNumber": 5,
+            "splitNumber": 4,
             "axisLine": {"lineStyle": {"color": "var(--border)"}},
             "axisTick": {"show": False},
             "splitLine": {"show": False},
-            "axisLabel": {**quiet, "formatter": "{HH}:{mm}", "hideOverlap": True},
+            "axisLabel": {**quiet, ":formatter": _CLOCK, "hideOverlap": True},
         },
         "yAxis": {
             "type": "value",

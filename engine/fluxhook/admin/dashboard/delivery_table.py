@@ -30,7 +30,7 @@ class DeliveryTable:
         self._endpoint = endpoint
         self._ended = ended
         self._replay = on_replay is not None
-        columns = [Column("event", "Event", "wide")]
+        columns = [Column("event", "Event", "wide"), Column("id", "Event id")]
         if endpoint:
             columns.append(Column("endpoint", "Endpoint"))
         columns += [
@@ -38,7 +38,7 @@ class DeliveryTable:
             Column("attempts", "Attempts", "num"),
             Column("accepted", "Accepted", "num"),
             Column("when", "Died" if ended else "Next attempt", "num"),
-            Column("error", "Last error"),
+            Column("error", "Why"),
         ]
         if on_replay is not None:
             columns.append(Column("replay", "", "act"))
@@ -55,7 +55,8 @@ class DeliveryTable:
 
     def _row(self, one: Delivery) -> Row:
         cells = [
-            tables.cell(one.type, href=f"/deliveries/{one.id}", sub=one.event_id, classes="ids")
+            tables.cell(one.type, href=f"/deliveries/{one.id}"),
+            tables.cell(one.event_id, classes="id"),
         ]
         if self._endpoint:
             cells.append(tables.cell(one.endpoint, href=f"/endpoints/{one.endpoint_id}"))
@@ -63,7 +64,7 @@ class DeliveryTable:
             tables.state(one.state),
             f"{one.attempts:,}",
             tables.time(one.accepted_at),
-            tables.time(one.ended_at if self._ended else one.due_at),
+            tables.time(one.ended_at) if self._ended else tables.time(one.due_at, due=True),
             tables.error(one.cause, one.error) if one.cause != "delivered" else None,
         ]
         if self._replay:

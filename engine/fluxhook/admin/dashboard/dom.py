@@ -54,9 +54,9 @@ def button(content: str, icon_name: str = "", classes: str = "", **attributes: A
     return made
 
 
-def time(at: str | None, empty: str = "") -> Element:
+def time(at: str) -> Element:
     """How long ago, or until then, kept up to date by the browser; the date itself is its title."""
-    return tag("fh-time", at=at or "", empty=empty)
+    return tag("fh-time", at=at)
 
 
 def state_pill(state: str, label: str = "") -> Element:

@@ -82,12 +82,16 @@ def frame(viewer: Viewer, title: str, path: str) -> Iterator[Frame]:
     """The page's content goes into the block; `path` is that of the entry in the navigation."""
     ui.page_title(f"{title} - Fluxhook")
     ui.add_head_html(_HEAD)
+    # NiceGUI calls the whole page `main`; ours is the part below the navigation.
+    around = ui.context.client.content.parent_slot
+    if around is not None:
+        around.parent.props["role"] = "presentation"
     link("Skip to the content", "#main", "skip")
     with tag("header", "top"):
         with tag("a", "brand", href="/", aria_label="Fluxhook, overview"):
             tag("img", src="/_dashboard/icon.svg", alt="", width=22, height=22)
             text("span", "Fluxhook")
-        with tag("nav", aria_label="Pages"):
+        with tag("fh-nav", role="navigation", aria_label="Pages"):
             for target, name in _PAGES:
                 link(name, target, aria_current="page" if target == path else None)
         with tag("div", "tools"):

@@ -5,7 +5,7 @@ const Cell = {
   template: `
     <template v-if="cell === null || cell === undefined || cell === ''"><span class="none">–</span></template>
     <template v-else-if="typeof cell !== 'object'">{{ cell }}</template>
-    <fh-time v-else-if="cell.kind === 'time'" :at="cell.at || ''" :empty="cell.empty || ''"></fh-time>
+    <fh-time v-else-if="cell.kind === 'time'" :at="cell.at" :due="cell.due || null"></fh-time>
     <fh-state v-else-if="cell.kind === 'state'" :state="cell.state" :label="cell.label || ''"></fh-state>
     <span v-else-if="cell.kind === 'share'" class="share">
       <span class="bar" aria-hidden="true"><span :style="{width: (cell.share * 100) + '%'}"
@@ -17,7 +17,7 @@ const Cell = {
       <span v-if="cell.sub" class="sub">{{ cell.sub }}</span>
     </span>
     <span v-else-if="cell.kind === 'error'" class="failure" :title="cell.title">
-      <span class="cause">{{ cell.text }}</span>
+      <span class="cause" :class="{held: cell.held}">{{ cell.text }}</span>
       <fh-time v-if="cell.at" class="sub" :at="cell.at"></fh-time>
       <span v-if="cell.sub" class="sub">{{ cell.sub }}</span>
     </span>

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from fluxhook.admin.models import Delivery
@@ -18,11 +20,11 @@ __all__ = ["BUCKETS", "EndpointSchedule", "Schedule", "read_schedule"]
 
 #: names, and the seconds from now on up to which what is due belongs to each; None: no end
 BUCKETS: Final[tuple[tuple[str, int | None], ...]] = (
-    ("Due", 0),
-    ("1 min", 60),
-    ("10 min", 600),
-    ("1 h", 3600),
-    ("6 h", 6 * 3600),
+    ("Due now", 0),
+    ("In 1 min", 60),
+    ("In 10 min", 600),
+    ("In 1 h", 3600),
+    ("In 6 h", 6 * 3600),
     ("Later", None),
 )
 _END: Final = 2**63 - 1
@@ -37,7 +39,8 @@ _NEXT: Final = f"""
 SELECT {COLUMNS}, e.name FROM endpoints AS e CROSS JOIN deliveries AS d ON d.id IN (
     SELECT id FROM deliveries INDEXED BY due WHERE state = {State.WAITING:d} AND endpoint = e.id
     ORDER BY due_ns LIMIT :limit)
-WHERE e.pending > 0 ORDER BY d.due_ns, d.id LIMIT :limit
+WHERE e.pending > 0 AND e.name NOT IN (SELECT value FROM json_each(:halted))
+ORDER BY d.due_ns, d.id LIMIT :limit
 """
 
 
@@ -50,14 +53,17 @@ class EndpointSchedule(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """`upcoming` are the next ones, the first to come first."""
+    """`upcoming` are the next ones, the first to come first; none of endpoints that are halted."""
 
     endpoints: list[EndpointSchedule]
     upcoming: list[Delivery]
 
 
-def read_schedule(service: Service, limit: int = 50) -> Schedule:
-    """Reads the store; 10 ms for each 100,000 that wait. Raises StoreError."""
+def read_schedule(service: Service, halted: Collection[str], limit: int = 25) -> Schedule:
+    """`halted` names the endpoints that nothing is sent to. Raises StoreError.
+
+    It counts index entries: some 10 ms for each 100,000 deliveries that wait.
+    """
     now_ns = time.time_ns()
     counts: dict[tuple[int, str], list[int]] = {}
     with ReadStore.open(service.datadir.store) as store, translated(store.path):
@@ -67,7 +73,9 @@ def read_schedule(service: Service, limit: int = 50) -> Schedule:
             for id, name, n in store.db.execute(_COUNT, {"after": after, "until": until}):
                 counts.setdefault((id, name), []).append(n)
             after = until
-        rows = store.db.execute(_NEXT, {"limit": limit}).fetchall()
+        rows = store.db.execute(
+            _NEXT, {"halted": json.dumps(list(halted)), "limit": limit}
+        ).fetchall()
     return Schedule(
         [
             EndpointSchedule(f"wh_{id}", name, tuple(found))

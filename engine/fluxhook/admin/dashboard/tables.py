@@ -88,8 +88,9 @@ def cell(
     }
 
 
-def time(at: str | None, empty: str = "") -> Cell:
-    return {"kind": "time", "at": at, "empty": empty}
+def time(at: str | None, *, due: bool = False) -> Cell:
+    """`due`: once it has come, it is said to be due, not how long ago it was."""
+    return {"kind": "time", "at": at, "due": due} if at else None
 
 
 def state(name: str, label: str = "") -> Cell:
@@ -106,7 +107,14 @@ def error(cause: str, detail: str = "", at: str | None = None) -> Cell:
     if not cause:
         return None
     title = words.cause_sentence(cause) + (f"\n{detail}" if detail else "")
-    return {"kind": "error", "text": cause, "title": title, "at": at, "sub": detail}
+    return {
+        "kind": "error",
+        "text": cause,
+        "title": title,
+        "at": at,
+        "sub": detail,
+        "held": cause in words.HELD_BACK,
+    }
 
 
 def action(label: str, content: str, icon: str) -> Cell:

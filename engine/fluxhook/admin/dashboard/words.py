@@ -6,7 +6,7 @@ from typing import Final
 
 from fluxhook.policy.outcome import CAUSES, NOT_ATTEMPTED
 
-__all__ = ["cause_sentence", "count", "milliseconds", "per_second", "percent"]
+__all__ = ["HELD_BACK", "cause_sentence", "count", "milliseconds", "per_second", "percent"]
 
 
 def count(n: int | None) -> str:
@@ -57,6 +57,8 @@ def percent(share: float | None) -> str:
     return f"{int(shown) / 10:.1f}".removesuffix(".0") + " %"
 
 
+#: reasons to wait that are no failures
+HELD_BACK: Final = frozenset(("breaker_open", "paused", "rate_limit", "over_share"))
 _SENTENCES: Final = {name: cause.user for name, cause in CAUSES.items()} | NOT_ATTEMPTED
 
 

@@ -6,7 +6,7 @@ import click
 
 from fluxhook.admin.models import Delivery
 from fluxhook.cli import options
-from fluxhook.cli.delivery_view import delivery_table
+from fluxhook.cli.delivery_view import delivery_list
 from fluxhook.cli.output import out, print_lines
 from fluxhook.cli.remote import Remote
 
@@ -47,6 +47,6 @@ def command(
         return
     console, rows = out(), list(found)
     if rows:
-        console.print(delivery_table(rows, console, ended=True))
+        console.print(delivery_list(rows, console, ended=True))
     else:
         console.print("no dead letters")

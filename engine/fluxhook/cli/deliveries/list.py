@@ -8,7 +8,7 @@ import click
 
 from fluxhook.admin.models import Delivery, DeliveryState
 from fluxhook.cli import options
-from fluxhook.cli.delivery_view import delivery_table
+from fluxhook.cli.delivery_view import delivery_list
 from fluxhook.cli.output import out, print_lines
 from fluxhook.cli.remote import Remote
 
@@ -58,6 +58,6 @@ def command(
         return
     console, rows = out(), list(found)
     if rows:
-        console.print(delivery_table(rows, console))
+        console.print(delivery_list(rows, console))
     else:
         console.print("no deliveries; those that succeed at once are kept with `record: all` only")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Final, get_args
+from typing import Any, BinaryIO, Final, get_args
 
 import click
 import msgspec
 
 from fluxhook.cli.complete import complete_pattern
 from fluxhook.cli.failure import Failure
+from fluxhook.cli.options import read_text
 from fluxhook.config.schema import SignatureProfile
 from fluxhook.errors import Problem
 from fluxhook.events.envelope import EnvelopeStyle
 
-__all__ = ["assign", "definition", "explained", "read_json", "read_secret", "secret_options"]
+__all__ = ["assign", "definition", "explained", "read_json", "secret_options"]
 
 #: each field that has an option here
 _OPTIONS: Final = {
@@ -88,7 +89,7 @@ _DECORATORS: Final = (
         help='An event type, a namespace such as "route.*", or "*"; repeatable.',
     ),
     _option("url", metavar="URL", help="Where deliveries are sent."),
-    _option("timeout", metavar="DURATION", help="Of an attempt.  [default: 3s]"),
+    _option("timeout", metavar="DURATION", help="How long an attempt may take, as 3s."),
     _option(
         "topic_filters",
         metavar="FILTER",
@@ -127,12 +128,12 @@ _DECORATORS: Final = (
         type=click.Choice(get_args(EnvelopeStyle)),
         help=f"One of {', '.join(get_args(EnvelopeStyle))}.",
     ),
-    _option("retry.max_attempts", metavar="N", type=int, help="The first one included."),
+    _option("retry.max_attempts", metavar="N", type=int, help="Attempts, the first included."),
     _option(
         "retry.schedule",
         metavar="DELAYS",
         callback=_split,
-        help="After the first failure.  [default: 15s,2m,10m,1h]",
+        help="When to try again after the first failure, as 15s,2m,10m,1h.",
     ),
     _option("concurrency", metavar="N", type=int, help="At most N requests at a time."),
     _option("rate_limit", metavar="RATE", help='At most so many requests, as "100/s".'),
@@ -204,26 +205,21 @@ def secret_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option(
         "--secret-file",
-        type=click.File("r", lazy=False),
+        type=click.File("rb", lazy=False),
         metavar="FILE",
         help="Read it from FILE; - is standard input.",
     )
     @functools.wraps(function)
-    def call(*arguments: Any, secret: str | None, secret_file: Any, **values: Any) -> Any:
-        return function(*arguments, secret=read_secret(secret, secret_file), **values)
+    def call(
+        *arguments: Any, secret: str | None, secret_file: BinaryIO | None, **values: Any
+    ) -> Any:
+        if secret_file is not None:
+            if secret is not None:
+                raise click.UsageError("Give --secret or --secret-file, not both.")
+            secret = read_text(secret_file)
+        return function(*arguments, secret=secret, **values)
 
     return call
-
-
-def read_secret(secret: str | None, file: Any) -> str | None:
-    if file is None:
-        return secret
-    if secret is not None:
-        raise click.UsageError("Give --secret or --secret-file, not both.")
-    content: str = file.read().rstrip("\r\n")
-    if not content:
-        raise click.UsageError(f"The secret file {file.name} is empty.")
-    return content
 
 
 def read_json(text: str) -> Any:

@@ -132,7 +132,7 @@ def _fields(form: Form, types: list[str]) -> None:
         form.check(
             "record", "Keep a record of every delivery, not only of those that failed at first"
         )
-        form.check("ordered", "Keep the order of events")
+        form.check("ordered", "Deliver one at a time, in order")
     with tag("div", "buttons"):
         button("Create endpoint", "", "primary", type="submit")
         link("Cancel", "/endpoints", "button")

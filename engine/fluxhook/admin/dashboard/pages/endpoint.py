@@ -10,7 +10,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from fluxhook.admin.dashboard import words
-from fluxhook.admin.dashboard.charts import LATENCY, THROUGHPUT, LineChart
+from fluxhook.admin.dashboard.charts import LATENCY, THROUGHPUT, LineChart, legend
 from fluxhook.admin.dashboard.delivery_table import DeliveryTable
 from fluxhook.admin.dashboard.dialogs import confirm, window
 from fluxhook.admin.dashboard.dom import button, link, state_pill, tag, text, time
@@ -18,7 +18,6 @@ from fluxhook.admin.dashboard.frame import card, failure_page, frame
 from fluxhook.admin.dashboard.options import show_options
 from fluxhook.admin.dashboard.sampler import Point
 from fluxhook.admin.dashboard.secret import show_secret
-from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
 from fluxhook.admin.dashboard.tiles import Tile
 from fluxhook.admin.dashboard.viewer import Desk, Viewer, complain
 from fluxhook.admin.models import (
@@ -60,6 +59,7 @@ class _Page:
         #: buttons, and whether they belong to an endpoint that is halted
         self.toggles: dict[Element, bool] = {}
         self.told: object = None
+        self.counted: dict[str, int] = {}
 
     async def build(self) -> None:
         sampler = self.viewer.desk.sampler
@@ -77,11 +77,15 @@ class _Page:
                 self.dead = Tile("Dead letters", href=f"/dead-letters?endpoint={self.webhook.id}")
                 self.latency_tile = Tile("Latency p95")
             with tag("div", "grid two"):
-                with card("Throughput, events a second"):
+                with card("Throughput, events a second") as side:
+                    with side:
+                        legend(THROUGHPUT)
                     self.throughput = LineChart(
                         THROUGHPUT, "/s", "Events accepted, delivered and failed"
                     )
-                with card("Latency of delivered attempts, ms"):
+                with card("Latency of delivered attempts, ms") as side:
+                    with side:
+                        legend(LATENCY)
                     self.latency = LineChart(LATENCY, " ms", "Latency percentiles p50, p95 and p99")
             with card("Latest deliveries in the store") as side:
                 self.table = DeliveryTable(
@@ -93,9 +97,7 @@ class _Page:
                     link("Search", f"/deliveries?endpoint={self.webhook.id}")
             with tag("div", "grid two"):
                 with card("Counters"):
-                    self.counters = LiveTable(
-                        "Counters", (Column("name", "Counter"), Column("value", "Events", "num"))
-                    )
+                    self.counters = tag("dl", "pairs figures")
                 with card("Options"):
                     show_options(self.webhook)
         self._show(status, sampler.line(self.number), recent)
@@ -163,7 +165,18 @@ class _Page:
         self.latency.show(points)
         self.table.show(recent)
         self._show_trouble(one)
-        self.counters.show(_counters(one))
+        self._count(one)
+
+    def _count(self, one: WebhookStatus) -> None:
+        figures = _counters(one)
+        if figures == self.counted:
+            return
+        self.counted = figures
+        self.counters.clear()
+        with self.counters:
+            for name, n in figures.items():
+                text("dt", name)
+                text("dd", words.count(n))
 
     def _show_trouble(self, one: WebhookStatus) -> None:
         last = one.last_error
@@ -272,8 +285,8 @@ class _Page:
             await asyncio.sleep(TEST_POLL_S if last is None else 1.0)
 
 
-def _counters(one: WebhookStatus) -> list[Row]:
-    figures = {
+def _counters(one: WebhookStatus) -> dict[str, int]:
+    return {
         "Accepted": one.accepted,
         "Delivered": one.delivered,
         "Dead letters": one.dead,
@@ -287,4 +300,3 @@ def _counters(one: WebhookStatus) -> list[Row]:
         "Signature verification failures": one.signature_rejections,
         "Payload size rejections": one.size_rejections,
     }
-    return [Row(name, (name, words.count(n))) for name, n in figures.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final, NamedTuple
+from urllib.parse import quote
 
 from fastapi import Request
 from nicegui import ui
@@ -17,7 +18,7 @@ from fluxhook.admin.models import AttemptRecord, Delivery, WebhookStatus
 
 __all__ = ["register"]
 
-_ROWS: Final = 20
+_ROWS: Final = 8
 
 
 class _Kind(NamedTuple):
@@ -123,6 +124,7 @@ class _Section:
                 f"{kind.title}, the latest events",
                 (
                     Column("event", "Latest events", "wide"),
+                    Column("id", "Event id"),
                     Column("endpoint", "Endpoint"),
                     Column("status", "Status", "num"),
                     Column("error", "Error"),
@@ -159,10 +161,9 @@ def _attempt(one: AttemptRecord) -> Row:
     return Row(
         f"{one.delivery_id}/{one.n}/{one.started_at}",
         (
-            tables.cell(
-                one.type, href=f"/deliveries/{one.delivery_id}", sub=one.event_id, classes="ids"
-            ),
-            one.endpoint,
+            tables.cell(one.type, href=f"/deliveries/{one.delivery_id}"),
+            tables.cell(one.event_id, classes="id"),
+            tables.cell(one.endpoint, href=f"/endpoints/{quote(one.endpoint, safe='')}"),
             str(one.status) if one.status else None,
             tables.error(one.outcome, one.error),
             tables.time(one.started_at),
@@ -174,7 +175,8 @@ def _held_back(one: Delivery) -> Row:
     return Row(
         one.id,
         (
-            tables.cell(one.type, href=f"/deliveries/{one.id}", sub=one.event_id, classes="ids"),
+            tables.cell(one.type, href=f"/deliveries/{one.id}"),
+            tables.cell(one.event_id, classes="id"),
             tables.cell(one.endpoint, href=f"/endpoints/{one.endpoint_id}"),
             None,
             tables.error(one.cause, one.error),

@@ -6,7 +6,7 @@ from fastapi import Request
 from nicegui import ui
 
 from fluxhook.admin.dashboard import words
-from fluxhook.admin.dashboard.charts import LATENCY, PENDING, THROUGHPUT, LineChart
+from fluxhook.admin.dashboard.charts import LATENCY, PENDING, THROUGHPUT, LineChart, legend
 from fluxhook.admin.dashboard.dom import link, tag, text
 from fluxhook.admin.dashboard.endpoint_table import EndpointTable
 from fluxhook.admin.dashboard.frame import card, frame
@@ -38,9 +38,13 @@ async def _overview(viewer: Viewer) -> None:
             rate = Tile("Success rate")
             dead = Tile("Dead letters", href="/dead-letters")
         with tag("div", "grid two"):
-            with card("Throughput, events a second"):
+            with card("Throughput, events a second") as side:
+                with side:
+                    legend(THROUGHPUT)
                 throughput = LineChart(THROUGHPUT, "/s", "Events accepted, delivered and failed")
-            with card("Latency of delivered attempts, ms"):
+            with card("Latency of delivered attempts, ms") as side:
+                with side:
+                    legend(LATENCY)
                 latency = LineChart(LATENCY, " ms", "Latency percentiles p50, p95 and p99")
         with card("Endpoints") as side:
             table = EndpointTable(viewer.may_write)

@@ -12,6 +12,7 @@ from fluxhook.admin.dashboard.frame import card, frame
 from fluxhook.admin.dashboard.schedule import BUCKETS, Schedule, read_schedule
 from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
 from fluxhook.admin.dashboard.viewer import Desk, Viewer
+from fluxhook.admin.models import Status
 
 __all__ = ["register"]
 
@@ -23,16 +24,21 @@ def register(desk: Desk) -> None:
 
 
 async def _retries(viewer: Viewer) -> None:
-    first = await viewer.ask(read_schedule, viewer.service)
-    status = await viewer.desk.sampler.status()
+    async def read() -> tuple[Status, Schedule]:
+        status = await viewer.desk.sampler.status()
+        halted = [one.name for one in status.webhooks if one.state in ("paused", "disabled")]
+        return status, await viewer.ask(read_schedule, viewer.service, halted)
+
+    first = await read()
     with frame(viewer, "Retries", "/retries") as page:
         with tag("div", "page-head"):
             text("h1", "Retries")
-        with card("Due within, by endpoint") as side:
+        with card("What is due when, by endpoint") as side:
             buckets = LiveTable(
                 "Retries by endpoint and time",
                 (
                     Column("endpoint", "Endpoint", "wide"),
+                    Column("state", "State"),
                     *(Column(name, name, "num") for name, _ in BUCKETS),
                     Column("total", "In all", "num"),
                 ),
@@ -46,9 +52,13 @@ async def _retries(viewer: Viewer) -> None:
             with side:
                 link("All that wait", "/deliveries?state=waiting")
         with card("Next"):
-            upcoming = DeliveryTable("Nothing is due")
+            upcoming = DeliveryTable(
+                "Nothing is due", "What endpoints that are paused have waiting does not come here."
+            )
 
-    def show(schedule: Schedule) -> None:
+    def show(status: Status, schedule: Schedule) -> None:
+        page.engine(status.running)
+        states = {one.id: one.state for one in status.webhooks}
         none.set_visibility(not schedule.endpoints)
         buckets.set_visibility(bool(schedule.endpoints))
         buckets.show(
@@ -57,6 +67,7 @@ async def _retries(viewer: Viewer) -> None:
                     one.id,
                     (
                         tables.cell(one.name, href=f"/endpoints/{one.id}"),
+                        tables.state(states.get(one.id, "removed")),
                         *(words.count(n) if n else None for n in one.counts),
                         words.count(sum(one.counts)),
                     ),
@@ -67,9 +78,7 @@ async def _retries(viewer: Viewer) -> None:
         upcoming.show(schedule.upcoming)
 
     async def refresh() -> None:
-        page.engine((await viewer.desk.sampler.status()).running)
-        show(await viewer.ask(read_schedule, viewer.service))
+        show(*await read())
 
-    page.engine(status.running)
-    show(first)
+    show(*first)
     page.every(refresh)

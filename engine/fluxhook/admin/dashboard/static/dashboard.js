@@ -104,7 +104,7 @@ customElements.define(
   },
 );
 
-// ---- times ------------------------------------------------------------------------------------
+// ---- times: `due` has those that have come say so, instead of how long ago ------------------------------------------------------------------------------------
 
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
@@ -125,7 +125,7 @@ const shown = new Set();
 customElements.define(
   "fh-time",
   class extends Drawn {
-    static observedAttributes = ["at", "empty"];
+    static observedAttributes = ["at", "due"];
     connectedCallback() {
       shown.add(this);
       super.connectedCallback();
@@ -135,9 +135,10 @@ customElements.define(
     }
     draw() {
       const at = this.getAttribute("at");
-      let words = this.getAttribute("empty") || "\u2013";
+      let words = "\u2013";
       if (at) {
-        words = relative(Date.parse(at) - Date.now());
+        const ahead = Date.parse(at) - Date.now();
+        words = this.hasAttribute("due") && ahead <= 0 ? "due" : relative(ahead);
         const title = new Date(at).toLocaleString(undefined, {
           dateStyle: "medium", timeStyle: "medium",
         });
@@ -204,6 +205,19 @@ customElements.define(
         setTimeout(() => (word.textContent = "Copy"), 2000);
       });
       this.replaceChildren(button);
+    }
+  },
+);
+
+// The way to the other pages; where it is wider than the screen, the present one is in sight.
+customElements.define(
+  "fh-nav",
+  class extends HTMLElement {
+    connectedCallback() {
+      requestAnimationFrame(() => {
+        const here = this.querySelector("[aria-current]");
+        if (here) this.scrollLeft = here.offsetLeft - this.offsetLeft - this.clientWidth / 3;
+      });
     }
   },
 );

@@ -1,0 +1,305 @@
+"""The dashboard in a real browser, over a real engine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from playwright.sync_api import Page, expect
+
+from admin.conftest import until
+from admin.dashboard.conftest import (
+    ARTIFACTS,
+    EMITTER,
+    OPERATOR,
+    READER,
+    SECRETS,
+    Opened,
+    Site,
+    log_in,
+)
+
+Open = Callable[..., Opened]
+
+PAGES: Final = {
+    "overview": "/",
+    "endpoints": "/endpoints",
+    "new-endpoint": "/endpoints/new",
+    "endpoint": "/endpoints/partner",
+    "deliveries": "/deliveries",
+    "delivery": "",
+    "retries": "/retries",
+    "dead-letters": "/dead-letters",
+    "lists": "/lists",
+    "not-found": "/endpoints/nobody",
+}
+WIDTHS: Final = {1280: 900, 400: 800}
+
+
+def row(page: Page, text: str) -> object:
+    return page.get_by_role("row").filter(has_text=text)
+
+
+def test_the_whole_walk(site: Site, opened: Open) -> None:
+    """Token, create a subscription, test event, see it delivered, kill the receiver, see skipped and
+    retries, replay a dead letter, see it delivered."""
+    page, watch = opened(token="")
+    expect(page).to_have_url(f"{site.url}/login")
+    log_in(page, OPERATOR)
+    expect(page.get_by_role("heading", name="Throughput")).to_be_visible()
+
+    page.get_by_role("link", name="Endpoints", exact=True).click()
+    page.get_by_role("link", name="New endpoint").click()
+    page.get_by_label("URL", exact=True).fill(f"{site.receiver_url}/hooks")
+    page.get_by_label("Events", exact=True).fill("order.created")
+    page.get_by_label("Name", exact=True).fill("hooks")
+    page.get_by_text("Delivery, retries and filters").click()
+    page.get_by_label("Retry schedule").fill("10m")
+    page.get_by_role("button", name="Create endpoint").click()
+    expect(page.get_by_text("hooks is ready")).to_be_visible()
+    secret = page.locator(".secret code").inner_text()
+    assert len(secret) > 20
+
+    page.get_by_role("link", name="Go to the endpoint").click()
+    page.get_by_role("button", name="Send test event").click()
+    expect(page.locator(".result")).to_contain_text(re.compile(r"Delivered in .*status 204"))
+    assert secret not in page.content()
+    site.receiver.wait_for(1, "/hooks")
+    page.get_by_role("link", name="See the delivery").click()
+    expect(page.locator("h1")).to_contain_text("webhook.test")
+    expect(page.locator("h1")).to_contain_text("Delivered")
+    expect(page.locator(".waterfall")).to_contain_text("Waiting")
+
+    site.kill_receiver()
+    site.emit("order.created", 5)
+    site.emit("upstream.timeout", 2)
+    page.goto("/endpoints")
+    expect(row(page, "/hooks")).to_contain_text("Breaker open")
+    site.emit("order.created", 3)
+    page.goto("/lists")
+    skipped = page.locator("section").filter(has_text="Skipped endpoints")
+    expect(skipped.get_by_role("row").filter(has_text="/hooks")).to_contain_text("Breaker open")
+    page.goto("/retries")
+    expect(row(page, "hooks").first).to_contain_text("8")
+    expect(page.get_by_role("row").filter(has_text="order.created").first).to_contain_text(
+        re.compile("Waiting.*(in|due)")
+    )
+
+    page.goto("/dead-letters?endpoint=mortal")
+    expect(page.get_by_role("button", name="Replay evt_")).to_have_count(2)
+    event = page.locator("td .id").first.inner_text()
+    site.revive_receiver()
+    page.get_by_role("button", name=f"Replay {event}").click()
+    expect(page.get_by_text("It is delivered again.")).to_be_visible()
+    expect(page.get_by_role("button", name="Replay evt_")).to_have_count(1)
+    page.goto(f"/deliveries?event_id={event}")
+    expect(row(page, event)).to_contain_text("Delivered")
+
+    page.goto("/dead-letters?endpoint=mortal")
+    page.get_by_label("Choose all on this page").check()
+    page.get_by_role("button", name="Replay chosen").click()
+    expect(page.get_by_text("No dead letter matches")).to_be_visible()
+    site.receiver.wait_for(2, "/mortal?token=hidden-in-the-query")
+    assert watch.complaints == []
+
+
+def test_filters_say_what_is_wrong_and_purge_asks_first(site: Site, opened: Open) -> None:
+    """A time that is none is named; a purge is confirmed; the filter stays in the address."""
+    site.behave()
+    site.emit("auth.failure", 3)
+    page, _ = opened(path="/dead-letters?since=yesterday")
+    expect(page.get_by_role("alert").filter(has_text="'yesterday' is not a time")).to_be_visible()
+    page.get_by_role("link", name="Clear").click()
+    page.get_by_label("Endpoint").select_option(label="analytics")
+    page.get_by_label("Cause").fill("unauthorized")
+    page.get_by_label("Cause").press("Enter")
+    page.wait_for_url(re.compile(r"/dead-letters\?endpoint=wh_2&cause=unauthorized$"))
+    expect(page.get_by_role("button", name="Replay evt_")).to_have_count(3)
+
+    page.get_by_role("button", name="Purge all that match").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("erased for good")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(page.get_by_role("button", name="Replay evt_")).to_have_count(3)
+    page.get_by_role("button", name="Purge all that match").click()
+    dialog.get_by_role("button", name="Purge", exact=True).click()
+    expect(page.get_by_text("Purged 3")).to_be_visible()
+    expect(page.get_by_text("No dead letter matches")).to_be_visible()
+
+
+def test_an_endpoint_is_changed(site: Site, opened: Open) -> None:
+    """Paused, resumed, given a new secret that is shown once, and deleted."""
+    page, watch = opened(path="/endpoints/new")
+    page.get_by_label("URL", exact=True).fill(f"{site.receiver_url}/brief")
+    page.get_by_label("Events", exact=True).fill("order.*")
+    page.get_by_label("Name", exact=True).fill("brief")
+    page.get_by_label("Secret").fill("sk_live_9x8m2p-typed")
+    page.get_by_role("button", name="Create endpoint").click()
+    page.get_by_role("link", name="Go to the endpoint").click()
+
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("h1")).to_contain_text("Paused")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("h1")).to_contain_text("Active")
+
+    page.get_by_role("button", name="Rotate secret").click()
+    page.get_by_role("dialog").get_by_role("button", name="Rotate secret").click()
+    secret = page.locator(".secret code")
+    expect(secret).to_be_visible()
+    rotated = secret.inner_text()
+    page.get_by_role("button", name="Done").click()
+    expect(secret).to_have_count(0)
+    page.reload()
+    expect(page.locator("h1")).to_contain_text("brief")
+    assert rotated not in page.content()
+    assert "sk_live_9x8m2p" not in page.content()
+
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete endpoint").click()
+    page.wait_for_url(re.compile("/endpoints$"))
+    expect(row(page, "/orders")).to_be_visible()
+    expect(row(page, "/brief")).to_have_count(0)
+    assert watch.complaints == []
+
+
+def test_a_form_shows_each_error_beside_its_field(site: Site, opened: Open) -> None:
+    """The problems of the API stand at the fields, which point to them; what was typed stays."""
+    page, _ = opened(path="/endpoints/new")
+    page.get_by_label("URL", exact=True).fill("ftp://example.com/x")
+    page.get_by_label("Events", exact=True).fill("route..error")
+    page.get_by_text("Delivery, retries and filters").click()
+    page.get_by_label("Timeout").fill("soon")
+    page.get_by_role("button", name="Create endpoint").click()
+    for label, value in (
+        ("URL", "ftp://example.com/x"),
+        ("Events", "route..error"),
+        ("Timeout", "soon"),
+    ):
+        field = page.get_by_label(label)
+        expect(field).to_have_attribute("aria-invalid", "true")
+        expect(field).to_have_value(value)
+        ids = (field.get_attribute("aria-describedby") or "").split()
+        assert page.locator(f"#{ids[0]}").inner_text() != ""
+    expect(page.get_by_label("URL", exact=True)).to_be_focused()
+
+
+def test_the_keyboard_is_enough(site: Site, opened: Open) -> None:
+    """Login and creation without a mouse; the focus can be seen at every step."""
+    page, _ = opened(token="")
+    expect(page.get_by_label("Access token")).to_be_focused()
+    page.keyboard.type(OPERATOR)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Throughput")).to_be_visible()
+
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    assert page.evaluate("document.activeElement.getBoundingClientRect().top") >= 0
+    tab_to(page, "Endpoints")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("/endpoints$"))
+    tab_to(page, "New endpoint")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("/endpoints/new$"))
+    expect(page.get_by_label("URL", exact=True)).to_be_focused()
+    page.keyboard.type(f"{site.receiver_url}/keys")
+    page.keyboard.press("Tab")
+    page.keyboard.type("order.created")
+    page.keyboard.press("Tab")
+    page.keyboard.type("keys")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("keys is ready")).to_be_visible()
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Tabs forward until the link of this name has the focus."""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        text, ring = page.evaluate(
+            "[document.activeElement.innerText, getComputedStyle(document.activeElement).outlineStyle]"
+        )
+        assert ring == "solid", f"the focus on {text!r} cannot be seen"
+        if text == name:
+            return
+    raise AssertionError(f"Tab does not lead to {name!r}")
+
+
+def test_a_wrong_token_is_told_so(site: Site, opened: Open) -> None:
+    """Nothing of the pages is served before; one without the scope read is told which it lacks; the
+    page that was asked for comes after the login; and a logout ends it."""
+    page, _ = opened(token="", path="/dead-letters?cause=timeout")
+    expect(page).to_have_url(re.compile(r"/login\?next="))
+    log_in(page, "not-a-token-0123456789")
+    expect(page.get_by_role("alert")).to_contain_text("not known")
+    expect(page.get_by_label("Access token")).to_have_value("")
+    log_in(page, EMITTER)
+    expect(page.get_by_role("alert")).to_contain_text("may only emit")
+    log_in(page, READER)
+    expect(page).to_have_url(f"{site.url}/dead-letters?cause=timeout")
+    (cookie,) = page.context.cookies()
+    assert cookie["httpOnly"]
+    assert cookie["sameSite"] == "Strict"
+    page.get_by_role("button", name="Log out").click()
+    expect(page).to_have_url(f"{site.url}/login")
+    page.goto("/")
+    expect(page).to_have_url(f"{site.url}/login")
+
+
+def test_who_may_only_read_sees_no_actions(site: Site, opened: Open) -> None:
+    """No button changes anything, and the form for a new endpoint is refused."""
+    page, _ = opened(READER)
+    site.emit("policy.updated", 1)
+    expect(page.get_by_text("Read only")).to_be_visible()
+    for path in ("/", "/endpoints", "/endpoints/orders", "/dead-letters", "/deliveries"):
+        page.goto(path)
+        expect(page.locator("h1")).to_be_attached()
+        names = page.locator("#main button, #main .button").all_inner_texts()
+        assert set(names) <= {"Search", "Older"}, path
+        assert page.locator("#main input[type=checkbox]").count() == 0
+    page.goto("/endpoints/new")
+    expect(page.get_by_text("so it cannot create an endpoint")).to_be_visible()
+    assert page.locator("form.form").count() == 0
+
+
+def test_every_page_fits_and_keeps_its_secrets(site: Site, opened: Open) -> None:
+    """Each page at both widths in both themes: no sideways scrolling, nothing from elsewhere, no
+    error in the console, no secret in the page or in what was sent to it. The pictures are kept."""
+    site.behave()
+    for type, n in (
+        ("route.matched", 40),
+        ("service.5xx", 6),
+        ("auth.failure", 2),
+        ("policy.updated", 2),
+    ):
+        site.emit(type, n)
+    page, watch = opened()
+    expect(page.get_by_role("heading", name="Throughput")).to_be_visible()
+    stats = site.engine.stats
+    until(lambda: stats().endpoint("small").dead and stats().endpoint("partner").skipped)
+    page.goto("/deliveries?endpoint=partner")
+    failed = page.get_by_role("row").filter(has_text="server_error").locator("a").first
+    paths = PAGES | {"delivery": failed.get_attribute("href") or ""}
+    folder = ARTIFACTS / "dashboard"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in paths.items():
+        page.goto(path)
+        expect(page.locator("h1").first).to_be_attached()
+        if name == "overview":
+            expect(page.locator(".plot path[fill=none]").first).to_be_attached()
+        for width, height in WIDTHS.items():
+            page.set_viewport_size({"width": width, "height": height})
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+                name,
+                width,
+            )
+            for theme in ("light", "dark"):
+                page.emulate_media(color_scheme=theme)
+                page.screenshot(path=folder / f"{name}-{width}-{theme}.png", full_page=True)
+        for secret in SECRETS:
+            assert secret not in page.content(), (name, secret)
+    assert watch.complaints == []
+    foreign = {url for url in watch.requests if "://127.0.0.1:" not in url and url[:5] != "data:"}
+    assert not foreign
+    sent = "\n".join(watch.received)
+    assert not [secret for secret in SECRETS if secret in sent]

@@ -1,0 +1,40 @@
+"""`fluxhook events`: what there is to subscribe to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cli.conftest import Invoke, Site, json
+from fluxhook.events.catalog import TYPES
+
+
+def test_both_catalogs_are_known_without_an_engine(invoke: Invoke) -> None:
+    """With their fields, and which of these may be left out."""
+    said = invoke("events", "types").stdout
+    for name in TYPES:
+        assert name in said
+    assert "request_id: string, path: string, status_code: integer" in said
+    assert "payload?: string" in said
+    assert "any JSON object" in said
+
+
+def test_a_word_narrows_them(invoke: Invoke) -> None:
+    said = invoke("events", "types", "route", "--json").stdout
+    names = [json(line)["type"] for line in said.splitlines()]
+    assert names == [name for name in TYPES if "route" in name]
+    assert invoke("events", "types", "nothing-has-it").stdout == "no such type\n"
+
+
+def test_the_host_s_own_types_are_told(site: Site) -> None:
+    """Those of the data directory, and through the API the same."""
+    here = site.lines("events", "types")
+    there = site.lines("events", "types", "--api", site.admin.url, "--token", site.admin.token)
+    assert here == there
+    (own,) = (one for one in here if one["catalog"] == "host")
+    assert own == {"type": "order.created", "catalog": "host", "topic": False, "schema": None}
+
+
+def test_json_has_the_schemas(invoke: Invoke, tmp_path: Path) -> None:
+    said = invoke("events", "types", "route.error", "--json").stdout
+    schema = json(said)["schema"]
+    assert schema["$defs"]["RouteError"]["properties"]["latency_ms"] == {"type": "integer"}
