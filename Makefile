@@ -12,7 +12,7 @@ help:
 	@echo 'make demo       the engine at work: three endpoints, one of them failing, one hanging'
 	@echo 'make test       lint, types, stubs and all tests (ARGS="-k ring" chooses)'
 	@echo 'make lint       lint, types and stubs alone'
-	@echo 'make bench      micro benchmarks, and the engine against nginx (ARGS="--workers 2")'
+	@echo 'make bench      the engine beside other ways to send, into bench/RESULTS.md; micro benchmarks'
 	@echo 'make build      sdist and wheel in dist/'
 	@echo 'make debug      rebuilds the compiled modules with bounds checks and assertions'
 	@echo 'make clean      removes what was built; make distclean the environment too'
@@ -33,8 +33,8 @@ lint: $(READY)
 	$(BIN)/stubtest $(NATIVE)
 
 bench: $(READY)
-	$(BIN)/python -m bench.e2e $(ARGS)
-	$(BIN)/pytest bench/micro --benchmark-only
+	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/pytest bench --benchmark-only --benchmark-max-time=0.2 --benchmark-min-rounds=3
 
 build: $(READY)
 	$(BIN)/python -m build

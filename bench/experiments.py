@@ -30,7 +30,7 @@ from bench.stage import Stage, configuration
 from fluxhook import Engine
 from fluxhook._native.topics import Matcher
 
-__all__ = ["Experiment", "Scene", "make"]
+__all__ = ["KINDS", "Experiment", "Scene", "make"]
 
 #: of which the memory row takes a sample each
 MEMORY_STEPS = 20
@@ -58,12 +58,6 @@ class Experiment(Protocol):
 
     def __init__(self, row: Row, scene: Scene, stack: ExitStack) -> None: ...
     def repeat(self) -> Figures: ...
-
-
-def make(row: Row, scene: Scene, stack: ExitStack) -> Experiment:
-    """What it starts ends with the stack."""
-    kind: type[Experiment] = globals()[row.experiment]
-    return kind(row, scene, stack)
 
 
 class _Base:
@@ -398,6 +392,27 @@ class SystemCalls(_Base):
             self.absent["engine"] = f"perf may not count system calls here: {output.strip()[:100]}"
             return books
         return books | {"calls": int(count) / self.events}
+
+
+#: by the names that rows have for them
+KINDS: dict[str, type[Experiment]] = {
+    kind.__name__: kind
+    for kind in (
+        Deliveries,
+        Failures,
+        Idle,
+        HostImpact,
+        Memory,
+        Connections,
+        Matching,
+        SystemCalls,
+    )
+}
+
+
+def make(row: Row, scene: Scene, stack: ExitStack) -> Experiment:
+    """What it starts ends with the stack."""
+    return KINDS[row.experiment](row, scene, stack)
 
 
 @contextmanager

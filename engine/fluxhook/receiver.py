@@ -122,10 +122,10 @@ class Receiver:
 
     With `secrets` each request is verified by the signature `profile`, and refused with 401 if that
     fails. A compressed body is decompressed after that, and refused if it is damaged or would become
-    larger than `max_body_bytes`. `on_delivery` is called for each complete POST before its answer goes out, refused and
-    failing ones included; where it raises, the answer is 500. `paths` has behaviours for paths
-    (without query) that differ from `behaviour`. A connection is closed after `idle_timeout_s`
-    without a request.
+    larger than `max_body_bytes`. `on_delivery` is called for each complete POST before its answer goes
+    out, refused and failing ones included; where it raises, the answer is 500. `paths` has behaviours
+    for paths (without query) that differ from `behaviour`. A connection is closed after
+    `idle_timeout_s` without a request.
 
     Raises ConfigError for an unusable secret, ValueError for a profile that signs nothing; `start`
     raises OSError where it cannot listen.

@@ -62,6 +62,15 @@ def test_every_operation_is_documented(document: dict[str, Any]) -> None:
     assert len(ids) == len(operations(document))
 
 
+def test_parameters_are_no_nulls(document: dict[str, Any]) -> None:
+    """What is not required is left out."""
+    for method, path, operation in operations(document):
+        for parameter in operation.get("parameters", ()):
+            where = (method, path, parameter["name"])
+            assert parameter["schema"]["type"] in ("string", "integer"), where
+            assert None not in parameter["schema"].get("enum", ()), where
+
+
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     """No schema refers to one that is not there."""
     text = msgspec.json.encode(document).decode()

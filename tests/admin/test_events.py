@@ -139,6 +139,16 @@ def test_what_is_no_json_is_refused(site: Site, body: bytes) -> None:
     problem(site.client.post("/v1/events", content=body, headers=headers), 400, "malformed-body")
 
 
+@pytest.mark.parametrize(
+    "item", [b'{"type": "\xff"}', b'{"type": "\\ud800"}', b"[" * 3000 + b"]" * 3000]
+)
+def test_a_member_that_is_no_json_is_refused(site: Site, item: bytes) -> None:
+    """It is not passed over, and nothing beside it is accepted."""
+    body = b'[{"type": "nobody.x"}, ' + item + b"]"
+    headers = {"Content-Type": "application/json"}
+    problem(site.client.post("/v1/events", content=body, headers=headers), 400, "malformed-body")
+
+
 def test_a_line_that_is_no_json_is_numbered(site: Site) -> None:
     """What stood before it was accepted, and is listed."""
     body = b'{"type":"nobody.x"}\n{"type":'

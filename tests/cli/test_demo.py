@@ -74,7 +74,7 @@ def test_all_is_well_when_the_three_counts_agree() -> None:
         {"delivered": 9},
         {"accepted": 9, "delivered": 9},
         {"accepted": 11, "delivered": 11},
-        {"pending": 1},
+        {"queued": 1},
         {"received": 9},
         {"received": 9, "delivered": 9, "dead": 1},
         {"bad_signatures": 1},

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from cli.conftest import READER, Invoke, Site
-from fluxhook import Config, Engine
+from cli.conftest import READER, Invoke, Site, json
+from fluxhook import Admin, Config, Engine
 from fluxhook.cli.exit_codes import ExitCode
+from fluxhook.cli.remote import STARTING_S
+from fluxhook.runtime.process import Child
 
 
 def test_without_an_engine_it_says_how_to_start_one(invoke: Invoke, stopped: Path) -> None:
@@ -32,6 +36,27 @@ def test_an_engine_without_its_api_gets_one_by_fluxhook_admin(
         said = invoke("webhook", "list", "--data-dir", "data")
     assert said.exit_code == ExitCode.UNREACHABLE
     assert f"`fluxhook admin --data-dir {tmp_path / 'data'}`" in said.stderr
+
+
+def test_an_api_that_is_about_to_start_is_waited_for(invoke: Invoke, tmp_path: Path) -> None:
+    """Right after `fluxhook serve` a command finds it; a killed engine's is not waited for."""
+    data = tmp_path / "data"
+    config = Config(workers=1, admin=Admin(listen="127.0.0.1:0", dashboard=False))
+    with Engine(config, data):
+        engine = json((data / "engine.json").read_bytes())
+        beginning = {**engine, "started": time.time(), "companion": "fluxhook.admin"}
+        (data / "engine.json").write_bytes(msgspec.json.encode(beginning))
+        child = Child("serve", str(data), module="fluxhook.admin")
+        try:
+            said = invoke("webhook", "list", "--data-dir", data)
+            assert said.exit_code == ExitCode.OK, said.output
+        finally:
+            child.drain()
+            child.reap()
+    (data / "engine.json").write_bytes(msgspec.json.encode(beginning))
+    before = time.monotonic()
+    assert invoke("webhook", "list", "--data-dir", data).exit_code == ExitCode.NOT_RUNNING
+    assert time.monotonic() - before < STARTING_S
 
 
 def test_what_a_killed_api_has_left_leads_nowhere(invoke: Invoke, stopped: Path) -> None:

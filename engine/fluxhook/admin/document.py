@@ -6,6 +6,7 @@ answer with; the guard enforces the same scope that is documented.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -87,7 +88,8 @@ _EXAMPLE_WEBHOOK: Final = {
 }
 _STRUCTS: Final = (EventIn, RotateRequest, TestRequest, ReplayRequest, PurgeRequest, Problem)
 _OPTIONS: Final = "WebhookOptions"
-#: how often a body of the engine's own fields stands in the document
+#: Litestar's name for a page of some model
+_PAGE: Final = re.compile(rb"Page_[\w.]+\.(\w+)_")
 _UNITS: Final[dict[type, tuple[str, str]]] = {
     Duration: ("A span of time.", "3s"),
     Size: ("A number of bytes.", "64KiB"),
@@ -153,7 +155,8 @@ class Document(OpenAPIRenderPlugin):
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         if self._written is None:
             plain = msgspec.to_builtins(openapi_schema, enc_hook=str)
-            self._written = msgspec.json.encode(_complete(plain, request.app))
+            written = msgspec.json.encode(_complete(plain, request.app))
+            self._written = _PAGE.sub(rb"\1Page", written)
         return self._written
 
 
@@ -178,17 +181,19 @@ def _complete(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
         for handler in route.route_handlers:
             for method in handler.http_methods:
                 if (operation := operations.get(method.lower())) is not None:
-                    _complete_operation(operation, handler, under_v1=route.path.startswith("/v1"))
+                    _complete_operation(operation, handler, route.path_format)
     return document
 
 
-def _complete_operation(
-    operation: dict[str, Any], handler: HTTPRouteHandler, *, under_v1: bool
-) -> None:
+def _complete_operation(operation: dict[str, Any], handler: HTTPRouteHandler, path: str) -> None:
     opt = handler.opt
     kinds = [*opt["problems"], *_ALWAYS, "foreign-host", "cross-origin"]
-    if under_v1:
+    if path.startswith("/v1"):
         kinds += _UNDER_V1
+    if "{" in path:
+        kinds.append("method-not-allowed")  # of what has a name in that place: status, replay
+    for parameter in operation.get("parameters", ()):
+        parameter["schema"] = _without_null(parameter["schema"])
     if opt["scope"] is None:
         operation["security"] = []
     else:
@@ -208,6 +213,17 @@ def _complete_operation(
             "description": " ".join(f"{kind}: {KINDS[kind].title}" for kind in some),
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that is not required is left out; there is no null in a query."""
+    if "oneOf" in schema:
+        (one,) = (one for one in schema.pop("oneOf") if one != {"type": "null"})
+        return {**one, **schema}
+    if isinstance(schema.get("type"), list):
+        (kind,) = (kind for kind in schema["type"] if kind != "null")
+        return {**schema, "type": kind, "enum": [e for e in schema["enum"] if e is not None]}
+    return schema
 
 
 def _request_body(opt: Mapping[str, Any]) -> dict[str, Any]:

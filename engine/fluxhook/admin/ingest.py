@@ -113,8 +113,7 @@ class Batch:
         made: list[tuple[bytes, Event | Accepted]] = []
         faults: list[Fault] = []
         kind = ""
-        for raw, where in raws:
-            index = len(self.accepted) + len(made) + len(faults)
+        for index, (raw, where) in enumerate(raws, len(self.accepted)):
             try:
                 made.append((raw, self._make(raw, where, index)))
             except RequestError as error:
@@ -138,7 +137,7 @@ class Batch:
         try:
             value = _decode(raw)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise malformed(error, where or "The body") from None
+            raise malformed(error, where) from None
         given = struct_of(EventIn, value, within=where, problem="invalid-event")
         key = None if self._record is None else self._record.key
         try:

@@ -93,7 +93,10 @@ def struct_of(
         raise RequestError(problem, f"{field or 'the body'}: {message}", [fault]) from None
 
 
-def malformed(error: Exception, where: str = "The body") -> RequestError:
+def malformed(error: Exception, where: str = "") -> RequestError:
     """What the decoder said (400)."""
     said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return RequestError("malformed-body", f"{where} is not JSON: {said}")
+    message = f"is not JSON: {said}"
+    return RequestError(
+        "malformed-body", f"{where or 'The body'} {message}", [Fault(where, message)]
+    )

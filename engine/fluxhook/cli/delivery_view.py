@@ -34,7 +34,7 @@ BAR: Final = 48
 #: characters of an answer and of a body that are shown
 SHOWN_ANSWER, SHOWN_BODY = 500, 2000
 #: columns below which a table would fold every cell, and from which one has room for errors
-NARROW, WIDE = 100, 150
+NARROW, WIDE = 120, 180
 
 
 def delivery_list(

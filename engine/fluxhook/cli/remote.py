@@ -92,7 +92,8 @@ def _starting(datadir: DataDir) -> bool:
         engine = msgspec.json.decode(datadir.engine_file.read_bytes(), type=_EngineFile)
     except (OSError, msgspec.MsgspecError):
         return False
-    return engine.companion is not None and time.time() - engine.started < STARTING_S
+    young = time.time() - engine.started < STARTING_S
+    return engine.companion is not None and young and is_running(datadir)
 
 
 def _absent(datadir: DataDir) -> Failure:

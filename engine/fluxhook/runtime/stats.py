@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from bisect import bisect_left
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -309,15 +311,10 @@ def _processes(
 
 
 def _percentiles(buckets: list[int]) -> dict[str, float] | None:
-    total = sum(buckets)
-    if not total:
+    up_to = list(accumulate(buckets))
+    if not up_to or not up_to[-1]:
         return None
-    result: dict[str, float] = {}
-    for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-        rank, seen = share * total, 0
-        for bucket, n in enumerate(buckets):
-            seen += n
-            if seen >= rank:
-                result[name] = ring.bucket_limit_us(bucket) / 1000
-                break
-    return result
+    return {
+        name: ring.bucket_limit_us(bisect_left(up_to, share * up_to[-1])) / 1000
+        for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+    }

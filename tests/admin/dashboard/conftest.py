@@ -111,7 +111,7 @@ class Site:
             endpoints=(
                 endpoint("orders", "route.*", record="all"),
                 endpoint("partner", "service.*", retry=late, circuit_breaker=soon),
-                endpoint("analytics", "auth.failure", retry=at_once),
+                endpoint("analytics", "tls.handshake.fail", retry=at_once),
                 endpoint("small", "policy.updated", retry=at_once),
                 endpoint("archive", "route.*", paused=True),
                 endpoint("mortal", "upstream.timeout", retry=at_once),

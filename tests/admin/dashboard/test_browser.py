@@ -32,7 +32,6 @@ PAGES: Final = {
     "retries": "/retries",
     "dead-letters": "/dead-letters",
     "lists": "/lists",
-    "not-found": "/endpoints/nobody",
 }
 WIDTHS: Final = {1280: 900, 400: 800}
 
@@ -107,7 +106,7 @@ def test_the_whole_walk(site: Site, opened: Open) -> None:
 def test_filters_say_what_is_wrong_and_purge_asks_first(site: Site, opened: Open) -> None:
     """A time that is none is named; a purge is confirmed; the filter stays in the address."""
     site.behave()
-    site.emit("auth.failure", 3)
+    site.emit("tls.handshake.fail", 3)
     page, _ = opened(path="/dead-letters?since=yesterday")
     expect(page.get_by_role("alert").filter(has_text="'yesterday' is not a time")).to_be_visible()
     page.get_by_role("link", name="Clear").click()
@@ -262,6 +261,18 @@ def test_who_may_only_read_sees_no_actions(site: Site, opened: Open) -> None:
     assert page.locator("form.form").count() == 0
 
 
+def test_what_is_not_there_is_said_so(site: Site, opened: Open) -> None:
+    """An unknown endpoint or delivery is a 404 with a way back."""
+    page, _ = opened()
+    for path, what in (("/endpoints/nobody", "no endpoint"), ("/deliveries/dlv_0", "no delivery")):
+        answer = page.goto(path)
+        assert answer is not None
+        assert answer.status == 404
+        expect(page.locator("h1")).to_contain_text(what)
+        page.get_by_role("link", name="Back to the list").click()
+        expect(page).to_have_url(site.url + path.rpartition("/")[0])
+
+
 def test_every_page_fits_and_keeps_its_secrets(site: Site, opened: Open) -> None:
     """Each page at both widths in both themes: no sideways scrolling, nothing from elsewhere, no
     error in the console, no secret in the page or in what was sent to it. The pictures are kept."""
@@ -269,14 +280,16 @@ def test_every_page_fits_and_keeps_its_secrets(site: Site, opened: Open) -> None
     for type, n in (
         ("route.matched", 40),
         ("service.5xx", 6),
-        ("auth.failure", 2),
+        ("tls.handshake.fail", 2),
         ("policy.updated", 2),
     ):
         site.emit(type, n)
     page, watch = opened()
     expect(page.get_by_role("heading", name="Throughput")).to_be_visible()
     stats = site.engine.stats
-    until(lambda: stats().endpoint("small").dead and stats().endpoint("partner").skipped)
+    until(lambda: stats().endpoint("small").dead and stats().endpoint("partner").state == "open")
+    site.emit("service.5xx", 4)
+    until(lambda: stats().endpoint("partner").skipped)
     page.goto("/deliveries?endpoint=partner")
     failed = page.get_by_role("row").filter(has_text="server_error").locator("a").first
     paths = PAGES | {"delivery": failed.get_attribute("href") or ""}

@@ -131,9 +131,9 @@ def card(title: str, *, level: str = "h2", classes: str = "") -> Iterator[Elemen
         yield side
 
 
-def failure_page(viewer: Viewer, error: FluxhookError, path: str) -> None:
-    """A page that says why there is nothing to see."""
-    with frame(viewer, "Not found", path), tag("div", "empty"):
-        text("p", complaint(error), "title")
-        with tag("p"):
-            link("Back to the list", path)
+def failure_page(viewer: Viewer, status: int, reason: str, path: str) -> None:
+    """A page that says why there is nothing to see; `path` is that of the list where it would be."""
+    ui.context.client.status_code = status
+    with frame(viewer, reason, path), tag("div", "empty"):
+        text("h1", reason)
+        link("Back to the list", path, "button")

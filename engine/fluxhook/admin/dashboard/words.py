@@ -36,6 +36,8 @@ def milliseconds(ms: float | None) -> str:
     """
     if ms is None:
         return "-"
+    if 0 < ms < 0.01:
+        return "<0.01 ms"
     if ms < 10:
         return f"{ms:.2f}".rstrip("0").rstrip(".") + " ms"
     if ms < 1000:

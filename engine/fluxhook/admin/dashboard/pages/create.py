@@ -14,7 +14,6 @@ from fluxhook.admin.dashboard.frame import failure_page, frame
 from fluxhook.admin.dashboard.secret import show_secret
 from fluxhook.admin.dashboard.viewer import Desk, Viewer, complaint
 from fluxhook.admin.models import CreatedWebhook
-from fluxhook.admin.problems import RequestError
 from fluxhook.errors import ConfigError, Conflict, FluxhookError
 
 __all__ = ["layer_of", "register"]
@@ -43,8 +42,8 @@ def register(desk: Desk) -> None:
         if viewer.may_write:
             await _create(viewer)
         else:
-            detail = "Your token does not have the scope write, so it cannot create an endpoint."
-            failure_page(viewer, RequestError("insufficient-scope", detail), "/endpoints")
+            reason = "Your token does not have the scope write, so it cannot create an endpoint."
+            failure_page(viewer, 403, reason, "/endpoints")
 
 
 async def _create(viewer: Viewer) -> None:

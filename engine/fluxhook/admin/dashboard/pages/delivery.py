@@ -14,7 +14,7 @@ from fluxhook.admin.dashboard.frame import card, failure_page, frame
 from fluxhook.admin.dashboard.viewer import Desk, Viewer
 from fluxhook.admin.dashboard.waterfall import show_waterfall
 from fluxhook.admin.models import Attempt, DeliveryDetail, SentRequest
-from fluxhook.errors import FluxhookError
+from fluxhook.admin.problems import RequestError
 
 __all__ = ["register"]
 
@@ -28,8 +28,10 @@ def register(desk: Desk) -> None:
         viewer = Viewer(desk, request)
         try:
             detail = await viewer.ask(viewer.service.delivery, id)
-        except FluxhookError as error:
-            failure_page(viewer, error, "/deliveries")
+        except RequestError:
+            failure_page(
+                viewer, 404, f"There is no delivery {id!r:.80}, or no longer", "/deliveries"
+            )
             return
         await _delivery(viewer, detail)
 

@@ -44,8 +44,8 @@ def register(desk: Desk) -> None:
         viewer = Viewer(desk, request)
         try:
             webhook = await viewer.ask(viewer.service.webhook, ref)
-        except UnknownEndpoint as error:
-            failure_page(viewer, error, "/endpoints")
+        except UnknownEndpoint:
+            failure_page(viewer, 404, f"There is no endpoint {ref!r:.80}", "/endpoints")
             return
         await _Page(viewer, webhook).build()
 

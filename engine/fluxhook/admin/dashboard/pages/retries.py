@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 from fastapi import Request
 from nicegui import ui
 
@@ -11,6 +13,7 @@ from fluxhook.admin.dashboard.dom import link, tag, text
 from fluxhook.admin.dashboard.frame import card, frame
 from fluxhook.admin.dashboard.schedule import BUCKETS, Schedule, read_schedule
 from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
+from fluxhook.admin.dashboard.tiles import Tile
 from fluxhook.admin.dashboard.viewer import Desk, Viewer
 from fluxhook.admin.models import Status
 
@@ -33,7 +36,9 @@ async def _retries(viewer: Viewer) -> None:
     with frame(viewer, "Retries", "/retries") as page:
         with tag("div", "page-head"):
             text("h1", "Retries")
-        with card("What is due when, by endpoint") as side:
+        with tag("dl", "tiles"):
+            tiles = [Tile(name) for name, _ in BUCKETS]
+        with card("By endpoint") as side:
             buckets = LiveTable(
                 "Retries by endpoint and time",
                 (
@@ -61,6 +66,10 @@ async def _retries(viewer: Viewer) -> None:
         states = {one.id: one.state for one in status.webhooks}
         none.set_visibility(not schedule.endpoints)
         buckets.set_visibility(bool(schedule.endpoints))
+        for tile, column in zip_longest(
+            tiles, zip(*(e.counts for e in schedule.endpoints), strict=True)
+        ):
+            tile.show(words.count(sum(column or ())))
         buckets.show(
             [
                 Row(
