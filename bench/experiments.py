@@ -7,6 +7,7 @@ its speed changes it for all of them.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from bench import contenders, filters
 from bench.machine import ROOT, Cores, pin
 from bench.measure import Figures, percentile
@@ -27,8 +30,9 @@ from bench.programs.host import event_type
 from bench.receiver import CountingReceiver, FirstByte, Nginx, Receiver
 from bench.rows import Load, Row
 from bench.stage import Stage, configuration
-from fluxhook import Engine
+from fluxhook import Config, Engine
 from fluxhook._native.topics import Matcher
+from fluxhook.transport.datadir import DataDir
 
 __all__ = ["KINDS", "Experiment", "Scene", "make"]
 
@@ -171,7 +175,7 @@ class Idle(_Base):
         stack.callback(self._receiver.close)
         data_dir = Path(tempfile.mkdtemp(prefix="fluxhook-bench-"))
         stack.callback(shutil.rmtree, data_dir, ignore_errors=True)
-        self._engine = Engine(configuration(self.row.load, [self._receiver.url]), data_dir)
+        self._engine = Engine(self.configuration(), data_dir)
         pin(0, self.scene.cores.engine)
         try:
             self._engine.start()
@@ -180,6 +184,9 @@ class Idle(_Base):
         stack.callback(self._engine.close)
         self._delays_us: list[float] = []
         self._measure(20)
+
+    def configuration(self) -> Config:
+        return configuration(self.row.load, [self._receiver.url])
 
     def _measure(self, count: int) -> list[float]:
         delays = []
@@ -200,6 +207,82 @@ class Idle(_Base):
         ]
         # One at a time, each waited for: what did not arrive would have ended the run.
         return {"p50": percentile(delays, 0.5), "p99": percentile(delays, 0.99), "engine.lost": 0}
+
+
+class Ingest(Idle):
+    """The same with and without clients that post events to the admin API as fast as it takes them,
+    to another endpoint. Server and clients have the priority that they have in use: below ours."""
+
+    def prepare(self, stack: ExitStack) -> None:
+        self._urls = self.scene.nginx.urls(self.row.load)
+        super().prepare(stack)
+        alive, self._end = os.pipe()
+        stack.callback(os.close, self._end)
+        pin(0, self.scene.cores.engine)
+        try:
+            admin = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "fluxhook.admin", "serve", str(alive)),
+                    str(self._engine.data_dir),
+                ],
+                pass_fds=[alive],
+                stderr=subprocess.DEVNULL,
+            )
+        finally:
+            pin(0, self.scene.cores.receiver)
+            os.close(alive)
+        stack.callback(admin.wait)
+        stack.callback(admin.terminate)
+        file = DataDir(self._engine.data_dir).admin_file
+        deadline = time.monotonic() + 20
+        while not file.exists():
+            if time.monotonic() > deadline or admin.poll() is not None:
+                sys.exit("bench: the admin API does not start")
+            time.sleep(0.02)
+        told = json.loads(file.read_text())
+        self._token, self._port = told["token"], told["url"].rpartition(":")[2]
+
+    def configuration(self) -> Config:
+        config = configuration(self.row.load, [self._receiver.url, self._urls[1]])
+        admin = msgspec.structs.replace(config.admin, listen="127.0.0.1:0", dashboard=False)
+        return msgspec.structs.replace(config, admin=admin)
+
+    def repeat(self) -> Figures:
+        figures: Figures = {"engine.lost": 0}
+        for name in ("without", "with"):
+            clients = self._post() if name == "with" else None
+            delays = sorted(self._measure(self.events))
+            figures |= {
+                f"{name}.{p}": percentile(delays, s) for p, s in (("p50", 0.5), ("p99", 0.99))
+            }
+            if clients is not None:
+                clients.terminate()
+                clients.wait()
+        before = self._ingested
+        self._ingested = self._engine.stats().endpoints[1].accepted
+        figures["ingested"] = self._ingested - before
+        return figures | {p: figures[f"with.{p}"] / figures[f"without.{p}"] for p in ("p50", "p99")}
+
+    _ingested = 0
+
+    def _post(self) -> subprocess.Popen[bytes]:
+        event = json.dumps({"type": event_type(1), "data": {"text": "x" * 400}})
+        target = ("--post", "/v1/events", "--body", event, "--token", self._token)
+        clients = subprocess.Popen(
+            [
+                *("nice", "-n", "10", sys.executable, "-m", "bench.programs.load"),
+                *("--port", self._port, "--requests", "1000000", *target),
+            ],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+        )
+        flowing = self._ingested + 500  # beyond its warming up
+        deadline = time.monotonic() + 20
+        while self._engine.stats().endpoints[1].accepted < flowing:
+            if time.monotonic() > deadline or clients.poll() is not None:
+                sys.exit("bench: nothing comes by way of the API")
+            time.sleep(0.05)
+        return clients
 
 
 class HostImpact(_Base):
@@ -401,6 +484,7 @@ KINDS: dict[str, type[Experiment]] = {
         Deliveries,
         Failures,
         Idle,
+        Ingest,
         HostImpact,
         Memory,
         Connections,

@@ -74,6 +74,7 @@ def line(row: Row) -> str:
         "Deliveries": ("engine.rate", "engine.cpu", "ratio.engine", "engine.emit.p50"),
         "Failures": ("engine.rate", "engine.retry.rate"),
         "Idle": ("p50", "p99"),
+        "Ingest": ("without.p50", "with.p50", "p50", "ingested"),
         "HostImpact": ("without.p99", "with.p99", "ratio.p99"),
         "Memory": ("worker.own", "worker.growth"),
         "Connections": ("connection",),
@@ -191,6 +192,20 @@ def idle(row: Row) -> str:
     lines = [["emit to first byte, us", cell(row, "p50"), cell(row, "p99"), spread(row)]]
     head = ("idle engine, one event at a time", "p50", "p99", "spread of p50")
     return f"{table(head, lines)}\n\nn = {_count(row)}."
+
+
+def ingest(row: Row) -> str:
+    lines = [
+        [f"{side} ingest", cell(row, f"{side}.p50"), cell(row, f"{side}.p99")]
+        for side in ("without", "with")
+    ]
+    lines.append(["with / without, within a repeat", cell(row, "p50", 2), cell(row, "p99", 2)])
+    head = ("emit to first byte of an idle engine, us", "p50", "p99")
+    return (
+        f"{table(head, lines)}\n\nn = {_count(row)}; spread of p50 with ingest {spread(row)}; "
+        f"{cell(row, 'ingested', 0)} events came by way of `POST /v1/events` meanwhile, one a request, "
+        "and were delivered to another endpoint."
+    )
 
 
 def host(rows: Sequence[Row]) -> str:
@@ -363,6 +378,8 @@ def tables(result: Mapping[str, Any]) -> str:
         sections.append(("Failing events, by way of the store", failures(found[0])))
     if found := _of(rows, "Idle"):
         sections.append(("Latency of an idle engine", idle(found[0])))
+    if found := _of(rows, "Ingest"):
+        sections.append(("The API under load beside it", ingest(found[0])))
     if found := _of(rows, "HostImpact"):
         sections.append(("A host under load, with and without", host(found)))
     if found := _of(rows, "Memory", "Connections"):

@@ -172,6 +172,16 @@ ROWS = (
         weight=18,
     ),
     Row("idle", "Idle engine", MAIN, 400, "Idle", contenders=("engine",), key="p50", weight=5),
+    Row(
+        "ingest",
+        "Idle engine, and clients that post to its API as fast as it takes them",
+        MAIN._replace(endpoints=2),
+        800,
+        "Ingest",
+        contenders=("engine",),
+        key="with.p50",
+        weight=9,
+    ),
     *(
         Row(
             name,

@@ -22,7 +22,7 @@ from collections import deque
 
 from bench.measure import percentile
 
-REQUEST = b"GET /orders/1 HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: fluxhook-bench\r\n\r\n"
+HEAD = "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: fluxhook-bench\r\n"
 CONNECTIONS = 32
 SHARES = (0.5, 0.9, 0.95, 0.99, 0.999)
 STALL_S = 20.0
@@ -39,8 +39,19 @@ def due_times(requests: int, rate: float) -> list[float]:
     return times
 
 
+def get() -> bytes:
+    return (HEAD.format(method="GET", path="/orders/1") + "\r\n").encode()
+
+
+def post(path: str, body: str, token: str) -> bytes:
+    head = HEAD.format(method="POST", path=path) + f"Authorization: Bearer {token}\r\n"
+    lines = f"Content-Type: application/json\r\nContent-Length: {len(body.encode())}\r\n\r\n"
+    return (head + lines + body).encode()
+
+
 class Generator:
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, request: bytes) -> None:
+        self._request = request
         self._idle = deque(
             socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS)
         )
@@ -61,7 +72,7 @@ class Generator:
                 connection = self._idle.popleft()
                 wanted = waiting.popleft()
                 begun_at[connection] = wanted if open_loop else clock() - start
-                connection.sendall(REQUEST)
+                connection.sendall(self._request)
             timeout_s = STALL_S
             if waiting and self._idle:
                 timeout_s = max(0.0, waiting[0] - (clock() - start))
@@ -79,7 +90,7 @@ class Generator:
     def _answered(self, connection: socket.socket) -> bool:
         received = connection.recv(65_536)
         answer = self._answers.pop(connection, b"") + received
-        if not received or not b"HTTP/1.1 200".startswith(answer[:12]):
+        if not received or not b"HTTP/1.1 2".startswith(answer[:10]):
             sys.exit(f"bench: the application answered {answer[:100]!r}")
         if answer.endswith(b"}"):
             return True
@@ -96,8 +107,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--requests", type=int, required=True)
     parser.add_argument("--rate", type=float, default=0.0, help="requests a second; 0: saturated")
+    parser.add_argument("--post", metavar="PATH", help="POST there instead")
+    parser.add_argument("--body", default="")
+    parser.add_argument("--token", default="")
     options = parser.parse_args()
-    generator = Generator(options.port)
+    request = post(options.post, options.body, options.token) if options.post else get()
+    generator = Generator(options.port, request)
     generator.run([0.0] * 200, open_loop=False)  # connections, caches
     begun = time.perf_counter()
     latencies = generator.run(due_times(options.requests, options.rate), options.rate > 0)

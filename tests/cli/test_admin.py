@@ -33,6 +33,18 @@ def test_commands_find_it_by_the_data_directory(
         assert engine.emit("route.matched", {}) == 0
 
 
+def test_another_address_than_the_configurations(start: Start, tmp_path: Path) -> None:
+    """`--listen` leads elsewhere; beyond this machine it needs a token as the file's does."""
+    config = Config(workers=1, admin=Admin(listen="127.0.0.1:1", dashboard=False))
+    with Engine(config, tmp_path / "data"):
+        for listen, complaint in (("0.0.0.0:0", "there is no token"), ("8090", "is not host:port")):
+            refused = start("admin", "--data-dir", "data", "--listen", listen).end()
+            assert refused.exit_code == ExitCode.CONFIG
+            assert complaint in refused.stderr
+        program = start("admin", "--data-dir", "data", "--listen", "127.0.0.1:0")
+        program.hear("listens on http://127.0.0.1:")
+
+
 def test_its_own_certificate_is_trusted_whatever_it_names(
     start: Start, invoke: Invoke, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluxhook.errors import ConfigError
+from fluxhook.policy.compression import make_compressor
 from fluxhook.policy.signature import make_profile
 from fluxhook.receiver import Behaviour, Received, Receiver, _BadRequest, _Requests
 from support.receiver import ReceiverProcess
@@ -267,6 +268,36 @@ def test_only_signed_requests_pass_where_there_are_secrets(profile, secret):
     assert statuses == [204, 401, 401]
     assert [r.verified for r in seen] == [True, False, False]
     assert [bool(r.reason) for r in seen] == [False, True, True]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_compressed_bodies_are_verified_first_and_decompressed_then(coding):
+    """The callback gets both forms. What is not signed stays as it came, and what is damaged, unknown
+    or would grow too large is refused by its own status."""
+    seen: list[Received] = []
+    body = b'{"id":"evt_1","data":"' + b"x" * 5000 + b'"}'
+    compress, signer = make_compressor(coding), make_profile("fluxgate", ["s3cret"])
+
+    def signed(sent: bytes, coding: str = coding) -> bytes:
+        headers = signer.headers("", int(time.time()), sent)
+        return request(sent, f"Content-Encoding: {coding}", *(h.decode() for h in headers))
+
+    async def test(receiver, peer):
+        packed = compress(body)
+        requests = (
+            signed(packed),
+            request(packed, f"Content-Encoding: {coding}"),
+            signed(packed[:-3]),
+            signed(packed, "br"),
+            signed(compress(bytes(1_000_000))),
+        )
+        return [(await peer.ask(data))[0] for data in requests]
+
+    statuses = run(test, secrets=["s3cret"], max_body_bytes=10_000, on_delivery=seen.append)
+    assert statuses == [204, 401, 400, 415, 413]
+    assert (seen[0].body, seen[0].encoded, seen[0].verified) == (body, compress(body), True)
+    assert (seen[1].body, seen[1].encoded, seen[1].verified) == (compress(body), None, False)
+    assert all(received.reason and received.encoded is None for received in seen[2:])
 
 
 def test_an_unusable_secret_is_refused_before_anything_listens():

@@ -171,9 +171,7 @@ def test_a_207_tells_the_events_apart(rig: Rig) -> None:
     endpoint = batched(
         rig,
         batch=Batch(max_events=5, max_delay=seconds(0.3)),
-        retry=Retry(
-            initial_interval=seconds(0.05), max_attempts=5, retry_on=("5xx", "transport")
-        ),
+        retry=Retry(initial_interval=seconds(0.05), max_attempts=5, retry_on=("5xx", "transport")),
     )
     with rig.engine(endpoint) as engine:
         emit(engine, 5)
@@ -283,16 +281,20 @@ def test_a_killed_worker_loses_no_event_of_a_batch(rig: Rig) -> None:
     """What was in batches under way is sent again, and every event is counted once."""
     rig.receiver.behave(Behaviour(delay_s=0.05), "/a")
     with rig.engine(batched(rig, concurrency=4)) as engine:
-        for round_ in range(6):
-            emit(engine, 200, first=200 * round_)
-            until(lambda: rig.receiver.total("/a") >= 100 * round_)
-            (worker,) = _workers(rig)
-            os.kill(worker, signal.SIGKILL)
-            until(lambda: _workers(rig) not in ([], [worker]))
+        for first in range(0, 1200, 200):
+            emit(engine, 200, first=first)
+            rig.receiver.wait_for(first // 2, "/a")
+            (killed,) = before = _workers(rig)
+            os.kill(killed, signal.SIGKILL)
+            _wait_for_others(rig, before)
         settled(engine, 60)
         stats = engine.stats().endpoint("a")
         assert (stats.delivered, stats.pending, stats.balance) == (1200, 0, 0)
     assert rig.receiver.distinct("/a") == 1200
+
+
+def _wait_for_others(rig: Rig, before: list[int]) -> None:
+    until(lambda: _workers(rig) not in ([], before))
 
 
 def _workers(rig: Rig) -> list[int]:

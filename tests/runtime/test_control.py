@@ -604,3 +604,22 @@ def test_endpoints_come_and_go_while_events_flow(rig: Rig) -> None:
     assert len(lost) <= stats.endpoint("second").dead
     assert not flow.ids(since=deleted["second"]) & ids.keys()
     assert all(endpoint.balance == 0 and not endpoint.pending for endpoint in stats.endpoints)
+
+
+def test_an_engine_of_another_version(tmp_path: Path) -> None:
+    """What it answers may mean nothing to us: an error of the package's own."""
+    with socket.socket(socket.AF_UNIX) as server, c.socket_path(DataDir(tmp_path)) as path:
+        server.bind(path)
+        server.listen()
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(1000)
+                client.sendall(c.frame(msgspec.msgpack.encode({"type": "Later"})))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(EngineError, match="of another version"):
+            c.Control(tmp_path).pause("a")
+        thread.join()

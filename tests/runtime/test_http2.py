@@ -44,9 +44,7 @@ def deliver(rig: Rig, nginx: Nginx, url: str, **options: Any) -> tuple[Seen, End
         stats = engine.stats().endpoint("a")
     after = nginx.seen()
     assert (stats.delivered, stats.failed_attempts, stats.balance) == (EVENTS, 0, 0)
-    return Seen(
-        after.protocols - before.protocols, after.connections - before.connections
-    ), stats
+    return Seen(after.protocols - before.protocols, after.connections - before.connections), stats
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

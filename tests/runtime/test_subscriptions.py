@@ -307,6 +307,24 @@ def test_what_waits_for_it_becomes_dead_letters(desk: Desk) -> None:
     assert names(desk) == ["file"]
 
 
+def test_its_successor_gets_nothing_of_what_waited(desk: Desk) -> None:
+    """Whoever takes the name has to wait until that is put away, be it for a request under way."""
+    id = create(desk).id
+    for i in range(2):
+        desk.fail(desk.fresh(f"evt_{i}", endpoint=id))
+    out = desk.sleep_until_due()[0]
+    desk.ask(c.Delete("a"), c.Done)
+    with pytest.raises(Conflict, match=r"deliveries of it \(2\) are still being put away"):
+        create(desk)
+    desk.step()
+    with pytest.raises(Conflict, match=r"\(1\)"):
+        create(desk)
+    desk.fail(out)
+    assert create(desk).id == id
+    assert desk.due() == []
+    assert read_stats(desk.path).endpoint("a").dead == 2
+
+
 def test_it_is_deleted_once(desk: Desk) -> None:
     """The second time there is none of that name."""
     create(desk)
@@ -485,6 +503,29 @@ def test_a_full_disk_does_not_end_the_engine(
     desk.supervisor._housekeep(2e9)
     assert desk.endpoint("a").secrets == ("sk_2",)
     create(desk, "b")
+
+
+def test_a_snapshot_that_cannot_be_written_is_written_later(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller hears of it; what was stored all the same is in effect within a second of the disk's
+    recovery, and the engine goes on."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = desk.supervisor.snapshot
+    with monkeypatch.context() as patched:
+        patched.setattr(Snapshot, "save", full)
+        with pytest.raises(StoreError, match=r"config\.json cannot be written: No space left"):
+            create(desk)
+        desk.supervisor._housekeep(1e9)
+        assert desk.supervisor.snapshot is before
+        with pytest.raises(StoreError):
+            desk.supervisor.publish(Config(workers=1))
+    desk.supervisor._housekeep(2e9)
+    assert names(desk) == ["file", "a"]
+    assert desk.supervisor.snapshot.version == before.version + 1
 
 
 # ---- tests, replays, purges ----------------------------------------------------------------

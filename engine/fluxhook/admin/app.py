@@ -13,7 +13,6 @@ from fluxhook.admin.ingest import Ingest
 from fluxhook.admin.lifespan import AsgiApp, run_lifespans
 from fluxhook.admin.problems import MEDIA_TYPE, RequestError, problem_of
 from fluxhook.admin.service import Service
-from fluxhook.config.listen import parse_listen
 from fluxhook.errors import FluxhookError
 
 __all__ = ["API_PATHS", "MAX_REQUESTS", "AdminApp", "create_app"]
@@ -83,16 +82,18 @@ class AdminApp:
         return None
 
 
-def create_app(data_dir: str | PathLike[str], *, own_token: str = "") -> AdminApp:
-    """The API of a data directory; `own_token` is one more token, with all scopes.
+def create_app(
+    data_dir: str | PathLike[str], *, loopback: bool = True, own_token: str = ""
+) -> AdminApp:
+    """The API of a data directory. Only where nobody but this machine can reach it (`loopback`) may
+    it be open without a token; `own_token` is one more, with all scopes.
 
     Raises EngineNotRunning where no engine was ever started.
     """
     service = Service(data_dir)
-    listen = parse_listen(service.snapshot.config.admin.listen)
     access = Access(
         lambda: service.snapshot.config.admin.tokens,
-        loopback=listen.loopback,
+        loopback=loopback,
         own_token=own_token,
     )
     return AdminApp(service, access)

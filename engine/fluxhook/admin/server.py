@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 import uvicorn
+from msgspec.structs import replace
 
 from fluxhook.admin.app import AdminApp, create_app
 from fluxhook.config.listen import Listen, parse_listen
@@ -83,20 +84,23 @@ def bind(listen: Listen) -> socket.socket:
     return bound
 
 
-def serve(data_dir: str, alive_fd: int) -> None:
-    """Serves until `alive_fd` can be read, whatever it says, or SIGTERM.
+def serve(data_dir: str, alive_fd: int, *, listen: str | None = None) -> None:
+    """Serves until `alive_fd` can be read, whatever it says, or SIGTERM. `listen` stands for the
+    configuration's `admin.listen`.
 
     Raises ConfigError if it may not or cannot listen, EngineNotRunning where no engine was started.
     """
     os.nice(NICENESS)
     datadir = DataDir(data_dir)
     config = Snapshot.load(datadir).config
-    listen = _allowed(config)
+    if listen is not None:
+        config = replace(config, admin=replace(config.admin, listen=listen))
+    address = _allowed(config)
     _check_certificate(config)
-    with bind(listen) as bound:
-        url = f"{'https' if config.admin.cert else 'http'}://{_reached(listen, bound)}"
+    with bind(address) as bound:
+        url = f"{'https' if config.admin.cert else 'http'}://{_reached(address, bound)}"
         own = AdminFile(url, secrets.token_urlsafe(32), os.getpid())
-        admin = create_app(data_dir, own_token=own.token)
+        admin = create_app(data_dir, loopback=address.loopback, own_token=own.token)
         if config.admin.dashboard:
             _mount_dashboard(admin)
         asyncio.run(_run(_Server(admin, config, datadir.admin_file, own), bound, alive_fd))
@@ -156,7 +160,16 @@ class _Server(uvicorn.Server):
 
 def _allowed(config: Config) -> Listen:
     """Where to listen. `config.check` refuses the same; what is open must not depend on it alone."""
-    listen = parse_listen(config.admin.listen)
+    try:
+        listen = parse_listen(config.admin.listen)
+    except ValueError as error:
+        raise ConfigError(
+            Problem(
+                "webhook.admin.listen",
+                str(error),
+                'write an address and a port, such as "127.0.0.1:8090"',
+            )
+        ) from None
     if not listen.loopback and not config.admin.tokens:
         raise ConfigError(
             Problem(

@@ -23,7 +23,10 @@ __all__ = ["command"]
 
 @click.command()
 @options.data_dir
-def command(data_dir: str) -> None:
+@click.option(
+    "--listen", metavar="HOST:PORT", help="Instead of admin.listen; port 0 takes a free one."
+)
+def command(data_dir: str, listen: str | None) -> None:
     """Run the admin API beside an engine that runs elsewhere.
 
     `fluxhook serve` has one of its own; this is for an engine that another program embeds. It listens
@@ -52,7 +55,7 @@ def command(data_dir: str) -> None:
     told_read, told_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.signal(signal.SIGINT, lambda *_: os.write(told_write, b"d"))
     try:
-        serve(where, told_read)
+        serve(where, told_read, listen=listen)
     finally:
         os.close(told_read)
         os.close(told_write)

@@ -90,13 +90,14 @@ def _unzstd(body: bytes, max_bytes: int) -> bytes:
         raise BadEncoding(
             "the Content-Encoding 'zstd' needs the package 'zstandard'", 415
         ) from None
-    reader = zstandard.ZstdDecompressor().stream_reader(body)
+    reader = zstandard.ZstdDecompressor()
     try:
-        plain: bytes = reader.read(max_bytes + 1)
+        if len(reader.stream_reader(body).read(max_bytes + 1)) > max_bytes:
+            raise _too_large(max_bytes)
+        # Once more, now that it is known to be small: a stream's reader takes what is cut off.
+        plain: bytes = reader.decompress(body, max_bytes + 1, allow_extra_data=False)
     except zstandard.ZstdError as e:
         raise BadEncoding(f"the zstd body is damaged: {e}", 400) from None
-    if len(plain) > max_bytes:
-        raise _too_large(max_bytes)
     return plain
 
 

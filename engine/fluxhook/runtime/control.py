@@ -303,7 +303,10 @@ class Control:
                 raise EngineError(
                     "the engine ended before it answered; the change may have been made all the same"
                 ) from e
-        reply: Reply = msgspec.msgpack.decode(answer, type=Reply)
+        try:
+            reply: Reply = msgspec.msgpack.decode(answer, type=Reply)
+        except msgspec.MsgspecError as e:
+            raise EngineError(f"the engine's answer is of another version: {e}") from None
         return reply
 
     def _connect(self, connection: socket.socket, path: str) -> None:

@@ -20,7 +20,7 @@ from fluxhook.config.definition import (
     signature_of,
 )
 from fluxhook.config.problems import Notice
-from fluxhook.config.schema import Config
+from fluxhook.config.schema import Config, Endpoint
 from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, Conflict, Problem, UnknownEndpoint
 from fluxhook.events.names import hint
@@ -45,6 +45,8 @@ class Subscriptions:
     def configure(self, config: Config) -> None:
         """Takes over what the file says now. Its endpoints hide those of the same name."""
         self.config = config
+        #: what the rows came to under this configuration
+        self._built: dict[str, tuple[SubscriptionRow, Endpoint]] = {}
         self._of_file = {endpoint.name: endpoint for endpoint in config.endpoints}
         for name in self._rows.keys() & self._of_file.keys():
             log.warning("the file's endpoint %s hides the one that was created at run time", name)
@@ -52,7 +54,7 @@ class Subscriptions:
     def effective(self) -> Config:
         """The configuration with all endpoints as they are now."""
         paused = {row.name for row in self._store.endpoints() if row.paused}
-        created = (build(row.name, row.layer, self.config) for row in self._created())
+        created = map(self._build, self._created())
         endpoints = (*self.config.endpoints, *created)
         return msgspec.structs.replace(
             self.config,
@@ -93,6 +95,11 @@ class Subscriptions:
         if isinstance(name, str):
             if name in taken:
                 raise Conflict(f"there is an endpoint {name!r:.80} already; choose another name")
+            if waiting := self._store.pending.get(known.get(name, -1)):
+                raise Conflict(
+                    f"an endpoint {name!r:.80} was deleted just now, and deliveries of it ({waiting}) "
+                    "are still being put away; try again in a moment"
+                )
             if name not in known and len(known) >= self.config.max_endpoints:
                 raise Conflict(
                     f"the data directory has room for {self.config.max_endpoints} names of "
@@ -139,6 +146,7 @@ class Subscriptions:
         self._own(name)
         self._store.delete_subscription(name)
         del self._rows[name]
+        self._built.pop(name, None)
 
     def resume(self, name: str, now_ns: int) -> None:
         """Takes back a pause that stands in the definition itself."""
@@ -189,6 +197,13 @@ class Subscriptions:
 
     def _created(self) -> list[SubscriptionRow]:
         return [row for row in self._rows.values() if row.name not in self._of_file]
+
+    def _build(self, row: SubscriptionRow) -> Endpoint:
+        """Once for each row: a change of one endpoint shall not cost time for each of the others."""
+        known = self._built.get(row.name)
+        if known is None or known[0] is not row:
+            known = self._built[row.name] = row, build(row.name, row.layer, self.config)
+        return known[1]
 
     def _own(self, name: str) -> SubscriptionRow:
         if name in self._of_file:

@@ -91,6 +91,8 @@ class Supervisor:
         self._start_at = dict.fromkeys(indices, 0.0)
         self._bell = d.open_bell(self.datadir.keeper_bell)
         self._epoll.register(self._bell, select.EPOLLIN)
+        #: nothing was published yet
+        self._first = True
         self._subscriptions = Subscriptions(self._store, config)
         self._subscriptions.expire(time.time_ns())
         self._enable_all()
@@ -212,8 +214,11 @@ class Supervisor:
         return bool(disabled)
 
     def _republish(self) -> Snapshot:
+        """Raises StoreError where the disk fails; then it is tried again every second."""
+        self._stale = True
         self._publish()
         self._keeper.configure(self.snapshot)
+        self._stale = False
         return self.snapshot
 
     def _publish(self) -> None:
@@ -228,7 +233,7 @@ class Supervisor:
                 )
             )
         row = self._words.rows - 1
-        self.snapshot = Snapshot(
+        snapshot = Snapshot(
             version=self._next_version(),
             workers=self._workers,
             config=config,
@@ -238,16 +243,22 @@ class Supervisor:
             ),
             created=self._subscriptions.created,
         )
-        self.snapshot.save(self.datadir)
-        self._words.store(row, d.VERSION, self.snapshot.version)
+        try:
+            snapshot.save(self.datadir)
+        except OSError as e:
+            raise StoreError(f"{self.datadir.snapshot} cannot be written: {e.strerror}") from e
+        self.snapshot = snapshot
+        self._words.store(row, d.VERSION, snapshot.version)
         self._ring_bells()
 
     def _next_version(self) -> int:
         """One that nobody has seen. A supervisor that was killed before it stored the version of the
         file that it had written left the file ahead."""
         version = self._words.load(self._words.rows - 1, d.VERSION)
-        with contextlib.suppress(EngineNotRunning, LayoutError):
-            version = max(version, Snapshot.load(self.datadir).version)
+        if self._first:  # from then on no other supervisor writes it
+            with contextlib.suppress(EngineNotRunning, LayoutError):
+                version = max(version, Snapshot.load(self.datadir).version)
+            self._first = False
         return version + 1
 
     def _ring_bells(self) -> None:
@@ -408,12 +419,10 @@ class Supervisor:
         for slot in self.datadir.publisher_slots():
             recover_slot(slot)
         try:
-            if self._subscriptions.expire(time.time_ns()) | self._keeper.take_disabled():
-                self._stale = True
-            if self._stale:
+            expired = self._subscriptions.expire(time.time_ns())
+            if self._keeper.take_disabled() or expired or self._stale:
                 self._republish()
-                self._stale = False
-        except (StoreError, OSError) as e:
+        except FluxhookError as e:
             self._stale = True
             log.error("the endpoints cannot be published anew, a second later again: %s", e)
 

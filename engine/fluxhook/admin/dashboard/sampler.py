@@ -62,6 +62,9 @@ class Sampler:
         self._taken_at = 0.0
         self._stats: Stats | None = None
         self._fresh = False
+        #: the counters of the latest points, and when they were read
+        self._drawn: dict[int | None, Counts] = {}
+        self._drawn_at = 0.0
         #: by endpoint; None: all of them
         self._lines: dict[int | None, deque[Point]] = {}
         self._asked: dict[int | None, float] = {}
@@ -72,11 +75,10 @@ class Sampler:
             stats = self._stats
             age_s = self._clock() - self._taken_at
             if stats is None or not self._fresh or not 0 <= age_s < 0.9 * INTERVAL_S:
-                before, former_at = stats, self._taken_at
                 stats = await asyncio.to_thread(self._read)
                 self._taken_at = self._clock()
                 self._stats, self._fresh = stats, True
-                self._extend(before, stats, self._taken_at - former_at)
+                self._extend(stats)
             return stats
 
     async def status(self) -> Status:
@@ -93,9 +95,12 @@ class Sampler:
         self._asked[endpoint] = self._clock()
         return list(self._lines.setdefault(endpoint, deque(maxlen=int(HISTORY_S / INTERVAL_S))))
 
-    def _extend(self, before: Stats | None, now: Stats, elapsed_s: float) -> None:
-        old = _counts(before) if before is not None else {}
-        new = _counts(now)
+    def _extend(self, stats: Stats) -> None:
+        elapsed_s = self._taken_at - self._drawn_at
+        if 0 <= elapsed_s < INTERVAL_S / 2:
+            return  # a sample out of turn: a rate over so short a time says nothing
+        old, new = self._drawn, _counts(stats)
+        self._drawn, self._drawn_at = new, self._taken_at
         at_ms = int(self._taken_at * 1000)
         for endpoint in list(self._lines):
             if endpoint is not None and self._taken_at - self._asked[endpoint] > HISTORY_S:
@@ -104,7 +109,7 @@ class Sampler:
         for endpoint, line in self._lines.items():
             if endpoint not in new:
                 continue
-            if endpoint in old and elapsed_s <= GAP_S:
+            if endpoint in old and 0 < elapsed_s <= GAP_S:
                 line.append(rates(old[endpoint], new[endpoint], elapsed_s, at_ms))
             else:
                 line.append(Point(at_ms, None, None, None, new[endpoint].pending, None, None, None))

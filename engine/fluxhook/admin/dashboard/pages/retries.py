@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
-
 from fastapi import Request
 from nicegui import ui
 
@@ -66,10 +64,8 @@ async def _retries(viewer: Viewer) -> None:
         states = {one.id: one.state for one in status.webhooks}
         none.set_visibility(not schedule.endpoints)
         buckets.set_visibility(bool(schedule.endpoints))
-        for tile, column in zip_longest(
-            tiles, zip(*(e.counts for e in schedule.endpoints), strict=True)
-        ):
-            tile.show(words.count(sum(column or ())))
+        for i, tile in enumerate(tiles):
+            tile.show(words.count(sum(one.counts[i] for one in schedule.endpoints)))
         buckets.show(
             [
                 Row(

@@ -1,0 +1,150 @@
+"""Batches: how many events go into one, how they are written, and what a 207 says of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import msgspec
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from fluxhook.config.schema import Batch
+from fluxhook.config.units import Duration, Size
+from fluxhook.policy.batch import (
+    CONTENT_TYPES,
+    batch_id,
+    cut,
+    is_due,
+    join,
+    read_answers,
+    waits_until_ns,
+)
+
+formats = st.sampled_from(sorted(CONTENT_TYPES))
+batches = st.builds(
+    Batch,
+    max_events=st.integers(1, 20),
+    max_delay=st.builds(Duration, st.integers(1, 10**9)),
+    format=formats,
+    max_bytes=st.builds(Size, st.integers(10, 2000)),
+)
+envelopes = st.dictionaries(st.text(max_size=5), st.text(max_size=100), max_size=3).map(
+    msgspec.json.encode
+)
+
+
+@given(batches, st.lists(envelopes, min_size=1, max_size=30))
+def test_a_batch_is_as_large_as_it_may_be(batch: Batch, bodies: list[bytes]) -> None:
+    """It never has more events or bytes than it may, but where one event alone is too large; and one
+    event more would be too much."""
+    waiting = bodies[: batch.max_events]
+    count = cut(batch, list(map(len, waiting)))
+    assert 1 <= count <= len(waiting)
+    assert count == 1 or len(join(batch, waiting[:count])) <= batch.max_bytes
+    if count < len(waiting):
+        assert len(join(batch, waiting[: count + 1])) > batch.max_bytes
+
+
+@given(batches, st.lists(envelopes, min_size=1, max_size=10))
+def test_every_event_comes_out_of_the_body_as_it_went_in(batch: Batch, bodies: list[bytes]) -> None:
+    """In its order; a line of NDJSON ends with a line feed, and has none."""
+    body = join(batch, bodies)
+    if batch.format == "ndjson":
+        assert body.endswith(b"\n")
+        assert body.split(b"\n")[:-1] == bodies
+    else:
+        assert list(map(bytes, msgspec.json.decode(body, type=list[msgspec.Raw]))) == bodies
+
+
+@given(
+    batches, st.integers(0, 30), st.integers(0, 4000), st.integers(0, 10**9), st.integers(0, 10**9)
+)
+def test_a_batch_closes_by_count_bytes_or_age(
+    batch: Batch, events: int, n_bytes: int, oldest_ns: int, waited_ns: int
+) -> None:
+    """Whichever comes first; nothing is never due."""
+    due = is_due(batch, events, n_bytes, oldest_ns, oldest_ns + waited_ns)
+    assert due == (
+        events > 0
+        and (
+            events >= (batch.max_events or 0)
+            or n_bytes >= batch.max_bytes
+            or waited_ns >= batch.max_delay.ns
+        )
+    )
+
+
+@given(batches, st.integers(0, 10**18))
+def test_age_closes_it_when_it_was_said_to(batch: Batch, oldest_ns: int) -> None:
+    """A loop that sleeps until then finds it due, and not before."""
+    until_ns = waits_until_ns(batch, oldest_ns)
+    assert is_due(batch, 1, 0, oldest_ns, until_ns)
+    assume((batch.max_events or 0) > 1)
+    assert not is_due(batch, 1, 0, oldest_ns, until_ns - 1)
+
+
+ids = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=8)
+
+
+@given(st.lists(ids, min_size=1, max_size=5), st.lists(ids, min_size=1, max_size=5))
+def test_a_batch_has_the_id_of_its_events(first: list[str], second: list[str]) -> None:
+    """Equal events in equal order, equal id; and it can stand in a webhook-id, without a dot."""
+    assert (batch_id(first) == batch_id(second)) == (first == second)
+    assert batch_id(first).replace("_", "").isalnum()
+
+
+@given(st.dictionaries(ids, st.integers(200, 599)), st.booleans(), st.booleans())
+def test_a_207_is_a_list_of_results_or_an_object_with_one(
+    statuses: dict[str, int], wrapped: bool, as_text: bool
+) -> None:
+    """Members beside id and status are skipped, and a status may be a text."""
+    results = [
+        {"id": id, "status": str(status) if as_text else status, "error": {"code": [1]}}
+        for id, status in statuses.items()
+    ]
+    body = json.dumps({"took": 3, "results": results} if wrapped else results)
+    assert read_answers(b" \n" + body.encode()) == statuses
+
+
+def test_of_two_answers_for_one_event_the_failure_counts() -> None:
+    """Sending again costs a duplicate; not sending again would cost the event."""
+    for statuses in ((200, 503), (503, 200)):
+        body = json.dumps([{"id": "a", "status": status} for status in statuses])
+        assert read_answers(body.encode()) == {"a": 503}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"ok",
+        b"{}",
+        b"null",
+        b'"[]"',
+        b"[1]",
+        b'[{"id": "a"}]',
+        b'[{"status": 200}]',
+        b'[{"id": 7, "status": 200}]',
+        b'[{"id": "a", "status": "soon"}]',
+        b'[{"id": "a", "status": true}]',
+        b'[{"id": "a", "status": 99}]',
+        b'[{"id": "a", "status": 600}]',
+        b'[{"id": "a", "status": 200}',
+        b'{"results": {"a": 200}}',
+        b'[{"id": "\xff", "status": 200}]',
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_neither_is_refused(body: bytes) -> None:
+    """With one sentence; nothing of it is believed."""
+    with pytest.raises(ValueError, match="^the 207 answer "):
+        read_answers(body)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_answers_or_refused(body: bytes) -> None:
+    """Nothing else than ValueError comes out of a receiver's answer."""
+    with contextlib.suppress(ValueError):
+        assert all(200 <= status <= 599 for status in read_answers(body).values())
