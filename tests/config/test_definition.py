@@ -140,6 +140,8 @@ def test_defaults_with_a_single_secret() -> None:
     validate(config)
     endpoint, _ = define("a", {"url": "https://a.example/", "events": ["*"]}, config)
     assert endpoint.secrets == ("sk_2",)
+    with pytest.raises(ConfigError, match="defaults.secret: stands beside secrets"):
+        validate(Config(defaults={"secret": "a", "secrets": ["b"]}))
 
 
 @pytest.mark.parametrize(
@@ -244,7 +246,7 @@ layers = st.dictionaries(
 def test_any_layer_is_judged(layer: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Defined or refused with problems, never anything else; and what was once defined can be built
     under any defaults."""
-    config = Config(defaults={k: v for k, v in defaults.items() if k != "secret"})
+    config = Config(defaults=defaults)
     try:
         name = layer.get("name", "a")
         endpoint, _ = define(name, normalized({**LAYER, **layer}), config)

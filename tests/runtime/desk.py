@@ -20,12 +20,10 @@ from fluxhook.store import DeliveryStore
 from fluxhook.transport import datadir as d
 from fluxhook.transport.records import Attempt, DueHead, EventHead, Verdict
 
-__all__ = ["HOUR", "START", "Desk", "S"]
+__all__ = ["HOUR", "Desk", "S"]
 
 S = 1_000_000_000
 HOUR = 3600 * S
-#: delivery ids carry the real time, so the moved clock begins there
-START = time.time_ns()
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -40,7 +38,8 @@ class Desk:
             ring.create_ring(str(source), 16_384, 1 << 23, os.urandom(16))
         self._producer = ring.Producer(str(source))
         self._consumer = ring.Consumer(str(source))
-        self.now_ns = START + 60 * S
+        #: delivery ids, and what is asked for, carry the real time, so the moved clock begins there
+        self.now_ns = time.time_ns() + 60 * S
         self._options = options
         self._endpoints = endpoints
         self.open()

@@ -623,3 +623,36 @@ def test_an_engine_of_another_version(tmp_path: Path) -> None:
         with pytest.raises(EngineError, match="of another version"):
             c.Control(tmp_path).pause("a")
         thread.join()
+
+
+def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    """connect(2) does not wait where a Unix socket's queue is full: the client does, for its time."""
+    with (
+        socket.socket(socket.AF_UNIX) as server,
+        c.socket_path(DataDir(tmp_path)) as path,
+        contextlib.ExitStack() as stack,
+    ):
+        server.bind(path)
+        server.listen(0)
+        server.settimeout(10)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(path)
+        with pytest.raises(EngineError, match="cannot be reached"):
+            c.Control(tmp_path, timeout_s=0.05).pause("a")
+
+        def serve() -> None:
+            while True:
+                sock, _ = server.accept()
+                with sock:
+                    if sock.recv(1000):
+                        sock.sendall(c.frame(msgspec.msgpack.encode(c.Done())))
+                        return
+
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(c.Control(tmp_path).pause, "a")
+            stack.close()  # those that were before it leave
+            serve()
+            asked.result(10)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from os import PathLike
 from typing import Any, Final, Literal, TypeVar
 
@@ -396,8 +396,8 @@ class Service:
 
         # One more than a page: it tells whether there is another.
         room = _limit(limit) + shown + 1
-        found = deque(filter(wanted, read_audit(self.datadir.audit)), maxlen=room)
-        entries = list(found)[::-1][shown:]
+        trail = read_audit(self.datadir.audit, newest_first=True)
+        entries = list(islice(filter(wanted, trail), shown, room))
         if len(entries) <= limit:
             return Page(entries)
         entries = entries[:limit]

@@ -65,6 +65,8 @@ def check(config: Config, path: str, findings: Findings) -> None:
     known = known_types(config)
     _check_admin(config.admin, path + "admin.", findings)
     read_struct(Endpoint, config.defaults, path + "defaults", findings, extra={"secret": str})
+    if {"secret", "secrets"} <= config.defaults.keys():
+        findings.problem(path + "defaults.secret", "stands beside secrets", "keep one of them")
     first: dict[str, int] = {}
     for i, endpoint in enumerate(config.endpoints):
         where = f"{path}endpoints[{i}]."

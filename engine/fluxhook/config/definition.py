@@ -103,7 +103,9 @@ def build(name: str, layer: Mapping[str, Any], config: Config) -> Endpoint:
 
 
 def _assembled(own: Layer, config: Config, findings: Findings) -> Endpoint:
-    below = read_struct(Endpoint, normalized(config.defaults), "defaults", findings)
+    below = read_struct(Endpoint, config.defaults, "defaults", findings, extra={"secret": str})
+    if "secret" in below:
+        below["secrets"] = (below.pop("secret"),)
     return assemble(Endpoint, overlay(below, own))
 
 

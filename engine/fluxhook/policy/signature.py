@@ -115,6 +115,7 @@ class _Stamped:
     def __init__(self, header: str, signers: Sequence[Signer]) -> None:
         self._header = header.encode()
         self._signers = signers
+        self._only = signers[0] if len(signers) == 1 else None
         # What only changes with the second; one tuple, so that threads see all of it or nothing.
         self._second = (-1, b"", b"")
 
@@ -123,6 +124,8 @@ class _Stamped:
         if second != timestamp_s:
             prefix, line = b"%d." % timestamp_s, b"%b: t=%d,v1=" % (self._header, timestamp_s)
             self._second = (timestamp_s, prefix, line)
+        if self._only is not None:
+            return [line + self._only.hex(prefix, body)]
         return [line + b",v1=".join([s.hex(prefix, body) for s in self._signers])]
 
 

@@ -311,22 +311,29 @@ class Dispatcher:
         rate limit or a batch waits for its time; 0 if none does."""
         wake_ns = 0
         now_s = now_ns // 1_000_000_000
-        for lane in list(self._ready.values()):
+        load, ready = self._words.load, self._ready
+        for lane in list(ready.values()):
             if lane.blocked_until_ns > now_ns:
                 wake_ns = min(wake_ns or lane.blocked_until_ns, lane.blocked_until_ns)
                 continue
             room = lane.limit - lane.in_flight
             if room <= 0:
                 lane.held = True
-                self._held[lane.id] = self._ready.pop(lane.id)
+                self._held[lane.id] = ready.pop(lane.id)
                 continue
+            sender = lane.sender
             # Half of what is left: many lanes that hang never take the last handles together.
-            quota = min(room, (lane.sender.room + 1) // 2)
+            quota = (sender.size - sender.in_flight + 1) // 2
+            if quota > room:
+                quota = room
             if quota <= 0:
                 continue
-            troubled = self._words.load(lane.id, field.BREAKER)
+            troubled = load(lane.id, field.BREAKER)
             if lane.sends_plainly and not troubled:
                 self._send_plain(lane, quota, now_ns, now_s)
+                if not (lane.queue or lane.slow):
+                    del ready[lane.id]
+                    continue
             elif until_ns := self._send_judged(lane, quota, bool(troubled), now_ns):
                 wake_ns = min(wake_ns or until_ns, until_ns)
             if not lane.queue:

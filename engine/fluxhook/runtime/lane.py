@@ -93,7 +93,7 @@ class Lane:
             http2=e.http_version == "2",
             max_answer_bytes=MAX_ANSWER_BYTES + _ANSWER_BYTES_PER_EVENT * (e.batch.max_events or 0),
         )
-        self._profile = make_profile(e.signature, e.secrets)
+        self._sign = make_profile(e.signature, e.secrets).headers
         self._signs_id = e.signature == "standard"
         self._compress = make_compressor(e.compression)
         self._encoding = b"Content-Encoding: " + e.compression.encode()
@@ -127,7 +127,7 @@ class Lane:
         body = delivery.body
         if self._compress is None:
             id = event_id(delivery) if self._signs_id else ""
-            return self._headers + self._profile.headers(id, now_s, body), body
+            return self._headers + self._sign(id, now_s, body), body
         return self._made(event_id(delivery), body, now_s)
 
     def request_for(self, taken: Sequence[Delivery], now_s: int) -> tuple[list[bytes], bytes]:
@@ -142,7 +142,7 @@ class Lane:
         headers = self._headers
         if self._compress is not None and len(body) >= MIN_BYTES:
             headers, body = [*headers, self._encoding], self._compress(body)
-        return headers + self._profile.headers(id, now_s, body), body
+        return headers + self._sign(id, now_s, body), body
 
     # ---- the queue -------------------------------------------------------------------------
 

@@ -93,12 +93,12 @@ def _numbered(folder: Path, n: int) -> Path:
     return folder / (_NAME if n == 0 else f"audit.{n}.jsonl")
 
 
-def read_audit(folder: Path) -> Iterator[AuditEntry]:
-    """All entries, the oldest first. A torn line is passed over. Raises LayoutError for a file that
-    cannot be read."""
+def read_audit(folder: Path, *, newest_first: bool = False) -> Iterator[AuditEntry]:
+    """All entries, the oldest first unless asked otherwise; a file is read when its turn has come. A
+    torn line is passed over. Raises LayoutError for a file that cannot be read."""
     numbers = [0, *(int(p.name.split(".")[1]) for p in folder.glob("audit.*.jsonl"))]
     decode = msgspec.json.Decoder(AuditEntry).decode
-    for n in sorted(numbers, reverse=True):
+    for n in sorted(numbers, reverse=not newest_first):
         path = _numbered(folder, n)
         try:
             lines = path.read_bytes().splitlines()
@@ -106,7 +106,7 @@ def read_audit(folder: Path) -> Iterator[AuditEntry]:
             continue
         except OSError as e:
             raise LayoutError(f"{path} cannot be read: {e.strerror}") from e
-        for line in lines:
+        for line in reversed(lines) if newest_first else lines:
             try:
                 yield decode(line)
             except msgspec.MsgspecError:

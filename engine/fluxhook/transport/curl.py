@@ -20,6 +20,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import pycurl
@@ -46,6 +47,15 @@ _SOCKET_BAD: int = pycurl.SOCKET_BAD
 _PREREQ_OK: int = pycurl.PREREQFUNC_OK
 _PREREQ_ABORT: int = pycurl.PREREQFUNC_ABORT
 _SELECT_IN, _SELECT_OUT, _SELECT_ERR = 1, 2, 4  # CURL_CSELECT_*
+
+
+_Options = tuple[tuple[int, Any], ...]
+
+
+@lru_cache(1024)
+def _one_of_each(options: _Options) -> _Options:
+    """Of equal options always the same object, so that `is` compares them."""
+    return options
 
 
 class Target:
@@ -75,15 +85,17 @@ class Target:
         else:
             version = pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE
         self.url = url.encode()
-        self.options: tuple[tuple[int, Any], ...] = (
-            (pycurl.TIMEOUT_MS, timeout_ms),
-            (pycurl.CONNECTTIMEOUT_MS, connect_timeout_ms),
-            # An empty proxy switches off what the environment says (CURLOPT_PROXY).
-            (pycurl.PROXY, proxy or ""),
-            (pycurl.HTTP_VERSION, version),
-            # While a connection comes about that many requests may share, the others wait for it.
-            (pycurl.PIPEWAIT, int(http2)),
-            (pycurl.MAXFILESIZE, max_answer_bytes),
+        self.options = _one_of_each(
+            (
+                (pycurl.TIMEOUT_MS, timeout_ms),
+                (pycurl.CONNECTTIMEOUT_MS, connect_timeout_ms),
+                # An empty proxy switches off what the environment says (CURLOPT_PROXY).
+                (pycurl.PROXY, proxy or ""),
+                (pycurl.HTTP_VERSION, version),
+                # While a connection comes about that many requests may share, the others wait.
+                (pycurl.PIPEWAIT, int(http2)),
+                (pycurl.MAXFILESIZE, max_answer_bytes),
+            )
         )
 
 
@@ -127,7 +139,7 @@ class Slot:
         self.opened = False
         #: whether the request does not take old entries of the DNS cache, and removes them
         self.cleans = True
-        self.options: tuple[tuple[int, Any], ...] = ()
+        self.options: _Options = ()
         self.target: Target | None = None
         self.tag: Any = None
         self.started_ns = 0
@@ -211,6 +223,8 @@ class Sender:
     ) -> None:
         self.epoll = select.epoll()
         self.idle: list[Slot] = []
+        #: how many requests may be in flight, and how many are
+        self.size = size
         self.in_flight = 0
         self.connections = 0
         #: `send` was called since the last `start`
@@ -221,7 +235,6 @@ class Sender:
         self._rejudge = False
         self._tls = tls or Tls()
         self._authorities = self._tls.ca or ssl.get_default_verify_paths().cafile
-        self._size = size
         self._slots: dict[pycurl.Curl, Slot] = {}
         self._foreign: set[int] = set()
         #: What epoll watches a descriptor for. An entry may outlive its descriptor, as libcurl
@@ -238,12 +251,8 @@ class Sender:
         # must not use up the process's descriptors.
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._multi.setopt(pycurl.M_MAXCONNECTS, min(4 * size + 64, max(8, descriptors // 2)))
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
-
-    @property
-    def room(self) -> int:
-        """How many more requests may be in flight."""
-        return self._size - self.in_flight
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._socket_callback())
+        self._add_handle = self._multi.add_handle
 
     def watch(self, fd: int) -> None:
         """Has `step` wake for this descriptor too, and name it in `fired`."""
@@ -253,11 +262,11 @@ class Sender:
     def send(
         self, target: Target, headers: list[bytes], body: bytes, tag: Any, now_ns: int
     ) -> Slot:
-        """Queues one POST; the next `step` starts it. There must be `room`."""
+        """Queues one POST; the next `step` starts it. Fewer than `size` must be in flight."""
         slot = self.idle.pop() if self.idle else self._make_slot()
         setopt = slot.setopt
         if slot.target is not target:
-            if slot.options != target.options:
+            if slot.options is not target.options:
                 for option, value in target.options:
                     setopt(option, value)
                 slot.options = target.options
@@ -273,7 +282,7 @@ class Sender:
         setopt(pycurl.POSTFIELDS, body)
         slot.tag = tag
         slot.started_ns = now_ns
-        self._multi.add_handle(slot.curl)
+        self._add_handle(slot.curl)
         self.in_flight += 1
         self.queued = True
         return slot
@@ -431,17 +440,23 @@ class Sender:
 
         return judge_peer
 
-    def _on_socket(self, what: int, fd: int, multi: Any, data: Any) -> None:
+    def _socket_callback(self) -> Callable[[int, int, Any, Any], None]:
         """libcurl's wish for one socket. A kept-alive one stays registered for EPOLLIN, so that its
-        closing by the peer is seen and its next use costs no epoll_ctl."""
-        if what == _POLL_REMOVE:
-            self._busy.discard(fd)
-            if self._registered.get(fd) != _POLL_IN:
-                self._watch(_POLL_REMOVE, fd)
-        else:
-            self._busy.add(fd)
-            if self._registered.get(fd) != what:
-                self._watch(what, fd)
+        closing by the peer is seen and its next use costs no epoll_ctl. Called twice a request."""
+        busy, idle, watch = self._busy.add, self._busy.discard, self._watch
+        registered = self._registered.get
+
+        def on_socket(what: int, fd: int, multi: Any, data: Any) -> None:
+            if what == _POLL_REMOVE:
+                idle(fd)
+                if registered(fd) != _POLL_IN:
+                    watch(_POLL_REMOVE, fd)
+            else:
+                busy(fd)
+                if registered(fd) != what:
+                    watch(what, fd)
+
+        return on_socket
 
     def _watch(self, what: int, fd: int) -> None:
         # Called back from libcurl, where an exception would end the whole multi handle.

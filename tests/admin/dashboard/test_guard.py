@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -202,8 +203,8 @@ def test_sessions_end_by_themselves() -> None:
 def test_an_action_asks_for_the_scope_each_time() -> None:
     """The buttons are gone from the pages of those who may only read; this is what else holds."""
     token = Token(token=READER, scopes=("read",))
-    desk: Any = Desk.__new__(Desk)
-    desk.service, desk.access = None, Access(lambda: [token], loopback=False)
+    service: Any = SimpleNamespace(stats=None)
+    desk = Desk(service, Access(lambda: [token], loopback=False))
     request = Request({"type": "http", SESSION: Session("id", READER)})
     viewer = Viewer(desk, request)
     assert asyncio.run(viewer.ask(lambda: "read")) == "read"
@@ -212,3 +213,5 @@ def test_an_action_asks_for_the_scope_each_time() -> None:
     stranger = Viewer(desk, Request({"type": "http", SESSION: None}))
     with pytest.raises(RequestError, match="scope read"):
         asyncio.run(stranger.ask(lambda: "read"))
+    with pytest.raises(RequestError, match="scope read"):
+        asyncio.run(stranger.status())

@@ -33,8 +33,9 @@ class DeliveryTable:
         columns = [Column("event", "Event", "wide"), Column("id", "Event id")]
         if endpoint:
             columns.append(Column("endpoint", "Endpoint"))
+        if not ended:
+            columns.append(Column("state", "State"))
         columns += [
-            Column("state", "State"),
             Column("attempts", "Attempts", "num"),
             Column("accepted", "Accepted", "num"),
             Column("when", "Died" if ended else "Next attempt", "num"),
@@ -60,8 +61,9 @@ class DeliveryTable:
         ]
         if self._endpoint:
             cells.append(tables.cell(one.endpoint, href=f"/endpoints/{one.endpoint_id}"))
+        if not self._ended:
+            cells.append(tables.state(one.state))
         cells += [
-            tables.state(one.state),
             f"{one.attempts:,}",
             tables.time(one.accepted_at),
             tables.time(one.ended_at) if self._ended else tables.time(one.due_at, due=True),

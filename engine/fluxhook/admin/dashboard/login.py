@@ -1,9 +1,11 @@
-"""The page that asks for the token: plain HTML, so that nothing else is served before."""
+"""The page that asks for the token: plain HTML, so that only fonts and looks are served before it."""
 
 from __future__ import annotations
 
 from html import escape
 from typing import Final
+
+import nicegui
 
 __all__ = ["login_page", "safe_target"]
 
@@ -14,6 +16,7 @@ _PAGE: Final = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Log in - Fluxhook</title>
 <link rel="icon" href="/_dashboard/icon.svg">
+<link rel="stylesheet" href="/_nicegui/{version}/static/fonts.css">
 <link rel="stylesheet" href="/_dashboard/dashboard.css">
 <script src="/_dashboard/dashboard.js"></script>
 </head>
@@ -40,6 +43,7 @@ _PAGE: Final = """<!doctype html>
 def login_page(target: str, error: str = "") -> str:
     """`target` is where to go afterwards, `error` what was wrong with the token."""
     return _PAGE.format(
+        version=nicegui.__version__,
         target=escape(target),
         described=" token-error" if error else "",
         invalid=' aria-invalid="true"' if error else "",

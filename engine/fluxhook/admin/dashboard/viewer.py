@@ -11,8 +11,9 @@ from nicegui import ui
 
 from fluxhook.admin.auth import ALL_SCOPES, Access
 from fluxhook.admin.dashboard.guard import SESSION
-from fluxhook.admin.dashboard.sampler import Sampler
+from fluxhook.admin.dashboard.sampler import Point, Sampler
 from fluxhook.admin.dashboard.sessions import Session
+from fluxhook.admin.models import Status
 from fluxhook.admin.problems import RequestError, problem_of
 from fluxhook.admin.service import Service
 from fluxhook.config.schema import Scope
@@ -37,16 +38,17 @@ class Viewer:
     """One page in one browser."""
 
     def __init__(self, desk: Desk, request: Request) -> None:
-        self.desk = desk
         self.service = desk.service
+        self._access = desk.access
+        self._sampler = desk.sampler
         self._session: Session | None = request.scope.get(SESSION)
 
     @property
     def scopes(self) -> frozenset[Scope]:
         """What the token allows at this moment; the configuration may have changed since."""
-        if self.desk.access.open:
+        if self._access.open:
             return ALL_SCOPES
-        return self.desk.access.scopes_of(self._session.token) if self._session else frozenset()
+        return self._access.scopes_of(self._session.token) if self._session else frozenset()
 
     @property
     def may_write(self) -> bool:
@@ -60,6 +62,19 @@ class Viewer:
         """A function of the service that reads. Raises what it raises."""
         self._require("read")
         return await asyncio.to_thread(question, *args, **kwargs)
+
+    async def status(self) -> Status:
+        """How the engine does, as of a moment ago. Raises RequestError, and what the service raises."""
+        self._require("read")
+        return await self._sampler.status()
+
+    def line(self, endpoint: int | None = None) -> list[Point]:
+        """The last minutes of an endpoint, or of all."""
+        return self._sampler.line(endpoint)
+
+    def expire(self) -> None:
+        """Has the next status be of now: something was changed."""
+        self._sampler.expire()
 
     async def change(self, action: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """A function of the service that changes something. Raises what it raises, and RequestError

@@ -43,7 +43,7 @@ class _Page:
 
     async def build(self) -> None:
         endpoints = await endpoint_choices(self.viewer)
-        status = await self.viewer.desk.sampler.status()
+        status = await self.viewer.status()
         may_write = self.viewer.may_write
         with frame(self.viewer, "Dead letters", _PATH) as page:
             page.engine(status.running)
@@ -79,7 +79,7 @@ class _Page:
         next_page(older, _PATH, self.values, self.cursor, found.next_cursor)
 
         async def refresh() -> None:
-            page.engine((await self.viewer.desk.sampler.status()).running)
+            page.engine((await self.viewer.status()).running)
             await self._refresh()
 
         page.every(refresh)
@@ -176,7 +176,7 @@ class _Page:
         """Step by step, as far as there are any. How many there are is known without a filter."""
         whole = None
         if not self.filtered:
-            whole = (await self.viewer.desk.sampler.status()).totals.dead
+            whole = (await self.viewer.status()).totals.dead
         cursor, n = None, 0
         self.progress.show(done, n, whole)
         try:

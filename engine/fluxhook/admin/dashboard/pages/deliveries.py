@@ -41,7 +41,7 @@ async def _deliveries(viewer: Viewer, query: Mapping[str, str]) -> None:
     values = {name: query.get(name) or None for name in _FIELDS}
     cursor = query.get("cursor") or None
     endpoints = await endpoint_choices(viewer)
-    status = await viewer.desk.sampler.status()
+    status = await viewer.status()
 
     async def read() -> Page[Delivery]:
         return await viewer.ask(viewer.service.deliveries, **values, cursor=cursor, limit=_ROWS)
@@ -77,7 +77,7 @@ async def _deliveries(viewer: Viewer, query: Mapping[str, str]) -> None:
     if cursor is None:
 
         async def refresh() -> None:
-            page.engine((await viewer.desk.sampler.status()).running)
+            page.engine((await viewer.status()).running)
             table.show((await read()).items)
 
         page.every(refresh)

@@ -37,7 +37,7 @@ def register(desk: Desk) -> None:
 
 
 async def _delivery(viewer: Viewer, detail: DeliveryDetail) -> None:
-    status = await viewer.desk.sampler.status()
+    status = await viewer.status()
     with frame(viewer, detail.event_id, "/deliveries") as page:
         page.engine(status.running)
         with tag("div", "crumbs"):

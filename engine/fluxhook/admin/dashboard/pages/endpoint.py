@@ -62,9 +62,8 @@ class _Page:
         self.counted: dict[str, int] = {}
 
     async def build(self) -> None:
-        sampler = self.viewer.desk.sampler
-        sampler.line(self.number)
-        status = await sampler.status()
+        self.viewer.line(self.number)
+        status = await self.viewer.status()
         recent = await self._recent()
         with frame(self.viewer, self.webhook.name, "/endpoints") as page:
             self.page = page
@@ -100,7 +99,7 @@ class _Page:
                     self.counters = tag("dl", "pairs figures")
                 with card("Options"):
                     show_options(self.webhook)
-        self._show(status, sampler.line(self.number), recent)
+        self._show(status, self.viewer.line(self.number), recent)
         page.every(self._refresh)
 
     def _head(self) -> None:
@@ -134,8 +133,7 @@ class _Page:
         return page.items
 
     async def _refresh(self) -> None:
-        sampler = self.viewer.desk.sampler
-        self._show(await sampler.status(), sampler.line(self.number), await self._recent())
+        self._show(await self.viewer.status(), self.viewer.line(self.number), await self._recent())
 
     def _show(self, status: Status, points: list[Point], recent: list[Delivery]) -> None:
         self.page.engine(status.running)
@@ -211,7 +209,7 @@ class _Page:
         await self._refresh_now()
 
     async def _refresh_now(self) -> None:
-        self.viewer.desk.sampler.expire()
+        self.viewer.expire()
         await self._refresh()
 
     async def _rotate(self) -> None:
@@ -280,6 +278,8 @@ class _Page:
                     said.say(f"Delivered in {took}, {answer}.")
                 else:
                     said.say(f"Attempt {last.n} failed after {took}: {answer}.")
+            elif detail.cause:
+                said.say(words.cause_sentence(detail.cause))  # it is held back
             if detail.ended_at is not None:
                 return
             await asyncio.sleep(TEST_POLL_S if last is None else 1.0)

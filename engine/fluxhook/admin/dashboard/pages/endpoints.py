@@ -20,8 +20,7 @@ def register(desk: Desk) -> None:
 
 
 async def _endpoints(viewer: Viewer) -> None:
-    sampler = viewer.desk.sampler
-    first = await sampler.status()
+    first = await viewer.status()
     with frame(viewer, "Endpoints", "/endpoints") as page:
         with tag("div", "page-head"):
             text("h1", "Endpoints")
@@ -33,7 +32,7 @@ async def _endpoints(viewer: Viewer) -> None:
             table = EndpointTable(viewer.may_write)
 
     async def refresh() -> None:
-        status = await sampler.status()
+        status = await viewer.status()
         page.engine(status.running)
         table.show(status.webhooks)
 

@@ -69,7 +69,7 @@ class _Found(NamedTuple):
 
 async def _read(viewer: Viewer) -> _Found:
     service = viewer.service
-    status = await viewer.desk.sampler.status()
+    status = await viewer.status()
     return _Found(
         status.webhooks,
         status.running,

@@ -26,8 +26,7 @@ def register(desk: Desk) -> None:
 
 
 async def _overview(viewer: Viewer) -> None:
-    sampler = viewer.desk.sampler
-    first = await sampler.status()
+    first = await viewer.status()
     with frame(viewer, "Overview", "/") as page:
         text("h1", "Overview", "hidden")
         with tag("dl", "tiles"):
@@ -94,9 +93,9 @@ async def _overview(viewer: Viewer) -> None:
         )
 
     async def refresh() -> None:
-        show(await sampler.status(), sampler.line())
+        show(await viewer.status(), viewer.line())
 
-    show(first, sampler.line())
+    show(first, viewer.line())
     page.every(refresh)
 
 
