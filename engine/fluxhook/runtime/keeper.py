@@ -231,7 +231,7 @@ class Keeper:
     # ---- aggregation -----------------------------------------------------------------------
 
     def _gather(self, batch: Batch, report: Report, body: bytes, now_ns: int) -> None:
-        """Puts an event into its endpoint's window; both are committed with the report's position."""
+        """Puts an event into its endpoint's window, which is committed with the report's position."""
         endpoint = self._endpoints.get(report.endpoint, _NOBODY)
         options = endpoint.aggregate
         if options.window is None:  # since it was changed: what is open closes, nothing else opens
@@ -239,7 +239,7 @@ class Keeper:
         window = self._windows.get(report.endpoint)
         if window is None:  # its notification is as good as accepted, and pending from here on
             batch.count(report.endpoint, "accepted")
-        window = self._windows[report.endpoint] = aggregate.add(
+        self._windows[report.endpoint] = aggregate.add(
             window,
             EventHead.decode(report.event).type,
             body,
@@ -249,7 +249,6 @@ class Keeper:
             room_bytes=self._max_bytes(endpoint) - NOTIFICATION_BYTES,
         )
         batch.count(report.endpoint, "aggregated")
-        batch.window(report.endpoint, window.closes_ns, _encode_window(window))
 
     def _close_windows(self, now_ns: int) -> int:
         """Turns each window whose time is over into a delivery; returns when the next one's is."""
@@ -350,6 +349,9 @@ class Keeper:
                 for outbox in self._outboxes:
                     outbox.rewind()
                 raise
+            for endpoint_id, window in self._windows.items():
+                if window is not windows.get(endpoint_id):
+                    batch.window(endpoint_id, window.closes_ns, _encode_window(window))
             self._held = batch, taken
         batch, taken = self._held
         batch.commit()

@@ -274,6 +274,23 @@ def test_what_is_not_there_is_said_so(site: Site, opened: Open) -> None:
         expect(page).to_have_url(site.url + path.rpartition("/")[0])
 
 
+def test_an_engine_that_stopped_is_said_so(site: Site, opened: Open) -> None:
+    """Its figures can still be read; a change is refused with the reason; and when it runs again the
+    page shows it by itself."""
+    page, _ = opened(path="/endpoints/orders")
+    expect(page.locator("h1")).to_contain_text("Active")
+    site.engine.close()
+    banner = page.get_by_text("The engine is not running.")
+    expect(banner).to_be_visible()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("alert").filter(has_text="no engine runs")).to_be_visible()
+    site.engine.start()
+    expect(banner).to_be_hidden()
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Send test event").click()
+    expect(page.locator(".result")).to_contain_text("Delivered")
+
+
 def test_every_page_fits_and_keeps_its_secrets(site: Site, opened: Open) -> None:
     """Each page at both widths in both themes: no sideways scrolling, nothing from elsewhere, no
     error in the console, no secret in the page or in what was sent to it. The pictures are kept."""
