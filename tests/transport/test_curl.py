@@ -25,7 +25,8 @@ import pytest
 from fluxhook.config.schema import Tls
 from fluxhook.policy.outcome import TransportCause, curl_cause
 from fluxhook.receiver import Behaviour, Receiver
-from fluxhook.transport.curl import MAX_ANSWER_BYTES, Sender, Target
+from fluxhook.transport import curl
+from fluxhook.transport.curl import MAX_ANSWER_BYTES, RESENT_US, Sender, Target
 from fluxhook.transport.records import Attempt
 from support.receiver import ReceiverProcess
 from support.tls import Authority, Identity, self_signed, server_context
@@ -95,7 +96,16 @@ class Driver:
             new = slot.getinfo(pycurl.NUM_CONNECTS)
             read = sum(map(len, slot.answer))
             results.append(
-                Result(slot.tag, code, cause, attempt, slot.resent, slot.denied, new, read)
+                Result(
+                    slot.tag,
+                    code,
+                    cause,
+                    attempt,
+                    slot.getinfo(RESENT_US) > 0,
+                    slot.denied,
+                    new,
+                    read,
+                )
             )
             self.sender.release(slot)
         return results
@@ -857,13 +867,69 @@ def test_closing_leaves_nothing_behind(receiver, path):
     assert (descriptors(), len(os.listdir("/proc/self/task")), threading.active_count()) == before
 
 
-def test_room_is_what_may_still_be_sent(receiver, path):
-    """It shrinks with each request and comes back with each result."""
+def test_in_flight_is_what_was_sent_and_is_not_finished(receiver, path):
+    """It grows with each request up to the size, and shrinks with each result."""
     driver = Driver(4)
-    for left in (3, 2, 1, 0):
+    for sent in (1, 2, 3, 4):
         driver.send(receiver.url + path)
-        assert driver.sender.room == left
+        assert (driver.sender.in_flight, driver.sender.size) == (sent, 4)
     driver.finish()
-    assert driver.sender.room == 4
+    assert driver.sender.in_flight == 0
     assert driver.sender.tags() == []
+    driver.sender.close()
+
+
+def test_old_addresses_are_refused_once_a_second(receiver, path, monkeypatch):
+    """Most requests take what the DNS cache has. The first in a second asks anew for what is too old,
+    and after a pause all do until one of them has ended."""
+    monkeypatch.setattr(curl, "DNS_TTL_S", 0)
+    driver = Driver()
+    target = make_target(f"http://localhost:{receiver.port}{path}")
+    second = 1_000_000_000
+
+    def post(*times_ns: int) -> list[bool]:
+        """Whether each took a cached address."""
+        said: list[list[str]] = []
+        for time_ns in times_ns:
+            said.append(lines := [])
+            slot = driver.sender.send(target, [b"Connection: close"], BODY, None, time_ns)
+            slot.curl.setopt(pycurl.VERBOSE, 1)
+            slot.curl.setopt(
+                pycurl.DEBUGFUNCTION,
+                lambda kind, text, lines=lines: lines.append(text.decode("latin-1")),
+            )
+        driver.sender.start()
+        driver.finish()
+        return [any("found in DNS cache" in line for line in lines) for lines in said]
+
+    start = 100 * second
+    assert post(start, start) == [False, False]
+    # What asks anew removes what is too old, so nothing is left at first.
+    assert post(start + 1, start + 2) == [False, True]
+    assert post(start + 3, start + second - 1) == [True, True]
+    assert post(start + second, start + second) == [False, True]
+    assert post(start + 10 * second, start + 10 * second) == [False, False]
+    assert post(start) == [False]  # a clock that was set back
+    driver.sender.close()
+
+
+def test_stages_are_of_what_happened(receiver, path):
+    """A new connection has them all but TLS; one that was there already only the wait."""
+    driver = Driver()
+    target = make_target(receiver.url + path)
+    found = []
+    for _ in range(2):
+        driver.sender.send(target, HEADERS, BODY, None, time.time_ns())
+        driver.sender.start()
+        while driver.sender.in_flight:
+            for slot, _, _ in driver.sender.step(0.25):
+                found.append((slot.opened, slot.stages()))
+                driver.sender.release(slot)
+    (opened, new), (opened_again, kept) = found
+    assert (opened, opened_again) == (True, False)
+    assert new.connect_us > 0
+    assert new.first_byte_us > 0
+    assert new.tls_us == 0
+    assert kept[:3] == (0, 0, 0)
+    assert kept.first_byte_us > 0
     driver.sender.close()

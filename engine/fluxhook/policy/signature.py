@@ -19,6 +19,7 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 from fluxhook._native.signing import Signer
@@ -112,21 +113,29 @@ class _GitHub:
 class _Stamped:
     """FluxGate's and Stripe's form: `t=<unix>,v1=<hex>`, one v1 for each secret."""
 
+    __slots__ = ("_header", "_only", "_second", "_signers")
+
     def __init__(self, header: str, signers: Sequence[Signer]) -> None:
         self._header = header.encode()
         self._signers = signers
         self._only = signers[0] if len(signers) == 1 else None
-        # What only changes with the second; one tuple, so that threads see all of it or nothing.
+        # One tuple, so that threads see all of it or nothing.
         self._second = (-1, b"", b"")
 
     def headers(self, event_id: str, timestamp_s: int, body: bytes) -> list[bytes]:
         second, prefix, line = self._second
         if second != timestamp_s:
-            prefix, line = b"%d." % timestamp_s, b"%b: t=%d,v1=" % (self._header, timestamp_s)
-            self._second = (timestamp_s, prefix, line)
+            self._second = _, prefix, line = _stamped(self._header, timestamp_s)
         if self._only is not None:
             return [line + self._only.hex(prefix, body)]
         return [line + b",v1=".join([s.hex(prefix, body) for s in self._signers])]
+
+
+@lru_cache(16)
+def _stamped(header: bytes, timestamp_s: int) -> tuple[int, bytes, bytes]:
+    """What only changes with the second: it, what is signed before the body, and the header line up to
+    the first signature. A thousand profiles share it."""
+    return timestamp_s, b"%d." % timestamp_s, b"%b: t=%d,v1=" % (header, timestamp_s)
 
 
 class _Standard:

@@ -15,7 +15,7 @@ from fluxhook.policy.aggregate import aggregates
 from fluxhook.policy.compression import MIN_BYTES, make_compressor
 from fluxhook.policy.outcome import Outcome, TransportCause, classify
 from fluxhook.policy.signature import make_profile
-from fluxhook.transport.curl import MAX_ANSWER_BYTES, Sender, Target
+from fluxhook.transport.curl import MAX_ANSWER_BYTES, Sender, Target, one_of_each
 from fluxhook.transport.records import EventHead
 
 __all__ = ["Lane"]
@@ -41,6 +41,46 @@ class Lane:
     its order lives in one place at a time: as long as the store has deliveries of it, what arrives
     goes to the store too, behind them (`Dispatcher`, which can see the store's word).
     """
+
+    # A worker may have a thousand of them, and goes through them in turn: few bytes are fast bytes.
+    __slots__ = (
+        "_compress",
+        "_encoding",
+        "_headers",
+        "_mark_done",
+        "_mark_ns",
+        "_outcomes",
+        "_retry_on",
+        "_sign",
+        "_signs_id",
+        "_weighed",
+        "_weight",
+        "aggregating",
+        "arrives_plainly",
+        "batching",
+        "blocked_until_ns",
+        "blocks",
+        "busy_keys",
+        "done",
+        "endpoint",
+        "ends_plainly",
+        "failure_threshold",
+        "handed_over",
+        "held",
+        "hurried",
+        "id",
+        "in_flight",
+        "limit",
+        "max_payload",
+        "probe_timeout_ns",
+        "queue",
+        "sender",
+        "sends_plainly",
+        "slow",
+        "slow_queue",
+        "target",
+        "ttl_ns",
+    )
 
     def __init__(self, endpoint_id: int, endpoint: Endpoint, limit: int, sender: Sender) -> None:
         self.id = endpoint_id
@@ -101,11 +141,13 @@ class Lane:
             content_type = batch.CONTENT_TYPES[e.batch.format]
         else:
             content_type = _CONTENT_TYPES.get(e.envelope, "application/json")
-        self._headers = [
-            b"Content-Type: " + content_type.encode(),
-            b"Expect:",  # no 100-continue round trip for large bodies
-            *(f"{name}: {value}".encode() for name, value in e.headers.items()),
-        ]
+        self._headers = one_of_each(
+            (
+                b"Content-Type: " + content_type.encode(),
+                b"Expect:",  # no 100-continue round trip for large bodies
+                *(f"{name}: {value}".encode() for name, value in e.headers.items()),
+            )
+        )
         self._retry_on = frozenset(e.retry.retry_on)
         self._outcomes: dict[tuple[int, TransportCause | None], Outcome] = {}
 
@@ -127,7 +169,7 @@ class Lane:
         body = delivery.body
         if self._compress is None:
             id = event_id(delivery) if self._signs_id else ""
-            return self._headers + self._sign(id, now_s, body), body
+            return [*self._headers, *self._sign(id, now_s, body)], body
         return self._made(event_id(delivery), body, now_s)
 
     def request_for(self, taken: Sequence[Delivery], now_s: int) -> tuple[list[bytes], bytes]:
@@ -141,8 +183,8 @@ class Lane:
     def _made(self, id: str, body: bytes, now_s: int) -> tuple[list[bytes], bytes]:
         headers = self._headers
         if self._compress is not None and len(body) >= MIN_BYTES:
-            headers, body = [*headers, self._encoding], self._compress(body)
-        return headers + self._sign(id, now_s, body), body
+            headers, body = (*headers, self._encoding), self._compress(body)
+        return [*headers, *self._sign(id, now_s, body)], body
 
     # ---- the queue -------------------------------------------------------------------------
 

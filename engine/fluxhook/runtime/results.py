@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import msgspec
-import pycurl
 
 from fluxhook._native.ring import Counters, Delivery, Words
 from fluxhook.policy.batch import read_answers
@@ -18,7 +17,7 @@ from fluxhook.runtime.gate import Gate
 from fluxhook.runtime.lane import Lane, event_id
 from fluxhook.runtime.reporter import Reporter
 from fluxhook.transport import datadir as field
-from fluxhook.transport.curl import Sender, Slot
+from fluxhook.transport.curl import RESENT_US, STATUS, TOTAL_US, Sender, Slot
 from fluxhook.transport.records import Attempt
 
 __all__ = ["Results"]
@@ -27,9 +26,6 @@ MULTI_STATUS = 207
 
 #: of `curl.Stages`
 _STAGE_FIELDS = (field.STAGE_DNS, field.STAGE_CONNECT, field.STAGE_TLS, field.STAGE_FIRST_BYTE)
-_RESPONSE_CODE: int = pycurl.RESPONSE_CODE
-_REDIRECT_TIME: int = pycurl.REDIRECT_TIME_T
-_TOTAL_TIME: int = pycurl.TOTAL_TIME_T
 
 
 class Results:
@@ -65,8 +61,8 @@ class Results:
         for slot, code, message in finished:
             lane, what, probe = slot.tag
             info = slot.getinfo
-            status = info(_RESPONSE_CODE)
-            if info(_REDIRECT_TIME) > 0:  # see Slot.resent
+            status = info(STATUS)
+            if info(RESENT_US):
                 counters.add(lane.id, field.RESENT)
             unsampled += 1
             if slot.opened or unsampled >= field.SAMPLED_ONE_IN:
@@ -76,7 +72,7 @@ class Results:
                 lane.end(what)
                 self._end_batch(lane, what, probe, slot, status, code, message, now_ns)
             elif 200 <= status <= 299:
-                observe(lane.id, field.HISTOGRAM, info(_TOTAL_TIME))
+                observe(lane.id, field.HISTOGRAM, info(TOTAL_US))
                 if load(lane.id, field.BREAKER):
                     self._gate.success(lane, now_ns, probe)
                 if lane.ends_plainly and what.id == 0:
@@ -167,7 +163,7 @@ class Results:
         if not 200 <= status <= 299:
             self._fail(lane, deliveries, probe, slot, status, code, message, now_ns)
             return
-        self._counters.observe(lane.id, field.HISTOGRAM, slot.total_us)
+        self._counters.observe(lane.id, field.HISTOGRAM, slot.getinfo(TOTAL_US))
         if status == MULTI_STATUS:
             self._end_each(lane, deliveries, probe, slot, now_ns)
             return

@@ -30,7 +30,7 @@ from fluxhook.config.schema import Tls
 from fluxhook.policy.outcome import TransportCause
 from fluxhook.transport.records import Attempt
 
-__all__ = ["Sender", "Slot", "Stages", "Target"]
+__all__ = ["RESENT_US", "STATUS", "TOTAL_US", "Sender", "Slot", "Stages", "Target", "one_of_each"]
 
 USER_AGENT = f"Fluxhook/{VERSION}"
 #: what is read of an answer before the rest is refused; nobody needs more than an error page
@@ -41,6 +41,17 @@ DNS_TTL_S = 60
 _CLEANING_NS, _PAUSE_NS = 1_000_000_000, 3_000_000_000
 #: what a report keeps of an answer
 ANSWER_EXCERPT_BYTES = 512
+
+# What `Slot.getinfo` is asked for with each request.
+#: the status of the answer, 0 if none arrived
+STATUS: int = pycurl.RESPONSE_CODE
+#: microseconds from the start to the end
+TOTAL_US: int = pycurl.TOTAL_TIME_T
+#: Not 0 if libcurl tried more than one connection, up to six: where one that was kept alive ends before
+#: an answer, it silently sends the request again. The receiver may have seen it each time. (It takes
+#: the time up to the last try for that of redirects, which there are none of here. NUM_CONNECTS is 0 if
+#: the last try found another connection kept alive.)
+RESENT_US: int = pycurl.REDIRECT_TIME_T
 
 _POLL_IN, _POLL_OUT, _POLL_REMOVE = pycurl.POLL_IN, pycurl.POLL_OUT, pycurl.POLL_REMOVE
 _SOCKET_BAD: int = pycurl.SOCKET_BAD
@@ -53,9 +64,10 @@ _Options = tuple[tuple[int, Any], ...]
 
 
 @lru_cache(1024)
-def _one_of_each(options: _Options) -> _Options:
-    """Of equal options always the same object, so that `is` compares them."""
-    return options
+def one_of_each(value: Any) -> Any:
+    """Of equal tuples always the same object: `is` compares them, and those of a thousand endpoints
+    take the room of one in the processor's cache."""
+    return value
 
 
 class Target:
@@ -85,7 +97,7 @@ class Target:
         else:
             version = pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE
         self.url = url.encode()
-        self.options = _one_of_each(
+        self.options: _Options = one_of_each(
             (
                 (pycurl.TIMEOUT_MS, timeout_ms),
                 (pycurl.CONNECTTIMEOUT_MS, connect_timeout_ms),
@@ -146,26 +158,13 @@ class Slot:
 
     @property
     def status(self) -> int:
-        """The status of the answer, 0 if none arrived."""
-        return int(self.getinfo(pycurl.RESPONSE_CODE))
+        return int(self.getinfo(STATUS))
 
     @property
     def connected(self) -> bool:
         """Whether the connection had come about, TLS included: something of the request was sent.
         (libcurl's times do not tell: it sets the later ones when it gives up.)"""
         return int(self.getinfo(pycurl.REQUEST_SIZE)) > 0
-
-    @property
-    def resent(self) -> bool:
-        """Whether libcurl tried more than one connection, up to six: where one that was kept alive
-        ends before an answer, it silently sends the request again. The receiver may have seen it
-        each time. (It takes the time up to the last try for that of redirects, which there are
-        none of here. NUM_CONNECTS is 0 if the last try found another connection kept alive.)"""
-        return int(self.getinfo(pycurl.REDIRECT_TIME_T)) > 0
-
-    @property
-    def total_us(self) -> int:
-        return int(self.getinfo(pycurl.TOTAL_TIME_T))
 
     def attempt(self, cause: str, error: str, worker: int) -> Attempt:
         """The whole record of the request, as libcurl measured it (CURLINFO_*_TIME_T)."""
@@ -184,7 +183,7 @@ class Slot:
             tls_us=int(info(pycurl.APPCONNECT_TIME_T)) if fresh else 0,
             # libcurl sets this time on failure too
             first_byte_us=int(info(pycurl.STARTTRANSFER_TIME_T)) if status else 0,
-            total_us=self.total_us,
+            total_us=int(info(TOTAL_US)),
             retry_after_s=retry_after or None,
             answer=b"".join(self.answer)[:ANSWER_EXCERPT_BYTES],
             worker=worker,

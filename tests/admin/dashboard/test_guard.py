@@ -112,6 +112,7 @@ def test_a_page_of_another_port_reaches_nothing(rig: Rig) -> None:
     foreign = {"origin": BASE + ":3000"}
     assert rig.log_in(**foreign).status_code == 403
     assert rig.client.post("/logout", headers=foreign).status_code == 403
+    assert rig.get("/_nicegui_ws/socket.io/?transport=polling", **foreign).status_code == 403
     assert rig.get("/").text == "the page"
     for origin, accepted in ((BASE + ":3000", False), ("null", False), (BASE, True)):
         assert opens_socket(rig, {"origin": origin}) is accepted

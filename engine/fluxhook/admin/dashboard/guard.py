@@ -128,11 +128,9 @@ def _cookie_name(scope: Scope) -> str:
 
 
 def _is_foreign(scope: Scope) -> bool:
-    """Whether a page of another site or port wants more than to be followed as a link."""
+    """Whether a page of another site or port made the request; a followed link has no Origin."""
     origin = _header(scope, b"origin")
-    if not origin or scope.get("method") in ("GET", "HEAD"):
-        return False
-    return urlsplit(origin).netloc.lower() != _header(scope, b"host").lower()
+    return bool(origin) and urlsplit(origin).netloc.lower() != _header(scope, b"host").lower()
 
 
 def _header(scope: Scope, name: bytes) -> str:
