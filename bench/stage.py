@@ -188,16 +188,18 @@ class Stage:
         """Attempts that failed."""
         return self._sum(d.FAILED)
 
-    def memory(self) -> dict[str, dict[str, float]]:
-        """Megabytes of each process; of several of a kind the largest."""
-        roles = {
+    def processes(self) -> dict[str, list[int]]:
+        return {
             **({"host": [host.pid for host in self._hosts]} if self._hosts else {}),
             "worker": self.workers,
             "keeper": [self._supervisor],
         }
+
+    def memory(self) -> dict[str, dict[str, float]]:
+        """Megabytes of each process; of several of a kind the largest."""
         return {
             role: max((memory_mb(pid) for pid in pids), key=lambda mb: mb["rss"])
-            for role, pids in roles.items()
+            for role, pids in self.processes().items()
         }
 
     def _emit(self, count: int) -> None:

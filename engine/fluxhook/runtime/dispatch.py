@@ -148,24 +148,24 @@ class Dispatcher:
     def arrive(self, deliveries: list[Delivery], now_ns: int) -> None:
         """Queues what comes from the publishers' rings."""
         lane: Lane | None = None
-        queue: deque[Delivery] | None = None  # of a lane that need not be asked
-        last, queued = -1, 0
+        append: Callable[[Delivery], None] | None = None  # to a lane that need not be asked
+        last, asked = -1, 0
         for delivery in deliveries:
             delivery.taken_ns = now_ns
             id = delivery.endpoint
             if id != last:  # neighbours are often for the same one
-                last, queue = id, None
+                last, append = id, None
                 lane = self.lanes.get(id)
                 if lane is not None and lane.arrives_plainly and not lane.slow:
-                    queue = lane.queue
-                    if not queue:
+                    append = lane.queue.append
+                    if not lane.queue:
                         self._ready[id] = lane
-            if queue is not None:
-                queue.append(delivery)
-                queued += 1
+            if append is not None:
+                append(delivery)
             else:
+                asked += 1
                 self._arrive(lane, delivery)
-        self._backlog += queued
+        self._backlog += len(deliveries) - asked
 
     def _arrive(self, lane: Lane | None, delivery: Delivery) -> None:
         if lane is None:

@@ -98,10 +98,11 @@ class Results:
                 self._stages.observe(lane.id, first_field, us)
 
     def _succeed(self, lane: Lane, deliveries: Sequence[Delivery], slot: Slot) -> None:
-        counters, records, attempt = self._counters, lane.endpoint.record == "all", None
+        counters, counter, attempt = self._counters, field.DELIVERED, None
+        records = lane.endpoint.record == "all"
         for delivery in deliveries:
             if delivery.id == 0 and not records:
-                delivery.settle(counters, field.DELIVERED)
+                delivery.settle(counters, counter)
             else:
                 attempt = attempt or slot.attempt("delivered", "", self._worker)
                 self._reporter.report(delivery, "delivered", "delivered", attempt)

@@ -23,7 +23,7 @@ from fluxhook.transport import datadir as d
 __all__ = ["Worker", "main"]
 
 #: records taken from one ring in one round
-TAKE_BATCH = 128
+TAKE_BATCH = 256
 #: the longest wait; it covers a publisher that was killed between publishing and ringing
 IDLE_WAIT_S = 0.25
 #: where what was taken keeps more than this share of a ring's queue from use, or more than this share
