@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter_ns
 
 import msgspec
 
@@ -29,6 +28,7 @@ from fluxhook.runtime.idle import IdleGauge
 from fluxhook.runtime.lane import Lane
 from fluxhook.runtime.reporter import Reporter
 from fluxhook.runtime.results import Results
+from fluxhook.runtime.stages import Stages
 from fluxhook.transport import datadir as field
 from fluxhook.transport.curl import Sender, Slot
 from fluxhook.transport.records import DueHead, Verdict
@@ -55,7 +55,7 @@ class Dispatcher:
         self,
         words: Words,
         counters: Counters,
-        stages: Counters,
+        stages: Stages,
         reporter: Reporter,
         worker: int,
         judge: Callable[[str], str | None],
@@ -328,13 +328,14 @@ class Dispatcher:
                 quota = room
             if quota <= 0:
                 continue
-            troubled = load(lane.id, field.BREAKER)
+            # Below that the word is the number of failures of a closed breaker (policy/breaker.py).
+            troubled = load(lane.id, field.BREAKER) >= lane.failure_threshold
             if lane.sends_plainly and not troubled:
                 self._send_plain(lane, quota, now_ns, now_s)
                 if not (lane.queue or lane.slow):
                     del ready[lane.id]
                     continue
-            elif until_ns := self._send_judged(lane, quota, bool(troubled), now_ns):
+            elif until_ns := self._send_judged(lane, quota, troubled, now_ns):
                 wake_ns = min(wake_ns or until_ns, until_ns)
             if not lane.queue:
                 self._emptied(lane)
@@ -355,7 +356,7 @@ class Dispatcher:
                 headers, body = request(delivery, now_s)
             else:
                 unsampled = 0
-                headers, body = self._measured(lane, [delivery], now_ns)
+                headers, body = self._stages.make(lane, [delivery], now_ns)
             send(target, headers, body, (lane, delivery, 0), now_ns)
         self._unsampled = unsampled
         lane.in_flight += quota
@@ -390,7 +391,7 @@ class Dispatcher:
                 headers, body = lane.request_for(taken, now_ns // 1_000_000_000)
             else:
                 self._unsampled = 0
-                headers, body = self._measured(lane, taken, now_ns)
+                headers, body = self._stages.make(lane, taken, now_ns)
             lane.begin(taken)
             what = taken if lane.batching else taken[0]
             lane.sender.send(lane.target, headers, body, (lane, what, probe), now_ns)
@@ -421,19 +422,6 @@ class Dispatcher:
         if lane.ttl_ns or lane.max_payload:
             taken = [d for d in taken if not self._disposed(lane, d, now_ns)]
         return taken
-
-    def _measured(
-        self, lane: Lane, deliveries: list[Delivery], now_ns: int
-    ) -> tuple[list[bytes], bytes]:
-        """Makes a request, and observes how long that takes and how long its first event waited."""
-        delivery = deliveries[0]
-        if delivery.attempts == 0 and delivery.id == 0:
-            waited_us = max(0, now_ns - delivery.accepted_ns) // 1000
-            self._stages.observe(lane.id, field.STAGE_QUEUE, waited_us)
-        begun_ns = perf_counter_ns()
-        request = lane.request_for(deliveries, now_ns // 1_000_000_000)
-        self._stages.observe(lane.id, field.STAGE_SIGN, (perf_counter_ns() - begun_ns) // 1000)
-        return request
 
     def _disposed(self, lane: Lane, delivery: Delivery, now_ns: int) -> bool:
         """Settles a delivery that is not to be attempted at all."""

@@ -16,6 +16,7 @@ from fluxhook.policy.outcome import Outcome, TransportCause, curl_cause
 from fluxhook.runtime.gate import Gate
 from fluxhook.runtime.lane import Lane, event_id
 from fluxhook.runtime.reporter import Reporter
+from fluxhook.runtime.stages import Stages
 from fluxhook.transport import datadir as field
 from fluxhook.transport.curl import RESENT_US, STATUS, TOTAL_US, Sender, Slot
 from fluxhook.transport.records import Attempt
@@ -23,9 +24,6 @@ from fluxhook.transport.records import Attempt
 __all__ = ["Results"]
 
 MULTI_STATUS = 207
-
-#: of `curl.Stages`
-_STAGE_FIELDS = (field.STAGE_DNS, field.STAGE_CONNECT, field.STAGE_TLS, field.STAGE_FIRST_BYTE)
 
 
 class Results:
@@ -36,7 +34,7 @@ class Results:
         self,
         words: Words,
         counters: Counters,
-        stages: Counters,
+        stages: Stages,
         reporter: Reporter,
         worker: int,
         *,
@@ -67,7 +65,7 @@ class Results:
             unsampled += 1
             if slot.opened or unsampled >= field.SAMPLED_ONE_IN:
                 unsampled = 0
-                self._sample(lane, slot)
+                self._stages.finished(lane, slot)
             if type(what) is list:
                 lane.end(what)
                 self._end_batch(lane, what, probe, slot, status, code, message, now_ns)
@@ -89,13 +87,6 @@ class Results:
                 self._resume(lane)
             release(slot)
         self._unsampled = unsampled
-
-    def _sample(self, lane: Lane, slot: Slot) -> None:
-        if slot.opened:
-            self._counters.add(lane.id, field.CONNECTED)
-        for us, first_field in zip(slot.stages(), _STAGE_FIELDS, strict=True):
-            if us:
-                self._stages.observe(lane.id, first_field, us)
 
     def _succeed(self, lane: Lane, deliveries: Sequence[Delivery], slot: Slot) -> None:
         counters, counter, attempt = self._counters, field.DELIVERED, None

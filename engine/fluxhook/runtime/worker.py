@@ -18,6 +18,7 @@ from fluxhook.runtime import process
 from fluxhook.runtime.dispatch import BACKLOG, Dispatcher
 from fluxhook.runtime.reporter import Reporter
 from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.runtime.stages import Stages
 from fluxhook.transport import datadir as d
 
 __all__ = ["Worker", "main"]
@@ -48,10 +49,8 @@ class Worker:
         self._words = self._datadir.open_words()
         self._engine_row = self._words.rows - 1
         self._counters = Counters(str(own / "counters"), 0, d.WORKER_FIELDS, writable=True)
-        # Sampled and never settled by, so nobody has to prepare them.
-        self._stages = Counters(
-            str(own / "stages"), self._engine_row, d.STAGE_FIELDS, writable=True
-        )
+        # No decision hangs on these, so nobody has to prepare them.
+        histograms = Counters(str(own / "stages"), self._engine_row, d.STAGE_FIELDS, writable=True)
         self._snapshot = Snapshot.load(self._datadir)
         outbox = Producer(
             str(own / "outbox.ring"),
@@ -66,7 +65,7 @@ class Worker:
         self._dispatcher = Dispatcher(
             self._words,
             self._counters,
-            self._stages,
+            Stages(self._counters, histograms),
             self._reporter,
             index,
             lambda a: self._egress.judge(a),
