@@ -22,7 +22,7 @@ Event = Literal["delivered", "retry", "dead", "parked", "dropped", "due"]
 Act = Literal["settle", "back_off", "hold", "send"]
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """`attempts` counts the attempts made; `due_ns` matters while waiting."""
 
     state: State = "sending"

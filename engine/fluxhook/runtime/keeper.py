@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from fluxhook._native.ring import FULL, Consumer, Delivery, Producer, Words
-from fluxhook.config.schema import Endpoint, Retry
+from fluxhook.config.schema import Endpoint
 from fluxhook.config.units import Duration
 from fluxhook.errors import PayloadTooLarge
 from fluxhook.events.gateway import FailuresAggregated
@@ -378,67 +378,74 @@ class Keeper:
     def _apply(self, batch: Batch, worker: int, record: Delivery, now_ns: int) -> None:
         """One report. A stale one, about a delivery that has ended, changes nothing."""
         report = _decode_report(record.event)
-        self._sent[worker].discard(report.delivery_id)
-        self._adopted[worker].pop(report.delivery_id, None)
-        endpoint = self._endpoints.get(report.endpoint)
-        if report.verdict == "aggregated":
-            self._changed.add(report.endpoint)
+        endpoint_id, verdict, cause = report.endpoint, report.verdict, report.cause
+        endpoint = self._endpoints.get(endpoint_id)
+        if verdict == "aggregated":
+            self._changed.add(endpoint_id)
             self._gather(batch, report, record.body, now_ns)
             return
         if report.event:
             row = batch.add(
                 report.delivery_id,
-                report.endpoint,
+                endpoint_id,
                 EventHead.decode(report.event),
                 record.body,
                 accepted_ns=report.accepted_ns,
                 due_ns=now_ns,
                 ordered=endpoint is not None and _blocks(endpoint),
-                leased=report.verdict == "adopted",
-                cause=report.cause,
+                leased=verdict == "adopted",
+                cause=cause,
             )
-        elif (found := batch.find(report.delivery_id)) is not None:
-            row = found
         else:
-            return
-        self._changed.add(report.endpoint)
-        attempt = report.attempt
-        if attempt is not None:
-            batch.attempt(row, attempt)
-        if report.verdict == "adopted":
+            self._sent[worker].discard(report.delivery_id)
+            self._adopted[worker].pop(report.delivery_id, None)
+            found = batch.find(report.delivery_id)
+            if found is None:
+                return
+            row = found
+        self._changed.add(endpoint_id)
+        if verdict == "adopted":
             self._adopted[worker][row.id] = record.seq
             return
-        undeliverable = report.verdict == "retry" and endpoint is None
+        before = life.Delivery("sending", row.attempts)
+        attempt = report.attempt
+        if attempt is None:
+            error, retry_after_s = "", None
+        else:
+            error, retry_after_s = attempt.error, attempt.retry_after_s
+            batch.attempt(row, attempt)
         after = life.step(
-            life.Delivery("sending", row.attempts - (attempt is not None)),
-            "dead" if undeliverable else report.verdict,
+            before,
+            "dead" if endpoint is None and verdict == "retry" else verdict,
             now_ns,
-            retry=endpoint.retry if endpoint else Retry(),
+            retry=(endpoint or _NOBODY).retry,
             attempted=attempt is not None,
             first_failed_ns=row.first_failed_ns,
             u=random.random(),
-            retry_after_s=attempt.retry_after_s if attempt else None,
+            retry_after_s=retry_after_s,
             not_before_ns=report.not_before_ns,
         )
-        error = attempt.error if attempt else ""
         match after.state:
             case "waiting":
-                batch.reschedule(row, after.due_ns or now_ns, report.cause, error)
+                batch.reschedule(row, after.due_ns or now_ns, cause, error)
             case "delivered":
                 batch.delivered(row, now_ns)
-                batch.count(report.endpoint, "delivered")
+                batch.count(endpoint_id, "delivered")
             case "dead":
-                batch.bury(row, now_ns, report.cause, error)
+                batch.bury(row, now_ns, cause, error)
             case "dropped":
-                batch.drop(row, now_ns, report.cause)
-                batch.count(report.endpoint, f"dropped.{report.cause}")
+                batch.drop(row, now_ns, cause)
+                batch.count(endpoint_id, f"dropped.{cause}")
         if attempt is not None and endpoint is not None and after.state != "delivered":
-            self._disable_if(report.endpoint, endpoint, report.cause, now_ns)
+            self._disable_if(endpoint_id, endpoint, cause, now_ns)
 
     def _disable_if(self, endpoint_id: int, endpoint: Endpoint, cause: str, now_ns: int) -> None:
         """Disables an endpoint whose receiver asked for it, or that has done nothing but fail."""
+        disables = CAUSES[cause].disables
+        if not disables and endpoint.disable_after is None:
+            return
         failing_ns = self._words.load(endpoint_id, d.FAILING) or now_ns
-        if CAUSES[cause].disables:
+        if disables:
             reason = CAUSES[cause].user
         elif endpoint.disable_after and now_ns - failing_ns >= endpoint.disable_after.ns:
             reason = (
@@ -484,8 +491,9 @@ class Keeper:
             if room <= 0:
                 wake_ns = min(wake_ns, again_ns)
                 continue
+            home, target = self.snapshot.home(endpoint), struct.pack("<I", endpoint_id)
             for due in self._store.lease(endpoint_id, now_ns, room):
-                if not self._send(endpoint, due):
+                if not self._send(self._idlest() if home is None else home, target, due):
                     self._store.release([due.delivery.id])
                     wake_ns = min(wake_ns, now_ns + 10_000_000)
             front = self._store.leases.fronts.get(endpoint_id)
@@ -507,14 +515,17 @@ class Keeper:
                 return 0, opens_ns
         return 1 - out, now_ns + 100_000_000
 
-    def _send(self, endpoint: Endpoint, due: Due) -> bool:
-        """Puts a delivery into the inbox of the endpoint's home, or of the least burdened worker."""
-        row = due.delivery
-        worker = self.snapshot.home(endpoint)
-        if worker is None:
-            worker = min(range(len(self._inboxes)), key=lambda w: len(self._sent[w]))
+    def _idlest(self) -> int:
+        """The worker with the fewest deliveries out."""
+        if len(self._inboxes) == 1:
+            return 0
+        return min(range(len(self._inboxes)), key=lambda worker: len(self._sent[worker]))
+
+    def _send(self, worker: int, target: bytes, due: Due) -> bool:
+        """Puts a delivery into a worker's inbox; False if it is full."""
+        row, body = due
         head = _encode_due(DueHead(row.id, row.attempts, row.accepted_ns, row.event.encode()))
-        if self._inboxes[worker].put(struct.pack("<I", row.endpoint), head, due.body) == FULL:
+        if self._inboxes[worker].put(target, head, body) == FULL:
             return False
         self._sent[worker].add(row.id)
         return True

@@ -219,7 +219,8 @@ class Lane:
         queue, options = self.queue, self.endpoint.batch
         bodies = map(_body, islice(queue, options.max_events))
         count = batch.cut(options, list(map(len, bodies)))
-        taken = [queue.popleft() for _ in range(count)]
+        popleft = queue.popleft
+        taken = [popleft() for _ in range(count)]
         self.forget_weight()
         return taken
 

@@ -23,8 +23,8 @@ from fluxhook.transport import datadir as d
 
 __all__ = ["Worker", "main"]
 
-#: records taken from one ring in one round
-TAKE_BATCH = 256
+#: records taken from one ring in one round; fewer, but for these, from one that has little room
+TAKE_BATCH, TAKE_LEAST = 256, 32
 #: the longest wait; it covers a publisher that was killed between publishing and ringing
 IDLE_WAIT_S = 0.25
 #: where what was taken keeps more than this share of a ring's queue from use, or more than this share
@@ -175,11 +175,12 @@ class Worker:
                 dispatcher.relieve(now_ns, urgent=False)
         if not dispatcher.wants_more(now_ns):
             return False
-        due = self._inbox.take(TAKE_BATCH)
+        limit = max(TAKE_LEAST, min(TAKE_BATCH, dispatcher.backlog_limit))
+        due = self._inbox.take(limit)
         events: list[Delivery] = []
         if not self._past_marks():
             for ring in self._rings.values():
-                events += ring.take(TAKE_BATCH)
+                events += ring.take(limit)
         self._refresh()  # these may be for an endpoint of which their sender knew first
         for delivery in due:
             dispatcher.arrive_due(delivery, now_ns)

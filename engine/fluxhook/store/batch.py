@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable
-from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
-from fluxhook.store.database import transaction, translated
+from fluxhook.store.database import Insert, transaction, translated
 from fluxhook.store.records import Delivery, State
 from fluxhook.transport.records import Attempt, EventHead
 
@@ -26,25 +23,24 @@ __all__ = ["COUNT", "Batch"]
 _WAITING, _BLOCKED, _DELIVERED, _DEAD, _DROPPED = map(int, State)
 
 
-def _insert(table: str, columns: int) -> str:
-    return f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})"
-
-
-_ADD = _insert("deliveries", len(Delivery.__struct_fields__))
-_BODY = _insert("bodies", 2)
-_ATTEMPT = _insert("attempts", 4 + len(Attempt.__struct_fields__))
+_COLUMNS = Delivery.__struct_fields__
+_ADD = Insert("deliveries", len(_COLUMNS))
+_BODY = Insert("bodies", 2)
+_ATTEMPT = Insert("attempts", 4 + len(Attempt.__struct_fields__))
 _CHANGING = ("due_ns", "attempts", "first_failed_ns", "last_attempt", "cause", "error")
 
 
-def _update(*columns: str) -> tuple[str, Callable[[Delivery], tuple[object, ...]]]:
-    """The statement that sets these columns, and what gets its parameters from a delivery."""
-    assignments = ", ".join(f"{column} = ?" for column in columns)
-    return f"UPDATE deliveries SET {assignments} WHERE id = ?", attrgetter(*columns, "id")
+def _change(*columns: str) -> Insert:
+    """Sets these columns of deliveries that are there, for all of which a row is given."""
+    assignments = ", ".join(f"{column} = excluded.{column}" for column in columns)
+    return Insert(
+        "deliveries", len(_COLUMNS), f"ON CONFLICT (id) DO UPDATE SET {assignments}"
+    )
 
 
-# Apart, since a statement that sets `state` writes to all three indexes, changed or not.
-_UPDATE, _updated_values = _update(*_CHANGING)
-_MOVE, _moved_values = _update(*_CHANGING, "state", "ended_ns")
+# Apart, since a statement that sets `state` writes to all indexes, changed or not.
+_UPDATE = _change(*_CHANGING)
+_MOVE = _change(*_CHANGING, "state", "ended_ns")
 _PROMOTE = f"""
 UPDATE deliveries SET state = {_WAITING} WHERE id = (
     SELECT id FROM deliveries INDEXED BY line WHERE endpoint = ?1 AND order_key = ?2
@@ -119,7 +115,7 @@ class Batch:
 
     def copy(self, delivery: Delivery) -> Delivery:
         """This batch's own copy of a delivery just read from the store."""
-        return self._known.setdefault(delivery.id, copy.copy(delivery))
+        return self._known.setdefault(delivery.id, replace(delivery))
 
     def add(
         self,
@@ -169,21 +165,21 @@ class Batch:
 
     def attempt(self, delivery: Delivery, attempt: Attempt) -> None:
         """Records an attempt and counts it. What follows from it is another call."""
-        delivery.attempts += 1
+        n = delivery.attempts = delivery.attempts + 1
+        ended_ns = attempt.started_ns + 1000 * attempt.total_us
         if delivery.first_failed_ns is None:
-            delivery.first_failed_ns = attempt.started_ns + 1000 * attempt.total_us
-        previous, delivery.last_attempt = delivery.last_attempt, next(self._store.attempt_ids)
-        row = (delivery.last_attempt, delivery, previous, delivery.attempts, attempt)
-        self._attempts.append(row)
+            delivery.first_failed_ns = ended_ns
+        id, previous = next(self._store.attempt_ids), delivery.last_attempt
+        delivery.last_attempt = id
+        self._attempts.append((id, delivery, previous, n, attempt))
         if attempt.cause != "delivered":
-            ended_ns = attempt.started_ns + 1000 * attempt.total_us
             self._failures[delivery.endpoint] = ended_ns, attempt.cause, attempt.error
-        self._touch(delivery, moved=False)
+        self._touch(delivery)
 
     def reschedule(self, delivery: Delivery, due_ns: int, cause: str = "", error: str = "") -> None:
         """Has a pending delivery wait until `due_ns`: it failed, was parked, or came back."""
         delivery.due_ns, delivery.cause, delivery.error = due_ns, cause, error
-        self._touch(delivery, moved=False)
+        self._touch(delivery)
 
     def delivered(self, delivery: Delivery, now_ns: int) -> None:
         self._end(delivery, _DELIVERED, now_ns, "", "")
@@ -211,7 +207,7 @@ class Batch:
         delivery.first_failed_ns = delivery.ended_ns = None
         self._pending[delivery.endpoint] += 1
         self._dead[delivery.endpoint] -= 1
-        self._touch(delivery, moved=True)
+        self._move(delivery)
 
     def _end(self, delivery: Delivery, state: int, now_ns: int, cause: str, error: str) -> None:
         if delivery.state > _BLOCKED:
@@ -219,17 +215,24 @@ class Batch:
         delivery.state, delivery.ended_ns = state, now_ns
         delivery.cause, delivery.error = cause, error
         self._pending[delivery.endpoint] -= 1
-        self._touch(delivery, moved=True)
+        self._move(delivery)
 
-    def _touch(self, delivery: Delivery, *, moved: bool) -> None:
+    def _touch(self, delivery: Delivery) -> None:
+        """Notes a change that leaves the state as it is."""
         id = delivery.id
         if id in self._added:
             self._leased.pop(id, None)
-        elif moved:
-            self._updated.pop(id, None)
-            self._moved[id] = delivery
         elif id not in self._moved:
             self._updated[id] = delivery
+
+    def _move(self, delivery: Delivery) -> None:
+        """Notes a change of the state."""
+        id = delivery.id
+        if id in self._added:
+            self._leased.pop(id, None)
+        else:
+            self._updated.pop(id, None)
+            self._moved[id] = delivery
 
     # ---- what else is committed with them --------------------------------------------------
 
@@ -270,14 +273,14 @@ class Batch:
         promoted: list[tuple[int, int, int]] = []
         lines: set[tuple[int, str]] = set()
         with transaction(self._store.db) as db:
-            db.executemany(_ADD, map(astuple, self._added.values()))
-            db.executemany(_BODY, ((d.id, body) for d, body in self._bodies))
-            db.executemany(
-                _ATTEMPT,
-                ((id, d.id, previous, n, *astuple(a)) for id, d, previous, n, a in self._attempts),
+            _ADD.write(db, list(map(astuple, self._added.values())))
+            _BODY.write(db, [(delivery.id, body) for delivery, body in self._bodies])
+            _ATTEMPT.write(
+                db,
+                [(id, d.id, previous, n, *astuple(a)) for id, d, previous, n, a in self._attempts],
             )
-            db.executemany(_UPDATE, map(_updated_values, self._updated.values()))
-            db.executemany(_MOVE, map(_moved_values, self._moved.values()))
+            _UPDATE.write(db, list(map(astuple, self._updated.values())))
+            _MOVE.write(db, list(map(astuple, self._moved.values())))
             for changed in (self._added, self._updated, self._moved):
                 lines.update((d.endpoint, d.order_key) for d in changed.values() if d.ordered)
             for line in lines:

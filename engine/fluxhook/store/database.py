@@ -4,25 +4,56 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from fluxhook.errors import EngineError, EngineNotRunning, LayoutError
 
-__all__ = ["LAYOUT", "StoreError", "open_reader", "open_writer", "transaction", "translated"]
+__all__ = [
+    "LAYOUT",
+    "Insert",
+    "StoreError",
+    "open_reader",
+    "open_writer",
+    "transaction",
+    "translated",
+]
 
 #: schema.sql's version; raise it with any change there
 LAYOUT = 2
 
 #: UPDATE ... RETURNING
 _OLDEST_SQLITE = (3, 35)
+#: rows in one INSERT; with more of them little is gained
+_ROWS = 32
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class StoreError(EngineError):
     """The disk is full, read-only or failing: nothing of the transaction was kept. Try it again."""
+
+
+class Insert:
+    """An INSERT of as many rows as there are, in whatever order their columns have in the table.
+
+    Each statement begins with a search for where its rows belong, and ends with a check of the
+    transaction. Shared by 32 rows, that is a quarter less CPU than a statement for each of them.
+    """
+
+    def __init__(self, table: str, columns: int, on_conflict: str = "") -> None:
+        row = f"({', '.join('?' * columns)})"
+        self._one = f"INSERT INTO {table} VALUES {row} {on_conflict}"
+        self._many = f"INSERT INTO {table} VALUES {', '.join([row] * _ROWS)} {on_conflict}"
+
+    def write(self, db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        together = len(rows) // _ROWS * _ROWS
+        for i in range(0, together, _ROWS):
+            db.execute(self._many, tuple(chain.from_iterable(rows[i : i + _ROWS])))
+        db.executemany(self._one, rows[together:])
 
 
 @contextmanager

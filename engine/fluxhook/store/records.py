@@ -22,7 +22,7 @@ class State(IntEnum):
     DROPPED = 4
 
 
-class Delivery(msgspec.Struct):
+class Delivery(msgspec.Struct, gc=False):
     """One event for one endpoint: the columns of `deliveries`, in their order.
 
     Treat it as read-only; a `Batch` changes the copies that it made itself.

@@ -16,6 +16,8 @@ import msgspec
 
 __all__ = ["Attempt", "DueHead", "EventHead", "Report", "Verdict"]
 
+# gc=False: these hold nothing that could refer back to them, so the collector need not look.
+
 
 class EventHead(NamedTuple):
     """What a worker must know of an event beside its body. No field can contain NUL."""
@@ -33,7 +35,7 @@ class EventHead(NamedTuple):
         return cls(*head.decode().split("\0"))
 
 
-class Attempt(msgspec.Struct, frozen=True, array_like=True):
+class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One HTTP request and what came of it, as libcurl measured it.
 
     `status` is 0 where no status line arrived. Times are microseconds since the attempt began, in
@@ -62,7 +64,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
 Verdict = Literal["delivered", "retry", "dead", "parked", "adopted", "dropped", "aggregated"]
 
 
-class Report(msgspec.Struct, frozen=True, array_like=True):
+class Report(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a worker tells the keeper about one delivery (one event for one endpoint).
 
     `delivery_id` is the store's row. A worker chooses the id of a delivery that the store does not
@@ -81,7 +83,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
     not_before_ns: int = 0
 
 
-class DueHead(msgspec.Struct, frozen=True, array_like=True):
+class DueHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A stored delivery on its way to a worker."""
 
     delivery_id: int
