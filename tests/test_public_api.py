@@ -15,6 +15,7 @@ NAMES = [
     "Accepted",
     "Admin",
     "Aggregate",
+    "Batch",
     "Breaker",
     "Config",
     "ConfigError",

@@ -13,7 +13,17 @@ that it accepted.
 
 from fluxhook._version import VERSION as __version__
 from fluxhook.config.load import load
-from fluxhook.config.schema import Admin, Aggregate, Breaker, Config, Endpoint, Retry, Tls, Token
+from fluxhook.config.schema import (
+    Admin,
+    Aggregate,
+    Batch,
+    Breaker,
+    Config,
+    Endpoint,
+    Retry,
+    Tls,
+    Token,
+)
 from fluxhook.config.units import Duration, Rate, Size, Threshold
 from fluxhook.errors import (
     ConfigError,
@@ -40,6 +50,7 @@ __all__ = [
     "Accepted",
     "Admin",
     "Aggregate",
+    "Batch",
     "Breaker",
     "Config",
     "ConfigError",

@@ -70,6 +70,8 @@ def test_metrics_count_what_happened(site: Site) -> None:
     assert value("fluxhook_oldest_pending_seconds") == 0
     states = ("active", "paused", "disabled", "open", "half-open")
     assert [value("fluxhook_endpoint_state", state=s) for s in states] == [1, 0, 0, 0, 0]
+    assert value("fluxhook_connection_reuse_ratio") < 1
+    assert value("fluxhook_request_stage_duration_seconds_count", stage="connect") >= 1
     assert value("fluxhook_delivery_duration_seconds_count") == 2
     assert value("fluxhook_delivery_duration_seconds_bucket", le="+Inf") == 2
     assert 0 < value("fluxhook_delivery_duration_seconds_sum") < 20

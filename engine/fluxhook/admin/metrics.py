@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from fluxhook._native import ring
 from fluxhook._version import VERSION
 from fluxhook.runtime.stats import EndpointStats, Stats
+from fluxhook.transport.datadir import SAMPLED_ONE_IN
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
@@ -28,6 +29,8 @@ _STATES: Final = ("active", "paused", "disabled", "open", "half-open")
 #: Of the shared buckets, two for each doubling from 1 us to 107 minutes, those from 0.5 ms to 134 s:
 #: every series costs its reader something.
 _BUCKETS: Final = range(16, 54, 2)
+#: and for the stages of a request, eightfold from 15 us to 34 s
+_STAGE_BUCKETS: Final = range(6, 52, 6)
 
 #: a counter's name, what it counts, and where it stands
 _COUNTERS: Final[tuple[tuple[str, str, Callable[[EndpointStats], int]], ...]] = (
@@ -84,6 +87,7 @@ class Metrics(Collector):
         yield from _outcomes(endpoints)
         yield from _pending(endpoints)
         yield _durations(endpoints)
+        yield from _connections(endpoints)
         yield from _processes(stats)
 
 
@@ -138,25 +142,52 @@ def _pending(endpoints: list[EndpointStats]) -> Iterator[Metric]:
 
 
 def _durations(endpoints: list[EndpointStats]) -> Metric:
-    """The counters keep no sum, so it is estimated: each attempt counts with its bucket's middle."""
     durations = HistogramMetricFamily(
         "fluxhook_delivery_duration_seconds",
         "Successful attempts by duration. The sum is estimated from the buckets, to within a quarter.",
         labels=["endpoint"],
     )
     for e in endpoints:
-        buckets: list[tuple[str, float]] = []
-        seen, total_us, below = 0, 0.0, 0
-        for i, n in enumerate(e.histogram):
-            limit_us = ring.bucket_limit_us(i)
-            seen += n
-            total_us += n * (below + limit_us) / 2
-            below = limit_us
-            if i in _BUCKETS:
-                buckets.append((repr(limit_us / 1e6), seen))
-        buckets.append(("+Inf", seen))
-        durations.add_metric([e.name], buckets=buckets, sum_value=total_us / 1e6)
+        buckets, seconds = _histogram(e.histogram, _BUCKETS)
+        durations.add_metric([e.name], buckets=buckets, sum_value=seconds)
     return durations
+
+
+def _connections(endpoints: list[EndpointStats]) -> Iterator[Metric]:
+    reuse = GaugeMetricFamily(
+        "fluxhook_connection_reuse_ratio",
+        "The share of the requests that found a connection open.",
+        labels=["endpoint"],
+    )
+    stages = HistogramMetricFamily(
+        "fluxhook_request_stage_duration_seconds",
+        "Where the time of requests went: queue, sign and first_byte of one request in "
+        f"{SAMPLED_ONE_IN}, dns, connect and tls of each connection. The sum is estimated.",
+        labels=["endpoint", "stage"],
+    )
+    for e in endpoints:
+        if e.reuse is not None:
+            reuse.add_metric([e.name], e.reuse)
+        for stage, counts in e.stage_histograms.items():
+            buckets, seconds = _histogram(counts, _STAGE_BUCKETS)
+            stages.add_metric([e.name, stage], buckets=buckets, sum_value=seconds)
+    yield from (reuse, stages)
+
+
+def _histogram(counts: list[int], shown: range) -> tuple[list[tuple[str, float]], float]:
+    """Cumulative buckets, of which those in `shown`, and the sum in seconds. The counters keep no
+    sum, so it is estimated: each of a bucket counts with its middle."""
+    buckets: list[tuple[str, float]] = []
+    seen, total_us, below = 0, 0.0, 0
+    for i, n in enumerate(counts):
+        limit_us = ring.bucket_limit_us(i)
+        seen += n
+        total_us += n * (below + limit_us) / 2
+        below = limit_us
+        if i in shown:
+            buckets.append((repr(limit_us / 1e6), seen))
+    buckets.append(("+Inf", seen))
+    return buckets, total_us / 1e6
 
 
 def _processes(stats: Stats) -> Iterator[Metric]:

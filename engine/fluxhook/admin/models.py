@@ -140,7 +140,9 @@ class WebhookStatus(msgspec.Struct, frozen=True, kw_only=True):
     """accepted = delivered + dead + dropped + aggregated + pending; pending = queued + stored.
 
     `queued` stands in the rings, `stored` in the store. Latencies are of successful attempts;
-    `success_rate` is the share of attempts that succeeded.
+    `success_rate` is the share of attempts that succeeded; `reuse` that of the requests which found a
+    connection open. `stages_ms` says where the time of requests went: queue, sign, dns, connect, tls,
+    first_byte, total, of samples.
     """
 
     id: str
@@ -164,6 +166,8 @@ class WebhookStatus(msgspec.Struct, frozen=True, kw_only=True):
     size_rejections: int
     success_rate: float | None
     latency_ms: dict[str, float] | None
+    stages_ms: dict[str, dict[str, float]]
+    reuse: float | None
     oldest_pending_at: str | None
     next_retry_at: str | None
     failing_since: str | None

@@ -178,6 +178,7 @@ def _webhook_status(one: EndpointStats) -> WebhookStatus:
         id=f"wh_{one.id}",
         url=shown_url(one.url),
         state=cast(WebhookState, one.state),
+        stages_ms=one.stages,
         oldest_pending_at=timestamp_or_none(one.oldest_pending_ns),
         next_retry_at=timestamp_or_none(one.next_retry_ns),
         failing_since=timestamp_or_none(one.failing_since_ns),
