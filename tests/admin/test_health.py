@@ -92,8 +92,9 @@ def test_names_follow_the_conventions(site: Site) -> None:
             sample.name.endswith("_total") for sample in family.samples
         )
         assert family.type in ("counter", "gauge", "histogram")
-        series: dict[str, list[float]] = {}
+        series: dict[tuple[str, ...], list[float]] = {}
         for sample in family.samples:
             if sample.name.endswith("_bucket"):
-                series.setdefault(sample.labels["endpoint"], []).append(sample.value)
+                of = tuple(v for name, v in sample.labels.items() if name != "le")
+                series.setdefault(of, []).append(sample.value)
         assert all(values == sorted(values) for values in series.values())

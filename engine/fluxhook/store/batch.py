@@ -33,9 +33,7 @@ _CHANGING = ("due_ns", "attempts", "first_failed_ns", "last_attempt", "cause", "
 def _change(*columns: str) -> Insert:
     """Sets these columns of deliveries that are there, for all of which a row is given."""
     assignments = ", ".join(f"{column} = excluded.{column}" for column in columns)
-    return Insert(
-        "deliveries", len(_COLUMNS), f"ON CONFLICT (id) DO UPDATE SET {assignments}"
-    )
+    return Insert("deliveries", len(_COLUMNS), f"ON CONFLICT (id) DO UPDATE SET {assignments}")
 
 
 # Apart, since a statement that sets `state` writes to all indexes, changed or not.

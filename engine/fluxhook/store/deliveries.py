@@ -135,7 +135,9 @@ class DeliveryStore(ReadStore):
             self.leases.take(delivery)
         return found
 
-    def _due(self, endpoint: int, front: Place, now_ns: int) -> Generator[tuple[Any, ...], None, None]:
+    def _due(
+        self, endpoint: int, front: Place, now_ns: int
+    ) -> Generator[tuple[Any, ...], None, None]:
         """The waiting deliveries from a place on that are due, with their bodies, in their order."""
         where = {"endpoint": endpoint, "due_ns": front[0], "id": front[1], "now_ns": now_ns}
         for statement in _DUE:
