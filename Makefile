@@ -24,7 +24,7 @@ demo: $(READY)
 	$(BIN)/fluxhook demo
 
 test: lint
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -23,6 +23,8 @@ def pytest_configure() -> None:
     """A background job of a shell ignores SIGINT, and so would the processes that tests interrupt."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # pytest-xdist gives its workers the terminal's width; what is tested writes to no terminal.
+    os.environ.pop("COLUMNS", None)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

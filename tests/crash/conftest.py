@@ -26,9 +26,14 @@ def stage(
 
 
 @pytest.fixture
-def report() -> Callable[[Row], None]:
-    """Adds a line to the table at the end of the run."""
-    return _rows.append
+def report(record_property: Callable[[str, object], None]) -> Callable[[Row], None]:
+    """Adds a line to the table at the end of the run, which may be in another process."""
+    return lambda row: record_property("survived", list(row))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call":
+        _rows.extend(Row(*v) for name, v in report.user_properties if name == "survived")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -37,7 +37,7 @@ store.ensure_endpoints(["e"])
 k = 0
 
 def trace(sql):
-    if k == 3 and step != "after" and sql.startswith(step):
+    if k == 3 and step != "after" and step in sql:
         os.kill(os.getpid(), signal.SIGKILL)
 
 store.db.set_trace_callback(trace)
@@ -112,7 +112,7 @@ STEPS = {
     "INSERT INTO deliveries": 3,
     "INSERT INTO bodies": 3,
     "INSERT INTO attempts": 3,
-    "UPDATE deliveries SET due_ns": 3,
+    "ON CONFLICT (id) DO UPDATE SET due_ns": 3,
     "UPDATE endpoints": 3,
     "INSERT OR REPLACE INTO ring_positions": 3,
     "COMMIT": 3,

@@ -905,7 +905,7 @@ def test_old_addresses_are_refused_once_a_second(receiver, path, monkeypatch):
     start = 100 * second
     assert post(start, start) == [False, False]
     # What asks anew removes what is too old, so nothing is left at first.
-    assert post(start + 1, start + 2) == [False, True]
+    assert sorted(post(start + 1, start + 2)) == [False, True]
     assert post(start + 3, start + second - 1) == [True, True]
     assert post(start + second, start + second) == [False, True]
     assert post(start + 10 * second, start + 10 * second) == [False, False]

@@ -18,6 +18,7 @@ import msgspec
 import uvicorn
 from msgspec.structs import replace
 
+from fluxhook.admin.announced import AdminFile
 from fluxhook.admin.app import AdminApp, create_app
 from fluxhook.config.listen import Listen, parse_listen
 from fluxhook.config.schema import Config
@@ -26,7 +27,7 @@ from fluxhook.runtime.process import log
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport.datadir import DataDir
 
-__all__ = ["AdminFile", "bind", "serve"]
+__all__ = ["bind", "serve"]
 
 #: so that it never takes a core from a delivery
 NICENESS: Final = 10
@@ -36,30 +37,6 @@ MAX_CONNECTIONS: Final = 1024
 THREADS: Final = 32
 #: how long requests under way may go on once it is told to end; below the engine's own patience
 GRACE_S: Final = 5
-
-
-class AdminFile(msgspec.Struct, frozen=True):
-    """`admin.json`: where the API listens, and a token of all scopes for whoever may read the file."""
-
-    url: str
-    token: str
-    pid: int
-
-    def save(self, path: Path) -> None:
-        """Writes it whole, readable by its owner alone."""
-        temporary = path.with_suffix(".new")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(msgspec.json.encode(self))
-        temporary.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> AdminFile | None:
-        """None where there is none, or one that cannot be read."""
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError):
-            return None
 
 
 def bind(listen: Listen) -> socket.socket:
@@ -153,8 +130,10 @@ class _Server(uvicorn.Server):
             log.info("the admin API listens on %s", self._own.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if AdminFile.load(self._path) == self._own:
-            self._path.unlink()
+        # Not what another one has written over it, nor what somebody has damaged.
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            if AdminFile.load(self._path) == self._own:
+                self._path.unlink()
         await super().shutdown(sockets)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from fluxhook.admin.announced import AdminFile
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.failure import Failure
 from fluxhook.errors import FluxhookError
@@ -23,14 +24,6 @@ __all__ = ["Remote", "announced"]
 
 #: what an admin API needs to start on a busy machine
 STARTING_S = 10.0
-
-
-class _AdminFile(msgspec.Struct):
-    """What a running admin API leaves in the data directory (`admin.server.AdminFile`)."""
-
-    url: str
-    token: str = ""
-    pid: int = 0
 
 
 class _EngineFile(msgspec.Struct):
@@ -65,11 +58,11 @@ class Remote(NamedTuple):
         return Api(file.url, file.token, pinned=pinned, absent=lambda: _absent(datadir))
 
 
-def announced(datadir: DataDir) -> _AdminFile | None:
+def announced(datadir: DataDir) -> AdminFile | None:
     """Where the admin API of a data directory is; None if none runs."""
     path = datadir.admin_file
     try:
-        file = msgspec.json.decode(path.read_bytes(), type=_AdminFile)
+        file = AdminFile.load(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -6,10 +6,10 @@ import itertools
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from fluxhook.store.batch import COUNT, Batch
 from fluxhook.store.database import open_writer, transaction, translated
@@ -19,17 +19,18 @@ from fluxhook.store.records import Delivery, Due, State, SubscriptionRow
 
 __all__ = ["DeliveryStore"]
 
-# Two statements, since SQLite seeks to (due_ns, id) only where due_ns is given as equal; a replay or
-# a parked queue leaves any number of deliveries due at the same time. As legs of one UNION ALL each
-# row, body and all, would be copied once more.
+# Two legs, since SQLite seeks to (due_ns, id) only where due_ns is given as equal; a replay or a
+# parked queue leaves any number of deliveries due at the same time.
 _LEG = f"""
 SELECT {COLUMNS}, b.body FROM deliveries AS d INDEXED BY due CROSS JOIN bodies AS b ON b.id = d.id
 WHERE d.state = {State.WAITING:d} AND d.endpoint = :endpoint AND
 """
-_DUE = (
-    f"{_LEG} d.due_ns = :due_ns AND d.id >= :id ORDER BY d.id",
-    f"{_LEG} d.due_ns > :due_ns AND d.due_ns <= :now_ns ORDER BY d.due_ns, d.id",
-)
+_DUE = f"""
+{_LEG} d.due_ns = :due_ns AND d.id >= :id
+UNION ALL
+{_LEG} d.due_ns > :due_ns AND d.due_ns <= :now_ns
+ORDER BY due_ns, id
+"""
 _NEXT = f"""
 SELECT min(due_ns) FROM deliveries INDEXED BY due
 WHERE state = {State.WAITING:d} AND endpoint = ? AND due_ns > ?
@@ -114,12 +115,12 @@ class DeliveryStore(ReadStore):
             return []
         found: list[Due] = []
         rest: Place | None
-        with translated(self.path), closing(self._due(endpoint, front, now_ns)) as rows:
-            for row in rows:
-                if row[0] in out:
-                    continue
-                *fields, body = row
+        where = {"endpoint": endpoint, "due_ns": front[0], "id": front[1], "now_ns": now_ns}
+        with translated(self.path), closing(self.db.execute(_DUE, where)) as rows:
+            for *fields, body in rows:
                 delivery = Delivery(*fields)
+                if delivery.id in out:
+                    continue
                 if len(found) >= limit:
                     rest = delivery.due_ns, delivery.id
                     break
@@ -134,15 +135,6 @@ class DeliveryStore(ReadStore):
         for delivery, _ in found:
             self.leases.take(delivery)
         return found
-
-    def _due(
-        self, endpoint: int, front: Place, now_ns: int
-    ) -> Generator[tuple[Any, ...], None, None]:
-        """The waiting deliveries from a place on that are due, with their bodies, in their order."""
-        where = {"endpoint": endpoint, "due_ns": front[0], "id": front[1], "now_ns": now_ns}
-        for statement in _DUE:
-            with closing(self.db.execute(statement, where)) as rows:
-                yield from rows
 
     def release(self, delivery_ids: Iterable[int]) -> None:
         """Takes back what nobody works on any more: it may be leased at once."""
