@@ -434,3 +434,45 @@ def test_a_walk_over_the_dead_meets_each_once(store: DeliveryStore, add: Add, li
         end(store, page[0], dead=True)
         store.purge(page[1:])
     assert met == ids
+
+
+@pytest.mark.parametrize("n", [1, 31, 32, 33, 64, 100])
+def test_a_batch_has_any_number_of_rows(
+    store: DeliveryStore, add: Add, attempt: Attempt, n: int
+) -> None:
+    """Rows are written many at a time: each is written once, changed once, and no other is."""
+    add(n=n)
+    other = add(endpoint=1)
+    for times in (1, 2):
+        with store.batch() as batch:
+            for id in range(1, n + 1):
+                delivery = batch.find(id)
+                assert delivery is not None
+                batch.attempt(delivery, attempt)
+                batch.reschedule(delivery, NOW + id, f"cause {id}")
+        found = store.deliveries(endpoint=0, limit=1000)
+        assert [(d.id, d.due_ns, d.cause, d.attempts) for d in reversed(found)] == [
+            (id, NOW + id, f"cause {id}", times) for id in range(1, n + 1)
+        ]
+    end(store, *range(1, n + 1))
+    assert {d.state for d in store.deliveries(endpoint=0, limit=1000)} == {State.DELIVERED}
+    assert [store.body(id) for id in (1, n)] == [b"body 1", b"body %d" % n]
+    assert [a.n for a in store.attempts(n)] == [1, 2]
+    untouched = store.delivery(other)
+    assert untouched is not None
+    assert (untouched.state, untouched.attempts) == (State.WAITING, 0)
+
+
+def test_the_oldest_pending_is_known(store: DeliveryStore) -> None:
+    """Whether it waits for its time, waits in a line or is out; what ended does not count."""
+    with store.batch() as batch:
+        for id, key in ((1, None), (2, "k"), (3, "k"), (4, None)):
+            event = EventHead(f"evt_{id}", "route.error", "", key or "")
+            due_ns, ordered = NOW - id, key is not None
+            batch.add(id, 0, event, b"", accepted_ns=id, due_ns=due_ns, ordered=ordered)
+    for oldest in (1, 2, 3, 4):
+        assert store.oldest_times_ns() == {0: oldest}
+        leased_ids(store)
+        assert store.oldest_times_ns() == {0: oldest}
+        end(store, oldest)
+    assert store.oldest_times_ns() == {}

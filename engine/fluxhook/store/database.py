@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 #: schema.sql's version; raise it with any change there
-LAYOUT = 2
+LAYOUT = 3
 
 #: UPDATE ... RETURNING
 _OLDEST_SQLITE = (3, 35)

@@ -73,7 +73,6 @@ CREATE TABLE deliveries (
 
 CREATE INDEX due   ON deliveries (endpoint, due_ns) WHERE state = 0;
 CREATE INDEX line  ON deliveries (endpoint, order_key, state) WHERE ordered AND ended_ns IS NULL;
-CREATE INDEX pending ON deliveries (endpoint) WHERE ended_ns IS NULL;
 CREATE INDEX ended ON deliveries (endpoint, state, ended_ns) WHERE ended_ns IS NOT NULL;
 
 CREATE TABLE bodies (
