@@ -101,6 +101,11 @@ ALL = ("engine", "bare", "wrk", "aiohttp", "pyreqwest", "threads", "httpx")
 ROWS = (
     Row("main", "All contenders", MAIN, 40_000, contenders=ALL, weight=26),
     Row("1x2x1", "Two workers", MAIN._replace(workers=2), 30_000),
+    *(
+        # All on one core: what more workers cost, not what more cores bring.
+        Row(f"1x{n}x1", title, MAIN._replace(workers=n), 20_000, against=MAIN)
+        for n, title in ((4, "Four workers, one core"), (8, "Eight workers, one core"))
+    ),
     Row("4x2x4", "Four publishers", MAIN._replace(publishers=4, workers=2, endpoints=4), 30_000),
     Row(
         "1x2x1000",
