@@ -182,3 +182,14 @@ def test_reports_survive_a_full_disk(desk: Desk, monkeypatch: pytest.MonkeyPatch
     assert desk.store.endpoints()[0].disabled_ns == desk.now_ns
     assert {row.event_id for row in desk.store.deliveries()} == {"evt_a", "evt_b"}
     assert len(desk.emitted("webhook.endpoint.disabled")) == 1
+
+
+def test_a_report_that_cannot_be_read_stops_nobody(desk: Desk) -> None:
+    """Its bytes are kept, and what comes behind it is applied."""
+    target = (0).to_bytes(4, "little")
+    desk.reporter.outbox.put(target, b"\xc1 of another version", b"its body")
+    desk.first_failure("evt_behind")
+    assert [row.event_id for row in desk.store.deliveries()] == ["evt_behind"]
+    kept = sorted((desk.path / "damaged").iterdir())
+    assert [path.suffix for path in kept] == [".body", ".report"]
+    assert [path.read_bytes() for path in kept] == [b"its body", b"\xc1 of another version"]

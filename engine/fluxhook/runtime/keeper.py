@@ -105,6 +105,7 @@ class Keeper:
             datadir.audit, max_bytes=int(config.audit_bytes), files=config.audit_files
         )
         self._retention = Retention(store, trail)
+        self._damaged = datadir.path / "damaged"
         self._next_purge_ns = self._next_overdue_ns = 0
         self._windows = {id: _decode_window(state) for id, _, state in store.windows()}
         self._notices = Notices(datadir)
@@ -378,7 +379,11 @@ class Keeper:
 
     def _apply(self, batch: Batch, worker: int, record: Delivery, now_ns: int) -> None:
         """One report. A stale one, about a delivery that has ended, changes nothing."""
-        report = _decode_report(record.event)
+        try:
+            report = _decode_report(record.event)
+        except msgspec.MsgspecError as e:
+            self._set_aside(worker, record, e)
+            return
         endpoint_id, verdict, cause = report.endpoint, report.verdict, report.cause
         endpoint = self._endpoints.get(endpoint_id)
         if verdict == "aggregated":
@@ -466,6 +471,14 @@ class Keeper:
             name = self._names.get(endpoint_id, str(endpoint_id))
             self._notices.endpoint_disabled(name, reason, failing_ns)
             log.warning("endpoint %s is disabled: %s", name, reason)
+
+    def _set_aside(self, worker: int, record: Delivery, error: Exception) -> None:
+        """A report that nobody can read, by a defect or of another version, must not stop those behind
+        it: its bytes are kept for whoever looks into it."""
+        self._damaged.mkdir(exist_ok=True, mode=0o700)
+        for kind, content in (("report", record.event), ("body", record.body)):
+            (self._damaged / f"{worker}-{record.seq}.{kind}").write_bytes(content)
+        log.error("a report cannot be read (%s); it is kept in %s", error, self._damaged)
 
     def _publish_stored(self, endpoint_id: int) -> None:
         self._words.store(endpoint_id, d.STORED, self._store.pending.get(endpoint_id, 0))

@@ -9,6 +9,7 @@
     thresholds                 the table of thresholds, anew with each start of an engine
     store.db                   retries, dead letters, attempts
     audit/                     what was given up and erased: JSON lines (store/audit.py)
+    damaged/                   reports that the keeper could not read, if there ever were any
     keeper.bell                wakes the keeper
     rings/<slot>/              one publisher: lock, counters, <worker>.ring for each worker; the slot
                                is a number, or `engine` for the engine's own
