@@ -90,7 +90,8 @@ class Load:
         for endpoint in itertools.cycle(self.endpoints):
             due = self.store.lease(endpoint, self.now_ns + 20 * SECOND, 40)
             ids += [d.id for d, _ in due]
-            if len(ids) >= n or not self.store.ready(self.now_ns + 20 * SECOND):
+            fronts = self.store.leases.fronts.values()
+            if len(ids) >= n or all(due_ns > self.now_ns + 20 * SECOND for due_ns, _ in fronts):
                 return ids
         raise AssertionError
 

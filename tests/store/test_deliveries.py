@@ -77,6 +77,11 @@ def test_a_released_delivery_is_handed_out_again(store: DeliveryStore, add: Add)
     assert leased_ids(store) == [2]
 
 
+def front(store: DeliveryStore, endpoint: int) -> int:
+    """When the next delivery of the endpoint may be leased."""
+    return store.leases.fronts[endpoint][0]
+
+
 def test_a_rescheduled_delivery_waits_for_its_time(store: DeliveryStore, add: Add) -> None:
     """Rescheduling ends a lease; the delivery is found at its new time, and not before."""
     id = add()
@@ -86,7 +91,7 @@ def test_a_rescheduled_delivery_waits_for_its_time(store: DeliveryStore, add: Ad
         assert delivery is not None
         batch.reschedule(delivery, NOW + 10, "parked")
     assert leased_ids(store) == []
-    assert store.next_due_ns() == NOW + 10
+    assert front(store, 0) == NOW + 10
     assert [d.id for d, _ in store.lease(0, NOW + 10, 1)] == [id]
 
 
@@ -114,14 +119,14 @@ def test_an_adopted_delivery_is_out_from_the_start(store: DeliveryStore) -> None
 
 
 def test_the_next_due_time_looks_past_what_is_out(store: DeliveryStore, add: Add) -> None:
-    """`next_due_ns` and `ready` tell the keeper when and for whom to look, and when not at all."""
-    assert (store.next_due_ns(), store.ready(NOW)) == (None, [])
+    """The fronts tell the keeper when and for whom to look, and when not at all."""
+    assert store.leases.fronts == {}
     add(n=2)
     add(due_ns=NOW + 7)
     add(endpoint=1, due_ns=NOW + 9)
-    assert (store.next_due_ns(), store.ready(NOW)) == (NOW, [0])
+    assert (front(store, 0), front(store, 1)) == (NOW, NOW + 9)
     assert leased_ids(store) == [1, 2]
-    assert (store.next_due_ns(), store.ready(NOW)) == (NOW + 7, [])
+    assert (front(store, 0), front(store, 1)) == (NOW + 7, NOW + 9)
 
 
 # ---- order -----------------------------------------------------------------------------------
@@ -229,7 +234,7 @@ def test_burying_an_endpoint_leaves_what_is_out(store: DeliveryStore, add: Add) 
         buried.append(n)
     assert buried == [3, 1]
     assert store.pending == {0: 2, 1: 1}
-    assert store.ready(NOW) == [1]
+    assert store.leases.fronts.keys() == {1}
     end(store, 1, 2)
     assert counts(store) == (0, 4)
 
@@ -316,14 +321,11 @@ def test_an_id_given_twice_in_one_batch_is_replaced(store: DeliveryStore) -> Non
 
 
 def test_endpoint_ids_are_stable(store: DeliveryStore, path: Path) -> None:
-    """A name keeps its id through removal, return and restart; no id is given out twice."""
+    """A name keeps its id over restarts; no id is given out twice."""
     assert store.ensure_endpoints(["b", "one", "a"]) == {"b": 2, "one": 1, "a": 3}
-    store.remove_endpoint(2, NOW)
-    assert store.endpoints()[2].removed_ns == NOW
     store.close()
     with DeliveryStore.open(path) as again:
         assert again.ensure_endpoints(["c", "b"]) == {"c": 4, "b": 2}
-        assert again.endpoints()[2].removed_ns is None
         assert again.pending == dict.fromkeys(range(5), 0)
 
 
@@ -350,8 +352,6 @@ def test_counters_add_up_and_positions_move(store: DeliveryStore) -> None:
             batch.position(b"ring", seq)
     assert store.counters() == {0: {"delivered": 4}, 1: {"dropped.oldest": 2}}
     assert store.positions() == {b"ring": 9}
-    store.forget_ring(b"ring")
-    assert store.positions() == {}
 
 
 def test_a_batch_that_ends_in_an_exception_never_was(store: DeliveryStore, add: Add) -> None:

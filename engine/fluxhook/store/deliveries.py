@@ -45,7 +45,7 @@ WHERE d.endpoint = ? AND d.state = {State.BLOCKED:d} AND d.ordered AND d.ended_n
 """
 _ENSURE = """
 INSERT INTO endpoints (id, name) VALUES ((SELECT coalesce(max(id) + 1, 0) FROM endpoints), ?)
-ON CONFLICT (name) DO UPDATE SET removed_ns = NULL
+ON CONFLICT (name) DO NOTHING
 """
 _ENDED = """
 SELECT id, endpoint, state, last_attempt FROM deliveries
@@ -94,14 +94,6 @@ class DeliveryStore(ReadStore):
     def leased(self, endpoint: int) -> int:
         """How many deliveries of an endpoint are out."""
         return self.leases.counts[endpoint]
-
-    def next_due_ns(self) -> int | None:
-        """No delivery can be leased before then; None if there is none to wait for."""
-        return min((due_ns for due_ns, _ in self.leases.fronts.values()), default=None)
-
-    def ready(self, now_ns: int) -> list[int]:
-        """The endpoints that may have something to lease."""
-        return [e for e, (due_ns, _) in self.leases.fronts.items() if due_ns <= now_ns]
 
     def lease(self, endpoint: int, now_ns: int, limit: int) -> list[Due]:
         """Hands out what is due, the longest due first, at most `limit`.
@@ -209,10 +201,6 @@ class DeliveryStore(ReadStore):
             self.pending.setdefault(id, 0)
         return {name: ids[name] for name in wanted}
 
-    def remove_endpoint(self, endpoint: int, now_ns: int) -> None:
-        """Notes that the configuration has it no longer; `bury_all` sees to its deliveries."""
-        self._write("UPDATE endpoints SET removed_ns = ? WHERE id = ?", (now_ns, endpoint))
-
     def disable_endpoint(self, endpoint: int, now_ns: int, reason: str) -> None:
         self._write(
             "UPDATE endpoints SET disabled_ns = ?, disabled_reason = ? WHERE id = ?",
@@ -237,10 +225,6 @@ class DeliveryStore(ReadStore):
 
     def delete_subscription(self, name: str) -> None:
         self._write("DELETE FROM subscriptions WHERE name = ?", (name,))
-
-    def forget_ring(self, ring_uid: bytes) -> None:
-        """Drops the position of a ring that is gone for good."""
-        self._write("DELETE FROM ring_positions WHERE ring_uid = ?", (ring_uid,))
 
     def _write(self, sql: str, parameters: tuple[object, ...]) -> None:
         with translated(self.path):

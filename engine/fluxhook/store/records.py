@@ -68,13 +68,12 @@ class PastAttempt(NamedTuple):
 
 
 class EndpointRow(NamedTuple):
-    """An endpoint as the store knows it; `disabled_ns` and `removed_ns` are None if it is not."""
+    """An endpoint as the store knows it; `disabled_ns` is None if it is not."""
 
     id: int
     name: str
     disabled_ns: int | None
     disabled_reason: str
-    removed_ns: int | None
     #: 1: paused at run time
     paused: int
     #: deliveries waiting or blocked

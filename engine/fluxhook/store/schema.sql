@@ -22,7 +22,6 @@ CREATE TABLE endpoints (
     name            TEXT    NOT NULL UNIQUE,
     disabled_ns     INTEGER,
     disabled_reason TEXT    NOT NULL DEFAULT '',
-    removed_ns      INTEGER,
     paused          INTEGER NOT NULL DEFAULT 0,  -- 1: at run time, whatever its definition says
     -- how many of its deliveries are waiting or blocked, and how many are dead
     pending         INTEGER NOT NULL DEFAULT 0,
