@@ -79,8 +79,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
 @contextlib.contextmanager
 def connection(rig: Rig) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as sock, c.socket_path(DataDir(rig.data_dir)) as path:
+        sock.connect(path)  # without a timeout, which would make a full queue an error (EAGAIN)
         sock.settimeout(10)
-        sock.connect(path)
         yield sock
 
 
