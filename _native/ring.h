@@ -226,7 +226,8 @@ typedef struct {
     _Atomic uint32_t asleep;
     char pad2[44];
     fx_word head;
-    char pad3[56];
+    fx_word held; /* targets in the consumer's hands: what producers choose a ring by, no more */
+    char pad3[48];
 } fx_ring;
 
 _Static_assert(offsetof(fx_ring, tail) == 128, "producer's line");
@@ -407,6 +408,7 @@ static inline void fx_rewind(fx_ring *r) {
         FX_STEP("rewinding");
     }
     atomic_store_explicit(&r->cursor, head, memory_order_release);
+    atomic_store_explicit(&r->held, 0, memory_order_relaxed);
     FX_STEP("rewound");
     atomic_fetch_add_explicit(&r->epoch, 1, memory_order_release);
     atomic_store_explicit(&r->asleep, 0, memory_order_relaxed);
@@ -567,6 +569,10 @@ static inline uint64_t fx_waiting(fx_producer *p) {
     uint64_t tail = atomic_load_explicit(&p->ring->tail, memory_order_relaxed);
     return tail - fx_first_waiting(p);
 }
+/* What the consumer has yet to do: records that wait, and targets in its hands. */
+static inline uint64_t fx_backlog(fx_producer *p) {
+    return fx_waiting(p) + atomic_load_explicit(&p->ring->held, memory_order_relaxed);
+}
 
 /* Drops the oldest record that waits. There is none if the consumer holds them all and has not said
  * so yet, or died before it could. */
@@ -677,6 +683,12 @@ typedef struct {
     uint64_t body_length;
 } fx_taken;
 
+/* Only the consumer writes the word. */
+static inline void fx_hold(fx_ring *r, int count) {
+    uint64_t held = atomic_load_explicit(&r->held, memory_order_relaxed);
+    atomic_store_explicit(&r->held, held + (uint64_t)(int64_t)count, memory_order_relaxed);
+}
+
 /* Takes the next waiting record: 1 taken, 0 none, -1 found one damaged and settled it unseen. Its
  * bytes stay valid until it is settled. */
 static inline int fx_take(fx_ring *r, uint64_t *cursor, fx_taken *taken) {
@@ -710,6 +722,7 @@ static inline int fx_take(fx_ring *r, uint64_t *cursor, fx_taken *taken) {
             fx_advance(r);
             return -1;
         }
+        fx_hold(r, __builtin_popcount(bits));
         taken->seq = seq;
         taken->bits = bits;
         taken->targets = fx_targets(at);
@@ -737,6 +750,7 @@ static inline int fx_settle(fx_ring *r, uint64_t seq, uint32_t mask, fx_counters
         fx_redo_done(c);
     }
     FX_STEP("settle done");
+    fx_hold(r, -1);
     fx_advance(r);
     return done;
 }
@@ -753,7 +767,10 @@ static inline int fx_hand_over(fx_ring *r, uint64_t seq, uint32_t mask, fx_produ
     FX_STEP("hand-over committed");
     /* A power loss must not find the bit cleared on the disk and the report not yet there. */
     if (result == FX_ACCEPTED && outbox->sync_fd >= 0) fdatasync(outbox->sync_fd);
-    if (result == FX_ACCEPTED) fx_clear(r, seq, mask);
+    if (result == FX_ACCEPTED) {
+        fx_clear(r, seq, mask);
+        fx_hold(r, -1);
+    }
     FX_STEP("hand-over cleared");
     fx_redo_done(c);
     FX_STEP("hand-over done");

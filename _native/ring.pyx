@@ -74,6 +74,7 @@ cdef extern from "ring.h" nogil:
     bint fx_positions_hold(fx_ring *)
     void fx_producer_open(fx_producer *, fx_ring *, bint, int)
     uint64_t fx_waiting(fx_producer *)
+    uint64_t fx_backlog(fx_producer *)
     uint64_t fx_repair(fx_ring *)
     void fx_rewind(fx_ring *)
     int fx_take(fx_ring *, uint64_t *, fx_taken *)
@@ -474,6 +475,11 @@ cdef class Producer(Mapping):
         return fx_waiting(&self.p)
 
     @property
+    def backlog(self):
+        self.check()
+        return fx_backlog(&self.p)
+
+    @property
     def empty(self):
         self.check()
         return fx_load(&self.p.ring.tail) == fx_load(&self.p.ring.head)
@@ -497,23 +503,37 @@ cdef uint32_t targets_in(bytes targets) except 0:
     return <uint32_t>(size >> 2)
 
 
+cdef uint64_t turn = 0  # of a generator (Knuth's MMIX) whose high bits choose where to begin
+
+
 cdef Py_ssize_t index_of_least(list producers) except -1:
-    cdef uint64_t best = <uint64_t>-1, waiting
-    cdef Py_ssize_t index = 0, i
-    cdef Producer producer
-    for i in range(len(producers)):
-        producer = <Producer?>producers[i]
-        producer.check()
-        waiting = fx_waiting(&producer.p)
-        if waiting < best:
-            best, index = waiting, i
-            if waiting == 0:
+    """The first ring where nothing is to do there, so that few events stay with one worker and its
+    connections. Else that with the shortest backlog, of equals any: rings taken in a fixed order
+    could each get the events of one endpoint only, and with them a worker's share of it."""
+    global turn
+    cdef Py_ssize_t count = len(producers), best = 0, index, i
+    cdef uint64_t least = <uint64_t>-1, backlog
+    if count == 0 or backlog_of(producers[0]) == 0:
+        return 0
+    turn = turn * 6364136223846793005u + 1442695040888963407u
+    index = (turn >> 33) % count
+    for i in range(count):
+        backlog = backlog_of(producers[index])
+        if backlog < least:
+            least, best = backlog, index
+            if least == 0:
                 break
-    return index
+        index = index + 1 if index + 1 < count else 0
+    return best
 
 
-def least_waiting(list producers not None):
-    """The index of the ring with the fewest waiting records; the first of equals."""
+cdef inline uint64_t backlog_of(object producer) except? -1:
+    (<Producer?>producer).check()
+    return fx_backlog(&(<Producer>producer).p)
+
+
+def least_backlog(list producers not None):
+    """The index of the ring with the shortest backlog."""
     return index_of_least(producers)
 
 

@@ -122,6 +122,19 @@ ROWS = (
     Row("reply", "Reply with a body", MAIN._replace(reply="/body"), 20_000),
     Row("tls", "TLS", MAIN._replace(tls=True), 20_000),
     Row("http2", "HTTP/2", MAIN._replace(tls=True, http2=True), 20_000),
+    *(
+        # What bounds these is how many requests may be under way, not the core.
+        Row(
+            f"slow-{n}",
+            f"Slow receiver, {n} x 32 in flight",
+            MAIN._replace(slow=True, workers=n, endpoints=8, in_flight=32 * n),
+            400 * n,
+            contenders=("engine",),
+            key="engine.rate",
+            weight=4,
+        )
+        for n in (1, 2, 4, 8)
+    ),
     Row(
         "slow",
         "Slow receiver",

@@ -138,14 +138,14 @@ def test_idle_look(benchmark: Any, ends: Ends) -> None:
     benchmark(run)
 
 
-def test_least_waiting(benchmark: Any, ends: Ends) -> None:
+def test_least_backlog(benchmark: Any, ends: Ends) -> None:
     """The choice among four rings that a publisher makes for each record."""
     producers = [ends.producer, ends.outbox] * 2
     ends.fill()
 
     def run() -> None:
         for _ in range(RECORDS):
-            ring.least_waiting(producers)
+            ring.least_backlog(producers)
 
     benchmark(run)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -23,7 +24,9 @@ class Stepped:
     """`ring` is the module; `arm` acts on this process and on children that it forks afterwards."""
 
     def __init__(self, cache: Path) -> None:
-        library = _built(cache)
+        with open(cache.with_suffix(".lock"), "w") as lock:  # other test processes want it as well
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            library = _built(cache)
         spec = importlib.util.spec_from_file_location("stepped.ring", library)
         assert spec is not None
         assert spec.loader is not None

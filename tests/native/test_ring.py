@@ -211,20 +211,43 @@ class TestSeveralProducers:
         taken = rig.worker()[0].take(100)
         assert [d.event for d in taken] == [b"%d" % n for n in range(16)]
 
-    def test_the_one_with_fewest_waiting(self, tmp_path: Path) -> None:
-        """`least_waiting` gives the first of equals, and 0 where there is none to choose."""
+    def test_the_one_with_the_shortest_backlog(self, tmp_path: Path) -> None:
+        """`least_backlog` gives any of equals, but the first while that has none; 0 where there is none
+        to choose."""
         producers = []
-        for n, waiting in enumerate([3, 1, 2, 1]):
+        for n, waiting in enumerate([3, 1, 2, 1, 0, 0]):
             (tmp_path / str(n)).mkdir()
             producer, _ = Rig(tmp_path / str(n)).publisher()
             for _ in range(waiting):
                 producer.put(ONE, b"", b"")
             producers.append(producer)
-        assert ring.least_waiting(producers) == 1
-        assert ring.least_waiting(producers[::2]) == 1
-        assert ring.least_waiting([]) == 0
+        assert {ring.least_backlog(producers[:4]) for _ in range(100)} == {1, 3}
+        assert {ring.least_backlog(producers) for _ in range(100)} == {4, 5}
+        assert {ring.least_backlog(producers[4:]) for _ in range(100)} == {0}
+        assert ring.least_backlog(producers[:1]) == 0
+        assert ring.least_backlog([]) == 0
         with pytest.raises(TypeError):
-            ring.least_waiting([None])  # type: ignore[list-item]
+            ring.least_backlog([None])  # type: ignore[list-item]
+
+    def test_what_the_consumer_holds_is_backlog(self, rig: Rig) -> None:
+        """Each target of a record that was taken counts until it is settled or handed over, and none
+        after the consumer has started over."""
+        producer, _ = rig.publisher()
+        consumer, outbox, counters = rig.worker()
+        for _ in range(3):
+            producer.put(pack(1, 2), b"", b"")
+        assert (producer.waiting, producer.backlog) == (3, 3)
+        first, second, *_ = consumer.take(2)
+        assert (producer.waiting, producer.backlog) == (1, 1 + 4)
+        first.settle(counters, 0)
+        assert second.hand_over(outbox, 7, b"", b"", counters) == ring.ACCEPTED
+        assert producer.backlog == 1 + 2
+        consumer.rewind()
+        assert (producer.waiting, producer.backlog) == (2, 2)
+        for delivery in consumer.take(9):
+            delivery.settle()
+        assert producer.backlog == 0
+        assert producer.empty
 
 
 class TestDelivery:
@@ -503,7 +526,7 @@ class TestBorder:
         for call in (
             lambda: producer.put(ONE, b"", b""),
             lambda: producer.sync(),
-            lambda: ring.least_waiting([producer]),
+            lambda: ring.least_backlog([producer]),
             lambda: consumer.take(1),
             lambda: consumer.arm(),
             lambda: consumer.rewind(),
@@ -537,7 +560,7 @@ class TestBorder:
             lambda: ring.create_ring(none, 1, 4096, BOOT_ID),
             lambda: ring.create_ring(rig.path, 1, 4096, none),
             lambda: ring.create_file(none, 1, b""),
-            lambda: ring.least_waiting(none),
+            lambda: ring.least_backlog(none),
         ):
             with pytest.raises(TypeError):
                 call()

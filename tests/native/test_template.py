@@ -83,14 +83,19 @@ def test_a_body_without_the_id(rig: Rig, words: ring.Words) -> None:
     assert delivery.body == b'{"t":"now","d":{}}'
 
 
-def test_the_ring_with_fewest_waiting(tmp_path: Path, words: ring.Words) -> None:
+def test_the_ring_with_the_shortest_backlog(tmp_path: Path, words: ring.Words) -> None:
     """Of several rings each record goes into that with the most room; the counters are one file's."""
     rigs = [Rig(tmp_path / name) for name in "ab" if not (tmp_path / name).mkdir()]
     producers = [rig.publisher()[0] for rig in rigs]
     counters = rigs[0].published()
     made = template(producers, counters, words)
     assert [put(made, "i", b"{}") for _ in range(4)] == [ring.ACCEPTED] * 4
-    assert [producer.waiting for producer in producers] == [2, 2]
+    assert [producer.backlog for producer in producers] == [2, 2]
+    held = rigs[0].worker()[0].take(1)
+    assert producers[0].backlog == 1 + len(held) == 3  # two targets
+    assert [put(made, "i", b"{}") for _ in range(3)] == [ring.ACCEPTED] * 3
+    assert [producer.backlog for producer in producers] == [4, 4]
+    assert [producer.waiting for producer in producers] == [2, 4]
 
 
 def test_nothing_is_written_undated(rig: Rig, words: ring.Words) -> None:

@@ -9,9 +9,10 @@ from itertools import pairwise
 import pytest
 
 from fluxhook import Breaker, Engine, Rate, Retry, Size, verify
+from fluxhook._native.ring import Counters
 from fluxhook.receiver import Behaviour
 from fluxhook.store import ReadStore, State
-from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.datadir import DELIVERED, DataDir
 from runtime.conftest import NEVER, Rig, seconds, until
 
 ERROR = {
@@ -272,6 +273,26 @@ def test_a_hanging_endpoint_does_not_delay_another(rig: Rig) -> None:
         assert time.monotonic() - begun < 3
         stats = engine.stats().endpoint("hang")
         assert (stats.delivered, stats.balance) == (0, 0)
+
+
+def test_workers_share_a_burst_for_slow_endpoints(rig: Rig) -> None:
+    """Of every endpoint each gets some: it has a part of the `concurrency`, and alone takes four times
+    as long."""
+    names = [f"slow{n}" for n in range(4)]
+    for name in names:
+        rig.receiver.behave(Behaviour(delay_s=0.1), f"/{name}")
+    slow = [rig.endpoint(name, events=(f"{name}.x",), concurrency=8) for name in names]
+    with rig.engine(*slow, workers=4) as engine:
+        for burst in (20, 400):  # the first wakes all of them
+            for n in range(burst):
+                engine.emit(f"{names[n % 4]}.x", {})
+            settled(engine)
+        folders = DataDir(rig.data_dir).worker_folders()
+        workers = [Counters(str(folder / "counters"), writable=False) for folder in folders]
+        ids = [engine.stats().endpoint(name).id for name in names]
+        shares = [[worker.get(id, DELIVERED) for id in ids] for worker in workers]
+        assert sum(map(sum, shares)) == 420
+        assert min(map(min, shares)) >= 8, shares
 
 
 def test_a_small_ring_is_relieved_of_what_is_held_up(rig: Rig) -> None:

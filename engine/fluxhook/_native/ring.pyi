@@ -208,6 +208,10 @@ class Producer(Mapping):
         """
 
     @property
+    def backlog(self) -> int:
+        """What the consumer has yet to do: records that wait, and targets of those in its hands."""
+
+    @property
     def empty(self) -> bool:
         """Whether every record is settled or dropped."""
 
@@ -225,8 +229,11 @@ class Producer(Mapping):
         bytes; then nothing is dropped either.
         """
 
-def least_waiting(producers: list[Producer]) -> int:
-    """The index of the ring with the fewest waiting records; the first of equals, 0 of none."""
+def least_backlog(producers: list[Producer]) -> int:
+    """The index of the ring with the shortest backlog; of none 0.
+
+    Of equals it is 0 where that has no backlog, and else any of them.
+    """
 
 @final
 class Ids:
@@ -254,7 +261,7 @@ class Template:
     `opening`, id, `middle`, timestamp, `ending`, data and a brace. Without an `opening` the body does
     not have the id. What goes into a hole is written as it is.
 
-    The record goes into that of `producers` with the fewest waiting records. It belongs to the
+    The record goes into that of `producers` with the shortest backlog. It belongs to the
     configuration whose `version` stands in the word (`row`, `field`).
     """
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from fluxhook._native.ring import ACCEPTED, EXPIRED, FORKED, least_waiting
+from fluxhook._native.ring import ACCEPTED, EXPIRED, FORKED, least_backlog
 from fluxhook.config.schema import DropPolicy
 from fluxhook.errors import EngineError, EventError, PayloadTooLarge, QueueFull
 from fluxhook.events.event import Event, order_key_of
@@ -236,7 +236,7 @@ class Publisher:
             if part.home is not None:
                 ring = rings[part.home]
             else:
-                ring = rings[least_waiting(rings)] if len(rings) > 1 else rings[0]
+                ring = rings[least_backlog(rings)] if len(rings) > 1 else rings[0]
             result = ring.put(part.targets, head, body, counters)
             if result == ACCEPTED:
                 self._puts += 1
