@@ -267,7 +267,7 @@ class Ingest(Idle):
 
     def _post(self) -> subprocess.Popen[bytes]:
         event = json.dumps({"type": event_type(1), "data": {"text": "x" * 400}})
-        target = ("--post", "/v1/events", "--body", event, "--token", self._token)
+        target = ("--post", "/v1/events", "--body", event, f"--token={self._token}")
         clients = subprocess.Popen(
             [
                 *("nice", "-n", "10", sys.executable, "-m", "bench.programs.load"),

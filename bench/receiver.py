@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import selectors
 import shutil
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 from bench.machine import ROOT
 from bench.rows import Load
@@ -211,41 +212,50 @@ class CountingReceiver(Program):
 
 
 class FirstByte:
-    """A receiver in this process, for one connection at a time."""
+    """A receiver in this process, for one request at a time, over whichever connection it comes: a
+    worker that was kept from reading the last answer sends the next request over another one."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server((address(0), 0))
-        self._listener.settimeout(START_TIMEOUT_S)
-        self._connection: socket.socket | None = None
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
         self.url = f"http://{address(0)}:{self._listener.getsockname()[1]}"
 
     def time_ns(self, cause: Callable[[], object]) -> int:
         """The time from before `cause` is called until the first byte of the request is here."""
         begun_ns = time.perf_counter_ns()
         cause()
-        request = self._receive()
+        connection, request = self._first()
         elapsed_ns = time.perf_counter_ns() - begun_ns
         while not _whole(request):
-            request += self._receive()
-        assert self._connection is not None
-        self._connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            more = connection.recv(65_536)
+            assert more, "the connection was closed within a request"
+            request += more
+        connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
         return elapsed_ns
 
-    def _receive(self) -> bytes:
-        while True:
-            if self._connection is None:
-                self._connection, _ = self._listener.accept()
-                self._connection.settimeout(START_TIMEOUT_S)
-                self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if received := self._connection.recv(65_536):
-                return received
-            self._connection.close()
-            self._connection = None
+    def _first(self) -> tuple[socket.socket, bytes]:
+        """The connection that a request comes over, and the first bytes of that."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            for key, _ in self._selector.select(START_TIMEOUT_S):
+                if key.fileobj is self._listener:
+                    connection, _ = self._listener.accept()
+                    connection.settimeout(START_TIMEOUT_S)
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    self._selector.register(connection, selectors.EVENT_READ)
+                    continue
+                connection = cast(socket.socket, key.fileobj)
+                if received := connection.recv(65_536):
+                    return connection, received
+                self._selector.unregister(connection)
+                connection.close()
+        raise TimeoutError("no request comes")
 
     def close(self) -> None:
-        self._listener.close()
-        if self._connection is not None:
-            self._connection.close()
+        for key in list(self._selector.get_map().values()):
+            cast(socket.socket, key.fileobj).close()
+        self._selector.close()
 
 
 def _whole(request: bytes) -> bool:
