@@ -211,7 +211,7 @@ class Idle(_Base):
 
 class Ingest(Idle):
     """The same with and without clients that post events to the admin API as fast as it takes them,
-    to another endpoint. Server and clients have the priority that they have in use: below ours."""
+    to another endpoint. The clients give way, since they stand for such as are not on this machine."""
 
     def prepare(self, stack: ExitStack) -> None:
         self._urls = self.scene.nginx.urls(self.row.load)
@@ -270,7 +270,7 @@ class Ingest(Idle):
         target = ("--post", "/v1/events", "--body", event, f"--token={self._token}")
         clients = subprocess.Popen(
             [
-                *("nice", "-n", "10", sys.executable, "-m", "bench.programs.load"),
+                *(sys.executable, "-m", "bench.programs.load", "--background"),
                 *("--port", self._port, "--requests", "1000000", *target),
             ],
             cwd=ROOT,

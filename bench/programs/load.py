@@ -21,6 +21,7 @@ import time
 from collections import deque
 
 from bench.measure import percentile
+from fluxhook.runtime.background import give_way
 
 HEAD = "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: fluxhook-bench\r\n"
 CONNECTIONS = 32
@@ -110,7 +111,10 @@ def main() -> None:
     parser.add_argument("--post", metavar="PATH", help="POST there instead")
     parser.add_argument("--body", default="")
     parser.add_argument("--token", default="")
+    parser.add_argument("--background", action="store_true", help="give way to other processes")
     options = parser.parse_args()
+    if options.background:
+        give_way()
     request = post(options.post, options.body, options.token) if options.post else get()
     generator = Generator(options.port, request)
     generator.run([0.0] * 200, open_loop=False)  # connections, caches

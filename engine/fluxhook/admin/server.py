@@ -23,14 +23,13 @@ from fluxhook.admin.app import AdminApp, create_app
 from fluxhook.config.listen import Listen, parse_listen
 from fluxhook.config.schema import Config
 from fluxhook.errors import ConfigError, EngineError, Problem
+from fluxhook.runtime.background import give_way
 from fluxhook.runtime.process import log
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport.datadir import DataDir
 
 __all__ = ["bind", "serve"]
 
-#: so that it never takes a core from a delivery
-NICENESS: Final = 10
 #: connections, beyond which uvicorn answers 503 by itself; arbitrary, far above MAX_REQUESTS
 MAX_CONNECTIONS: Final = 1024
 #: in which calls that block are made; arbitrary
@@ -67,7 +66,7 @@ def serve(data_dir: str, alive_fd: int, *, listen: str | None = None) -> None:
 
     Raises ConfigError if it may not or cannot listen, EngineNotRunning where no engine was started.
     """
-    os.nice(NICENESS)
+    give_way()
     datadir = DataDir(data_dir)
     config = Snapshot.load(datadir).config
     if listen is not None:

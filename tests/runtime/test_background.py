@@ -1,0 +1,38 @@
+"""The process that gives way."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+
+from fluxhook.runtime.background import NICENESS, SLICE_NS
+
+#: prints the niceness and the slice of a thread that was started afterwards
+PROGRAM = """
+import ctypes, json, os, threading
+from fluxhook.runtime.background import _SETATTR, _Attributes, give_way
+
+give_way()
+give_way()
+
+def look():
+    found = _Attributes()
+    getattr = _SETATTR[os.uname().machine] + 1
+    assert ctypes.CDLL(None).syscall(getattr, 0, ctypes.byref(found), ctypes.sizeof(found), 0) == 0
+    print(json.dumps([os.getpriority(os.PRIO_PROCESS, 0), found.policy, found.nice, found.runtime]))
+
+thread = threading.Thread(target=look)
+thread.start()
+thread.join()
+"""
+
+
+def test_threads_that_follow_give_way_too() -> None:
+    """They have the niceness, once, and on kernels that know it the long slice."""
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    kernel = tuple(map(int, platform.release().split("-")[0].split(".")[:2]))
+    slice_ns = SLICE_NS if kernel >= (6, 12) else 0
+    assert json.loads(ended.stdout) == [NICENESS, 0, NICENESS, slice_ns]
