@@ -506,14 +506,18 @@ cdef uint32_t targets_in(bytes targets) except 0:
 cdef uint64_t turn = 0  # of a generator (Knuth's MMIX) whose high bits choose where to begin
 
 
+#: as much backlog keeps nobody waiting
+cdef uint64_t FEW = 4
+
+
 cdef Py_ssize_t index_of_least(list producers) except -1:
-    """The first ring where nothing is to do there, so that few events stay with one worker and its
-    connections. Else that with the shortest backlog, of equals any: rings taken in a fixed order
-    could each get the events of one endpoint only, and with them a worker's share of it."""
+    """The first ring while there are few, which so stay with one worker, awake, and its connections.
+    Else that with the shortest backlog, of equals any: rings taken in a fixed order could each get
+    the events of one endpoint only, and with them a worker's share of it."""
     global turn
     cdef Py_ssize_t count = len(producers), best = 0, index, i
     cdef uint64_t least = <uint64_t>-1, backlog
-    if count == 0 or backlog_of(producers[0]) == 0:
+    if count == 0 or backlog_of(producers[0]) < FEW:
         return 0
     turn = turn * 6364136223846793005u + 1442695040888963407u
     index = (turn >> 33) % count

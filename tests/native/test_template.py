@@ -89,13 +89,13 @@ def test_the_ring_with_the_shortest_backlog(tmp_path: Path, words: ring.Words) -
     producers = [rig.publisher()[0] for rig in rigs]
     counters = rigs[0].published()
     made = template(producers, counters, words)
-    assert [put(made, "i", b"{}") for _ in range(4)] == [ring.ACCEPTED] * 4
-    assert [producer.backlog for producer in producers] == [2, 2]
-    held = rigs[0].worker()[0].take(1)
-    assert producers[0].backlog == 1 + len(held) == 3  # two targets
-    assert [put(made, "i", b"{}") for _ in range(3)] == [ring.ACCEPTED] * 3
+    assert [put(made, "i", b"{}") for _ in range(8)] == [ring.ACCEPTED] * 8
     assert [producer.backlog for producer in producers] == [4, 4]
-    assert [producer.waiting for producer in producers] == [2, 4]
+    held = rigs[0].worker()[0].take(1)
+    assert producers[0].backlog == 3 + len(held) == 5  # two targets
+    assert [put(made, "i", b"{}") for _ in range(3)] == [ring.ACCEPTED] * 3
+    assert [producer.backlog for producer in producers] == [6, 6]
+    assert [producer.waiting for producer in producers] == [4, 6]
 
 
 def test_nothing_is_written_undated(rig: Rig, words: ring.Words) -> None:

@@ -232,7 +232,7 @@ class Producer(Mapping):
 def least_backlog(producers: list[Producer]) -> int:
     """The index of the ring with the shortest backlog; of none 0.
 
-    Of equals it is 0 where that has no backlog, and else any of them.
+    It is 0 while that has fewer than 4; of equals it is any.
     """
 
 @final

@@ -16,6 +16,7 @@ from fluxhook._native.ring import Consumer, Counters, Delivery, Producer
 from fluxhook.policy.egress import EgressPolicy
 from fluxhook.runtime import process
 from fluxhook.runtime.dispatch import BACKLOG, Dispatcher
+from fluxhook.runtime.pace import LOOK_S, Pace
 from fluxhook.runtime.reporter import Reporter
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.stages import Stages
@@ -75,6 +76,7 @@ class Worker:
         self._control_fd = control_fd
         self._sender.watch(self._bell)
         self._sender.watch(control_fd)
+        self._pace = Pace()
         self._next_relief_ns = 0
         self._drain_marks: list[tuple[Consumer, int]] | None = None
         self._find_rings(first=True)
@@ -87,6 +89,7 @@ class Worker:
             self._refresh()
             now_ns = time.time_ns()
             took = self._take(now_ns)
+            self._pace.note(took)
             wake_ns = dispatcher.send(now_ns)
             if self._drained():
                 return
@@ -162,8 +165,8 @@ class Worker:
             ring.rewind()
         self._rings = found
 
-    def _take(self, now_ns: int) -> bool:
-        """Moves records from the rings to the lanes; False if there was nothing to take."""
+    def _take(self, now_ns: int) -> int:
+        """Moves records from the rings to the lanes; returns how many deliveries they made."""
         dispatcher = self._dispatcher
         if now_ns >= self._next_relief_ns:
             self._next_relief_ns = now_ns + RELIEF_INTERVAL_NS
@@ -174,7 +177,7 @@ class Worker:
             elif any(ring.load > PRESSURE for ring in rings):
                 dispatcher.relieve(now_ns, urgent=False)
         if not dispatcher.wants_more(now_ns):
-            return False
+            return 0
         limit = max(TAKE_LEAST, min(TAKE_BATCH, dispatcher.backlog_limit))
         due = self._inbox.take(limit)
         events: list[Delivery] = []
@@ -185,12 +188,14 @@ class Worker:
         for delivery in due:
             dispatcher.arrive_due(delivery, now_ns)
         dispatcher.arrive(events, now_ns)
-        return bool(due or events)
+        return len(due) + len(events)
 
     def _wait_s(self, now_ns: int, wake_ns: int) -> float:
         """How long the loop may sleep: not at all if a record came while it said that it sleeps."""
         if self._dispatcher.backlog_full:
             return RELIEF_INTERVAL_NS / 1e9
+        if self._pace.brisk(now_ns):
+            return LOOK_S
         for ring in (self._inbox, *self._rings.values()):
             if not ring.arm():
                 return 0.0

@@ -1,0 +1,93 @@
+"""When a worker sleeps until the bell rings, and when it looks by the clock."""
+
+from __future__ import annotations
+
+import os
+import select
+from pathlib import Path
+
+import pytest
+
+from fluxhook import Endpoint
+from fluxhook.runtime.pace import BRISK, CALM, LOOK_S, Pace
+from fluxhook.runtime.publisher import Publisher
+from fluxhook.runtime.worker import IDLE_WAIT_S, Worker
+from fluxhook.transport.datadir import quiet_bell
+from runtime.desk import Desk
+
+MS = 1_000_000
+S = 1000 * MS
+#: a time at which nothing was counted yet
+BEGIN = 1000 * S
+
+
+@pytest.mark.parametrize(
+    ("rates", "brisk"),
+    [
+        ((BRISK,), True),
+        ((BRISK - 100,), False),
+        ((BRISK, CALM), True),
+        ((BRISK, CALM - 100), False),
+        ((BRISK, CALM - 100, BRISK - 100), False),
+        ((), False),
+    ],
+)
+def test_brisk_begins_at_one_rate_and_ends_at_a_lower(rates: tuple[int, ...], brisk: bool) -> None:
+    """So that a load between the two does not switch it all the time."""
+    pace, now_ns = Pace(), BEGIN
+    pace.brisk(now_ns)
+    for rate in rates:
+        now_ns += 10 * MS
+        pace.note(rate // 100)
+        pace.brisk(now_ns)
+    assert pace.brisk(now_ns) == brisk
+
+
+def test_a_burst_after_silence_is_not_a_pace() -> None:
+    """What counts is the rate since the last look, however long ago that was."""
+    pace = Pace()
+    pace.brisk(BEGIN)
+    pace.note(100)
+    assert not pace.brisk(BEGIN + S)
+
+
+def test_the_answer_stands_for_eight_milliseconds() -> None:
+    """Within that time nothing changes it."""
+    pace = Pace()
+    pace.brisk(BEGIN)
+    pace.note(1000)
+    assert not pace.brisk(BEGIN + 7 * MS)
+    assert pace.brisk(BEGIN + 8 * MS)
+    assert pace.brisk(BEGIN + 15 * MS)
+    assert not pace.brisk(BEGIN + 16 * MS)
+
+
+def test_a_brisk_worker_spares_its_host_the_bell(tmp_path: Path) -> None:
+    """It comes back by itself; a calm one sleeps for long, and an event rings for it."""
+    desk = Desk(tmp_path / "data", Endpoint(name="a", url="http://127.0.0.1:1/", signature="none"))
+    reading, writing = os.pipe()
+    try:
+        with Publisher(desk.path) as publisher:
+            worker = Worker(str(desk.path), 0, reading)
+
+            def rings() -> bool:
+                publisher.emit("x", {})
+                return bool(select.select([worker._bell], [], [], 0)[0])
+
+            now_ns = BEGIN
+            worker._pace.brisk(now_ns)
+            for events, wait_s, rung in ((0, IDLE_WAIT_S, True), (20, LOOK_S, False)):
+                for _ in range(events):
+                    publisher.emit("x", {})
+                worker._pace.note(worker._take(now_ns))
+                now_ns += 10 * MS
+                assert worker._wait_s(now_ns, 0) == wait_s
+                assert rings() == rung
+                assert worker._take(now_ns) == 1
+                if rung:
+                    quiet_bell(worker._bell)
+            worker.close()
+    finally:
+        desk.close()
+        os.close(reading)
+        os.close(writing)
