@@ -13,6 +13,7 @@ from admin.conftest import ROUTE_ERROR, Site, client_of, config, problem
 from fluxhook import Endpoint, Size
 from fluxhook.admin.routes.events import _lines
 from fluxhook.config.schema import Admin
+from fluxhook.runtime.publisher import Publisher
 from fluxhook.runtime.supervisor import Supervisor
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -300,3 +301,30 @@ def test_a_bad_key_is_refused(site: Site, key: str) -> None:
         "/v1/events", json={"type": "nobody.x"}, headers={"Idempotency-Key": key}
     )
     problem(answer, 422, "invalid-request")
+
+
+def test_a_request_is_synced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under `durability: power`: after its last event was put, before its answer; a full queue's too."""
+    order: list[str] = []
+    emit, sync = Publisher.emit, Publisher.sync
+
+    def noted_emit(self: Publisher, *args: Any, **options: Any) -> int:
+        assert options["sync"] is False
+        order.append("emit")
+        return emit(self, *args, **options)
+
+    def noted_sync(self: Publisher) -> None:
+        before = self._synced
+        sync(self)
+        order.append(f"sync {self._synced - before}")
+
+    monkeypatch.setattr(Publisher, "emit", noted_emit)
+    monkeypatch.setattr(Publisher, "sync", noted_sync)
+    endpoint = Endpoint(name="ops", url="http://127.0.0.1:1/", signature="none")
+    Supervisor(tmp_path / "data", config(endpoint, durability="power", queue_size=4)).close()
+    lines = ndjson({"type": "ops.x"}, {"type": "ops.x"})
+    with client_of(tmp_path / "data") as client:
+        assert client.post("/v1/events", json=[{"type": "ops.x"}] * 2).status_code == 202
+        assert client.post("/v1/events", json=[{"type": "ops.x"}] * 3).status_code == 429
+        assert client.post("/v1/events", content=lines, headers=NDJSON).status_code == 429
+    assert order == ["emit"] * 2 + ["sync 2"] + ["emit"] * 3 + ["sync 2"] + ["emit", "sync 0"]

@@ -62,7 +62,8 @@ class Ingest:
 
 
 class Batch:
-    """One request's events, which are accepted in their order; a context manager."""
+    """One request's events, which are accepted in their order, and under `durability: power` synced
+    together, before anybody is told; a context manager."""
 
     def __init__(
         self, publisher: Publisher, checks: _Checks, record: Record | None, keys: Idempotency
@@ -89,19 +90,24 @@ class Batch:
             raise malformed(error) from None
         if len(raws) > MAX_EVENTS:
             raise self._too_many()
-        self._add([(raw, f"[{i}]" if many else "") for i, raw in enumerate(raws)])
+        try:
+            self._add([(raw, f"[{i}]" if many else "") for i, raw in enumerate(raws)])
+        finally:
+            self._publisher.sync()
         return self.finish()
 
     def lines(self, lines: Iterable[tuple[int, bytes]]) -> None:
         """Numbered lines of JSON. The ones before a bad one are accepted."""
-        for number, line in lines:
-            if len(self.accepted) >= MAX_EVENTS:
-                raise self._too_many()
-            try:
+        try:
+            for number, line in lines:
+                if len(self.accepted) >= MAX_EVENTS:
+                    raise self._too_many()
                 self._add([(line, f"line {number}")])
-            except RequestError as error:
-                error.events = list(self.accepted)
-                raise
+        except RequestError as error:
+            error.events = list(self.accepted)
+            raise
+        finally:
+            self._publisher.sync()
 
     def finish(self) -> list[Accepted]:
         """All events were read."""
@@ -150,7 +156,12 @@ class Batch:
     def _emit(self, raw: bytes, event: Event) -> Accepted:
         try:
             n = self._publisher.emit(
-                event.type, event.data, topic=event.topic, event_id=event.id, raise_on_full=True
+                event.type,
+                event.data,
+                topic=event.topic,
+                event_id=event.id,
+                raise_on_full=True,
+                sync=False,
             )
         except QueueFull as full:
             part = (

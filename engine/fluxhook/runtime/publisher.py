@@ -77,6 +77,7 @@ class Publisher:
         topic: str | None = None,
         event_id: str | None = None,
         raise_on_full: bool = False,
+        sync: bool = True,
     ) -> int:
         """Accepts an event for each endpoint that subscribed to it; returns their number.
 
@@ -84,13 +85,14 @@ class Publisher:
         statistics counts it); with `raise_on_full` it raises QueueFull. Nor is one whose `where`,
         `sample` or `threshold` held the event back (`filtered`). `data` is an object of the
         catalogs, or a dict; `topic` an MQTT topic name, by default the data's own. Does no I/O and
-        never waits, unless the configuration says `drop_policy: block` or `durability: power`.
+        never waits, unless the configuration says `drop_policy: block` or `durability: power`. Without
+        `sync` it does not wait for the disk: `Publisher.sync` then does, for many events at once.
 
         Raises EventError for a bad type, topic or data, PayloadTooLarge above `max_event_bytes`.
         """
         _, accepted, refused = self._emit(type, data, topic, event_id)
-        if self._routing.power:
-            self._sync()
+        if self._routing.power and sync:
+            self.sync()
         if refused and raise_on_full:
             raise _queue_full(type, accepted, refused)
         return accepted
@@ -111,7 +113,7 @@ class Publisher:
         """
         accepted = Accepted(*self._emit(type, data, topic, event_id))
         if self._routing.power:
-            self._sync()
+            self.sync()
         if accepted.refused and raise_on_full:
             raise _queue_full(type, accepted.endpoints, accepted.refused)
         return accepted
@@ -127,9 +129,23 @@ class Publisher:
             for type, data, *topic in events:
                 total += self._emit(type, data, topic[0] if topic else None, None)[1]
         finally:
-            if self._routing.power:
-                self._sync()
+            self.sync()
         return total
+
+    def sync(self) -> None:
+        """Under `durability: power`, returns once all that this publisher has accepted is on the disk.
+
+        A group commit: whoever waited while another synced finds its events synced by the next.
+        """
+        if not self._routing.power:
+            return
+        mine = self._puts
+        with self._sync_lock:
+            if self._synced < mine:
+                mark = self._puts
+                for ring in self._routing.rings:
+                    ring.sync()
+                self._synced = mark
 
     def close(self) -> None:
         """Detaches. What was accepted is delivered all the same; `emit` raises EngineError now."""
@@ -250,16 +266,6 @@ class Publisher:
                 for endpoint_id in part.endpoints:
                     counters.add(endpoint_id, d.REFUSED)
                 return result
-
-    def _sync(self) -> None:
-        """Group commit: whoever waited while another synced finds its records synced by the next."""
-        mine = self._puts
-        with self._sync_lock:
-            if self._synced < mine:
-                mark = self._puts
-                for ring in self._routing.rings:
-                    ring.sync()
-                self._synced = mark
 
     # ---- attaching -------------------------------------------------------------------------
 
