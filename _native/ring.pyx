@@ -724,13 +724,15 @@ cdef class Delivery:
         return self.source is not None
 
     def settle(self, Counters counters=None, uint64_t field=0):
+        return self.settled(NULL if counters is None else counters.writer(), field)
+
+    cdef bint settled(self, fx_counters *c, uint64_t field) except -1:
         if self.source is None:
             raise ValueError("this delivery left its ring")
         cdef Consumer source = self.source
         source.check()
-        cdef fx_counters *c = NULL if counters is None else counters.writer()
         self.source = None
-        return bool(fx_settle(source.ring, self.seq, self.mask, c, self.endpoint, field))
+        return fx_settle(source.ring, self.seq, self.mask, c, self.endpoint, field)
 
     def hand_over(self, Producer outbox not None, uint32_t target, bytes head not None,
                   bytes body not None, Counters counters not None):
@@ -748,6 +750,19 @@ cdef class Delivery:
         if result == FX_ACCEPTED:
             self.source = None
         return result
+
+
+def settle_fresh(object deliveries not None, Counters counters not None, uint64_t field):
+    cdef list others = []
+    cdef Delivery delivery
+    cdef fx_counters *c = counters.writer()
+    for item in deliveries:
+        delivery = <Delivery?>item
+        if delivery.id:
+            others.append(delivery)
+        else:
+            delivery.settled(c, field)
+    return others
 
 
 @cython.final

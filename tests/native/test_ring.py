@@ -251,6 +251,22 @@ class TestSeveralProducers:
 
 
 class TestDelivery:
+    def test_fresh_ones_are_settled_together(self, rig: Rig) -> None:
+        """Each is counted in its endpoint's row; those with an id, which are the store's, come back."""
+        producer, _ = rig.publisher()
+        consumer, _, counters = rig.worker()
+        producer.put(pack(1, 2, 3), b"", b"")
+        first, second, third = consumer.take(1)
+        second.id = 7
+        assert ring.settle_fresh((first, second, third), counters, 0) == [second]
+        assert [counters.get(row, 0) for row in (1, 2, 3)] == [1, 0, 1]
+        assert [d.in_ring for d in (first, second, third)] == [False, True, False]
+        assert producer.backlog == 1
+        with pytest.raises(ValueError, match="left its ring"):
+            ring.settle_fresh([first], counters, 0)
+        with pytest.raises(TypeError):
+            ring.settle_fresh([None], counters, 0)  # type: ignore[list-item]
+
     def test_is_settled_once(self, rig: Rig) -> None:
         """What left its ring cannot be settled again, and is counted once."""
         producer, _ = rig.publisher()
@@ -561,6 +577,7 @@ class TestBorder:
             lambda: ring.create_ring(rig.path, 1, 4096, none),
             lambda: ring.create_file(none, 1, b""),
             lambda: ring.least_backlog(none),
+            lambda: ring.settle_fresh([], none, 0),
         ):
             with pytest.raises(TypeError):
                 call()

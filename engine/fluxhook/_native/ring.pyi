@@ -12,6 +12,7 @@ No object here may be used by two threads at once without the GIL, nor by the ch
 except for what `FORKED` says. Whatever is used after `close` raises ValueError.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final, final
 
 from typing_extensions import disjoint_base
@@ -331,6 +332,9 @@ class Delivery:
         `in_ring` is put just the same. `counters` keeps the note of what is under way and counts
         nothing.
         """
+
+def settle_fresh(deliveries: Iterable[Delivery], counters: Counters, field: int) -> list[Delivery]:
+    """Settles those without an `id`, as `Delivery.settle` does, and returns the others."""
 
 @final
 class Consumer(Mapping):

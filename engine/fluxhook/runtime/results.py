@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from fluxhook._native.ring import Counters, Delivery, Words
+from fluxhook._native.ring import Counters, Delivery, Words, settle_fresh
 from fluxhook.policy.batch import read_answers
 from fluxhook.policy.outcome import Outcome, TransportCause, curl_cause
 from fluxhook.runtime.gate import Gate
@@ -89,13 +89,11 @@ class Results:
         self._unsampled = unsampled
 
     def _succeed(self, lane: Lane, deliveries: Sequence[Delivery], slot: Slot) -> None:
-        counters, counter, attempt = self._counters, field.DELIVERED, None
-        records = lane.endpoint.record == "all"
-        for delivery in deliveries:
-            if delivery.id == 0 and not records:
-                delivery.settle(counters, counter)
-            else:
-                attempt = attempt or slot.attempt("delivered", "", self._worker)
+        if lane.endpoint.record != "all":
+            deliveries = settle_fresh(deliveries, self._counters, field.DELIVERED)
+        if deliveries:
+            attempt = slot.attempt("delivered", "", self._worker)
+            for delivery in deliveries:
                 self._reporter.report(delivery, "delivered", "delivered", attempt)
 
     def _fail(
