@@ -19,6 +19,7 @@ from admin.dashboard.conftest import (
     Site,
     log_in,
 )
+from fluxhook.runtime.control import Selection
 
 Open = Callable[..., Opened]
 
@@ -27,11 +28,23 @@ PAGES: Final = {
     "endpoints": "/endpoints",
     "new-endpoint": "/endpoints/new",
     "endpoint": "/endpoints/partner",
+    "created-endpoint": "/endpoints/desk",
+    "edit-endpoint": "/endpoints/desk/edit",
+    "edit-endpoint-of-the-file": "/endpoints/orders/edit",
     "deliveries": "/deliveries",
     "delivery": "",
     "retries": "/retries",
     "dead-letters": "/dead-letters",
     "lists": "/lists",
+    "audit": "/audit",
+}
+#: an endpoint that is created at run time
+DESK: Final = {
+    "name": "desk",
+    "events": ["order.created", "route.error"],
+    "secret": SECRETS[0],
+    "where": ["status_code >= 500", "path startswith '/api'"],
+    "topic_filters": ["hall/+/temperature"],
 }
 WIDTHS: Final = {1280: 900, 400: 800}
 THEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
@@ -251,7 +264,8 @@ def test_who_may_only_read_sees_no_actions(site: Site, opened: Open) -> None:
     page, _ = opened(READER)
     site.emit("policy.updated", 1)
     expect(page.get_by_text("Read only")).to_be_visible()
-    for path in ("/", "/endpoints", "/endpoints/orders", "/dead-letters", "/deliveries"):
+    pages = ("/", "/endpoints", "/endpoints/orders", "/dead-letters", "/deliveries", "/audit")
+    for path in pages:
         page.goto(path)
         expect(page.locator("h1")).to_be_attached()
         names = page.locator("#main button, #main .button").all_inner_texts()
@@ -308,6 +322,9 @@ def test_every_page_fits_and_keeps_its_secrets(site: Site, opened: Open) -> None
     expect(page.get_by_role("heading", name="Throughput")).to_be_visible()
     stats = site.engine.stats
     until(lambda: stats().endpoint("small").dead and stats().endpoint("partner").state == "open")
+    site.engine.control.create(DESK | {"url": f"{site.receiver_url}/desk?token={SECRETS[2]}"})
+    site.engine.control.purge(Selection(endpoint="small"))
+    site.engine.control.purge(Selection(endpoint="analytics", limit=1))
     site.emit("service.5xx", 4)
     until(lambda: stats().endpoint("partner").skipped)
     expect(page.locator(".tile").first).to_contain_text(re.compile(r"\d/s"))
@@ -316,9 +333,18 @@ def test_every_page_fits_and_keeps_its_secrets(site: Site, opened: Open) -> None
     for name, path in (PAGES | {"delivery": failed.get_attribute("href") or ""}).items():
         page.goto(path)
         expect(page.locator("h1").first).to_be_attached()
+        if name == "edit-endpoint":
+            page.get_by_text("Delivery, retries and filters").click()
         photograph(page, name)
         for secret in SECRETS:
             assert secret not in page.content(), (name, secret)
+    page.goto("/endpoints/desk")
+    page.get_by_role("button", name="Rotate secret").click()
+    expect(page.get_by_label("The present secret signs on for")).to_be_focused()
+    photograph(page, "rotation")
+    page.get_by_role("dialog").get_by_role("button", name="Rotate secret").click()
+    expect(page.locator(".secret code")).to_be_visible()
+    photograph(page, "rotated")
     assert watch.complaints == []
     foreign = {url for url in watch.requests if "://127.0.0.1:" not in url and url[:5] != "data:"}
     assert not foreign

@@ -1,4 +1,4 @@
-"""The parts of the pages that decide something: forms, waterfalls, words."""
+"""The parts of the pages that decide something: waterfalls, words, errors."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from types import ModuleType
 import pytest
 
 from fluxhook.admin.dashboard import waterfall, words
-from fluxhook.admin.dashboard.pages.create import layer_of
+from fluxhook.admin.dashboard.viewer import faults_of
 from fluxhook.admin.dashboard.waterfall import stages
 from fluxhook.admin.models import Timings
+from fluxhook.admin.problems import Fault, RequestError
+from fluxhook.errors import ConfigError, Conflict, FluxhookError, Problem
 from fluxhook.policy.outcome import CAUSES, NOT_ATTEMPTED
 
 
@@ -20,52 +22,6 @@ def test_the_examples_hold(module: ModuleType) -> None:
     """Those in the docstrings."""
     failed, tried = doctest.testmod(module)
     assert (failed, tried > 0) == (0, True)
-
-
-def test_a_form_becomes_an_endpoint_as_the_file_writes_it() -> None:
-    """Empty fields are left out, lists are split, and without a secret one is generated."""
-    typed = {
-        "url": "https://hooks.example.com/fg",
-        "events": "route.*, service.5xx\tcircuit.broken",
-        "name": "",
-        "signature": "fluxgate",
-        "secret": "",
-        "retry.schedule": "15s, 2m",
-        "retry.max_attempts": "3",
-        "concurrency": "8",
-        "where": "status_code >= 500\n\n path prefix /api \n",
-        "record": "yes",
-        "ordered": "yes",
-    }
-    assert layer_of(typed) == {
-        "url": "https://hooks.example.com/fg",
-        "events": ["route.*", "service.5xx", "circuit.broken"],
-        "signature": "fluxgate",
-        "retry": {"schedule": ["15s", "2m"], "max_attempts": 3},
-        "concurrency": 8,
-        "where": ["status_code >= 500", "path prefix /api"],
-        "record": "all",
-        "ordered": True,
-        "generate_secret": True,
-    }
-
-
-@pytest.mark.parametrize(
-    ("typed", "expected"),
-    [
-        ({"secret": "sk_live_9x8m2p"}, {"secret": "sk_live_9x8m2p"}),
-        ({"signature": "none"}, {"signature": "none"}),
-        (
-            {"signature": "none", "concurrency": "many"},
-            {"concurrency": "many", "signature": "none"},
-        ),
-    ],
-)
-def test_what_was_typed_is_not_judged_here(
-    typed: dict[str, str], expected: dict[str, object]
-) -> None:
-    """Missing and wrong values are the engine's to name."""
-    assert layer_of(typed) == {"url": "", "events": [], **expected}
 
 
 def test_stages_fill_an_attempt_without_gaps() -> None:
@@ -96,3 +52,22 @@ def test_every_cause_has_its_sentence() -> None:
         assert words.cause_sentence(cause) != cause
     assert words.cause_sentence("new") == "new"
     assert set(NOT_ATTEMPTED) >= words.HELD_BACK
+
+
+@pytest.mark.parametrize(
+    ("error", "faults"),
+    [
+        (ConfigError(Problem("url", "is missing", "add it")), [("url", "is missing", "add it")]),
+        (
+            RequestError("invalid-request", "no", [Fault("overlap", "is none", "write 1h")]),
+            [("overlap", "is none", "write 1h")],
+        ),
+        (RequestError("insufficient-scope", "Not yours."), [("", "Not yours.", "")]),
+        (Conflict("it stands in the file"), [("", "it stands in the file", "")]),
+    ],
+)
+def test_a_form_gets_an_errors_faults(
+    error: FluxhookError, faults: list[tuple[str, str, str]]
+) -> None:
+    """With the fields that they are of; those of none are said at its top."""
+    assert faults_of(error) == faults

@@ -16,10 +16,12 @@ from starlette.types import ASGIApp
 from fluxhook.admin.auth import Access
 from fluxhook.admin.dashboard.guard import Guard
 from fluxhook.admin.dashboard.pages import (
+    audit,
     create,
     dead_letters,
     deliveries,
     delivery,
+    edit,
     endpoint,
     endpoints,
     lists,
@@ -38,11 +40,13 @@ _PAGES: Final = (
     endpoints,
     create,
     endpoint,
+    edit,
     deliveries,
     delivery,
     retries,
     dead_letters,
     lists,
+    audit,
 )
 
 

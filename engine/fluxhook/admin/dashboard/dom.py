@@ -8,7 +8,7 @@ from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
-__all__ = ["Text", "button", "icon", "link", "state_pill", "tag", "text", "time"]
+__all__ = ["Text", "button", "focus", "icon", "link", "state_pill", "tag", "text", "time"]
 
 
 class Text(TextElement):
@@ -54,14 +54,22 @@ def button(content: str, icon_name: str = "", classes: str = "", **attributes: A
     return made
 
 
-def time(at: str) -> Element:
-    """How long ago, or until then, kept up to date by the browser; the date itself is its title."""
-    return tag("fh-time", at=at)
+def time(at: str, *, dated: bool = False) -> Element:
+    """How long ago, or until then, kept up to date by the browser; the date itself is its title.
+    `dated`: the other way round."""
+    return tag("fh-time", at=at, dated=dated or None)
 
 
 def state_pill(state: str, label: str = "") -> Element:
     """A state by colour, picture and word."""
     return tag("fh-state", state=state, label=label or None)
+
+
+def focus(element: Element) -> None:
+    """Puts the focus there, once the browser has the element."""
+    element.client.run_javascript(
+        f"requestAnimationFrame(() => document.getElementById('{element.html_id}')?.focus())"
+    )
 
 
 def _dress(element: Element, classes: str, attributes: dict[str, Any]) -> None:

@@ -25,7 +25,14 @@ _LEAVE_OUT: Final = "(e) => { for (const [k, v] of [...e.formData]) if (!v) e.fo
 class Form:
     """Fields with their labels, hints and errors. Enter submits."""
 
-    def __init__(self, label: str, on_submit: Callable[[dict[str, str]], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        label: str,
+        on_submit: Callable[[dict[str, str]], Awaitable[None]],
+        values: Mapping[str, str] | None = None,
+    ) -> None:
+        """`values` are what stands in the fields at first."""
+        self._values = values or {}
         self._fields: dict[str, tuple[Element, Any, Element]] = {}
 
         async def submit(event: GenericEventArguments) -> None:
@@ -52,6 +59,8 @@ class Form:
             caption = text("label", label)
             control = tag(kind, name=name, autocomplete="off", spellcheck="false", **attributes)
             caption.props["for"] = control.html_id
+            if kind != "select" and (value := self._values.get(name)):
+                control.props["defaultValue"] = value
             said = text("p", "", "error")
             said.set_visibility(False)
             described = said.html_id
@@ -64,12 +73,14 @@ class Form:
     def choice(
         self, name: str, label: str, options: Sequence[tuple[str, str]], *, hint: str = ""
     ) -> None:
-        """One of some values, each with what is said of it; the first is chosen."""
+        """One of some values, each with what is said of it; at first the form's, or the first."""
+        chosen = self._values.get(name)
         with self.field(name, label, hint=hint, kind="select"):
             for value, said in options:
-                text("option", said, value=value)
+                text("option", said, value=value, selected=value == chosen or None)
 
-    def check(self, name: str, label: str, *, checked: bool = False) -> None:
+    def check(self, name: str, label: str) -> None:
+        checked = bool(self._values.get(name))
         with tag("div", "check"), tag("label"):
             tag("input", type="checkbox", name=name, value="yes", checked=checked or None)
             text("span", label)
@@ -88,7 +99,9 @@ class Form:
         rest: list[str] = []
         for path, message, remedy in faults:
             field = self._field_of(path)
-            said = f"{message}. {remedy[:1].upper()}{remedy[1:]}." if remedy else f"{message}."
+            said = message.rstrip(".") + "."
+            if remedy:
+                said += f" {remedy[:1].upper()}{remedy[1:].rstrip('.')}."
             if field is None:
                 rest.append(f"{path}: {said}" if path else said)
             else:
@@ -106,6 +119,12 @@ class Form:
             self.element.client.run_javascript(
                 f"const c = document.getElementById('{first.html_id}');"
                 "const d = c.closest('details'); if (d) d.open = true; c.focus();"
+            )
+        elif rest:
+            self.element.client.run_javascript(
+                "requestAnimationFrame(() => "
+                f"document.getElementById('{self._summary.html_id}')?.scrollIntoView"
+                "({block: 'nearest'}))"
             )
 
     def _field_of(self, path: str) -> str | None:

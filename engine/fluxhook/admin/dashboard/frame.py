@@ -25,6 +25,7 @@ _PAGES: Final = (
     ("/retries", "Retries"),
     ("/dead-letters", "Dead letters"),
     ("/lists", "Problems"),
+    ("/audit", "Audit trail"),
 )
 _HEAD: Final = (
     '<link rel="stylesheet" href="/_dashboard/dashboard.css">'

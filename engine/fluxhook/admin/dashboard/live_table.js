@@ -5,7 +5,8 @@ const Cell = {
   template: `
     <template v-if="cell === null || cell === undefined || cell === ''"><span class="none">–</span></template>
     <template v-else-if="typeof cell !== 'object'">{{ cell }}</template>
-    <fh-time v-else-if="cell.kind === 'time'" :at="cell.at" :due="cell.due || null"></fh-time>
+    <fh-time v-else-if="cell.kind === 'time'" :at="cell.at" :due="cell.due || null"
+      :dated="cell.dated || null"></fh-time>
     <fh-state v-else-if="cell.kind === 'state'" :state="cell.state" :label="cell.label || ''"></fh-state>
     <span v-else-if="cell.kind === 'share'" class="share">
       <span class="bar" aria-hidden="true"><span :style="{width: (cell.share * 100) + '%'}"

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from fluxhook.admin.dashboard.dom import tag, text, time
 from fluxhook.admin.models import Webhook
 
-__all__ = ["show_options"]
+__all__ = ["OF_FILE", "show_options"]
+
+OF_FILE: Final = (
+    "It stands in the configuration file: change it there, and reload it (SIGHUP). Here it can be "
+    "paused, resumed and tested."
+)
 
 
 def show_options(webhook: Webhook) -> None:
+    if webhook.source == "file":
+        text("p", OF_FILE, "help")
     with tag("dl", "pairs"):
         for name, value in _options(webhook):
             text("dt", name)
@@ -18,7 +26,7 @@ def show_options(webhook: Webhook) -> None:
         if webhook.secrets_expire_at is not None:
             text("dt", "Former secrets sign until")
             with tag("dd"):
-                time(webhook.secrets_expire_at)
+                time(webhook.secrets_expire_at, dated=True)
         if webhook.created_at is not None:
             text("dt", "Created")
             with tag("dd"):
@@ -38,7 +46,8 @@ def _options(webhook: Webhook) -> Iterator[tuple[str, str]]:
         yield "Sample", f"{webhook.sample:.4g} of the events"
     if webhook.threshold is not None:
         yield "Threshold", str(webhook.threshold)
-    yield "Signature", f"{webhook.signature}, {len(webhook.secrets)} secret(s)"
+    n = len(webhook.secrets)
+    yield "Signature", f"{webhook.signature}, {n} secret{'s' * (n != 1)}"
     yield "Envelope", webhook.envelope
     yield "Timeout", f"{webhook.timeout}, {webhook.connect_timeout} to connect"
     retry = webhook.retry

@@ -88,9 +88,10 @@ def cell(
     }
 
 
-def time(at: str | None, *, due: bool = False) -> Cell:
-    """`due`: once it has come, it is said to be due, not how long ago it was."""
-    return {"kind": "time", "at": at, "due": due} if at else None
+def time(at: str | None, *, due: bool = False, dated: bool = False) -> Cell:
+    """`due`: once it has come, it is said to be due, not how long ago it was. `dated`: the date
+    itself, and how long ago as its title."""
+    return {"kind": "time", "at": at, "due": due, "dated": dated} if at else None
 
 
 def state(name: str, label: str = "") -> Cell:

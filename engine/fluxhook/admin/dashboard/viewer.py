@@ -19,7 +19,7 @@ from fluxhook.admin.service import Service
 from fluxhook.config.schema import Scope
 from fluxhook.errors import ConfigError, FluxhookError
 
-__all__ = ["Desk", "Viewer", "complain", "complaint", "tell"]
+__all__ = ["Desk", "Viewer", "complain", "complaint", "faults_of", "tell"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -114,6 +114,15 @@ def complain(error: FluxhookError) -> None:
         timeout=0,
         close_button="Close",
     )
+
+
+def faults_of(error: FluxhookError) -> list[tuple[str, str, str]]:
+    """What a form shows of an error: paths, messages and remedies."""
+    if isinstance(error, ConfigError):
+        return [(path, message, remedy) for path, message, remedy in error.problems]
+    if isinstance(error, RequestError) and error.faults:
+        return [(fault.field, fault.message, fault.remedy) for fault in error.faults]
+    return [("", complaint(error), "")]
 
 
 def complaint(error: FluxhookError) -> str:

@@ -6,7 +6,15 @@ from typing import Final
 
 from fluxhook.policy.outcome import CAUSES, NOT_ATTEMPTED
 
-__all__ = ["HELD_BACK", "cause_sentence", "count", "milliseconds", "per_second", "percent"]
+__all__ = [
+    "HELD_BACK",
+    "action_sentence",
+    "cause_sentence",
+    "count",
+    "milliseconds",
+    "per_second",
+    "percent",
+]
 
 
 def count(n: int | None) -> str:
@@ -64,6 +72,14 @@ HELD_BACK: Final = frozenset(("breaker_open", "paused", "rate_limit", "over_shar
 _SENTENCES: Final = {name: cause.user for name, cause in CAUSES.items()} | NOT_ATTEMPTED
 
 
+_ACTIONS: Final = {"purged": "Given up and erased"}
+
+
 def cause_sentence(cause: str) -> str:
     """What a cause's word means; itself where it is not known."""
     return _SENTENCES.get(cause, cause)
+
+
+def action_sentence(action: str) -> str:
+    """What an action of the audit trail means; itself where it is not known."""
+    return _ACTIONS.get(action, action)

@@ -12,22 +12,15 @@ from nicegui.element import Element
 from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.charts import LATENCY, THROUGHPUT, LineChart, legend
 from fluxhook.admin.dashboard.delivery_table import DeliveryTable
-from fluxhook.admin.dashboard.dialogs import confirm, window
-from fluxhook.admin.dashboard.dom import button, link, state_pill, tag, text, time
+from fluxhook.admin.dashboard.dialogs import confirm
+from fluxhook.admin.dashboard.dom import button, icon, link, state_pill, tag, text, time
 from fluxhook.admin.dashboard.frame import card, failure_page, frame
 from fluxhook.admin.dashboard.options import show_options
+from fluxhook.admin.dashboard.rotation import rotate
 from fluxhook.admin.dashboard.sampler import Point
-from fluxhook.admin.dashboard.secret import show_secret
 from fluxhook.admin.dashboard.tiles import Tile
 from fluxhook.admin.dashboard.viewer import Desk, Viewer, complain
-from fluxhook.admin.models import (
-    Delivery,
-    RotateRequest,
-    Status,
-    TestRequest,
-    Webhook,
-    WebhookStatus,
-)
+from fluxhook.admin.models import Delivery, Status, TestRequest, Webhook, WebhookStatus
 from fluxhook.errors import FluxhookError, UnknownEndpoint
 
 __all__ = ["register"]
@@ -98,6 +91,8 @@ class _Page:
                 with card("Counters"):
                     self.counters = tag("dl", "pairs figures")
                 with card("Options"):
+                    self.options = tag("div", "stack")
+                with self.options:
                     show_options(self.webhook)
         self._show(status, self.viewer.line(self.number), recent)
         page.every(self._refresh)
@@ -120,7 +115,11 @@ class _Page:
                     resume.on("click", self._resume)
                     self.toggles = {pause: False, resume: True}
                     if webhook.source == "api":
-                        button("Rotate secret", "key").on("click", self._rotate)
+                        with tag("a", "button", href=f"/endpoints/{webhook.id}/edit"):
+                            icon("edit")
+                            text("span", "Edit")
+                        if webhook.signature != "none":
+                            button("Rotate secret", "key").on("click", self._rotate)
                         button("Delete", "trash", "danger").on("click", self._delete)
         self.result = tag("div", "result", role="status")
         self.result.set_visibility(False)
@@ -213,28 +212,16 @@ class _Page:
         await self._refresh()
 
     async def _rotate(self) -> None:
-        agreed = await confirm(
-            "Rotate the secret?",
-            "A new secret is generated. The present one goes on signing beside it for 24 hours, so "
-            "that the receiver can change over.",
-            "Rotate secret",
-        )
-        if not agreed:
+        if not await rotate(self.viewer, self.webhook):
             return
-        rotated = await self.viewer.attempt(
-            "", self.service.rotate_secret, self.webhook.id, RotateRequest()
-        )
-        if rotated is None or rotated.secret is None:
+        try:
+            self.webhook = await self.viewer.ask(self.service.webhook, self.webhook.id)
+        except FluxhookError as error:
+            complain(error)
             return
-        with window("The new secret") as dialog:
-            show_secret(rotated.secret, "Give it to the receiver.")
-            with tag("p"):
-                text("span", "The former one signs until ")
-                time(rotated.former_expires_at)
-            with tag("div", "buttons"):
-                button("Done", "", "primary").on("click", lambda: dialog.submit(True))
-        await dialog
-        dialog.delete()  # and with it the secret
+        self.options.clear()
+        with self.options:
+            show_options(self.webhook)
 
     async def _delete(self) -> None:
         agreed = await confirm(

@@ -47,6 +47,7 @@ const PATHS = {
   pause: "M5.5 3.5v9M10.5 3.5v9",
   play: "M5 3.2v9.6L12.8 8Z",
   key: "M10.2 2.2a3.6 3.6 0 1 0 0 7.2 3.6 3.6 0 0 0 0-7.2M7.6 8.4 2.4 13.6M4.4 11.6l1.6 1.6",
+  edit: "M2.5 13.5l.6-3.1 7.6-7.6a1.5 1.5 0 0 1 2.1 0l.4.4a1.5 1.5 0 0 1 0 2.1l-7.6 7.6ZM9.4 4.1l2.5 2.5",
   trash: "M3 4.5h10M6.5 4V2.5h3V4M4.5 4.5l.6 9h5.8l.6-9",
   replay: "M13 8a5 5 0 1 1-1.6-3.7M13.2 1.8v3h-3",
   copy: "M5.5 5.5h8v8h-8ZM3 10.5h-.5v-8h8V3",
@@ -104,7 +105,8 @@ customElements.define(
   },
 );
 
-// ---- times: `due` has those that have come say so, instead of how long ago ------------------------------------------------------------------------------------
+// ---- times: `due` has those that have come say so, instead of how long ago; `dated` shows the date
+// and has the other as its title ------------------------------------------------------------------
 
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
@@ -125,7 +127,7 @@ const shown = new Set();
 customElements.define(
   "fh-time",
   class extends Drawn {
-    static observedAttributes = ["at", "due"];
+    static observedAttributes = ["at", "due", "dated"];
     connectedCallback() {
       shown.add(this);
       super.connectedCallback();
@@ -139,9 +141,10 @@ customElements.define(
       if (at) {
         const ahead = Date.parse(at) - Date.now();
         words = this.hasAttribute("due") && ahead <= 0 ? "due" : relative(ahead);
-        const title = new Date(at).toLocaleString(undefined, {
+        let title = new Date(at).toLocaleString(undefined, {
           dateStyle: "medium", timeStyle: "medium",
         });
+        if (this.hasAttribute("dated")) [words, title] = [title, words];
         if (this.title !== title) this.title = title;
       } else this.removeAttribute("title");
       if (this.textContent !== words) this.textContent = words;
@@ -214,10 +217,10 @@ customElements.define(
   "fh-nav",
   class extends HTMLElement {
     connectedCallback() {
-      requestAnimationFrame(() => {
+      new ResizeObserver(() => {
         const here = this.querySelector("[aria-current]");
         if (here) this.scrollLeft = here.offsetLeft - this.offsetLeft - this.clientWidth / 3;
-      });
+      }).observe(this);
     }
   },
 );
