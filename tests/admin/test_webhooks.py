@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fluxhook
-from admin.conftest import Site, problem, until
+from admin.conftest import Site, client_of, config, problem, until
+from fluxhook import Endpoint
 from fluxhook.receiver import Behaviour
+from fluxhook.runtime.control import Create, Subscription
+from runtime.desk import Desk
 
 
 def test_the_documents_own_webhook_is_created(site: Site) -> None:
@@ -279,3 +283,17 @@ def test_a_bad_rotation_is_refused(site: Site, field: str) -> None:
         "invalid-request",
     )
     assert body["errors"][0]["field"] in (field, "")
+
+
+def test_an_endpoint_that_the_file_hides_is_the_files(tmp_path: Path) -> None:
+    """One that was created and then written into the file as well is changed there from then on."""
+    layer = {"name": "both", "url": "https://a.example/", "events": ["*"], "secrets": ["sk_1"]}
+    with Desk(tmp_path / "data") as desk:
+        desk.ask(Create(layer), Subscription)
+        with client_of(desk.path) as client:
+            assert client.get("/v1/webhooks/both").json()["source"] == "api"
+            desk.supervisor.publish(
+                config(Endpoint(name="both", url="https://b.example/", signature="none"))
+            )
+            shown = client.get("/v1/webhooks/both").json()
+            assert (shown["source"], shown["created_at"]) == ("file", None)

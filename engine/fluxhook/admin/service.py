@@ -455,7 +455,8 @@ class Service:
         self, snapshot: Snapshot, endpoint: Endpoint, rows: dict[str, SubscriptionRow]
     ) -> Webhook:
         number = snapshot.ids[endpoint.name]
-        row = rows.get(endpoint.name)
+        # A row may be hidden by the file's endpoint of the same name.
+        row = rows.get(endpoint.name) if endpoint.name in snapshot.created else None
         expiring = {} if row is None else row.expiring
         state: Literal["active", "paused", "disabled", "open", "half-open"]
         if endpoint.name in snapshot.disabled:
