@@ -1,5 +1,5 @@
-"""What the engine is compared with, each a process of its own: the bare loop, other clients, and wrk as
-the floor."""
+"""What the engine is compared with, each a process of its own: the bare loop, other clients, a notifier
+in Go, and wrk as the floor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.machine import ROOT, Cores, pin
+from bench.machine import GO_LOCAL, ROOT, Cores, pin
 from bench.measure import Figures
 from bench.programs.bare import body_template
 from bench.programs.clients import NOT_INSTALLED
@@ -29,10 +29,23 @@ LABELS = {
     "httpx": "httpx + uvloop",
     "pyreqwest": "pyreqwest (Rust) + uvloop",
     "threads": "http.client, a thread for each",
+    "notifier": "Go notifier made after FluxMQ's, 5 workers, no HMAC",
+    "notifier-200": "Go notifier made after FluxMQ's, 200 workers, no HMAC",
     "wrk": "wrk, one fixed request",
 }
 #: the share of a row's events that keeps a contender busy for about as long as the engine
-SHARES = {"bare": 1.0, "aiohttp": 0.3, "httpx": 0.01, "pyreqwest": 0.5, "threads": 0.2}
+SHARES = {
+    "bare": 1.0,
+    "aiohttp": 0.3,
+    "httpx": 0.01,
+    "pyreqwest": 0.5,
+    "threads": 0.2,
+    "notifier": 0.7,
+    "notifier-200": 0.15,
+}
+#: their workers, which are what limits the requests in flight, whatever the row says
+NOTIFIERS = {"notifier": 5, "notifier-200": 200}
+NOTIFIER = ROOT / "bench" / "programs" / "notifier.go"
 _HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": "fluxhook-bench",
@@ -64,17 +77,21 @@ def run(
 def _client(
     name: str, load: Load, urls: list[str], cores: Cores, count: int, directory: Path
 ) -> dict[str, float]:
+    python = [sys.executable, "-m"]
     if name == "bare":
-        command = ["bench.programs.bare"]
+        command = [*python, "bench.programs.bare"]
         command += [argument for url in urls for argument in ("--url", url)]
         command += ["--ca", str(directory / "receiver.pem")] if load.tls else []
         command += ["--http2"] if load.http2 else []
         in_flight = max(load.in_flight, load.endpoints)
+    elif name in NOTIFIERS:
+        command = [str(_notifier(directory)), "--url", urls[0]]
+        in_flight = NOTIFIERS[name]
     else:
-        command = ["bench.programs.clients", name, "--url", urls[0]]
+        command = [*python, "bench.programs.clients", name, "--url", urls[0]]
         in_flight = load.in_flight
     command += ["--requests", str(count), "--payload", str(load.payload)]
-    child = _start([sys.executable, "-m", *command, "--in-flight", str(in_flight)], cores)
+    child = _start([*command, "--in-flight", str(in_flight)], cores)
     output, _ = child.communicate()
     if child.returncode == NOT_INSTALLED:
         package = json.loads(output)["missing"]
@@ -83,6 +100,27 @@ def _client(
         sys.exit(f"bench: the contender {name} failed; what it said stands above")
     result: dict[str, float] = json.loads(output)
     return result
+
+
+def _notifier(directory: Path) -> Path:
+    """The program, built in the run's directory by the first who asks. Only the standard library is in
+    it, so nothing is fetched. Compiled packages stay in the user's cache, if the user has a home."""
+    program = directory.resolve() / "notifier"
+    if program.exists():
+        return program
+    go = shutil.which("go")
+    if go is None:
+        raise Absent("go is not installed: apt-get install golang-go")
+    build = subprocess.run(
+        [go, "build", "-o", str(program), str(NOTIFIER)],
+        cwd=directory,  # where no go.mod has a say
+        env={"HOME": str(program.parent), **os.environ, **GO_LOCAL},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if build.returncode:
+        sys.exit(f"bench: {NOTIFIER.name} cannot be built\n{build.stderr}")
+    return program
 
 
 def _wrk(url: str, load: Load, cores: Cores, directory: Path) -> Figures:

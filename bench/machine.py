@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +18,8 @@ from fluxhook import __version__
 ROOT = Path(__file__).resolve().parents[1]
 #: packages that contenders and hosts are made of
 PACKAGES = ("aiohttp", "httpx", "pyreqwest", "uvicorn", "uvloop")
+#: the environment in which Go takes the compiler that is there, and fetches nothing
+GO_LOCAL = {"GOFLAGS": "", "GOPROXY": "off", "GOTOOLCHAIN": "local"}
 
 
 class Cores(NamedTuple):
@@ -91,6 +94,7 @@ def describe(nginx_version: str, data_dir: Path) -> dict[str, str]:
         "libcurl": pycurl.version,
         "receiver": nginx_version,
         "packages": ", ".join(map(_package, PACKAGES)),
+        "go": _go(),
         "fluxhook": f"{__version__}, commit {_commit()}",
         "data": f"on {_filesystem(data_dir)}",
         "load": f"{os.getloadavg()[0]:.1f} before the run",
@@ -102,6 +106,17 @@ def _package(name: str) -> str:
         return f"{name} {version(name)}"
     except PackageNotFoundError:
         return f"{name} not installed"
+
+
+def _go() -> str:
+    """The version of the compiler that a contender is built with."""
+    program = shutil.which("go")
+    if program is None:
+        return "not installed"
+    version = subprocess.run(
+        [program, "env", "GOVERSION"], env=os.environ | GO_LOCAL, capture_output=True, text=True
+    )
+    return version.stdout.strip() or "unknown"
 
 
 def _processor() -> str:

@@ -97,9 +97,12 @@ def http2_option() -> dict[str, Any] | None:
 
 
 MAIN = Load()
-ALL = ("engine", "bare", "wrk", "aiohttp", "pyreqwest", "threads", "httpx")
+ALL = (
+    *("engine", "bare", "wrk", "notifier", "notifier-200"),
+    *("aiohttp", "pyreqwest", "threads", "httpx"),
+)
 ROWS = (
-    Row("main", "All contenders", MAIN, 40_000, contenders=ALL, weight=26),
+    Row("main", "All contenders", MAIN, 40_000, contenders=ALL, weight=33),
     Row("1x2x1", "Two workers", MAIN._replace(workers=2), 30_000),
     *(
         # All on one core: what more workers cost, not what more cores bring.

@@ -3,7 +3,6 @@ losses."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -20,14 +19,7 @@ from bench import contenders
 
 LOAD = Load(publishers=2, endpoints=2, in_flight=16, slow=True)
 CORES = Cores.divide()
-
-
-@pytest.fixture(autouse=True)
-def affinity() -> Iterator[None]:
-    """A stage pins the process that it is made in."""
-    cores = os.sched_getaffinity(0)
-    yield
-    os.sched_setaffinity(0, cores)
+pytestmark = pytest.mark.usefixtures("affinity")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Literal, get_type_hints
 
 import msgspec
 import pytest
-from bench.contenders import LABELS
+from bench.contenders import LABELS, SHARES
 from bench.experiments import KINDS
 from bench.targets import TARGETS
 
@@ -21,10 +21,11 @@ def test_names_are_unique() -> None:
 
 
 def test_every_row_can_be_measured() -> None:
-    """Its experiment is there, and its contenders have a name."""
+    """Its experiment is there, and its contenders have a name and a number of requests."""
     for row in rows.ROWS:
         assert row.experiment in KINDS, row.name
         assert set(row.contenders) <= set(LABELS), row.name
+        assert set(row.contenders) <= {"engine", "wrk", *SHARES}, row.name
 
 
 def test_rows_cover_what_was_promised() -> None:
@@ -46,7 +47,7 @@ def test_rows_cover_what_was_promised() -> None:
 def test_every_target_names_a_row_that_may_exist() -> None:
     """A target whose row was renamed would be "not measured" for ever."""
     known = {row.name for row in rows.ROWS}
-    assert {target.row for target in TARGETS if target.row} <= known
+    assert {target.row for target in TARGETS} <= known
 
 
 class WithoutOption(msgspec.Struct):
