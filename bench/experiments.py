@@ -79,7 +79,9 @@ class _Base:
         """Starts what is to run."""
 
     def stage(self, load: Load, receiver: Receiver, stack: ExitStack) -> Stage:
-        stage = Stage(load, self.scene.cores, receiver, self.certificate)
+        cores = self.scene.cores
+        engine_cores = cores.host_apart()[1] if self.row.apart else None
+        stage = Stage(load, cores, receiver, self.certificate, engine_cores)
         return stack.enter_context(stage)
 
     @property

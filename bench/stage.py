@@ -83,6 +83,7 @@ class Stage:
         engine_cores: frozenset[int] | None = None,
     ) -> None:
         """`engine_cores`: for the engine alone, where it is not to run beside the hosts."""
+        host_cores = cores.engine - (engine_cores or frozenset()) or cores.engine
         self.load, self._receiver = load, receiver
         self.data_dir = Path(tempfile.mkdtemp(prefix="fluxhook-bench-"))
         self._datadir = d.DataDir(self.data_dir)
@@ -92,7 +93,7 @@ class Stage:
         pin(0, engine_cores or cores.engine)  # what is started now inherits it
         try:
             self._engine.start()
-            pin(0, cores.engine)
+            pin(0, host_cores)
             host = str(self.data_dir), str(load.endpoints), str(load.payload)
             for _ in range(load.publishers):
                 self._hosts.append(Program("host", *host))

@@ -304,7 +304,7 @@ def test_a_bad_key_is_refused(site: Site, key: str) -> None:
 
 
 def test_a_request_is_synced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under `durability: power`: after its last event was put, before its answer, whatever that says."""
+    """Under `durability: power`, after its last event was put and before any answer."""
     order: list[str] = []
     emit, sync = Publisher.emit, Publisher.sync
 
