@@ -81,8 +81,10 @@ class Row(NamedTuple):
     needs: tuple[str, ...] = ()
     #: of a host program: requests a second, 0 for as many as it can answer
     rate: int = 0
-    #: whether the engine runs on the host's own core
+    #: of a host program of the experiment HostImpact: whether the engine runs on its own core
     shared: bool = False
+    #: of any other: whether it does not
+    apart: bool = False
 
 
 def http2_option() -> dict[str, Any] | None:
@@ -103,6 +105,16 @@ ALL = (
 )
 ROWS = (
     Row("main", "All contenders", MAIN, 40_000, contenders=ALL, weight=33),
+    Row(
+        "apart",
+        "The host on a core of its own",
+        MAIN,
+        30_000,
+        contenders=("engine",),
+        key="engine.emit.p50",
+        apart=True,
+        weight=5,
+    ),
     Row("1x2x1", "Two workers", MAIN._replace(workers=2), 30_000),
     *(
         # All on one core: what more workers cost, not what more cores bring.
