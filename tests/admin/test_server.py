@@ -21,6 +21,7 @@ from fluxhook.admin.server import bind
 from fluxhook.config.listen import parse_listen
 from fluxhook.config.schema import Admin, Config
 from fluxhook.errors import ConfigError
+from fluxhook.runtime.background import NICENESS
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.supervisor import Supervisor
 from fluxhook.transport.datadir import DataDir
@@ -95,7 +96,7 @@ def test_it_announces_itself(started: Any) -> None:
         assert client.get("/v1/webhooks").status_code == 401
         headers = {"Authorization": f"Bearer {own['token']}"}
         assert client.get("/v1/webhooks", headers=headers).status_code == 200
-    assert os.getpriority(os.PRIO_PROCESS, own["pid"]) == 10
+    assert os.getpriority(os.PRIO_PROCESS, own["pid"]) == NICENESS
 
 
 @pytest.mark.parametrize("how", ["parent", "word", "SIGTERM"])

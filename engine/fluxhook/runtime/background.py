@@ -9,8 +9,8 @@ from typing import Final
 
 __all__ = ["NICENESS", "SLICE_NS", "give_way"]
 
-#: a thirtieth of a core where something else wants all of it, and the whole where nothing does
-NICENESS: Final = 15
+#: a tenth of a core where something else wants all of it, and the whole where nothing does
+NICENESS: Final = 10
 #: The longest turn on a core that may be asked for. Whoever wakes and asks for a shorter one, as all do
 #: by default, takes the core at once, not when this turn ends (Linux 6.12, sched-eevdf).
 SLICE_NS: Final = 100_000_000
@@ -36,7 +36,7 @@ class _Attributes(ctypes.Structure):
 def give_way() -> None:
     """Puts this thread, and what it starts from now on, into the background.
 
-    Where the kernel or the processor's system calls are other ones, it is merely nice(15).
+    Where the kernel or the processor's system calls are other ones, it is merely nice(10).
     """
     nice = os.nice(max(0, NICENESS - os.nice(0)))
     call = _SETATTR.get(platform.machine())

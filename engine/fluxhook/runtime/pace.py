@@ -1,9 +1,9 @@
-"""Whether events come so fast that the worker does better to look for them by the clock.
+"""Whether a publisher's events come so fast that the worker does better to look for them by the clock.
 
 A worker that sleeps is woken by a bell, which the host rings within `emit`: a system call, and mostly
-an interrupt for another core. While events are few that is how they are sent at once. While they are
-many the worker wakes by itself often enough, so it does not say that it sleeps, and the bell is spared:
-interrupt mitigation, as network drivers do it (NAPI).
+an interrupt for another core. While a publisher's events are few that is how they are sent at once.
+While they are many the worker wakes often enough, so it does not say in that ring that it sleeps, and
+the bell is spared: interrupt mitigation, as network drivers do it (NAPI).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WINDOW_NS = 8_000_000
 
 
 class Pace:
-    """Counts what was taken, and judges it over the last 8 ms or more."""
+    """Counts what was taken from one ring, and judges it over the last 8 ms or more."""
 
     def __init__(self) -> None:
         self._taken = 0

@@ -61,6 +61,7 @@ class Worker:
         self._reporter = Reporter(outbox, self._counters, index)
         self._inbox = Consumer(str(own / "inbox.ring"))
         self._rings: dict[str, Consumer] = {}
+        self._paced: list[tuple[Consumer, Pace]] = []
         self._rings_version = -1
         self._egress = EgressPolicy(self._snapshot.config.allow_networks)
         self._dispatcher = Dispatcher(
@@ -76,7 +77,6 @@ class Worker:
         self._control_fd = control_fd
         self._sender.watch(self._bell)
         self._sender.watch(control_fd)
-        self._pace = Pace()
         self._next_relief_ns = 0
         self._drain_marks: list[tuple[Consumer, int]] | None = None
         self._find_rings(first=True)
@@ -89,7 +89,6 @@ class Worker:
             self._refresh()
             now_ns = time.time_ns()
             took = self._take(now_ns)
-            self._pace.note(took)
             wake_ns = dispatcher.send(now_ns)
             if self._drained():
                 return
@@ -164,9 +163,10 @@ class Worker:
         for ring in fresh:
             ring.rewind()
         self._rings = found
+        self._paced = [(ring, Pace()) for ring in found.values()]
 
-    def _take(self, now_ns: int) -> int:
-        """Moves records from the rings to the lanes; returns how many deliveries they made."""
+    def _take(self, now_ns: int) -> bool:
+        """Moves records from the rings to the lanes; False if there was nothing to take."""
         dispatcher = self._dispatcher
         if now_ns >= self._next_relief_ns:
             self._next_relief_ns = now_ns + RELIEF_INTERVAL_NS
@@ -177,31 +177,36 @@ class Worker:
             elif any(ring.load > PRESSURE for ring in rings):
                 dispatcher.relieve(now_ns, urgent=False)
         if not dispatcher.wants_more(now_ns):
-            return 0
+            return False
         limit = max(TAKE_LEAST, min(TAKE_BATCH, dispatcher.backlog_limit))
         due = self._inbox.take(limit)
         events: list[Delivery] = []
         if not self._past_marks():
-            for ring in self._rings.values():
-                events += ring.take(limit)
+            for ring, pace in self._paced:
+                taken = ring.take(limit)
+                pace.note(len(taken))
+                events += taken
         self._refresh()  # these may be for an endpoint of which their sender knew first
         for delivery in due:
             dispatcher.arrive_due(delivery, now_ns)
         dispatcher.arrive(events, now_ns)
-        return len(due) + len(events)
+        return bool(due or events)
 
     def _wait_s(self, now_ns: int, wake_ns: int) -> float:
         """How long the loop may sleep: not at all if a record came while it said that it sleeps."""
         if self._dispatcher.backlog_full:
             return RELIEF_INTERVAL_NS / 1e9
-        if self._pace.brisk(now_ns):
-            return LOOK_S
-        for ring in (self._inbox, *self._rings.values()):
-            if not ring.arm():
+        longest_s = IDLE_WAIT_S
+        for ring, pace in self._paced:
+            if pace.brisk(now_ns):
+                longest_s = LOOK_S
+            elif not ring.arm():
                 return 0.0
+        if not self._inbox.arm():
+            return 0.0
         if wake_ns:
-            return min(IDLE_WAIT_S, max(0.0, (wake_ns - now_ns) / 1e9))
-        return IDLE_WAIT_S
+            return min(longest_s, max(0.0, (wake_ns - now_ns) / 1e9))
+        return longest_s
 
     def _past_marks(self) -> bool:
         """While draining: whether all that stood in the rings when it began is taken."""
