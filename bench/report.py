@@ -24,7 +24,8 @@ CAVEATS = """\
   0.05 us), in a host that shares its core with a busy worker: the tail is the scheduler's.
 - The engine's CPU is that of publishers, workers, supervisor and keeper; a contender's that of its
   process. wrk sends one fixed request and does not compute an HMAC.
-- FluxMQ's notifier is a Go program and is not run here.
+- The notifier is a Go program of our own, made after what FluxMQ's does, and not FluxMQ. It computes no
+  HMAC, and its requests in flight are as many as its workers: see README.md.
 - The host rows: load generator and receiver share a core, with the engine's workers too if there are
   two cores and the row does not say otherwise; what they take from each other is in the client's
   figures, and not in those from inside the host.
