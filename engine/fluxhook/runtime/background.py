@@ -1,4 +1,4 @@
-"""A process in the background: it gives way to a delivery at once, and is not starved by many."""
+"""A process in the background: it gives way to deliveries, and is not starved by many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["NICENESS", "SLICE_NS", "give_way"]
 #: a tenth of a core where something else wants all of it, and the whole where nothing does
 NICENESS: Final = 10
 #: The longest turn on a core that may be asked for. Whoever wakes and asks for a shorter one, as all do
-#: by default, takes the core at once, not when this turn ends (Linux 6.12, sched-eevdf).
+#: by default, can take the core before this turn ends (Linux 6.12, sched-eevdf).
 SLICE_NS: Final = 100_000_000
 #: the number of the system call sched_setattr(2), for which C libraries have had no function for long
 _SETATTR: Final = {"x86_64": 314, "aarch64": 274}

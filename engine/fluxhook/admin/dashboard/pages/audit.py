@@ -9,6 +9,7 @@ from typing import Final
 from fastapi import Request
 from nicegui import ui
 
+from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.audit_table import AuditTable
 from fluxhook.admin.dashboard.dom import tag, text
 from fluxhook.admin.dashboard.forms import filter_form, next_page
@@ -23,7 +24,7 @@ __all__ = ["register"]
 
 _PATH: Final = "/audit"
 _FIELDS: Final = ("event_id", "type", "endpoint", "action", "since", "until")
-_ACTIONS: Final = (("", "Any"), ("purged", "Given up and erased"))
+_ACTIONS: Final = (("", "Any"), ("purged", words.action_sentence("purged")))
 _ROWS: Final = 50
 #: The trail is read from its files, which may have 64 MiB each, and grows but rarely.
 _REFRESH_S: Final = 5.0
