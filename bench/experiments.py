@@ -27,7 +27,7 @@ from bench import contenders, filters
 from bench.machine import ROOT, Cores, pin
 from bench.measure import Figures, percentile
 from bench.programs.host import event_type
-from bench.receiver import CountingReceiver, FirstByte, Nginx, Receiver
+from bench.receiver import CountingReceiver, Delay, FirstByte, Nginx, Receiver
 from bench.rows import Load, Row
 from bench.stage import Stage, configuration
 from fluxhook import Config, Engine
@@ -190,19 +190,18 @@ class Idle(_Base):
     def configuration(self) -> Config:
         return configuration(self.row.load, [self._receiver.url])
 
-    def _measure(self, count: int) -> list[float]:
+    def _measure(self, count: int) -> list[Delay]:
         delays = []
         for _ in range(count):
             time.sleep(self.PAUSE_S)
-            delay_ns = self._receiver.time_ns(self._emit)
-            delays.append(delay_ns / 1000)
+            delays.append(self._receiver.delay(self._emit))
         return delays
 
     def _emit(self) -> None:
         self._engine.emit(event_type(0), {"text": "x" * 400})
 
     def repeat(self) -> Figures:
-        delays = sorted(self._measure(self.events))
+        delays = sorted(delay.read_ns / 1000 for delay in self._measure(self.events))
         self._delays_us = sorted(self._delays_us + delays)
         self.series["first_byte_us"] = [
             (share * 100, percentile(self._delays_us, share)) for share in SHARES
@@ -235,12 +234,9 @@ class Ingest(Idle):
             os.close(alive)
         stack.callback(admin.wait)
         stack.callback(admin.terminate)
+        self._admin = admin
         file = DataDir(self._engine.data_dir).admin_file
-        deadline = time.monotonic() + 20
-        while not file.exists():
-            if time.monotonic() > deadline or admin.poll() is not None:
-                sys.exit("bench: the admin API does not start")
-            time.sleep(0.02)
+        _wait(file.exists, admin, "the admin API does not start")
         told = json.loads(file.read_text())
         self._token, self._port = told["token"], told["url"].rpartition(":")[2]
 
@@ -250,22 +246,31 @@ class Ingest(Idle):
         return msgspec.structs.replace(config, admin=admin)
 
     def repeat(self) -> Figures:
-        figures: Figures = {"engine.lost": 0}
-        for name in ("without", "with"):
-            clients = self._post() if name == "with" else None
-            delays = sorted(self._measure(self.events))
-            figures |= {
-                f"{name}.{p}": percentile(delays, s) for p, s in (("p50", 0.5), ("p99", 0.99))
-            }
-            if clients is not None:
-                clients.terminate()
-                clients.wait()
-        before = self._ingested
-        self._ingested = self._engine.stats().endpoints[1].accepted
-        figures["ingested"] = self._ingested - before
-        return figures | {p: figures[f"with.{p}"] / figures[f"without.{p}"] for p in ("p50", "p99")}
+        """Half of what is without load comes before, half after: the machine changes its speed."""
+        half = self.events // 2
+        without = self._measure(half)
+        clients = self._post()
+        ingested, begun = self._ingested(), time.perf_counter()
+        delays = self._measure(self.events)
+        rate = (self._ingested() - ingested) / (time.perf_counter() - begun)
+        clients.terminate()
+        clients.wait()
+        _wait(lambda: not self._engine.stats().pending, self._admin, "ingested events stay pending")
+        without += self._measure(half)
+        figures: Figures = {"engine.lost": 0, "ingested": rate}
+        for side, found in (("without", without), ("with", delays)):
+            for end in ("arrived", "read"):
+                us = sorted(getattr(delay, f"{end}_ns") / 1000 for delay in found)
+                figures |= {
+                    f"{side}.{end}.p{share * 100:g}": percentile(us, share) for share in (0.5, 0.99)
+                }
+        return figures | {
+            name: figures[f"with.{name}"] / figures[f"without.{name}"]
+            for name in ("arrived.p50", "arrived.p99", "read.p50", "read.p99")
+        }
 
-    _ingested = 0
+    def _ingested(self) -> int:
+        return self._engine.stats().endpoints[1].accepted
 
     def _post(self) -> subprocess.Popen[bytes]:
         event = json.dumps({"type": event_type(1), "data": {"text": "x" * 400}})
@@ -278,13 +283,18 @@ class Ingest(Idle):
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
         )
-        flowing = self._ingested + 500  # beyond its warming up
-        deadline = time.monotonic() + 20
-        while self._engine.stats().endpoints[1].accepted < flowing:
-            if time.monotonic() > deadline or clients.poll() is not None:
-                sys.exit("bench: nothing comes by way of the API")
-            time.sleep(0.05)
+        flowing = self._ingested() + 500  # beyond its warming up
+        _wait(lambda: self._ingested() >= flowing, clients, "nothing comes by way of the API")
         return clients
+
+
+def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes], failure: str) -> None:
+    """Waits for a condition; ends the benchmark if it does not come, or the process ends."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        if time.monotonic() > deadline or process.poll() is not None:
+            sys.exit(f"bench: {failure}")
+        time.sleep(0.02)
 
 
 class HostImpact(_Base):

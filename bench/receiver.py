@@ -8,6 +8,7 @@ import os
 import selectors
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -16,12 +17,15 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Any, NamedTuple, Protocol, Self, cast
 
 from bench.machine import ROOT
 from bench.rows import Load
 
 START_TIMEOUT_S = 10.0
+#: socket(7); the socket module has no name for it
+SO_TIMESTAMPNS = 35
+TIMESPEC = struct.Struct("@ll")
 CONFIGURATION = Path(__file__).with_name("nginx.conf")
 
 
@@ -211,31 +215,40 @@ class CountingReceiver(Program):
         return int(self.ask()["distinct"])
 
 
+class Delay(NamedTuple):
+    """How long a request's first byte took, in nanoseconds: until the system had it (by its own mark
+    on the packet, SO_TIMESTAMPNS), and until this program had it, which the system has to wake."""
+
+    arrived_ns: int
+    read_ns: int
+
+
 class FirstByte:
     """A receiver in this process, for one request at a time, over whichever connection it comes: a
     worker that was kept from reading the last answer sends the next request over another one."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server((address(0), 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)  # connections inherit it
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self.url = f"http://{address(0)}:{self._listener.getsockname()[1]}"
 
-    def time_ns(self, cause: Callable[[], object]) -> int:
+    def delay(self, cause: Callable[[], object]) -> Delay:
         """The time from before `cause` is called until the first byte of the request is here."""
-        begun_ns = time.perf_counter_ns()
+        begun_ns = time.time_ns()  # the clock of the system's marks
         cause()
-        connection, request = self._first()
-        elapsed_ns = time.perf_counter_ns() - begun_ns
+        connection, request, arrived_ns = self._first()
+        delay = Delay(arrived_ns - begun_ns, time.time_ns() - begun_ns)
         while not _whole(request):
             more = connection.recv(65_536)
             assert more, "the connection was closed within a request"
             request += more
         connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
-        return elapsed_ns
+        return delay
 
-    def _first(self) -> tuple[socket.socket, bytes]:
-        """The connection that a request comes over, and the first bytes of that."""
+    def _first(self) -> tuple[socket.socket, bytes, int]:
+        """The connection that a request comes over, the first bytes of that, and when they arrived."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             for key, _ in self._selector.select(START_TIMEOUT_S):
@@ -246,8 +259,11 @@ class FirstByte:
                     self._selector.register(connection, selectors.EVENT_READ)
                     continue
                 connection = cast(socket.socket, key.fileobj)
-                if received := connection.recv(65_536):
-                    return connection, received
+                received, notes, _, _ = connection.recvmsg(65_536, socket.CMSG_SPACE(TIMESPEC.size))
+                if received:
+                    [(_, _, mark)] = notes
+                    seconds, ns = TIMESPEC.unpack(mark)
+                    return connection, received, seconds * 1_000_000_000 + ns
                 self._selector.unregister(connection)
                 connection.close()
         raise TimeoutError("no request comes")

@@ -212,7 +212,7 @@ ROWS = (
         800,
         "Ingest",
         contenders=("engine",),
-        key="with.p50",
+        key="with.arrived.p50",
         weight=9,
     ),
     *(

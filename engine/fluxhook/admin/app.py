@@ -33,7 +33,7 @@ class AdminApp:
     def __init__(self, service: Service, access: Access) -> None:
         self.service = service
         self.access = access
-        self.api = make_api(service, Ingest(service.datadir.path), access)
+        self.api = make_api(service, Ingest(service), access)
         self._mounted: AsgiApp | None = None
         self._under_way = 0
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterable
-from os import PathLike
 from typing import Final
 
 import msgspec
@@ -15,6 +15,7 @@ from fluxhook.admin.idempotency import Idempotency, Record, derived_id
 from fluxhook.admin.models import Accepted, EventIn
 from fluxhook.admin.payload import malformed, struct_of
 from fluxhook.admin.problems import Fault, RequestError
+from fluxhook.admin.service import Service
 from fluxhook.errors import EventError, PayloadTooLarge, QueueFull
 from fluxhook.events.catalog import BROKER, GATEWAY
 from fluxhook.events.envelope import Envelopes
@@ -28,17 +29,18 @@ __all__ = ["MAX_EVENTS", "Batch", "Ingest"]
 MAX_EVENTS: Final = 100_000
 #: faults in one answer; arbitrary
 _MAX_FAULTS: Final = 100
+#: two milliseconds' worth of the shortest events there are
+_QUICK_BYTES: Final = 4096
 
 _decode: Final = msgspec.json.Decoder().decode
 _split: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Ingest:
-    """Accepts events for one data directory. Safe to share among threads; calls may block, under
-    `durability: power`."""
+    """Accepts events for one data directory. Safe to share among threads."""
 
-    def __init__(self, data_dir: str | PathLike[str]) -> None:
-        self._data_dir = data_dir
+    def __init__(self, service: Service) -> None:
+        self._service = service
         self._lock = threading.Lock()
         self._publisher: Publisher | None = None
         self._checks: _Checks | None = None
@@ -50,15 +52,34 @@ class Ingest:
                 self._publisher.close()
                 self._publisher = None
 
-    def batch(self, snapshot: Snapshot, key: str | None) -> Batch:
-        """The events of one request. Raises RequestError, EngineError if no slot is free."""
+    @property
+    def max_body(self) -> int:
+        return int(self._service.snapshot.config.admin.max_body)
+
+    @property
+    def ready(self) -> bool:
+        """Whether `prepare` has nothing to do."""
+        checks = self._checks
+        return checks is not None and checks.version == self._service.snapshot.version
+
+    def prepare(self) -> None:
+        """Follows the configuration. May block. Raises EngineError if no slot is free."""
         with self._lock:
             if self._publisher is None:
-                self._publisher = Publisher(self._data_dir, drop_policy="newest")
-            if self._checks is None or self._checks.version != snapshot.version:
-                self._checks = _Checks(snapshot)
+                self._publisher = Publisher(self._service.datadir.path, drop_policy="newest")
+            if not self.ready:
+                self._checks = _Checks(self._service.snapshot)
+
+    def batch(self, key: str | None) -> Batch:
+        """The events of one request, after `prepare`. Raises RequestError."""
+        assert self._publisher is not None
+        assert self._checks is not None
         record = None if key is None else self._keys.take(key)
         return Batch(self._publisher, self._checks, record, self._keys)
+
+    def quick(self, body: bytes) -> bool:
+        """Whether accepting all of it takes so little that a thread for it would cost more."""
+        return len(body) <= _QUICK_BYTES and self._service.snapshot.config.durability != "power"
 
 
 class Batch:
@@ -120,6 +141,7 @@ class Batch:
         faults: list[Fault] = []
         kind = ""
         for index, (raw, where) in enumerate(raws, len(self.accepted)):
+            os.sched_yield()
             try:
                 made.append((raw, self._make(raw, where, index)))
             except RequestError as error:
@@ -134,6 +156,7 @@ class Batch:
             more = f", and {len(faults) - 1} more" if faults[1:] else ""
             raise RequestError(kind, f"{shown.field}: {shown.message}{more}", faults)
         for raw, event in made:
+            os.sched_yield()
             self.accepted.append(event if isinstance(event, Accepted) else self._emit(raw, event))
 
     def _make(self, raw: bytes, where: str, index: int) -> Event | Accepted:

@@ -23,7 +23,7 @@ from fluxhook.admin.app import AdminApp, create_app
 from fluxhook.config.listen import Listen, parse_listen
 from fluxhook.config.schema import Config
 from fluxhook.errors import ConfigError, EngineError, Problem
-from fluxhook.runtime.background import give_way
+from fluxhook.runtime.background import GivingSelector, give_way
 from fluxhook.runtime.process import log
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport.datadir import DataDir
@@ -79,7 +79,13 @@ def serve(data_dir: str, alive_fd: int, *, listen: str | None = None) -> None:
         admin = create_app(data_dir, loopback=address.loopback, own_token=own.token)
         if config.admin.dashboard:
             _mount_dashboard(admin)
-        asyncio.run(_run(_Server(admin, config, datadir.admin_file, own), bound, alive_fd))
+        server = _Server(admin, config, datadir.admin_file, own)
+        with asyncio.Runner(loop_factory=_loop) as runner:
+            runner.run(_run(server, bound, alive_fd))
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.SelectorEventLoop(GivingSelector())
 
 
 async def _run(server: _Server, bound: socket.socket, alive_fd: int) -> None:

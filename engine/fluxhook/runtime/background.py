@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import selectors
 from typing import Final
 
-__all__ = ["NICENESS", "SLICE_NS", "give_way"]
+__all__ = ["NICENESS", "SLICE_NS", "GivingSelector", "give_way"]
 
 #: a tenth of a core where something else wants all of it, and the whole where nothing does
 NICENESS: Final = 10
@@ -43,3 +44,16 @@ def give_way() -> None:
     if call is not None:
         wanted = _Attributes(ctypes.sizeof(_Attributes), nice=nice, runtime=SLICE_NS)
         ctypes.CDLL(None).syscall(call, 0, ctypes.byref(wanted), 0)
+
+
+class GivingSelector(selectors.DefaultSelector):
+    """For an event loop in the background: before each look at what is ready it offers the core.
+
+    A worker that is woken in the very moment in which it goes to sleep is not asleep yet, so nobody is
+    interrupted for it; it waits until the core is offered, which a busy loop does not do by itself,
+    or for some of the kernel's next ticks (of 1 to 10 ms).
+    """
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        os.sched_yield()
+        return super().select(timeout)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 from bisect import bisect_left
+from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
 from typing import Literal
@@ -145,9 +146,8 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
     snapshot = Snapshot.load(datadir)
     words = datadir.open_words()
     published = _counters(datadir.publisher_slots())
-    worker_folders = datadir.worker_folders()
-    worked = _counters(worker_folders)
-    staged = _counters(worker_folders, "stages")
+    workers = datadir.worker_folders()
+    worked, staged = _counters(workers), _counters(workers, "stages")
     pending: dict[int, int] = {}
     for path in [*datadir.rings.glob("*/*.ring"), *datadir.workers.glob("*/outbox.ring")]:
         with contextlib.suppress(FileNotFoundError):  # an empty one that its publisher replaces
@@ -172,9 +172,9 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
             else:
                 state = _STATES[breaker.unpack(words.load(row.id, d.BREAKER)).name]
             counted = stored.get(row.id, {})
-            done = _sum(worked, row.id)
-            sent = _sum(published, row.id)
-            stage_histograms = _stage_histograms(staged, row.id)
+            done = _sum(worked.values(), row.id)
+            sent = _sum(published.values(), row.id)
+            stage_histograms = _stage_histograms(staged.values(), row.id)
             latency_ms = _percentiles(done[d.HISTOGRAM :])
             dropped = {
                 "oldest": sent[d.DROPPED_OLDEST],
@@ -221,12 +221,12 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
                 )
             )
         processes = [
-            *_processes("publisher", datadir.publisher_slots(), published, len(rows)),
-            *_processes("worker", worker_folders, worked, len(rows)),
+            *_processes("publisher", published, len(rows)),
+            *_processes("worker", worked, len(rows)),
         ]
     finally:
         words.close()
-        for counters in (*published, *worked, *staged):
+        for counters in (*published.values(), *worked.values(), *staged.values()):
             counters.close()
     return Stats(
         data_dir=str(datadir.path),
@@ -249,20 +249,21 @@ def is_running(datadir: d.DataDir) -> bool:
     return False
 
 
-def _counters(folders: list[Path], name: str = "counters") -> list[ring.Counters]:
-    return [
-        ring.Counters(str(folder / name), writable=False)
+def _counters(folders: list[Path], name: str = "counters") -> dict[str, ring.Counters]:
+    """Those that are there, by the names of their folders."""
+    return {
+        folder.name: ring.Counters(str(folder / name), writable=False)
         for folder in folders
         if (folder / name).exists()
-    ]
+    }
 
 
-def _sum(counters: list[ring.Counters], row: int) -> list[int]:
+def _sum(counters: Iterable[ring.Counters], row: int) -> list[int]:
     rows = [c.row(row) for c in counters]
     return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * d.WORKER_FIELDS
 
 
-def _stage_histograms(staged: list[ring.Counters], row: int) -> dict[str, list[int]]:
+def _stage_histograms(staged: Iterable[ring.Counters], row: int) -> dict[str, list[int]]:
     """Those in which something is, summed over the workers."""
     rows = [counters.row(row) for counters in staged]
     found = {}
@@ -289,14 +290,10 @@ def _reuse(done: list[int]) -> float | None:
 
 
 def _processes(
-    role: Literal["publisher", "worker"],
-    folders: list[Path],
-    counters: list[ring.Counters],
-    endpoints: int,
+    role: Literal["publisher", "worker"], counters: dict[str, ring.Counters], endpoints: int
 ) -> list[ProcessStats]:
-    names = [folder.name for folder in folders if (folder / "counters").exists()]
     found = []
-    for name, file in zip(names, counters, strict=True):
+    for name, file in counters.items():
         total = [sum(column) for column in zip(*map(file.row, range(endpoints)), strict=True)]
         if role == "publisher":
             columns = {"accepted": d.ACCEPTED, "refused": d.REFUSED, "filtered": d.FILTERED}

@@ -16,7 +16,6 @@ from fluxhook.admin.ingest import Batch, Ingest
 from fluxhook.admin.models import AcceptedEvents, EventIn
 from fluxhook.admin.payload import JSON, NDJSON, media_type
 from fluxhook.admin.problems import RequestError
-from fluxhook.admin.service import Service
 
 __all__ = ["HANDLERS"]
 
@@ -44,7 +43,6 @@ _MEDIA: Final = (JSON, NDJSON)
     summary="Emit events",
 )
 async def emit_events(
-    service: NamedDependency[Service],
     ingest: NamedDependency[Ingest],
     request: Request[Any, Any, Any],
     idempotency_key: Annotated[
@@ -63,14 +61,15 @@ async def emit_events(
     first bad one. Accepted means kept: it will be delivered, or die and be told of.
     """
     media = media_type(request.headers.get("content-type"), _MEDIA)
-    snapshot = service.snapshot
-    limit = int(snapshot.config.admin.max_body)
-    batch = await sync_to_thread(ingest.batch, snapshot, idempotency_key)
-    with batch:
+    if not ingest.ready:
+        await sync_to_thread(ingest.prepare)
+    with ingest.batch(idempotency_key) as batch:
         if media == NDJSON:
-            await _emit_lines(batch, request, limit)
+            await _emit_lines(batch, request, ingest.max_body)
             return AcceptedEvents(batch.finish())
-        body = await _read(request, limit)
+        body = await _read(request, ingest.max_body)
+        if ingest.quick(body):
+            return AcceptedEvents(batch.body(body))
         return AcceptedEvents(await sync_to_thread(batch.body, body))
 
 
