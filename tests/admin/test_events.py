@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
 from admin.conftest import ROUTE_ERROR, Site, client_of, config, problem
 from fluxhook import Endpoint, Size
+from fluxhook.admin.ingest import Batch
+from fluxhook.admin.models import Accepted
 from fluxhook.admin.routes.events import _lines
 from fluxhook.config.schema import Admin
 from fluxhook.runtime.publisher import Publisher
@@ -328,3 +330,36 @@ def test_a_request_is_synced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert client.post("/v1/events", json=[{"type": "ops.x"}] * 3).status_code == 429
         assert client.post("/v1/events", content=lines, headers=NDJSON).status_code == 429
     assert order == ["emit"] * 2 + ["sync 2"] + ["emit"] * 3 + ["sync 2"] + ["emit", "sync 0"]
+
+
+@pytest.mark.parametrize(
+    ("events", "durability", "inline"),
+    [(1, "process", True), (1000, "process", False), (1, "power", False)],
+)
+def test_what_may_take_long_keeps_nobody_waiting(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    events: int,
+    durability: Literal["process", "power"],
+    inline: bool,
+) -> None:
+    """It is done in a thread; for one event that would cost more than to do it."""
+    found: list[bool] = []
+    body = Batch.body
+
+    def noted_body(self: Batch, raw: bytes) -> list[Accepted]:
+        try:
+            asyncio.get_running_loop()
+            found.append(True)
+        except RuntimeError:
+            found.append(False)
+        return body(self, raw)
+
+    monkeypatch.setattr(Batch, "body", noted_body)
+    endpoint = Endpoint(name="ops", url="http://127.0.0.1:1/", signature="none")
+    Supervisor(tmp_path / "data", config(endpoint, durability=durability)).close()
+    with client_of(tmp_path / "data") as client:
+        answer = client.post("/v1/events", json=[{"type": "nobody.x"}] * events)
+    assert answer.status_code == 202
+    assert len(answer.json()["events"]) == events
+    assert found == [inline]

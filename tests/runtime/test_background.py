@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import platform
 import subprocess
 import sys
 
-from fluxhook.runtime.background import NICENESS, SLICE_NS
+import pytest
+
+from fluxhook.runtime.background import NICENESS, SLICE_NS, GivingSelector
 
 #: prints the niceness and the slice of a thread that was started afterwards
 PROGRAM = """
@@ -36,3 +39,17 @@ def test_threads_that_follow_give_way_too() -> None:
     kernel = tuple(map(int, platform.release().split("-")[0].split(".")[:2]))
     slice_ns = SLICE_NS if kernel >= (6, 12) else 0
     assert json.loads(ended.stdout) == [NICENESS, 0, NICENESS, slice_ns]
+
+
+def test_a_loop_offers_its_core_before_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much there is to do, so that each step of a busy loop is a turn by itself."""
+    offers: list[int] = []
+    monkeypatch.setattr("os.sched_yield", lambda: offers.append(1))
+
+    async def busy() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(GivingSelector())) as runner:
+        runner.run(busy())
+    assert len(offers) >= 20

@@ -1,9 +1,10 @@
-"""When a worker sleeps until the bell rings, and when it looks by the clock."""
+"""When a worker sleeps until the bell rings, when it looks by the clock, and who is sent for first."""
 
 from __future__ import annotations
 
 import os
 import select
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,35 @@ def test_a_brisk_worker_spares_its_host_the_bell(tmp_path: Path) -> None:
                 if rung:
                     quiet_bell(worker._bell)
             worker.close()
+    finally:
+        desk.close()
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.parametrize("order", [("busy", "quiet"), ("quiet", "busy")])
+def test_one_publishers_few_do_not_wait_for_the_many_of_another(
+    tmp_path: Path, order: tuple[str, str]
+) -> None:
+    """They are under way before requests for the others are made, whoever attached first."""
+    ends = [
+        Endpoint(name=name, url="http://127.0.0.1:1/", events=(f"{name}.*",), signature="none")
+        for name in order
+    ]
+    desk = Desk(tmp_path / "data", *ends, event_types=("busy.x", "quiet.x"))
+    reading, writing = os.pipe()
+    try:
+        with ExitStack() as stack:
+            for name in order:
+                publisher = stack.enter_context(Publisher(desk.path))
+                for _ in range(20 if name == "busy" else 1):
+                    publisher.emit(f"{name}.x", {})
+            worker = Worker(str(desk.path), 0, reading)
+            stack.callback(worker.close)
+            assert worker._take(BEGIN)
+            lanes = {lane.endpoint.name: lane for lane in worker._dispatcher.lanes.values()}
+            assert (lanes["quiet"].in_flight, len(lanes["quiet"].queue)) == (1, 0)
+            assert (lanes["busy"].in_flight, len(lanes["busy"].queue)) == (0, 20)
     finally:
         desk.close()
         os.close(reading)

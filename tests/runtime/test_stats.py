@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from fluxhook import Endpoint, Engine
+from fluxhook._native import ring
 from fluxhook.policy import breaker
 from fluxhook.receiver import Behaviour
 from fluxhook.runtime import control as c
+from fluxhook.runtime.publisher import Publisher
 from fluxhook.runtime.stats import EndpointStats, read_stats
 from fluxhook.store import ReadStore, State
 from fluxhook.transport import datadir as d
@@ -212,3 +215,21 @@ def test_record_all_can_be_switched_on(rig: Rig) -> None:
         with ReadStore.open(d.DataDir(rig.data_dir).store) as store:
             assert [row.type for row in store.deliveries()] == ["order.sent"]
         assert engine.stats().endpoint("a").delivered == 2
+
+
+def test_a_publisher_that_attaches_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in these figures or in the next ones, and hinders neither."""
+    with ExitStack() as stack:
+        stack.enter_context(Publisher(desk.path)).emit("x", {})
+        unsettled = ring.unsettled
+
+        def attach(path: str) -> dict[int, int]:
+            monkeypatch.undo()
+            stack.enter_context(Publisher(desk.path))
+            return unsettled(path)
+
+        monkeypatch.setattr(ring, "unsettled", attach)
+        for expected in (["0", "engine"], ["0", "1", "engine"]):
+            stats = read_stats(desk.path)
+            found = [p.name for p in stats.processes if p.role == "publisher"]
+            assert (found, stats.endpoint("ops").accepted) == (expected, 1)

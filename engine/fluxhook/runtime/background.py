@@ -8,7 +8,7 @@ import platform
 import selectors
 from typing import Final
 
-__all__ = ["NICENESS", "SLICE_NS", "GivingSelector", "give_way"]
+__all__ = ["NICENESS", "SLICE_NS", "GivingSelector", "give_way", "offer"]
 
 #: a tenth of a core where something else wants all of it, and the whole where nothing does
 NICENESS: Final = 10
@@ -46,14 +46,20 @@ def give_way() -> None:
         ctypes.CDLL(None).syscall(call, 0, ctypes.byref(wanted), 0)
 
 
-class GivingSelector(selectors.DefaultSelector):
-    """For an event loop in the background: before each look at what is ready it offers the core.
+def offer() -> None:
+    """Offers the core to whoever waits for it; for what is busy in the background, to be called several
+    times a millisecond. It takes a fraction of a microsecond where nobody waits.
 
-    A worker that is woken in the very moment in which it goes to sleep is not asleep yet, so nobody is
-    interrupted for it; it waits until the core is offered, which a busy loop does not do by itself,
-    or for some of the kernel's next ticks (of 1 to 10 ms).
+    Even one that may interrupt can wait: a worker that is woken in the very moment in which it goes to
+    sleep is not asleep yet, so nobody is interrupted for it, and the next one on its core keeps that
+    until some tick of the kernel (every 1 to 10 ms) finds the worker's share too small.
     """
+    os.sched_yield()
+
+
+class GivingSelector(selectors.DefaultSelector):
+    """For an event loop in the background: before each look at what is ready it offers the core."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        os.sched_yield()
+        offer()
         return super().select(timeout)

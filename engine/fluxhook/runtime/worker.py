@@ -180,17 +180,22 @@ class Worker:
             return False
         limit = max(TAKE_LEAST, min(TAKE_BATCH, dispatcher.backlog_limit))
         due = self._inbox.take(limit)
-        events: list[Delivery] = []
+        batches: list[list[Delivery]] = []
         if not self._past_marks():
             for ring, pace in self._paced:
-                taken = ring.take(limit)
-                pace.note(len(taken))
-                events += taken
+                if taken := ring.take(limit):
+                    pace.note(len(taken))
+                    batches.append(taken)
         self._refresh()  # these may be for an endpoint of which their sender knew first
         for delivery in due:
             dispatcher.arrive_due(delivery, now_ns)
-        dispatcher.arrive(events, now_ns)
-        return bool(due or events)
+        if len(batches) > 1:  # one publisher's few do not wait until another's many are made ready
+            batches.sort(key=len)
+            dispatcher.arrive(batches.pop(0), now_ns)
+            dispatcher.send(now_ns)
+        for batch in batches:
+            dispatcher.arrive(batch, now_ns)
+        return bool(due or batches)
 
     def _wait_s(self, now_ns: int, wake_ns: int) -> float:
         """How long the loop may sleep: not at all if a record came while it said that it sleeps."""
