@@ -193,8 +193,9 @@ def test_both_secrets_sign_for_the_overlap(shared: Shared) -> None:
 
     def signed_with_one() -> bool:
         """The worker takes the change up a moment after it is on record."""
+        before = shared.receiver.distinct("/rotated")
         shared.engine_.emit("rotated.x", {})
-        shared.receiver.wait_for(shared.receiver.distinct("/rotated") + 1, "/rotated")
+        shared.receiver.wait_for(before + 1, "/rotated")
         latest = shared.receiver.requests("/rotated")[-1]
         assert accepts(latest, rotated.secret)
         return not accepts(latest, SECRET)
