@@ -165,14 +165,15 @@ def _forked(emit: Callable[..., int], load: Load) -> int:
         os._exit(status)
 
 
-def supervise(data_dir: str, config_file: str, control: Connection) -> None:
+def supervise(data_dir: str, config_file: str, control: Connection, companion: str | None) -> None:
     """`fluxhook serve`, without its command line: the configuration is read again at SIGHUP."""
     _apart()
 
     def load() -> Config:
         return codec.decode(Path(config_file).read_bytes(), Config)
 
-    Supervisor(data_dir, load(), reload=load).run(on_ready=lambda: control.send("ready"))
+    supervisor = Supervisor(data_dir, load(), reload=load, companion=companion)
+    supervisor.run(on_ready=lambda: control.send("ready"))
 
 
 def _apart() -> None:

@@ -210,13 +210,13 @@ class Stage:
             return True
         return False
 
-    def serve(self, config: Config) -> None:
+    def serve(self, config: Config, *, companion: str | None = None) -> None:
         """Starts an engine that no host embeds."""
         self.configure(config)
         control, theirs = _fork.Pipe()
         process = _fork.Process(
             target=crash.host.supervise,
-            args=(str(self.data_dir), str(self._config_file), theirs),
+            args=(str(self.data_dir), str(self._config_file), theirs, companion),
             daemon=True,
         )
         process.start()
@@ -255,7 +255,7 @@ class Stage:
         def look() -> bool:
             with contextlib.suppress(OSError, ValueError):
                 pid = json.loads((self.data_dir / "engine.json").read_bytes())["pid"]
-                if self._is_ours(pid):
+                if self.is_ours(pid):
                     found.append(pid)
             return bool(found)
 
@@ -271,7 +271,7 @@ class Stage:
             with contextlib.suppress(OSError):
                 children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
                 # a child bears its title from the moment at which it runs our code
-                found[:] = [int(child) for child in children if self._is_ours(int(child))]
+                found[:] = [int(child) for child in children if self.is_ours(int(child))]
             return len(found) == count
 
         until(look, f"{count} workers")
@@ -281,7 +281,7 @@ class Stage:
     def running(self) -> bool:
         return read_stats(self.data_dir).running
 
-    def _is_ours(self, pid: int) -> bool:
+    def is_ours(self, pid: int) -> bool:
         """Whether it is alive and one of this data directory's: a process's title names that."""
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -308,7 +308,7 @@ class Stage:
             self._engine[0].join()
             self._engine = None
         else:
-            until(lambda: not self._is_ours(pid), "the supervisor's end")
+            until(lambda: not self.is_ours(pid), "the supervisor's end")
 
     def kill_everything(self, count: int = 2, *, spare: Sequence[Host] = ()) -> None:
         """Hosts, but for those to `spare`, supervisor and workers, of which there are `count`."""
@@ -324,7 +324,7 @@ class Stage:
             self._engine[0].join()
             self._engine = None
         for pid in (supervisor, *workers):
-            until(lambda pid=pid: not self._is_ours(pid), "the end of a killed process")
+            until(lambda pid=pid: not self.is_ours(pid), "the end of a killed process")
 
     # ---- the books -------------------------------------------------------------------------
 
@@ -350,7 +350,7 @@ class Stage:
         until(lambda: _closed(read_stats(self.data_dir)), "balanced books with nothing pending")
         return read_stats(self.data_dir)
 
-    def _timeouts(self) -> int:
+    def timeouts(self) -> int:
         """Attempts that timed out, but for those of the endpoint that may hang on purpose."""
         db = sqlite3.connect(f"file:{self.data_dir / 'store.db'}?mode=ro", uri=True)
         try:
@@ -402,7 +402,7 @@ class Stage:
                 problem += f"the books: {endpoint}; "
         # On a busy machine a receiver may stall for half a second, and a request that timed out is
         # sent again, whether or not it had arrived.
-        if duplicates > bound + (stalled := self._timeouts()):
+        if duplicates > bound + (stalled := self.timeouts()):
             problem += f"{duplicates} duplicates, {bound} + {stalled} allowed; "
         row = Row(
             self.name,
