@@ -257,7 +257,9 @@ class Ingest(Idle):
         clients.wait()
         _wait(lambda: not self._engine.stats().pending, self._admin, "ingested events stay pending")
         without += self._measure(half)
-        figures: Figures = {"engine.lost": 0, "ingested": rate}
+        books = self._engine.stats().endpoints
+        lost = sum(abs(endpoint.accepted - endpoint.delivered) for endpoint in books)
+        figures: Figures = {"engine.lost": lost, "ingested": rate}
         for side, found in (("without", without), ("with", delays)):
             for end in ("arrived", "read"):
                 us = sorted(getattr(delay, f"{end}_ns") / 1000 for delay in found)
