@@ -1,14 +1,17 @@
-"""What holds for every test: no deadline for an example, and in CI no test that is left out."""
+"""What holds for every test: no deadline for an example, and in CI no test that is left out; and what
+many of them use: a receiver."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 import pytest
 from hypothesis import settings
+
+from support.receiver import ReceiverProcess
 
 # An example's time on a shared machine says nothing; pytest-timeout stops what hangs.
 settings.register_profile("fluxhook", deadline=None)
@@ -54,3 +57,16 @@ def _refuse(report: Report) -> Report:
         report.outcome = "failed"
         report.longrepr = f"CI=true allows no skip and no xfail, but: {reason}"
     return report
+
+
+@pytest.fixture(scope="session")
+def receiver_process() -> Iterator[ReceiverProcess]:
+    with ReceiverProcess(keep=2000) as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def receiver(receiver_process: ReceiverProcess) -> ReceiverProcess:
+    """Nobody has ever sent anything to it; starting a process for each test would take longer."""
+    receiver_process.renew()
+    return receiver_process

@@ -41,7 +41,7 @@ def run(folder: Path, ci: str) -> str:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "--rootdir", folder, "--continue-on-collection-errors"],
         cwd=folder,
-        env=os.environ | {"CI": ci},
+        env=os.environ | {"CI": ci, "PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
         text=True,
     ).stdout

@@ -170,12 +170,6 @@ def stopped(tmp_path: Path) -> Path:
     return data_dir
 
 
-@pytest.fixture
-def receiver() -> Iterator[ReceiverProcess]:
-    with ReceiverProcess() as receiver:
-        yield receiver
-
-
 #: a token that may read only
 READER = "reader-token-0123456789"
 

@@ -65,10 +65,9 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    with ReceiverProcess(keep=2000) as receiver:
-        rig = Rig(receiver, tmp_path / "data")
-        try:
-            yield rig
-        finally:
-            rig.close()
+def rig(tmp_path: Path, receiver: ReceiverProcess) -> Iterator[Rig]:
+    rig = Rig(receiver, tmp_path / "data")
+    try:
+        yield rig
+    finally:
+        rig.close()

@@ -153,6 +153,15 @@ class ReceiverProcess:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
+    def renew(self) -> None:
+        """Begins anew in the same process: another port, nothing seen, no connection."""
+        for log in self._logs.values():
+            log.close()
+        self._logs.clear()
+        self._temporary.cleanup()
+        self._temporary = tempfile.TemporaryDirectory(prefix="receiver-")
+        self.url = self._ask("renew", self._temporary.name, type=str)
+
     def behave(self, behaviour: Behaviour | None, path: str | None = None) -> None:
         """As `Receiver.behave`; it is in force when this returns."""
         self._ask("behave", (behaviour, path))
@@ -241,16 +250,30 @@ class _Host:
 
     def __init__(self, control: Connection) -> None:
         self._control = control
-        self._logs: dict[str, _Log] = {}
-        self._kept: dict[str, list[Received]] = {}
+        self._logs: dict[str, _Log]
+        self._kept: dict[str, list[Received]]
+        self._renewal: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         command, raw = msgspec.msgpack.decode(
             self._control.recv_bytes(), type=tuple[str, msgspec.Raw]
         )
         assert command == "start"
-        options = msgspec.msgpack.decode(raw, type=Options)
-        self._directory, self._keep = options.directory, options.keep
+        self._options = msgspec.msgpack.decode(raw, type=Options)
+        await self._start(self._options.directory)
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        # A TLS handshake that fails is some test's wish, and asyncio has nothing else to say.
+        loop.set_exception_handler(self._on_error)
+        loop.add_reader(self._control.fileno(), self._serve, ended)
+        await ended.wait()
+        loop.remove_reader(self._control.fileno())
+        await self._receiver.stop()
+
+    async def _start(self, directory: str) -> None:
+        options = self._options
+        self._directory = directory
+        self._logs, self._kept = {}, {}
         context: ssl.SSLContext | None = None
         if options.tls:
             context = server_context(options.tls, options.client_ca)
@@ -267,14 +290,10 @@ class _Host:
         )
         await self._receiver.start()
         self._reply(self._receiver.url)
-        ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        # A TLS handshake that fails is some test's wish, and asyncio has nothing else to say.
-        loop.set_exception_handler(self._on_error)
-        loop.add_reader(self._control.fileno(), self._serve, ended)
-        await ended.wait()
-        loop.remove_reader(self._control.fileno())
+
+    async def _renew(self, directory: str) -> None:
         await self._receiver.stop()
+        await self._start(directory)
 
     def _on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if not isinstance(context.get("exception"), OSError):
@@ -291,6 +310,8 @@ class _Host:
             behaviour, path = msgspec.msgpack.decode(raw, type=tuple[Behaviour | None, str | None])
             self._receiver.behave(behaviour, path)
             self._reply(None)
+        elif command == "renew":
+            self._renewal = asyncio.create_task(self._renew(msgspec.msgpack.decode(raw, type=str)))
         elif command == "requests":
             self._reply(self._kept.get(msgspec.msgpack.decode(raw, type=str), []))
         else:
@@ -302,7 +323,7 @@ class _Host:
     def _on_delivery(self, received: Received) -> None:
         path = received.path
         kept = self._kept.setdefault(path, [])
-        if len(kept) < self._keep:
+        if len(kept) < self._options.keep:
             kept.append(received)
         if not 200 <= received.status <= 299:
             return
