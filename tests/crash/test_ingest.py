@@ -11,13 +11,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from itertools import cycle
+from itertools import cycle, product
 from typing import Any
 
 from crash.support import CONCURRENCY, Row, Stage, until
 from fluxhook import Admin
 
-#: of each client, in requests of these sizes
+#: of each client, in requests of these sizes, as an array and as lines
 EVENTS = 2_000
 SIZES = (1, 20, 200)
 CLIENTS = 4
@@ -35,20 +35,19 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         numbers = range(self.first, self.first + EVENTS)
-        for size in cycle(SIZES):
+        for lines, size in cycle(product((False, True), SIZES)):
             batch, numbers = numbers[:size], numbers[size:]
             if not batch:
                 return
             events = [{"type": "crash.event", "id": str(n), "data": {"n": n}} for n in batch]
-            while not self.post(events, key=f"from-{batch[0]}"):
+            while not self.post(events, f"from-{batch[0]}", lines):
                 if self.problem:
                     return
                 time.sleep(0.05)
             self.told.update(batch)
 
-    def post(self, events: list[dict[str, Any]], key: str) -> bool:
-        """Whether all were accepted; every fifth request is of lines."""
-        lines = int(events[0]["id"]) % 5 == 0
+    def post(self, events: list[dict[str, Any]], key: str, lines: bool) -> bool:
+        """Whether all were accepted."""
         body = "\n".join(map(json.dumps, events)) if lines else json.dumps(events)
         media = "application/x-ndjson" if lines else "application/json"
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
@@ -63,13 +62,13 @@ class Client(threading.Thread):
                 ids = [accepted["id"] for accepted in found["events"]]
                 self.problem = "" if ids == [e["id"] for e in events] else f"told of {ids}"
                 return not self.problem
-            if answer.status not in (429, 503):
+            if answer.status not in (409, 429, 503):  # under way still, or the queue is full
                 self.problem = f"{answer.status}: {found}"
         return False
 
 
 def test_api(stage: Stage, report: Callable[[Row], None]) -> None:
-    """SIGKILL of the admin process, of workers and of everything, while clients post."""
+    """SIGKILL of the admin process, and of everything, while clients post."""
     config = stage.config(admin=Admin(listen="127.0.0.1:0", dashboard=False))
     stage.serve(config, companion="fluxhook.admin")
     begun = time.monotonic()

@@ -311,7 +311,7 @@ def test_a_small_ring_is_relieved_of_what_is_held_up(rig: Rig) -> None:
                 engine.emit("route.error", ERROR)
             rig.receiver.wait_for((i + 1) * 50, "/ok")
         until(lambda: engine.stats().endpoint("ok").delivered == 1000)
-        # While some move to the store they may be counted in both places, or in none.
+        # While some move to the store they may be counted in both places.
         until(lambda: engine.stats().endpoint("hang").pending == 1000)
         stats = engine.stats()
         assert stats.endpoint("ok").refused == stats.endpoint("hang").refused == 0

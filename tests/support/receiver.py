@@ -154,7 +154,8 @@ class ReceiverProcess:
         return int(self.url.rpartition(":")[2])
 
     def renew(self) -> None:
-        """Begins anew in the same process: another port, nothing seen, no connection."""
+        """Begins anew in the same process: nothing seen, no connection, and another port if none was
+        asked for."""
         for log in self._logs.values():
             log.close()
         self._logs.clear()
@@ -252,6 +253,7 @@ class _Host:
         self._control = control
         self._logs: dict[str, _Log]
         self._kept: dict[str, list[Received]]
+        #: asyncio itself keeps no task alive
         self._renewal: asyncio.Task[None] | None = None
 
     async def run(self) -> None:

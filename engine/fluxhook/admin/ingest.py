@@ -37,7 +37,8 @@ _split: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Ingest:
-    """Accepts events for one data directory. Safe to share among threads."""
+    """Accepts events for one data directory. Safe to share among threads; what a Batch is given may
+    block, unless it is `quick`."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

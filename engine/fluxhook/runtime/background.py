@@ -48,7 +48,7 @@ def give_way() -> None:
 
 def offer() -> None:
     """Offers the core to whoever waits for it; for what is busy in the background, to be called several
-    times a millisecond. It takes a fraction of a microsecond where nobody waits.
+    times a millisecond. It takes less than a microsecond where nobody waits.
 
     Even one that may interrupt can wait: a worker that is woken in the very moment in which it goes to
     sleep is not asleep yet, so nobody is interrupted for it, and the next one on its core keeps that
