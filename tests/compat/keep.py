@@ -3,7 +3,10 @@
     python tests/compat/keep.py NAME
 
 It writes `NAME.tar.xz` and `NAME.json`, the ids that wait in it, beside this file; NAME is the commit
-or the version that it is run with. Keep one before a file's format changes. An engine runs until each kind of thing is there, is stopped in the middle, and is killed with all of its workers:
+or the version that it is run with. Keep one before a file's format changes.
+
+An engine runs until each kind of thing is there, is stopped in the middle, and is killed with all of
+its workers:
 
 - unread records in a publisher's rings, of plain and of ordered endpoints
 - reports in the outboxes that no scheduler has read

@@ -20,18 +20,8 @@ def config(url: str, **options: Any) -> Config:
         return Endpoint(name=name, url=f"{url}/{name}", events=events, **fields)
 
     never = Breaker(failure_threshold=1_000_000)
-    names = [
-        "plain",
-        "waiting",
-        "order",
-        "dead",
-        "window",
-        "broken",
-        "metered",
-        "paused",
-        "created",
-        "rotated",
-    ]
+    names = ["plain", "waiting", "order", "dead", "window", "broken", "metered", "paused"]
+    names += ["created", "rotated"]  # at run time
     fields: dict[str, Any] = {
         "endpoints": (
             endpoint("plain"),
