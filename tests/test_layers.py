@@ -18,7 +18,7 @@ PACKAGE: Final = Path(__file__).parents[1] / "engine" / "fluxhook"
 
 #: The parts of the package, from the ground up. A part is a module or a folder of `fluxhook`.
 LAYERS: Final = (
-    {"errors", "_version", "_native"},
+    {"errors", "text", "_version", "_native"},
     {"events", "config"},
     {"policy", "verify", "receiver"},
     {"transport", "store"},

@@ -419,6 +419,30 @@ def test_an_answer_that_is_not_http_is_refused(driver, receiver, path):
     assert result.attempt.answer == b""
 
 
+def test_bytes_of_a_receiver_in_an_error_are_text(driver, wire):
+    """libcurl's message about a bad HTTP/2 field quotes it; the attempt's error can be encoded."""
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return b"".join(
+            [
+                len(payload).to_bytes(3, "big"),
+                bytes([kind, flags]),
+                stream.to_bytes(4, "big"),
+                payload,
+            ]
+        )
+
+    driver.send(Target(wire.url, timeout_ms=5000, connect_timeout_ms=5000, http2=True))
+    connection = wire.accept(driver)
+    # RFC 9113: SETTINGS, then HEADERS that end the stream. A field in HPACK: literal, not indexed.
+    field = b"\x00\x07:status\x03\xff\xfe!"
+    connection.sendall(frame(4, 0, 0, b"") + frame(1, 5, 1, field))
+    (result,) = driver.finish()
+    assert (result.cause, result.attempt.status) == ("protocol", 0)
+    assert "\ufffd" in result.attempt.error
+    result.attempt.error.encode()
+
+
 def test_a_hanging_receiver_ends_in_a_timeout(driver, receiver, path):
     """After the whole time allowed, and not much later."""
     receiver.behave(Behaviour(fault="hang"), path)

@@ -32,6 +32,7 @@ from fluxhook.runtime.stats import EndpointStats, Stats
 from fluxhook.store import records
 from fluxhook.store.audit import timestamp
 from fluxhook.store.records import PastAttempt, State
+from fluxhook.text import decoded
 from fluxhook.transport.curl import USER_AGENT
 
 __all__ = [
@@ -104,7 +105,7 @@ def attempt_view(past: PastAttempt, endpoint: Endpoint | None) -> Attempt:
             first_byte_ms=_ms(made.first_byte_us),
             total_ms=made.total_us / 1000,
         ),
-        answer=_without_secrets(made.answer.decode("utf-8", "replace"), endpoint),
+        answer=_without_secrets(decoded(made.answer), endpoint),
     )
 
 

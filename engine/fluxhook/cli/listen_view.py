@@ -10,6 +10,7 @@ from rich.text import Text
 
 from fluxhook.cli.output import number, out, plural, print_json, safe
 from fluxhook.receiver import Received
+from fluxhook.text import decoded
 
 __all__ = ["Delivery", "Printer"]
 
@@ -140,7 +141,7 @@ class Printer:
             path=received.path,
             reason=received.reason,
             headers=received.headers if self._verbose else None,
-            body=received.body.decode(errors="replace") if self._verbose else None,
+            body=decoded(received.body) if self._verbose else None,
         )
 
     def _seen(self, event_id: str) -> int:

@@ -28,6 +28,7 @@ import pycurl
 from fluxhook._version import VERSION
 from fluxhook.config.schema import Tls
 from fluxhook.policy.outcome import TransportCause
+from fluxhook.text import repaired
 from fluxhook.transport.records import Attempt
 
 __all__ = ["RESENT_US", "STATUS", "TOTAL_US", "Sender", "Slot", "Stages", "Target", "one_of_each"]
@@ -302,7 +303,8 @@ class Sender:
     def step(self, timeout_s: float) -> list[tuple[Slot, int, str]]:
         """Waits at most `timeout_s`, moves the transfers on, and returns the finished ones.
 
-        Each is (slot, libcurl's error code or 0, its message). Read the slot, then `release` it.
+        Each is (slot, libcurl's error code or 0, its message). Read the slot, then `release` it. A
+        message may hold bytes of the receiver, which need not be text.
         """
         multi = self._multi
         events = self.epoll.poll(self.wait_s(timeout_s), 1024)
@@ -332,11 +334,11 @@ class Sender:
         left, done, failed = multi.info_read()
         slots = self._slots
         finished = [(slots[curl], 0, "") for curl in done]
-        finished += [(slots[curl], code, message) for curl, code, message in failed]
+        finished += [(slots[curl], code, repaired(message)) for curl, code, message in failed]
         while left:
             left, done, failed = multi.info_read()
             finished += [(slots[curl], 0, "") for curl in done]
-            finished += [(slots[curl], code, message) for curl, code, message in failed]
+            finished += [(slots[curl], code, repaired(message)) for curl, code, message in failed]
         for slot, _, _ in finished:
             multi.remove_handle(slot.curl)
         self.in_flight -= len(finished)
