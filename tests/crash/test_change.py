@@ -40,7 +40,7 @@ def test_drain_that_takes_too_long(stage: Stage, report: Report) -> None:
     assert stopped.pending > EVENTS // 2
     stage.behave("main", FINE)
     stage.serve(config)
-    report(stage.prove(bound=2 * CONCURRENCY))
+    report(stage.prove(bound=CONCURRENCY))
 
 
 def test_reload_under_load(stage: Stage, report: Report) -> None:
@@ -107,4 +107,4 @@ def test_other_number_of_workers(stage: Stage, report: Report) -> None:
         if i < len(counts) - 1:
             stage.reach((i + 1) * EVENTS // len(counts))
             stage.kill_everything(workers, spare=stage.hosts[:1])
-    report(stage.prove(bound=2 * CONCURRENCY * (len(counts) - 1)))
+    report(stage.prove(bound=CONCURRENCY * (len(counts) - 1)))

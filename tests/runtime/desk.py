@@ -136,6 +136,10 @@ class Desk:
     def due(self) -> list[ring.Delivery]:
         """What the keeper hands out now, as the worker's dispatcher understands it."""
         self.step()
+        return self.take()
+
+    def take(self) -> list[ring.Delivery]:
+        """What the keeper has handed out, without a step."""
         taken = self.inbox.take(100)
         for delivery in taken:
             head = msgspec.msgpack.decode(delivery.event, type=DueHead)

@@ -90,6 +90,8 @@ class Keeper:
         self._adopted: list[dict[int, int]] = [{} for _ in self._outboxes]
         #: workers that ended, and where their last report stands in the outbox
         self._lost = {worker: outbox.tail for worker, outbox in enumerate(self._outboxes)}
+        #: where the reports of the engine before this one end, as long as some are not applied
+        self._inherited = list(self._lost.values())
         self._held: tuple[Batch, list[list[Delivery]]] | None = None
         self._store_failed_ns = -STORE_BACKOFF_NS
         self._feeding = True
@@ -133,8 +135,11 @@ class Keeper:
             self.busy = self._collect(now_ns)
             self._disable_doomed(now_ns)
             self._release_lost()
-            wake_ns = self._feed(now_ns) if self._feeding else NEVER_NS
-            wake_ns = min(wake_ns, self._retire(now_ns), self._close_windows(now_ns))
+            wake_ns = self._close_windows(now_ns)
+            if self._caught_up():
+                wake_ns = min(wake_ns, self._retire(now_ns))
+                if self._feeding:
+                    wake_ns = min(wake_ns, self._feed(now_ns))
         except StoreError as e:
             log.error("the store cannot be written, nothing is released until it can: %s", e)
             self._store_failed_ns = now_ns
@@ -305,15 +310,24 @@ class Keeper:
         self._notices.close()
 
     def _release_lost(self) -> None:
-        """Has what a lost worker had adopted handed out again. Its successor may have adopted since."""
+        """Has what a lost worker had adopted handed out again, but for what its last reports settle.
+        Its successor may have adopted since."""
         for worker, tail in list(self._lost.items()):
+            if self._outboxes[worker].next < tail:
+                continue
             adopted = self._adopted[worker]
             left = [id for id, seq in adopted.items() if seq < tail]
             self._store.release(left)
             for id in left:
                 del adopted[id]
-            if self._outboxes[worker].next >= tail:
-                del self._lost[worker]
+            del self._lost[worker]
+
+    def _caught_up(self) -> bool:
+        """Whether all is applied that was reported before this keeper began. Until then a row may
+        wait in the store although its delivery has ended, so none is handed out or given up."""
+        if all(o.next >= tail for o, tail in zip(self._outboxes, self._inherited, strict=False)):
+            self._inherited.clear()
+        return not self._inherited
 
     def _retire(self, now_ns: int) -> int:
         """Buries what could not be delivered for too long, and purges what ended long ago; returns

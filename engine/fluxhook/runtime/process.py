@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import setproctitle
 from fluxhook.errors import EngineError
 from fluxhook.transport.datadir import FileLock
 
-__all__ = ["Child", "LockHeld", "log", "name_process", "wait_for_lock"]
+__all__ = ["Child", "LockHeld", "Orphaned", "log", "name_process", "wait_for_lock"]
 
 log = logging.getLogger("fluxhook")
 
@@ -32,16 +33,34 @@ class LockHeld(EngineError):
     """Another process has the lock and keeps it."""
 
 
-def wait_for_lock(path: Path, timeout_s: float = 10.0) -> FileLock:
-    """The lock, once a predecessor that is about to end has let go of it. Raises LockHeld."""
+class Orphaned(EngineError):
+    """The process that started this one is dead: a successor of it may be at work."""
+
+
+def wait_for_lock(path: Path, timeout_s: float = 10.0, *, alive_fd: int = -1) -> FileLock:
+    """Return the lock, once a predecessor that is about to end has let go of it.
+
+    `alive_fd` is a pipe whose other end the process holds that started this one. Raises LockHeld, and
+    Orphaned once that other end is closed.
+    """
     deadline = time.monotonic() + timeout_s
+    parent = select.poll()
+    if alive_fd >= 0:
+        parent.register(alive_fd, 0)  # which leaves POLLHUP
     while True:
         try:
-            return FileLock(path)
+            lock = FileLock(path)
         except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise LockHeld(f"{path} is still held after {timeout_s:g} s") from None
-            time.sleep(0.01)
+            lock = None
+        if parent.poll(0):
+            if lock is not None:
+                lock.release()
+            raise Orphaned(f"who started this process has ended before it had {path}")
+        if lock is not None:
+            return lock
+        if time.monotonic() >= deadline:
+            raise LockHeld(f"{path} is still held after {timeout_s:g} s")
+        time.sleep(0.01)
 
 
 class Child:

@@ -46,7 +46,8 @@ class Worker:
         self.index = index
         self._datadir = d.DataDir(path)
         own = self._datadir.worker(index)
-        self._lock = process.wait_for_lock(own / "lock")
+        # An engine that started meanwhile has seen the lock free, and takes this worker's part itself.
+        self._lock = process.wait_for_lock(own / "lock", alive_fd=control_fd)
         self._words = self._datadir.open_words()
         self._engine_row = self._words.rows - 1
         self._counters = Counters(str(own / "counters"), 0, d.WORKER_FIELDS, writable=True)
@@ -94,6 +95,9 @@ class Worker:
                 return
             wait_s = 0.0 if took else self._wait_s(now_ns, wake_ns)
             finished = sender.step(dispatcher.wait_s(wait_s))
+            # Before anything else, or who leaves now would have these repeated.
+            dispatcher.collect(finished, time.time_ns())
+            self._reporter.flush()
             for fd in sender.fired:
                 if fd == self._bell:
                     d.quiet_bell(fd)
@@ -101,8 +105,6 @@ class Worker:
                     if not os.read(fd, 1):
                         return
                     self._drain()
-            dispatcher.collect(finished, time.time_ns())
-            self._reporter.flush()
 
     def _drain(self) -> None:
         """Has `run` return once what stands in the rings now is settled or stored."""
@@ -229,7 +231,10 @@ def main(path: str, index: int, control_fd: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a socket for each request under way
-    worker = Worker(path, index, control_fd)
+    try:
+        worker = Worker(path, index, control_fd)
+    except process.Orphaned:
+        return
     # What is there now stays, and deliveries are in no cycles: the collector has little to look for.
     gc.freeze()
     gc.set_threshold(GARBAGE)
