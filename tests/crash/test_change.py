@@ -33,7 +33,7 @@ def test_drain_that_takes_too_long(stage: Stage, report: Report) -> None:
     until(lambda: stage.ids("main"), "the first arrival")
     seconds = stage.terminate()
     stage.kills += 2  # what the supervisor does to its workers then
-    assert 0.5 <= seconds < 2
+    assert 0.5 <= seconds < 10  # all of it takes ten minutes
     stopped = read_stats(stage.data_dir).endpoint("main")
     assert stopped.accepted == EVENTS
     assert stopped.balance == 0
