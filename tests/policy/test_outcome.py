@@ -159,12 +159,23 @@ def test_all_transport_causes_are_documented() -> None:
         ("OUT_OF_MEMORY", "internal"),
         ("WRITE_ERROR", "internal"),
         ("ABORTED_BY_CALLBACK", "internal"),
-        ("BAD_FUNCTION_ARGUMENT", "internal"),
+        ("BAD_FUNCTION_ARGUMENT", "tls"),  # what libcurl says of a bad client key
     ],
 )
 def test_libcurl_codes_by_pycurls_names(name: str, cause: str) -> None:
     """The numbers are those that pycurl has for the names."""
     assert curl_cause(getattr(pycurl, f"E_{name}"), connected=True) == cause
+
+
+@pytest.mark.parametrize("code", [pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR, pycurl.E_GOT_NOTHING])
+def test_an_alert_is_a_tls_failure(code: int) -> None:
+    """A receiver that wants another client certificate says so when libcurl has connected (TLS 1.3)."""
+    alert = (
+        "OpenSSL SSL_read: error:0A00045C:SSL routines::tlsv13 alert certificate required, errno 0"
+    )
+    lost = "OpenSSL SSL_read: error:0A000126:SSL routines::unexpected eof while reading, errno 0"
+    assert curl_cause(code, connected=True, message=alert) == "tls"
+    assert curl_cause(code, connected=True, message=lost) == "reset"
 
 
 def test_a_timeout_before_the_connection_stood_is_told_apart() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 _KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
 _CONFIG = """
@@ -75,6 +75,14 @@ def self_signed(directory: Path, name: str, *, san: str = "IP:127.0.0.1") -> Ide
         *("-addext", f"subjectAltName={san}", "-keyout", identity.key, "-out", identity.cert),
     )
     return identity
+
+
+def encrypted(key: str, form: Literal["pkcs8", "ec"] = "pkcs8") -> str:
+    """The path of a key's copy under a password, in the form of PKCS #8 or in OpenSSL's own."""
+    path = f"{key}.{form}"
+    options = ["-topk8"] if form == "pkcs8" else ["-aes256"]
+    _openssl(Path("/"), form, *options, "-in", key, "-out", path, "-passout", "pass:word")
+    return path
 
 
 def server_context(identity: Identity, client_ca: str | None = None) -> ssl.SSLContext:

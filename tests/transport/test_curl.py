@@ -10,9 +10,12 @@ import asyncio
 import contextlib
 import email.utils
 import os
+import pty
 import resource
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,14 +25,14 @@ from typing import Any, NamedTuple
 import pycurl
 import pytest
 
-from fluxhook.config.schema import Tls
 from fluxhook.policy.outcome import TransportCause, curl_cause
 from fluxhook.receiver import Behaviour, Receiver
 from fluxhook.transport import curl
-from fluxhook.transport.curl import MAX_ANSWER_BYTES, RESENT_US, Sender, Target
+from fluxhook.transport.curl import AUTHORITIES_TTL_S, MAX_ANSWER_BYTES, RESENT_US, Sender, Target
 from fluxhook.transport.records import Attempt
+from fluxhook.transport.tls import TlsMaterial
 from support.receiver import ReceiverProcess
-from support.tls import Authority, Identity, self_signed, server_context
+from support.tls import Authority, Identity, encrypted, self_signed, server_context
 
 #: a test that waits this long has failed
 DEADLINE_S = 10.0
@@ -91,7 +94,7 @@ class Driver:
     def step(self, timeout_s: float = 0.0) -> list[Result]:
         results = []
         for slot, code, message in self.sender.step(timeout_s):
-            cause = curl_cause(code, connected=slot.connected) if code else None
+            cause = curl_cause(code, connected=slot.connected, message=message) if code else None
             attempt = slot.attempt(slot.denied_cause if slot.denied else cause or "", message, 0)
             new = slot.getinfo(pycurl.NUM_CONNECTS)
             read = sum(map(len, slot.answer))
@@ -641,8 +644,9 @@ def tls_endpoints(certificates: Certificates) -> Iterator[dict[str, TlsEndpoint]
 def tls_driver() -> Iterator[Callable[..., Driver]]:
     drivers: list[Driver] = []
 
-    def make(**tls: str) -> Driver:
-        drivers.append(Driver(tls=Tls(**tls)))
+    def make(**files: str) -> Driver:
+        contents = {name: Path(file).read_bytes() for name, file in files.items()}
+        drivers.append(Driver(tls=TlsMaterial(**contents)))
         return drivers[-1]
 
     yield make
@@ -687,6 +691,21 @@ def test_an_authority_of_ones_own_is_not_known_without_configuration(tls_endpoin
     assert "/default" not in tls_endpoints["good"].paths
 
 
+def test_the_systems_authorities_are_read_again(
+    certificates, tls_endpoints, driver, monkeypatch, tmp_path
+):
+    """An update of the system replaces the file; libcurl would hold on to the former one for a day."""
+    monkeypatch.setattr(curl, "AUTHORITIES_TTL_S", 0)
+    file = tmp_path / "authorities.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    file.write_bytes(Path(certificates.ours.cert).read_bytes())
+    assert driver.post(tls_endpoints["unknown_ca"].url + "/before").cause == "tls"
+    file.write_bytes(Path(certificates.others.cert).read_bytes())
+    assert driver.post(tls_endpoints["unknown_ca"].url + "/after").attempt.status == 204
+    assert 0 < AUTHORITIES_TTL_S < 60
+    tls_endpoints["unknown_ca"].paths.clear()
+
+
 def test_client_certificates(certificates, tls_endpoints, tls_driver):
     """Where the receiver demands one: the right one passes, none or a stranger's does not."""
     url = tls_endpoints["mutual"].url + "/mutual"
@@ -699,14 +718,59 @@ def test_client_certificates(certificates, tls_endpoints, tls_driver):
     assert tls_endpoints["mutual"].paths == ["/mutual"]
 
 
-def test_a_client_certificate_that_is_missing_is_a_tls_failure(
-    certificates, tls_endpoints, tls_driver
-):
-    """A path that is wrong is found out at the first attempt, and said."""
-    driver = tls_driver(ca=certificates.ours.cert, cert="/nowhere.pem", key="/nowhere.key")
-    result = driver.post(tls_endpoints["good"].url + "/missing")
+@pytest.mark.parametrize("key", ["foreign", "encrypted", "garbage"])
+def test_a_bad_client_key_is_a_tls_failure(certificates, tls_endpoints, tls_driver, key):
+    """The attempt fails at once, and says that it is the key."""
+    cert, own_key = certificates.others.issue(key, san="DNS:client.test")
+    keys = {
+        "foreign": certificates.others.issue("another").key,
+        "encrypted": encrypted(own_key),
+        "garbage": cert,
+    }
+    driver = tls_driver(ca=certificates.ours.cert, cert=cert, key=keys[key])
+    result = driver.post(tls_endpoints["mutual"].url + "/bad-key")
     assert result.cause == "tls"
-    assert "/nowhere.pem" in result.attempt.error
+    assert "private key" in result.attempt.error
+    assert "/bad-key" not in tls_endpoints["mutual"].paths
+
+
+_SEND_FROM_A_TERMINAL = """
+import fcntl, sys, termios, time
+from pathlib import Path
+from fluxhook.transport.curl import Sender, Target
+from fluxhook.transport.tls import TlsMaterial
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+open("/dev/tty").close()
+url, *files = sys.argv[1:]
+sender = Sender(1, lambda address: None, TlsMaterial(*(Path(file).read_bytes() for file in files)))
+target = Target(url, timeout_ms=20000, connect_timeout_ms=20000)
+sender.send(target, [], b"{}", None, time.time_ns())
+sender.start()
+while sender.in_flight:
+    for _, _, message in sender.step(1.0):
+        print(message)
+"""
+
+
+@pytest.mark.parametrize("form", ["ec", "pkcs8"])
+def test_no_terminal_is_asked_for_a_password(certificates, tls_endpoints, form):
+    """OpenSSL would ask the process's terminal, and wait: the attempt fails without a question."""
+    cert, key = certificates.others.issue(form, san="DNS:client.test")
+    files = (certificates.ours.cert, cert, encrypted(key, form))
+    master, slave = pty.openpty()
+    with open(master, "rb"), open(slave, "rb") as terminal:
+        done = subprocess.run(
+            [sys.executable, "-c", _SEND_FROM_A_TERMINAL, tls_endpoints["mutual"].url, *files],
+            stdin=terminal,
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+            timeout=DEADLINE_S,
+            check=True,
+        )
+        assert "private key" in done.stdout
+        assert not select.select([master], [], [], 0)[0], "something was written to the terminal"
 
 
 # ---- proxies -------------------------------------------------------------------------------

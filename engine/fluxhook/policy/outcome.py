@@ -11,6 +11,7 @@ is too large for it, an address that we refuse to reach, and our own faults.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Final, Literal, NamedTuple
 
@@ -164,6 +165,7 @@ _CURL_CAUSES: Final[dict[int, TransportCause]] = {
     18: "reset",  # CURLE_PARTIAL_FILE
     28: "timeout",  # CURLE_OPERATION_TIMEDOUT
     35: "tls",  # CURLE_SSL_CONNECT_ERROR
+    43: "tls",  # CURLE_BAD_FUNCTION_ARGUMENT: a client key that OpenSSL cannot use
     52: "reset",  # CURLE_GOT_NOTHING
     53: "tls",  # CURLE_SSL_ENGINE_NOTFOUND
     54: "tls",  # CURLE_SSL_ENGINE_SETFAILED
@@ -192,13 +194,20 @@ _CURL_CAUSES: Final[dict[int, TransportCause]] = {
 }
 
 
-def curl_cause(code: int, *, connected: bool) -> TransportCause:
-    """The cause behind a libcurl error code (`pycurl.E_*`).
+#: OpenSSL's words for the alert by which the other side ends TLS (RFC 8446 section 6.2)
+_ALERT: Final = re.compile(r"SSL routines:.*\balert\b")
+
+
+def curl_cause(code: int, *, connected: bool, message: str = "") -> TransportCause:
+    """The cause behind a libcurl error code (`pycurl.E_*`) and message.
 
     libcurl has one code for all timeouts; `connected` (CURLINFO_PRETRANSFER_TIME_T is not 0, or the
-    connection was reused) tells whether the connection, TLS included, had come about. A refusal by
-    the egress guard looks like `refused` to libcurl: the caller knows better and says
+    connection was reused) tells whether the connection, TLS included, had come about. To libcurl it has
+    also where the receiver then refuses the client certificate (TLS 1.3): the message tells. A refusal
+    by the egress guard looks like `refused` to libcurl: the caller knows better and says
     `egress_denied`.
     """
     cause = _CURL_CAUSES.get(code, "internal")
+    if cause == "reset" and _ALERT.search(message):
+        return "tls"
     return "connect_timeout" if cause == "timeout" and not connected else cause

@@ -32,6 +32,7 @@ from fluxhook.runtime.stages import Stages
 from fluxhook.transport import datadir as field
 from fluxhook.transport.curl import Sender, Slot
 from fluxhook.transport.records import DueHead, Verdict
+from fluxhook.transport.tls import read_tls
 
 __all__ = ["Dispatcher"]
 
@@ -104,7 +105,7 @@ class Dispatcher:
             return self.sender
         sender = self._tls_senders.get(tls)
         if sender is None:
-            sender = self._tls_senders[tls] = Sender(MAX_IN_FLIGHT, self._judge, tls)
+            sender = self._tls_senders[tls] = Sender(MAX_IN_FLIGHT, self._judge, read_tls(tls))
             self.sender.watch(sender.epoll.fileno())
         return sender
 

@@ -112,7 +112,7 @@ class Results:
         if slot.denied:
             cause = slot.denied_cause
         elif code:
-            cause = curl_cause(code, connected=slot.connected)
+            cause = curl_cause(code, connected=slot.connected, message=message)
         outcome = lane.outcome(status, cause)
         self._counters.add(lane.id, field.FAILED_REQUESTS)
         if outcome.breaker == "failure":

@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 import pycurl
 
 from fluxhook._version import VERSION
-from fluxhook.config.schema import Tls
 from fluxhook.policy.outcome import TransportCause
 from fluxhook.text import repaired
 from fluxhook.transport.records import Attempt
+from fluxhook.transport.tls import MemoryFile, TlsMaterial
 
 __all__ = ["RESENT_US", "STATUS", "TOTAL_US", "Sender", "Slot", "Stages", "Target", "one_of_each"]
 
@@ -38,6 +38,9 @@ USER_AGENT = f"Fluxhook/{VERSION}"
 MAX_ANSWER_BYTES = 65_536
 #: libcurl's own default, in seconds
 DNS_TTL_S = 60
+#: after which the system's file of authorities is read again, at the next connection; libcurl's default
+#: is a day, in which the system may have replaced it
+AUTHORITIES_TTL_S = 30
 #: how often old entries are removed, and after what time without that none is trusted
 _CLEANING_NS, _PAUSE_NS = 1_000_000_000, 3_000_000_000
 #: what a report keeps of an answer
@@ -54,6 +57,8 @@ TOTAL_US: int = pycurl.TOTAL_TIME_T
 #: the last try found another connection kept alive.)
 RESENT_US: int = pycurl.REDIRECT_TIME_T
 
+#: CURLOPT_CA_CACHE_TIMEOUT, for which pycurl has no name
+_CA_CACHE_TIMEOUT = 321
 _POLL_IN, _POLL_OUT, _POLL_REMOVE = pycurl.POLL_IN, pycurl.POLL_OUT, pycurl.POLL_REMOVE
 _SOCKET_BAD: int = pycurl.SOCKET_BAD
 _PREREQ_OK: int = pycurl.PREREQFUNC_OK
@@ -213,13 +218,13 @@ class Sender:
     """Sends POSTs through one multi handle. Not thread-safe; one process, one loop.
 
     `judge` is asked for each address before a socket opens and answers None, or why it is refused.
-    `tls` may name certificate authorities that replace the system's, and a client certificate. The
+    `tls` may hold certificate authorities that replace the system's, and a client certificate. The
     connection cache holds one set of authorities for each multi handle, so endpoints with TLS
     settings of their own get a Sender of their own.
     """
 
     def __init__(
-        self, size: int, judge: Callable[[str], str | None], tls: Tls | None = None
+        self, size: int, judge: Callable[[str], str | None], tls: TlsMaterial | None = None
     ) -> None:
         self.epoll = select.epoll()
         self.idle: list[Slot] = []
@@ -233,8 +238,9 @@ class Sender:
         self.fired: list[int] = []
         self._judge = judge
         self._rejudge = False
-        self._tls = tls or Tls()
-        self._authorities = self._tls.ca or ssl.get_default_verify_paths().cafile
+        self._tls = tls = tls or TlsMaterial()
+        # A path, for libcurl parses the authorities anew for each connection if it has only their text.
+        self._authorities = None if tls.ca is None else MemoryFile(tls.ca)
         self._slots: dict[pycurl.Curl, Slot] = {}
         self._foreign: set[int] = set()
         #: What epoll watches a descriptor for. An entry may outlive its descriptor, as libcurl
@@ -379,6 +385,8 @@ class Sender:
         self._slots.clear()
         self.idle.clear()
         self.epoll.close()
+        if self._authorities:
+            self._authorities.close()
 
     def _make_slot(self) -> Slot:
         curl = pycurl.Curl()
@@ -394,14 +402,19 @@ class Sender:
         setopt(pycurl.WRITEFUNCTION, slot.answer.append)  # a builtin: no Python frame a chunk
         setopt(pycurl.OPENSOCKETFUNCTION, self._socket_opener(slot))
         tls = self._tls
+        setopt(_CA_CACHE_TIMEOUT, AUTHORITIES_TTL_S)
         if self._authorities:
-            setopt(pycurl.CAINFO, self._authorities)
-        if tls.ca:  # some builds of libcurl know a directory of authorities beside
-            curl.unsetopt(pycurl.CAPATH)
-        if tls.cert:
-            setopt(pycurl.SSLCERT, tls.cert)
-        if tls.key:
-            setopt(pycurl.SSLKEY, tls.key)
+            setopt(pycurl.CAINFO, self._authorities.path)
+            curl.unsetopt(pycurl.CAPATH)  # some builds of libcurl know a directory beside
+        elif system := ssl.get_default_verify_paths().cafile:
+            setopt(pycurl.CAINFO, system)
+        if tls.cert is not None:
+            setopt(pycurl.SSLCERT_BLOB, tls.cert)
+        if tls.key is not None:
+            setopt(pycurl.SSLKEY_BLOB, tls.key)
+            setopt(
+                pycurl.KEYPASSWD, ""
+            )  # else OpenSSL asks a terminal for that of an encrypted key
         if self._rejudge:
             setopt(pycurl.PREREQFUNCTION, self._reuse_judge(slot))
         self._slots[curl] = slot

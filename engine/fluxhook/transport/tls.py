@@ -37,8 +37,7 @@ _NO_PAIR: Final = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_A
 
 
 class TlsMaterial(msgspec.Struct, frozen=True):
-    """The contents of the files, PEM. Equal ones may share connections. Without `ca` libcurl uses the
-    authorities that it was built with."""
+    """The contents of the files, PEM. Without `ca` the authorities are the system's."""
 
     ca: bytes | None = None
     cert: bytes | None = None
@@ -68,7 +67,7 @@ class MemoryFile(contextlib.AbstractContextManager[str]):
 
 
 def read_tls(tls: Tls, path: str = "tls") -> TlsMaterial:
-    """Read what the option names. Without a `ca` its authorities are the system's.
+    """Read what the option names.
 
     `path` is where the option stands in the configuration. Raises ConfigError with every problem: a
     file that cannot be read, or contents with which no connection can be made.
@@ -89,16 +88,7 @@ def read_tls(tls: Tls, path: str = "tls") -> TlsMaterial:
                 for name, fault, remedy in faults
             ]
         )
-    if material.ca is None:
-        material = msgspec.structs.replace(material, ca=_system_authorities())
     return material
-
-
-def _system_authorities() -> bytes | None:
-    with contextlib.suppress(ValueError):
-        if path := ssl.get_default_verify_paths().cafile:
-            return _contents(path, _MAX_BYTES["ca"])
-    return None
 
 
 def _shown(written: str) -> str:
