@@ -50,6 +50,9 @@
  *     SETTLE      clearing the target's bit                   counts the target
  *     HAND_OVER   tail of the outbox ring                     clears the target's bit
  *
+ * (Where the disk fails under a HAND_OVER that is to be synced, the bit stays, and clearing it is tried
+ * again. Who is killed meanwhile leaves the event in both rings: it is delivered twice.)
+ *
  * Killed before the commit: it did not happen (a delivery in flight is repeated). Killed after: the
  * successor finishes it. So every target of every accepted record is counted in one place, once. (A
  * count would be missed if its word bore the same stamp already, that is, was last touched a multiple
@@ -91,6 +94,9 @@
 #else
 #define FX_STEP(name) ((void)0)
 #endif
+#ifndef FX_FDATASYNC
+#define FX_FDATASYNC fdatasync
+#endif
 
 #define FX_RING_MAGIC 0x31474E4952584C46ull     /* "FLXRING1" */
 #define FX_COUNTERS_MAGIC 0x31544E4F43584C46ull /* "FLXCONT1" */
@@ -102,7 +108,7 @@
 #define FX_NOWHERE UINT64_MAX
 
 enum { FX_WAITING = 0, FX_TAKEN = 1, FX_DROPPED = 2 };
-enum { FX_ACCEPTED = 0, FX_FULL = 1, FX_FORKED = 2, FX_TOO_LARGE = 3 };
+enum { FX_ACCEPTED = 0, FX_FULL = 1, FX_FORKED = 2, FX_TOO_LARGE = 3, FX_UNSYNCED = 6 };
 enum { FX_OP_NONE = 0, FX_OP_PUT = 1, FX_OP_DROP = 2, FX_OP_SETTLE = 3, FX_OP_HAND_OVER = 4 };
 
 typedef _Atomic uint64_t fx_word;
@@ -114,6 +120,20 @@ static inline void fx_store(fx_word *w, uint64_t v) {
 static inline uint64_t fx_add(fx_word *w, uint64_t n) { return atomic_fetch_add(w, n) + n; }
 static inline int fx_swap(fx_word *w, uint64_t expected, uint64_t v) {
     return atomic_compare_exchange_strong(w, &expected, v);
+}
+
+/* Writes a mapped file to the disk: 0, or the number of the error. `failed` remembers a failure: the
+ * kernel may then take pages for clean that never reached the disk (fsync(2), ERRORS), and the next
+ * fdatasync would succeed and mean nothing. So every page is made dirty again before it. */
+static inline int fx_sync(void *at, uint64_t length, int fd, int *failed) {
+    for (uint64_t i = 0; *failed && i < length; i += FX_PAGE) {
+        fx_word *word = (fx_word *)((char *)at + i);
+        uint64_t value;
+        do value = fx_load(word);
+        while (!fx_swap(word, value, value));
+    }
+    *failed = FX_FDATASYNC(fd) != 0;
+    return *failed ? errno : 0;
 }
 
 /* ---- counters ---------------------------------------------------------------------------- */
@@ -496,6 +516,60 @@ static inline uint64_t fx_repair(fx_ring *r) {
     return kept;
 }
 
+/* Slots that describe a whole record, settled or not: the more there are, the surer is the geometry
+ * that a header claims. */
+static inline uint64_t fx_valid_slots(fx_ring *r) {
+    uint64_t found = 0, seq;
+    for (uint64_t i = 0; i < r->slot_count; i++) found += (uint64_t)fx_slot_valid(r, i, &seq);
+    return found;
+}
+
+/* Whether a whole record with unsettled targets stands outside of [head, tail): then these positions
+ * are wrong. At tail itself a producer may have been killed within its put. */
+static inline int fx_strays(fx_ring *r) {
+    uint64_t head = fx_load(&r->head), tail = fx_load(&r->tail), seq;
+    for (uint64_t i = 0; i < r->slot_count; i++) {
+        uint64_t state = fx_load(&((fx_slot *)((char *)r + FX_PAGE) + i)->state);
+        if (FX_BITS(state) == 0 || FX_STATUS(state) == FX_DROPPED) continue;
+        if (fx_slot_valid(r, i, &seq) && (seq < head || seq > tail)) return 1;
+    }
+    return 0;
+}
+
+/* Settles unseen, in the place of a consumer that is not there, each record that is damaged; returns
+ * how many. The producer may be at work. */
+static inline uint64_t fx_weed(fx_ring *r) {
+    uint64_t found = 0, tail = fx_load(&r->tail);
+    for (uint64_t seq = fx_load(&r->head); seq < tail; seq++) {
+        fx_slot *slot = fx_slot_of(r, seq);
+        fx_record rec;
+        uint64_t state = fx_load(&slot->state);
+        uint32_t bits = FX_BITS(state);
+        if (!FX_OWNS(state, seq)) {
+            if (fx_load(&r->head) > seq) continue; /* dropped, and the slot is another's now */
+            fx_store(&slot->state, FX_STATE(seq, FX_DROPPED, 0));
+            found++;
+        } else if (bits && FX_STATUS(state) < FX_DROPPED) {
+            const uint8_t *at = fx_record_of(r, seq, &rec);
+            if (at && !(bits & ~fx_all_bits(rec.target_count)) &&
+                fx_record_crc(at, rec.length) == rec.crc)
+                continue;
+            found += (uint64_t)fx_swap(&slot->state, state, FX_STATE(seq, FX_DROPPED, 0));
+        }
+    }
+    fx_advance(r);
+    return found;
+}
+
+/* Forgets all that is in the ring and goes on at `seq`. For a ring that nobody else has open. */
+static inline void fx_go_on_at(fx_ring *r, uint64_t seq) {
+    uint64_t tail = fx_load(&r->tail);
+    for (uint64_t s = fx_load(&r->head); s < tail; s++) fx_clear(r, s, ~0u);
+    fx_store(&r->tail, seq);
+    fx_store(&r->cursor, seq);
+    fx_store(&r->head, seq);
+}
+
 static inline uint64_t fx_realtime_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
@@ -531,13 +605,14 @@ typedef struct {
     uint64_t epoch;      /* ... as long as the consumer has not started over */
     int drop_oldest, bell;
     int sync_fd; /* the ring's file, where a hand-over is to be on the disk before it settles; or -1 */
+    int sync_failed;
 } fx_producer;
 
 static inline void fx_producer_open(fx_producer *p, fx_ring *r, int drop_oldest, int bell) {
     fx_advance(r); /* a predecessor may have died between a drop and this */
     uint64_t tail = fx_load(&r->tail);
     *p = (fx_producer){r, tail, fx_data_end(r, tail), 0, fx_load(&r->epoch), drop_oldest, bell,
-                       -1};
+                       -1, 0};
 }
 
 /* The position for `need` bytes, or FX_NOWHERE if there is no room yet. After damage nobody knows
@@ -755,6 +830,20 @@ static inline int fx_settle(fx_ring *r, uint64_t seq, uint32_t mask, fx_counters
     return done;
 }
 
+/* The end of a hand-over whose report is in the outbox: settles the target in the consumer's hands.
+ * UNSYNCED: the disk failed, and nothing was settled; to be called again. */
+static inline int fx_handed_over(fx_ring *r, uint64_t seq, uint32_t mask, fx_producer *outbox) {
+    fx_ring *out = outbox->ring;
+    /* A power loss must not find the bit cleared on the disk and the report not yet there. */
+    if (outbox->sync_fd >= 0 && fx_sync(out, fx_ring_bytes(out->slot_count, out->capacity),
+                                        outbox->sync_fd, &outbox->sync_failed))
+        return FX_UNSYNCED;
+    fx_clear(r, seq, mask);
+    fx_hold(r, -1);
+    FX_STEP("hand-over cleared");
+    return FX_ACCEPTED;
+}
+
 /* Puts a record for one target into the outbox, and settles with it one target of the record in the
  * consumer's hands. `r` is NULL where that has left its ring already. */
 static inline int fx_hand_over(fx_ring *r, uint64_t seq, uint32_t mask, fx_producer *outbox,
@@ -765,13 +854,7 @@ static inline int fx_hand_over(fx_ring *r, uint64_t seq, uint32_t mask, fx_produ
     int result = fx_put(outbox, &target, 1, head, head_length, body, body_length, NULL, 0, 0);
     if (!r) return result;
     FX_STEP("hand-over committed");
-    /* A power loss must not find the bit cleared on the disk and the report not yet there. */
-    if (result == FX_ACCEPTED && outbox->sync_fd >= 0) fdatasync(outbox->sync_fd);
-    if (result == FX_ACCEPTED) {
-        fx_clear(r, seq, mask);
-        fx_hold(r, -1);
-    }
-    FX_STEP("hand-over cleared");
+    if (result == FX_ACCEPTED) result = fx_handed_over(r, seq, mask, outbox);
     fx_redo_done(c);
     FX_STEP("hand-over done");
     fx_advance(r);

@@ -21,9 +21,6 @@ cdef extern from "<sys/mman.h>" nogil:
     const int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS
     void *MAP_FAILED
 
-cdef extern from "<unistd.h>" nogil:
-    int fdatasync(int)
-
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
     str PyUnicode_New(Py_ssize_t size, Py_UCS4 widest)
@@ -58,12 +55,13 @@ cdef extern from "ring.h" nogil:
     const uint64_t FX_RING_MAGIC, FX_COUNTERS_MAGIC, FX_WORDS_MAGIC
     const uint32_t FX_LAYOUT, FX_PAGE, FX_MAX_TARGETS
     const uint64_t FX_MAX_QUEUE
-    const int FX_ACCEPTED, FX_FULL, FX_FORKED, FX_TOO_LARGE
+    const int FX_ACCEPTED, FX_FULL, FX_FORKED, FX_TOO_LARGE, FX_UNSYNCED
     const int FX_STAMP_BITS, FX_BUCKETS
     uint64_t fx_load(fx_word *)
     void fx_store(fx_word *, uint64_t)
     uint64_t fx_add(fx_word *, uint64_t)
     bint fx_swap(fx_word *, uint64_t, uint64_t)
+    int fx_sync(void *, uint64_t, int, int *)
     fx_word *fx_counter(fx_counters *, uint64_t, uint64_t)
     void fx_count(fx_counters *, uint64_t, uint64_t, uint64_t, uint64_t)
     uint64_t fx_next_serial(fx_counters *)
@@ -76,6 +74,11 @@ cdef extern from "ring.h" nogil:
     uint64_t fx_waiting(fx_producer *)
     uint64_t fx_backlog(fx_producer *)
     uint64_t fx_repair(fx_ring *)
+    uint64_t fx_valid_slots(fx_ring *)
+    bint fx_strays(fx_ring *)
+    uint64_t fx_weed(fx_ring *)
+    void fx_go_on_at(fx_ring *, uint64_t)
+    void fx_advance(fx_ring *)
     void fx_rewind(fx_ring *)
     int fx_take(fx_ring *, uint64_t *, fx_taken *)
     bint fx_settle(fx_ring *, uint64_t, uint32_t, fx_counters *, uint64_t, uint64_t)
@@ -86,6 +89,7 @@ cdef extern from "ring.h" nogil:
     int fx_put_pieces(fx_producer *, const void *, uint32_t, const fx_piece *, uint32_t, uint64_t,
                       uint64_t, fx_counters *, uint64_t, uint64_t)
     uint64_t fx_realtime_ns()
+    int fx_handed_over(fx_ring *, uint64_t, uint32_t, fx_producer *)
     int fx_hand_over(fx_ring *, uint64_t, uint32_t, fx_producer *, uint32_t, const void *, uint64_t,
                      const void *, uint64_t, fx_counters *)
     const uint8_t *fx_record_of(fx_ring *, uint64_t, fx_record *)
@@ -99,6 +103,7 @@ ACCEPTED = FX_ACCEPTED
 FULL = FX_FULL
 FORKED = FX_FORKED
 TOO_LARGE = FX_TOO_LARGE
+UNSYNCED = FX_UNSYNCED
 STALE = STALE_
 EXPIRED = EXPIRED_
 MAX_TARGETS = FX_MAX_TARGETS
@@ -107,6 +112,7 @@ HISTOGRAM_BUCKETS = FX_BUCKETS
 cdef enum:
     STALE_ = 4     # results of Template.put, beyond those of fx_put
     EXPIRED_ = 5
+    LAST_LAYOUT = 99    # a higher number is none that we will ever give
     COUNTED = 0    # where a publisher's counters hold what was accepted ...
     DROPPED = 1    # ... and what drop policy `oldest` reclaimed
     WIPEONFORK = 18         # MADV_WIPEONFORK, Linux 4.14
@@ -117,12 +123,29 @@ class LayoutMismatch(Exception):
     """The file is not one of ours, is truncated or damaged, or has another layout version."""
 
 
+class OtherVersion(LayoutMismatch):
+    """The file is whole, as far as can be seen, and of another layout version."""
+
+
+cdef int check_version(str path, uint64_t magic, uint64_t expected, uint32_t layout) except -1:
+    if magic != expected and (magic ^ expected) << 8 == 0 and 48 <= <int>(magic >> 56) < 58:
+        raise OtherVersion(f"{path} was written by another version of fluxhook")
+    if magic != expected:
+        raise LayoutMismatch(f"{path} is damaged: it does not begin as a fluxhook file of its kind")
+    if layout != FX_LAYOUT:
+        if layout == 0 or layout > LAST_LAYOUT:
+            raise LayoutMismatch(f"{path} is damaged: its layout has the number {layout}")
+        raise OtherVersion(f"{path} was written by another version of fluxhook")
+    return 0
+
+
 cdef class Mapping:
     """A file mapped whole, shared between processes."""
     cdef readonly str path
     cdef void *address
     cdef size_t length
     cdef int fd
+    cdef int sync_failed
     cdef bint writable
 
     def __cinit__(self):
@@ -160,17 +183,48 @@ cdef class Mapping:
     def sync(self):
         """fdatasync of the file, with the GIL released."""
         self.check()
-        cdef int failed
+        cdef int error
+        cdef size_t length = self.length if self.writable else 0
         with nogil:
-            failed = fdatasync(self.fd)
-        if failed:
-            raise OSError(errno.EIO, "fdatasync failed", self.path)
+            error = fx_sync(self.address, length, self.fd, &self.sync_failed)
+        if error:
+            raise OSError(error, os.strerror(error), self.path)
+
+    @property
+    def in_place(self):
+        self.check()
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            return False
+        mine = os.fstat(self.fd)
+        return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
 
     def __dealloc__(self):
         if self.address != NULL:
             munmap(self.address, self.length)
         if self.fd >= 0:
             os.close(self.fd)
+
+
+def sync_file(str path not None, *, bint again=False):
+    """Returns once a file that others have mapped is on the disk."""
+    mapping = Mapping()
+    (<Mapping>mapping).attach(path, True)
+    (<Mapping>mapping).sync_failed = again
+    try:
+        mapping.sync()
+    finally:
+        mapping.close()
+
+
+cdef object sync_folder_of(str path):
+    """Returns once the names in a file's folder are on the disk."""
+    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def create_file(str path not None, size_t length, bytes header not None):
@@ -183,12 +237,14 @@ def create_file(str path not None, size_t length, bytes header not None):
     try:
         os.posix_fallocate(fd, 0, length)
         os.pwrite(fd, header, 0)
+        os.fdatasync(fd)
         os.rename(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
     finally:
         os.close(fd)
+    sync_folder_of(path)
 
 
 cdef bytes matrix_header(uint64_t magic, uint64_t rows, uint64_t fields):
@@ -205,11 +261,11 @@ cdef class Matrix(Mapping):
             create_file(path, FX_PAGE + <object>rows * fields * 8, matrix_header(magic, rows, fields))
         self.attach(path, writable)
         cdef fx_counters *h = <fx_counters *>self.address
-        if h.magic != magic or h.layout != FX_LAYOUT:
-            raise LayoutMismatch(f"{path} was written by another version of fluxhook")
+        check_version(path, h.magic, magic, h.layout)
         if fields and h.fields != fields:
             raise LayoutMismatch(f"{path} holds rows of {h.fields} words, not of {fields}")
-        if h.fields == 0 or h.rows > (self.length - FX_PAGE) // 8 // h.fields:
+        if (h.fields == 0 or h.fields > self.length or h.rows > self.length
+                or self.length != FX_PAGE + 8 * <size_t>h.rows * h.fields):
             raise LayoutMismatch(f"{path} is damaged: its size does not fit its header")
         self.rows, self.fields = h.rows, h.fields
         return 0
@@ -316,8 +372,7 @@ cdef bytes ring_header(uint64_t capacity, uint64_t slot_count, uint64_t queue_si
 
 cdef fx_ring *checked_ring(Mapping mapping) except NULL:
     cdef fx_ring *r = <fx_ring *>mapping.address
-    if r.magic != FX_RING_MAGIC or r.layout != FX_LAYOUT:
-        raise LayoutMismatch(f"{mapping.path} was written by another version of fluxhook")
+    check_version(mapping.path, r.magic, FX_RING_MAGIC, r.layout)
     if (r.slot_count == 0 or r.slot_count & (r.slot_count - 1) or r.slot_count > mapping.length
             or r.capacity < FX_PAGE or r.capacity % 8 or r.capacity > mapping.length
             or fx_ring_bytes(r.slot_count, r.capacity) != mapping.length
@@ -346,11 +401,15 @@ def create_ring(str path not None, uint64_t queue_size, uint64_t capacity, bytes
         raise ValueError(f"a ring's queue_size is 1 to {FX_MAX_QUEUE}, not {queue_size}")
     if not FX_PAGE <= capacity <= <uint64_t>1 << 48:  # what a process can map
         raise ValueError(f"a ring's capacity is {FX_PAGE} bytes to 2^48, not {capacity}")
-    # Room for as many again in the consumer's hands, so that these do not shorten the queue.
-    cdef uint64_t slot_count = 1 << (2 * queue_size - 1).bit_length()
+    cdef uint64_t slot_count = slots_for(queue_size)
     capacity = (capacity + 7) & ~<uint64_t>7
     create_file(path, fx_ring_bytes(slot_count, capacity),
                 ring_header(capacity, slot_count, queue_size, boot_id))
+
+
+cdef uint64_t slots_for(uint64_t queue_size):
+    """Room for as many again in the consumer's hands, so that these do not shorten the queue."""
+    return 1 << (2 * queue_size - 1).bit_length()
 
 
 def repair_ring(str path not None, bytes boot_id not None):
@@ -362,15 +421,97 @@ def repair_ring(str path not None, bytes boot_id not None):
     check_boot_id(boot_id)
     mapping = Mapping()
     (<Mapping>mapping).attach(path, True)
+    cdef fx_ring *r
+    try:
+        r = checked_ring(mapping)
+        return None if r.boot_id[:16] == boot_id else repair(r, boot_id)
+    finally:
+        mapping.close()
+
+
+def check_ring(str path not None, bytes boot_id not None, *, bint alone):
+    """Looks through a ring that no consumer has open, and puts right what is wrong.
+
+    Returns the number of records saved, or None if its positions were right, and the number of
+    those that were damaged and are settled unseen.
+    """
+    check_boot_id(boot_id)
+    mapping = Mapping()
+    (<Mapping>mapping).attach(path, True)
+    cdef fx_ring *r
+    saved = None
+    try:
+        r = checked_ring(mapping)
+        if alone and (not fx_positions_hold(r) or fx_strays(r)):
+            saved = repair(r, boot_id)
+        return saved, fx_weed(sound_ring(mapping))
+    finally:
+        mapping.close()
+
+
+def rebuild_ring(str path not None, uint64_t queue_size, uint64_t capacity, bytes boot_id not None):
+    """Gives a ring whose header or size is damaged another one, and saves what is whole in it.
+
+    The geometry may be its own as its header has it, the given one, or any that its size allows: it
+    is that with which most records are whole. Returns the number of records saved. Raises
+    LayoutMismatch where there is none, and then has changed nothing but the first page and the size.
+    """
+    check_boot_id(boot_id)
+    cdef uint64_t size = os.stat(path).st_size, slots, most = 0, found
+    own = b""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        own = os.pread(fd, 40, 0)
+        found_queue, found_capacity = (int.from_bytes(own[at:at + 8], "little") for at in (32, 16))
+        candidates = {}  # size of the file: slots, capacity, queue size
+        for queue, data in ((queue_size, (capacity + 7) & ~<uint64_t>7), (found_queue, found_capacity)):
+            if 1 <= queue <= FX_MAX_QUEUE and FX_PAGE <= data <= <uint64_t>1 << 40 and data % 8 == 0:
+                slots = slots_for(queue)
+                candidates[slots, data] = queue
+        for power in range(1, 30):
+            slots = <uint64_t>1 << power
+            if FX_PAGE + 16 * slots + FX_PAGE <= size:
+                candidates.setdefault((slots, (size - FX_PAGE - 16 * slots) & ~<uint64_t>7), slots // 2)
+        best = None
+        # Those that need no other size first: equally many records may be whole with several.
+        for (slots, data), queue in sorted(
+                candidates.items(), key=lambda c: FX_PAGE + 16 * c[0][0] + c[0][1] != size):
+            found = try_geometry(path, fd, size, ring_header(data, slots, queue, boot_id))
+            if found > most:
+                most, best = found, (data, slots, queue)
+        if best is None:
+            raise LayoutMismatch(f"{path} is damaged: nothing in it is whole")
+        data, slots, queue = best
+        os.truncate(fd, fx_ring_bytes(slots, data))
+        os.posix_fallocate(fd, 0, fx_ring_bytes(slots, data))
+        os.pwrite(fd, ring_header(data, slots, queue, boot_id).ljust(FX_PAGE, b"\0"), 0)
+    finally:
+        os.close(fd)
+    mapping = Mapping()
+    (<Mapping>mapping).attach(path, True)
     try:
         return repair(checked_ring(mapping), boot_id)
     finally:
         mapping.close()
 
 
+cdef uint64_t try_geometry(str path, int fd, uint64_t size, bytes header) except? 0:
+    """The number of records that are whole with it; the file grows to what it says for a moment."""
+    cdef uint64_t capacity = int.from_bytes(header[16:24], "little")
+    cdef uint64_t slots = int.from_bytes(header[24:32], "little")
+    cdef uint64_t needed = fx_ring_bytes(slots, capacity)
+    mapping = Mapping()
+    try:
+        os.pwrite(fd, header, 0)
+        os.truncate(fd, needed)
+        (<Mapping>mapping).attach(path, True)
+        return fx_valid_slots(checked_ring(mapping))
+    finally:
+        mapping.close()
+        os.truncate(fd, size)
+
+
 cdef object repair(fx_ring *r, bytes boot_id):
-    if r.boot_id[:16] == boot_id:
-        return None
     kept = fx_repair(r)
     uid = os.urandom(8)
     memcpy(&r.uid, PyBytes_AS_STRING(uid), 8)
@@ -390,7 +531,7 @@ def geometry(str path not None):
         mapping.close()
 
 
-def unsettled(str path not None):
+def unsettled(str path not None, int64_t after=-1):
     """The number of unsettled deliveries per endpoint id in a ring; exact while it is at rest."""
     mapping = Mapping()
     (<Mapping>mapping).attach(path, False)
@@ -402,7 +543,7 @@ def unsettled(str path not None):
     counts = {}
     try:
         r = sound_ring(mapping)
-        for seq in range(fx_load(&r.head), fx_load(&r.tail)):
+        for seq in range(max(fx_load(&r.head), <uint64_t>(after + 1)), fx_load(&r.tail)):
             at = fx_record_of(r, seq, &record)
             bits = fx_unsettled(r, seq)
             if at == NULL or bits == 0:
@@ -718,6 +859,7 @@ cdef class Delivery:
     cdef public uint64_t id
     cdef public uint32_t attempts
     cdef public uint64_t taken_ns
+    cdef bint reported          # in the outbox, which could not be synced yet
 
     @property
     def in_ring(self):
@@ -744,9 +886,15 @@ cdef class Delivery:
         if self.source is not None:
             self.source.check()
             ring = self.source.ring
-        cdef int result = fx_hand_over(ring, self.seq, self.mask, &outbox.p, target,
-                                       PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head),
-                                       PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), c)
+        cdef int result
+        if self.reported:
+            result = fx_handed_over(ring, self.seq, self.mask, &outbox.p)
+            fx_advance(ring)
+        else:
+            result = fx_hand_over(ring, self.seq, self.mask, &outbox.p, target,
+                                  PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head),
+                                  PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), c)
+        self.reported = result == FX_UNSYNCED
         if result == FX_ACCEPTED:
             self.source = None
         return result
@@ -856,3 +1004,8 @@ cdef class Consumer(Mapping):
     def arm(self):
         self.check()
         return bool(fx_arm(self.ring, self.cursor))
+
+    def go_on_at(self, uint64_t seq):
+        self.check()
+        fx_go_on_at(self.ring, seq)
+        self.cursor = seq

@@ -1,4 +1,4 @@
-/* Kills or stops the process at a named step of ring.h. For test builds: test_ring_steps.py. */
+/* Kills or stops the process at a named step of ring.h, and lets the disk fail. For test builds: test_ring_steps.py. */
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,6 +14,18 @@ __attribute__((visibility("default"))) void fx_step_arm(const char *name, int nt
     fx_step_armed.signal = signal;
     fx_step_armed.countdown = nth;
 }
+
+static int fx_disk_fails; /* as many of the next syncs do */
+
+__attribute__((visibility("default"))) void fx_fail_syncs(int times) { fx_disk_fails = times; }
+
+static inline int fx_failing_fdatasync(int fd) {
+    if (fx_disk_fails == 0) return fdatasync(fd);
+    fx_disk_fails--;
+    errno = EIO;
+    return -1;
+}
+#define FX_FDATASYNC fx_failing_fdatasync
 
 static inline void FX_STEP(const char *name) {
     if (fx_step_armed.countdown == 0) return;

@@ -34,6 +34,10 @@ class Stepped:
         spec.loader.exec_module(self.ring)
         self._c = ctypes.CDLL(str(library))
 
+    def fail_syncs(self, times: int) -> None:
+        """The next syncs of files fail with EIO."""
+        self._c.fx_fail_syncs(times)
+
     def arm(self, step: str, nth: int, signal: int) -> None:
         """The nth step of that name (any, if empty) from now on raises `signal`."""
         self._c.fx_step_arm(step.encode(), nth, signal)

@@ -256,7 +256,7 @@ class TestFile:
     @pytest.mark.parametrize(
         ("offset", "value", "complaint"),
         [
-            (0, b"FLXRING1", "another version"),
+            (0, b"FLXRING1", "is damaged"),
             (8, struct.pack("<I", 2), "another version"),
             (16, struct.pack("<Q", ROWS + 1), "does not fit its header"),
             (16, struct.pack("<Q", 1 << 61), "does not fit its header"),
@@ -288,7 +288,7 @@ class TestFile:
     def test_one_kind_is_not_the_other(self, path: str) -> None:
         """Words are no counters."""
         Words(path, ROWS, FIELDS).close()
-        with pytest.raises(ring.LayoutMismatch, match="another version"):
+        with pytest.raises(ring.LayoutMismatch, match="is damaged"):
             Counters(path, writable=True)
 
 

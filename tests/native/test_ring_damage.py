@@ -214,13 +214,24 @@ class TestForeignFiles:
             with pytest.raises(ring.LayoutMismatch, match=r"not a fluxhook file|does not fit"):
                 opener(path)
 
-    @pytest.mark.parametrize(("name", "value"), [("magic", b"FLXCONT1"), ("layout", 2)])
-    def test_other_format(self, path: str, name: str, value: int | bytes) -> None:
-        """Another magic, or another layout version, is named as such."""
+    @pytest.mark.parametrize(("name", "value"), [("magic", b"FLXRING2"), ("layout", 2)])
+    def test_another_version(self, path: str, name: str, value: int | bytes) -> None:
+        """Is told apart from damage, for what it holds may be drained by that version."""
         change(path, **{name: value})
         for opener in OPENERS:
-            with pytest.raises(ring.LayoutMismatch, match="another version of fluxhook"):
+            with pytest.raises(ring.OtherVersion, match="another version of fluxhook"):
                 opener(path)
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("magic", b"FLXCONT1"), ("magic", bytes(8)), ("layout", 1 << 24)]
+    )
+    def test_another_kind(self, path: str, name: str, value: int | bytes) -> None:
+        """Is damaged."""
+        change(path, **{name: value})
+        for opener in OPENERS:
+            with pytest.raises(ring.LayoutMismatch, match="is damaged") as e:
+                opener(path)
+            assert not isinstance(e.value, ring.OtherVersion)
 
     @pytest.mark.parametrize(
         "wrong",
@@ -489,3 +500,106 @@ class TestPowerLoss:
         change(path, head=1 << 62, cursor=1 << 63, tail=5)
         assert ring.repair_ring(path, NEXT_BOOT) == len(OWED)
         assert use(path) == (OWED, 0)
+
+
+class TestCheck:
+    """What an engine does at its start, before a consumer opens the ring."""
+
+    def test_a_whole_ring(self, path: str) -> None:
+        """Stays as it is: what is unsettled, and what a dead consumer had taken."""
+        assert ring.check_ring(path, BOOT_ID, alone=True) == (None, 0)
+        assert use(path) == (OWED, 0)
+
+    def test_damaged_records(self, path: str) -> None:
+        """Are counted and settled, with every one of their targets; the others are delivered."""
+        image = bytearray(Path(path).read_bytes())
+        *_, data = ring_file.geometry(image)
+        for seq in (5, 8):
+            position = struct.unpack_from("<Q", image, ring_file.PAGE + 16 * (seq % 8))[0]
+            image[data + position + 41] ^= 0xFF
+        Path(path).write_bytes(image)
+        assert ring.check_ring(path, BOOT_ID, alone=True) == (None, 2)
+        assert ring.unsettled(path) == {1: 2, 2: 3}
+        assert use(path) == ({n: t for n, t in OWED.items() if n not in (5, 8)}, 0)
+
+    @pytest.mark.parametrize(
+        "wrong", [{"head": 9}, {"head": 6}, {"tail": 6}, {"tail": 12}, {"head": 1 << 62}]
+    )
+    def test_wrong_positions(self, path: str, wrong: dict[str, int]) -> None:
+        """Whole records outside of them tell that they are wrong; every record is saved."""
+        change(path, **wrong)
+        saved, damaged = ring.check_ring(path, BOOT_ID, alone=True)
+        assert (saved, damaged) == (len(OWED), 0)
+        assert use(path) == (OWED, 0)
+
+    def test_beside_a_publisher(self, path: str) -> None:
+        """The positions are its own, and stay."""
+        change(path, head=9)
+        assert ring.check_ring(path, BOOT_ID, alone=False) == (None, 0)
+
+    def test_a_put_that_was_killed(self, path: str) -> None:
+        """What stands described at the tail was not accepted."""
+        image = bytearray(Path(path).read_bytes())
+        ring_file.put(image, "tail", 8)
+        Path(path).write_bytes(image)
+        assert ring.check_ring(path, BOOT_ID, alone=True) == (None, 0)
+        assert use(path) == ({n: t for n, t in OWED.items() if n != 8}, 0)
+
+
+class TestRebuild:
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"magic": bytes(8)},
+            {"layout": 1 << 30},
+            {"capacity": 8192},
+            {"slot_count": 16},
+            {"queue_size": 1 << 60},
+            {"slot_count": 1 << 60, "capacity": 1 << 60, "tail": 0, "head": 7},
+        ],
+    )
+    def test_the_header(self, path: str, wrong: dict[str, int | bytes]) -> None:
+        """Is made anew for the geometry with which the records are whole; all of them are saved."""
+        change(path, **wrong)
+        assert ring.rebuild_ring(path, 1000, 1 << 20, BOOT_ID) == len(OWED)
+        assert ring.geometry(path) == (4, 4096)
+        assert use(path) == (OWED, 0)
+
+    def test_a_first_page_of_zeros(self, path: str) -> None:
+        image = bytearray(Path(path).read_bytes())
+        image[: ring_file.PAGE] = bytes(ring_file.PAGE)
+        Path(path).write_bytes(image)
+        assert ring.rebuild_ring(path, 1000, 1 << 20, BOOT_ID) == len(OWED)
+        assert use(path) == (OWED, 0)
+
+    def test_a_file_that_is_cut(self, path: str) -> None:
+        """Has its size again; what stood before the cut is saved."""
+        slot, data = ring_file.PAGE + 16 * (7 % 8), ring_file.geometry(Path(path).read_bytes())[2]
+        position = struct.unpack_from("<Q", Path(path).read_bytes(), slot)[0]
+        os.truncate(path, data + position)
+        assert ring.rebuild_ring(path, 1000, 1 << 20, BOOT_ID) == 3
+        assert use(path) == ({n: t for n, t in OWED.items() if n < 7}, 0)
+
+    @pytest.mark.parametrize("content", [b"", b"?" * 5000, bytes(8320)])
+    def test_nothing_is_whole(self, path: str, content: bytes) -> None:
+        Path(path).write_bytes(content)
+        with pytest.raises(ring.LayoutMismatch, match="nothing in it is whole"):
+            ring.rebuild_ring(path, 4, 4096, BOOT_ID)
+        assert Path(path).stat().st_size == len(content)
+
+
+def test_going_on_at_a_number(path: str) -> None:
+    """An older copy of an outbox goes on where its reader is; what is in it was applied."""
+    consumer = ring.Consumer(path)
+    consumer.go_on_at(1000)
+    assert ring.unsettled(path) == {}
+    producer = ring.Producer(path)
+    assert producer.put(pack(1), b"next", b"") == ring.ACCEPTED
+    assert [(d.seq, d.event) for d in consumer.take(9)] == [(1000, b"next")]
+
+
+def test_unsettled_after_a_number(path: str) -> None:
+    """What its reader has applied is not counted."""
+    assert ring.unsettled(path) == {1: 4, 2: 5}
+    assert ring.unsettled(path, 6) == {1: 2, 2: 2}
+    assert ring.unsettled(path, 99) == {}

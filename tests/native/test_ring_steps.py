@@ -5,6 +5,7 @@ The processes are real and die of SIGKILL, at each step that the header names: s
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -200,6 +201,51 @@ def test_hand_over(
         assert delivery.hand_over(outbox, 1, b"why", b"", worked) == rig.ring.ACCEPTED
     assert producer.empty
     assert [d.event for d in reports + keeper.take(9)] == [b"why"]
+
+
+class TestFailingDisk:
+    """fdatasync fails; see fx_sync."""
+
+    def test_a_hand_over(self, rig: Rig, stepped: Stepped) -> None:
+        """Leaves the delivery in its ring until the report is on the disk, and puts that once."""
+        producer, published = rig.publisher()
+        producer.put(pack(1), b"", b"", published)
+        consumer, _, worked = rig.worker()
+        outbox = rig.ring.Producer(rig.outbox_path, sync=True)
+        (delivery,) = consumer.take(1)
+        stepped.fail_syncs(2)
+        for _ in range(2):
+            assert delivery.hand_over(outbox, 1, b"why", b"", worked) == rig.ring.UNSYNCED
+            assert delivery.in_ring
+            assert not worked.interrupted
+            assert rig.ring.unsettled(rig.path) == {1: 1}
+        assert delivery.hand_over(outbox, 1, b"why", b"", worked) == rig.ring.ACCEPTED
+        assert not delivery.in_ring
+        assert consumer.empty
+        reports = rig.keeper().take(9)
+        assert [d.event for d in reports] == [b"why"]
+        assert rig.balance([d.endpoint for d in reports]) == [0] * 4
+
+    def test_a_publisher(self, rig: Rig, stepped: Stepped) -> None:
+        """Is told each time, with the error that the disk gave."""
+        producer, _ = rig.publisher()
+        producer.put(pack(1), b"", b"body")
+        before = Path(rig.path).read_bytes()
+        stepped.fail_syncs(2)
+        for _ in range(2):
+            with pytest.raises(OSError, match="Input/output error") as e:
+                producer.sync()
+            assert (e.value.errno, e.value.filename) == (errno.EIO, rig.path)
+        producer.sync()
+        assert Path(rig.path).read_bytes() == before
+
+    def test_what_is_open_for_reading(self, rig: Rig, stepped: Stepped) -> None:
+        """Is not written to."""
+        counters = rig.ring.Counters(rig.path.replace("ring", "publisher"), writable=False)
+        stepped.fail_syncs(1)
+        with pytest.raises(OSError, match="Input/output error"):
+            counters.sync()
+        counters.sync()
 
 
 @pytest.mark.parametrize("step", ["recovered", "advanced"])

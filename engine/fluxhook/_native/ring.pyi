@@ -25,6 +25,8 @@ FULL: Final[int]
 FORKED: Final[int]
 #: the record takes over half of the ring's capacity and will never fit; nothing was written
 TOO_LARGE: Final[int]
+#: of `Delivery.hand_over`: the record is put, but the disk failed; call it again until it succeeds
+UNSYNCED: Final[int]
 #: of `Template.put`: the configuration is another one, or something was closed; nothing was written
 STALE: Final[int]
 #: of `Template.put`: a second has begun that the template is not dated with; nothing was written
@@ -38,6 +40,9 @@ HISTOGRAM_BUCKETS: Final[int]
 class LayoutMismatch(Exception):
     """The file is not one of ours, is truncated or damaged, or has another layout version."""
 
+class OtherVersion(LayoutMismatch):
+    """The file is whole, as far as can be seen, and of another layout version."""
+
 @disjoint_base
 class Mapping:
     """A file mapped whole, shared between processes."""
@@ -48,7 +53,12 @@ class Mapping:
         """Unmaps the file; may be called twice."""
 
     def sync(self) -> None:
-        """fdatasync of the file, with the GIL released. Raises OSError if the disk fails."""
+        """fdatasync of the file, with the GIL released. Raises OSError if the disk fails; the next call
+        then writes the whole file again, since the kernel may have forgotten what it owes."""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the file still stands at its path: it was neither removed nor replaced."""
 
 @disjoint_base
 class Matrix(Mapping):
@@ -134,8 +144,13 @@ class Words(Matrix):
     def add(self, row: int, field: int, n: int) -> int:
         """Adds n, which may be negative, modulo 2^64; returns the new value."""
 
+def sync_file(path: str, *, again: bool = False) -> None:
+    """Returns once a file of ours is on the disk, whoever wrote into it. `again`: the last call failed;
+    see `Mapping.sync`. Raises OSError and LayoutMismatch."""
+
 def create_file(path: str, length: int, header: bytes) -> None:
-    """Makes a zeroed file of `length` bytes that begins with `header`, and puts it in place whole.
+    """Makes a zeroed file of `length` bytes that begins with `header`, and puts it in place whole, on
+    the disk when this returns.
 
     An existing file is replaced. Blocks are reserved, so a full disk is an OSError here and never a
     SIGBUS later.
@@ -159,13 +174,29 @@ def repair_ring(path: str, boot_id: bytes) -> int | None:
     ones. Nobody else may have the ring open. Raises LayoutMismatch for what is no ring at all.
     """
 
+def check_ring(path: str, boot_id: bytes, *, alone: bool) -> tuple[int | None, int]:
+    """Looks through a ring that no consumer has open, and puts right what is wrong.
+
+    Returns the number of records saved, or None if its positions were right, and the number of those
+    that were damaged and are settled unseen. `alone`: no producer has it open either, so that
+    positions that cannot be may be made anew, as in `repair_ring`. Raises LayoutMismatch.
+    """
+
+def rebuild_ring(path: str, queue_size: int, capacity: int, boot_id: bytes) -> int:
+    """Gives a ring whose header or size is damaged another one, and saves what is whole in it.
+
+    Its geometry may be what is left of its header, the given one, or any that its size allows; taken is
+    that with which most records are whole. Returns the number of records saved. Nobody else may have
+    the ring open. Raises LayoutMismatch where nothing is whole.
+    """
+
 def geometry(path: str) -> tuple[int, int]:
     """(queue_size, capacity in bytes) of a ring file."""
 
-def unsettled(path: str) -> dict[int, int]:
+def unsettled(path: str, after: int = -1) -> dict[int, int]:
     """The number of unsettled deliveries per target in a ring; exact while it is at rest.
 
-    Any process may ask at any time.
+    Of the records with a higher sequence number than `after`. Any process may ask at any time.
     """
 
 @final
@@ -328,7 +359,9 @@ class Delivery:
     ) -> int:
         """Puts a record for `target` into `outbox` and settles the delivery: both or neither.
 
-        Returns what `put` would; unless ACCEPTED nothing has changed. A delivery that is not
+        Returns what `put` would; unless ACCEPTED nothing has changed. UNSYNCED: the outbox is to be
+        synced and the disk failed; the record is there and the delivery still in its ring. Call it
+        again, with the same arguments, until it is ACCEPTED. A delivery that is not
         `in_ring` is put just the same. `counters` keeps the note of what is under way and counts
         nothing.
         """
@@ -392,3 +425,7 @@ class Consumer(Mapping):
 
         False if something came before that: then it must not sleep, but take.
         """
+
+    def go_on_at(self, seq: int) -> None:
+        """Forgets all that is in the ring; the next record will have this number. Nobody else may have
+        the ring open."""

@@ -7,11 +7,14 @@ from collections import deque
 
 import msgspec
 
-from fluxhook._native.ring import FULL, Counters, Delivery, Producer
+from fluxhook._native.ring import FULL, UNSYNCED, Counters, Delivery, Producer
+from fluxhook.runtime.process import log
 from fluxhook.transport.records import Attempt, Report, Verdict
 
 __all__ = ["NO_ENDPOINT", "Reporter"]
 
+#: after the disk failed to sync the outbox
+SYNC_BACKOFF_S = 0.5
 #: the ring target of a report about a delivery that the store counts already
 NO_ENDPOINT = 0xFFFF_FFFF
 
@@ -19,7 +22,8 @@ NO_ENDPOINT = 0xFFFF_FFFF
 class Reporter:
     """Hands deliveries over to the keeper; see `HAND_OVER` in ring.h for what a crash leaves.
 
-    While the outbox is full the reports wait here in their order, and the worker takes nothing new.
+    While the outbox is full, or under `durability: power` cannot be synced, the reports wait here in
+    their order, and the worker takes nothing new.
     """
 
     def __init__(self, outbox: Producer, counters: Counters, worker: int) -> None:
@@ -29,6 +33,9 @@ class Reporter:
         self._encode = msgspec.msgpack.Encoder().encode
         self._waiting: deque[tuple[Delivery, int, bytes, bytes]] = deque()
         self._last_id = 0
+        #: the first that waits stands in the outbox, and is not on the disk
+        self._unsynced = False
+        self._sync_at = 0.0
 
     @property
     def stuck(self) -> bool:
@@ -66,16 +73,30 @@ class Reporter:
         entry = (delivery, target, head, delivery.body if new else b"")
         if self._waiting or not self._put(entry):
             self._waiting.append(entry)
-        return self.outbox.tail + len(self._waiting) - 1
+        return self.outbox.tail + len(self._waiting) - self._unsynced - 1
 
     def flush(self) -> None:
         """Sends what waits, as far as it fits now."""
+        if self._unsynced and time.monotonic() < self._sync_at:
+            return
         while self._waiting and self._put(self._waiting[0]):
             self._waiting.popleft()
 
     def _put(self, entry: tuple[Delivery, int, bytes, bytes]) -> bool:
         delivery, target, head, body = entry
-        return delivery.hand_over(self.outbox, target, head, body, self._counters) != FULL
+        result = delivery.hand_over(self.outbox, target, head, body, self._counters)
+        if result == UNSYNCED:
+            self._sync_at = time.monotonic() + SYNC_BACKOFF_S
+            if not self._unsynced:
+                log.error(
+                    "%s cannot be synced: what it reports stays where it is, and the worker takes "
+                    "nothing new, until it can",
+                    self.outbox.path,
+                )
+        elif self._unsynced:
+            log.info("%s is synced again", self.outbox.path)
+        self._unsynced = result == UNSYNCED
+        return result not in (FULL, UNSYNCED)
 
     def _new_id(self) -> int:
         """Ascending over restarts, distinct among up to 64 workers: microseconds, then the worker."""

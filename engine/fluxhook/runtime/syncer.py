@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
+from pathlib import Path
 
+from fluxhook._native import ring
 from fluxhook.runtime.process import log
 from fluxhook.transport.datadir import DataDir
 
@@ -22,6 +23,8 @@ class Syncer:
     def __init__(self, datadir: DataDir, interval_s: float) -> None:
         self._datadir = datadir
         self._interval_s = interval_s
+        #: files that could not be synced the last time
+        self._failed: set[Path] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fluxhook-sync", daemon=True)
         self._thread.start()
@@ -35,23 +38,39 @@ class Syncer:
         stopping = False
         while not stopping:
             stopping = self._stop.wait(self._interval_s)
-            try:
-                self._sync()
-            except OSError as e:
-                log.error("the data directory cannot be synced: %s", e)
+            self._sync()
 
     def _sync(self) -> None:
         store = self._datadir.store
         # Not the store itself: SQLite syncs that before it reuses its log, and to close a descriptor
         # of it would drop the locks that SQLite has in this process (fcntl(2)). Whoever opened the
         # store then, and closed it, would take the log away, with all that is committed later.
-        for path in (
-            *self._datadir.path.glob("**/*.ring"),
-            store.with_name(f"{store.name}-wal"),
-        ):
-            with contextlib.suppress(FileNotFoundError):
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fdatasync(fd)
-                finally:
-                    os.close(fd)
+        wal = store.with_name(f"{store.name}-wal")
+        for path in (*self._datadir.path.glob("**/*.ring"), wal):
+            try:
+                if path == wal:
+                    _sync_wal(wal)
+                else:
+                    ring.sync_file(str(path), again=path in self._failed)
+            except FileNotFoundError:
+                pass
+            except (OSError, ring.LayoutMismatch) as e:
+                if path not in self._failed:
+                    log.error(
+                        "%s cannot be synced (%s): what was accepted since the last time would not "
+                        "survive a power loss; it is tried again",
+                        path, e.strerror if isinstance(e, OSError) else e,
+                    )  # fmt: skip
+                self._failed.add(path)
+                continue
+            if path in self._failed:
+                log.info("%s is synced again", path)
+            self._failed.discard(path)
+
+
+def _sync_wal(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
