@@ -64,9 +64,10 @@ Fault = Literal[
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the receiver does with a request whose signature is good.
 
-    A request fails if it is among the `fail_first`, or by chance at `fail_rate`; where neither is
-    set and a `fault` is, every request does. It is then answered with `fail_status`, or suffers the
-    fault. Counting begins anew when a behaviour is set, and chance repeats itself for equal `seed`.
+    A request fails if it is among the `fail_first`, by chance at `fail_rate`, or because its body, once
+    decompressed, is over `fail_over` bytes or has `fail_on` in it; where none of these is set and a
+    `fault` is, every request does. It is then answered with `fail_status`, or suffers the fault.
+    Counting begins anew when a behaviour is set, and chance repeats itself for equal `seed`.
 
         Behaviour(fail_first=2, retry_after="1")  # 503, 503, 204, 204, ...
         Behaviour(status=302, headers={"Location": "https://example.com/"})
@@ -82,6 +83,8 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     jitter_s: float = 0.0
     fail_first: int = 0
     fail_rate: float = 0.0
+    fail_over: int | None = None
+    fail_on: bytes | None = None
     fail_status: int = 503
     #: the Retry-After of failing answers: seconds or an HTTP-date
     retry_after: str | None = None
@@ -219,7 +222,7 @@ class Receiver:
             except BadEncoding as e:
                 reason, reply = str(e), _Reply(e.status, _answer(e.status, {}, b""))
         if reply is None:
-            reply = script.next()
+            reply = script.next(body)
             reason = reply.fault or ""
         if self._on_delivery is not None:
             self._on_delivery(
@@ -254,13 +257,16 @@ class _Script:
         self._success = _Reply(b.status, _answer(b.status, b.headers, b.body))
         self._failure = _failure(b)
         self._behaviour = b
-        self._always = b.fault is not None and not b.fail_first and not b.fail_rate
-        self._steady = not (b.fail_first or b.fail_rate or b.delay_s or b.jitter_s)
+        picks = (
+            bool(b.fail_first or b.fail_rate) or b.fail_over is not None or b.fail_on is not None
+        )
+        self._always = b.fault is not None and not picks
+        self._steady = not (picks or b.delay_s or b.jitter_s)
         self._seen = 0
         self._random = Random(b.seed)
 
-    def next(self) -> _Reply:
-        """The reply to the next request."""
+    def next(self, request: bytes) -> _Reply:
+        """The reply to the next request, which has this body."""
         b = self._behaviour
         if self._steady:
             return self._failure if self._always else self._success
@@ -269,6 +275,8 @@ class _Script:
             self._always
             or self._seen <= b.fail_first
             or (b.fail_rate > 0 and self._random.random() < b.fail_rate)
+            or (b.fail_over is not None and len(request) > b.fail_over)
+            or (b.fail_on is not None and b.fail_on in request)
         )
         reply = self._failure if fails else self._success
         if b.delay_s or b.jitter_s:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -16,9 +19,11 @@ from fluxhook.policy.batch import (
     CONTENT_TYPES,
     batch_id,
     cut,
+    halves,
     is_due,
     join,
     read_answers,
+    smaller,
     waits_until_ns,
 )
 
@@ -148,3 +153,73 @@ def test_any_bytes_are_answers_or_refused(body: bytes) -> None:
     """Nothing else than ValueError comes out of a receiver's answer."""
     with contextlib.suppress(ValueError):
         assert all(200 <= status <= 599 for status in read_answers(body).values())
+
+
+# ---- refused batches -----------------------------------------------------------------------
+
+
+class Halving(NamedTuple):
+    requests: int
+    delivered: list[int]
+    refused: list[int]
+
+
+def halve(events: int, answer: Callable[[list[int]], int]) -> Halving:
+    """What a batch of events comes to at a receiver that answers so."""
+    requests, delivered, refused = 0, [], []
+    waiting = [list(range(events))]
+    while waiting:
+        batch = waiting.pop()
+        requests += 1
+        status = answer(batch)
+        if status == 200:
+            delivered += batch
+        elif parts := halves(status, len(batch)):
+            assert sum(parts) == len(batch)
+            assert min(parts) > 0
+            waiting += [batch[parts[0] :], batch[: parts[0]]]
+        else:
+            refused += batch
+    return Halving(requests, delivered, refused)
+
+
+@given(st.integers(1, 300), st.sets(st.integers(0, 299)), st.sampled_from((400, 413, 422)))
+def test_what_is_refused_alone_is_found(events: int, bad: set[int], status: int) -> None:
+    """Every event ends exactly once, the good ones delivered and in their order; each bad one costs at
+    most two requests for each halving of the batch."""
+    bad = {event for event in bad if event < events}
+    found = halve(events, lambda batch: status if bad.intersection(batch) else 200)
+    assert found.delivered == [event for event in range(events) if event not in bad]
+    assert found.refused == sorted(bad)
+    depth = math.ceil(math.log2(events)) if events > 1 else 0
+    assert found.requests <= 1 + 2 * depth * len(bad)
+    assert found.requests <= 2 * events - 1
+
+
+def test_one_in_a_thousand_costs_twenty_requests() -> None:
+    """Two for each halving, and the first."""
+    found = halve(1000, lambda batch: 400 if 3 in batch else 200)
+    assert found.requests <= 21
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=200), st.integers(1, 1000))
+def test_what_is_too_large_alone_is_found(sizes: list[int], limit: int) -> None:
+    """What fits is delivered, whatever it came with."""
+    found = halve(len(sizes), lambda b: 413 if sum(sizes[event] for event in b) > limit else 200)
+    assert found.refused == [event for event, size in enumerate(sizes) if size > limit]
+
+
+@pytest.mark.parametrize("status", [0, 301, 401, 403, 404, 408, 410, 415, 429, 500, 503])
+def test_other_answers_count_for_every_event(status: int) -> None:
+    """They say nothing about the content: two requests would be answered as one was."""
+    assert halves(status, 10) is None
+
+
+@given(st.integers(1, 10**7), st.integers(1, 10**6), st.integers(1, 10**6))
+def test_batches_shrink_to_what_a_receiver_takes(maximum: int, limit: int, refused: int) -> None:
+    """To no less than half of it, however often and by whatever batches it is found out."""
+    batch = Batch(max_events=10, max_bytes=Size(maximum))
+    while batch.max_bytes > limit:
+        batch = smaller(batch, batch.max_bytes)
+        assert smaller(batch, limit + refused).max_bytes >= min(batch.max_bytes, (limit + 1) // 2)
+    assert batch.max_bytes >= min(maximum, (limit + 1) // 2)

@@ -14,6 +14,7 @@ import pytest
 from fluxhook import Breaker, Endpoint, Engine, Rate, Retry, Size, verify
 from fluxhook.config.schema import Batch
 from fluxhook.receiver import Behaviour, Received
+from fluxhook.runtime.control import Selection
 from fluxhook.store import ReadStore, State
 from fluxhook.transport.datadir import DataDir
 from runtime.conftest import Rig, seconds, until
@@ -341,3 +342,129 @@ def test_batches_and_dead_letters(rig: Rig) -> None:
     with ReadStore.open(DataDir(rig.data_dir).store) as store:
         (dead,) = store.dead_letters()
         assert (dead.event_id, dead.state, dead.attempts) == ("n1", State.DEAD, 2)
+
+
+# ---- refused batches -----------------------------------------------------------------------
+
+
+def refused(rig: Rig) -> dict[str, list[tuple[int, str]]]:
+    return {event: tries for event, tries in attempts(rig).items() if tries}
+
+
+def test_a_batch_that_is_too_large_is_halved(rig: Rig) -> None:
+    """At once, without the schedule; it was no attempt of its events. The next batches are as large as
+    the receiver takes, so that not each of them is refused first."""
+    rig.receiver.behave(Behaviour(fail_over=2000, fail_status=413), "/a")
+    batch = Batch(max_events=50, max_delay=seconds(0.1))
+    retry = Retry(max_attempts=2, initial_interval=seconds(60), max_interval=seconds(60))
+    with rig.engine(batched(rig, batch=batch, retry=retry, concurrency=1)) as engine:
+        emit(engine, 50, text="x" * 100)
+        settled(engine)
+        learned = len(rig.receiver.requests("/a"))
+        emit(engine, 50, first=50, text="x" * 100)
+        settled(engine)
+        stats = engine.stats().endpoint("a")
+        assert (stats.delivered, stats.failed_attempts, stats.size_rejections) == (100, 0, 0)
+    later = rig.receiver.requests("/a")[learned:]
+    assert all(len(request.body) <= 2000 for request in later)
+    assert len(later) <= 20
+    assert refused(rig) == {}
+
+
+def test_an_event_that_is_too_large_alone_is_dead(rig: Rig) -> None:
+    """Those beside it are delivered, each once; it alone has an attempt on record."""
+    rig.receiver.behave(Behaviour(fail_over=2000, fail_status=413), "/a")
+    batch = Batch(max_events=20, max_delay=seconds(0.1))
+    retry = Retry(max_attempts=2, initial_interval=seconds(0.05))
+    with rig.engine(batched(rig, batch=batch, retry=retry)) as engine:
+        emit(engine, 7)
+        emit(engine, 1, first=7, text="x" * 3000)
+        emit(engine, 12, first=8)
+        settled(engine)
+        stats = engine.stats().endpoint("a")
+        assert (stats.delivered, stats.dead, stats.size_rejections) == (19, 1, 2)
+    assert refused(rig) == {"n7": [(413, "content_too_large")] * 2}
+    passed = [i for r in rig.receiver.requests("/a") if r.status == 204 for i in ids(r)]
+    assert sorted(passed) == sorted({f"n{i}" for i in range(20)} - {"n7"})
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_bad_event_is_found(rig: Rig, status: int, compression: str) -> None:
+    """By halving; a breaker that one failure opens stays closed until the event itself has failed."""
+    rig.receiver.behave(Behaviour(fail_on=b"poison", fail_status=status), "/a")
+    endpoint = batched(
+        rig,
+        batch=Batch(max_events=100, max_delay=seconds(5)),
+        compression=compression,
+        retry=Retry(retry_on=("5xx",)),
+        circuit_breaker=Breaker(failure_threshold=1, reset_timeout=seconds(0.1)),
+    )
+    with rig.engine(endpoint) as engine:
+        for i in range(100):
+            emit(engine, 1, first=i, text="poison" if i == 3 else "x" * 50)
+        settled(engine)
+        stats = engine.stats().endpoint("a")
+        assert (stats.delivered, stats.dead, stats.failed_attempts) == (99, 1, 1)
+    assert refused(rig) == {"n3": [(status, "client_error")]}
+    assert len(rig.receiver.requests("/a")) <= 2 * 15 + 1  # up to two batches
+
+
+def test_a_replay_is_halved_too(rig: Rig) -> None:
+    """What comes from the store meets in a batch again."""
+    rig.receiver.behave(Behaviour(status=500), "/a")
+    batch = Batch(max_events=50, max_delay=seconds(0.2))
+    with rig.engine(batched(rig, batch=batch, retry=Retry(max_attempts=1))) as engine:
+        emit(engine, 50, text="x" * 100)
+        until(lambda: engine.stats().endpoint("a").dead == 50)
+        rig.receiver.behave(Behaviour(fail_over=1500, fail_status=413), "/a")
+        assert engine.control.replay(Selection(endpoint="a")).done == 50
+        settled(engine)
+        stats = engine.stats().endpoint("a")
+        assert (stats.delivered, stats.dead, stats.balance) == (50, 0, 0)
+
+
+def test_a_worker_that_is_killed_while_it_halves_loses_nothing(rig: Rig) -> None:
+    """What it had not settled stands in its ring."""
+    rig.receiver.behave(Behaviour(fail_over=1500, fail_status=413, delay_s=0.02), "/a")
+    batch = Batch(max_events=100, max_delay=seconds(0.2))
+    with rig.engine(batched(rig, batch=batch, concurrency=2)) as engine:
+        emit(engine, 300, text="x" * 100)
+        rig.receiver.wait_for(10, "/a")
+        before = _workers(rig)
+        os.kill(before[0], signal.SIGKILL)
+        _wait_for_others(rig, before)
+        settled(engine, 60)
+        stats = engine.stats().endpoint("a")
+        assert (stats.delivered, stats.dead, stats.balance) == (300, 0, 0)
+
+
+def test_a_receiver_that_refuses_everything_opens_the_breaker(rig: Rig) -> None:
+    """The events fail one after the other, and the breaker counts those: no storm of halves."""
+    rig.receiver.behave(Behaviour(status=400), "/a")
+    endpoint = batched(
+        rig,
+        batch=Batch(max_events=100, max_delay=seconds(0.2)),
+        concurrency=1,
+        circuit_breaker=Breaker(failure_threshold=3, reset_timeout=seconds(60)),
+    )
+    with rig.engine(endpoint) as engine:
+        emit(engine, 200)
+        until(lambda: engine.stats().endpoint("a").state == "open")
+        until(lambda: engine.stats().endpoint("a").stored == 200)
+        assert len(rig.receiver.requests("/a")) <= 12
+
+
+def test_a_pause_holds_halves_back(rig: Rig) -> None:
+    """What was under way when the endpoint was paused waits in the store."""
+    rig.receiver.behave(Behaviour(status=400, delay_s=0.3), "/a")
+    with rig.engine(batched(rig, batch=Batch(max_events=10, max_delay=seconds(0.1)))) as engine:
+        emit(engine, 10)
+        until(lambda: bool(rig.receiver.requests("/a")))
+        engine.control.pause("a")
+        until(lambda: engine.stats().endpoint("a").stored == 10)
+        assert len(rig.receiver.requests("/a")) == 1
+        rig.receiver.behave(None, "/a")
+        engine.control.resume("a")
+        settled(engine)
+        assert engine.stats().endpoint("a").delivered == 10

@@ -1,7 +1,10 @@
 """Several events in one POST: when a batch closes, how it is written, and what its answer says.
 
-An answer counts for every event of the batch, unless it is a 207 (Multi-Status) with a JSON body that
-tells them apart, a list of results or an object with one:
+A batch that is refused for its content goes out again in two halves, and so on, until only the events
+that are refused by themselves are left.
+
+Any other answer counts for every event of the batch, unless it is a 207 (Multi-Status) with a JSON body
+that tells them apart, a list of results or an object with one:
 
     [{"id": "evt_1", "status": 200}, {"id": "evt_2", "status": 503}]
     {"results": [...]}
@@ -18,8 +21,23 @@ from typing import Final, NamedTuple
 import msgspec
 
 from fluxhook.config.schema import Batch, BatchFormat
+from fluxhook.config.units import Size
 
-__all__ = ["CONTENT_TYPES", "batch_id", "cut", "is_due", "join", "read_answers", "waits_until_ns"]
+__all__ = [
+    "CONTENT_TYPES",
+    "batch_id",
+    "cut",
+    "halves",
+    "is_due",
+    "join",
+    "read_answers",
+    "smaller",
+    "waits_until_ns",
+]
+
+#: The statuses for which the content may be to blame: RFC 9110 sections 15.5.1, 15.5.14, 15.5.21. The
+#: other 4xx are about the URL, the credentials or the rate: a smaller request gets the same answer.
+_REFUSES_CONTENT: Final = (400, 413, 422)
 
 CONTENT_TYPES: Final[dict[BatchFormat, str]] = {
     "json": "application/json",
@@ -71,6 +89,21 @@ def cut(batch: Batch, sizes: Sequence[int]) -> int:
         if total > batch.max_bytes:
             return max(1, count)
     return len(sizes)
+
+
+def halves(status: int, events: int) -> tuple[int, int] | None:
+    """Return how many events of a refused batch go into each of two requests, in their order; None if
+    the answer counts for the events."""
+    if events < 2 or status not in _REFUSES_CONTENT:
+        return None
+    return (events + 1) // 2, events // 2
+
+
+def smaller(batch: Batch, n_bytes: int) -> Batch:
+    """Return the options for the batches that follow one of `n_bytes` that was too large."""
+    return msgspec.structs.replace(
+        batch, max_bytes=Size(max(1, min(batch.max_bytes, n_bytes // 2)))
+    )
 
 
 def join(batch: Batch, bodies: Sequence[bytes]) -> bytes:

@@ -71,7 +71,14 @@ class Dispatcher:
         self._stages = stages
         self._reporter = reporter
         self._results = Results(
-            words, counters, stages, reporter, worker, resume=self._resume, park=self._park_queue
+            words,
+            counters,
+            stages,
+            reporter,
+            worker,
+            resume=self._resume,
+            park=self._park_queue,
+            again=self._put_back,
         )
         #: the lanes in which something waits: those that may have room, and those that have none
         self._ready: dict[int, Lane] = {}
@@ -249,7 +256,7 @@ class Dispatcher:
         else:
             self._ready.pop(lane.id, None)
         lane.slow = False
-        lane.forget_weight()
+        lane.forget_batches()
 
     def _resume(self, lane: Lane) -> None:
         """A lane that was held may have room."""
@@ -276,7 +283,7 @@ class Dispatcher:
         if not lane.slow:
             self._backlog -= len(lane.queue) - len(kept)
         lane.queue = kept
-        lane.forget_weight()
+        lane.forget_batches()
         if not kept:
             self._emptied(lane)
 
@@ -382,9 +389,7 @@ class Dispatcher:
             if not taken:
                 continue
             if lane.endpoint.rate_limit and (wait_ns := self._gate.admit(lane, now_ns)):
-                lane.put_back(taken)
-                if not lane.slow:
-                    self._backlog += len(taken)
+                self._put_back(lane, taken)
                 lane.blocked_until_ns = until_ns = now_ns + wait_ns
                 break
             self._unsampled += 1
@@ -403,6 +408,21 @@ class Dispatcher:
         if lane.batching and lane.queue and quota > 0 and not until_ns:
             until_ns = lane.batch_until_ns
         return until_ns
+
+    def _put_back(self, lane: Lane, taken: list[Delivery]) -> None:
+        """What was taken for one request goes out next, unless it may not go at all any more."""
+        if self.lanes.get(lane.id) is not lane:
+            for delivery in taken:
+                self._reporter.report(delivery, "dead", "removed")
+        elif lane.endpoint.paused:
+            for delivery in taken:
+                self._hand_over(lane, delivery, "parked", "paused")
+        else:
+            if not lane.queue:
+                self._ready[lane.id] = lane
+            lane.put_back(taken)
+            if not lane.slow:
+                self._backlog += len(taken)
 
     def _batch_due(self, lane: Lane, now_ns: int) -> bool:
         """What is to come does not come while the backlog is full."""

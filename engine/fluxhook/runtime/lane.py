@@ -15,6 +15,7 @@ from fluxhook.policy.aggregate import aggregates
 from fluxhook.policy.compression import MIN_BYTES, make_compressor
 from fluxhook.policy.outcome import Outcome, TransportCause, classify
 from fluxhook.policy.signature import make_profile
+from fluxhook.runtime.process import log
 from fluxhook.transport.curl import MAX_ANSWER_BYTES, Sender, Target, one_of_each
 from fluxhook.transport.records import EventHead
 
@@ -26,6 +27,8 @@ SLOW_NS = 250_000_000
 SLOW_QUEUE = 16
 #: a rate is measured over at least this long
 _WINDOW_NS = 50_000_000
+#: how long batches stay as small as a 413 asked for, before a larger one is tried; arbitrary
+SMALLER_NS = 600_000_000_000
 #: what each event of a batch may add to a 207 answer; arbitrary, twice the longest sensible entry
 _ANSWER_BYTES_PER_EVENT = 1024
 
@@ -44,15 +47,18 @@ class Lane:
 
     # A worker may have a thousand of them, and goes through them in turn: few bytes are fast bytes.
     __slots__ = (
+        "_batch",
         "_compress",
         "_encoding",
         "_headers",
         "_mark_done",
         "_mark_ns",
         "_outcomes",
+        "_pieces",
         "_retry_on",
         "_sign",
         "_signs_id",
+        "_smaller_until_ns",
         "_weighed",
         "_weight",
         "aggregating",
@@ -98,6 +104,9 @@ class Lane:
         self.busy_keys: dict[str, Delivery] = {}
         #: sequence number, in the outbox, of what was last handed to the store
         self.handed_over = -1
+        #: how many events go into each of the next batches, where that is decided: the queue begins
+        #: with what was taken and put back
+        self._pieces: deque[int] = deque()
         self._weighed = 0
         self._weight = 0
         self._mark_ns = 0
@@ -116,6 +125,10 @@ class Lane:
         self.failure_threshold = e.circuit_breaker.failure_threshold
         self.aggregating = e.aggregate.window is not None
         self.batching = e.batch.max_events is not None
+        #: the endpoint's options, or smaller ones that its receiver asked for
+        self._batch = e.batch
+        self._smaller_until_ns = 0
+        self._pieces.clear()
         #: whether a failing head holds back what is behind it
         self.blocks = e.ordered and e.on_head_failure == "block"
         self.slow_queue = max(SLOW_QUEUE, e.batch.max_events or 0)
@@ -200,9 +213,11 @@ class Lane:
 
     def batch_due(self, now_ns: int) -> bool:
         """Whether what waits goes out in a batch now."""
-        queue, options = self.queue, self.endpoint.batch
+        if 0 < self._smaller_until_ns <= now_ns:
+            self._batch, self._smaller_until_ns = self.endpoint.batch, 0
+        queue, options = self.queue, self._batch
         events = len(queue)
-        if not events or self.hurried or events >= (options.max_events or 1):
+        if not events or self.hurried or self._pieces or events >= (options.max_events or 1):
             return events > 0
         if self._weighed < events:  # the others were weighed before
             self._weight += sum(map(len, map(_body, islice(queue, self._weighed, None))))
@@ -212,25 +227,45 @@ class Lane:
     @property
     def batch_until_ns(self) -> int:
         """When what waits goes out at the latest; there must be something."""
-        return batch.waits_until_ns(self.endpoint.batch, self.queue[0].taken_ns)
+        return batch.waits_until_ns(self._batch, self.queue[0].taken_ns)
 
     def next_batch(self) -> list[Delivery]:
         """Takes the next batch from the queue."""
-        queue, options = self.queue, self.endpoint.batch
-        bodies = map(_body, islice(queue, options.max_events))
-        count = batch.cut(options, list(map(len, bodies)))
+        queue, options = self.queue, self._batch
+        if self._pieces:
+            count = self._pieces.popleft()
+        else:
+            bodies = map(_body, islice(queue, options.max_events))
+            count = batch.cut(options, list(map(len, bodies)))
         popleft = queue.popleft
         taken = [popleft() for _ in range(count)]
-        self.forget_weight()
+        self._forget_weight()
         return taken
 
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
-        """What was taken last waits again, in its order."""
+        """What was taken last waits again, in its order, and goes out next and together."""
         self.queue.extendleft(reversed(deliveries))
-        self.forget_weight()
+        if self.batching:
+            self._pieces.appendleft(len(deliveries))
+        self._forget_weight()
 
-    def forget_weight(self) -> None:
-        """To be called when something left the queue."""
+    def shrink_batches(self, refused: Sequence[Delivery], now_ns: int) -> None:
+        """A batch with these was too large for the receiver: the next ones are smaller."""
+        before = self._batch.max_bytes
+        self._batch = batch.smaller(self._batch, sum(map(len, map(_body, refused))))
+        self._smaller_until_ns = now_ns + SMALLER_NS
+        if self._batch.max_bytes < before:
+            log.info(
+                "endpoint %s refused a batch of %d events as too large; batches have at most %s now",
+                self.endpoint.name, len(refused), self._batch.max_bytes,
+            )  # fmt: skip
+
+    def forget_batches(self) -> None:
+        """To be called when something left the queue otherwise than as a batch."""
+        self._pieces.clear()
+        self._forget_weight()
+
+    def _forget_weight(self) -> None:
         self._weighed = self._weight = 0
         self.hurried = self.hurried and bool(self.queue)
 

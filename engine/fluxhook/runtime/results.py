@@ -1,7 +1,8 @@
 """What becomes of a request that is over: settled in its ring, or reported to the keeper.
 
 A batch is one request to breaker and rate limit, and to the histogram of latencies; but each of its
-events is settled, counted and reported by itself.
+events is settled, counted and reported by itself. A batch that is refused for its content is no attempt
+of its events: it goes out again in two halves.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from fluxhook._native.ring import Counters, Delivery, Words, settle_fresh
-from fluxhook.policy.batch import read_answers
+from fluxhook.policy.batch import halves, read_answers
 from fluxhook.policy.outcome import Outcome, TransportCause, curl_cause
 from fluxhook.runtime.gate import Gate
 from fluxhook.runtime.lane import Lane, event_id
@@ -23,12 +24,12 @@ from fluxhook.transport.records import Attempt
 
 __all__ = ["Results"]
 
-MULTI_STATUS = 207
+MULTI_STATUS, CONTENT_TOO_LARGE = 207, 413
 
 
 class Results:
     """Settles requests. `resume` is told of a lane that has room again, `park` to hand over the queue
-    of one whose order has gone to the store."""
+    of one whose order has gone to the store, `again` to send what was taken for a request once more."""
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Results:
         *,
         resume: Callable[[Lane], None],
         park: Callable[[Lane, str], object],
+        again: Callable[[Lane, list[Delivery]], None],
     ) -> None:
         self._words = words
         self._gate = Gate(words)
@@ -49,6 +51,7 @@ class Results:
         self._worker = worker
         self._resume = resume
         self._park = park
+        self._again = again
         self._unsampled = 0
 
     def take(self, sender: Sender, finished: list[tuple[Slot, int, str]], now_ns: int) -> None:
@@ -150,6 +153,9 @@ class Results:
         message: str,
         now_ns: int,
     ) -> None:
+        if parts := halves(status, len(deliveries)):
+            self._halve(lane, deliveries, parts[0], probe, status, now_ns)
+            return
         if not 200 <= status <= 299:
             self._fail(lane, deliveries, probe, slot, status, code, message, now_ns)
             return
@@ -159,6 +165,23 @@ class Results:
             return
         self._gate.success(lane, now_ns, probe)
         self._succeed(lane, deliveries, slot)
+
+    def _halve(
+        self,
+        lane: Lane,
+        deliveries: list[Delivery],
+        first: int,
+        probe: int,
+        status: int,
+        now_ns: int,
+    ) -> None:
+        """The breaker waits for what the events come to, however many requests it takes to find out."""
+        self._counters.add(lane.id, field.FAILED_REQUESTS)
+        self._gate.release(lane, now_ns, probe)
+        if status == CONTENT_TOO_LARGE:
+            lane.shrink_batches(deliveries, now_ns)
+        self._again(lane, deliveries[first:])
+        self._again(lane, deliveries[:first])
 
     def _end_each(
         self, lane: Lane, deliveries: list[Delivery], probe: int, slot: Slot, now_ns: int
