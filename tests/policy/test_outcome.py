@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluxhook.config.schema import Retry
-from fluxhook.policy.outcome import CAUSES, Outcome, TransportCause, classify, curl_cause
+from fluxhook.policy.outcome import (
+    CAUSES,
+    Outcome,
+    TransportCause,
+    classify,
+    curl_cause,
+    was_answered,
+)
 
 pycurl = importlib.import_module("pycurl")  # it has no type stubs
 
@@ -80,6 +87,16 @@ def test_transport_causes_follow_their_token(cause: TransportCause) -> None:
     other = {"timeout": "transport", "transport": "timeout"}[token]
     assert classify(0, cause, (token,)).verdict == "retry"
     assert classify(0, cause, (other, "4xx", "5xx")).verdict == "dead"
+
+
+def test_a_cause_tells_whether_there_was_an_answer() -> None:
+    """A status of whatever kind is one; what was held back or never sent has no cause of this
+    kind."""
+    answered = {"delivered", "redirect", "unauthorized", "gone", "content_too_large"}
+    answered |= {"too_many_requests", "client_error", "server_error"}
+    assert {cause for cause in CAUSES if was_answered(cause)} == answered
+    assert was_answered("breaker_open")
+    assert was_answered("")
 
 
 def test_the_breaker_does_not_count_what_is_not_the_endpoints_doing() -> None:

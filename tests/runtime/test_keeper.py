@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fluxhook import Endpoint
 from fluxhook.store import Batch, DeliveryStore, StoreError
 from fluxhook.store.audit import AuditTrail, read_audit
-from fluxhook.transport.records import EventHead
+from fluxhook.transport.records import DueHead, EventHead
 from runtime.desk import HOUR, Desk, S
 
 FAILED = "webhook.delivery.failed"
@@ -193,3 +194,16 @@ def test_a_report_that_cannot_be_read_stops_nobody(desk: Desk) -> None:
     kept = sorted((desk.path / "damaged").iterdir())
     assert [path.suffix for path in kept] == [".body", ".report"]
     assert [path.read_bytes() for path in kept] == [b"its body", b"\xc1 of another version"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "status", "fresh"),
+    [("timeout", 0, True), ("reset", 0, True), ("server_error", 503, False)],
+)
+def test_what_got_no_answer_is_to_go_over_a_new_connection(
+    desk: Desk, cause: str, status: int, fresh: bool
+) -> None:
+    """Whichever worker is to make the next attempt: its connections may be as dead."""
+    desk.fail(desk.fresh("evt_a"), cause=cause, status=status)
+    (delivery,) = desk.sleep_until_due()
+    assert msgspec.msgpack.decode(delivery.event, type=DueHead).fresh == fresh

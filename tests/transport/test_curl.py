@@ -346,6 +346,73 @@ def test_an_idle_connection_that_the_peer_closed_is_not_used_again(driver, wire,
     assert not readable(wire.listener)
 
 
+UNASKED = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+REFUSED = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("seen_by", ["a step", "the next start"])
+def test_an_answer_that_nobody_asked_for_is_not_that_to_the_next_request(driver, wire, seen_by):
+    """The connection that brought it is shut down, also where the loop last looked before it came;
+    the next request goes over another one and gets its own answer."""
+    driver.send(wire.url)
+    first = wire.accept(driver)
+    wire.serve(driver, first)
+    first.sendall(UNASKED)
+    if seen_by == "a step":
+        driver.wait(lambda: readable(first))
+        assert first.recv(1) == b""
+    driver.send(wire.url)
+    assert wire.serve(driver, wire.accept(driver), REFUSED).attempt.status == 503
+    driver.send(wire.url)
+    assert wire.serve(driver, wire.connections[1], REFUSED).attempt.status == 503
+    assert driver.sender.connections == 2
+    assert not readable(wire.listener)
+
+
+def test_a_kept_connection_is_watched_whatever_it_was_watched_for_before(driver, wire):
+    """After a request so large that libcurl had to wait for room, for input alone."""
+    driver.send(wire.url, body=b"x" * 8_000_000)
+    first = wire.accept(driver)
+    wire.serve(driver, first)
+    assert set(driver.sender._registered.values()) == {pycurl.POLL_IN}
+    first.sendall(UNASKED)
+    driver.wait(lambda: readable(first))
+
+
+def test_after_a_failure_requests_open_connections_until_one_has_brought_an_answer(driver, wire):
+    """Connections that are kept from before are not tried: they may be as dead. Those that are idle
+    when a request times out are closed."""
+    target = make_target(wire.url, timeout_ms=100)
+    for _ in range(3):
+        driver.send(target)
+    kept = [wire.accept(driver) for _ in range(3)]
+    for connection in kept:
+        wire.serve(driver, connection)
+    driver.send(target)  # over one of them
+    (result,) = driver.finish()
+    assert (result.cause, result.new_connections) == ("timeout", 0)
+    for connection in kept:
+        driver.wait(lambda: readable(connection))  # noqa: B023 (called at once)
+    driver.send(target)  # over a new one, which hangs too
+    wire.accept(driver)
+    (result,) = driver.finish()
+    assert (result.cause, result.new_connections) == ("timeout", 1)
+    driver.send(target)
+    good = wire.accept(driver)
+    assert wire.serve(driver, good, REFUSED).attempt.status == 503
+    driver.send(target)
+    assert wire.serve(driver, good).attempt.status == 204
+    assert driver.sender.connections == 5
+
+
+def test_another_target_keeps_its_connections_when_one_fails(driver, wire, receiver, path):
+    driver.send(wire.url)
+    wire.accept(driver).close()
+    driver.post(receiver.url + path)
+    driver.finish()
+    assert driver.post(receiver.url + path).new_connections == 0
+
+
 def test_what_libcurl_sends_again_by_itself_shows(driver, wire):
     """A kept-alive connection ends after the request was read and before an answer: libcurl sends
     the request again on a new connection, the receiver sees it twice, and `resent` says so."""
@@ -425,25 +492,120 @@ def test_an_answer_that_is_not_http_is_refused(driver, receiver, path):
 def test_bytes_of_a_receiver_in_an_error_are_text(driver, wire):
     """libcurl's message about a bad HTTP/2 field quotes it; the attempt's error can be encoded."""
 
-    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-        return b"".join(
-            [
-                len(payload).to_bytes(3, "big"),
-                bytes([kind, flags]),
-                stream.to_bytes(4, "big"),
-                payload,
-            ]
-        )
-
-    driver.send(Target(wire.url, timeout_ms=5000, connect_timeout_ms=5000, http2=True))
-    connection = wire.accept(driver)
-    # RFC 9113: SETTINGS, then HEADERS that end the stream. A field in HPACK: literal, not indexed.
-    field = b"\x00\x07:status\x03\xff\xfe!"
-    connection.sendall(frame(4, 0, 0, b"") + frame(1, 5, 1, field))
+    driver.send(http2_target(wire))
+    connection = Http2(driver, wire.accept(driver))
+    # HPACK: a literal field, not indexed
+    connection.answer(connection.read_request(), b"\x00\x07:status\x03\xff\xfe!")
     (result,) = driver.finish()
     assert (result.cause, result.attempt.status) == ("protocol", 0)
     assert "\ufffd" in result.attempt.error
     result.attempt.error.encode()
+
+
+class Http2:
+    """The receiver's end of an HTTP/2 connection without TLS (RFC 9113), frame by frame."""
+
+    HEADERS, SETTINGS, PING = 1, 4, 6
+    END_STREAM, END_HEADERS, ACK = 1, 4, 1
+    #: HPACK: the static table's entry 9, `:status: 204`
+    NO_CONTENT = b"\x89"
+
+    def __init__(self, driver: Driver, connection: socket.socket) -> None:
+        self._driver, self._connection = driver, connection
+        self._buffer = b""
+        self.send(self.SETTINGS, 0, 0)
+        self._read(24)  # the preface
+
+    def send(self, kind: int, flags: int, stream: int, payload: bytes = b"") -> None:
+        head = len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
+        self._connection.sendall(head + payload)
+
+    def read_request(self) -> int:
+        """The stream of the next request that is complete; SETTINGS are acknowledged."""
+        while True:
+            head = self._read(9)
+            self._read(int.from_bytes(head[:3], "big"))
+            kind, flags, stream = head[3], head[4], int.from_bytes(head[5:], "big")
+            if kind == self.SETTINGS and not flags & self.ACK:
+                self.send(self.SETTINGS, self.ACK, 0)
+            elif kind in (0, self.HEADERS) and flags & self.END_STREAM:
+                return stream
+
+    def answer(self, stream: int, fields: bytes = NO_CONTENT) -> None:
+        self.send(self.HEADERS, self.END_STREAM | self.END_HEADERS, stream, fields)
+
+    def _read(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._driver.wait(lambda: readable(self._connection))
+            self._buffer += self._connection.recv(65_536)
+        taken, self._buffer = self._buffer[:size], self._buffer[size:]
+        return taken
+
+
+def http2_target(wire: Wire, timeout_ms: int = 5000) -> Target:
+    return Target(wire.url, timeout_ms=timeout_ms, connect_timeout_ms=5000, http2=True)
+
+
+def test_an_http2_connection_on_which_nothing_came_in_the_whole_time_is_not_used_again(
+    driver, wire
+):
+    """The request that timed out ends it; the next one goes over a new connection, which is kept."""
+    target = http2_target(wire, timeout_ms=200)
+    driver.send(target)
+    dead = Http2(driver, wire.accept(driver))
+    dead.answer(dead.read_request())
+    driver.finish()
+    time.sleep(0.02)  # more than a tick of the clock that says when something last came
+    driver.send(target)
+    dead.read_request()
+    (result,) = driver.finish()
+    assert (result.cause, result.new_connections) == ("timeout", 0)
+    for _ in range(2):
+        driver.send(target)
+        if len(wire.connections) == 1:
+            live = Http2(driver, wire.accept(driver))
+        live.answer(live.read_request())
+        (result,) = driver.finish()
+        assert result.attempt.status == 204
+    assert driver.sender.connections == 2
+
+
+def test_an_http2_connection_on_which_something_came_lives_on(driver, wire):
+    """One request times out while another waits on the same connection, and a frame arrives: the other
+    gets its answer there. The next one opens a connection all the same."""
+    slow, quick = http2_target(wire), http2_target(wire, timeout_ms=300)
+    driver.send(slow, tag="slow")
+    shared = Http2(driver, wire.accept(driver))
+    waiting = shared.read_request()
+    driver.send(quick, tag="quick")
+    shared.read_request()
+    time.sleep(0.1)
+    shared.send(Http2.PING, 0, 0, b"12345678")
+    (result,) = driver.finish(until=1)
+    assert (result.tag, result.cause) == ("quick", "timeout")
+    shared.answer(waiting)
+    (result,) = driver.finish()
+    assert (result.tag, result.attempt.status) == ("slow", 204)
+    driver.send(quick)
+    another = Http2(driver, wire.accept(driver))
+    another.answer(another.read_request())
+    assert driver.finish()[0].attempt.status == 204
+
+
+def test_what_http2_says_on_an_idle_connection_does_not_cost_it(driver, wire):
+    """PING and SETTINGS are answered when the connection is next used."""
+    target = http2_target(wire)
+    driver.send(target)
+    shared = Http2(driver, wire.accept(driver))
+    shared.answer(shared.read_request())
+    driver.finish()
+    shared.send(Http2.PING, 0, 0, b"12345678")
+    shared.send(Http2.SETTINGS, 0, 0)
+    driver.step(0.05)
+    driver.send(target)
+    shared.answer(shared.read_request())
+    assert driver.finish()[0].attempt.status == 204
+    assert driver.sender.connections == 1
 
 
 def test_a_hanging_receiver_ends_in_a_timeout(driver, receiver, path):

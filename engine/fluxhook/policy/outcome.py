@@ -25,6 +25,7 @@ __all__ = [
     "TransportCause",
     "classify",
     "curl_cause",
+    "was_answered",
 ]
 
 TransportCause = Literal[
@@ -151,6 +152,12 @@ def classify(status: int, cause: TransportCause | None, retry_on: Collection[str
     else:
         again = row.retried_by in retry_on
     return Outcome("retry" if again else "dead", word, row.disables, row.breaker, row.rejection)
+
+
+def was_answered(cause: str) -> bool:
+    """Return whether the receiver answered the attempt, as far as its cause tells."""
+    row = CAUSES.get(cause)
+    return row is None or row.retried_by in ("status", None)
 
 
 #: libcurl's error codes (curl/curl.h), as numbers so that no pycurl is needed here. What is missing

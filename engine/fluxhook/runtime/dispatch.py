@@ -199,6 +199,8 @@ class Dispatcher:
         if lane is None:
             self._reporter.report(delivery, "dead", "removed")
         else:
+            if due.fresh:
+                lane.sender.distrust(lane.target)
             self._enqueue(lane, delivery)
 
     def _enqueue(self, lane: Lane, delivery: Delivery) -> None:
@@ -385,6 +387,8 @@ class Dispatcher:
                 return 0
             if isinstance(action, breaker.Probe):
                 probe, quota = action.token, 1
+                # The failures may have been other workers', and connections kept here as dead.
+                lane.sender.distrust(lane.target)
         while quota > 0 and (taken := self._next(lane, now_ns)) is not None:
             if not taken:
                 continue

@@ -25,7 +25,7 @@ from fluxhook.errors import PayloadTooLarge
 from fluxhook.events.gateway import FailuresAggregated
 from fluxhook.policy import aggregate, breaker
 from fluxhook.policy import delivery as life
-from fluxhook.policy.outcome import CAUSES
+from fluxhook.policy.outcome import CAUSES, was_answered
 from fluxhook.runtime.mint import Mint
 from fluxhook.runtime.notices import Notices
 from fluxhook.runtime.process import log
@@ -553,7 +553,9 @@ class Keeper:
     def _send(self, worker: int, target: bytes, due: Due) -> bool:
         """Puts a delivery into a worker's inbox; False if it is full."""
         row, body = due
-        head = _encode_due(DueHead(row.id, row.attempts, row.accepted_ns, row.event.encode()))
+        fresh = not was_answered(row.cause)
+        due_head = DueHead(row.id, row.attempts, row.accepted_ns, row.event.encode(), fresh)
+        head = _encode_due(due_head)
         if self._inboxes[worker].put(target, head, body) == FULL:
             return False
         self._sent[worker].add(row.id)

@@ -9,6 +9,17 @@ than all the rest where there are a thousand hosts. So most requests take entrie
 none, but one in every second refuses and removes what is older than DNS_TTL_S; after a pause all do,
 until the first of them has ended. So no connection opens to an address that was looked up more than a
 few seconds longer ago.
+
+A connection is not used again where it may carry something else than the answer to its next request:
+
+    bytes came before the request was written   retired: they would be taken for its answer
+    a request on it timed out                   libcurl closes it; one that requests share (HTTP/2) is
+                                                retired if nothing at all arrived meanwhile
+    a request failed without an answer          its target's requests open connections of their own
+                                                (FRESH_CONNECT) until one of these has brought an answer
+
+To retire is to shut the socket down, whose descriptor is ours: libcurl closes it when it next looks; a
+request that is written to it before that fails at once, unsent, and libcurl takes another connection.
 """
 
 from __future__ import annotations
@@ -18,8 +29,9 @@ import resource
 import select
 import socket
 import ssl
+import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -64,6 +76,11 @@ _SOCKET_BAD: int = pycurl.SOCKET_BAD
 _PREREQ_OK: int = pycurl.PREREQFUNC_OK
 _PREREQ_ABORT: int = pycurl.PREREQFUNC_ABORT
 _SELECT_IN, _SELECT_OUT, _SELECT_ERR = 1, 2, 4  # CURL_CSELECT_*
+_HTTP_1 = (pycurl.CURL_HTTP_VERSION_1_0, pycurl.CURL_HTTP_VERSION_1_1)
+#: milliseconds since data last arrived: tcpi_last_data_recv in struct tcp_info (linux/tcp.h)
+_LAST_DATA_RECV = struct.Struct("=52xI")
+#: the kernel's clock for it has this resolution at least (CONFIG_HZ=250, the usual one)
+_TICK_MS = 4
 
 
 _Options = tuple[tuple[int, Any], ...]
@@ -76,6 +93,22 @@ def one_of_each(value: Any) -> Any:
     return value
 
 
+@contextlib.contextmanager
+def _lent(fd: int) -> Iterator[socket.socket]:
+    """Lend a descriptor of libcurl's as a socket. Raises OSError if it is none any more."""
+    connection = socket.socket(fileno=fd)
+    try:
+        yield connection
+    finally:
+        connection.detach()
+
+
+def _silent_ms(connection: socket.socket) -> int:
+    """Return how long nothing has arrived, in milliseconds."""
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECV.size)
+    return int(_LAST_DATA_RECV.unpack(info)[0])
+
+
 class Target:
     """How an endpoint is reached. Compared by identity, so keep one for each endpoint.
 
@@ -84,7 +117,7 @@ class Target:
     over http:// in any case, for there it has to know (RFC 9113 section 3.3).
     """
 
-    __slots__ = ("options", "url")
+    __slots__ = ("distrusted", "options", "shares", "url")
 
     def __init__(
         self,
@@ -103,6 +136,10 @@ class Target:
         else:
             version = pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE
         self.url = url.encode()
+        #: requests open connections of their own (`Sender.distrust`)
+        self.distrusted = False
+        #: whether requests share connections, as far as is known
+        self.shares = http2
         self.options: _Options = one_of_each(
             (
                 (pycurl.TIMEOUT_MS, timeout_ms),
@@ -136,9 +173,11 @@ class Slot:
         "curl",
         "denied",
         "denied_cause",
+        "fresh",
         "getinfo",
         "opened",
         "options",
+        "ready",
         "setopt",
         "started_ns",
         "tag",
@@ -157,8 +196,12 @@ class Slot:
         self.opened = False
         #: whether the request does not take old entries of the DNS cache, and removes them
         self.cleans = True
+        #: whether the request opens a connection of its own
+        self.fresh = False
         self.options: _Options = ()
+        #: where the request goes, and the target for which nothing has to be set before the next one
         self.target: Target | None = None
+        self.ready: Target | None = None
         self.tag: Any = None
         self.started_ns = 0
 
@@ -250,6 +293,8 @@ class Sender:
         self._registered: dict[int, int] = {}
         #: the descriptors that transfers use
         self._busy: set[int] = set()
+        #: for which target each descriptor was opened; an entry may be as old as those above
+        self._owners: dict[int, Target] = {}
         self._running = sys.maxsize
         self._cleaned_ns = 0
         self._multi = pycurl.CurlMulti()
@@ -271,13 +316,8 @@ class Sender:
         """Queues one POST; the next `step` starts it. Fewer than `size` must be in flight."""
         slot = self.idle.pop() if self.idle else self._make_slot()
         setopt = slot.setopt
-        if slot.target is not target:
-            if slot.options is not target.options:
-                for option, value in target.options:
-                    setopt(option, value)
-                slot.options = target.options
-            setopt(pycurl.URL, target.url)
-            slot.target = target
+        if slot.ready is not target:
+            self._aim(slot, target)
         cleans = not 0 <= now_ns - self._cleaned_ns < _CLEANING_NS
         if cleans and 0 <= now_ns - self._cleaned_ns < _PAUSE_NS:
             self._cleaned_ns = now_ns
@@ -293,9 +333,37 @@ class Sender:
         self.queued = True
         return slot
 
+    @staticmethod
+    def _aim(slot: Slot, target: Target) -> None:
+        """Set what of the target differs from what the slot had before."""
+        setopt = slot.setopt
+        if slot.options is not target.options:
+            for option, value in target.options:
+                setopt(option, value)
+            slot.options = target.options
+        if slot.target is not target:
+            setopt(pycurl.URL, target.url)
+            slot.target = target
+        if slot.fresh is not target.distrusted:
+            slot.fresh = target.distrusted
+            setopt(pycurl.FRESH_CONNECT, int(slot.fresh))
+        slot.ready = None if slot.fresh else target
+
+    def distrust(self, target: Target) -> None:
+        """Have each request to the target open a connection, until one of these brought an answer."""
+        if not target.distrusted:
+            target.distrusted = True
+            for slot in self._slots.values():
+                if slot.ready is target:
+                    slot.ready = None
+
     def start(self) -> None:
         """Sets everything going that `send` queued since the last call."""
         self.queued = False
+        # What arrives after this last look before requests are written cannot be told from an answer.
+        for fd, _ in self.epoll.poll(0, 1024):
+            if fd not in self._busy and fd not in self._foreign:
+                self._look_at_idle(fd)
         self._running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)[1]
 
     def wait_s(self, timeout_s: float) -> float:
@@ -331,7 +399,7 @@ class Sender:
                 if fd in self._foreign:
                     self.fired.append(fd)
                 else:
-                    self._watch(_POLL_REMOVE, fd)  # the peer closed an idle connection
+                    self._look_at_idle(fd)
         if timers and self.in_flight:
             multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._running = sys.maxsize
@@ -340,15 +408,77 @@ class Sender:
         left, done, failed = multi.info_read()
         slots = self._slots
         finished = [(slots[curl], 0, "") for curl in done]
-        finished += [(slots[curl], code, repaired(message)) for curl, code, message in failed]
+        finished += [self._failed(slots[curl], code, text) for curl, code, text in failed]
         while left:
             left, done, failed = multi.info_read()
             finished += [(slots[curl], 0, "") for curl in done]
-            finished += [(slots[curl], code, repaired(message)) for curl, code, message in failed]
+            finished += [self._failed(slots[curl], code, text) for curl, code, text in failed]
         for slot, _, _ in finished:
             multi.remove_handle(slot.curl)
         self.in_flight -= len(finished)
         return finished
+
+    def _failed(self, slot: Slot, code: int, message: str) -> tuple[Slot, int, str]:
+        """Draw from a transfer that libcurl gave up what it says about connections."""
+        target = slot.target
+        if target is not None and slot.status < 200 and not slot.denied:
+            self.distrust(target)
+            if code == pycurl.E_OPERATION_TIMEDOUT:
+                self._retire_silent(slot, target)
+        return slot, code, repaired(message)
+
+    def _retire_silent(self, slot: Slot, target: Target) -> None:
+        """Retire what is likely dead, as the request got no answer in its time: its connection, if
+        others share it and nothing at all arrived on it meanwhile, and idle ones of the target.
+
+        HTTP/2 could ask a connection for a sign of life (PING), but libcurl does that only in
+        curl_easy_upkeep, which pycurl does not offer (7.49).
+        """
+        own = (slot.getinfo(pycurl.LOCAL_IP), slot.getinfo(pycurl.LOCAL_PORT))
+        for fd, owner in list(self._owners.items()):
+            if fd not in self._busy:
+                if owner is target:
+                    self._retire(fd)
+                continue
+            if not (target.shares and owner.shares):
+                continue
+            with contextlib.suppress(OSError), _lent(fd) as connection:
+                if connection.getsockname()[:2] == own and _silent_ms(connection) >= (
+                    slot.getinfo(TOTAL_US) // 1000 - _TICK_MS
+                ):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def _look_at_idle(self, fd: int) -> None:
+        """Something arrived on a connection that no request uses: its end, or bytes that nobody asked
+        for. Those of HTTP/2 (SETTINGS, PING) libcurl understands, when a request next uses it."""
+        owner = self._owners.get(fd)
+        if owner is None:
+            self._watch(_POLL_REMOVE, fd)
+            return
+        ended = True
+        with contextlib.suppress(OSError), _lent(fd) as connection:
+            try:
+                ended = not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return  # libcurl has read it meanwhile
+        if not ended:
+            if owner.shares:
+                self._watch(_POLL_REMOVE, fd)
+                return
+            self.distrust(owner)  # or libcurl would try this one first, within a second
+        self._retire(fd)
+
+    def _retire(self, fd: int) -> None:
+        """Shut an idle connection down, so that nothing is written to it any more, and forget it."""
+        self._registered.pop(fd, None)
+        self._owners.pop(fd, None)
+        # Raises where libcurl has closed the descriptor, and the number may be someone else's.
+        with contextlib.suppress(OSError):
+            self.epoll.unregister(fd)
+            with _lent(fd) as connection:
+                connection.shutdown(socket.SHUT_RDWR)
+                while connection.recv(65_536, socket.MSG_DONTWAIT):
+                    pass  # what has arrived could still be read
 
     def rejudge(self) -> None:
         """To be called when `judge` may refuse what it allowed before. Opening a socket is judged in
@@ -368,9 +498,20 @@ class Sender:
         if slot.answer:
             slot.answer.clear()
         slot.denied = ""
-        slot.opened = False
+        if slot.opened:
+            self._note_opened(slot)
         slot.tag = None
         self.idle.append(slot)
+
+    def _note_opened(self, slot: Slot) -> None:
+        """The connection that the request opened has brought an answer, or none."""
+        slot.opened = False
+        target = slot.target
+        if target is not None and slot.status >= 200:
+            if slot.fresh:
+                target.distrusted = False
+            if target.shares:
+                target.shares = slot.getinfo(pycurl.INFO_HTTP_VERSION) not in _HTTP_1
 
     def close(self) -> None:
         """Aborts what is in flight and closes every connection. Handles close before the process
@@ -438,6 +579,8 @@ class Sender:
                 return refuse(f"no socket could be opened: {e.strerror}", "internal")
             slot.denied, slot.opened = "", True
             self._registered.pop(fd, None)
+            if slot.target is not None:
+                self._owners[fd] = slot.target
             self.connections += 1
             return fd
 
@@ -455,16 +598,16 @@ class Sender:
         return judge_peer
 
     def _socket_callback(self) -> Callable[[int, int, Any, Any], None]:
-        """libcurl's wish for one socket. A kept-alive one stays registered for EPOLLIN, so that its
-        closing by the peer is seen and its next use costs no epoll_ctl. Called twice a request."""
+        """libcurl's wish for one socket. A kept-alive one stays registered for EPOLLIN, so that what
+        arrives on it is seen and its next use costs no epoll_ctl. Called twice a request."""
         busy, idle, watch = self._busy.add, self._busy.discard, self._watch
-        registered = self._registered.get
+        registered, owners = self._registered.get, self._owners
 
         def on_socket(what: int, fd: int, multi: Any, data: Any) -> None:
             if what == _POLL_REMOVE:
                 idle(fd)
                 if registered(fd) != _POLL_IN:
-                    watch(_POLL_REMOVE, fd)
+                    watch(_POLL_IN if fd in owners else _POLL_REMOVE, fd)
             else:
                 busy(fd)
                 if registered(fd) != what:

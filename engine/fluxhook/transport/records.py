@@ -90,3 +90,5 @@ class DueHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempts: int
     accepted_ns: int
     event: bytes
+    #: the last attempt got no answer, so the next one goes over a new connection
+    fresh: bool = False
