@@ -9,6 +9,8 @@ cimport cython
 import errno
 import os
 
+from msgspec import UNSET as _UNSET
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -107,9 +109,11 @@ UNSYNCED = FX_UNSYNCED
 STALE = STALE_
 EXPIRED = EXPIRED_
 MAX_TARGETS = FX_MAX_TARGETS
+MAX_DEPTH = MAX_DEPTH_
 HISTOGRAM_BUCKETS = FX_BUCKETS
 
 cdef enum:
+    MAX_DEPTH_ = 128    # serde_json reads as deep; most libraries read deeper
     STALE_ = 4     # results of Template.put, beyond those of fx_put
     EXPIRED_ = 5
     LAST_LAYOUT = 99    # a higher number is none that we will ever give
@@ -684,6 +688,8 @@ def least_backlog(list producers not None):
 
 # ---------------------------------------------------------------- events
 
+cdef object UNSET = _UNSET  # a local name: `value is UNSET` is one comparison
+
 
 cdef inline uint64_t rotated(uint64_t word, int by) noexcept:
     return word << by | word >> (64 - by)
@@ -749,11 +755,39 @@ cdef class Ids:
         return id
 
 
-def is_flat(dict data not None):
+cdef bint plain_dict(dict data, int levels) except -1:
+    if levels == 0:
+        return False
     for key, value in data.items():
         if type(key) is not str or not (
                 type(value) is str or type(value) is int or value is None or type(value) is bool
-                or type(value) is float and isfinite(value)):
+                or type(value) is float and isfinite(value) or plain(value, levels - 1)):
+            return False
+    return True
+
+
+cdef bint plain(object value, int levels) except -1:
+    if type(value) is dict:
+        return plain_dict(value, levels)
+    if type(value) is list or type(value) is tuple:
+        if levels == 0:
+            return False
+        for item in value:
+            if not plain(item, levels - 1):
+                return False
+        return True
+    return (type(value) is str or type(value) is int or value is None or type(value) is bool
+            or type(value) is float and isfinite(value))
+
+
+def is_plain(object data):
+    return type(data) is dict and plain_dict(data, MAX_DEPTH_)
+
+
+def are_scalars(tuple values not None):
+    for value in values:
+        if not (type(value) is str or type(value) is int or type(value) is bool or value is UNSET
+                or type(value) is bytes):
             return False
     return True
 

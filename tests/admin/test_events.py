@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,6 +151,27 @@ def test_a_member_that_is_no_json_is_refused(site: Site, item: bytes) -> None:
     body = b'[{"type": "nobody.x"}, ' + item + b"]"
     headers = {"Content-Type": "application/json"}
     problem(site.client.post("/v1/events", content=body, headers=headers), 400, "malformed-body")
+
+
+@pytest.mark.parametrize("text", [r"\ud800", r"x\\\udfff", r"\ud83d\ude00\uDBFF.", r"\udc00\ud800"])
+def test_a_lone_surrogate_is_named(site: Site, text: str) -> None:
+    """The decoder's own words would be of a text that was cut short."""
+    body = f'{{"type": "nobody.x", "data": {{"s": "{text}"}}}}'.encode()
+    headers = {"Content-Type": "application/json"}
+    said = problem(
+        site.client.post("/v1/events", content=body, headers=headers), 400, "malformed-body"
+    )
+    assert re.search(r"\\u(d800|dfff|DBFF|dc00) at byte \d+ is half of a pair", said["detail"])
+
+
+def test_what_is_filtered_is_what_is_sent(site: Site) -> None:
+    """A key that stands twice in the request counts and goes out as its last."""
+    site.create("judged", events=["judged.x"], where=["n == 2"])
+    headers = {"Content-Type": "application/json"}
+    for data, endpoints in ((b'{"n":1,"n":2}', 1), (b'{"n":2,"n":1}', 0)):
+        body = b'{"type":"judged.x","data":' + data + b"}"
+        answer = site.client.post("/v1/events", content=body, headers=headers)
+        assert answer.json()["events"][0]["endpoints"] == endpoints
 
 
 def test_a_line_that_is_no_json_is_numbered(site: Site) -> None:

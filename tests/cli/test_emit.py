@@ -126,8 +126,13 @@ BAD_LINES = (
     (b'{"type": "message.published", "data": {"qos": 1}}', "client_id"),
     (
         b'{"type": "order.created", "data": ' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"}",
-        "recursion",
+        "nested too deeply",
     ),
+    (
+        b'{"type": "order.created", "data": ' + b'{"a":' * 200 + b"1" + b"}" * 200 + b"}",
+        "nested over 128 levels deep",
+    ),
+    (b'{"type": "order.created", "data": {"a": "\\ud800"}}', r"\ud800 at byte 41 is half"),
 )
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
+import decimal
+import enum
+import http
 import os
+import uuid
 from pathlib import Path
 
 import pytest
 
 from fluxhook import Engine, Threshold, connect
+from fluxhook._native import ring
 from fluxhook.policy.sample import in_sample
+from fluxhook.runtime.supervisor import Supervisor
 from fluxhook.transport import thresholds
+from fluxhook.transport.records import EventHead
 from runtime.conftest import Rig
 
 ERROR = {
@@ -150,3 +159,52 @@ def test_filters_from_a_file(rig: Rig, tmp_path: Path) -> None:
             assert engine.emit("route.error", ERROR | {"status_code": 404}) == 0
             assert forwarded in (100, 99)
             settled(engine)
+
+
+class Level(enum.StrEnum):
+    ERROR = "error"
+
+
+@dataclasses.dataclass
+class Request:
+    status_code: object
+
+
+@pytest.mark.parametrize(
+    ("condition", "data"),
+    [
+        ("status_code >= 500", {"status_code": http.HTTPStatus(503)}),
+        ("status_code >= 500", Request(http.HTTPStatus(503))),
+        ("level == 'error'", {"level": Level.ERROR}),
+        ("tenant startswith '0000'", {"tenant": uuid.UUID(int=1)}),
+        ("at startswith '2026-'", {"at": datetime.date(2026, 2, 5)}),
+        ("amount == '1.10'", {"amount": decimal.Decimal("1.10")}),
+    ],
+)
+def test_filters_judge_the_json_that_is_sent(rig: Rig, condition: str, data: object) -> None:
+    """Not the objects that it is made of; an endpoint beside it gets the same. By every way to emit."""
+    supervisor = Supervisor(rig.data_dir, rig.config(rig.endpoint("a", where=(condition,))))
+    try:
+        with connect(rig.data_dir) as publisher:
+            assert publisher.emit("order.paid", data) == 1
+            assert publisher.accept("order.paid", data).endpoints == 1
+            assert publisher.emit_many([("order.paid", data), ("order.paid", {})]) == 1
+    finally:
+        supervisor.close()
+
+
+def test_order_keys_are_the_json_that_is_sent(rig: Rig) -> None:
+    """An id, an enum or an object is a key of its own, not one that all share."""
+    endpoint = rig.endpoint("a", ordered=True, order_key="tenant")
+    supervisor = Supervisor(rig.data_dir, rig.config(endpoint))
+    keys = (uuid.UUID(int=1), uuid.UUID(int=2), Level.ERROR, {"a": 1}, {"a": 2}, [1])
+    try:
+        with connect(rig.data_dir) as publisher:
+            for key in keys:
+                assert publisher.emit("order.paid", {"tenant": key}) == 1
+    finally:
+        supervisor.close()
+    consumer = ring.Consumer(str(rig.data_dir / "rings/0/0.ring"))
+    written = [EventHead.decode(delivery.event).order_key for delivery in consumer.take(64)]
+    consumer.close()
+    assert written == [str(keys[0]), str(keys[1]), "error", '{"a":1}', '{"a":2}', "[1]"]

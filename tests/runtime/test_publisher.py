@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -77,6 +77,15 @@ def test_bad_events_are_refused(
         with pytest.raises(EventError, match=message):
             engine.emit(type, data, topic=topic)
         assert engine.stats().endpoint("a").accepted == 4
+
+
+@pytest.mark.parametrize("item", [5, None, ("order.paid",), ("order.paid", {}, None, 1), "ab", {}])
+def test_what_is_no_event_in_a_batch(rig: Rig, item: Any) -> None:
+    """EventError says which item it is; those before it are accepted."""
+    with rig.engine(rig.endpoint("a")) as engine:
+        with pytest.raises(EventError, match=r"item 1 .*\(type, data\)"):
+            engine.emit_many([("order.paid", {}), item])
+        assert engine.stats().endpoint("a").accepted == 1
 
 
 def test_an_event_over_the_limit_is_refused(rig: Rig) -> None:

@@ -13,7 +13,7 @@ except for what `FORKED` says. Whatever is used after `close` raises ValueError.
 """
 
 from collections.abc import Iterable
-from typing import Any, Final, final
+from typing import Any, Final, TypeGuard, final
 
 from typing_extensions import disjoint_base
 
@@ -34,6 +34,8 @@ EXPIRED: Final[int]
 
 #: the most targets that a record can have
 MAX_TARGETS: Final[int]
+#: levels of objects and lists that an event's data may have
+MAX_DEPTH: Final[int]
 #: fields that a histogram of `Counters.observe` takes
 HISTOGRAM_BUCKETS: Final[int]
 
@@ -281,9 +283,13 @@ class Ids:
     def broker(self) -> str:
         """A UUID of version 4 (RFC 9562 section 5.4)."""
 
-def is_flat(data: dict[Any, Any]) -> bool:
-    """Whether all keys are texts, and all values texts, numbers but NaN and infinities, bools or None:
-    the usual data of an event, which JSON carries as it is."""
+def is_plain(data: object) -> TypeGuard[dict[str, Any]]:
+    """Whether it is a dict that JSON carries as it is: with text keys, of texts, numbers but NaN and
+    infinities, bools, None, and dicts, lists and tuples of these, nested at most MAX_DEPTH levels; no
+    subclass of any."""
+
+def are_scalars(values: tuple[Any, ...]) -> bool:
+    """Whether all are texts, ints, bools, bytes or msgspec's UNSET; no subclass of any."""
 
 @final
 class Template:

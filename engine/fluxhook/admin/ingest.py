@@ -18,7 +18,7 @@ from fluxhook.admin.service import Service
 from fluxhook.errors import EventError, PayloadTooLarge, QueueFull
 from fluxhook.events.catalog import BROKER, GATEWAY
 from fluxhook.events.envelope import Envelopes
-from fluxhook.events.event import Event, EventMaker, Native
+from fluxhook.events.event import EventMaker, Native
 from fluxhook.runtime.background import offer
 from fluxhook.runtime.publisher import Publisher
 from fluxhook.runtime.snapshot import Snapshot
@@ -109,7 +109,7 @@ class Batch:
         try:
             raws = list(map(bytes, _split(body))) if many else [body]
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise malformed(error) from None
+            raise malformed(body, error) from None
         if len(raws) > MAX_EVENTS:
             raise self._too_many()
         try:
@@ -138,7 +138,7 @@ class Batch:
         return self.accepted
 
     def _add(self, raws: list[tuple[bytes, str]]) -> None:
-        made: list[tuple[bytes, Event | Accepted]] = []
+        made: list[tuple[bytes, EventIn | Accepted]] = []
         faults: list[Fault] = []
         kind = ""
         for index, (raw, where) in enumerate(raws, len(self.accepted)):
@@ -160,14 +160,14 @@ class Batch:
             offer()
             self.accepted.append(event if isinstance(event, Accepted) else self._emit(raw, event))
 
-    def _make(self, raw: bytes, where: str, index: int) -> Event | Accepted:
-        """The event, or what became of it under the same key before."""
+    def _make(self, raw: bytes, where: str, index: int) -> EventIn | Accepted:
+        """The event with its id, or what became of it under the same key before."""
         if self._record is not None and (known := self._record.known(index, raw)) is not None:
             return known
         try:
             value = _decode(raw)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise malformed(error, where) from None
+            raise malformed(raw, error, where) from None
         given = struct_of(EventIn, value, within=where, problem="invalid-event")
         key = None if self._record is None else self._record.key
         try:
@@ -177,7 +177,8 @@ class Batch:
             kind = "event-too-large" if isinstance(error, PayloadTooLarge) else "invalid-event"
             raise RequestError(kind, str(error), [Fault(field, str(error))]) from None
 
-    def _emit(self, raw: bytes, event: Event) -> Accepted:
+    def _emit(self, raw: bytes, event: EventIn) -> Accepted:
+        assert event.id is not None
         try:
             n = self._publisher.emit(
                 event.type,
@@ -229,8 +230,8 @@ class _Checks:
         self._match = Matcher(()).match
         self._max_bytes = int(config.max_event_bytes)
 
-    def event(self, given: EventIn, key: str | None, index: int) -> Event:
-        """Raises EventError, PayloadTooLarge."""
+    def event(self, given: EventIn, key: str | None, index: int) -> EventIn:
+        """The event with its id. Raises EventError, PayloadTooLarge."""
         event_id = given.id
         if event_id is None and key is not None:
             event_id = derived_id(key, index, self._native_of(given.type))
@@ -245,7 +246,7 @@ class _Checks:
                 f"{event.type}: {size} bytes are over max_event_bytes ({self._max_bytes})",
                 field="data",
             )
-        return event
+        return msgspec.structs.replace(given, id=event.id)
 
     def _native_of(self, event_type: str) -> Native:
         if event_type in BROKER:

@@ -11,6 +11,7 @@ import msgspec
 from fluxhook.admin.problems import Fault, RequestError
 from fluxhook.config import codec
 from fluxhook.config.units import MAX_INT64
+from fluxhook.events.json_text import json_fault
 
 __all__ = ["JSON", "MERGE_PATCH", "NDJSON", "decode_object", "malformed", "media_type", "struct_of"]
 
@@ -47,7 +48,7 @@ def decode_object(body: bytes, *, optional: bool = False) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise malformed(error) from None
+        raise malformed(body, error) from None
     if not isinstance(value, dict):
         raise RequestError(
             "invalid-request",
@@ -93,10 +94,9 @@ def struct_of(
         raise RequestError(problem, f"{field or 'the body'}: {message}", [fault]) from None
 
 
-def malformed(error: Exception, where: str = "") -> RequestError:
-    """What the decoder said (400)."""
-    said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-    message = f"is not JSON: {said}"
+def malformed(text: bytes, error: Exception, where: str = "") -> RequestError:
+    """What the decoder said of the text (400)."""
+    message = f"is not JSON: {json_fault(text, error)}"
     return RequestError(
         "malformed-body", f"{where or 'The body'} {message}", [Fault(where, message)]
     )

@@ -15,6 +15,7 @@ from fluxhook.cli.lines import MAX_LINE_BYTES, Bar, Lines
 from fluxhook.cli.output import err, number, out, plural, print_json, print_notice, safe
 from fluxhook.errors import EventError, QueueFull
 from fluxhook.events.catalog import TYPES
+from fluxhook.events.json_text import json_fault
 from fluxhook.events.names import hint
 from fluxhook.runtime.publisher import Publisher
 from fluxhook.runtime.stats import is_running
@@ -61,9 +62,13 @@ class _Tally(msgspec.Struct):
             return ExitCode.REFUSED
         return ExitCode.QUEUE_FULL if self.queue_full else ExitCode.OK
 
-    def keep(self, line: int, reason: Exception) -> None:
+    def refuse(self, line: int, reason: str) -> None:
+        self.refused_lines += 1
+        self.keep(line, reason)
+
+    def keep(self, line: int, reason: str) -> None:
         if len(self.refused) < KEPT:
-            self.refused.append(_Refused(line, str(reason)))
+            self.refused.append(_Refused(line, reason))
 
 
 @click.command()
@@ -148,7 +153,7 @@ def _data(data: str | None, fields: tuple[str, ...]) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise click.UsageError(f"--data is not a JSON object: {error}.") from None
+        raise click.UsageError(f"--data is not a JSON object: {json_fault(data, error)}.") from None
 
 
 def _field(text: str) -> tuple[str, Any]:
@@ -198,11 +203,12 @@ def _emit_lines(
                     raise EventError(f"the line is over {MAX_LINE_BYTES} bytes")
                 line = decode(text)
                 _emit_one(publisher, tally, line.type, line.data, line.topic, line.id)
-            except (EventError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-                tally.refused_lines += 1
-                tally.keep(lines.number, error)
+            except EventError as error:
+                tally.refuse(lines.number, str(error))
+            except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+                tally.refuse(lines.number, json_fault(text, error))
             except QueueFull as full:
-                tally.keep(lines.number, full)
+                tally.keep(lines.number, str(full))
                 if not running():
                     tally.stopped_at_line = lines.number
                     return

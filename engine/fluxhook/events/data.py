@@ -1,51 +1,58 @@
-"""The data of an event: typed where a catalog knows the type, any JSON object where it does not."""
+"""The data of an event: typed where a catalog knows the type, any JSON object where it does not.
+
+What a host gives is reduced to what JSON has, by the encoder's own rules, before anybody looks at it.
+So filters, order keys and topics judge what the receiver gets.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import re
 from typing import Any, Final
 
 import msgspec
 
-from fluxhook._native.ring import is_flat
+from fluxhook._native.ring import MAX_DEPTH, is_plain
 from fluxhook.errors import EventError
 from fluxhook.events.names import hint
 
-__all__ = ["plain_data", "typed_data", "unencodable"]
+__all__ = ["encode_data", "plain_data", "typed_data"]
 
-#: Types that JSON writes as they are.
-_PLAIN: Final = frozenset((str, int, bool, type(None)))
+_TOO_DEEP: Final = f"nested over {MAX_DEPTH} levels deep, or holds itself"
 #: The end of msgspec's messages: where the fault is.
 _AT: Final = re.compile(r"(.*) - at `\$\.(\w+)[^`]*`", re.DOTALL)
 
+_encode: Final = msgspec.json.Encoder().encode
 
-def typed_data(event_type: str, kind: type[msgspec.Struct], data: object) -> msgspec.Struct:
+
+def typed_data(event_type: str, kind: type[msgspec.Struct], data: object) -> Any:
     """The data as the catalog's struct, so that fields, their order and their types never vary.
 
-    A dict is converted; a `bytes` field takes bytes, or base64 text. Raises EventError with the
-    field, its value, and what would be right. (The maker takes instances of the struct unread.)
+    Takes a dict, or an instance of the struct; a `bytes` field takes bytes, or base64 text. Raises
+    EventError with the field, its value, and what would be right.
     """
-    if not isinstance(data, dict):
+    if not isinstance(data, (dict, kind)):
         raise EventError(
             f"{event_type}: data is of type {type(data).__name__}; give a dict or a {kind.__name__}",
             field="data",
         )
+    fields = _reduced(event_type, data)
     try:
-        return msgspec.convert(data, kind)
-    except (msgspec.ValidationError, RecursionError) as error:
-        message, field = _diagnosis(kind, data, str(error))
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        message, field = _diagnosis(kind, fields, str(error))
         raise EventError(f"{event_type}: {message}", field=field) from None
 
 
-def _diagnosis(kind: type[msgspec.Struct], data: dict[Any, Any], said: str) -> tuple[str, str]:
+def _diagnosis(kind: type[msgspec.Struct], data: dict[str, Any], said: str) -> tuple[str, str]:
     """What is wrong, and where."""
     known = kind.__struct_fields__
     for name in data:
         if name not in known:
-            near = hint(name, known) if isinstance(name, str) else ""
-            message = f"data has no field {name!r:.80}{near}; its fields are {', '.join(known)}"
-            return message, f"data.{name}"
+            message = f"data has no field {name!r:.80}{hint(name, known)}"
+            return f"{message}; its fields are {', '.join(known)}", f"data.{name}"
     for field in msgspec.structs.fields(kind):
         if field.required and field.name not in data:
             message = f"data lacks the field {field.name!r}; its fields are {', '.join(known)}"
@@ -56,74 +63,146 @@ def _diagnosis(kind: type[msgspec.Struct], data: dict[Any, Any], said: str) -> t
     return said, "data"
 
 
-def plain_data(event_type: str, data: object) -> object:
-    """Data of a type whose fields nobody declared: a dict, a Struct, or None for an empty object.
+def plain_data(event_type: str, data: object) -> dict[str, Any]:
+    """Data of a type whose fields nobody declared, as the JSON object that it makes.
 
-    Raises EventError, with the place in the data, for what has no faithful JSON: NaN and infinities
-    (msgspec would write null), keys that are no text (it would make them text), other objects.
+    Takes a dict, a dataclass, a msgspec Struct or the like, or None for an empty object. Raises
+    EventError, with the place in the data, for what has no faithful JSON: NaN and infinities (msgspec
+    would write null), keys that are no text (it would make them text), other objects.
     """
-    if data is None:
-        return {}
-    if isinstance(data, dict):
-        if is_flat(data):
-            return data
-    elif not isinstance(data, msgspec.Struct):
-        raise EventError(
-            f"{event_type}: data is of type {type(data).__name__}; "
-            "give a dict, a msgspec Struct or None",
-            field="data",
-        )
-    elif data.__struct_config__.array_like:
-        raise EventError(
-            f"{event_type}: a {type(data).__name__} is array_like and makes a JSON array; "
-            "give one that makes an object",
-            field="data",
-        )
+    if is_plain(data):
+        return data
+    return {} if data is None else _reduced(event_type, data)
+
+
+def encode_data(event_type: str, data: object) -> bytes:
+    """The JSON of data that `typed_data` or `plain_data` returned. Raises EventError."""
     try:
-        fault = _fault(data, "data")
-    except RecursionError:
-        fault = "data is nested too deeply, or holds itself"
-    if fault:
-        raise EventError(f"{event_type}: {fault}", field="data")
-    return data
+        return _encode(data)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise _unencodable(event_type, data, error) from None
 
 
-def _fault(value: object, path: str) -> str | None:
-    """The first value that JSON cannot carry faithfully."""
-    if type(value) in _PLAIN:
-        return None
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{path} = {value} has no JSON form; leave it out, or send None or a text"
-    items: list[tuple[str, object]]
-    if isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str):
-                return f"{path} has the key {key!r:.80}; JSON keys are texts"
-        items = [(f"{path}.{key}", item) for key, item in value.items()]
-    elif isinstance(value, (list, tuple)):
-        items = [(f"{path}[{i}]", item) for i, item in enumerate(value)]
-    elif isinstance(value, (set, frozenset)):
-        items = [(path, item) for item in value]
-    elif isinstance(value, msgspec.Struct):
-        items = [(f"{path}.{name}", getattr(value, name)) for name in value.__struct_fields__]
-    else:
-        return _leaf_fault(value, path)
-    return next(filter(None, (_fault(item, below) for below, item in items)), None)
+# ------------------------------------------------------------------ to what JSON has
 
 
-def _leaf_fault(value: object, path: str) -> str | None:
+def _reduced(event_type: str, data: object) -> dict[str, Any]:
+    """Dicts, lists, texts, numbers, bools and None, as the encoder would write the data."""
     try:
-        msgspec.json.encode(value)
-    except (TypeError, ValueError):
-        kind = type(value).__name__
-        return f"{path} is of type {kind}, which has no JSON form; convert it to one that has"
+        value = msgspec.to_builtins(data, enc_hook=_base_of)
+        if not isinstance(value, dict):
+            raise EventError(
+                f"{event_type}: data is of type {type(data).__name__}; give a dict, or a dataclass or "
+                "msgspec Struct that makes a JSON object, or None",
+                field="data",
+            )
+        if not is_plain(value) and (fault := _fault(value)):
+            raise EventError(f"{event_type}: {fault[1]}", field=fault[0])
+        # Two keys that make one text, such as an enum's member and its value, are one key by now.
+        json.loads(msgspec.json.encode(data, enc_hook=_base_of), object_pairs_hook=_distinct)
+    except EventError:
+        raise
+    except _Repeated as error:
+        message = f"data has two keys that JSON writes as {error.args[0]!r:.80}"
+        raise EventError(f"{event_type}: {message}", field="data") from None
+    except Exception as error:  # a host's objects may raise what they like
+        raise _unencodable(event_type, data, error) from error
+    return value
+
+
+def _base_of(value: object) -> object:
+    """For msgspec, which takes no subclass of these: the value as its base class has it."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, msgspec.Raw):
+        return msgspec.json.decode(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+class _Repeated(Exception):
+    """A key stands twice in one object."""
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise _Repeated(key)
+        seen.add(key)
+
+
+# ------------------------------------------------------------------ what is wrong, and where
+
+
+def _fault(data: dict[str, Any]) -> tuple[str, str] | None:
+    """The place and the description of the first value that JSON cannot carry faithfully."""
+    left: list[tuple[str, object, int]] = [("data", data, 1)]
+    while left:
+        path, value, level = left.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            return path, f"{path} = {value} has no JSON form; leave it out, or send None or a text"
+        if not isinstance(value, (dict, list, tuple)):
+            continue
+        if level > MAX_DEPTH:
+            return "data", f"data is {_TOO_DEEP}"
+        if isinstance(value, dict):
+            for key in value:
+                if not isinstance(key, str):
+                    return path, f"{path} has the key {key!r:.80}; JSON keys are texts"
+        left += [(below, item, level + 1) for below, item in reversed(_children(path, value))]
     return None
 
 
-def unencodable(event_type: str, error: Exception) -> EventError:
-    """The EventError for what the encoder raised on an event's data."""
+def _unencodable(event_type: str, data: object, error: Exception) -> EventError:
+    """The EventError for what the encoder raised: it goes down to the value that has no JSON."""
     if isinstance(error, RecursionError):
-        return EventError(f"{event_type}: data is nested too deeply, or holds itself")
+        return EventError(f"{event_type}: data is {_TOO_DEEP}", field="data")
+    path, value = "data", data
+    for _ in range(MAX_DEPTH):
+        below = next((child for child in _children(path, value) if not _encodes(child[1])), None)
+        if below is None:
+            break
+        path, value = below
     if isinstance(error, UnicodeError):
-        return EventError(f"{event_type}: data holds a text that is not valid Unicode: {error}")
-    return EventError(f"{event_type}: data has no JSON form: {error}")
+        what = "holds a lone surrogate, half of a pair, which UTF-8 cannot carry"
+    elif isinstance(value, dict) and (keys := [key for key in value if not isinstance(key, str)]):
+        what = f"has the key {keys[0]!r:.80}; JSON keys are texts"
+    elif isinstance(value, (int, msgspec.Raw)):
+        what = f"has no JSON form: {error}"
+    else:
+        what = (
+            f"is of type {type(value).__name__}, which has no JSON form; convert it to one that has"
+        )
+    return EventError(f"{event_type}: {path} {what}", field=path)
+
+
+def _encodes(value: object) -> bool:
+    try:
+        _encode(msgspec.to_builtins(value, enc_hook=_base_of))
+    except Exception:
+        return False
+    return True
+
+
+def _children(path: str, value: object) -> list[tuple[str, object]]:
+    """What a value holds, each with its place; nothing where the value does not let itself be read."""
+    try:
+        if isinstance(value, dict):
+            return [(f"{path}.{key!s:.80}", item) for key, item in value.items()]
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [(f"{path}[{i}]", item) for i, item in enumerate(value)]
+        return [(f"{path}.{name}", getattr(value, name)) for name in _fields(type(value))]
+    except Exception:
+        return []
+
+
+def _fields(kind: type) -> tuple[str, ...]:
+    if issubclass(kind, msgspec.Struct):
+        return kind.__struct_fields__
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    return tuple(field.name for field in getattr(kind, "__attrs_attrs__", ()))

@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 import msgspec
 
-from fluxhook.events.data import unencodable
 from fluxhook.events.event import Event, Native
 
 __all__ = ["Encode", "EnvelopeStyle", "Envelopes", "Frame"]
@@ -29,7 +28,7 @@ class _Gateway(msgspec.Struct, frozen=True, gc=False):
     type: str
     timestamp: str
     gateway_node: str
-    data: object
+    data: msgspec.Raw
 
 
 class _Broker(msgspec.Struct, frozen=True, gc=False):
@@ -37,7 +36,7 @@ class _Broker(msgspec.Struct, frozen=True, gc=False):
     event_id: str
     timestamp: str
     broker_id: str
-    data: object
+    data: msgspec.Raw
 
 
 class _CloudEvent(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +49,7 @@ class _CloudEvent(msgspec.Struct, frozen=True, gc=False):
     time: str
     datacontenttype: str
     subject: str | msgspec.UnsetType
-    data: object
+    data: msgspec.Raw
 
 
 class _Standard(msgspec.Struct, frozen=True, gc=False):
@@ -58,7 +57,7 @@ class _Standard(msgspec.Struct, frozen=True, gc=False):
 
     type: str
     timestamp: str
-    data: object
+    data: msgspec.Raw
 
 
 class Frame(NamedTuple):
@@ -123,11 +122,8 @@ class Envelopes:
         }
 
     def encode(self, style: EnvelopeStyle, event: Event) -> bytes:
-        """The body to send: compact JSON in UTF-8. EventError if the data has no JSON form."""
-        try:
-            return self._encoders[event.native if style == "native" else style](event)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise unencodable(event.type, error) from error
+        """The body to send: compact JSON in UTF-8."""
+        return self._encoders[event.native if style == "native" else style](event)
 
     def frame(self, style: EnvelopeStyle, event_type: str, native: Native) -> Frame:
         """What surrounds the id, the time and the data of every event of a type without a topic."""

@@ -1,4 +1,4 @@
-"""An event as the publisher handles it: named, dated, its data checked, not yet encoded."""
+"""An event as the publisher handles it: named, dated, its data checked and encoded."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from fluxhook._native.ring import are_scalars
 from fluxhook.errors import EventError
 from fluxhook.events.broker import MessagePublished
 from fluxhook.events.catalog import BROKER, GATEWAY, TYPES, WITH_TOPIC
-from fluxhook.events.data import plain_data, typed_data
+from fluxhook.events.data import encode_data, plain_data, typed_data
+from fluxhook.events.gateway import FailuresAggregated
 from fluxhook.events.identity import Ids, Timestamps, id_fault
 from fluxhook.events.names import type_fault
 
@@ -25,31 +27,41 @@ Native = Literal["gateway", "broker"]
 _MAX_KINDS: Final = 4096
 
 
-class Event(msgspec.Struct, frozen=True):
-    """What every envelope is made from: `timestamp` is RFC 3339 in UTC, `topic` a topic name."""
+_sorted: Final = msgspec.json.Encoder(order="sorted").encode
+
+
+class Event(msgspec.Struct, frozen=True, dict=True):
+    """What every envelope is made from: `timestamp` is RFC 3339 in UTC, `topic` a topic name, `data`
+    the JSON object as every envelope carries it."""
 
     id: str
     type: str
     timestamp: str
-    data: object
+    data: msgspec.Raw
     topic: str | None
     native: Native
+
+    @functools.cached_property
+    def fields(self) -> dict[str, Any]:
+        """The data as a receiver reads it: what filters and order keys judge."""
+        return msgspec.json.decode(self.data, type=dict[str, Any])
 
 
 class Kind:
     """What the maker knows of an event type."""
 
-    __slots__ = ("check", "native", "new_id", "topic")
+    __slots__ = ("check", "name", "native", "new_id", "topic")
 
     def __init__(self, name: str, native: Native, ids: Ids, include_payload: bool) -> None:
-        #: the data as it is sent; raises EventError
+        self.name = name
+        #: the data, such that its JSON says all of it; raises EventError
         self.check = _checker(name, include_payload)
         #: finds the topic name in the data
         self.topic: Callable[[Any], str | None] | None = None
         if name in WITH_TOPIC:
             self.topic = operator.attrgetter("topic")
         elif name.startswith("message."):
-            self.topic = _topic_of_object
+            self.topic = _topic_of
         self.native: Native = "gateway" if name in GATEWAY else native
         if name in BROKER:
             self.native = "broker"
@@ -57,18 +69,21 @@ class Kind:
 
 
 def _checker(name: str, include_payload: bool) -> Callable[[Any], Any]:
-    struct, convert = TYPES.get(name), msgspec.convert
+    struct, convert, values = TYPES.get(name), msgspec.convert, msgspec.structs.astuple
     if struct is None:
         return functools.partial(plain_data, name)
+    # Made by the engine, of events that were checked; all other structs have fields of scalars only.
+    unread = struct is FailuresAggregated
 
     def check(data: Any) -> Any:
         if type(data) is struct:
-            return data
-        if isinstance(data, dict):
+            if unread or are_scalars(values(data)):
+                return data
+        elif type(data) is dict:
             try:
                 return convert(data, struct)
-            except (msgspec.ValidationError, RecursionError):
-                pass  # typed_data says what is wrong
+            except (TypeError, ValueError, RecursionError):
+                pass  # typed_data reads more, and says what is wrong
         return typed_data(name, struct, data)
 
     def check_without_payload(data: Any) -> Any:
@@ -80,8 +95,8 @@ def _checker(name: str, include_payload: bool) -> Callable[[Any], Any]:
     return check_without_payload if struct is MessagePublished and not include_payload else check
 
 
-def _topic_of_object(data: Any) -> str | None:
-    topic = data.get("topic") if isinstance(data, dict) else getattr(data, "topic", None)
+def _topic_of(data: dict[str, Any]) -> str | None:
+    topic = data.get("topic")
     return topic if isinstance(topic, str) else None
 
 
@@ -121,16 +136,21 @@ class EventMaker:
         data = kind.check(data)
         if topic is None and kind.topic is not None:
             topic = kind.topic(data)
-        if topic is not None and not isinstance(topic, str):
-            raise EventError(
-                f"{event_type}: a topic name is a text, not {topic!r:.80}", field="topic"
-            )
+        if topic is not None:
+            if not isinstance(topic, str):
+                raise EventError(
+                    f"{kind.name}: a topic name is a text, not {topic!r:.80}", field="topic"
+                )
+            topic = str.__str__(topic)  # of an enum too
         if event_id is None:
             event_id = kind.new_id()
         elif fault := id_fault(event_id):
-            raise EventError(f"{event_type}: {fault}", field="id")
+            raise EventError(f"{kind.name}: {fault}", field="id")
+        else:
+            event_id = str.__str__(event_id)
         timestamp = self.timestamps.now()[1] if now_s is None else self.timestamps(now_s)
-        return Event(event_id, event_type, timestamp, data, topic, kind.native)
+        encoded = msgspec.Raw(encode_data(kind.name, data))
+        return Event(event_id, kind.name, timestamp, encoded, topic, kind.native)
 
     def kind(self, event_type: str) -> Kind:
         """What all events of a type have in common. EventError for what is no event type."""
@@ -142,6 +162,7 @@ class EventMaker:
     def _learn(self, event_type: str) -> Kind:
         if not isinstance(event_type, str):
             raise EventError(f"an event type is a text, not {event_type!r:.80}", field="type")
+        event_type = str.__str__(event_type)  # of an enum too
         if fault := type_fault(event_type):
             raise EventError(f"{fault:.300}", field="type")
         kind = Kind(event_type, self._native, self._ids, self._include_payload)
@@ -153,11 +174,13 @@ class EventMaker:
 def order_key_of(event: Event, field: str) -> str:
     """The value of a field of the event's data as text, for endpoints with an `order_key`.
 
-    Empty where there is no such field, or it holds an object or a list: such events share one
-    order. The text holds no NUL, which separates the fields of an event's head in the rings.
+    Of an object or a list it is the JSON. Empty where there is no such field, or it is null: such
+    events share one order. The text holds no NUL, which separates the fields of an event's head in the
+    rings.
     """
-    data = event.data
-    value = data.get(field) if isinstance(data, dict) else getattr(data, field, None)
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
-    return str(value) if isinstance(value, (int, float)) else ""
+    value = event.fields.get(field)
+    if value is None:
+        return ""
+    if isinstance(value, (dict, list)):
+        return _sorted(value).decode()
+    return str(value).replace("\0", "\ufffd")

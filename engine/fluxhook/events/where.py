@@ -11,18 +11,15 @@ of JSON, and each has one kind: 1 equals 1.0, and neither equals true or '1'.
 
 from __future__ import annotations
 
-import functools
 import math
 import operator
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 __all__ = ["OPERATORS", "Condition", "Predicate", "compile_where", "parse_condition"]
 
-Predicate = Callable[[object], bool]
+Predicate = Callable[[dict[str, Any]], bool]
 Scalar = str | int | float | bool | None
 
 #: Each operator: when it holds, and the kinds of value that it takes.
@@ -96,10 +93,10 @@ def parse_condition(text: str) -> Condition:
 
 
 def compile_where(conditions: Iterable[str]) -> Predicate:
-    """Whether all conditions hold for an event's data, a dict or a Struct, by its names in JSON.
+    """Whether all conditions hold for an event's data, as it was decoded from JSON.
 
-    A field that is missing, or holds an object, a list or what else is none of the values above, meets
-    no condition, not even `!=`: a misspelt name must not let everything through.
+    A field that is missing, or holds an object or a list, meets no condition, not even `!=`: a
+    misspelt name must not let everything through.
     """
     predicates = [_compile(parse_condition(text)) for text in conditions]
     if len(predicates) == 1:
@@ -110,11 +107,12 @@ def compile_where(conditions: Iterable[str]) -> Predicate:
 def _compile(condition: Condition) -> Predicate:
     path, holds = condition.path, _test(condition)
 
-    def predicate(data: object) -> bool:
+    def predicate(data: dict[str, Any]) -> bool:
+        value: object = data
         for name in path:
-            data = _field(data, name)
-        kind = _KINDS.get(type(data))
-        return kind is not None and holds(kind, data)
+            value = value.get(name, _MISSING) if isinstance(value, dict) else _MISSING
+        kind = _KINDS.get(type(value))
+        return kind is not None and holds(kind, value)
 
     return predicate
 
@@ -134,23 +132,6 @@ def _test(condition: Condition) -> Callable[[str, Any], bool]:
         return lambda kind, field: kind == "text" and field.startswith(value)
     compare = _ORDER[sign]
     return lambda kind, field: kind == wanted and compare(field, value)
-
-
-def _field(data: object, name: str) -> object:
-    if isinstance(data, dict):
-        return data.get(name, _MISSING)
-    if isinstance(data, msgspec.Struct):
-        attribute = _attributes(type(data)).get(name)
-        return _MISSING if attribute is None else getattr(data, attribute)
-    return _MISSING
-
-
-@functools.lru_cache(1024)
-def _attributes(kind: type[msgspec.Struct]) -> dict[str, str]:
-    """A Struct's attributes by their names in JSON."""
-    if kind.__struct_config__.array_like:
-        return {}
-    return dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
 
 
 def _value(text: str) -> Scalar | tuple[Scalar, ...]:

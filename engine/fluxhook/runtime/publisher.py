@@ -84,9 +84,11 @@ class Publisher:
         0: nobody subscribed. An endpoint for which the ring is full is not counted (`refused` in the
         statistics counts it); with `raise_on_full` it raises QueueFull. Nor is one whose `where`,
         `sample` or `threshold` held the event back (`filtered`). `data` is an object of the
-        catalogs, or a dict; `topic` an MQTT topic name, by default the data's own. Does no I/O and
-        never waits, unless the configuration says `drop_policy: block` or `durability: power`. Without
-        `sync` it does not wait for the disk: `Publisher.sync` then does, for many events at once.
+        catalogs, or whatever makes a JSON object: a dict, a dataclass, a msgspec Struct; filters and
+        order keys judge its JSON. `topic` is an MQTT topic name, by default the data's own. Does no I/O
+        and never waits, unless the configuration says `drop_policy: block` or `durability: power`.
+        Without `sync` it does not wait for the disk: `Publisher.sync` then does, for many events at
+        once.
 
         Raises EventError for a bad type, topic or data, PayloadTooLarge above `max_event_bytes`.
         """
@@ -126,7 +128,12 @@ class Publisher:
         """
         total = 0
         try:
-            for type, data, *topic in events:
+            for i, event in enumerate(events):
+                if not isinstance(event, (tuple, list)) or len(event) not in (2, 3):
+                    raise EventError(
+                        f"item {i} is {event!r:.80}; give (type, data) or (type, data, topic)"
+                    )
+                type, data, *topic = event
                 total += self._emit(type, data, topic[0] if topic else None, None)[1]
         finally:
             self.sync()

@@ -96,12 +96,11 @@ class Routing:
         # The subject of a CloudEvent is its topic.
         if order_key is not None or (style == "cloudevents" and event.topic is not None):
             return
-        event_type = str.__str__(event.type)  # of an enum too
-        shortcut = self.shortcuts.get(event_type)
+        shortcut = self.shortcuts.get(event.type)
         if shortcut is None:
             if len(self.shortcuts) >= MAX_ROUTES:
                 self.shortcuts.clear()
-            shortcut = self.shortcuts[event_type] = Shortcut(self._kind(event_type), {})
+            shortcut = self.shortcuts[event.type] = Shortcut(self._kind(event.type), {})
         key = None if event.topic is None else ids
         if key in shortcut.templates:
             return
@@ -111,8 +110,8 @@ class Routing:
             self.rings if home is None else [self.rings[home]],
             self.slot.counters,
             targets,
-            event_type,
-            *self._envelopes.frame(style, event_type, event.native),
+            event.type,
+            *self._envelopes.frame(style, event.type, event.native),
             max_body_bytes=self.max_bytes,
             words=self._words,
             row=self._words.rows - 1,

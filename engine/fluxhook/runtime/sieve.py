@@ -36,7 +36,7 @@ class Sieve:
 
     def __call__(self, event: Event) -> bool:
         """Whether the event goes on to the endpoint."""
-        if self._where is not None and not self._where(event.data):
+        if self._where is not None and not self._where(event.fields):
             return False
         if self._sample < 1 and not in_sample(event.id, self._sample):
             return False
