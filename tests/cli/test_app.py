@@ -38,6 +38,15 @@ def test_every_command_explains_itself(invoke: Invoke, name: str) -> None:
     assert said.stdout.startswith(f"Usage: fluxhook {name} ")
 
 
+@pytest.mark.parametrize("line", ["--help", "--version", "serve --help", "events types --json"])
+def test_output_to_a_full_disk_is_one_line(line: str) -> None:
+    command = [sys.executable, "-m", "fluxhook.cli", *line.split()]
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == ExitCode.FAILURE
+    assert ended.stderr == "Error: No space left on device\n"
+
+
 def test_the_version_is_the_package_s(invoke: Invoke) -> None:
     assert invoke("--version").stdout == f"fluxhook {fluxhook.__version__}\n"
 

@@ -207,3 +207,30 @@ def test_what_got_no_answer_is_to_go_over_a_new_connection(
     desk.fail(desk.fresh("evt_a"), cause=cause, status=status)
     (delivery,) = desk.sleep_until_due()
     assert msgspec.msgpack.decode(delivery.event, type=DueHead).fresh == fresh
+
+
+def test_nothing_is_erased_without_a_line(desk: Desk, tmp_path: Path) -> None:
+    """A full audit folder keeps the failed events in the store, and slows nothing else: deliveries are
+    applied and handed out as ever. Once there is room each has its line."""
+    for n in range(600):
+        desk.reporter.report(desk.fresh(f"evt_{n}"), "dead", "client_error")
+    desk.step()
+    folder = tmp_path / "data" / "audit"
+    (folder / "audit.jsonl").mkdir(parents=True)
+    desk.now_ns += 25 * HOUR
+    desk.step()
+    assert len(desk.store.deliveries(limit=1000)) == 600
+    for n in range(3):
+        desk.reporter.report(desk.fresh(f"evt_new_{n}"), "parked", "paused")
+        assert [delivery.attempts for delivery in desk.due()] == [0]
+        desk.now_ns += S // 4
+    dead = [row.id for row in desk.store.dead_letters(limit=1000)]
+    with pytest.raises(StoreError, match=r"audit\.jsonl cannot be written"):
+        desk.keeper.purge(dead[:5], desk.now_ns)
+    assert len(desk.store.dead_letters(limit=1000)) == 600
+    (folder / "audit.jsonl").rmdir()
+    desk.now_ns += S
+    desk.step()
+    lines = [entry.event_id for entry in read_audit(folder)]
+    assert sorted(lines) == sorted(f"evt_{n}" for n in range(600))
+    assert desk.store.dead_letters() == []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
+
+from fluxhook.transport.files import replace_file
 
 __all__ = ["AdminFile"]
 
@@ -18,12 +19,8 @@ class AdminFile(msgspec.Struct, frozen=True):
     pid: int = 0
 
     def save(self, path: Path) -> None:
-        """Writes it whole, readable by its owner alone."""
-        temporary = path.with_suffix(".new")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(msgspec.json.encode(self))
-        temporary.replace(path)
+        """Write it whole, readable by its owner alone. Raises OSError."""
+        replace_file(path, msgspec.json.encode(self))
 
     @classmethod
     def load(cls, path: Path) -> AdminFile:

@@ -131,7 +131,10 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            self._own.save(self._path)
+            try:
+                self._own.save(self._path)
+            except OSError as e:  # it serves all the same, for whoever knows where and has a token
+                log.warning("%s cannot be written: %s", self._path, e.strerror)
             log.info("the admin API listens on %s", self._own.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

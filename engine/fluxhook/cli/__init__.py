@@ -15,4 +15,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a check mark must not fail under Latin-1
-    app(prog_name="fluxhook")
+    try:
+        app(prog_name="fluxhook")
+    except OSError as error:  # --help writes before any command begins
+        sys.exit(f"Error: {error.strerror or error}")

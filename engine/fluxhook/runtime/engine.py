@@ -183,11 +183,10 @@ class Engine:
         finally:
             os.close(ready_write)
         try:
-            ready, _, _ = select.select([ready_read], [], [], START_TIMEOUT_S)
-            line = os.read(ready_read, 65536) if ready else b""
+            said = _read_to_end(ready_read, START_TIMEOUT_S)
         finally:
             os.close(ready_read)
-        answer: dict[str, str] = json.loads(line) if line else {}
+        answer: dict[str, str] = json.loads(said) if said else {}
         if "ready" in answer:
             return child
         child.process.kill()
@@ -195,7 +194,7 @@ class Engine:
         if not answer:
             raise EngineError(
                 f"the engine did not start within {START_TIMEOUT_S:g} s"
-                if not ready
+                if said is None
                 else f"the engine ended with status {status} while it started; see its log"
             )
         kind = getattr(errors, answer["error"], EngineError)
@@ -209,7 +208,9 @@ class Engine:
         while not self._closing.is_set():
             child = self._child
             assert child is not None
-            select.select([child.pidfd], [], [])
+            ended = select.poll()
+            ended.register(child.pidfd, select.POLLIN)
+            ended.poll()
             if self._closing.is_set():
                 return
             log.error("the supervisor (pid %d) ended; a new one starts", child.pid)
@@ -224,3 +225,17 @@ class Engine:
                 except errors.FluxhookError as e:
                     log.error("the supervisor cannot start: %s", e)
                     backoff_s = min(2 * backoff_s, MAX_RESTART_BACKOFF_S)
+
+
+def _read_to_end(fd: int, timeout_s: float) -> bytes | None:
+    """What a pipe brings until its other end is closed; None if that takes longer."""
+    deadline = time.monotonic() + timeout_s
+    poll = select.poll()  # select(2) knows no descriptor above 1023, and a host may have many
+    poll.register(fd, select.POLLIN)
+    said = b""
+    while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        chunk = os.read(fd, 65536)
+        if not chunk:
+            return said
+        said += chunk
+    return None

@@ -35,6 +35,7 @@ from fluxhook.store import Batch, DeliveryStore, Due, State, StoreError
 from fluxhook.store.audit import AuditTrail, timestamp
 from fluxhook.store.records import Delivery as Row
 from fluxhook.transport import datadir as d
+from fluxhook.transport.files import replace_file
 from fluxhook.transport.records import DueHead, EventHead, Report
 
 __all__ = ["Keeper"]
@@ -109,6 +110,7 @@ class Keeper:
         self._retention = Retention(store, trail)
         self._damaged = datadir.path / "damaged"
         self._next_purge_ns = self._next_overdue_ns = 0
+        self._purge_failing = False
         self._windows = {id: _decode_window(state) for id, _, state in store.windows()}
         self._notices = Notices(datadir)
         store.on_bury = self._notices.delivery_failed
@@ -342,9 +344,23 @@ class Keeper:
                 self._publish_stored(endpoint_id)
             self._next_overdue_ns = now_ns + (0 if overdue else RETENTION_CHECK_NS)
         if now_ns >= self._next_purge_ns:
-            more = self._retention.purge(now_ns)
+            more = self._purge_expired(now_ns)
             self._next_purge_ns = now_ns + (0 if more else RETENTION_CHECK_NS)
         return min(self._next_overdue_ns, self._next_purge_ns)
+
+    def _purge_expired(self, now_ns: int) -> bool:
+        """True if there may be more. Deliveries do not wait until the audit trail has room."""
+        try:
+            more = self._retention.purge(now_ns)
+        except StoreError as e:
+            if not self._purge_failing:
+                log.error("nothing is purged until the audit trail can be written: %s", e)
+            self._purge_failing = True
+            return False
+        if self._purge_failing:
+            log.info("the audit trail is written again")
+        self._purge_failing = False
+        return more
 
     # ---- reports ---------------------------------------------------------------------------
 
@@ -489,9 +505,15 @@ class Keeper:
     def _set_aside(self, worker: int, record: Delivery, error: Exception) -> None:
         """A report that nobody can read, by a defect or of another version, must not stop those behind
         it: its bytes are kept for whoever looks into it."""
-        self._damaged.mkdir(exist_ok=True, mode=0o700)
-        for kind, content in (("report", record.event), ("body", record.body)):
-            (self._damaged / f"{worker}-{record.seq}.{kind}").write_bytes(content)
+        try:
+            with contextlib.suppress(FileExistsError):
+                self._damaged.mkdir(mode=0o700)
+            for kind, content in (("report", record.event), ("body", record.body)):
+                replace_file(self._damaged / f"{worker}-{record.seq}.{kind}", content)
+        except OSError as e:
+            raise StoreError(
+                f"a report that cannot be read cannot be kept in {self._damaged}: {e.strerror}"
+            ) from e
         log.error("a report cannot be read (%s); it is kept in %s", error, self._damaged)
 
     def _publish_stored(self, endpoint_id: int) -> None:

@@ -6,14 +6,13 @@ version in the shared words; whoever finds another version there than his own re
 
 from __future__ import annotations
 
-import os
-
 import msgspec
 
 from fluxhook.config import codec
 from fluxhook.config.schema import Config, Endpoint
 from fluxhook.errors import EngineNotRunning, LayoutError
 from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.files import replace_file
 
 __all__ = ["Snapshot"]
 
@@ -58,13 +57,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
     def save(self, datadir: DataDir) -> None:
-        temporary = datadir.snapshot.with_suffix(".new")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(codec.encode(self))
-            file.flush()
-            os.fdatasync(file.fileno())
-        temporary.rename(datadir.snapshot)
+        """Raises OSError; then the former one is in force."""
+        replace_file(datadir.snapshot, codec.encode(self))
 
     @classmethod
     def load(cls, datadir: DataDir) -> Snapshot:

@@ -41,6 +41,7 @@ from fluxhook.runtime.subscriptions import Subscriptions
 from fluxhook.runtime.syncer import Syncer
 from fluxhook.store import DeliveryStore, StoreError
 from fluxhook.transport import datadir as d
+from fluxhook.transport.files import replace_file, write_all
 from fluxhook.transport.thresholds import Thresholds
 
 __all__ = ["Supervisor", "embedded_main"]
@@ -332,16 +333,16 @@ class Supervisor:
         signal.set_wakeup_fd(self._bell, warn_on_full_buffer=False)
 
     def _announce(self) -> None:
-        self.datadir.engine_file.write_text(
-            json.dumps(
-                {
-                    "pid": os.getpid(),
-                    "started": time.time(),
-                    "workers": self._workers,
-                    "companion": self._companion,
-                }
-            )
-        )
+        said = {
+            "pid": os.getpid(),
+            "started": time.time(),
+            "workers": self._workers,
+            "companion": self._companion,
+        }
+        try:
+            replace_file(self.datadir.engine_file, json.dumps(said).encode())
+        except OSError as e:  # it is for people and programs that look; deliveries need it not
+            log.warning("%s cannot be written: %s", self.datadir.engine_file, e.strerror)
 
     # ---- workers ---------------------------------------------------------------------------
 
@@ -444,7 +445,7 @@ def embedded_main(data_dir: str, host_fd: int, *, ready_fd: int) -> None:
 
     def say(**words: object) -> None:
         with contextlib.suppress(BrokenPipeError):
-            os.write(ready_fd, json.dumps(words).encode() + b"\n")
+            write_all(ready_fd, json.dumps(words).encode() + b"\n")
         os.close(ready_fd)
 
     try:

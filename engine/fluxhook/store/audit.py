@@ -4,12 +4,15 @@
     audit/audit.1.jsonl      those before, and so on up to `audit_files`
 
 A line is on the disk before what it tells of is erased; killed in between, an engine writes it again,
-so an entry may stand twice, but never not at all.
+so an entry may stand twice, but never not at all. While the disk is full nothing is erased.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +21,7 @@ import msgspec
 
 from fluxhook.errors import LayoutError
 from fluxhook.store.database import StoreError
+from fluxhook.transport.files import sync_folder, write_all
 
 __all__ = ["AuditEntry", "AuditTrail", "read_audit"]
 
@@ -53,22 +57,37 @@ class AuditTrail:
         self._files = files
 
     def append(self, entries: Iterable[AuditEntry]) -> None:
-        """Writes the entries, and returns when they are on the disk."""
+        """Write the entries, and return when all of them are on the disk.
+
+        After a StoreError append them again: some may stand already.
+        """
         lines = b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
         path = self._folder / _NAME
         try:
-            self._folder.mkdir(exist_ok=True, mode=0o700)
-            if path.exists() and path.stat().st_size + len(lines) > self._max_bytes:
+            with contextlib.suppress(FileExistsError):
+                self._folder.mkdir(mode=0o700)
+            if (size := _size(path)) and size + len(lines) > self._max_bytes:
                 self._rotate()
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            fd = self._open(path)
             try:
-                _begin_line(path, fd)
-                os.write(fd, lines)
-                os.fdatasync(fd)
+                size = os.fstat(fd).st_size
+                _append(fd, size, lines)
             finally:
                 os.close(fd)
+            if not size:  # it is new, and whatever it replaced has another name
+                sync_folder(self._folder)
         except OSError as e:
-            raise StoreError(f"{path}: {e.strerror}") from e
+            raise StoreError(f"{path} cannot be written: {e.strerror}") from e
+
+    @staticmethod
+    def _open(path: Path) -> int:
+        """Waits for nobody: what is no file may be a pipe that nobody reads."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(path, flags, 0o600)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return fd
 
     def _rotate(self) -> None:
         for n in range(self._files - 1, 0, -1):
@@ -79,29 +98,52 @@ class AuditTrail:
         (self._folder / _NAME).unlink(missing_ok=True)  # where only one file is kept
 
 
-def _begin_line(path: Path, fd: int) -> None:
-    """Ends a line that was torn by a full disk or a power loss."""
-    size = os.fstat(fd).st_size
-    if size:
-        with path.open("rb") as file:
-            file.seek(size - 1)
-            if file.read(1) != b"\n":
-                os.write(fd, b"\n")
+def _size(path: Path) -> int:
+    """0 where there is none, or something else."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def _append(fd: int, size: int, lines: bytes) -> None:
+    """Adds lines to a file of this size: all, or as far as the disk allows none."""
+    if size and os.pread(fd, 1, size - 1) != b"\n":
+        lines = b"\n" + lines  # ends what a power loss has torn
+    try:
+        write_all(fd, lines)
+        os.fdatasync(fd)
+    except OSError:
+        # They are written again, and half of them now would take the room that the others want.
+        with contextlib.suppress(OSError):
+            if os.fstat(fd).st_size > size:
+                os.ftruncate(fd, size)
+        raise
 
 
 def _numbered(folder: Path, n: int) -> Path:
     return folder / (_NAME if n == 0 else f"audit.{n}.jsonl")
 
 
+def _read(path: Path) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return file.read()
+
+
 def read_audit(folder: Path, *, newest_first: bool = False) -> Iterator[AuditEntry]:
     """All entries, the oldest first unless asked otherwise; a file is read when its turn has come. A
     torn line is passed over. Raises LayoutError for a file that cannot be read."""
-    numbers = [0, *(int(p.name.split(".")[1]) for p in folder.glob("audit.*.jsonl"))]
+    found = (p.name.split(".")[1] for p in folder.glob("audit.*.jsonl"))
+    numbers = [0, *(int(number) for number in found if number.isdecimal())]
     decode = msgspec.json.Decoder(AuditEntry).decode
     for n in sorted(numbers, reverse=not newest_first):
         path = _numbered(folder, n)
         try:
-            lines = path.read_bytes().splitlines()
+            lines = _read(path).split(b"\n")
         except FileNotFoundError:
             continue
         except OSError as e:

@@ -1,0 +1,50 @@
+"""Small files, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+__all__ = ["replace_file", "sync_folder", "write_all"]
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of the data. Raises OSError; some of it may be written then.
+
+    One write(2) may take a part only, on a disk that becomes full, and say so by its result alone.
+    """
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]
+
+
+def sync_folder(path: Path) -> None:
+    """Return once the names in a folder are on the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put a file in place that only its owner may read, on the disk when this returns.
+
+    It is written beside, so that a reader, and whoever starts after a full disk or a power loss, finds
+    the old one or the new one. Raises OSError, having changed nothing.
+    """
+    temporary = path.with_suffix(".new")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(fd, data)
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)

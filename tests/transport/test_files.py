@@ -1,0 +1,38 @@
+"""Small files stand whole or not at all, on a full disk too."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from fluxhook.transport import files
+from fluxhook.transport.files import replace_file
+
+
+def test_a_write_that_takes_a_part_only_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """write(2) tells by its result alone how much it took."""
+    write = os.write
+    monkeypatch.setattr(files.os, "write", lambda fd, data: write(fd, data[:7]))
+    replace_file(tmp_path / "engine.json", bytes(range(100)))
+    assert (tmp_path / "engine.json").read_bytes() == bytes(range(100))
+    assert (tmp_path / "engine.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    """And nothing beside it that would take room."""
+    path = tmp_path / "engine.json"
+    replace_file(path, b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            replace_file(path, bytes(100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
