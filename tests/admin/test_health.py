@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from admin.conftest import READ, Site, problem, until
+from admin.conftest import READ, Site, client_of, problem, until
+from fluxhook import Config
 from fluxhook.receiver import Behaviour
+from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.transport.datadir import FileLock
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -27,8 +31,27 @@ def test_a_process_without_an_engine_is_alive_and_not_ready(guarded: TestClient[
 
 
 def test_with_an_engine_it_is_ready(site: Site) -> None:
-    """The store can be read and the engine runs."""
-    assert site.client.get("/readyz").json() == {"status": "ok"}
+    """The engine runs, a worker of it serves, and the store can be read."""
+    assert until(lambda: site.client.get("/readyz").json() == {"status": "ok"})
+
+
+def test_without_a_worker_that_serves_it_is_not_ready(tmp_path: Path) -> None:
+    """A supervisor alone delivers nothing: 503 until a worker serves, and again when none does."""
+    supervisor = Supervisor(tmp_path, Config(workers=2))
+    try:
+        with client_of(tmp_path) as client:
+            body = problem(client.get("/readyz"), 503, "engine-unavailable")
+            assert "no worker" in body["detail"]
+            serving = FileLock(supervisor.datadir.serving(1))  # as a worker does
+            assert client.get("/readyz").status_code == 200
+            assert client.get("/v1/webhooks/status").json()["serving"] == 1
+            assert ("fluxhook_workers_serving", frozenset[tuple[str, str]]()) in samples(
+                client.get("/metrics").text
+            )
+            serving.release()
+            problem(client.get("/readyz"), 503, "engine-unavailable")
+    finally:
+        supervisor.close()
 
 
 def test_questions_are_answered_without_an_engine(guarded: TestClient[Any]) -> None:
@@ -68,8 +91,8 @@ def test_metrics_count_what_happened(site: Site) -> None:
     assert value("fluxhook_signature_rejections_total") == 1
     assert value("fluxhook_pending", where="ring") == value("fluxhook_pending", where="store") == 0
     assert value("fluxhook_oldest_pending_seconds") == 0
-    states = ("active", "paused", "disabled", "open", "half-open")
-    assert [value("fluxhook_endpoint_state", state=s) for s in states] == [1, 0, 0, 0, 0]
+    states = ("active", "misconfigured", "paused", "disabled", "open", "half-open")
+    assert [value("fluxhook_endpoint_state", state=s) for s in states] == [1, 0, 0, 0, 0, 0]
     assert value("fluxhook_connection_reuse_ratio") < 1
     assert value("fluxhook_request_stage_duration_seconds_count", stage="connect") >= 1
     assert value("fluxhook_delivery_duration_seconds_count") == 2

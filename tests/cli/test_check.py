@@ -53,6 +53,25 @@ def seconds(*values: float) -> tuple[Duration, ...]:
     return tuple(Duration(int(value * 1e9)) for value in values)
 
 
+def test_what_cannot_be_built_is_an_error(invoke: Invoke, tmp_path: Path) -> None:
+    """A file that is not there: the path and the endpoint's name, and exit status 3."""
+    path = tmp_path / "odd.yaml"
+    path.write_text(
+        """\
+webhook:
+  endpoints:
+    - {name: good, url: "https://a.example/", secret: s}
+    - {name: odd, url: "https://b.example/", secret: s, tls: {ca: /none/such}}
+"""
+    )
+    said = invoke("check", path)
+    assert said.exit_code == ExitCode.CONFIG
+    assert "webhook.endpoints[1].tls.ca" in said.stderr
+    assert "endpoint 'odd': '/none/such' does not exist" in said.stderr
+    (problem,) = json(invoke("check", path, "--json").stdout)["problems"]
+    assert problem["path"] == "webhook.endpoints[1].tls.ca"
+
+
 def test_the_seed_s_own_file_is_valid(invoke: Invoke) -> None:
     said = invoke("check", SEED)
     assert said.exit_code == ExitCode.OK

@@ -152,7 +152,15 @@ def test_through_the_api_it_shows_the_same(site: Site) -> None:
     assert row in [line.split() for line in here.splitlines()]
     assert "last error" in there
     said = json(site.run("status", "--json", *remote).stdout)
-    assert said.keys() == {"at", "running", "version", "webhooks", "totals", "processes"}
+    assert said.keys() == {
+        "at",
+        "running",
+        "serving",
+        "version",
+        "webhooks",
+        "totals",
+        "processes",
+    }
     assert said["totals"]["dead"] == 4
 
 

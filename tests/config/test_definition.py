@@ -170,7 +170,6 @@ def test_defaults_with_a_single_secret() -> None:
         ({"record": "some"}, "record", "failures or all"),
         ({"disable_after": "1ms"}, "disable_after", "out of range"),
         ({"where": ["a >"]}, "where[0]", ""),
-        ({"tls": {"ca": "/no/such.pem"}}, "tls.ca", "no file"),
         ({"tiemout": "3s"}, "tiemout", "timeout"),
         ({"paused": "yes"}, "paused", "true or false"),
     ],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 
 from config.test_problems import EP, endpoint, problems
@@ -76,18 +74,3 @@ def test_http2_in_the_clear_does_not_pass_a_proxy() -> None:
     assert problem.path == f"{EP}.http_version"
     loads(file.format("https://10.0.0.1/", "http://10.0.0.2:3128"), environ={})
     loads(file.format("http://10.0.0.1/", "socks5://10.0.0.2:1080"), environ={})
-
-
-def test_zstd_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found when the file is loaded, not by a worker."""
-    load("compression: zstd")
-    found = importlib.util.find_spec
-
-    def find_spec(name: str) -> object:
-        return None if name == "zstandard" else found(name)
-
-    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
-    (problem,) = problems(endpoint("secret: s, compression: zstd"))
-    assert problem.path == f"{EP}.compression"
-    assert "zstandard" in problem.message
-    assert "fluxhook[zstd]" in problem.remedy

@@ -173,8 +173,6 @@ ENDPOINT = [
     ("on_head_failure: skip", "on_head_failure", "'skip' is not known here", "block or park"),
     ("tls: {cert: /etc/hostname}", "tls.cert", "without a key", "add tls.key"),
     ("tls: {key: /etc/hostname}", "tls.key", "without a cert", "add tls.cert"),
-    ("tls: {ca: /none/such}", "tls.ca", "there is no file '/none/such'", "PEM"),
-    ('tls: {ca: "a\\0b"}', "tls.ca", "there is no file", ""),
     ("tls: {verify: false}", "tls.verify", "not known here", ""),
     ("proxy: ftp://a.example", "proxy", "does not begin with http://", "socks5://"),
     ("proxy: http://127.0.0.1:3128", "proxy", "is loopback", '["127.0.0.0/8"]'),

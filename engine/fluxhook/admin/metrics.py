@@ -25,7 +25,7 @@ __all__ = ["CONTENT_TYPE", "Metrics"]
 
 #: what `generate_latest` writes
 CONTENT_TYPE: Final = "text/plain; version=0.0.4"
-_STATES: Final = ("active", "paused", "disabled", "open", "half-open")
+_STATES: Final = ("active", "misconfigured", "paused", "disabled", "open", "half-open")
 #: Of the shared buckets, two for each doubling from 1 us to 107 minutes, those from 0.5 ms to 134 s:
 #: every series costs its reader something.
 _BUCKETS: Final = range(16, 54, 2)
@@ -77,6 +77,8 @@ class Metrics(Collector):
         yield build
         up = "Whether an engine runs on the data directory."
         yield GaugeMetricFamily("fluxhook_up", up, value=int(stats.running))
+        serving = "Workers that take and send events."
+        yield GaugeMetricFamily("fluxhook_workers_serving", serving, value=stats.serving or 0)
         version = "Counts the configurations that were in force."
         yield GaugeMetricFamily("fluxhook_config_version", version, value=stats.version)
         for name, text, count in _COUNTERS:
@@ -86,6 +88,9 @@ class Metrics(Collector):
             yield counter
         yield from _outcomes(endpoints)
         yield from _pending(endpoints)
+        misconfigured = "Endpoints that cannot be built; their events wait."
+        held = sum(bool(endpoint.misconfigured_reason) for endpoint in endpoints)
+        yield GaugeMetricFamily("fluxhook_misconfigured_endpoints", misconfigured, value=held)
         yield _durations(endpoints)
         yield from _connections(endpoints)
         yield from _processes(stats)

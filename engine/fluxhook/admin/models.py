@@ -42,6 +42,7 @@ __all__ = [
     "Timings",
     "Totals",
     "Webhook",
+    "WebhookState",
     "WebhookStatus",
 ]
 
@@ -52,7 +53,9 @@ HIDDEN: Final = "***"
 #: rows of a page at most; arbitrary
 MAX_PAGE: Final = 500
 
-WebhookState = Literal["active", "paused", "disabled", "open", "half-open", "removed"]
+WebhookState = Literal[
+    "active", "misconfigured", "paused", "disabled", "open", "half-open", "removed"
+]
 DeliveryState = Literal["waiting", "blocked", "delivered", "dead", "dropped"]
 
 
@@ -76,6 +79,8 @@ class Webhook(Endpoint, frozen=True, kw_only=True):
     source: Literal["file", "api"]
     state: WebhookState
     disabled_reason: str = ""
+    #: why nothing can be sent, so that events wait
+    misconfigured_reason: str = ""
     created_at: str | None = None
     updated_at: str | None = None
     #: how many former secrets sign beside the present one, and until when
@@ -172,6 +177,8 @@ class WebhookStatus(msgspec.Struct, frozen=True, kw_only=True):
     next_retry_at: str | None
     failing_since: str | None
     last_error: LastError | None
+    #: why nothing can be sent, so that events wait; of the state misconfigured
+    misconfigured_reason: str = ""
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,7 +211,8 @@ class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole engine; `version` counts its configurations."""
+    """A whole engine; `version` counts its configurations, `serving` its workers that take and send
+    events."""
 
     at: str
     running: bool
@@ -212,6 +220,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     webhooks: list[WebhookStatus]
     totals: Totals
     processes: list[ProcessStatus]
+    serving: int | None = None
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ from fluxhook.admin.models import (
     TestRequest,
     TestSent,
     Webhook,
+    WebhookState,
 )
 from fluxhook.admin.paging import (
     delivery_id,
@@ -51,12 +52,12 @@ from fluxhook.admin.views import (
     timestamp_or_none,
 )
 from fluxhook.config.schema import Endpoint
-from fluxhook.errors import ConfigError, EngineNotRunning, Problem, UnknownEndpoint
+from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, Problem, UnknownEndpoint
 from fluxhook.events.catalog import BROKER, TYPES, WITH_TOPIC
 from fluxhook.policy import breaker
 from fluxhook.runtime.control import DAY, Control, Selection, Step
 from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.runtime.stats import Stats, is_running, read_stats
+from fluxhook.runtime.stats import Stats, is_running, read_stats, serving
 from fluxhook.store import ReadStore, SubscriptionRow
 from fluxhook.store.audit import AuditEntry, read_audit, timestamp
 from fluxhook.store.records import State
@@ -107,9 +108,14 @@ class Service:
         return is_running(self.datadir)
 
     def check_ready(self) -> None:
-        """Raises EngineNotRunning unless an engine runs, StoreError unless its store can be read."""
+        """Raises EngineNotRunning unless an engine runs, EngineError unless a worker of it serves,
+        StoreError unless its store can be read."""
         if not self.running:
             raise EngineNotRunning(f"no engine runs on {self.datadir.path}")
+        if not serving(self.datadir, self.snapshot.workers):
+            raise EngineError(
+                f"no worker of the engine on {self.datadir.path} serves; its log says why"
+            )
         with self._store() as store:
             store.endpoints()
 
@@ -458,9 +464,11 @@ class Service:
         # A row may be hidden by the file's endpoint of the same name.
         row = rows.get(endpoint.name) if endpoint.name in snapshot.created else None
         expiring = {} if row is None else row.expiring
-        state: Literal["active", "paused", "disabled", "open", "half-open"]
+        state: WebhookState
         if endpoint.name in snapshot.disabled:
             state = "disabled"
+        elif endpoint.name in snapshot.held:
+            state = "misconfigured"
         elif endpoint.paused:
             state = "paused"
         else:
@@ -470,6 +478,7 @@ class Service:
             id=f"wh_{number}",
             source="file" if row is None else "api",
             state=state,
+            misconfigured_reason=snapshot.held.get(endpoint.name, ""),
             created_at=timestamp_or_none(row and row.created_ns),
             updated_at=timestamp_or_none(row and row.updated_ns),
             expiring_secrets=len(expiring),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 from typing import Any, Final, cast
 
@@ -27,6 +28,7 @@ from fluxhook.admin.paging import delivery_id
 from fluxhook.admin.search import AttemptRow
 from fluxhook.config.schema import Endpoint
 from fluxhook.config.url import shown_url
+from fluxhook.errors import FluxhookError
 from fluxhook.policy.signature import make_profile
 from fluxhook.runtime.stats import EndpointStats, Stats
 from fluxhook.store import records
@@ -133,10 +135,11 @@ def sent_request(
             "Content-Length": str(len(body)),
             **dict.fromkeys(endpoint.headers, HIDDEN),
         }
-        profile = make_profile(endpoint.signature, endpoint.secrets)
-        for line in profile.headers(row.event_id, at_ns // 1_000_000_000, body):
-            name, _, value = line.decode().partition(": ")
-            headers[name] = _SIGNATURES.sub(rf"\1{HIDDEN}", value)
+        with contextlib.suppress(FluxhookError):  # it cannot sign: its status says why
+            profile = make_profile(endpoint.signature, endpoint.secrets)
+            for line in profile.headers(row.event_id, at_ns // 1_000_000_000, body):
+                name, _, value = line.decode().partition(": ")
+                headers[name] = _SIGNATURES.sub(rf"\1{HIDDEN}", value)
     url = shown_url(endpoint.url) if endpoint is not None else ""
     try:
         return SentRequest(url=url, headers=headers, body=body.decode())
@@ -150,6 +153,7 @@ def status_view(stats: Stats, now_ns: int) -> Status:
     return Status(
         at=timestamp(now_ns),
         running=stats.running,
+        serving=stats.serving,
         version=stats.version,
         webhooks=[_webhook_status(one) for one in every if one.state != "removed"],
         totals=Totals(

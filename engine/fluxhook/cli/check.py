@@ -17,6 +17,7 @@ from fluxhook.config.load import Loaded, load
 from fluxhook.config.schema import Config
 from fluxhook.config.url import shown_url
 from fluxhook.errors import ConfigError
+from fluxhook.runtime.build import problems
 from fluxhook.runtime.supervisor import worker_count
 
 __all__ = ["command"]
@@ -30,14 +31,18 @@ __all__ = ["command"]
 def command(ctx: click.Context, file: str, allow_networks: tuple[str, ...], as_json: bool) -> None:
     """Say what a configuration will do, or everything that is wrong with it.
 
-    Reads FILE as `fluxhook serve` would, and starts nothing. Secrets are never shown.
+    Reads FILE as `fluxhook serve` would, with the files, packages and keys that its endpoints need, and
+    starts nothing. (`serve` holds an endpoint that cannot be used, and serves the others.) Secrets are
+    never shown.
     """
     try:
         loaded = load(file, allow_networks=allow_networks)
+        if unusable := problems(loaded.config, "webhook."):
+            raise ConfigError(unusable)
     except ConfigError as error:
         if as_json:
-            problems = [problem._asdict() for problem in error.problems]
-            print_json({"file": file, "valid": False, "problems": problems})
+            found = [problem._asdict() for problem in error.problems]
+            print_json({"file": file, "valid": False, "problems": found})
         else:
             print_error(error)
         ctx.exit(ExitCode.CONFIG)

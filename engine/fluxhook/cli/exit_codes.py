@@ -28,7 +28,7 @@ class ExitCode(enum.IntEnum):
     FAILURE = 1, "it did not work; the message says why"
     USAGE = 2, "the command line is wrong"
     CONFIG = 3, "the configuration has problems"
-    NOT_RUNNING = 4, "no engine runs there, or none was ever started"
+    NOT_RUNNING = 4, "no engine runs there, none was ever started, or no worker of it serves"
     RUNNING = 5, "another engine has the data directory"
     REFUSED = 6, "some events are invalid and were refused; the others were taken"
     QUEUE_FULL = 7, "some events found the queue full; try these again later"

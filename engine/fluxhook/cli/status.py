@@ -14,6 +14,7 @@ from rich.live import Live
 
 from fluxhook.admin.models import Status
 from fluxhook.cli import options
+from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.output import out, print_json
 from fluxhook.cli.remote import Remote
 from fluxhook.cli.status_view import stats_of, status_view, totals
@@ -35,20 +36,27 @@ __all__ = ["command"]
     help="How often --watch looks.",
 )
 @options.remote
-def command(remote: Remote, as_json: bool, watch: bool, interval: float) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, remote: Remote, as_json: bool, watch: bool, interval: float
+) -> None:
     """Show what was delivered and what is still owed.
 
     For each endpoint: accepted = delivered + dead + dropped + aggregated + pending. Reads the data
     directory, whether its engine runs or not, and stops nobody; with --api, asks the engine there.
-    Counters are of the data directory's whole life; latencies are of successful attempts.
+    Counters are of the data directory's whole life; latencies are of successful attempts. The exit
+    status is 4 where an engine runs and no worker of it serves.
     """
     console, look = out(), _looking(remote)
 
     def show() -> None:
+        found = look()
         if as_json:
-            print_json(_plain(look()))
+            print_json(_plain(found))
         else:
-            console.print(status_view(_stats(look(), remote), console.width))
+            console.print(status_view(_stats(found, remote), console.width))
+        if found.running and found.serving == 0 and not watch:
+            ctx.exit(ExitCode.NOT_RUNNING)
 
     live = console.is_terminal and not as_json
     if watch:

@@ -20,6 +20,7 @@ _STATE_STYLES: Final = {
     "active": "green",
     "half-open": "yellow",
     "open": "red",
+    "misconfigured": "red",
     "paused": "yellow",
     "disabled": "red",
     "removed": "dim",
@@ -43,8 +44,14 @@ _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
 
 def status_view(stats: Stats, width: int, rate: float | None = None) -> Group:
     """A headline, the table, and a line for each endpoint with more to say."""
+    if not stats.running:
+        state = "○ stopped", "bold red"
+    elif stats.serving == 0:
+        state = "○ running, but no worker serves; its log says why", "bold red"
+    else:
+        state = "● running", "bold green"
     headline = Text.assemble(
-        ("● running", "bold green") if stats.running else ("○ stopped", "bold red"),
+        state,
         f"  {safe(stats.data_dir)}",
         "" if rate is None else f"  {number(rate)} deliveries/s",
     )
@@ -72,7 +79,13 @@ def endpoint_state(state: str) -> Text:
 def stats_of(status: Status, url: str) -> Stats:
     """The API's answer as the statistics of the engine at the URL, as far as they are shown."""
     endpoints = [_endpoint(one) for one in status.webhooks]
-    return Stats(data_dir=url, running=status.running, version=status.version, endpoints=endpoints)
+    return Stats(
+        data_dir=url,
+        running=status.running,
+        serving=status.serving,
+        version=status.version,
+        endpoints=endpoints,
+    )
 
 
 def _endpoint(one: WebhookStatus) -> EndpointStats:
@@ -140,6 +153,8 @@ def _latency(endpoint: EndpointStats) -> str:
 def _notes(endpoint: EndpointStats, now_ns: int, *, narrow: bool) -> list[str]:
     e = endpoint
     said = [f"disabled: {safe(e.disabled_reason)}"] if e.state == "disabled" else []
+    if e.misconfigured_reason:
+        said.append(f"misconfigured, its events wait: {safe(e.misconfigured_reason, 500)}")
     waiting = {"queued": e.queued, "stored": e.stored}
     said += [f"{number(n)} {where}" for where, n in waiting.items() if n]
     if e.next_retry_ns is not None:

@@ -36,8 +36,7 @@ def validate(config: Config) -> list[Notice]:
     """Checks a configuration built in Python; paths are `endpoints[0].url`.
 
     Returns what the operator should know; raises one ConfigError with every problem (problems with
-    types first, as no other rule can be asked about a value of the wrong type). Touches the file
-    system only to see whether the TLS files are there.
+    types first, as no other rule can be asked about a value of the wrong type). Touches no file.
     """
     findings = Findings()
     check_types(config, "", findings)

@@ -30,6 +30,7 @@ __all__ = [
     "new_secret",
     "normalized",
     "signature_of",
+    "written_as",
 ]
 
 #: A word in a URL, a label in metrics, a word on a command line.
@@ -81,11 +82,11 @@ def define(name: object, layer: Mapping[str, Any], config: Config) -> tuple[Endp
     allowed = tuple(map(parse_network, config.allow_networks))
     check_endpoint(endpoint, "", known_types(config), allowed, findings)
     if findings.problems:
-        raise ConfigError([p._replace(path=_written_as(p.path)) for p in findings.problems])
+        raise ConfigError([p._replace(path=written_as(p.path)) for p in findings.problems])
     return endpoint, list(findings.notices)
 
 
-def _written_as(path: str) -> str:
+def written_as(path: str) -> str:
     """A layer has `secrets`; whoever gives one mostly writes `secret`."""
     return "secret" if path == "secrets[0]" else path
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import importlib.util
-import os
 import re
 from collections.abc import Set
 from itertools import pairwise
@@ -34,7 +32,9 @@ def check_endpoint(
     allowed: tuple[Network, ...] | None,
     findings: Findings,
 ) -> None:
-    """Reports all that is wrong with an endpoint; `path` ends in a dot.
+    """Reports all that is wrong with an endpoint as it is written; `path` ends in a dot.
+
+    Whether its files, packages and keys are of use shows when it is built (runtime/build.py).
 
     `known` are all event types of which the engine knows; `allowed` the networks that its URL may
     lead to, None if they are unknown.
@@ -60,12 +60,6 @@ def check_endpoint(
                 'write "1.1", an https:// URL, or a socks5 proxy',
             )
     _check_batch(endpoint, path, findings)
-    if endpoint.compression == "zstd" and importlib.util.find_spec("zstandard") is None:
-        findings.problem(
-            path + "compression",
-            "'zstd' needs the package 'zstandard'",
-            "pip install 'fluxhook[zstd]', or write gzip",
-        )
     if not endpoint.ordered and findings.sound(path + "ordered"):
         if endpoint.order_key is not None:
             findings.problem(
@@ -205,22 +199,8 @@ def _secret_fault(secret: str, signature: str) -> Fault | None:
 
 
 def _check_tls(tls: Tls, path: str, findings: Findings) -> None:
-    for name, file in (("ca", tls.ca), ("cert", tls.cert), ("key", tls.key)):
-        if file is not None and not _is_file(file):
-            findings.problem(
-                f"{path}.{name}", f"there is no file {file!r:.200}", "write the path of a PEM file"
-            )
-    if not findings.sound(path):
-        return
     for name, missing in (("cert", "key"), ("key", "cert")):
         if getattr(tls, name) is not None and getattr(tls, missing) is None:
             findings.problem(
                 f"{path}.{name}", f"is given without a {missing}", f"add tls.{missing}"
             )
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return os.path.isfile(path)
-    except ValueError:  # a NUL
-        return False

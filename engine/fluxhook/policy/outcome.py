@@ -98,6 +98,7 @@ CAUSES: Final[dict[str, Cause]] = {
 NOT_ATTEMPTED: Final[dict[str, str]] = {
     "breaker_open": "Held back: the endpoint's breaker is open.",
     "paused": "Held back: the endpoint is paused.",
+    "misconfigured": "Held back: the endpoint cannot be used as it is configured; its status says why.",
     "disabled": "Held back: the endpoint answered 410 and was disabled.",
     "rate_limit": "Held back: the endpoint is over its rate limit.",
     "over_share": "Held back: too much was waiting for the endpoint, and others need the room.",

@@ -81,6 +81,8 @@ class Changes:
 
     def _test(self, name: str, type: str, data: object, now_ns: int) -> c.TestSent:
         id = self._id(name)
+        if reason := self._keeper.snapshot.held.get(name):
+            raise Conflict(f"{name!r:.80} is misconfigured, so nothing can be sent: {reason}")
         endpoint = self._keeper.endpoint(id)
         if endpoint is None or endpoint.paused:
             raise Conflict(

@@ -4,6 +4,7 @@ A delivery that succeeds at once never leaves the ring. Any other is handed over
 report that makes its place in the ring free again:
 
     the endpoint is paused, or its breaker open     parked
+    it cannot be built                              parked: its state is misconfigured
     its lane is slow and full                       parked: one endpoint's trouble stays its own
     held up while the ring runs full                parked, or adopted if it is under way
     its endpoint aggregates its type                aggregated
@@ -21,18 +22,21 @@ from collections.abc import Callable
 import msgspec
 
 from fluxhook._native.ring import Counters, Delivery, Words
-from fluxhook.config.schema import Endpoint, Tls
+from fluxhook.config.schema import Endpoint
+from fluxhook.errors import ConfigError
 from fluxhook.policy import breaker
+from fluxhook.runtime.build import Built, build
 from fluxhook.runtime.gate import Gate
 from fluxhook.runtime.idle import IdleGauge
 from fluxhook.runtime.lane import Lane
+from fluxhook.runtime.process import log
 from fluxhook.runtime.reporter import Reporter
 from fluxhook.runtime.results import Results
 from fluxhook.runtime.stages import Stages
 from fluxhook.transport import datadir as field
 from fluxhook.transport.curl import Sender, Slot
 from fluxhook.transport.records import DueHead, Verdict
-from fluxhook.transport.tls import read_tls
+from fluxhook.transport.tls import TlsMaterial
 
 __all__ = ["Dispatcher"]
 
@@ -45,6 +49,8 @@ BACKLOG = 1024
 HELD_UP_NS, HELD_UP_BUSY_NS = 10_000_000, 200_000_000
 #: and for this long, a ring that is over half full of whatever
 HELD_LONG_NS = 1_000_000_000
+#: what the keeper sends for an endpoint to which nothing is sent comes back after this long
+PARK_NS = 1_000_000_000
 
 _decode_due = msgspec.msgpack.Decoder(DueHead).decode
 
@@ -64,7 +70,7 @@ class Dispatcher:
         self.lanes: dict[int, Lane] = {}
         self.sender = Sender(MAX_IN_FLIGHT, judge)
         self._judge = judge
-        self._tls_senders: dict[Tls, Sender] = {}
+        self._tls_senders: dict[TlsMaterial, Sender] = {}
         self._words = words
         self._gate = Gate(words)
         self._counters = counters
@@ -92,27 +98,56 @@ class Dispatcher:
 
     # ---- configuration ---------------------------------------------------------------------
 
-    def configure(self, endpoint_id: int, endpoint: Endpoint, limit: int) -> None:
-        """Adds a lane, or changes one; what waits and what is under way stays."""
+    def configure(
+        self,
+        endpoint_id: int,
+        endpoint: Endpoint,
+        limit: int,
+        *,
+        misconfigured: bool = False,
+        files: int = 0,
+    ) -> None:
+        """Add a lane, or change one; what waits and what is under way stays.
+
+        `misconfigured`: the supervisor found that it cannot be built. `files` changes with the files
+        that the endpoint names.
+        """
         lane = self.lanes.get(endpoint_id)
         if lane is None:
-            sender = self._sender_for(endpoint.tls)
-            lane = self.lanes[endpoint_id] = Lane(endpoint_id, endpoint, limit, sender)
+            lane = self.lanes[endpoint_id] = Lane(endpoint_id)
             # What an earlier worker handed over may not have reached the store yet.
             lane.handed_over = self._reporter.outbox.tail - 1
-        elif lane.endpoint != endpoint or lane.limit != limit:
-            lane.configure(endpoint, limit, self._sender_for(endpoint.tls))
-            if lane.held:
-                self._resume(lane)
-            if endpoint.paused:
-                self._park_queue(lane, "paused")
+        elif (
+            lane.endpoint == endpoint
+            and lane.limit == limit
+            and lane.files == files
+            and (lane.parks == "misconfigured") == misconfigured
+        ):
+            return
+        built = None if misconfigured else self._build(endpoint_id, endpoint)
+        sender = self._sender_for(endpoint, built) if built else self.sender
+        lane.configure(endpoint, limit, sender, built, files)
+        if lane.held:
+            self._resume(lane)
+        if lane.parks:
+            self._park_queue(lane, lane.parks)
 
-    def _sender_for(self, tls: Tls) -> Sender:
-        if tls == Tls():
+    def _build(self, endpoint_id: int, endpoint: Endpoint) -> Built | None:
+        """Return None, and tell the supervisor, where the endpoint cannot be built here though the
+        supervisor could: a file went in between."""
+        try:
+            return build(endpoint)
+        except ConfigError as e:
+            log.error("endpoint %s cannot be built: %s", endpoint.name, e)
+            self._words.store(endpoint_id, field.UNBUILT, 1)
+            return None
+
+    def _sender_for(self, endpoint: Endpoint, built: Built) -> Sender:
+        if built.tls is None:
             return self.sender
-        sender = self._tls_senders.get(tls)
+        sender = self._tls_senders.get(built.tls)
         if sender is None:
-            sender = self._tls_senders[tls] = Sender(MAX_IN_FLIGHT, self._judge, read_tls(tls))
+            sender = self._tls_senders[built.tls] = Sender(MAX_IN_FLIGHT, self._judge, built.tls)
             self.sender.watch(sender.epoll.fileno())
         return sender
 
@@ -180,8 +215,8 @@ class Dispatcher:
             self._reporter.report(delivery, "dead", "removed")
         elif lane.aggregating and lane.gathers(delivery):
             self._reporter.report(delivery, "aggregated", "")
-        elif lane.endpoint.paused:
-            self._hand_over(lane, delivery, "parked", "paused")
+        elif lane.parks:
+            self._hand_over(lane, delivery, "parked", lane.parks)
         elif lane.blocks and self._diverted(lane):
             self._hand_over(lane, delivery, "parked", "order")
         else:
@@ -198,6 +233,8 @@ class Dispatcher:
         lane = self.lanes.get(delivery.endpoint)
         if lane is None:
             self._reporter.report(delivery, "dead", "removed")
+        elif lane.parks:
+            self._hand_over(lane, delivery, "parked", lane.parks, now_ns + PARK_NS)
         else:
             if due.fresh:
                 lane.sender.distrust(lane.target)

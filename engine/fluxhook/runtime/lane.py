@@ -9,14 +9,13 @@ from operator import attrgetter
 
 from fluxhook._native.ring import Delivery
 from fluxhook.config.schema import Endpoint
-from fluxhook.config.units import Duration
 from fluxhook.policy import batch
 from fluxhook.policy.aggregate import aggregates
-from fluxhook.policy.compression import MIN_BYTES, make_compressor
+from fluxhook.policy.compression import MIN_BYTES
 from fluxhook.policy.outcome import Outcome, TransportCause, classify
-from fluxhook.policy.signature import make_profile
+from fluxhook.runtime.build import Built
 from fluxhook.runtime.process import log
-from fluxhook.transport.curl import MAX_ANSWER_BYTES, Sender, Target, one_of_each
+from fluxhook.transport.curl import Sender
 from fluxhook.transport.records import EventHead
 
 __all__ = ["Lane"]
@@ -29,12 +28,8 @@ SLOW_QUEUE = 16
 _WINDOW_NS = 50_000_000
 #: how long batches stay as small as a 413 asked for, before a larger one is tried; arbitrary
 SMALLER_NS = 600_000_000_000
-#: what each event of a batch may add to a 207 answer; arbitrary, twice the longest sensible entry
-_ANSWER_BYTES_PER_EVENT = 1024
 
 _body: Callable[[Delivery], bytes] = attrgetter("body")
-
-_CONTENT_TYPES = {"cloudevents": "application/cloudevents+json"}
 
 
 class Lane:
@@ -71,6 +66,7 @@ class Lane:
         "endpoint",
         "ends_plainly",
         "failure_threshold",
+        "files",
         "handed_over",
         "held",
         "hurried",
@@ -78,6 +74,7 @@ class Lane:
         "in_flight",
         "limit",
         "max_payload",
+        "parks",
         "probe_timeout_ns",
         "queue",
         "sender",
@@ -88,7 +85,8 @@ class Lane:
         "ttl_ns",
     )
 
-    def __init__(self, endpoint_id: int, endpoint: Endpoint, limit: int, sender: Sender) -> None:
+    def __init__(self, endpoint_id: int) -> None:
+        """`configure` comes next."""
         self.id = endpoint_id
         self.queue: deque[Delivery] = deque()
         self.in_flight = 0
@@ -111,13 +109,21 @@ class Lane:
         self._weight = 0
         self._mark_ns = 0
         self._mark_done = 0
-        self.configure(endpoint, limit, sender)
+        self._outcomes: dict[tuple[int, TransportCause | None], Outcome] = {}
 
-    def configure(self, endpoint: Endpoint, limit: int, sender: Sender) -> None:
-        """Takes over a changed endpoint; what waits and what is under way stays."""
+    def configure(
+        self, endpoint: Endpoint, limit: int, sender: Sender, built: Built | None, files: int
+    ) -> None:
+        """Take over a changed endpoint; what waits and what is under way stays.
+
+        Without `built` nothing is sent. `files` tells versions of the endpoint's files apart.
+        """
         e = self.endpoint = endpoint
         self.limit = limit
         self.sender = sender
+        self.files = files
+        #: why what arrives goes to the store; empty: it is sent
+        self.parks = "misconfigured" if built is None else "paused" if e.paused else ""
         self.ttl_ns = e.ttl.ns if e.ttl else 0
         self.max_payload = int(e.max_payload) if e.max_payload else 0
         #: past the endpoint's own timeout, so that a live probe is not taken for lost
@@ -133,36 +139,17 @@ class Lane:
         self.blocks = e.ordered and e.on_head_failure == "block"
         self.slow_queue = max(SLOW_QUEUE, e.batch.max_events or 0)
         # The ways that most deliveries take, on which nothing has to be asked.
-        self.arrives_plainly = not (self.aggregating or e.paused or self.blocks)
+        self.arrives_plainly = not (self.aggregating or self.parks or self.blocks)
         self.sends_plainly = not (
             e.ordered or e.rate_limit or self.ttl_ns or self.max_payload or self.batching
         )
         self.ends_plainly = not (e.ordered or e.record == "all")
-        self.target = Target(
-            e.url,
-            timeout_ms=_whole_ms(e.timeout),
-            connect_timeout_ms=_whole_ms(min(e.connect_timeout, e.timeout)),
-            proxy=e.proxy,
-            http2=e.http_version == "2",
-            max_answer_bytes=MAX_ANSWER_BYTES + _ANSWER_BYTES_PER_EVENT * (e.batch.max_events or 0),
-        )
-        self._sign = make_profile(e.signature, e.secrets).headers
         self._signs_id = e.signature == "standard"
-        self._compress = make_compressor(e.compression)
         self._encoding = b"Content-Encoding: " + e.compression.encode()
-        if self.batching:
-            content_type = batch.CONTENT_TYPES[e.batch.format]
-        else:
-            content_type = _CONTENT_TYPES.get(e.envelope, "application/json")
-        self._headers = one_of_each(
-            (
-                b"Content-Type: " + content_type.encode(),
-                b"Expect:",  # no 100-continue round trip for large bodies
-                *(f"{name}: {value}".encode() for name, value in e.headers.items()),
-            )
-        )
+        if built:
+            self.target, self._headers, self._sign, self._compress = built[:4]
         self._retry_on = frozenset(e.retry.retry_on)
-        self._outcomes: dict[tuple[int, TransportCause | None], Outcome] = {}
+        self._outcomes.clear()
 
     def gathers(self, delivery: Delivery) -> bool:
         """Whether the delivery goes into the endpoint's window of aggregation."""
@@ -307,8 +294,3 @@ def event_id(delivery: Delivery) -> str:
 
 def order_key(delivery: Delivery) -> str:
     return EventHead.decode(delivery.event).order_key
-
-
-def _whole_ms(duration: Duration) -> int:
-    """Milliseconds for libcurl, rounded up: 0 would mean no limit."""
-    return -(-duration.ns // 1_000_000)

@@ -19,7 +19,9 @@ __all__ = ["Snapshot"]
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """`ids` gives every endpoint's id; `disabled` names those that get nothing, because their receiver
-    answered 410 or did nothing but fail; `created` those that are not the configuration file's."""
+    answered 410 or did nothing but fail; `created` those that are not the configuration file's. `held`
+    says why, for each endpoint that cannot be built: its events wait. `files` has a number for each
+    endpoint that names files, another one when they have changed."""
 
     version: int
     workers: int
@@ -27,12 +29,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     ids: dict[str, int]
     disabled: frozenset[str] = frozenset()
     created: frozenset[str] = frozenset()
+    held: dict[str, str] = {}
+    files: dict[str, int] = {}
 
     def endpoints(self) -> dict[int, Endpoint]:
-        """The endpoints that events go to, by id. Under `enabled: false` all of them are paused."""
-        paused = {} if self.config.enabled else {"paused": True}
+        """The endpoints that events go to, by id; those that are held are paused. Under
+        `enabled: false` all of them are."""
         return {
-            self.ids[endpoint.name]: msgspec.structs.replace(endpoint, **paused)
+            self.ids[endpoint.name]: msgspec.structs.replace(endpoint, paused=True)
+            if endpoint.name in self.held or not self.config.enabled
+            else endpoint
             for endpoint in self.config.endpoints
             if endpoint.name not in self.disabled
         }

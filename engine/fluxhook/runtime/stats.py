@@ -42,10 +42,10 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     `where`, `sample` or `threshold`) were never accepted. `unmetered` were forwarded although there
     was no room to count them for a threshold.
 
-    `state` is active, paused, disabled, open, half-open or removed. Latencies are of successful
-    attempts, in milliseconds, to within half of their value; None before the first. `aggregated`
-    events went into notifications, which are accepted events themselves. What is `pending` is
-    `queued` in the rings or `stored`. Times are nanoseconds since the epoch.
+    `state` is active, misconfigured, paused, disabled, open, half-open or removed. Latencies are of
+    successful attempts, in milliseconds, to within half of their value; None before the first.
+    `aggregated` events went into notifications, which are accepted events themselves. What is `pending`
+    is `queued` in the rings or `stored`. Times are nanoseconds since the epoch.
     """
 
     id: int
@@ -85,6 +85,8 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     last_error: LastError | None = None
     failing_since_ns: int | None = None
     disabled_reason: str = ""
+    #: why the endpoint cannot be built, so that its events wait
+    misconfigured_reason: str = ""
 
     @property
     def pending(self) -> int:
@@ -117,10 +119,12 @@ class ProcessStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole engine. `running` tells whether its processes are there."""
+    """A whole engine. `running` tells whether its supervisor is there, `serving` how many of its
+    workers take and send events; None where that is not known."""
 
     data_dir: str
     running: bool
+    serving: int | None = None
     version: int
     endpoints: list[EndpointStats]
     processes: list[ProcessStats] = []
@@ -167,6 +171,8 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
                 state = "removed"
             elif row.disabled_ns is not None:
                 state = "disabled"
+            elif row.name in snapshot.held:
+                state = "misconfigured"
             elif endpoint.paused:
                 state = "paused"
             else:
@@ -218,6 +224,7 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
                     else None,
                     failing_since_ns=words.load(row.id, d.FAILING) or None,
                     disabled_reason=row.disabled_reason,
+                    misconfigured_reason=snapshot.held.get(row.name, ""),
                 )
             )
         processes = [
@@ -231,6 +238,7 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
     return Stats(
         data_dir=str(datadir.path),
         running=is_running(datadir),
+        serving=serving(datadir, snapshot.workers),
         version=snapshot.version,
         endpoints=endpoints,
         processes=processes,
@@ -247,6 +255,11 @@ def is_running(datadir: d.DataDir) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def serving(datadir: d.DataDir, workers: int) -> int:
+    """How many of the workers take and send events."""
+    return sum(d.is_locked(datadir.serving(index)) for index in range(workers))
 
 
 def _counters(folders: list[Path], name: str = "counters") -> dict[str, ring.Counters]:

@@ -6,28 +6,37 @@ the file's to say.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from fluxhook.config import definition
 from fluxhook.config.definition import (
-    build,
-    define,
     free_name,
     merge_patch,
     new_secret,
     normalized,
     signature_of,
+    written_as,
 )
 from fluxhook.config.problems import Notice
 from fluxhook.config.schema import Config, Endpoint
 from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, Conflict, Problem, UnknownEndpoint
 from fluxhook.events.names import hint
+from fluxhook.runtime.build import build
 from fluxhook.runtime.process import log
 from fluxhook.store import DeliveryStore, SubscriptionRow
 
 __all__ = ["Subscriptions"]
+
+
+class _Built(NamedTuple):
+    """What a row came to, and why the rules refuse that, if they do."""
+
+    row: SubscriptionRow
+    endpoint: Endpoint
+    fault: str
 
 
 class Subscriptions:
@@ -46,7 +55,7 @@ class Subscriptions:
         """Takes over what the file says now. Its endpoints hide those of the same name."""
         self.config = config
         #: what the rows came to under this configuration
-        self._built: dict[str, tuple[SubscriptionRow, Endpoint]] = {}
+        self._built: dict[str, _Built] = {}
         self._of_file = {endpoint.name: endpoint for endpoint in config.endpoints}
         for name in self._rows.keys() & self._of_file.keys():
             log.warning("the file's endpoint %s hides the one that was created at run time", name)
@@ -54,7 +63,7 @@ class Subscriptions:
     def effective(self) -> Config:
         """The configuration with all endpoints as they are now."""
         paused = {row.name for row in self._store.endpoints() if row.paused}
-        created = map(self._build, self._created())
+        created = [self._build(row).endpoint for row in self._created()]
         endpoints = (*self.config.endpoints, *created)
         return msgspec.structs.replace(
             self.config,
@@ -63,6 +72,12 @@ class Subscriptions:
                 for e in endpoints
             ),
         )
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Those that the rules refuse now, and why: a default that they leaned on is gone, say."""
+        built = {row.name: self._build(row) for row in self._created()}
+        return {name: one.fault for name, one in built.items() if one.fault}
 
     @property
     def created(self) -> frozenset[str]:
@@ -75,7 +90,7 @@ class Subscriptions:
         for row in list(self._rows.values()):
             over = {secret for secret, until_ns in row.expiring.items() if until_ns <= now_ns}
             if over:
-                kept = [secret for secret in row.layer["secrets"] if secret not in over]
+                kept = [secret for secret in row.layer.get("secrets", ()) if secret not in over]
                 left = {secret: ns for secret, ns in row.expiring.items() if secret not in over}
                 layer = {**row.layer, "secrets": kept}
                 self._save(row._replace(layer=layer, expiring=left, updated_ns=now_ns))
@@ -113,7 +128,7 @@ class Subscriptions:
                 )
             secret = new_secret(signature_of(layer, self.config))
             layer["secrets"] = [secret]
-        endpoint, notices = define(name, layer, self.config)
+        endpoint, notices = self._define(name, layer)
         name = endpoint.name
         if name in known:  # what was said of one that was deleted
             self._store.pause_endpoint(known[name], False)
@@ -136,7 +151,7 @@ class Subscriptions:
             secret = patch.pop("secret")
             patch["secrets"] = None if secret is None else [secret]
         layer = merge_patch(row.layer, patch)
-        _, notices = define(name, layer, self.config)
+        _, notices = self._define(name, layer)
         # Secrets that are written out are there to stay.
         expiring = {} if "secrets" in patch else row.expiring
         self._save(row._replace(layer=layer, expiring=expiring, updated_ns=now_ns))
@@ -168,7 +183,7 @@ class Subscriptions:
         """Gives an endpoint a new secret; those that it had sign beside it until the time that is
         returned."""
         row = self._own(name)
-        endpoint, _ = define(name, row.layer, self.config)
+        endpoint = self._build(row).endpoint
         if endpoint.signature == "none":
             raise Conflict(f"{name!r:.80} signs nothing: its signature is none")
         new = new_secret(endpoint.signature) if secret is None else secret
@@ -188,7 +203,7 @@ class Subscriptions:
                 )
             )
         layer = {**row.layer, "secrets": [new, *old]}
-        define(name, layer, self.config)
+        self._define(name, layer)
         expiring = {s: min(row.expiring.get(s, until_ns), until_ns) for s in old}
         self._save(row._replace(layer=layer, expiring=expiring, updated_ns=now_ns))
         return new, until_ns
@@ -198,12 +213,27 @@ class Subscriptions:
     def _created(self) -> list[SubscriptionRow]:
         return [row for row in self._rows.values() if row.name not in self._of_file]
 
-    def _build(self, row: SubscriptionRow) -> Endpoint:
+    def _define(self, name: object, layer: dict[str, Any]) -> tuple[Endpoint, list[Notice]]:
+        """Raises ConfigError for what the rules refuse, and for what a worker could not build."""
+        endpoint, notices = definition.define(name, layer, self.config)
+        try:
+            build(endpoint)
+        except ConfigError as e:
+            problems = [p._replace(path=written_as(p.path)) for p in e.problems]
+            raise ConfigError(problems) from None
+        return endpoint, notices
+
+    def _build(self, row: SubscriptionRow) -> _Built:
         """Once for each row: a change of one endpoint shall not cost time for each of the others."""
         known = self._built.get(row.name)
-        if known is None or known[0] is not row:
-            known = self._built[row.name] = row, build(row.name, row.layer, self.config)
-        return known[1]
+        if known is None or known.row is not row:
+            endpoint, fault = definition.build(row.name, row.layer, self.config), ""
+            try:
+                definition.define(row.name, row.layer, self.config)
+            except ConfigError as e:
+                fault = "; ".join(map(str, e.problems))
+            known = self._built[row.name] = _Built(row, endpoint, fault)
+        return known
 
     def _own(self, name: str) -> SubscriptionRow:
         if name in self._of_file:

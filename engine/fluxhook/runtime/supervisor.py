@@ -32,6 +32,7 @@ from fluxhook.errors import (
     Problem,
 )
 from fluxhook.runtime.changes import Changes
+from fluxhook.runtime.judge import Judge
 from fluxhook.runtime.keeper import Keeper
 from fluxhook.runtime.listener import Listener
 from fluxhook.runtime.process import Child, LockHeld, log, wait_for_lock
@@ -94,6 +95,7 @@ class Supervisor:
         self._epoll.register(self._bell, select.EPOLLIN)
         #: nothing was published yet
         self._first = True
+        self._judge = Judge()
         self._subscriptions = Subscriptions(self._store, config)
         self._subscriptions.expire(time.time_ns())
         self._enable_all()
@@ -233,6 +235,7 @@ class Supervisor:
                     "start a new data directory with a larger max_endpoints",
                 )
             )
+        self._judge.judge(config.endpoints, self._subscriptions.refused, time.monotonic())
         row = self._words.rows - 1
         snapshot = Snapshot(
             version=self._next_version(),
@@ -243,6 +246,8 @@ class Supervisor:
                 e.name for e in self._store.endpoints() if e.disabled_ns is not None
             ),
             created=self._subscriptions.created,
+            held=self._judge.held,
+            files=self._judge.files,
         )
         try:
             snapshot.save(self.datadir)
@@ -421,11 +426,21 @@ class Supervisor:
             recover_slot(slot)
         try:
             expired = self._subscriptions.expire(time.time_ns())
-            if self._keeper.take_disabled() or expired or self._stale:
+            disabled = self._keeper.take_disabled()
+            rebuilt = self._suspect_unbuilt(now) or self._judge.look(now)
+            if disabled or expired or rebuilt or self._stale:
                 self._republish()
         except FluxhookError as e:
             self._stale = True
             log.error("the endpoints cannot be published anew, a second later again: %s", e)
+
+    def _suspect_unbuilt(self, now: float) -> bool:
+        """Have the endpoints held that a worker could not build; True if there are some."""
+        found = [name for name, id in self.snapshot.ids.items() if self._words.load(id, d.UNBUILT)]
+        for name in found:
+            self._words.store(self.snapshot.ids[name], d.UNBUILT, 0)
+            self._judge.suspect(name, now)
+        return bool(found)
 
 
 def durability_interval(durability: str) -> Duration | None:

@@ -86,6 +86,7 @@ class Worker:
     def run(self) -> None:
         """Serves until a drain is done or the supervisor is gone."""
         dispatcher, sender = self._dispatcher, self._sender
+        self._serving = process.wait_for_lock(self._datadir.serving(self.index))
         while True:
             self._refresh()
             now_ns = time.time_ns()
@@ -136,7 +137,14 @@ class Worker:
                 limit = endpoint.concurrency
             else:
                 limit = endpoint.concurrency // snapshot.workers
-            self._dispatcher.configure(endpoint_id, endpoint, limit)
+            name = endpoint.name
+            self._dispatcher.configure(
+                endpoint_id,
+                endpoint,
+                limit,
+                misconfigured=name in snapshot.held,
+                files=snapshot.files.get(name, 0),
+            )
         for endpoint_id in self._dispatcher.lanes.keys() - endpoints.keys():
             self._dispatcher.remove(endpoint_id)
         # What is at hand must leave most of a ring to what waits, or it is under pressure for ever.

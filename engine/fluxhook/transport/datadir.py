@@ -13,7 +13,8 @@
     keeper.bell                wakes the keeper
     rings/<slot>/              one publisher: lock, counters, <worker>.ring for each worker; the slot
                                is a number, or `engine` for the engine's own
-    workers/<worker>/          one worker: lock, counters, stages, bell, inbox.ring, outbox.ring
+    workers/<worker>/          one worker: lock, serving (locked once it serves), counters,
+                               stages, bell, inbox.ring, outbox.ring
 
 A bell is a FIFO: its reader sleeps in epoll, and whoever publishes into a ring whose consumer sleeps
 writes one byte. Unlike an eventfd it has a name, so that any process can ring it, before and after
@@ -62,6 +63,7 @@ __all__ = [
     "STAGE_SIGN",
     "STAGE_TLS",
     "STORED",
+    "UNBUILT",
     "UNMETERED",
     "VERSION",
     "WORD_FIELDS",
@@ -69,6 +71,7 @@ __all__ = [
     "DataDir",
     "FileLock",
     "boot_id",
+    "is_locked",
 ]
 
 # Counters of a publisher, per endpoint. The ring writes the first two itself (ring.pyx).
@@ -111,8 +114,8 @@ SAMPLED_ONE_IN = 16
 
 # Words of an endpoint: packed breaker state; rate limit's theoretical arrival time; deliveries that
 # wait in the store; events that were forwarded because the table of thresholds was full; since when
-# every attempt has failed, in nanoseconds (0: it has not).
-BREAKER, RATE, STORED, UNMETERED, FAILING = range(5)
+# every attempt has failed, in nanoseconds (0: it has not); a worker could not build it (1).
+BREAKER, RATE, STORED, UNMETERED, FAILING, UNBUILT = range(6)
 WORD_FIELDS = 8
 # Words of the engine's row: version of config.json; number of times that a ring was added.
 VERSION, RINGS = range(2)
@@ -144,6 +147,22 @@ class FileLock:
             self._fd = -1
 
 
+def is_locked(path: Path) -> bool:
+    """Whether someone holds a FileLock on the file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared: two who ask at once do not take each other for the holder.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 class DataDir:
     """Paths and files of one data directory. Holds nothing open."""
 
@@ -163,6 +182,10 @@ class DataDir:
 
     def worker(self, index: int) -> Path:
         return self.workers / str(index)
+
+    def serving(self, worker: int) -> Path:
+        """Locked while the worker takes and sends events."""
+        return self.worker(worker) / "serving"
 
     def bell(self, worker: int) -> Path:
         return self.worker(worker) / "bell"

@@ -7,6 +7,7 @@ from typing import Final
 from fluxhook.policy.outcome import CAUSES, NOT_ATTEMPTED
 
 __all__ = [
+    "HALTED",
     "HELD_BACK",
     "action_sentence",
     "cause_sentence",
@@ -68,7 +69,11 @@ def percent(share: float | None) -> str:
 
 
 #: reasons to wait that are no failures
-HELD_BACK: Final = frozenset(("breaker_open", "paused", "rate_limit", "over_share"))
+HELD_BACK: Final = frozenset(
+    ("breaker_open", "misconfigured", "paused", "rate_limit", "over_share")
+)
+#: states of endpoints that nothing is sent to, so that nothing of theirs is ahead
+HALTED: Final = frozenset(("misconfigured", "paused", "disabled"))
 _SENTENCES: Final = {name: cause.user for name, cause in CAUSES.items()} | NOT_ATTEMPTED
 
 

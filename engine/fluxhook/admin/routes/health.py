@@ -29,7 +29,7 @@ def healthz() -> Health:
     sync_to_thread=True,
 )
 def readyz(service: NamedDependency[Service]) -> Health:
-    """The engine runs, and its store can be read."""
+    """The engine runs, at least one of its workers serves, and its store can be read."""
     service.check_ready()
     return Health()
 

@@ -19,6 +19,7 @@ _HEAD: Final = (
     "source",
     "state",
     "disabled_reason",
+    "misconfigured_reason",
     "created_at",
     "updated_at",
     "expiring_secrets",

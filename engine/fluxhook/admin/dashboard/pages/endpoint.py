@@ -177,13 +177,20 @@ class _Page:
 
     def _show_trouble(self, one: WebhookStatus) -> None:
         last = one.last_error
-        told = (one.state, one.disabled_reason, one.failing_since, last)
+        reasons = (one.misconfigured_reason, one.disabled_reason)
+        told = (one.state, *reasons, one.failing_since, last)
         if told == self.told:
             return
         self.told = told
         self.trouble.clear()
-        self.trouble.set_visibility(last is not None or bool(one.disabled_reason))
+        self.trouble.set_visibility(last is not None or any(reasons))
         with self.trouble:
+            if one.misconfigured_reason:
+                text(
+                    "p",
+                    f"It cannot be sent to, and its events wait: {one.misconfigured_reason}",
+                    "bad break",
+                )
             if one.disabled_reason:
                 text("p", f"Disabled: {one.disabled_reason}", "bad")
             if last is not None:

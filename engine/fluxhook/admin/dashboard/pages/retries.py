@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from fastapi import Request
 from nicegui import ui
 
@@ -19,9 +17,6 @@ from fluxhook.admin.models import Status
 
 __all__ = ["register"]
 
-#: states of endpoints that nothing is sent to, so that nothing of theirs is ahead
-_HALTED: Final = ("paused", "disabled")
-
 
 def register(desk: Desk) -> None:
     @ui.page("/retries", response_timeout=30)
@@ -32,7 +27,7 @@ def register(desk: Desk) -> None:
 async def _retries(viewer: Viewer) -> None:
     async def read() -> tuple[Status, Schedule]:
         status = await viewer.status()
-        halted = [one.name for one in status.webhooks if one.state in _HALTED]
+        halted = [one.name for one in status.webhooks if one.state in words.HALTED]
         return status, await viewer.ask(read_schedule, viewer.service, halted)
 
     first = await read()
@@ -69,7 +64,7 @@ async def _retries(viewer: Viewer) -> None:
         states = {one.id: one.state for one in status.webhooks}
         none.set_visibility(not schedule.endpoints)
         buckets.set_visibility(bool(schedule.endpoints))
-        going = [e for e in schedule.endpoints if states.get(e.id) not in _HALTED]
+        going = [e for e in schedule.endpoints if states.get(e.id) not in words.HALTED]
         for i, tile in enumerate(tiles):
             tile.show(words.count(sum(one.counts[i] for one in going)))
         buckets.show(

@@ -28,6 +28,7 @@ const PATHS = {
   active: "M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8M5.2 8.2l2 2 3.6-4.2",
   paused: "M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8M6.4 5.8v4.4M9.6 5.8v4.4",
   disabled: "M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8M3.7 3.7l8.6 8.6",
+  misconfigured: "M8 2 14.5 13.5h-13ZM8 6.3v3.4M8 11.5v.1",
   open: "M8 2 14.5 13.5h-13ZM8 6.3v3.4M8 11.5v.1",
   "half-open": "M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8M6.4 6.3a1.7 1.7 0 1 1 2.3 1.8c-.5.2-.7.5-.7 1M8 11.3v.1",
   removed: "M3 4.5h10M6.5 4V2.5h3V4M4.5 4.5l.6 9h5.8l.6-9",
@@ -57,7 +58,7 @@ const PATHS = {
 };
 
 const LABELS = {
-  active: "Active", paused: "Paused", disabled: "Disabled", open: "Breaker open",
+  active: "Active", misconfigured: "Misconfigured", paused: "Paused", disabled: "Disabled", open: "Breaker open",
   "half-open": "Probing", removed: "Removed", waiting: "Waiting", blocked: "Blocked",
   delivered: "Delivered", dead: "Dead", dropped: "Dropped", failed: "Failed",
   running: "Running", stopped: "Not running",
