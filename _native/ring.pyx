@@ -792,6 +792,33 @@ def are_scalars(tuple values not None):
     return True
 
 
+def nests_over(bytes text not None, Py_ssize_t levels):
+    cdef const char *start = PyBytes_AS_STRING(text)
+    cdef const char *at = start
+    cdef const char *end = start + PyBytes_GET_SIZE(text)
+    cdef Py_ssize_t depth = 0
+    cdef bint quoted = False
+    cdef char c
+    with nogil:
+        while at < end:
+            c = at[0]
+            if quoted:
+                if c == b"\\":
+                    at += 1  # what is escaped ends no text
+                elif c == b'"':
+                    quoted = False
+            elif c == b'"':
+                quoted = True
+            elif c == b"[" or c == b"{":
+                depth += 1
+                if depth > levels:
+                    break
+            elif c == b"]" or c == b"}":
+                depth -= 1
+            at += 1
+    return at - start if depth > levels else -1
+
+
 cdef enum:
     # a template's record in pieces, those of the head before those of the body
     HEAD_ID, HEAD_TYPE, HEAD_TOPIC, HEAD_END, OPENING, BODY_ID, DATED, DATA, CLOSING

@@ -143,7 +143,9 @@ def test_what_is_wrong_is_listed(fake: Fake, kind: str, code: ExitCode, words: s
         (200, b"<html>", "cannot be read"),
         (200, b'{"id": "\xff"}', "cannot be read"),
         (200, b"[1]", "cannot be read"),
+        (200, b'{"id": ' + b"[" * 9000 + b"]" * 9000 + b"}", "nested too deeply"),
         (404, b"<html>", "it answers 404"),
+        (404, b'{"x": ' + b"[" * 9000 + b"]" * 9000 + b"}", "it answers 404"),
         (502, b'{"error": "of a proxy"}', "it answers 502"),
     ],
 )

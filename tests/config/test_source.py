@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fluxhook.config.problems import Findings
-from fluxhook.config.source import Plain, parse
+from fluxhook.config.source import MAX_BYTES, Plain, parse
 from fluxhook.errors import ConfigError
 
 
@@ -60,6 +60,12 @@ def test_empty(text: str) -> None:
         ("a: \ud800", "file.yaml", "a character that YAML does not allow", "UTF-8"),
         ("[" * 100_000, "file.yaml:1:66", "nested over 64", "nest less"),
         ("- " * 50_000, "file.yaml:1:", "nested over 64", "nest less"),
+        ("? " * 50_000, "file.yaml:1:", "nested over 64", "nest less"),
+        ("a:\n  b: " + "{a: " * 5000, "file.yaml:2:", "nested over 64", "nest less"),
+        ('{"a":[' * 5000, "file.yaml:1:", "nested over 64", "nest less"),
+        ("[" * 66 + "]" * 66, "file.yaml:1:66", "nested over 64", "nest less"),
+        ("[\n" * 66, "file.yaml:66:1", "nested over 64", "nest less"),
+        ("\n".join(" " * i + "a:" for i in range(1200)), "file.yaml:65:", "nested", "nest less"),
     ],
 )
 def test_not_yaml(text: str, path: str, piece: str, remedy: str) -> None:
@@ -70,6 +76,12 @@ def test_not_yaml(text: str, path: str, piece: str, remedy: str) -> None:
     assert problem.path.startswith(path)
     assert piece in problem.message
     assert remedy in problem.remedy
+
+
+def test_a_text_that_is_too_large() -> None:
+    """Its size is judged before anybody parses it."""
+    with pytest.raises(ConfigError, match="over 64 MiB"):
+        tree("- " * (MAX_BYTES // 2) + "[")
 
 
 def test_aliases_that_explode() -> None:

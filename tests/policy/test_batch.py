@@ -140,6 +140,9 @@ def test_of_two_answers_for_one_event_the_failure_counts() -> None:
         b'{"results": {"a": 200}}',
         b'[{"id": "\xff", "status": 200}]',
         b"[" * 100_000,
+        b'{"x": ' + b"[" * 5000 + b"]" * 5000 + b', "results": []}',
+        b'[{"id": "a", "status": 200, "x": ' + b'{"x":' * 9000 + b"1" + b"}" * 9000 + b"}]",
+        b'[{"id": "a", "status": "' + b"2" * 5000 + b'"}]',
     ],
 )
 def test_what_is_neither_is_refused(body: bytes) -> None:

@@ -22,6 +22,10 @@ from runtime.conftest import Rig, seconds, until
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
+#: an answer of the right form, which is deeper than any interpreter recurses
+DEEP = b'{"x": ' + b"[" * 3000 + b"]" * 3000 + b', "results": []}'
+
+
 def batched(rig: Rig, **options: Any) -> Endpoint:
     """An endpoint `a`: batches of 10, which wait for up to a tenth of a second."""
     batch = Batch(max_events=10, max_delay=seconds(0.1))
@@ -186,7 +190,7 @@ def test_a_207_tells_the_events_apart(rig: Rig) -> None:
     }
 
 
-@pytest.mark.parametrize("body", [b"", b"fine", b'{"results": 3}', b'[{"id": "n0"}]'])
+@pytest.mark.parametrize("body", [b"", b"fine", b'{"results": 3}', b'[{"id": "n0"}]', DEEP])
 def test_a_207_that_cannot_be_read_is_a_protocol_failure(rig: Rig, body: bytes) -> None:
     """All of its events are tried again."""
     rig.receiver.behave(Behaviour(fail_first=1, fail_status=207, body=body), "/a")

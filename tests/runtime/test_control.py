@@ -342,6 +342,22 @@ def test_what_has_no_json_form(shared: Shared, value: Any) -> None:
         shared.control.send_test("file", data={"x": value})
 
 
+@pytest.mark.parametrize("levels", [600, 5000, 20_000, 0], ids=lambda n: f"{n or 'endless'}")
+def test_what_is_nested_too_deep(shared: Shared, levels: int) -> None:
+    """Is found by a limit of ours, before a library recurses into it, as is what holds itself."""
+    value: list[Any] = []
+    if levels == 0:
+        value += [value, value]
+    for _ in range(levels):
+        value = [value]
+    with pytest.raises(ConfigError, match="nested over 512 levels deep"):
+        shared.create("odd", where=value)
+    with pytest.raises(ConfigError, match="nested over 512 levels deep"):
+        shared.control.update("file", {"headers": {"x": value}})
+    with pytest.raises(EventError, match="nested over 512 levels deep"):
+        shared.control.send_test("file", data={"x": value})
+
+
 # ---- who may be at the other end -----------------------------------------------------------
 
 

@@ -112,7 +112,7 @@ def test_the_failure_of_a_notice_makes_no_notice(desk: Desk) -> None:
 
 
 def test_the_trail_rotates_and_survives_a_torn_line(tmp_path: Path) -> None:
-    """`audit_files` files of `audit_bytes` are kept; what a crash tore is passed over."""
+    """`audit_files` files of `audit_bytes` are kept; what a crash tore or damaged is passed over."""
     from fluxhook.store.audit import AuditEntry
 
     def entry(n: int) -> AuditEntry:
@@ -130,6 +130,7 @@ def test_the_trail_rotates_and_survives_a_torn_line(tmp_path: Path) -> None:
     assert kept == [f"n{n}" for n in range(100 - len(kept), 100)]
     assert all(path.stat().st_size <= 1000 for path in folder.iterdir())
     with (folder / "audit.jsonl").open("ab") as file:
+        file.write(b'{"at": "\xff"}\n{"at": ' + b"[" * 9000 + b"]" * 9000 + b"}\n")
         file.write(b'{"at": "torn')
     trail.append([entry(100)])
     assert [e.event_id for e in read_audit(folder)][-2:] == ["n99", "n100"]

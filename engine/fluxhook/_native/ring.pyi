@@ -291,6 +291,12 @@ def is_plain(data: object) -> TypeGuard[dict[str, Any]]:
 def are_scalars(values: tuple[Any, ...]) -> bool:
     """Whether all are texts, ints, bools, bytes or msgspec's UNSET; no subclass of any."""
 
+def nests_over(text: bytes, levels: int) -> int:
+    """Return where in a JSON text the first object or list begins that is over `levels` deep, or -1.
+
+    What follows a fault in the JSON may be miscounted: whoever decodes the text finds the fault
+    first. Releases the GIL."""
+
 @final
 class Template:
     """The record of an event, known but for the event's id, its topic, its data and the time.

@@ -19,6 +19,7 @@ from fluxhook.errors import EventError, PayloadTooLarge, QueueFull
 from fluxhook.events.catalog import BROKER, GATEWAY
 from fluxhook.events.envelope import Envelopes
 from fluxhook.events.event import EventMaker, Native
+from fluxhook.events.nesting import bounded, decode_json
 from fluxhook.runtime.background import offer
 from fluxhook.runtime.publisher import Publisher
 from fluxhook.runtime.snapshot import Snapshot
@@ -32,8 +33,7 @@ _MAX_FAULTS: Final = 100
 #: so many bytes of the shortest events there are take 1.5 ms, those of one event 10 us
 _QUICK_BYTES: Final = 4096
 
-_decode: Final = msgspec.json.Decoder().decode
-_split: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_split: Final = bounded(msgspec.json.Decoder(list[msgspec.Raw]).decode)
 
 
 class Ingest:
@@ -108,7 +108,7 @@ class Batch:
         many = body.lstrip()[:1] == b"["
         try:
             raws = list(map(bytes, _split(body))) if many else [body]
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        except (msgspec.MsgspecError, UnicodeError) as error:
             raise malformed(body, error) from None
         if len(raws) > MAX_EVENTS:
             raise self._too_many()
@@ -165,8 +165,8 @@ class Batch:
         if self._record is not None and (known := self._record.known(index, raw)) is not None:
             return known
         try:
-            value = _decode(raw)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            value = decode_json(raw)
+        except (msgspec.MsgspecError, UnicodeError) as error:
             raise malformed(raw, error, where) from None
         given = struct_of(EventIn, value, within=where, problem="invalid-event")
         key = None if self._record is None else self._record.key

@@ -12,6 +12,7 @@ from fluxhook.admin.problems import Fault, RequestError
 from fluxhook.config import codec
 from fluxhook.config.units import MAX_INT64
 from fluxhook.events.json_text import json_fault
+from fluxhook.events.nesting import MAX_DEPTH, decode_json
 
 __all__ = ["JSON", "MERGE_PATCH", "NDJSON", "decode_object", "malformed", "media_type", "struct_of"]
 
@@ -21,8 +22,6 @@ JSON: Final = "application/json"
 #: RFC 7396 section 4
 MERGE_PATCH: Final = "application/merge-patch+json"
 NDJSON: Final = "application/x-ndjson"
-#: levels of objects and lists in a request; arbitrary, far below Python's limit
-_MAX_DEPTH: Final = 64
 #: the end of msgspec's messages: where the fault is
 _AT: Final = re.compile(r"(.*?)(?: - at `\$\.?([^`]*)`)?", re.DOTALL)
 
@@ -46,8 +45,8 @@ def decode_object(body: bytes, *, optional: bool = False) -> dict[str, Any]:
     if optional and not body.strip():
         return {}
     try:
-        value = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        value = decode_json(body)
+    except (msgspec.MsgspecError, UnicodeError) as error:
         raise malformed(body, error) from None
     if not isinstance(value, dict):
         raise RequestError(
@@ -66,8 +65,8 @@ def _unfit(value: dict[str, Any]) -> Fault | None:
     while left:
         path, depth, value = left.pop()
         if isinstance(value, (dict, list)):
-            if depth == _MAX_DEPTH:
-                return Fault(path, "is nested too deeply", f"nest at most {_MAX_DEPTH} levels")
+            if depth == MAX_DEPTH:
+                return Fault(path, "is nested too deeply", f"nest at most {MAX_DEPTH} levels")
             items = (
                 [(f"{path}.{key}" if path else key, item) for key, item in value.items()]
                 if isinstance(value, dict)

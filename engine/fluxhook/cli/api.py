@@ -23,6 +23,7 @@ from fluxhook.config import codec
 from fluxhook.config.listen import Listen
 from fluxhook.config.url import shown_url
 from fluxhook.errors import Problem as Fault
+from fluxhook.events.nesting import bounded
 
 __all__ = ["TIMEOUT_S", "Api", "segment"]
 
@@ -59,6 +60,9 @@ _REMEDIES: Final = {
     "store-failing": "look at the disk, and at the engine's log",
     "overloaded": "try again in a second",
 }
+
+
+_decode_problem: Final = bounded(msgspec.json.Decoder(Problem).decode)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -156,8 +160,9 @@ class Api:
             self._unreachable(error)
 
     def _decode(self, content: bytes, kind: type[T]) -> T:
+        decode = bounded(msgspec.json.Decoder(kind, dec_hook=codec.decode_hook).decode)
         try:
-            return msgspec.json.decode(content, type=kind, dec_hook=codec.decode_hook)
+            return decode(content)
         except (msgspec.MsgspecError, UnicodeError) as error:
             raise self._foreign(f"its answer cannot be read: {error}") from None
 
@@ -167,7 +172,7 @@ class Api:
             where = shown_url(error.headers.get("Location", "elsewhere"))
             raise self._foreign(f"it redirects to {where}; redirects are not followed")
         try:
-            problem = msgspec.json.decode(error.read(), type=Problem)
+            problem = _decode_problem(error.read())
         except (msgspec.MsgspecError, UnicodeError, OSError, http.client.HTTPException):
             raise self._foreign(f"it answers {error.code} {error.reason}") from None
         kind = problem.type.rpartition(":")[2]

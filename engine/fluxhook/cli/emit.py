@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import click
 import msgspec
@@ -17,6 +17,7 @@ from fluxhook.errors import EventError, QueueFull
 from fluxhook.events.catalog import TYPES
 from fluxhook.events.json_text import json_fault
 from fluxhook.events.names import hint
+from fluxhook.events.nesting import TooDeep, bounded, decode_json
 from fluxhook.runtime.publisher import Publisher
 from fluxhook.runtime.stats import is_running
 from fluxhook.transport.datadir import DataDir
@@ -34,6 +35,10 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     data: dict[str, Any] | None = None
     topic: str | None = None
     id: str | None = None
+
+
+_decode_line: Final = bounded(msgspec.json.Decoder(_Line).decode)
+_decode_object: Final = bounded(msgspec.json.Decoder(dict[str, Any]).decode)
 
 
 class _Refused(msgspec.Struct):
@@ -151,8 +156,8 @@ def _data(data: str | None, fields: tuple[str, ...]) -> dict[str, Any] | None:
     if fields:
         raise click.UsageError("Give --data or --field, not both.")
     try:
-        return msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        return _decode_object(data.encode())
+    except (msgspec.MsgspecError, UnicodeError) as error:
         raise click.UsageError(f"--data is not a JSON object: {json_fault(data, error)}.") from None
 
 
@@ -161,8 +166,10 @@ def _field(text: str) -> tuple[str, Any]:
     if not key or not equals:
         raise click.UsageError(f"--field {text!r:.80} is not KEY=VALUE.")
     try:
-        return key, msgspec.json.decode(value)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return key, decode_json(value)
+    except TooDeep as error:
+        raise click.UsageError(f"--field {key}: {error}.") from None
+    except (msgspec.MsgspecError, UnicodeError):
         return key, value
 
 
@@ -190,7 +197,6 @@ def _emit_one(
 def _emit_lines(
     publisher: Publisher, tally: _Tally, file: BinaryIO, running: Callable[[], bool]
 ) -> None:
-    decode = msgspec.json.Decoder(_Line).decode
     lines = Lines(file)
     with Bar(err(), lines) as bar:
         for text in lines:
@@ -201,11 +207,11 @@ def _emit_lines(
             try:
                 if len(text) > MAX_LINE_BYTES:
                     raise EventError(f"the line is over {MAX_LINE_BYTES} bytes")
-                line = decode(text)
+                line = _decode_line(text)
                 _emit_one(publisher, tally, line.type, line.data, line.topic, line.id)
             except EventError as error:
                 tally.refuse(lines.number, str(error))
-            except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            except (msgspec.MsgspecError, UnicodeError) as error:
                 tally.refuse(lines.number, json_fault(text, error))
             except QueueFull as full:
                 tally.keep(lines.number, str(full))

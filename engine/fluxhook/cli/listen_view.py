@@ -9,6 +9,7 @@ import msgspec
 from rich.text import Text
 
 from fluxhook.cli.output import number, out, plural, print_json, safe
+from fluxhook.events.nesting import bounded
 from fluxhook.receiver import Received
 from fluxhook.text import decoded
 
@@ -27,7 +28,7 @@ class _Names(msgspec.Struct):
     event_id: str = ""
 
 
-_decode_names = msgspec.json.Decoder(_Names).decode
+_decode_names = bounded(msgspec.json.Decoder(_Names).decode)
 
 
 class Delivery(msgspec.Struct, omit_defaults=True):
@@ -126,7 +127,7 @@ class Printer:
     def _describe(self, received: Received) -> Delivery:
         try:
             names = _decode_names(received.body)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        except (msgspec.MsgspecError, UnicodeError):
             names = _Names()
         event_id = names.id or names.event_id or received.headers.get("webhook-id", "")
         seconds, ns = divmod(received.at_ns, 1_000_000_000)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from fluxhook.config import codec
@@ -23,7 +22,7 @@ from fluxhook.config.networks import parse_network
 from fluxhook.config.problems import Findings, Notice
 from fluxhook.config.reader import read_struct
 from fluxhook.config.schema import Config, Endpoint
-from fluxhook.config.source import parse
+from fluxhook.config.source import MAX_BYTES, parse
 from fluxhook.errors import ConfigError, Problem
 from fluxhook.events.names import hint
 
@@ -50,7 +49,8 @@ def load(
 ) -> Loaded:
     """Reads a file; see `loads`."""
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        with open(path, "rb") as file:
+            text = file.read(MAX_BYTES + 1).decode("utf-8-sig")  # the rest is refused unread
     except FileNotFoundError:
         _refuse(path, "there is no such file", "give the path of a YAML file")
     except OSError as error:

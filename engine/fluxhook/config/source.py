@@ -13,17 +13,19 @@ from typing import Any, Final
 
 import yaml
 
+from fluxhook.config.flow import too_deep
 from fluxhook.config.problems import Findings
 from fluxhook.errors import ConfigError, Problem
+from fluxhook.events.nesting import MAX_DEPTH
 
-__all__ = ["NULLS", "Plain", "Tree", "parse"]
+__all__ = ["MAX_BYTES", "NULLS", "Plain", "Tree", "parse"]
 
 Tree = dict[str, Any] | list[Any] | str
 
 #: YAML 1.2 core schema, section 10.3.2
 NULLS: Final = frozenset(("", "~", "null", "Null", "NULL"))
 #: Both arbitrary, far above any real file; aliases count as often as they are used.
-_MAX_DEPTH: Final = 64
+MAX_BYTES: Final = 64 << 20
 _MAX_NODES: Final = 1_000_000
 
 _CORE_TAGS: Final = frozenset(
@@ -49,7 +51,12 @@ def parse(text: str, where: str, findings: Findings, *, root: str) -> Tree | Non
     of the text, which may hold secrets.
     """
     try:
-        text.encode()
+        if len(text.encode()) > MAX_BYTES:
+            problem = Problem(where, f"is over {MAX_BYTES >> 20} MiB", "is it the right file?")
+            raise ConfigError(problem)
+        if (at := too_deep(text, MAX_DEPTH + 1)) >= 0:
+            line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+            raise _nested(f"{where}:{line}:{column}")
         return _Builder(yaml.parse(text, Loader=_Loader), where, findings, root).build()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -96,8 +103,9 @@ class _Builder:
         return None if isinstance(tree, Plain) and tree in NULLS else tree
 
     def node(self, event: yaml.Event, path: str, depth: int) -> Any:
-        if depth > _MAX_DEPTH:
-            raise self.fault(event, f"nested over {_MAX_DEPTH} deep", "nest less")
+        if depth > MAX_DEPTH:
+            line, column = _place(event)
+            raise _nested(f"{self.where}:{line}:{column}")
         before, above = self.nodes, self.deepest
         self.nodes += 1
         self.deepest = depth
@@ -119,7 +127,7 @@ class _Builder:
                 value.append(self.node(item, f"{path}[{len(value)}]", depth + 1))
         else:
             value = self.mapping(path, depth)
-        if self.nodes > _MAX_NODES or self.deepest > _MAX_DEPTH:
+        if self.nodes > _MAX_NODES or self.deepest > MAX_DEPTH:
             raise self.fault(
                 event,
                 "too large or too deep once its aliases stand for themselves",
@@ -164,6 +172,10 @@ class _Builder:
     def fault(self, event: yaml.Event, message: str, remedy: str) -> ConfigError:
         line, column = _place(event)
         return ConfigError(Problem(f"{self.where}:{line}:{column}", message, remedy))
+
+
+def _nested(place: str) -> ConfigError:
+    return ConfigError(Problem(place, f"nested over {MAX_DEPTH} deep", "nest less"))
 
 
 def _place(event: yaml.Event) -> tuple[int, int]:

@@ -22,6 +22,7 @@ import msgspec
 
 from fluxhook.config.schema import Batch, BatchFormat
 from fluxhook.config.units import Size
+from fluxhook.events.nesting import bounded
 
 __all__ = [
     "CONTENT_TYPES",
@@ -127,8 +128,8 @@ class _Answers(msgspec.Struct):
 
 
 # Not strict, so that a status may be a text.
-_decode_list = msgspec.json.Decoder(list[_Answer], strict=False).decode
-_decode_object = msgspec.json.Decoder(_Answers, strict=False).decode
+_decode_list = bounded(msgspec.json.Decoder(list[_Answer], strict=False).decode)
+_decode_object = bounded(msgspec.json.Decoder(_Answers, strict=False).decode)
 
 
 def read_answers(body: bytes) -> Mapping[str, int]:

@@ -21,6 +21,7 @@ from fluxhook.config.codec import encode_hook
 from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, EventError, Problem
 from fluxhook.events.names import hint
+from fluxhook.events.nesting import MAX_TEXT_DEPTH, is_deeper
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.store import ReadStore, StoreError
 from fluxhook.transport.datadir import DataDir
@@ -264,8 +265,10 @@ class Control:
 
     def _ask(self, request: Request, kind: type[R]) -> R:
         try:
+            if is_deeper(request, MAX_TEXT_DEPTH):
+                raise ValueError(f"it is nested over {MAX_TEXT_DEPTH} levels deep, or holds itself")
             message = msgspec.msgpack.encode(request, enc_hook=encode_hook)
-        except (TypeError, ValueError, NotImplementedError, OverflowError, RecursionError) as e:
+        except (TypeError, ValueError, NotImplementedError, OverflowError) as e:
             if isinstance(request, Test):
                 raise EventError(f"data has no JSON form: {e}", field="data") from None
             raise ConfigError(

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from fluxhook.errors import LayoutError
+from fluxhook.events.nesting import bounded
 from fluxhook.store.database import StoreError
 from fluxhook.transport.files import sync_folder, write_all
 
@@ -139,7 +140,7 @@ def read_audit(folder: Path, *, newest_first: bool = False) -> Iterator[AuditEnt
     torn line is passed over. Raises LayoutError for a file that cannot be read."""
     found = (p.name.split(".")[1] for p in folder.glob("audit.*.jsonl"))
     numbers = [0, *(int(number) for number in found if number.isdecimal())]
-    decode = msgspec.json.Decoder(AuditEntry).decode
+    decode = bounded(msgspec.json.Decoder(AuditEntry).decode)
     for n in sorted(numbers, reverse=not newest_first):
         path = _numbered(folder, n)
         try:
@@ -151,5 +152,5 @@ def read_audit(folder: Path, *, newest_first: bool = False) -> Iterator[AuditEnt
         for line in reversed(lines) if newest_first else lines:
             try:
                 yield decode(line)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeError):
                 continue

@@ -15,6 +15,7 @@ from fluxhook.cli.options import read_text
 from fluxhook.config.schema import SignatureProfile
 from fluxhook.errors import Problem
 from fluxhook.events.envelope import EnvelopeStyle
+from fluxhook.events.nesting import TooDeep, decode_json
 
 __all__ = ["assign", "definition", "explained", "read_json", "secret_options"]
 
@@ -225,8 +226,10 @@ def secret_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def read_json(text: str) -> Any:
     """JSON if it can be read as such, else the text itself."""
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return decode_json(text)
+    except TooDeep as error:
+        raise click.UsageError(f"{text!r:.40}...: {error}.") from None
+    except (msgspec.MsgspecError, UnicodeError):
         return text
 
 

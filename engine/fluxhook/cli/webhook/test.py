@@ -16,12 +16,15 @@ from fluxhook.cli.delivery_view import attempts
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.output import out, print_json, safe
 from fluxhook.cli.remote import Remote
+from fluxhook.events.nesting import bounded
 
 __all__ = ["command"]
 
 #: between two looks, doubled up to the second
 MIN_POLL_S, MAX_POLL_S = 0.02, 0.25
 _ENDED: Final = ("delivered", "dead", "dropped")
+
+_decode_object: Final = bounded(msgspec.json.Decoder(dict[str, Any]).decode)
 
 
 @click.command()
@@ -75,8 +78,8 @@ def command(
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        return _decode_object(text.encode())
+    except (msgspec.MsgspecError, UnicodeError) as error:
         raise click.UsageError(f"--data is not a JSON object: {error}.") from None
 
 

@@ -15,6 +15,7 @@ from fluxhook.admin.dashboard.viewer import Desk, Viewer
 from fluxhook.admin.dashboard.waterfall import show_waterfall
 from fluxhook.admin.models import Attempt, DeliveryDetail, SentRequest
 from fluxhook.admin.problems import RequestError
+from fluxhook.events.nesting import bounded
 
 __all__ = ["register"]
 
@@ -172,10 +173,14 @@ def _request(request: SentRequest) -> None:
             text("p", "The body is not text; this is its base64.", "help")
 
 
+def _format(body: bytes) -> str:
+    return msgspec.json.format(body, indent=2).decode()
+
+
 def _pretty(request: SentRequest) -> str:
     if request.encoding == "utf-8":
         try:
-            return msgspec.json.format(request.body, indent=2)
-        except msgspec.DecodeError:
+            return bounded(_format)(request.body.encode())
+        except (msgspec.DecodeError, UnicodeError):
             pass
     return request.body
