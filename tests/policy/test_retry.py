@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fluxhook.config.schema import Endpoint, Retry
 from fluxhook.config.units import Duration
-from fluxhook.policy.retry import next_delay_ns
+from fluxhook.policy.retry import asked_delay_s, next_delay_ns
 
 S = 1_000_000_000
 FLUXGATE = Endpoint(name="a", url="https://example.com/").retry
@@ -131,3 +131,83 @@ def test_no_delay_passes_its_cap(retry: Retry, failed: int, u: float, asked: int
         assert 0 <= delay <= failed * max(s.ns for s in retry.schedule)
     floored = next_delay_ns(retry, failed, u, asked)
     assert floored == max(delay, min(asked * S, retry.max_retry_after.ns))
+
+
+# ---- Retry-After ---------------------------------------------------------------------------
+
+NOW_S = 1_795_789_980.5  # 2026-11-27T14:33:00.5Z
+
+
+def asked(*values: str) -> int | None:
+    return asked_delay_s(
+        [b"HTTP/1.1 429 \r\n", *(f"Retry-After: {v}\r\n".encode() for v in values)], NOW_S
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7),
+        (" 7\t", 7),
+        ("007", 7),
+        ("86400", 86_400),
+        ("99999999999999999999", 2**53 - 1),
+        ("9" * 5000, 2**53 - 1),
+        ("Fri, 27 Nov 2026 14:34:00 GMT", 60),
+        ("Friday, 27-Nov-26 14:34:00 GMT", 60),
+        ("Fri Nov 27 14:34:00 2026", 60),
+        ("Sat, 28 Nov 2026 14:33:00 GMT", 86_400),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 251_606_510_819),
+    ],
+)
+def test_a_wait_is_seconds_or_a_date(value: str, seconds: int) -> None:
+    """RFC 9110 section 10.2.3, in each form of a date, and however far away."""
+    found = asked(value)
+    assert found is not None
+    assert abs(found - seconds) <= 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "0", "000", "-5", "+5", "1.5", "1e9", "0x10", "5 s", "5, 10", "soon", "²", "\u0663"),
+        "Fri, 27 Nov 2026 14:32:00 GMT",
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Fri, 99 Nov 2026 14:34:00 GMT",
+        "Fri, 27 Nov 99999 14:34:00 GMT",
+    ],
+)
+def test_what_asks_for_no_wait_is_none(value: str) -> None:
+    """Neither what has passed, nor what cannot be read."""
+    assert asked(value) is None
+
+
+def test_the_longest_of_several_waits_counts() -> None:
+    """A receiver behind a proxy may say it twice."""
+    assert asked("5", "60", "soon") == 60
+
+
+def test_only_the_last_head_counts() -> None:
+    """Not that of the proxy's answer to CONNECT, nor of an interim answer; names have no case."""
+    head = [
+        b"HTTP/1.1 200 Connection established\r\n",
+        b"Retry-After: 9\r\n",
+        b"\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n",
+        b"Retry-After: 8\r\n",
+        b"\r\n",
+        b"HTTP/2 429 \r\n",
+        b"rEtry-aFter:3\r\n",
+        b"X-Retry-After: 7\r\n",
+        b"no colon\r\n",
+        b"\r\n",
+    ]
+    assert asked_delay_s(head, NOW_S) == 3
+    assert asked_delay_s(head[:-5], NOW_S) == 8
+
+
+@given(st.lists(st.binary(max_size=40).map(lambda v: b"Retry-After: " + v), max_size=3))
+def test_no_bytes_of_a_receiver_raise(lines: list[bytes]) -> None:
+    """Whatever stands there is a wait or none."""
+    found = asked_delay_s(lines, NOW_S)
+    assert found is None or 0 < found < 2**53

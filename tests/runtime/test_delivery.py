@@ -132,6 +132,18 @@ def test_retry_after_is_honoured(rig: Rig) -> None:
     assert second.at_ns - first.at_ns >= 0.99e9
 
 
+@pytest.mark.parametrize(("asked", "seconds_"), [("86400", 86_400), ("9" * 30, 172_800)])
+def test_a_long_retry_after_is_honoured(rig: Rig, asked: str, seconds_: int) -> None:
+    """Up to `max_retry_after`, however long, and in a number of any length."""
+    rig.receiver.behave(Behaviour(status=429, headers={"Retry-After": asked}), "/a")
+    retry = Retry(max_attempts=2, initial_interval=seconds(0.05), max_retry_after=seconds(172_800))
+    with rig.engine(rig.endpoint("a", retry=retry)) as engine:
+        engine.emit("route.error", ERROR)
+        until(lambda: engine.stats().endpoint("a").next_retry_ns is not None)
+        wait_s = (engine.stats().endpoint("a").next_retry_ns - time.time_ns()) / 1e9
+        assert seconds_ - 60 < wait_s <= seconds_
+
+
 def test_what_retry_on_leaves_out_is_dead_at_once(rig: Rig) -> None:
     """One attempt, no retry."""
     rig.receiver.behave(Behaviour(status=400), "/a")

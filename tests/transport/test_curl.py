@@ -728,6 +728,32 @@ def test_retry_after_is_seconds_or_a_date(driver, receiver, path):
         assert driver.post(receiver.url + path).attempt.retry_after_s is None
 
 
+def test_retry_after_is_read_beyond_libcurls_bounds(driver, receiver, path):
+    """Where a target has not answered well yet, or may ask for long waits; and again after a failure.
+    The heads of others are not read, and libcurl's word counts."""
+    asks = Behaviour(status=429, headers={"Retry-After": "86400"})
+    usual = make_target(receiver.url + path)
+    patient = Target(
+        receiver.url + path, timeout_ms=5000, connect_timeout_ms=5000, max_retry_after_s=90_000
+    )
+
+    def asked(target: Target) -> int | None:
+        driver.send(target)
+        (result,) = driver.finish()
+        return result.attempt.retry_after_s
+
+    receiver.behave(asks, path)
+    assert (asked(patient), asked(usual)) == (86_400, 86_400)
+    for target in (patient, usual):
+        driver.sender.heed(target, False)
+    assert (asked(patient), asked(usual)) == (86_400, 21_600)
+    driver.sender.heed(usual, True)
+    receiver.behave(Behaviour(status=429, headers={"Retry-After": "9" * 30}), path)
+    assert (asked(patient), asked(usual)) == (2**53 - 1, 2**53 - 1)
+    receiver.behave(None, path)
+    assert (asked(patient), asked(usual)) == (None, None)
+
+
 def test_wait_s_says_how_long_a_step_would_wait(driver, receiver, path):
     """Nothing under way: as long as asked. Otherwise until libcurl's next timer at most, and not at
     all if a result waits already."""

@@ -8,18 +8,23 @@ intervals of a backoff each from the failure before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import email.utils
+import math
+from collections.abc import Iterable, Sequence
+from datetime import UTC
 from typing import Final
 
 from fluxhook.config.schema import Retry
 from fluxhook.config.units import Duration
 
-__all__ = ["max_attempts", "next_delay_ns"]
+__all__ = ["asked_delay_s", "max_attempts", "next_delay_ns"]
 
 #: FluxMQ's default, used where neither `max_attempts` nor a schedule says otherwise.
 DEFAULT_MAX_ATTEMPTS: Final = 3
 
 _SECOND: Final = 1_000_000_000
+#: What a longer Retry-After is taken for: the largest integer that every reader of JSON has exactly.
+_MAX_ASKED_S: Final = 2**53 - 1
 
 
 def next_delay_ns(
@@ -51,6 +56,34 @@ def next_delay_ns(
     if retry_after_s is None:
         return delay_ns
     return max(delay_ns, min(retry_after_s * _SECOND, retry.max_retry_after.ns))
+
+
+def asked_delay_s(head: Iterable[bytes], now_s: float) -> int | None:
+    """Return how long an answer asks to wait (Retry-After, RFC 9110 section 10.2.3), in whole seconds.
+
+    `head` are the lines of all heads that arrived, those of a proxy and of interim answers too; only
+    the last head counts. None where it asks for no wait, or in a way that cannot be read. Of several
+    fields the longest wait counts.
+    """
+    longest = 0
+    for line in head:
+        name, colon, value = line.partition(b":")
+        if name.startswith(b"HTTP/"):
+            longest = 0
+        elif colon and name.lower() == b"retry-after":
+            longest = max(longest, _delay_s(value.decode("latin-1").strip(), now_s))
+    return min(longest, _MAX_ASKED_S) or None
+
+
+def _delay_s(value: str, now_s: float) -> int:
+    if value.isascii() and value.isdigit():
+        digits = value.lstrip("0")
+        return int(digits or 0) if len(digits) <= 16 else _MAX_ASKED_S
+    try:
+        date = email.utils.parsedate_to_datetime(value)
+        return math.ceil(date.replace(tzinfo=date.tzinfo or UTC).timestamp() - now_s)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return 0
 
 
 def max_attempts(retry: Retry) -> int:

@@ -107,6 +107,7 @@ def _target(endpoint: Endpoint) -> Target:
         proxy=e.proxy,
         http2=e.http_version == "2",
         max_answer_bytes=MAX_ANSWER_BYTES + _ANSWER_BYTES_PER_EVENT * (e.batch.max_events or 0),
+        max_retry_after_s=e.retry.max_retry_after.seconds,
     )
     for option, value in (*target.options, (pycurl.URL, target.url)):
         _scratch().setopt(option, value)

@@ -69,6 +69,8 @@ class Results:
             if slot.opened or unsampled >= field.SAMPLED_ONE_IN:
                 unsampled = 0
                 self._stages.finished(lane, slot)
+                if 200 <= status <= 299:
+                    lane.sender.heed(lane.target, False)
             if type(what) is list:
                 lane.end(what)
                 self._end_batch(lane, what, probe, slot, status, code, message, now_ns)
@@ -118,6 +120,8 @@ class Results:
             cause = curl_cause(code, connected=slot.connected, message=message)
         outcome = lane.outcome(status, cause)
         self._counters.add(lane.id, field.FAILED_REQUESTS)
+        if status:
+            lane.sender.heed(lane.target, True)
         if outcome.breaker == "failure":
             self._gate.failure(lane, now_ns, probe)
         else:

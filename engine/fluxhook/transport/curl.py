@@ -20,6 +20,10 @@ A connection is not used again where it may carry something else than the answer
 
 To retire is to shut the socket down, whose descriptor is ours: libcurl closes it when it next looks; a
 request that is written to it before that fails at once, unsent, and libcurl takes another connection.
+
+libcurl tells a Retry-After only up to six hours, and none in a number beyond 64 bits. To read the heads
+of answers ourselves costs a call for each line. So that is done where it may matter: until a target's
+first success, from a failure to the next success, and always where longer waits are honoured.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ import socket
 import ssl
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -39,6 +44,7 @@ import pycurl
 
 from fluxhook._version import VERSION
 from fluxhook.policy.outcome import TransportCause
+from fluxhook.policy.retry import asked_delay_s
 from fluxhook.text import repaired
 from fluxhook.transport.records import Attempt
 from fluxhook.transport.tls import MemoryFile, TlsMaterial
@@ -55,6 +61,8 @@ DNS_TTL_S = 60
 AUTHORITIES_TTL_S = 30
 #: how often old entries are removed, and after what time without that none is trusted
 _CLEANING_NS, _PAUSE_NS = 1_000_000_000, 3_000_000_000
+#: the longest Retry-After that libcurl tells, in seconds (RETRY_AFTER_MAX in its lib/http.c)
+_TOLD_RETRY_AFTER_S = 21_600
 #: what a report keeps of an answer
 ANSWER_EXCERPT_BYTES = 512
 
@@ -117,7 +125,7 @@ class Target:
     over http:// in any case, for there it has to know (RFC 9113 section 3.3).
     """
 
-    __slots__ = ("distrusted", "options", "shares", "url")
+    __slots__ = ("distrusted", "heeded", "long_waits", "options", "shares", "url")
 
     def __init__(
         self,
@@ -128,6 +136,7 @@ class Target:
         proxy: str | None = None,
         http2: bool = False,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
+        max_retry_after_s: float = 0.0,
     ) -> None:
         if not http2:
             version = pycurl.CURL_HTTP_VERSION_1_1
@@ -138,6 +147,9 @@ class Target:
         self.url = url.encode()
         #: requests open connections of their own (`Sender.distrust`)
         self.distrusted = False
+        #: the heads of answers are read (`Sender.heed`); and always, for they may ask for long waits
+        self.heeded = True
+        self.long_waits = max_retry_after_s > _TOLD_RETRY_AFTER_S
         #: whether requests share connections, as far as is known
         self.shares = http2
         self.options: _Options = one_of_each(
@@ -175,6 +187,8 @@ class Slot:
         "denied_cause",
         "fresh",
         "getinfo",
+        "head",
+        "heeds",
         "opened",
         "options",
         "ready",
@@ -189,6 +203,9 @@ class Slot:
         self.setopt = curl.setopt
         self.getinfo = curl.getinfo
         self.answer: list[bytes] = []
+        #: the lines of the answer's head, if the request `heeds` it
+        self.head: list[bytes] = []
+        self.heeds = False
         #: why no socket was opened, as a sentence and as a cause; "" if one was
         self.denied = ""
         self.denied_cause: TransportCause = "egress_denied"
@@ -219,7 +236,10 @@ class Slot:
         """The whole record of the request, as libcurl measured it (CURLINFO_*_TIME_T)."""
         info = self.getinfo
         status = self.status
-        retry_after = int(info(pycurl.RETRY_AFTER))
+        if self.head:
+            retry_after = asked_delay_s(self.head, time.time())
+        else:
+            retry_after = int(info(pycurl.RETRY_AFTER)) or None
         # On a connection that was there already none of these stages happened.
         fresh = self.opened or not status
         return Attempt(
@@ -233,7 +253,7 @@ class Slot:
             # libcurl sets this time on failure too
             first_byte_us=int(info(pycurl.STARTTRANSFER_TIME_T)) if status else 0,
             total_us=int(info(TOTAL_US)),
-            retry_after_s=retry_after or None,
+            retry_after_s=retry_after,
             answer=b"".join(self.answer)[:ANSWER_EXCERPT_BYTES],
             worker=worker,
         )
@@ -347,15 +367,28 @@ class Sender:
         if slot.fresh is not target.distrusted:
             slot.fresh = target.distrusted
             setopt(pycurl.FRESH_CONNECT, int(slot.fresh))
+        if slot.heeds is not target.heeded:
+            slot.heeds = target.heeded
+            setopt(pycurl.HEADERFUNCTION, slot.head.append if slot.heeds else None)
         slot.ready = None if slot.fresh else target
 
     def distrust(self, target: Target) -> None:
         """Have each request to the target open a connection, until one of these brought an answer."""
         if not target.distrusted:
             target.distrusted = True
-            for slot in self._slots.values():
-                if slot.ready is target:
-                    slot.ready = None
+            self._changed(target)
+
+    def heed(self, target: Target, heeded: bool) -> None:
+        """Have the heads of the target's answers read, or no more."""
+        heeded = heeded or target.long_waits
+        if target.heeded is not heeded:
+            target.heeded = heeded
+            self._changed(target)
+
+    def _changed(self, target: Target) -> None:
+        for slot in self._slots.values():
+            if slot.ready is target:
+                slot.ready = None
 
     def start(self) -> None:
         """Sets everything going that `send` queued since the last call."""
@@ -497,6 +530,8 @@ class Sender:
             self._cleaned_ns = max(self._cleaned_ns, slot.started_ns)
         if slot.answer:
             slot.answer.clear()
+        if slot.head:
+            slot.head.clear()
         slot.denied = ""
         if slot.opened:
             self._note_opened(slot)
