@@ -28,6 +28,8 @@ import msgspec
 
 from fluxhook import Config, Engine, connect
 from fluxhook.config import codec
+from fluxhook.runtime import heartbeat
+from fluxhook.runtime import supervisor as runtime
 from fluxhook.runtime.supervisor import Supervisor
 
 __all__ = ["KEYS", "SIDE", "Load", "Progress", "host", "supervise"]
@@ -165,9 +167,19 @@ def _forked(emit: Callable[..., int], load: Load) -> int:
         os._exit(status)
 
 
-def supervise(data_dir: str, config_file: str, control: Connection, companion: str | None) -> None:
-    """`fluxhook serve`, without its command line: the configuration is read again at SIGHUP."""
+def supervise(
+    data_dir: str,
+    config_file: str,
+    control: Connection,
+    companion: str | None,
+    stuck_looks: int,
+) -> None:
+    """`fluxhook serve`, without its command line: the configuration is read again at SIGHUP. With
+    `stuck_looks` a child without a heartbeat is killed after so many seconds."""
     _apart()
+    if stuck_looks:
+        heartbeat.STUCK_LOOKS = stuck_looks  # type: ignore[misc]
+        runtime.PATIENCE_S = float(stuck_looks)
 
     def load() -> Config:
         return codec.decode(Path(config_file).read_bytes(), Config)

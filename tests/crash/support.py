@@ -210,13 +210,13 @@ class Stage:
             return True
         return False
 
-    def serve(self, config: Config, *, companion: str | None = None) -> None:
+    def serve(self, config: Config, *, companion: str | None = None, stuck_looks: int = 0) -> None:
         """Starts an engine that no host embeds."""
         self.configure(config)
         control, theirs = _fork.Pipe()
         process = _fork.Process(
             target=crash.host.supervise,
-            args=(str(self.data_dir), str(self._config_file), theirs, companion),
+            args=(str(self.data_dir), str(self._config_file), theirs, companion, stuck_looks),
             daemon=True,
         )
         process.start()
@@ -276,6 +276,9 @@ class Stage:
 
         until(look, f"{count} workers")
         return found
+
+    def state(self, endpoint: str) -> str:
+        return read_stats(self.data_dir).endpoint(endpoint).state
 
     @property
     def running(self) -> bool:

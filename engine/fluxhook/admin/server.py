@@ -24,6 +24,7 @@ from fluxhook.config.listen import Listen, parse_listen
 from fluxhook.config.schema import Config
 from fluxhook.errors import ConfigError, EngineError, Problem
 from fluxhook.runtime.background import GivingSelector, give_way
+from fluxhook.runtime.heartbeat import Heartbeat
 from fluxhook.runtime.process import log
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport.datadir import DataDir
@@ -36,6 +37,8 @@ MAX_CONNECTIONS: Final = 1024
 THREADS: Final = 32
 #: how long requests under way may go on once it is told to end; below the engine's own patience
 GRACE_S: Final = 5
+#: between beats of its heart; a stuck event loop is noticed within STUCK_LOOKS (runtime/heartbeat.py)
+BEAT_S: Final = 1.0
 
 
 def bind(listen: Listen) -> socket.socket:
@@ -60,9 +63,11 @@ def bind(listen: Listen) -> socket.socket:
     return bound
 
 
-def serve(data_dir: str, alive_fd: int, *, listen: str | None = None) -> None:
+def serve(
+    data_dir: str, alive_fd: int, *, listen: str | None = None, heartbeat: Heartbeat | None = None
+) -> None:
     """Serves until `alive_fd` can be read, whatever it says, or SIGTERM. `listen` stands for the
-    configuration's `admin.listen`.
+    configuration's `admin.listen`; who watches whether the process goes on has given a `heartbeat`.
 
     Raises ConfigError if it may not or cannot listen, EngineNotRunning where no engine was started.
     """
@@ -81,15 +86,24 @@ def serve(data_dir: str, alive_fd: int, *, listen: str | None = None) -> None:
             _mount_dashboard(admin)
         server = _Server(admin, config, datadir.admin_file, own)
         with asyncio.Runner(loop_factory=_loop) as runner:
-            runner.run(_run(server, bound, alive_fd))
+            runner.run(_run(server, bound, alive_fd, heartbeat))
 
 
 def _loop() -> asyncio.AbstractEventLoop:
     return asyncio.SelectorEventLoop(GivingSelector())
 
 
-async def _run(server: _Server, bound: socket.socket, alive_fd: int) -> None:
+async def _run(
+    server: _Server, bound: socket.socket, alive_fd: int, heartbeat: Heartbeat | None
+) -> None:
     loop = asyncio.get_running_loop()
+
+    def beat(heartbeat: Heartbeat) -> None:
+        heartbeat.beat()
+        loop.call_later(BEAT_S, beat, heartbeat)
+
+    if heartbeat is not None:
+        beat(heartbeat)
     loop.set_default_executor(ThreadPoolExecutor(THREADS, "admin"))
     loop.add_reader(alive_fd, server.stop)
     loop.add_signal_handler(signal.SIGTERM, server.stop)
@@ -201,12 +215,12 @@ def _mount_dashboard(admin: AdminApp) -> None:
     admin.mount(create_dashboard(admin))
 
 
-def main(data_dir: str, alive_fd: int) -> None:
+def main(data_dir: str, alive_fd: int, beat_fd: int = -1) -> None:
     """The body of the process; a foreseen error is one line in the log, and status 1."""
     # Ctrl-C reaches a terminal's whole process group; the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        serve(data_dir, alive_fd)
+        serve(data_dir, alive_fd, heartbeat=Heartbeat(beat_fd))
     except (ConfigError, EngineError) as error:
         log.error("the admin API does not start: %s", error)
         raise SystemExit(1) from None

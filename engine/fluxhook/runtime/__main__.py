@@ -19,7 +19,7 @@ def main() -> None:
         from fluxhook.runtime import worker
 
         process.name_process(f"worker {rest[0]}", data_dir)
-        worker.main(data_dir, int(rest[0]), int(alive_fd))
+        worker.main(data_dir, int(rest[0]), int(alive_fd), *map(int, rest[1:]))
     else:
         from fluxhook.runtime import supervisor
 

@@ -32,6 +32,8 @@ START_TIMEOUT_S = 30.0
 MIN_RESTART_BACKOFF_S, MAX_RESTART_BACKOFF_S = 0.05, 5.0
 STEADY_S = 10.0
 DRAIN_POLL_S = 0.01
+#: beyond `shutdown_timeout`: the supervisor stores what its workers reported last
+CLOSE_GRACE_S = 30.0
 
 
 def connect(data_dir: str | os.PathLike[str]) -> Publisher:
@@ -150,13 +152,22 @@ class Engine:
             self._publisher = None
         if self._child is None:
             return
-        self._child.process.terminate()
+        self._end(self._child)
         if self._watcher is not None:
             self._watcher.join()
             self._watcher = None
         child, self._child = self._child, None  # the watcher may have started another meanwhile
-        child.process.terminate()
+        self._end(child)
         child.reap()
+
+    def _end(self, child: Child) -> None:
+        """SIGTERM; SIGKILL for one that is stopped or stuck, which loses nothing."""
+        child.process.terminate()
+        timeout_s = self.config.shutdown_timeout.seconds + CLOSE_GRACE_S
+        if not child.wait(timeout_s):
+            log.error("the supervisor (pid %d) does not end; it is killed", child.pid)
+            child.process.kill()
+            child.wait(CLOSE_GRACE_S)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -208,9 +219,7 @@ class Engine:
         while not self._closing.is_set():
             child = self._child
             assert child is not None
-            ended = select.poll()
-            ended.register(child.pidfd, select.POLLIN)
-            ended.poll()
+            child.wait()
             if self._closing.is_set():
                 return
             log.error("the supervisor (pid %d) ended; a new one starts", child.pid)

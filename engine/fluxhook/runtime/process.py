@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -14,9 +15,11 @@ from pathlib import Path
 import setproctitle
 
 from fluxhook.errors import EngineError
+from fluxhook.runtime.heartbeat import LOOK_S, Heartbeat, Watch
+from fluxhook.runtime.holders import holders, named
 from fluxhook.transport.datadir import FileLock
 
-__all__ = ["Child", "LockHeld", "Orphaned", "log", "name_process", "wait_for_lock"]
+__all__ = ["Child", "LockHeld", "Orphaned", "kill_holders", "log", "name_process", "wait_for_lock"]
 
 log = logging.getLogger("fluxhook")
 
@@ -59,8 +62,26 @@ def wait_for_lock(path: Path, timeout_s: float = 10.0, *, alive_fd: int = -1) ->
         if lock is not None:
             return lock
         if time.monotonic() >= deadline:
-            raise LockHeld(f"{path} is still held after {timeout_s:g} s")
+            raise LockHeld(
+                f"{path} is still held after {timeout_s:g} s, by {named(holders([path]))}; end that "
+                "process (kill -9 if it does nothing any more: no file is harmed), then start again"
+            )
         time.sleep(0.01)
+
+
+def kill_holders(path: Path, title: str) -> None:
+    """SIGKILL for each process that holds the lock and whose title begins like that."""
+    for holder in holders([path]):
+        if not holder.title.startswith(title):
+            continue
+        with contextlib.suppress(OSError):  # it has ended, or may not be killed
+            fd = os.pidfd_open(holder.pid)
+            try:
+                if holder in holders([path]):  # still, so the pid is not another's meanwhile
+                    log.warning("%s holds %s and does not leave; it is killed", holder, path)
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+            finally:
+                os.close(fd)
 
 
 class Child:
@@ -78,17 +99,27 @@ class Child:
         module: str = "fluxhook.runtime",
         stdin: bytes | None = None,
         pass_fd: int = -1,
+        beats: bool = False,
     ) -> None:
-        """Runs `python -m MODULE ROLE ALIVE_FD ARGUMENTS`."""
+        """Runs `python -m MODULE ROLE ALIVE_FD ARGUMENTS`. One that `beats` gets the descriptor of its
+        heartbeat as its last argument."""
         alive_read, self._alive_write = os.pipe2(os.O_CLOEXEC)
+        self.heartbeat = Heartbeat() if beats else None
+        self._watch = Watch()
+        passed = [alive_read, *([pass_fd] if pass_fd >= 0 else [])]
+        if self.heartbeat is not None:
+            passed.append(self.heartbeat.fd)
+            arguments = (*arguments, str(self.heartbeat.fd))
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, role, str(alive_read), *arguments],
                 stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-                pass_fds=[alive_read] if pass_fd < 0 else [alive_read, pass_fd],
+                pass_fds=passed,
             )
         except BaseException:
             os.close(self._alive_write)
+            if self.heartbeat is not None:
+                self.heartbeat.close()
             raise
         finally:
             os.close(alive_read)
@@ -105,6 +136,23 @@ class Child:
         with contextlib.suppress(BrokenPipeError):
             os.write(self._alive_write, b"d")
 
+    def kill_if_stuck(self) -> None:
+        """A look at its heartbeat: SIGKILL if it has gone without one for too long. To be called once a
+        second at most."""
+        if self.heartbeat is not None and self._watch.stuck(self.heartbeat.count):
+            log.error(
+                "pid %d has made no progress for %g s (its state is %s); it is killed",
+                self.pid, self._watch.silent * LOOK_S, _state(self.pid),
+            )  # fmt: skip
+            self.process.kill()
+            self._watch = Watch()  # it may take its time to end, waiting for a disk
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Returns once the child has ended; False if the time is over before."""
+        ended = select.poll()
+        ended.register(self.pidfd, select.POLLIN)
+        return bool(ended.poll(None if timeout_s is None else 1000 * timeout_s))
+
     def reap(self) -> int:
         """Waits for the end; the exit status as subprocess gives it (negative: a signal)."""
         status = self.process.wait()
@@ -117,3 +165,14 @@ class Child:
             if fd >= 0:
                 os.close(fd)
         self.pidfd = self._alive_write = -1
+        if self.heartbeat is not None:
+            self.heartbeat.close()
+            self.heartbeat = None
+
+
+def _state(pid: int) -> str:
+    """As ps shows it: T is stopped, D waits for a disk, R runs."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "unknown"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fluxhook._native import ring
 from fluxhook.errors import EngineError, TooManyPublishers
+from fluxhook.runtime.holders import holders, named
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport import datadir as d
 
@@ -133,7 +134,8 @@ def _take(datadir: d.DataDir, names: list[str]) -> tuple[Path, d.FileLock]:
         if attempt < TAKE_ATTEMPTS - 1:
             time.sleep(TAKE_INTERVAL_S)
     raise TooManyPublishers(
-        f"all {len(names)} publishers of {datadir.path} are in use; raise max_publishers"
+        f"all {len(names)} publishers of {datadir.path} are in use, by "
+        f"{named(holders([datadir.rings / name / 'lock' for name in names]))}; raise max_publishers"
     )
 
 

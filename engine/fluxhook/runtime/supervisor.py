@@ -32,10 +32,12 @@ from fluxhook.errors import (
     Problem,
 )
 from fluxhook.runtime.changes import Changes
+from fluxhook.runtime.heartbeat import LOOK_S
+from fluxhook.runtime.holders import holders
 from fluxhook.runtime.judge import Judge
 from fluxhook.runtime.keeper import Keeper
 from fluxhook.runtime.listener import Listener
-from fluxhook.runtime.process import Child, LockHeld, log, wait_for_lock
+from fluxhook.runtime.process import Child, LockHeld, kill_holders, log, wait_for_lock
 from fluxhook.runtime.slot import recover_slot
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.subscriptions import Subscriptions
@@ -53,6 +55,8 @@ MIN_BACKOFF_S, MAX_BACKOFF_S = 0.05, 5.0
 STEADY_S = 10.0
 #: how often publishers that died are looked for
 HOUSEKEEPING_S = 1.0
+#: for workers of an engine that is dead to leave, which takes them a quarter of a second
+PATIENCE_S = 10.0
 #: rings between worker and keeper
 CHANNEL_BYTES = 16 << 20
 CHANNEL_RECORDS = 16_384
@@ -108,6 +112,7 @@ class Supervisor:
         self._syncer = Syncer(self.datadir, interval.seconds) if interval else None
         self._requests: set[int] = set()
         self._next_housekeeping = 0.0
+        self._next_look = 0.0
         #: something changed that could not be published yet
         self._stale = False
 
@@ -119,12 +124,11 @@ class Supervisor:
             # `is_running` holds the lock for a moment to see whether it can.
             return wait_for_lock(self.datadir.engine_lock, 0.1)
         except LockHeld:
-            pid = "?"
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                pid = json.loads(self.datadir.engine_file.read_text())["pid"]
+            pids = {holder.pid for holder in holders([self.datadir.engine_lock])}
             raise EngineRunning(
-                f"an engine (pid {pid}) runs on {self.datadir.path} already; attach to it with "
-                "fluxhook.connect, stop it, or choose another data directory"
+                f"an engine (pid {', '.join(map(str, pids)) or '?'}) runs on {self.datadir.path} "
+                "already; attach to it with fluxhook.connect, stop it, or choose another data "
+                "directory"
             ) from None
         except OSError as e:
             raise EngineError(
@@ -154,8 +158,9 @@ class Supervisor:
                     self._prepare_worker(index, config)
                 for path in datadir.path.glob("**/*.ring"):
                     self._repair(str(path))
+                until = time.monotonic() + PATIENCE_S
                 for folder in datadir.worker_folders():
-                    self._outlive(folder)
+                    self._outlive(folder, until - time.monotonic())
         except OSError as e:
             raise EngineError(
                 f"the data directory {datadir.path} cannot be prepared: {e.strerror}"
@@ -179,10 +184,18 @@ class Supervisor:
         if kept is not None:
             log.info("%s: the machine went down in between; %d records saved", path, kept)
 
-    def _outlive(self, worker: Path) -> None:
+    def _outlive(self, worker: Path, patience_s: float) -> None:
         """Waits until a worker of the engine before this one has ended, and finishes what it had
-        begun: in any ring, for with another number of workers it may be nobody's successor's."""
-        lock = wait_for_lock(worker / "lock")
+        begun: in any ring, for with another number of workers it may be nobody's successor's.
+
+        One that does not leave within `patience_s` is stuck, and killed: its supervisor is dead, or
+        this one had not got the engine's lock.
+        """
+        try:
+            lock = wait_for_lock(worker / "lock", patience_s)
+        except LockHeld:
+            kill_holders(worker / "lock", f"fluxhook worker {worker.name} [")
+            lock = wait_for_lock(worker / "lock", PATIENCE_S / 2)
         counters = ring.Counters(str(worker / "counters"), writable=True)
         if counters.interrupted:
             outbox = ring.Producer(str(worker / "outbox.ring"))
@@ -293,6 +306,7 @@ class Supervisor:
                 self._housekeep(now)
             elif now >= draining_until:
                 self._kill_workers()
+            self._look_at_children(now)
             wait_s = min(HOUSEKEEPING_S, max(0.0, (wake_ns - time.time_ns()) / 1e9))
             if self._start_at:
                 wait_s = min(wait_s, max(0.0, min(self._start_at.values()) - now))
@@ -356,10 +370,12 @@ class Supervisor:
         for index, start_at in list(self._start_at.items()):
             if now >= start_at:
                 if index != COMPANION:
-                    child = Child("worker", str(self.datadir.path), str(index))
+                    child = Child("worker", str(self.datadir.path), str(index), beats=True)
                 else:
                     assert self._companion is not None
-                    child = Child("serve", str(self.datadir.path), module=self._companion)
+                    child = Child(
+                        "serve", str(self.datadir.path), module=self._companion, beats=True
+                    )
                 self._children[index] = child
                 self._epoll.register(child.pidfd, select.EPOLLIN)
                 del self._start_at[index]
@@ -383,6 +399,13 @@ class Supervisor:
             self._companion if index == COMPANION else f"worker {index}",
             child.pid, status, backoff_s,
         )  # fmt: skip
+
+    def _look_at_children(self, now: float) -> None:
+        """A child that is alive and does nothing keeps its leases, probes and locks: it is replaced."""
+        if now >= self._next_look:
+            self._next_look = now + LOOK_S
+            for child in self._children.values():
+                child.kill_if_stuck()
 
     def _drain_workers(self) -> None:
         self._keeper.stop_feeding()

@@ -16,6 +16,7 @@ from fluxhook._native.ring import Consumer, Counters, Delivery, Producer
 from fluxhook.policy.egress import EgressPolicy
 from fluxhook.runtime import process
 from fluxhook.runtime.dispatch import BACKLOG, Dispatcher
+from fluxhook.runtime.heartbeat import Heartbeat
 from fluxhook.runtime.pace import LOOK_S, Pace
 from fluxhook.runtime.reporter import Reporter
 from fluxhook.runtime.snapshot import Snapshot
@@ -42,7 +43,9 @@ class Worker:
     holds: it reads as ended when the supervisor is dead, and then the worker leaves at once, since
     whatever is unsettled stays in the files."""
 
-    def __init__(self, path: str, index: int, control_fd: int) -> None:
+    def __init__(
+        self, path: str, index: int, control_fd: int, heartbeat: Heartbeat | None = None
+    ) -> None:
         self.index = index
         self._datadir = d.DataDir(path)
         own = self._datadir.worker(index)
@@ -76,6 +79,7 @@ class Worker:
         self._sender = self._dispatcher.sender
         self._bell = d.open_bell(self._datadir.bell(index))
         self._control_fd = control_fd
+        self._heartbeat = heartbeat or Heartbeat()
         self._sender.watch(self._bell)
         self._sender.watch(control_fd)
         self._next_relief_ns = 0
@@ -85,9 +89,10 @@ class Worker:
 
     def run(self) -> None:
         """Serves until a drain is done or the supervisor is gone."""
-        dispatcher, sender = self._dispatcher, self._sender
+        dispatcher, sender, beat = self._dispatcher, self._sender, self._heartbeat.beat
         self._serving = process.wait_for_lock(self._datadir.serving(self.index))
         while True:
+            beat()
             self._refresh()
             now_ns = time.time_ns()
             took = self._take(now_ns)
@@ -233,16 +238,19 @@ class Worker:
         return self._past_marks() and self._dispatcher.idle
 
 
-def main(path: str, index: int, control_fd: int) -> None:
+def main(path: str, index: int, control_fd: int, beat_fd: int = -1) -> None:
     """The body of a worker process. Signals are the supervisor's business: a service manager sends
     SIGTERM to all processes at once, and a worker that died of it would not have drained."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a socket for each request under way
     try:
-        worker = Worker(path, index, control_fd)
+        worker = Worker(path, index, control_fd, Heartbeat(beat_fd))
     except process.Orphaned:
         return
+    except process.LockHeld as e:
+        process.log.error("%s", e)
+        raise SystemExit(1) from None
     # What is there now stays, and deliveries are in no cycles: the collector has little to look for.
     gc.freeze()
     gc.set_threshold(GARBAGE)
