@@ -24,7 +24,10 @@ from typing import Any, NamedTuple
 
 import pycurl
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
+from fluxhook.config.url import judge_url
 from fluxhook.policy.outcome import TransportCause, curl_cause
 from fluxhook.receiver import Behaviour, Receiver
 from fluxhook.transport import curl
@@ -959,6 +962,66 @@ def test_no_terminal_is_asked_for_a_password(certificates, tls_endpoints, form):
         )
         assert "private key" in done.stdout
         assert not select.select([master], [], [], 0)[0], "something was written to the terminal"
+
+
+# ---- URLs ----------------------------------------------------------------------------------
+
+
+class Echo:
+    """Tells what stood in the request line."""
+
+    def __init__(self, driver: Driver, wire: Wire) -> None:
+        self._driver, self._wire = driver, wire
+        self._connection: socket.socket | None = None
+
+    def arrived(self, url: str, proxy: str | None = None) -> str:
+        self._driver.send(make_target(url, proxy=proxy))
+        if self._connection is None:
+            self._connection = self._wire.accept(self._driver)
+        data = self._wire.read_request(self._driver, self._connection)
+        self._connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        self._driver.finish()
+        return data.split(b" ", 2)[1].decode()
+
+
+@pytest.fixture
+def echo(driver: Driver, wire: Wire) -> Echo:
+    return Echo(driver, wire)
+
+
+#: what a path and a query may be made of (RFC 3986 section 3.3), and what libcurl would change in them
+_PARTS = st.sampled_from([*"aZ09-._~!$&'()*+,;=:@/[]", "..", "%2f", "%2E", "%00", "%c3%A4", "%7e"])
+_TEXTS = st.lists(_PARTS, max_size=12).map("".join)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(_TEXTS, st.none() | _TEXTS)
+@example("hooks/../v1/%2e%2e/a%2fb", None)
+@example("/a/.//../", "?/../%2f?")
+@example("", "")
+def test_a_url_is_sent_as_it_is_written(echo, wire, path, query):
+    """Whatever the configuration takes: no dots are taken out, no escapes are changed. A slot that had
+    such a URL before sends the next one as well."""
+    origin = wire.url.removesuffix("/hook")
+    written = f"/{path}" + ("" if query is None else f"?{query}")
+    assert judge_url(origin + written) is None
+    assert echo.arrived(origin + written) == written
+    assert echo.arrived(f"{origin}/plain") == "/plain"
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"), [("", "/"), ("?a=%2f", "/?a=%2f"), ("?a/../b", "/?a/../b")]
+)
+def test_a_url_without_a_path_has_the_root(echo, wire, written, sent):
+    """RFC 9110 section 4.2.3: the same resource."""
+    assert echo.arrived(wire.url.removesuffix("/hook") + written) == sent
+
+
+def test_a_url_is_sent_as_it_is_written_through_a_proxy(echo, wire):
+    """Which gets all of it (RFC 9112 section 3.2.2)."""
+    for path in ("/a%2fb/../c", "/plain"):
+        url = f"http://endpoint.invalid{path}"
+        assert echo.arrived(url, proxy=wire.url.removesuffix("/hook")) == url
 
 
 # ---- proxies -------------------------------------------------------------------------------

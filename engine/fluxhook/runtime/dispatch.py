@@ -455,9 +455,9 @@ class Dispatcher:
         if self.lanes.get(lane.id) is not lane:
             for delivery in taken:
                 self._reporter.report(delivery, "dead", "removed")
-        elif lane.endpoint.paused:
+        elif lane.parks:
             for delivery in taken:
-                self._hand_over(lane, delivery, "parked", "paused")
+                self._hand_over(lane, delivery, "parked", lane.parks)
         else:
             if not lane.queue:
                 self._ready[lane.id] = lane

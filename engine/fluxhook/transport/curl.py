@@ -29,6 +29,7 @@ first success, from a failure to the next success, and always where longer waits
 from __future__ import annotations
 
 import contextlib
+import re
 import resource
 import select
 import socket
@@ -117,6 +118,12 @@ def _silent_ms(connection: socket.socket) -> int:
     return int(_LAST_DATA_RECV.unpack(info)[0])
 
 
+#: scheme and authority, path, and query of a sound URL
+_PARTS = re.compile(rb"([^:]*://[^/?]*)([^?]*)(.*)", re.DOTALL)
+#: libcurl writes the escapes of a path in capitals, which to a receiver may be another path
+_REWRITTEN = re.compile(rb"%(?:[a-f]|.[a-f])")
+
+
 class Target:
     """How an endpoint is reached. Compared by identity, so keep one for each endpoint.
 
@@ -125,7 +132,16 @@ class Target:
     over http:// in any case, for there it has to know (RFC 9113 section 3.3).
     """
 
-    __slots__ = ("distrusted", "heeded", "long_waits", "options", "shares", "url")
+    __slots__ = (
+        "distrusted",
+        "heeded",
+        "long_waits",
+        "options",
+        "request_target",
+        "rewritten",
+        "shares",
+        "url",
+    )
 
     def __init__(
         self,
@@ -145,6 +161,13 @@ class Target:
         else:
             version = pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE
         self.url = url.encode()
+        match = _PARTS.fullmatch(self.url)
+        origin, path, query = match.groups() if match else (b"", b"", b"")
+        #: what the request line has to hold, and whether libcurl has to be told
+        self.request_target = (path or b"/") + query
+        self.rewritten = bool(_REWRITTEN.search(path))
+        if origin[:5].lower() == b"http:" and (proxy or "").lower().startswith("http"):
+            self.request_target = origin + self.request_target  # RFC 9112 section 3.2.2
         #: requests open connections of their own (`Sender.distrust`)
         self.distrusted = False
         #: the heads of answers are read (`Sender.heed`); and always, for they may ask for long waits
@@ -192,6 +215,7 @@ class Slot:
         "opened",
         "options",
         "ready",
+        "rewritten",
         "setopt",
         "started_ns",
         "tag",
@@ -216,6 +240,8 @@ class Slot:
         #: whether the request opens a connection of its own
         self.fresh = False
         self.options: _Options = ()
+        #: libcurl was told a request line once, and has to be told each
+        self.rewritten = False
         #: where the request goes, and the target for which nothing has to be set before the next one
         self.target: Target | None = None
         self.ready: Target | None = None
@@ -364,6 +390,9 @@ class Sender:
         if slot.target is not target:
             setopt(pycurl.URL, target.url)
             slot.target = target
+            if target.rewritten or slot.rewritten:
+                setopt(pycurl.REQUEST_TARGET, target.request_target)
+                slot.rewritten = True
         if slot.fresh is not target.distrusted:
             slot.fresh = target.distrusted
             setopt(pycurl.FRESH_CONNECT, int(slot.fresh))
@@ -574,6 +603,7 @@ class Sender:
         setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         setopt(pycurl.NOPROXY, "")  # else NO_PROXY in the environment overrules a target's proxy
         setopt(pycurl.FOLLOWLOCATION, 0)
+        setopt(pycurl.PATH_AS_IS, 1)  # else ".." and "." are taken out
         setopt(pycurl.DNS_CACHE_TIMEOUT, DNS_TTL_S)
         setopt(pycurl.WRITEFUNCTION, slot.answer.append)  # a builtin: no Python frame a chunk
         setopt(pycurl.OPENSOCKETFUNCTION, self._socket_opener(slot))
