@@ -16,9 +16,11 @@ from fluxhook import EndpointStats, connect
 from fluxhook._native import ring
 from fluxhook.runtime.reporter import Reporter
 from fluxhook.runtime.slot import recover_slot
+from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.stats import read_stats
 from fluxhook.runtime.supervisor import Supervisor
 from fluxhook.transport import datadir as d
+from fluxhook.transport.clock import EngineClock
 from fluxhook.transport.records import EventHead
 
 # ring.h
@@ -136,7 +138,8 @@ def test_hand_over(stage: Stage, worker: int) -> None:
     consumer = ring.Consumer(str(path))
     outbox = ring.Producer(str(own / "outbox.ring"))
     (delivery,) = consumer.take(1)
-    Reporter(outbox, counters, worker).report(delivery, "parked", "over_share")
+    clock = EngineClock(Snapshot.load(d.DataDir(stage.data_dir)).clock)
+    Reporter(outbox, counters, worker, clock).report(delivery, "parked", "over_share")
     forger = Forger(own / "counters", path)
     forger.open_redo(HAND_OVER, token=0)
     forger.unsettle()

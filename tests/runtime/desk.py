@@ -52,7 +52,8 @@ class Desk:
         self.keeper = self.supervisor._keeper
         own = self.supervisor.datadir.worker(0)
         counters = ring.Counters(str(own / "counters"), writable=True)
-        self.reporter = Reporter(ring.Producer(str(own / "outbox.ring")), counters, 0)
+        outbox = ring.Producer(str(own / "outbox.ring"))
+        self.reporter = Reporter(outbox, counters, 0, self.supervisor._clock)
         self.inbox = ring.Consumer(str(own / "inbox.ring"))
         self.inbox.rewind()
         self.wake_ns = 0

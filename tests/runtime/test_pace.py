@@ -63,15 +63,6 @@ def test_the_answer_stands_for_eight_milliseconds() -> None:
     assert not pace.brisk(BEGIN + 16 * MS)
 
 
-def test_a_clock_that_is_set_back_does_not_keep_it_brisk() -> None:
-    """It is judged anew from the time that it is now."""
-    pace = Pace()
-    pace.note(1000)
-    pace.brisk(BEGIN)
-    pace.brisk(BEGIN - S)
-    assert not pace.brisk(BEGIN - S + 10 * MS)
-
-
 def test_a_brisk_worker_spares_its_host_the_bell(tmp_path: Path) -> None:
     """It comes back by itself; a calm one sleeps for long, and an event rings for it."""
     desk = Desk(tmp_path / "data", Endpoint(name="a", url="http://127.0.0.1:1/", signature="none"))

@@ -4,13 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from fluxhook.policy.clock import Clock
 from fluxhook.runtime import reporter as module
 from fluxhook.runtime.reporter import Reporter
+from fluxhook.transport.clock import EngineClock
 from native.conftest import stepped
 from native.rings import Rig, pack
 from native.stepped import Stepped
 
 __all__ = ["stepped"]
+
+CLOCK = EngineClock(Clock())
 
 
 class TestFailingDisk:
@@ -31,7 +35,7 @@ class TestFailingDisk:
             producer.put(pack(1), b"head", b"body")
         consumer, _, counters = rig.worker()
         outbox = stepped.ring.Producer(rig.outbox_path, sync=True)
-        reporter = Reporter(outbox, counters, 0)
+        reporter = Reporter(outbox, counters, 0, CLOCK)
         first, second, third = consumer.take(3)
         stepped.fail_syncs(3)
         assert reporter.report(first, "parked", "paused") == 0
@@ -57,7 +61,7 @@ class TestFailingDisk:
         producer, _ = rig.publisher()
         producer.put(pack(1), b"head", b"body")
         consumer, _, counters = rig.worker()
-        reporter = Reporter(stepped.ring.Producer(rig.outbox_path, sync=True), counters, 0)
+        reporter = Reporter(stepped.ring.Producer(rig.outbox_path, sync=True), counters, 0, CLOCK)
         stepped.fail_syncs(1)
         reporter.report(consumer.take(1)[0], "parked", "paused")
         reporter.flush()

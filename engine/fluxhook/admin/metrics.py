@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -135,12 +134,10 @@ def _pending(endpoints: list[EndpointStats]) -> Iterator[Metric]:
         "1 for the state that the endpoint is in.",
         labels=["endpoint", "state"],
     )
-    now_ns = time.time_ns()
     for e in endpoints:
         pending.add_metric([e.name, "ring"], e.queued)
         pending.add_metric([e.name, "store"], e.stored)
-        since_ns = now_ns if e.oldest_pending_ns is None else e.oldest_pending_ns
-        oldest.add_metric([e.name], max(0, now_ns - since_ns) / 1e9)
+        oldest.add_metric([e.name], e.oldest_pending_age_ns / 1e9)
         for name in _STATES:
             state.add_metric([e.name, name], int(e.state == name))
     yield from (pending, oldest, state)

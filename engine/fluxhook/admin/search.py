@@ -17,7 +17,7 @@ _ATTEMPT: Final = ", ".join(f"a.{name}" for name in Attempt.__struct_fields__)
 _LAST: Final = 2**63 - 1
 
 # An id begins with the microsecond in which the delivery came to the store (`runtime.reporter`), after
-# it was accepted: what has a lower one than `since` need not be read.
+# it was accepted: what has a lower one than the earliest of `since` need not be read.
 _DELIVERIES: Final = f"""
 SELECT {COLUMNS} FROM deliveries AS d NOT INDEXED
 WHERE d.id < :before AND d.id >= :since_id
@@ -81,7 +81,7 @@ def deliveries(
         "cause": cause,
         "event_id": event_id,
         "since": since,
-        "since_id": 0 if since is None else since // 1000 << 6,
+        "since_id": 0 if since is None else store.clock().earliest_ns(since) // 1000 << 6,
         "until": until,
         "before": _LAST if before is None else before,
         "limit": limit,

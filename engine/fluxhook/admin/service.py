@@ -55,6 +55,7 @@ from fluxhook.config.schema import Endpoint
 from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, Problem, UnknownEndpoint
 from fluxhook.events.catalog import BROKER, TYPES, WITH_TOPIC
 from fluxhook.policy import breaker
+from fluxhook.policy.clock import Clock
 from fluxhook.runtime.control import DAY, Control, Selection, Step
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.stats import Stats, is_running, read_stats, serving
@@ -123,12 +124,13 @@ class Service:
 
     def webhooks(self) -> list[Webhook]:
         """All that are configured, in the order of their ids."""
-        snapshot, rows = self.snapshot, self._subscriptions()
-        found = [self._webhook(snapshot, endpoint, rows) for endpoint in snapshot.config.endpoints]
+        snapshot, (rows, clock) = self.snapshot, self._subscriptions()
+        endpoints = snapshot.config.endpoints
+        found = [self._webhook(snapshot, endpoint, rows, clock) for endpoint in endpoints]
         return sorted(found, key=lambda webhook: snapshot.ids[webhook.name])
 
     def webhook(self, ref: str) -> Webhook:
-        return self._webhook(self.snapshot, self._endpoint(ref), self._subscriptions())
+        return self._webhook(self.snapshot, self._endpoint(ref), *self._subscriptions())
 
     def create(self, layer: dict[str, Any]) -> CreatedWebhook:
         """Creates an endpoint of the options given, as in the YAML file, `secret` and
@@ -205,7 +207,7 @@ class Service:
         key = parse_cursor(cursor, "deliveries", (int,))
         since_ns, until_ns = _span(since, until)
         with self._store() as store:
-            names = _Names(store)
+            names, clock = _Names(store), store.clock()
             rows = search.deliveries(
                 store,
                 endpoint=names.id(endpoint),
@@ -218,7 +220,7 @@ class Service:
                 before=None if key is None else int(key[0]),
                 limit=_limit(limit),
             )
-        items = [delivery_view(row, names.name(row.endpoint)) for row in rows]
+        items = [delivery_view(row, names.name(row.endpoint), clock) for row in rows]
         more = len(rows) == limit
         return Page(items, write_cursor("deliveries", rows[-1].id) if more else None)
 
@@ -228,13 +230,13 @@ class Service:
         with self._store() as store:
             row = store.delivery(number)
             past, body = store.attempts(number), store.body(number)
-            names = _Names(store)
+            names, clock = _Names(store), store.clock()
         if row is None:
             raise _no_delivery(id)
         name = names.name(row.endpoint)
         endpoint = self._find(name)
         return _with(
-            delivery_view(row, name),
+            delivery_view(row, name, clock),
             DeliveryDetail,
             history=[attempt_view(one, endpoint) for one in past],
             request=None if body is None else sent_request(row, past, body, endpoint),
@@ -292,7 +294,7 @@ class Service:
         key = parse_cursor(cursor, "dead-letters", (int, int))
         since_ns, until_ns = _span(since, until)
         with self._store() as store:
-            names = _Names(store)
+            names, clock = _Names(store), store.clock()
             rows = search.dead_letters(
                 store,
                 endpoint=names.id(endpoint),
@@ -303,7 +305,7 @@ class Service:
                 before=None if key is None else (int(key[0]), int(key[1])),
                 limit=_limit(limit),
             )
-        items = [delivery_view(row, names.name(row.endpoint)) for row in rows]
+        items = [delivery_view(row, names.name(row.endpoint), clock) for row in rows]
         next_cursor = None
         if len(rows) == limit:
             next_cursor = write_cursor("dead-letters", rows[-1].ended_ns or 0, rows[-1].id)
@@ -437,9 +439,9 @@ class Service:
         with ReadStore.open(self.datadir.store) as store:
             yield store
 
-    def _subscriptions(self) -> dict[str, SubscriptionRow]:
+    def _subscriptions(self) -> tuple[dict[str, SubscriptionRow], Clock]:
         with self._store() as store:
-            return {row.name: row for row in store.subscriptions()}
+            return {row.name: row for row in store.subscriptions()}, store.clock()
 
     def _find(self, name: str) -> Endpoint | None:
         found = (e for e in self.snapshot.config.endpoints if e.name == name)
@@ -458,7 +460,11 @@ class Service:
         return endpoint_or_none
 
     def _webhook(
-        self, snapshot: Snapshot, endpoint: Endpoint, rows: dict[str, SubscriptionRow]
+        self,
+        snapshot: Snapshot,
+        endpoint: Endpoint,
+        rows: dict[str, SubscriptionRow],
+        clock: Clock,
     ) -> Webhook:
         number = snapshot.ids[endpoint.name]
         # A row may be hidden by the file's endpoint of the same name.
@@ -482,7 +488,9 @@ class Service:
             created_at=timestamp_or_none(row and row.created_ns),
             updated_at=timestamp_or_none(row and row.updated_ns),
             expiring_secrets=len(expiring),
-            secrets_expire_at=timestamp_or_none(max(expiring.values(), default=None)),
+            secrets_expire_at=timestamp(clock.wall_ns(max(expiring.values())))
+            if expiring
+            else None,
         )
 
 

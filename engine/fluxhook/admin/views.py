@@ -29,6 +29,7 @@ from fluxhook.admin.search import AttemptRow
 from fluxhook.config.schema import Endpoint
 from fluxhook.config.url import shown_url
 from fluxhook.errors import FluxhookError
+from fluxhook.policy.clock import Clock
 from fluxhook.policy.signature import make_profile
 from fluxhook.runtime.stats import EndpointStats, Stats
 from fluxhook.store import records
@@ -69,7 +70,9 @@ def endpoint_options(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def delivery_view(row: records.Delivery, name: str) -> Delivery:
+def delivery_view(row: records.Delivery, name: str, clock: Clock) -> Delivery:
+    """`clock` turns what is waited for into wall time."""
+    first_ns = row.first_failed_ns
     return Delivery(
         id=delivery_id(row.id),
         endpoint=name,
@@ -81,8 +84,8 @@ def delivery_view(row: records.Delivery, name: str) -> Delivery:
         state=cast(DeliveryState, State(row.state).name.lower()),
         attempts=row.attempts,
         accepted_at=timestamp(row.accepted_ns),
-        first_failed_at=timestamp_or_none(row.first_failed_ns),
-        due_at=timestamp(row.due_ns) if row.state == State.WAITING else None,
+        first_failed_at=None if first_ns is None else timestamp(clock.wall_ns(first_ns)),
+        due_at=timestamp(clock.wall_ns(row.due_ns)) if row.state == State.WAITING else None,
         ended_at=timestamp_or_none(row.ended_ns),
         cause=row.cause,
         error=row.error,

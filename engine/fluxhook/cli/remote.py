@@ -85,7 +85,7 @@ def _starting(datadir: DataDir) -> bool:
         engine = msgspec.json.decode(datadir.engine_file.read_bytes(), type=_EngineFile)
     except (OSError, msgspec.MsgspecError):
         return False
-    young = time.time() - engine.started < STARTING_S
+    young = 0 <= time.time() - engine.started < STARTING_S
     return engine.companion is not None and young and is_running(datadir)
 
 

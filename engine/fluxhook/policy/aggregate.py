@@ -17,8 +17,9 @@ __all__ = ["Window", "add", "aggregates", "closes"]
 
 
 class Window(msgspec.Struct, frozen=True, array_like=True):
-    """What one endpoint's window has gathered. Times are nanoseconds since the epoch; `first_ns` and
-    `last_ns` are when the earliest and the latest of its events were accepted."""
+    """What one endpoint's window has gathered. It closes by the engine's clock (policy/clock.py);
+    `first_ns` and `last_ns` are when the earliest and the latest of its events were accepted, by the
+    wall clock."""
 
     closes_ns: int
     counts: dict[str, int]

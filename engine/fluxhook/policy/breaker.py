@@ -21,8 +21,8 @@ its request was sent.
 - Closed: every failure counts, every success ends the row of failures.
 
 A half-open breaker is never stuck: a probe that has no result after `probe_timeout_ns` (its worker
-died) is lost, and the next permit is a probe. The times are wall-clock, as monotonic clocks do not
-survive a reboot; a clock that steps back costs at most one `reset_timeout` more.
+died) is lost, and the next permit is a probe. The times are engine time (policy/clock.py); one in the
+future, which only a damaged word can have, costs at most one `reset_timeout` more.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def step(
 ) -> tuple[State, Action | None]:
     """The next state, and for a permit what may be done.
 
-    `now_ns` is wall-clock time since the epoch, `probe` the token of the probe whose result this is
+    `now_ns` is engine time, `probe` the token of the probe whose result this is
     (0: an ordinary request). `probe_timeout_ns` should pass the endpoint's own timeout, so that a
     probe is not taken for lost while it may still succeed.
     """
@@ -161,7 +161,7 @@ def _condition(
             elapsed_ns = now_ns - state.value * _MS
             if elapsed_ns >= breaker.reset_timeout.ns:
                 return "after reset_timeout"
-            # Rounding up puts a stamp at most 1 ms ahead; a clock that stepped back, any distance.
+            # Rounding up puts a stamp at most 1 ms ahead; a damaged word, any distance.
             if elapsed_ns < -max(breaker.reset_timeout.ns, _MS):
                 return "opened in the future"
             return "before reset_timeout"

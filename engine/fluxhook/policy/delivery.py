@@ -55,10 +55,10 @@ def step(
 ) -> Delivery:
     """The delivery after a worker's verdict, or after its wait.
 
-    `attempted` tells whether a request was made: a delivery can be given up, parked or dropped
-    without one. `u` and `retry_after_s` are those of `next_delay_ns`; `first_failed_ns` is when the
-    first attempt failed, None if this is it; `not_before_ns` belongs to `parked`. Raises
-    `IllegalMove` for an event out of place, such as a second settlement.
+    Times are engine time. `attempted` tells whether a request was made: a delivery can be given up,
+    parked or dropped without one. `u` and `retry_after_s` are those of `next_delay_ns`;
+    `first_failed_ns` is when the first attempt failed, None if this is it; `not_before_ns` belongs to
+    `parked`. Raises `IllegalMove` for an event out of place, such as a second settlement.
     """
     attempts = delivery.attempts + attempted
     condition, delay_ns = "", None

@@ -15,8 +15,8 @@ def admit(tat_ns: int, now_ns: int, interval_ns: int, burst: int) -> tuple[int, 
     """The new TAT, and how long to wait: 0, the request may go now; else nothing was admitted.
 
     Begin with a TAT of 0. Write the new TAT with compare-and-swap if it differs, after a refusal
-    too: it is never left further ahead of `now_ns` than a full burst can put it, so that a clock
-    that stepped back, or a limit that was made smaller, cannot stop the endpoint.
+    too: it is never left further ahead of `now_ns` than a full burst can put it, so that a limit that
+    was made smaller, or a damaged word, cannot stop the endpoint. `now_ns` is engine time.
     """
     tat_ns = min(max(tat_ns, now_ns), now_ns + burst * interval_ns)
     wait_ns = tat_ns - now_ns - (burst - 1) * interval_ns

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -15,6 +14,7 @@ from fluxhook.runtime.keeper import Keeper
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.subscriptions import Subscriptions
 from fluxhook.store import DeliveryStore
+from fluxhook.transport.clock import EngineClock
 
 __all__ = ["Changes"]
 
@@ -27,17 +27,19 @@ class Changes:
         subscriptions: Subscriptions,
         store: DeliveryStore,
         keeper: Keeper,
+        clock: EngineClock,
         publish: Callable[[], Snapshot],
     ) -> None:
         """`publish` has every process use the present subscriptions."""
         self._subscriptions = subscriptions
         self._store = store
         self._keeper = keeper
+        self._clock = clock
         self._publish = publish
 
     def apply(self, request: c.Request) -> msgspec.Struct:
         """Raises FluxhookError where the request cannot be granted; nothing was changed then."""
-        now_ns = time.time_ns()
+        now_ns = self._clock.now_ns()
         match request:
             case c.Create(layer):
                 name, secret, notices = self._subscriptions.create(layer, now_ns)
@@ -61,7 +63,7 @@ class Changes:
                     name, secret, Duration(overlap_ns), now_ns
                 )
                 self._publish()
-                return c.Rotated(new, secret is None, until_ns)
+                return c.Rotated(new, secret is None, self._clock.wall_ns(until_ns))
             case c.Test(name, type, data):
                 return self._test(name, type, data, now_ns)
             case c.Replay(ids):

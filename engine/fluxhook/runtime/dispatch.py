@@ -16,6 +16,7 @@ What finished requests come to is in `results`.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -34,6 +35,7 @@ from fluxhook.runtime.reporter import Reporter
 from fluxhook.runtime.results import Results
 from fluxhook.runtime.stages import Stages
 from fluxhook.transport import datadir as field
+from fluxhook.transport.clock import EngineClock
 from fluxhook.transport.curl import Sender, Slot
 from fluxhook.transport.records import DueHead, Verdict
 from fluxhook.transport.tls import TlsMaterial
@@ -66,10 +68,12 @@ class Dispatcher:
         reporter: Reporter,
         worker: int,
         judge: Callable[[str], str | None],
+        clock: EngineClock,
     ) -> None:
         self.lanes: dict[int, Lane] = {}
         self.sender = Sender(MAX_IN_FLIGHT, judge)
         self._judge = judge
+        self._clock = clock
         self._tls_senders: dict[TlsMaterial, Sender] = {}
         self._words = words
         self._gate = Gate(words)
@@ -357,8 +361,8 @@ class Dispatcher:
         """Starts what may go now. Returns when more may go without anything else happening, because a
         rate limit or a batch waits for its time; 0 if none does."""
         wake_ns = 0
-        now_s = now_ns // 1_000_000_000
         load, ready = self._words.load, self._ready
+        now_s = int(time.time()) if ready else 0  # what a receiver compares with its own clock
         for lane in list(ready.values()):
             if lane.blocked_until_ns > now_ns:
                 wake_ns = min(wake_ns or lane.blocked_until_ns, lane.blocked_until_ns)
@@ -382,7 +386,7 @@ class Dispatcher:
                 if not (lane.queue or lane.slow):
                     del ready[lane.id]
                     continue
-            elif until_ns := self._send_judged(lane, quota, troubled, now_ns):
+            elif until_ns := self._send_judged(lane, quota, troubled, now_ns, now_s):
                 wake_ns = min(wake_ns or until_ns, until_ns)
             if not lane.queue:
                 self._emptied(lane)
@@ -403,14 +407,14 @@ class Dispatcher:
                 headers, body = request(delivery, now_s)
             else:
                 unsampled = 0
-                headers, body = self._stages.make(lane, [delivery], now_ns)
+                headers, body = self._stages.make(lane, [delivery], now_ns, now_s)
             send(target, headers, body, (lane, delivery, 0), now_ns)
         self._unsampled = unsampled
         lane.in_flight += quota
         if not lane.slow:
             self._backlog -= quota
 
-    def _send_judged(self, lane: Lane, quota: int, troubled: bool, now_ns: int) -> int:
+    def _send_judged(self, lane: Lane, quota: int, troubled: bool, now_ns: int, now_s: int) -> int:
         """Sends what breaker, order, rate limit, age, size and batching let go. Returns when more may
         go, or 0."""
         if lane.batching and not self._batch_due(lane, now_ns):
@@ -435,10 +439,10 @@ class Dispatcher:
                 break
             self._unsampled += 1
             if self._unsampled < field.SAMPLED_ONE_IN:
-                headers, body = lane.request_for(taken, now_ns // 1_000_000_000)
+                headers, body = lane.request_for(taken, now_s)
             else:
                 self._unsampled = 0
-                headers, body = self._stages.make(lane, taken, now_ns)
+                headers, body = self._stages.make(lane, taken, now_ns, now_s)
             lane.begin(taken)
             what = taken if lane.batching else taken[0]
             lane.sender.send(lane.target, headers, body, (lane, what, probe), now_ns)
@@ -487,7 +491,7 @@ class Dispatcher:
 
     def _disposed(self, lane: Lane, delivery: Delivery, now_ns: int) -> bool:
         """Settles a delivery that is not to be attempted at all."""
-        if lane.ttl_ns and now_ns - delivery.accepted_ns > lane.ttl_ns:
+        if lane.ttl_ns and self._clock.surely_older(delivery.accepted_ns, lane.ttl_ns, now_ns):
             if delivery.id == 0:
                 delivery.settle(self._counters, field.DROPPED_EXPIRED)
             else:

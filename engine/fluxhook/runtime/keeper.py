@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
-import time
 from typing import Any
 
 import msgspec
@@ -35,6 +34,7 @@ from fluxhook.store import Batch, DeliveryStore, Due, State, StoreError
 from fluxhook.store.audit import AuditTrail, timestamp
 from fluxhook.store.records import Delivery as Row
 from fluxhook.transport import datadir as d
+from fluxhook.transport.clock import EngineClock
 from fluxhook.transport.files import replace_file
 from fluxhook.transport.records import DueHead, EventHead, Report
 
@@ -70,10 +70,16 @@ class Keeper:
     """Call `step` whenever the bell rings or the time it returned has come."""
 
     def __init__(
-        self, datadir: d.DataDir, store: DeliveryStore, words: Words, snapshot: Snapshot
+        self,
+        datadir: d.DataDir,
+        store: DeliveryStore,
+        words: Words,
+        snapshot: Snapshot,
+        clock: EngineClock,
     ) -> None:
         self._store = store
         self._words = words
+        self._clock = clock
         # Those of workers that the engine has no more are read too: their reports are still owed.
         self._outboxes = [Consumer(str(path / "outbox.ring")) for path in datadir.worker_folders()]
         self._inboxes = [
@@ -107,7 +113,7 @@ class Keeper:
         trail = AuditTrail(
             datadir.audit, max_bytes=int(config.audit_bytes), files=config.audit_files
         )
-        self._retention = Retention(store, trail)
+        self._retention = Retention(store, trail, clock)
         self._damaged = datadir.path / "damaged"
         self._next_purge_ns = self._next_overdue_ns = 0
         self._purge_failing = False
@@ -129,7 +135,7 @@ class Keeper:
 
     def step(self, now_ns: int) -> int:
         """Applies what was reported and hands out what is due; returns when to be called again at
-        the latest, in nanoseconds since the epoch."""
+        the latest. Both are engine time."""
         if now_ns < self._store_failed_ns + STORE_BACKOFF_NS:
             self.busy = False
             return self._store_failed_ns + STORE_BACKOFF_NS
@@ -157,6 +163,10 @@ class Keeper:
         """Hands out nothing more: the engine drains."""
         self._feeding = False
 
+    def spare(self) -> None:
+        """The engine was away: nothing is found too old for a while."""
+        self._retention.spare(self._clock.now_ns())
+
     def worker_lost(self, worker: int) -> None:
         """A worker ended. Its successor takes what is in the inbox; what it had adopted from a
         publisher is only here, or will be once its last report is applied."""
@@ -173,7 +183,7 @@ class Keeper:
     def send_test(self, endpoint_id: int, type: str, data: Any, now_ns: int) -> Row:
         """Has an event delivered to one endpoint, whatever it subscribed to. Raises EventError."""
         endpoint = self._endpoints[endpoint_id]
-        head, body = self._mint.make(endpoint, type, data, now_ns)
+        head, body = self._mint.make(endpoint, type, data, self._clock.wall_ns(now_ns))
         with self._batch() as batch:
             batch.count(endpoint_id, "accepted")
             row = self._born(batch, endpoint_id, endpoint, head, body, now_ns)
@@ -232,7 +242,7 @@ class Keeper:
             endpoint_id,
             head,
             body,
-            accepted_ns=now_ns,
+            accepted_ns=self._clock.wall_ns(now_ns),
             due_ns=now_ns,
             ordered=_blocks(endpoint),
         )
@@ -291,7 +301,7 @@ class Keeper:
         for choice in (data, brief, msgspec.structs.replace(brief, counts={})):
             with contextlib.suppress(PayloadTooLarge):
                 head, body = self._mint.make(
-                    endpoint, "webhook.failures.aggregated", choice, now_ns
+                    endpoint, "webhook.failures.aggregated", choice, self._clock.wall_ns(now_ns)
                 )
                 self._born(batch, endpoint_id, endpoint, head, body, now_ns)
                 return
@@ -306,9 +316,9 @@ class Keeper:
         """Applies what the workers reported last, as far as the store lets it."""
         self._feeding = False
         self._store_failed_ns = -STORE_BACKOFF_NS
-        self.step(time.time_ns())
+        self.step(self._clock.now_ns())
         while self.busy:
-            self.step(time.time_ns())
+            self.step(self._clock.now_ns())
         self._notices.close()
 
     def _release_lost(self) -> None:
@@ -339,7 +349,7 @@ class Keeper:
             overdue = [d for d in self._retention.overdue(now_ns) if d.id not in out]
             with self._store.batch() as batch:
                 for delivery in overdue:
-                    batch.bury(batch.copy(delivery), now_ns, "retention")
+                    batch.bury(batch.copy(delivery), self._clock.wall_ns(now_ns), "retention")
             for endpoint_id in {delivery.endpoint for delivery in overdue}:
                 self._publish_stored(endpoint_id)
             self._next_overdue_ns = now_ns + (0 if overdue else RETENTION_CHECK_NS)
@@ -449,7 +459,10 @@ class Keeper:
             error, retry_after_s = "", None
         else:
             error, retry_after_s = attempt.error, attempt.retry_after_s
-            batch.attempt(row, attempt)
+            started_ns = self._clock.wall_ns(attempt.started_ns)
+            if offset_ns := started_ns - attempt.started_ns:
+                attempt = msgspec.structs.replace(attempt, started_ns=started_ns)
+            batch.attempt(row, attempt, offset_ns)
         after = life.step(
             before,
             "dead" if endpoint is None and verdict == "retry" else verdict,
@@ -465,12 +478,12 @@ class Keeper:
             case "waiting":
                 batch.reschedule(row, after.due_ns or now_ns, cause, error)
             case "delivered":
-                batch.delivered(row, now_ns)
+                batch.delivered(row, self._clock.wall_ns(now_ns))
                 batch.count(endpoint_id, "delivered")
             case "dead":
-                batch.bury(row, now_ns, cause, error)
+                batch.bury(row, self._clock.wall_ns(now_ns), cause, error)
             case "dropped":
-                batch.drop(row, now_ns, cause)
+                batch.drop(row, self._clock.wall_ns(now_ns), cause)
                 batch.count(endpoint_id, f"dropped.{cause}")
         if attempt is not None and endpoint is not None and after.state != "delivered":
             self._disable_if(endpoint_id, endpoint, cause, now_ns)
@@ -495,11 +508,11 @@ class Keeper:
     def _disable_doomed(self, now_ns: int) -> None:
         """A transaction of its own for each, once the reports that led to it are committed."""
         for endpoint_id, (reason, failing_ns) in list(self._doomed.items()):
-            self._store.disable_endpoint(endpoint_id, now_ns, reason)
+            self._store.disable_endpoint(endpoint_id, self._clock.wall_ns(now_ns), reason)
             del self._doomed[endpoint_id]
             self._disabling.add(endpoint_id)
             name = self._names.get(endpoint_id, str(endpoint_id))
-            self._notices.endpoint_disabled(name, reason, failing_ns)
+            self._notices.endpoint_disabled(name, reason, self._clock.wall_ns(failing_ns))
             log.warning("endpoint %s is disabled: %s", name, reason)
 
     def _set_aside(self, worker: int, record: Delivery, error: Exception) -> None:
@@ -528,7 +541,8 @@ class Keeper:
             endpoint = self._endpoints.get(endpoint_id)
             if endpoint is None:
                 cause = "disabled" if self._is_disabled(endpoint_id) else "removed"
-                if self._store.bury_all(endpoint_id, now_ns, cause, limit=BURY_BATCH):
+                wall_ns = self._clock.wall_ns(now_ns)
+                if self._store.bury_all(endpoint_id, wall_ns, cause, limit=BURY_BATCH):
                     self._publish_stored(endpoint_id)
                     self.busy = True
                 continue

@@ -29,10 +29,10 @@ class Mint:
         self._max_bytes = int(config.max_event_bytes)
 
     def make(
-        self, endpoint: Endpoint, type: str, data: Any, now_ns: int
+        self, endpoint: Endpoint, type: str, data: Any, wall_ns: int
     ) -> tuple[EventHead, bytes]:
         """The event's head and body for the endpoint. Raises EventError, PayloadTooLarge."""
-        event = self._make(type, data, now_s=now_ns // 1_000_000_000)
+        event = self._make(type, data, now_s=wall_ns // 1_000_000_000)
         body = self._encode(endpoint.envelope, event)
         if len(body) > self._max_bytes:
             raise PayloadTooLarge(

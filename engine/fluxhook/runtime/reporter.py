@@ -9,6 +9,7 @@ import msgspec
 
 from fluxhook._native.ring import FULL, UNSYNCED, Counters, Delivery, Producer
 from fluxhook.runtime.process import log
+from fluxhook.transport.clock import EngineClock
 from fluxhook.transport.records import Attempt, Report, Verdict
 
 __all__ = ["NO_ENDPOINT", "Reporter"]
@@ -26,10 +27,13 @@ class Reporter:
     their order, and the worker takes nothing new.
     """
 
-    def __init__(self, outbox: Producer, counters: Counters, worker: int) -> None:
+    def __init__(
+        self, outbox: Producer, counters: Counters, worker: int, clock: EngineClock
+    ) -> None:
         self.outbox = outbox
         self._counters = counters
         self._worker = worker
+        self._clock = clock
         self._encode = msgspec.msgpack.Encoder().encode
         self._waiting: deque[tuple[Delivery, int, bytes, bytes]] = deque()
         self._last_id = 0
@@ -99,6 +103,7 @@ class Reporter:
         return result not in (FULL, UNSYNCED)
 
     def _new_id(self) -> int:
-        """Ascending over restarts, distinct among up to 64 workers: microseconds, then the worker."""
-        self._last_id = max(self._last_id + 1, time.time_ns() // 1000)
+        """Ascending over restarts, distinct among up to 64 workers: microseconds of engine time, then
+        the worker."""
+        self._last_id = max(self._last_id + 1, self._clock.now_ns() // 1000)
         return self._last_id << 6 | self._worker

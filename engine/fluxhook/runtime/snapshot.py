@@ -11,6 +11,7 @@ import msgspec
 from fluxhook.config import codec
 from fluxhook.config.schema import Config, Endpoint
 from fluxhook.errors import EngineNotRunning, LayoutError
+from fluxhook.policy.clock import Clock
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.files import replace_file
 
@@ -21,7 +22,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """`ids` gives every endpoint's id; `disabled` names those that get nothing, because their receiver
     answered 410 or did nothing but fail; `created` those that are not the configuration file's. `held`
     says why, for each endpoint that cannot be built: its events wait. `files` has a number for each
-    endpoint that names files, another one when they have changed."""
+    endpoint that names files, another one when they have changed. `clock` is the engine's, of the boot
+    that it names."""
 
     version: int
     workers: int
@@ -31,6 +33,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     created: frozenset[str] = frozenset()
     held: dict[str, str] = {}
     files: dict[str, int] = {}
+    clock: Clock = Clock()
 
     def endpoints(self) -> dict[int, Endpoint]:
         """The endpoints that events go to, by id; those that are held are paused. Under

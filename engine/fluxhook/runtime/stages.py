@@ -11,6 +11,7 @@ from time import perf_counter_ns
 from fluxhook._native.ring import Counters, Delivery
 from fluxhook.runtime.lane import Lane
 from fluxhook.transport import datadir as field
+from fluxhook.transport.clock import EngineClock
 from fluxhook.transport.curl import Slot
 
 __all__ = ["Stages"]
@@ -22,20 +23,21 @@ _FIELDS = (field.STAGE_DNS, field.STAGE_CONNECT, field.STAGE_TLS, field.STAGE_FI
 class Stages:
     """Observes requests. `counters` are the worker's own, `histograms` its file `stages`."""
 
-    def __init__(self, counters: Counters, histograms: Counters) -> None:
+    def __init__(self, counters: Counters, histograms: Counters, clock: EngineClock) -> None:
         self._counters = counters
         self._histograms = histograms
+        self._clock = clock
 
     def make(
-        self, lane: Lane, deliveries: list[Delivery], now_ns: int
+        self, lane: Lane, deliveries: list[Delivery], now_ns: int, now_s: int
     ) -> tuple[list[bytes], bytes]:
         """Makes the request, and observes how long that takes and how long its first event waited."""
         observe, delivery = self._histograms.observe, deliveries[0]
         if delivery.attempts == 0 and delivery.id == 0:
-            waited_us = max(0, now_ns - delivery.accepted_ns) // 1000
+            waited_us = self._clock.age_ns(delivery.accepted_ns, now_ns) // 1000
             observe(lane.id, field.STAGE_QUEUE, waited_us)
         begun_ns = perf_counter_ns()
-        request = lane.request_for(deliveries, now_ns // 1_000_000_000)
+        request = lane.request_for(deliveries, now_s)
         observe(lane.id, field.STAGE_SIGN, (perf_counter_ns() - begun_ns) // 1000)
         return request
 

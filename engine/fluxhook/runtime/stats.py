@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import accumulate
@@ -61,6 +62,8 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     stored: int = 0
     #: of those in the store
     oldest_pending_ns: int | None = None
+    #: how long ago that was, whatever the wall clock was set to since
+    oldest_pending_age_ns: int = 0
     next_retry_ns: int | None = None
     refused: int = 0
     filtered: int = 0
@@ -161,7 +164,8 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
         rows = store.endpoints()
         stored = store.counters()
         windows = {endpoint for endpoint, _, _ in store.windows()}
-        oldest, due = store.oldest_times_ns(), store.due_times_ns()
+        oldest, due, clock = store.oldest_times_ns(), store.due_times_ns(), store.clock()
+    now_ns = time.time_ns() - clock.offset_ns
     configured = {e.name: e for e in snapshot.config.endpoints}
     endpoints = []
     try:
@@ -182,6 +186,7 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
             sent = _sum(published.values(), row.id)
             stage_histograms = _stage_histograms(staged.values(), row.id)
             latency_ms = _percentiles(done[d.HISTOGRAM :])
+            failing_ns = words.load(row.id, d.FAILING)
             dropped = {
                 "oldest": sent[d.DROPPED_OLDEST],
                 "expired": done[d.DROPPED_EXPIRED],
@@ -205,7 +210,10 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
                     # A window's notification is pending from when it opens.
                     stored=row.pending + (row.id in windows),
                     oldest_pending_ns=oldest.get(row.id),
-                    next_retry_ns=due.get(row.id),
+                    oldest_pending_age_ns=clock.age_ns(oldest[row.id], now_ns)
+                    if row.id in oldest
+                    else 0,
+                    next_retry_ns=clock.wall_ns(due[row.id]) if row.id in due else None,
                     refused=sent[d.REFUSED],
                     filtered=sent[d.FILTERED],
                     unmetered=words.load(row.id, d.UNMETERED),
@@ -222,7 +230,7 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
                     last_error=LastError(row.failed_ns, row.failed_cause, row.failed_error)
                     if row.failed_ns is not None
                     else None,
-                    failing_since_ns=words.load(row.id, d.FAILING) or None,
+                    failing_since_ns=clock.wall_ns(failing_ns) if failing_ns else None,
                     disabled_reason=row.disabled_reason,
                     misconfigured_reason=snapshot.held.get(row.name, ""),
                 )

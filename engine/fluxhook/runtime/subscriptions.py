@@ -27,6 +27,7 @@ from fluxhook.events.names import hint
 from fluxhook.runtime.build import build
 from fluxhook.runtime.process import log
 from fluxhook.store import DeliveryStore, SubscriptionRow
+from fluxhook.transport.clock import EngineClock
 
 __all__ = ["Subscriptions"]
 
@@ -43,11 +44,13 @@ class Subscriptions:
     """Keeps them in the store. Nothing takes effect before the supervisor publishes `effective`.
 
     Every change raises UnknownEndpoint for a name that there is not, Conflict where the endpoint is
-    the file's, ConfigError for what cannot be used, StoreError where the disk fails.
+    the file's, ConfigError for what cannot be used, StoreError where the disk fails. `now_ns` is
+    engine time.
     """
 
-    def __init__(self, store: DeliveryStore, config: Config) -> None:
+    def __init__(self, store: DeliveryStore, config: Config, clock: EngineClock) -> None:
         self._store = store
+        self._clock = clock
         self._rows = {row.name: row for row in store.subscriptions()}
         self.configure(config)
 
@@ -93,7 +96,7 @@ class Subscriptions:
                 kept = [secret for secret in row.layer.get("secrets", ()) if secret not in over]
                 left = {secret: ns for secret, ns in row.expiring.items() if secret not in over}
                 layer = {**row.layer, "secrets": kept}
-                self._save(row._replace(layer=layer, expiring=left, updated_ns=now_ns))
+                self._change(row, now_ns, layer=layer, expiring=left)
                 changed = True
         return changed
 
@@ -133,7 +136,8 @@ class Subscriptions:
         if name in known:  # what was said of one that was deleted
             self._store.pause_endpoint(known[name], False)
             self._store.enable_endpoint(known[name])
-        self._save(SubscriptionRow(name, layer, now_ns, now_ns, {}))
+        wall_ns = self._clock.wall_ns(now_ns)
+        self._save(SubscriptionRow(name, layer, wall_ns, wall_ns, {}))
         return name, secret, notices
 
     def update(self, name: str, patch: dict[str, Any], now_ns: int) -> list[Notice]:
@@ -154,7 +158,7 @@ class Subscriptions:
         _, notices = self._define(name, layer)
         # Secrets that are written out are there to stay.
         expiring = {} if "secrets" in patch else row.expiring
-        self._save(row._replace(layer=layer, expiring=expiring, updated_ns=now_ns))
+        self._change(row, now_ns, layer=layer, expiring=expiring)
         return notices
 
     def delete(self, name: str) -> None:
@@ -175,13 +179,13 @@ class Subscriptions:
             raise self._unknown(name)
         elif row.layer.get("paused"):
             layer = {key: value for key, value in row.layer.items() if key != "paused"}
-            self._save(row._replace(layer=layer, updated_ns=now_ns))
+            self._change(row, now_ns, layer=layer)
 
     def rotate(
         self, name: str, secret: str | None, overlap: Duration, now_ns: int
     ) -> tuple[str, int]:
-        """Gives an endpoint a new secret; those that it had sign beside it until the time that is
-        returned."""
+        """Gives an endpoint a new secret; those that it had sign beside it until the engine
+        time that is returned."""
         row = self._own(name)
         endpoint = self._build(row).endpoint
         if endpoint.signature == "none":
@@ -205,7 +209,7 @@ class Subscriptions:
         layer = {**row.layer, "secrets": [new, *old]}
         self._define(name, layer)
         expiring = {s: min(row.expiring.get(s, until_ns), until_ns) for s in old}
-        self._save(row._replace(layer=layer, expiring=expiring, updated_ns=now_ns))
+        self._change(row, now_ns, layer=layer, expiring=expiring)
         return new, until_ns
 
     # ---- helpers ---------------------------------------------------------------------------
@@ -244,6 +248,9 @@ class Subscriptions:
         if name not in self._rows:
             raise self._unknown(name)
         return self._rows[name]
+
+    def _change(self, row: SubscriptionRow, now_ns: int, **fields: Any) -> None:
+        self._save(row._replace(updated_ns=self._clock.wall_ns(now_ns), **fields))
 
     def _save(self, row: SubscriptionRow) -> None:
         self._store.save_subscription(row)

@@ -31,6 +31,7 @@ from fluxhook.errors import (
     LayoutError,
     Problem,
 )
+from fluxhook.policy import clock
 from fluxhook.runtime.changes import Changes
 from fluxhook.runtime.heartbeat import LOOK_S
 from fluxhook.runtime.holders import holders
@@ -44,6 +45,7 @@ from fluxhook.runtime.subscriptions import Subscriptions
 from fluxhook.runtime.syncer import Syncer
 from fluxhook.store import DeliveryStore, StoreError
 from fluxhook.transport import datadir as d
+from fluxhook.transport.clock import EngineClock, read_clocks
 from fluxhook.transport.files import replace_file, write_all
 from fluxhook.transport.thresholds import Thresholds
 
@@ -57,6 +59,9 @@ STEADY_S = 10.0
 HOUSEKEEPING_S = 1.0
 #: for workers of an engine that is dead to leave, which takes them a quarter of a second
 PATIENCE_S = 10.0
+#: how often the clock is saved, and after how long without a look at it the engine was away
+SAVING_S = 60.0
+AWAY_NS = 150_000_000_000
 #: rings between worker and keeper
 CHANNEL_BYTES = 16 << 20
 CHANNEL_RECORDS = 16_384
@@ -87,6 +92,11 @@ class Supervisor:
         self._workers = worker_count(config)
         self._prepare(config)
         self._store = DeliveryStore.open(self.datadir.store, full_sync=config.durability == "power")
+        #: something changed that could not be published yet
+        self._stale = False
+        self._clock = self._begin_clock()
+        self._next_saving = 0.0
+        was_away = self._look_at_clocks()
         self._words = self.datadir.open_words()
         self._epoll = select.epoll()
         self._companion = companion
@@ -100,12 +110,16 @@ class Supervisor:
         #: nothing was published yet
         self._first = True
         self._judge = Judge()
-        self._subscriptions = Subscriptions(self._store, config)
-        self._subscriptions.expire(time.time_ns())
+        self._subscriptions = Subscriptions(self._store, config, self._clock)
+        self._subscriptions.expire(self._clock.now_ns())
         self._enable_all()
         self._publish()
-        self._keeper = Keeper(self.datadir, self._store, self._words, self.snapshot)
-        changes = Changes(self._subscriptions, self._store, self._keeper, self._republish)
+        self._keeper = Keeper(self.datadir, self._store, self._words, self.snapshot, self._clock)
+        if was_away:
+            self._keeper.spare()
+        changes = Changes(
+            self._subscriptions, self._store, self._keeper, self._clock, self._republish
+        )
         self._listener = Listener(self.datadir, changes.apply)
         self._epoll.register(self._listener.fd, select.EPOLLIN)
         interval = durability_interval(config.durability)
@@ -113,8 +127,6 @@ class Supervisor:
         self._requests: set[int] = set()
         self._next_housekeeping = 0.0
         self._next_look = 0.0
-        #: something changed that could not be published yet
-        self._stale = False
 
     # ---- preparation -----------------------------------------------------------------------
 
@@ -261,6 +273,7 @@ class Supervisor:
             created=self._subscriptions.created,
             held=self._judge.held,
             files=self._judge.files,
+            clock=self._clock.known,
         )
         try:
             snapshot.save(self.datadir)
@@ -300,14 +313,14 @@ class Supervisor:
         draining_until: float | None = None
         while draining_until is None or self._children:
             now = time.monotonic()
-            wake_ns = self._keeper.step(time.time_ns())
+            wake_ns = self._keeper.step(self._clock.now_ns())
             if draining_until is None:
                 self._start_children()
                 self._housekeep(now)
             elif now >= draining_until:
                 self._kill_workers()
             self._look_at_children(now)
-            wait_s = min(HOUSEKEEPING_S, max(0.0, (wake_ns - time.time_ns()) / 1e9))
+            wait_s = min(HOUSEKEEPING_S, max(0.0, (wake_ns - self._clock.now_ns()) / 1e9))
             if self._start_at:
                 wait_s = min(wait_s, max(0.0, min(self._start_at.values()) - now))
             if draining_until is not None and now < draining_until:
@@ -334,6 +347,8 @@ class Supervisor:
         """Stores what the workers reported last, and lets the data directory go."""
         self._listener.close()
         self._keeper.close()
+        self._look_at_clocks()
+        self._save_clock()
         if self._syncer is not None:
             self._syncer.close()
         self._store.close()
@@ -362,6 +377,33 @@ class Supervisor:
             replace_file(self.datadir.engine_file, json.dumps(said).encode())
         except OSError as e:  # it is for people and programs that look; deliveries need it not
             log.warning("%s cannot be written: %s", self.datadir.engine_file, e.strerror)
+
+    # ---- the clock -------------------------------------------------------------------------
+
+    def _begin_clock(self) -> EngineClock:
+        known, newest_ns = self._store.clock(), self._store.newest_ns()
+        return EngineClock(clock.begin(known, self._boot_id.hex(), *read_clocks(), newest_ns))
+
+    def _look_at_clocks(self) -> bool:
+        """Notes whether the wall clock was set; True if nobody was here to look for long, as the
+        engine did not run or the machine slept."""
+        before, (boot_ns, wall_ns) = self._clock.known, read_clocks()
+        known = self._clock.known = clock.look(before, before.origin_ns + boot_ns, wall_ns)
+        if known.offsets != before.offsets:
+            step_s = (known.offset_ns - before.offset_ns) / 1e9
+            log.warning(
+                "the machine's clock was set %s by %.1f s; what waits here goes on as it was",
+                "forward" if step_s > 0 else "back", abs(step_s),
+            )  # fmt: skip
+            self._next_saving = 0.0
+            self._stale = True
+        return known.seen_ns - before.seen_ns >= AWAY_NS
+
+    def _save_clock(self) -> None:
+        """So that an engine after a boot knows what time it was here at least."""
+        with contextlib.suppress(StoreError):  # the next time will do
+            self._store.save_clock(self._clock.known)
+            self._next_saving = time.monotonic() + SAVING_S
 
     # ---- workers ---------------------------------------------------------------------------
 
@@ -445,10 +487,14 @@ class Supervisor:
         if now < self._next_housekeeping:
             return
         self._next_housekeeping = now + HOUSEKEEPING_S
+        if self._look_at_clocks():
+            self._keeper.spare()
+        if now >= self._next_saving:
+            self._save_clock()
         for slot in self.datadir.publisher_slots():
             recover_slot(slot)
         try:
-            expired = self._subscriptions.expire(time.time_ns())
+            expired = self._subscriptions.expire(self._clock.now_ns())
             disabled = self._keeper.take_disabled()
             rebuilt = self._suspect_unbuilt(now) or self._judge.look(now)
             if disabled or expired or rebuilt or self._stale:

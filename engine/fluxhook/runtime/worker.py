@@ -10,7 +10,6 @@ import gc
 import os
 import resource
 import signal
-import time
 
 from fluxhook._native.ring import Consumer, Counters, Delivery, Producer
 from fluxhook.policy.egress import EgressPolicy
@@ -22,6 +21,7 @@ from fluxhook.runtime.reporter import Reporter
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.stages import Stages
 from fluxhook.transport import datadir as d
+from fluxhook.transport.clock import EngineClock
 
 __all__ = ["Worker", "main"]
 
@@ -62,7 +62,8 @@ class Worker:
             bell=d.open_bell(self._datadir.keeper_bell),
             sync=self._snapshot.config.durability == "power",
         )
-        self._reporter = Reporter(outbox, self._counters, index)
+        self._clock = EngineClock(self._snapshot.clock)
+        self._reporter = Reporter(outbox, self._counters, index, self._clock)
         self._inbox = Consumer(str(own / "inbox.ring"))
         self._rings: dict[str, Consumer] = {}
         self._paced: list[tuple[Consumer, Pace]] = []
@@ -71,10 +72,11 @@ class Worker:
         self._dispatcher = Dispatcher(
             self._words,
             self._counters,
-            Stages(self._counters, histograms),
+            Stages(self._counters, histograms, self._clock),
             self._reporter,
             index,
             lambda a: self._egress.judge(a),
+            self._clock,
         )
         self._sender = self._dispatcher.sender
         self._bell = d.open_bell(self._datadir.bell(index))
@@ -89,12 +91,13 @@ class Worker:
 
     def run(self) -> None:
         """Serves until a drain is done or the supervisor is gone."""
-        dispatcher, sender, beat = self._dispatcher, self._sender, self._heartbeat.beat
+        dispatcher, sender, clock = self._dispatcher, self._sender, self._clock
+        beat = self._heartbeat.beat
         self._serving = process.wait_for_lock(self._datadir.serving(self.index))
         while True:
             beat()
             self._refresh()
-            now_ns = time.time_ns()
+            now_ns = clock.now_ns()
             took = self._take(now_ns)
             wake_ns = dispatcher.send(now_ns)
             if self._drained():
@@ -102,7 +105,7 @@ class Worker:
             wait_s = 0.0 if took else self._wait_s(now_ns, wake_ns)
             finished = sender.step(dispatcher.wait_s(wait_s))
             # Before anything else, or who leaves now would have these repeated.
-            dispatcher.collect(finished, time.time_ns())
+            dispatcher.collect(finished, clock.now_ns())
             self._reporter.flush()
             for fd in sender.fired:
                 if fd == self._bell:
@@ -125,6 +128,7 @@ class Worker:
         if self._words.load(self._engine_row, d.VERSION) != self._snapshot.version:
             allowed = self._snapshot.config.allow_networks
             self._snapshot = Snapshot.load(self._datadir)
+            self._clock.known = self._snapshot.clock
             if self._snapshot.config.allow_networks != allowed:
                 self._egress = EgressPolicy(self._snapshot.config.allow_networks)
                 self._dispatcher.rejudge()

@@ -161,12 +161,15 @@ class Batch:
             self._leased[delivery_id] = delivery
         return delivery
 
-    def attempt(self, delivery: Delivery, attempt: Attempt) -> None:
-        """Records an attempt and counts it. What follows from it is another call."""
+    def attempt(self, delivery: Delivery, attempt: Attempt, offset_ns: int = 0) -> None:
+        """Records an attempt and counts it. What follows from it is another call.
+
+        `offset_ns` is how far the wall clock, by which it is dated, was ahead of the engine's.
+        """
         n = delivery.attempts = delivery.attempts + 1
         ended_ns = attempt.started_ns + 1000 * attempt.total_us
         if delivery.first_failed_ns is None:
-            delivery.first_failed_ns = ended_ns
+            delivery.first_failed_ns = ended_ns - offset_ns
         id, previous = next(self._store.attempt_ids), delivery.last_attempt
         delivery.last_attempt = id
         self._attempts.append((id, delivery, previous, n, attempt))
@@ -179,16 +182,16 @@ class Batch:
         delivery.due_ns, delivery.cause, delivery.error = due_ns, cause, error
         self._touch(delivery)
 
-    def delivered(self, delivery: Delivery, now_ns: int) -> None:
-        self._end(delivery, _DELIVERED, now_ns, "", "")
+    def delivered(self, delivery: Delivery, wall_ns: int) -> None:
+        self._end(delivery, _DELIVERED, wall_ns, "", "")
 
-    def drop(self, delivery: Delivery, now_ns: int, cause: str) -> None:
+    def drop(self, delivery: Delivery, wall_ns: int, cause: str) -> None:
         """Ends a delivery by a policy, which `cause` names."""
-        self._end(delivery, _DROPPED, now_ns, cause, "")
+        self._end(delivery, _DROPPED, wall_ns, cause, "")
 
-    def bury(self, delivery: Delivery, now_ns: int, cause: str, error: str = "") -> None:
+    def bury(self, delivery: Delivery, wall_ns: int, cause: str, error: str = "") -> None:
         """Makes a dead letter of a pending delivery, and tells the store's `on_bury`."""
-        self._end(delivery, _DEAD, now_ns, cause, error)
+        self._end(delivery, _DEAD, wall_ns, cause, error)
         self._dead[delivery.endpoint] += 1
         self._store.on_bury(delivery)
 
@@ -207,10 +210,10 @@ class Batch:
         self._dead[delivery.endpoint] -= 1
         self._move(delivery)
 
-    def _end(self, delivery: Delivery, state: int, now_ns: int, cause: str, error: str) -> None:
+    def _end(self, delivery: Delivery, state: int, wall_ns: int, cause: str, error: str) -> None:
         if delivery.state > _BLOCKED:
             raise ValueError(f"delivery {delivery.id} has ended already")
-        delivery.state, delivery.ended_ns = state, now_ns
+        delivery.state, delivery.ended_ns = state, wall_ns
         delivery.cause, delivery.error = cause, error
         self._pending[delivery.endpoint] -= 1
         self._move(delivery)
@@ -300,8 +303,8 @@ class Batch:
     def _renumber(self) -> None:
         """Gives new ids to what was added under an id that is taken.
 
-        A worker takes its ids from the clock; one that started after the clock was set back may
-        repeat an id.
+        A worker takes its ids from the engine's clock, which never goes back; but an older copy of the
+        store knows nothing of what a newer one had seen.
         """
         ((newest,),) = self._store.db.execute("SELECT coalesce(max(id), 0) FROM deliveries")
         free = itertools.count(max(newest, *self._added) + 1)

@@ -11,6 +11,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Self
 
+import msgspec
+
+from fluxhook.policy.clock import Clock
 from fluxhook.store.batch import COUNT, Batch
 from fluxhook.store.database import open_writer, transaction, translated
 from fluxhook.store.leases import Leases, Place
@@ -136,7 +139,7 @@ class DeliveryStore(ReadStore):
                 self.leases.waits(delivery.endpoint, (delivery.due_ns, delivery.id))
 
     def bury_all(
-        self, endpoint: int, now_ns: int, cause: str, error: str = "", *, limit: int = 1000
+        self, endpoint: int, wall_ns: int, cause: str, error: str = "", *, limit: int = 1000
     ) -> int:
         """Makes dead letters of an endpoint's pending deliveries, at most `limit` at a time.
 
@@ -148,7 +151,7 @@ class DeliveryStore(ReadStore):
         buried = [d for d in pending if d.id not in self.leases.out][:limit]
         with self.batch() as batch:
             for delivery in buried:
-                batch.bury(batch.copy(delivery), now_ns, cause, error)
+                batch.bury(batch.copy(delivery), wall_ns, cause, error)
         if len(buried) < limit:
             self.leases.fronts.pop(endpoint, None)
         return len(buried)
@@ -201,10 +204,16 @@ class DeliveryStore(ReadStore):
             self.pending.setdefault(id, 0)
         return {name: ids[name] for name in wanted}
 
-    def disable_endpoint(self, endpoint: int, now_ns: int, reason: str) -> None:
+    def save_clock(self, clock: Clock) -> None:
+        self._write(
+            "INSERT OR REPLACE INTO meta VALUES ('clock', ?)",
+            (msgspec.json.encode(clock).decode(),),
+        )
+
+    def disable_endpoint(self, endpoint: int, wall_ns: int, reason: str) -> None:
         self._write(
             "UPDATE endpoints SET disabled_ns = ?, disabled_reason = ? WHERE id = ?",
-            (now_ns, reason, endpoint),
+            (wall_ns, reason, endpoint),
         )
 
     def enable_endpoint(self, endpoint: int) -> None:

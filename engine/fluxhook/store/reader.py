@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
+from fluxhook.policy.clock import Clock
 from fluxhook.store.database import open_reader, translated
 from fluxhook.store.records import Delivery, EndpointRow, PastAttempt, State, SubscriptionRow
 from fluxhook.transport.records import Attempt
@@ -124,6 +127,13 @@ class ReadStore:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def clock(self) -> Clock:
+        """The engine's clock as it was saved last."""
+        for (value,) in self._all("SELECT value FROM meta WHERE key = 'clock'"):
+            with suppress(msgspec.MsgspecError):
+                return msgspec.json.decode(value, type=Clock)
+        return Clock()
 
     def endpoints(self) -> list[EndpointRow]:
         """Every endpoint that ever was, by id, with how much it has pending and dead."""
@@ -243,13 +253,18 @@ class ReadStore:
         """Deliveries that ended before then, in no order: what `DeliveryStore.purge` may take."""
         return self._deliveries(_EXPIRED, (ended_before_ns, limit))
 
-    def pending_since(self, accepted_before_ns: int, limit: int) -> list[Delivery]:
-        """Pending deliveries that were accepted before then, the oldest first.
+    def pending_since(self, added_before_ns: int, limit: int) -> list[Delivery]:
+        """Pending deliveries that came to the store before then (engine time), the oldest first.
 
         Ids begin with the time in microseconds (`runtime.reporter`), so this reads none that are
         younger.
         """
-        return self._deliveries(_PENDING_SINCE, (accepted_before_ns // 1000 << 6, limit))
+        return self._deliveries(_PENDING_SINCE, (added_before_ns // 1000 << 6, limit))
+
+    def newest_ns(self) -> int:
+        """When the latest delivery came to the store (engine time), by its id; 0 if there is none."""
+        ((newest,),) = self._all("SELECT coalesce(max(id), 0) FROM deliveries")
+        return int(newest >> 6) * 1000
 
     def _deliveries(self, sql: str, parameters: _Parameters) -> list[Delivery]:
         return [Delivery(*row) for row in self._all(sql, parameters)]

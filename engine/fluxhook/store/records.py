@@ -32,11 +32,12 @@ class Delivery(msgspec.Struct, gc=False):
     endpoint: int
     state: int
     ordered: int
+    #: engine time
     due_ns: int
     #: since it was accepted or replayed
     attempts: int
     accepted_ns: int
-    #: when the first attempt since then ended; None before
+    #: when the first attempt since then ended, in engine time; None before
     first_failed_ns: int | None
     ended_ns: int | None
     last_attempt: int | None
@@ -88,7 +89,7 @@ class EndpointRow(NamedTuple):
 
 class SubscriptionRow(NamedTuple):
     """An endpoint that was created at run time. `layer` is what was written, **secrets in the clear**;
-    `expiring` has the secrets that sign until a time only."""
+    `expiring` has the secrets that sign until an engine time only."""
 
     name: str
     layer: dict[str, Any]

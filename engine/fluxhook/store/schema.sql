@@ -1,5 +1,6 @@
 -- One engine's deliveries: those that wait for an attempt, and for a while those that ended.
--- The keeper is the only writer. Times are nanoseconds since the epoch, UTC.
+-- The keeper is the only writer. Times are nanoseconds since the epoch, UTC: what happened by the
+-- wall clock, what is waited for by the engine's (policy/clock.py), which nobody sets.
 --
 -- A delivery's states (State in records.py):
 --   0 waiting    due at due_ns
@@ -39,27 +40,27 @@ CREATE TABLE subscriptions (
     layer      TEXT    NOT NULL,
     created_ns INTEGER NOT NULL,
     updated_ns INTEGER NOT NULL,
-    expiring   TEXT    NOT NULL DEFAULT '{}'  -- secrets that still sign, and until when: {secret: ns}
+    expiring   TEXT    NOT NULL DEFAULT '{}'  -- secrets that still sign, and until which engine time
 ) WITHOUT ROWID;
 
 -- Open windows of aggregation. Each ends in one delivery.
 CREATE TABLE windows (
     endpoint  INTEGER PRIMARY KEY,
-    closes_ns INTEGER NOT NULL,
+    closes_ns INTEGER NOT NULL,               -- engine time
     state     BLOB    NOT NULL                -- policy.aggregate.Window as MessagePack
 );
 
--- The workers choose the ids, ascending with time. Rows are kept small and apart from the bodies:
--- a retry rewrites nothing else, and a search reads no bodies.
+-- The workers choose the ids, ascending with engine time. Rows are kept small and apart from the
+-- bodies: a retry rewrites nothing else, and a search reads no bodies.
 CREATE TABLE deliveries (
     id               INTEGER PRIMARY KEY,
     endpoint         INTEGER NOT NULL,
     state            INTEGER NOT NULL,
     ordered          INTEGER NOT NULL,  -- 1: waits its turn among those of the same order_key
-    due_ns           INTEGER NOT NULL,
+    due_ns           INTEGER NOT NULL,  -- engine time
     attempts         INTEGER NOT NULL,  -- since it was accepted or replayed
     accepted_ns      INTEGER NOT NULL,
-    first_failed_ns  INTEGER,           -- when the first attempt since then ended
+    first_failed_ns  INTEGER,           -- when the first attempt since then ended: engine time
     ended_ns         INTEGER,           -- NULL while waiting or blocked
     last_attempt     INTEGER,           -- attempts.id
     cause            TEXT    NOT NULL,  -- of the latest failure, parking or end

@@ -114,7 +114,8 @@ SAMPLED_ONE_IN = 16
 
 # Words of an endpoint: packed breaker state; rate limit's theoretical arrival time; deliveries that
 # wait in the store; events that were forwarded because the table of thresholds was full; since when
-# every attempt has failed, in nanoseconds (0: it has not); a worker could not build it (1).
+# every attempt has failed, in nanoseconds (0: it has not); a worker could not build it (1). Times are
+# engine time (policy/clock.py).
 BREAKER, RATE, STORED, UNMETERED, FAILING, UNBUILT = range(6)
 WORD_FIELDS = 8
 # Words of the engine's row: version of config.json; number of times that a ring was added.

@@ -39,7 +39,8 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One HTTP request and what came of it, as libcurl measured it.
 
     `status` is 0 where no status line arrived. Times are microseconds since the attempt began, in
-    libcurl's order; 0 where the stage did not happen.
+    libcurl's order; 0 where the stage did not happen. `started_ns` is engine time in a report, and
+    wall time in the store.
     """
 
     started_ns: int
@@ -79,7 +80,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, gc=False):
     accepted_ns: int = 0
     attempts: int = 0
     attempt: Attempt | None = None
-    #: earliest next attempt (0: as the retry policy says, or at once for `parked`)
+    #: earliest next attempt, in engine time (0: as the retry policy says, or at once for `parked`)
     not_before_ns: int = 0
 
 

@@ -22,6 +22,7 @@ from typing import Final
 from fluxhook._native.ring import Words
 from fluxhook.config.units import Threshold
 from fluxhook.policy import threshold
+from fluxhook.transport.datadir import boot_id
 
 __all__ = ["FIELDS", "ROWS", "Thresholds"]
 
@@ -36,11 +37,13 @@ _PROBES: Final = 64
 
 class Thresholds:
     """The table of a data directory, as one process uses it. `now_ns` is CLOCK_MONOTONIC, which all
-    processes of a machine share and nobody sets."""
+    processes of a machine share and nobody sets, and which begins anew with each boot: a row is only
+    found in the boot that made it."""
 
     def __init__(self, path: Path, *, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._words = Words(str(path), 0, FIELDS)
         self._now_ns = now_ns
+        self._boot_id = boot_id().hex()
 
     @staticmethod
     def make(path: Path) -> None:
@@ -55,7 +58,7 @@ class Thresholds:
 
         The window belongs to the key: after a change of it counting begins anew.
         """
-        key = f"{endpoint_id} {window_ns} {event_type}".encode()
+        key = f"{self._boot_id} {endpoint_id} {window_ns} {event_type}".encode()
         digest = hashlib.blake2b(key, digest_size=16).digest()
         high = int.from_bytes(digest[:8], "big") | 1  # not 0, which is a free row
         low = int.from_bytes(digest[8:], "big") | 1

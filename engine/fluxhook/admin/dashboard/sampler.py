@@ -55,9 +55,17 @@ class Point(NamedTuple):
 class Sampler:
     """Samples of one engine's counters. For tasks of one event loop."""
 
-    def __init__(self, read: Callable[[], Stats], clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Stats],
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Samples are taken by a `clock` that nobody sets; what is shown is dated by the one on the
+        `wall`."""
         self._read = read
         self._clock = clock
+        self._wall = wall
         self._lock = asyncio.Lock()
         self._taken_at = 0.0
         self._stats: Stats | None = None
@@ -84,7 +92,7 @@ class Sampler:
     async def status(self) -> Status:
         """The same as the API shows it."""
         stats = await self.stats()
-        return status_view(stats, int(self._taken_at * 1e9))
+        return status_view(stats, int((self._taken_at + self._ahead_s()) * 1e9))
 
     def expire(self) -> None:
         """The next question takes a new sample: something was changed."""
@@ -93,7 +101,13 @@ class Sampler:
     def line(self, endpoint: int | None = None) -> list[Point]:
         """The points of an endpoint, or of all together; a line begins when it is first asked for."""
         self._asked[endpoint] = self._clock()
-        return list(self._lines.setdefault(endpoint, deque(maxlen=int(HISTORY_S / INTERVAL_S))))
+        line = self._lines.setdefault(endpoint, deque(maxlen=int(HISTORY_S / INTERVAL_S)))
+        ahead_ms = int(self._ahead_s() * 1000)
+        return [point._replace(at_ms=point.at_ms + ahead_ms) for point in line]
+
+    def _ahead_s(self) -> float:
+        """By how much the clock on the wall is ahead."""
+        return self._wall() - self._clock()
 
     def _extend(self, stats: Stats) -> None:
         elapsed_s = self._taken_at - self._drawn_at

@@ -64,10 +64,10 @@ def read_schedule(service: Service, halted: Collection[str], limit: int = 25) ->
 
     It counts index entries: some 10 ms for each 100,000 deliveries that wait.
     """
-    now_ns = time.time_ns()
     counts: dict[tuple[int, str], list[int]] = {}
     with ReadStore.open(service.datadir.store) as store, translated(store.path):
-        after = -1
+        clock, after = store.clock(), -1
+        now_ns = time.time_ns() - clock.offset_ns
         for _, seconds in BUCKETS:
             until = _END if seconds is None else now_ns + seconds * 1_000_000_000
             for id, name, n in store.db.execute(_COUNT, {"after": after, "until": until}):
@@ -82,5 +82,5 @@ def read_schedule(service: Service, halted: Collection[str], limit: int = 25) ->
             for (id, name), found in counts.items()
             if any(found)
         ],
-        [delivery_view(Row(*row[:-1]), row[-1]) for row in rows],
+        [delivery_view(Row(*row[:-1]), row[-1], clock) for row in rows],
     )

@@ -1,0 +1,120 @@
+"""The engine's clock, which nobody sets, and what it has to do with the clock on the wall.
+
+Waits need a clock that goes on evenly: an operator, NTP or a virtual machine's host may set the wall
+clock by an hour at any moment. The engine's clock counts CLOCK_BOOTTIME from a point that was the
+wall clock's time when the data directory was new, and never steps:
+
+    engine time = origin + CLOCK_BOOTTIME        until the machine boots again
+    wall time   = engine time + offset           until the wall clock is set
+
+The origin belongs to one boot and is only valid with its id. A new boot takes the engine time from
+the wall clock and the last offset, but never an earlier one than was seen before. The offset gets an
+entry each time the wall clock was set, so that times of both kinds can be compared: what happened is
+written down in wall time, what is waited for in engine time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+__all__ = ["STEP_NS", "Clock", "begin", "look"]
+
+#: A smaller difference is no step. Arbitrary: far above what two readings of clocks differ by.
+STEP_NS: Final = 100_000_000
+#: offsets that are remembered; arbitrary, more steps than a machine in order makes within a retention
+_OFFSETS: Final = 64
+#: how far ahead of the present an event may be dated that was accepted just now: `now_ns` was read
+#: before the event was taken, and its clock may be up to STEP_NS off
+_AHEAD_NS: Final = 2_000_000_000
+_NEVER_NS: Final = 2**63 - 1
+
+
+class Clock(msgspec.Struct, frozen=True, kw_only=True):
+    """What one data directory knows of its time. `origin_ns` is the engine time at which the boot with
+    `boot_id` began, `seen_ns` the engine time of the last look, `offsets` pairs of an engine time
+    and the offset of the wall clock from then on."""
+
+    boot_id: str = ""
+    origin_ns: int = 0
+    seen_ns: int = 0
+    offsets: tuple[tuple[int, int], ...] = ((0, 0),)
+
+    @property
+    def offset_ns(self) -> int:
+        """Wall time minus engine time, at the last look."""
+        return self.offsets[-1][1]
+
+    def is_set(self, now_ns: int, wall_ns: int) -> bool:
+        """Whether the wall clock was set since the last look."""
+        return abs(wall_ns - now_ns - self.offset_ns) > STEP_NS
+
+    def wall_ns(self, at_ns: int) -> int:
+        """What the wall clock showed, or by what is known now will show, at an engine time."""
+        for since_ns, offset_ns in reversed(self.offsets):
+            if at_ns > since_ns:
+                return at_ns + offset_ns
+        return at_ns + self.offsets[0][1]
+
+    def age_ns(self, wall_ns: int, now_ns: int) -> int:
+        """The time that has passed since something was dated `wall_ns`; `now_ns` is engine time.
+
+        A time that the wall clock showed twice, because it was set back in between, is the latter of
+        the two.
+        """
+        found: tuple[int, int] | None = None
+        ahead_ns = _AHEAD_NS
+        for since_ns, end_ns, offset_ns in self._spans(now_ns):
+            at_ns = wall_ns - offset_ns
+            if since_ns <= at_ns <= end_ns + ahead_ns:
+                return max(0, now_ns - at_ns)
+            # Dated while the step was not yet noticed: the nearest time that was possible.
+            possible_ns = min(max(at_ns, since_ns), end_ns)
+            near = abs(at_ns - possible_ns), now_ns - possible_ns
+            found = near if found is None else min(found, near)
+            ahead_ns = 0
+        assert found is not None
+        return max(0, found[1])
+
+    def earliest_wall_ns(self, at_ns: int) -> int:
+        """The earliest wall time that anything since an engine time can be dated."""
+        later = (since_ns + offset_ns for since_ns, offset_ns in self.offsets if since_ns >= at_ns)
+        return min((self.wall_ns(at_ns), *later))
+
+    def earliest_ns(self, wall_ns: int) -> int:
+        """The earliest engine time at which anything can have been dated `wall_ns` or later."""
+        return min(
+            max(since_ns, wall_ns - offset_ns)
+            for since_ns, end_ns, offset_ns in self._spans(_NEVER_NS)
+            if wall_ns - offset_ns <= end_ns
+        )
+
+    def _spans(self, now_ns: int) -> Iterator[tuple[int, int, int]]:
+        """From when until when each offset held, the latest first."""
+        end_ns = now_ns
+        for since_ns, offset_ns in reversed(self.offsets):
+            yield since_ns, end_ns, offset_ns
+            end_ns = since_ns
+
+
+def begin(known: Clock, boot_id: str, boot_ns: int, wall_ns: int, newest_ns: int) -> Clock:
+    """The clock of an engine that starts: to be looked at next. `known` is what the one before it
+    left, `boot_ns` reads CLOCK_BOOTTIME; no time up to `known.seen_ns` or `newest_ns` comes again."""
+    seen_ns = max(newest_ns, known.seen_ns)
+    now_ns = known.origin_ns + boot_ns if known.boot_id == boot_id else wall_ns - known.offset_ns
+    now_ns = max(now_ns, seen_ns)
+    return msgspec.structs.replace(
+        known, boot_id=boot_id, origin_ns=now_ns - boot_ns, seen_ns=seen_ns or now_ns
+    )
+
+
+def look(clock: Clock, now_ns: int, wall_ns: int) -> Clock:
+    """The clock after both were read. It has another offset if the wall clock was set since the last
+    look: counted from then, so that nothing dated by the new offset is before it."""
+    offsets = clock.offsets
+    if clock.is_set(now_ns, wall_ns):
+        kept = (*offsets, (clock.seen_ns, wall_ns - now_ns))[-_OFFSETS:]
+        offsets = ((0, kept[0][1]), *kept[1:])
+    return msgspec.structs.replace(clock, seen_ns=now_ns, offsets=offsets)

@@ -1,0 +1,360 @@
+"""The wall clock is set while an engine waits, or while it does not run: nobody waits for that.
+
+What each of these would do by the wall clock is to wait for an hour, or to be given up at once.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from fluxhook import Aggregate, Batch, Breaker, Config, Duration, Endpoint, Rate, Retry
+from fluxhook.policy.clock import Clock
+from fluxhook.receiver import Behaviour
+from fluxhook.runtime import supervisor
+from fluxhook.runtime.control import Control
+from fluxhook.runtime.stats import EndpointStats, read_stats
+from fluxhook.store import ReadStore, State, StoreError
+from fluxhook.store.records import Delivery
+from fluxhook.transport import datadir as d
+from fluxhook.transport.clock import read_clocks
+from runtime.conftest import NEVER, seconds, until
+from runtime.desk import HOUR, Desk, S
+from support.clock import Host, WallClock
+from support.receiver import ReceiverProcess
+
+FAILS = Behaviour(fail_rate=1.0, fail_status=503)
+FINE = Behaviour()
+#: of the steps that are tested, which no test could wait for
+BACK_S, FORWARD_S = -3600.0, 25 * 3600.0
+#: long enough to set the clock meanwhile
+SOON = seconds(3)
+OPENS = Breaker(failure_threshold=1, reset_timeout=SOON)
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> WallClock:
+    return WallClock(tmp_path_factory.mktemp("clock"))
+
+
+@pytest.fixture
+def wall(shim: WallClock) -> WallClock:
+    """A clock that is right to begin with."""
+    shim.step(-shim.offset_s)
+    return shim
+
+
+class World:
+    """An engine's host, under a clock that may be set, with an endpoint for each kind of wait."""
+
+    def __init__(self, data_dir: Path, wall: WallClock, receiver: ReceiverProcess) -> None:
+        self.data_dir, self.wall, self.receiver = data_dir, wall, receiver
+        self.config = Config(
+            workers=1,
+            allow_networks=("127.0.0.0/8",),
+            endpoints=(
+                self._endpoint("retry"),
+                self._endpoint("order", ordered=True, on_head_failure="block"),
+                self._endpoint(
+                    "breaker", circuit_breaker=Breaker(failure_threshold=1, reset_timeout=SOON)
+                ),
+                self._endpoint("window", aggregate=Aggregate(window=SOON, types=("a.window",))),
+                self._endpoint("batch", batch=Batch(max_events=100, max_delay=SOON)),
+                self._endpoint("rate", rate_limit=Rate.parse("2/s")),
+                self._endpoint("young", ttl=seconds(60)),
+                self._endpoint("old", ttl=seconds(2)),
+                self._endpoint("paused", paused=True),
+                self._endpoint("dead", retry=Retry(max_attempts=1)),
+            ),
+        )
+        self.host = Host(data_dir, wall, self.config)
+
+    def _endpoint(self, name: str, **options: Any) -> Endpoint:
+        retry = Retry(max_attempts=10, initial_interval=SOON, multiplier=1.0)
+        options = {"circuit_breaker": NEVER, "retry": retry} | options
+        return Endpoint(
+            name=name,
+            url=f"{self.receiver.url}/{name}",
+            events=(f"a.{name}",),
+            signature="none",
+            **options,
+        )
+
+    def fail(self, *names: str) -> None:
+        """One event for each, whose first attempt fails; all that follow would succeed."""
+        for name in names:
+            self.receiver.behave(FAILS, f"/{name}")
+            assert self.host.emit(f"a.{name}") == 1
+        until(lambda: all(self.stats(name).failed_attempts for name in names))
+        until(lambda: all(self.stats(name).stored for name in names))
+        for name in names:
+            self.receiver.behave(FINE, f"/{name}")
+
+    def stats(self, name: str) -> EndpointStats:
+        return read_stats(self.data_dir).endpoint(name)
+
+    def notices_the_step(self, steps: int) -> None:
+        """Waits until the engine has seen the wall clock set that many times."""
+        until(lambda: len(self._clock().offsets) == steps + 1)
+
+    def _clock(self) -> Clock:
+        with ReadStore.open(self.data_dir / "store.db") as store:
+            return store.clock()
+
+    def events(self, name: str) -> list[int]:
+        """The `n` of what an endpoint accepted, in its order."""
+        bodies = (json.loads(r.body) for r in self.receiver.requests(f"/{name}") if r.status < 300)
+        return [event["data"]["n"] for event in bodies]
+
+
+@pytest.fixture
+def world(tmp_path: Path, wall: WallClock, receiver: ReceiverProcess) -> Iterator[World]:
+    world = World(tmp_path / "data", wall, receiver)
+    try:
+        yield world
+    finally:
+        world.host.close()
+
+
+@pytest.mark.parametrize("step_s", [BACK_S, FORWARD_S])
+def test_whatever_waits_goes_on_in_its_time(world: World, step_s: float) -> None:
+    """Stored retries, a line in order, an open breaker, a window, a batch and a rate limit go on
+    within seconds, an event is as old as the time that it waited, and a secret that was rotated signs
+    for the time that was said."""
+    control = Control(world.data_dir)
+    control.create(
+        {"name": "secret", "url": f"{world.receiver.url}/secret", "events": ["a.secret"],
+         "secrets": ["sk_first_secret"]}
+    )  # fmt: skip
+    control.rotate_secret("secret", "sk_second_secret", SOON)
+    world.fail("retry", "order", "breaker", "young", "old")
+    for name in ("window", "batch"):
+        assert world.host.emit(f"a.{name}") == 1
+    for _ in range(4):
+        world.host.emit("a.rate")
+    world.wall.step(step_s)
+    for n in range(1, 3):
+        world.host.emit("a.order", {"n": n})
+        world.host.emit("a.rate")
+        world.host.emit("a.retry")
+    world.host.emit("a.breaker")
+    for name, count in {
+        "retry": 3, "order": 3, "breaker": 2, "window": 1, "batch": 1, "rate": 6, "young": 1,
+    }.items():  # fmt: skip
+        world.receiver.wait_for(count, f"/{name}", 20)
+    until(lambda: world.stats("old").dropped == {"expired": 1})
+    bodies = [json.loads(r.body) for r in world.receiver.requests("/order") if r.status < 300]
+    assert [(b.get("data") or {}).get("n", 0) for b in bodies] == [0, 1, 2]
+
+    def signatures() -> int:
+        world.host.emit("a.secret")
+        until(lambda: len(world.receiver.requests("/secret")) > seen[0])
+        requests = world.receiver.requests("/secret")
+        seen[0] = len(requests)
+        (name,) = (name for name in requests[-1].headers if name.endswith("-signature"))
+        return len(requests[-1].headers[name].replace(",", " ").split("v1")) - 1
+
+    seen = [0]
+    until(lambda: signatures() == 1)
+    assert not any(
+        sum(e.dropped.values()) for e in read_stats(world.data_dir).endpoints if e.name != "old"
+    )
+
+
+def test_a_step_forward_makes_nothing_too_old(world: World) -> None:
+    """By more than the retention: what is pending stays so, a dead letter can be replayed, and what
+    waits longer than its ttl by the wall clock alone is delivered."""
+    world.receiver.behave(FAILS, "/dead")
+    world.host.emit("a.dead")
+    world.host.emit("a.paused")
+    world.fail("young", "retry")
+    until(lambda: world.stats("dead").dead == 1 and world.stats("paused").stored == 1)
+    world.wall.step(FORWARD_S)
+    world.notices_the_step(1)
+    # The retention is looked at each second, and these take longer.
+    for name in ("young", "retry"):
+        world.receiver.wait_for(1, f"/{name}")
+    found = {name: world.stats(name) for name in ("dead", "paused", "young", "retry")}
+    assert found["dead"].dead == 1
+    assert found["paused"].pending == 1
+    assert not any(sum(one.dropped.values()) for one in found.values())
+
+
+@pytest.mark.parametrize("step_s", [BACK_S, FORWARD_S])
+def test_the_clock_is_set_while_no_engine_runs(world: World, step_s: float) -> None:
+    """The next engine knows by the boot how much time has passed, killed or not."""
+    world.fail("retry", "young", "breaker")
+    world.host.emit("a.paused")
+    world.host.emit("a.window")
+    until(lambda: world.stats("paused").stored == 1 and world.stats("window").stored == 1)
+    world.host.kill()
+    world.wall.step(step_s)
+    world.host = Host(world.data_dir, world.wall, world.config)
+    for name in ("retry", "young", "breaker", "window"):
+        world.receiver.wait_for(1, f"/{name}")
+    assert world.stats("paused").pending == 1
+
+
+def test_signatures_are_dated_by_the_wall_clock(world: World) -> None:
+    """At once, since a receiver compares them with its own."""
+    Control(world.data_dir).create(
+        {"name": "signed", "url": f"{world.receiver.url}/signed", "events": ["a.signed"],
+         "signature": "standard", "generate_secret": True}
+    )  # fmt: skip
+    world.wall.step(BACK_S)
+    world.host.emit("a.signed")
+    world.receiver.wait_for(1, "/signed")
+    (request,) = world.receiver.requests("/signed")
+    assert abs(int(request.headers["webhook-timestamp"]) - (time.time() + BACK_S)) < 60
+
+
+def test_what_is_shown_is_wall_time(world: World) -> None:
+    """The time at which a retry is due is told as the clock shows it now."""
+    world.wall.step(BACK_S)
+    world.notices_the_step(1)
+    world.fail("retry")
+    due_ns = world.stats("retry").next_retry_ns
+    assert due_ns is None or abs(due_ns / 1e9 - (time.time() + BACK_S)) < 60
+
+
+# ---- over a boot, which no test can have: a supervisor whose worker is the test ----------------
+
+
+class Machine:
+    """Boots, with its clock set to another time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch
+        self._boots = 0
+
+    def boot(self, desk: Desk, step_ns: int) -> None:
+        """The next engine on the data directory runs in another boot."""
+        desk.close()
+        self._boots += 1
+        boot_id = self._boots.to_bytes(16, "big")
+        self._patch.setattr(d, "boot_id", lambda: boot_id)
+
+        def read() -> tuple[int, int]:
+            boot_ns, wall_ns = read_clocks()
+            return boot_ns, wall_ns + step_ns
+
+        self._patch.setattr(supervisor, "read_clocks", read)
+        desk.open()
+        desk.now_ns = desk.supervisor._clock.now_ns()
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+def desk_of(path: Path, **options: Any) -> Desk:
+    """An engine at the present time, with an endpoint and one that is paused."""
+    options_of: dict[str, Any] = {"url": "http://127.0.0.1:1/", "signature": "none"}
+    endpoints = (
+        Endpoint(name="a", **options_of),
+        Endpoint(name="paused", paused=True, **options_of),
+    )
+    desk = Desk(path / "data", *endpoints, **options)
+    desk.now_ns = desk.supervisor._clock.now_ns()
+    return desk
+
+
+def park(desk: Desk, event_id: str) -> None:
+    """An event for the paused endpoint."""
+    desk.reporter.report(desk.fresh(event_id, endpoint=1), "parked", "paused")
+    desk.step()
+
+
+def pending(desk: Desk) -> list[Delivery]:
+    """The oldest first."""
+    return desk.store.deliveries(state=State.WAITING)[::-1]
+
+
+def test_a_boot_into_the_past_holds_nothing_up(tmp_path: Path, machine: Machine) -> None:
+    """The engine's time goes on from when it was last seen; new deliveries come behind the others."""
+    with desk_of(tmp_path) as desk:
+        desk.first_failure("1")
+        (before,) = pending(desk)
+        wait_ns = before.due_ns - desk.now_ns
+        machine.boot(desk, -50 * 365 * 24 * HOUR)
+        assert before.due_ns - desk.now_ns <= wait_ns
+        desk.first_failure("2")
+        rows = pending(desk)
+        assert [row.event_id for row in rows] == ["1", "2"]
+        desk.now_ns = max(row.due_ns for row in rows)
+        assert {delivery.id for delivery in desk.due()} == {row.id for row in rows}
+
+
+def test_a_boot_into_the_future_gives_up_nothing_at_once(tmp_path: Path, machine: Machine) -> None:
+    """It may be that much later, or the clock may be wrong: for an hour what is pending can be
+    attempted, and a dead letter looked at and replayed."""
+    with desk_of(tmp_path) as desk:
+        desk.first_failure("1")
+        park(desk, "2")
+        desk.fail(desk.fresh("3"), "dead")
+        machine.boot(desk, 48 * HOUR)
+        (again,) = desk.due()
+        assert [row.event_id for row in pending(desk)] == ["1", "2"]
+        assert [row.event_id for row in desk.store.dead_letters()] == ["3"]
+        desk.fail(again, "delivered", "delivered", 200)
+        desk.now_ns += HOUR
+        desk.step()
+        assert [row.cause for row in desk.store.dead_letters()] == ["retention"]
+
+
+def test_a_short_rest_is_no_absence(tmp_path: Path) -> None:
+    """An engine that is started again and again finds what is too old all the same."""
+    with desk_of(tmp_path, retention=Duration.parse("1h")) as desk:
+        park(desk, "1")
+        desk.reopen()
+        desk.now_ns += 2 * HOUR
+        desk.step()
+        assert [row.cause for row in desk.store.dead_letters()] == ["retention"]
+
+
+def test_an_engine_that_slept_finds_nothing_too_old(tmp_path: Path) -> None:
+    """A machine that was suspended for longer than the retention wakes up with all of it."""
+    with desk_of(tmp_path, retention=Duration.parse("1h")) as desk:
+        park(desk, "1")
+        clock = desk.supervisor._clock
+        clock.known = msgspec.structs.replace(clock.known, seen_ns=clock.known.seen_ns - 2 * HOUR)
+        desk.supervisor._housekeep(time.monotonic())
+        desk.now_ns += HOUR - S
+        desk.step()
+        assert pending(desk)
+        desk.now_ns += 2 * S
+        desk.step()
+        assert not pending(desk)
+
+
+def test_a_full_disk_does_not_keep_the_clock_from_going(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be saved is saved a second later."""
+    with desk_of(tmp_path) as desk:
+
+        def full(clock: Clock) -> None:
+            raise StoreError("the disk is full")
+
+        monkeypatch.setattr(desk.store, "save_clock", full)
+        desk.supervisor._next_saving = desk.supervisor._next_housekeeping = 0.0
+        desk.supervisor._housekeep(time.monotonic())
+        monkeypatch.undo()
+        desk.supervisor._next_housekeeping = 0.0
+        desk.supervisor._housekeep(time.monotonic())
+        assert desk.store.clock() == desk.supervisor._clock.known
+
+
+def test_a_clock_that_cannot_be_read_is_made_anew(tmp_path: Path) -> None:
+    """As if there had been none."""
+    with desk_of(tmp_path) as desk:
+        desk.first_failure("1")
+        desk.store._write("UPDATE meta SET value = ? WHERE key = 'clock'", ("[]",))
+        assert desk.store.clock() == Clock()
