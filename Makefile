@@ -1,50 +1,58 @@
 # Each target does all the set-up that it needs, from a bare clone on: see scripts/bootstrap.py.
 
 PYTHON ?= python3
-BIN := .venv/bin
-READY := .venv/ready
+# Each interpreter has an environment of its own.
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(subst /,-,$(PYTHON:/%=%)))
+BIN := $(VENV)/bin
 NATIVE := fluxhook._native.ring fluxhook._native.signing fluxhook._native.topics
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench build debug clean distclean
+.PHONY: help demo test lint lock bench build debug clean distclean
+.NOTPARALLEL:
 
 help:
 	@echo 'make demo       the engine at work: three endpoints, one of them failing, one hanging'
 	@echo 'make test       lint, types, stubs and all tests (ARGS="-k ring" chooses)'
 	@echo 'make lint       lint, types and stubs alone'
+	@echo 'make lock       renews requirements/*.txt, the locked packages of demo and development'
 	@echo 'make bench      the engine beside other ways to send, into bench/RESULTS.md; micro benchmarks'
 	@echo 'make build      sdist and wheel in dist/'
 	@echo 'make debug      rebuilds the compiled modules with bounds checks and assertions'
-	@echo 'make clean      removes what was built; make distclean the environment too'
+	@echo 'make clean      removes what was built; make distclean the environments too'
+	@echo 'Another Python: make test PYTHON=python3.13. What is missing on a Debian is installed where'
+	@echo 'that needs no password; elsewhere one line says what to install.'
 
-$(READY): pyproject.toml setup.py scripts/bootstrap.py $(wildcard _native/*.pyx _native/*.h)
-	@$(PYTHON) scripts/bootstrap.py
+ready-%:
+	@$(PYTHON) scripts/bootstrap.py --venv $(VENV) $*
 
-demo: $(READY)
+demo: ready-demo
 	$(BIN)/fluxhook demo
 
-test: lint
+test: ready-test lint
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
-lint: $(READY)
+lint: ready-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/stubtest $(NATIVE)
 
-bench: $(READY)
+lock: ready-lint
+	$(BIN)/python scripts/lock.py
+
+bench: ready-bench
 	$(BIN)/python -m bench $(ARGS)
 	$(BIN)/pytest bench --benchmark-only --benchmark-max-time=0.2 --benchmark-min-rounds=3
 
-build: $(READY)
-	$(BIN)/python -m build
+build: ready-build
+	$(BIN)/python -m build --no-isolation
 
-debug: $(READY)
+debug: ready-debug
 	FLUXHOOK_DEBUG=1 $(BIN)/python setup.py --quiet build_ext --inplace
 
 clean:
-	rm -rf build dist engine/*.egg-info engine/fluxhook/_native/*.so .venv/ready
+	rm -rf build dist engine/*.egg-info engine/fluxhook/_native/*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
 distclean: clean
-	rm -rf .venv
+	rm -rf .venv .venv-*

@@ -34,8 +34,8 @@ class BuildExt(build_ext):
     def finalize_options(self) -> None:
         super().finalize_options()
         # One place for every way to build, so that the next build finds what this one made, and
-        # no generated C lies among the sources.
-        self.build_temp = "build/native"
+        # no generated C lies among the sources; for each interpreter, whose flags are its own.
+        self.build_temp = f"build/native/{sys.implementation.cache_tag}"
         self.cython_c_in_temp = True
         self.cython_directives = {
             "language_level": 3,

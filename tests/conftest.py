@@ -1,5 +1,5 @@
-"""What holds for every test: no deadline for an example, and in CI no test that is left out; and what
-many of them use: a receiver."""
+"""What holds for every test: no deadline for an example, in CI no test that is left out, and a machine
+that has what they need; and what many of them use: a receiver."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TypeVar
 import pytest
 from hypothesis import settings
 
+from support.machine import unprepared
 from support.receiver import ReceiverProcess
 
 # An example's time on a shared machine says nothing; pytest-timeout stops what hangs.
@@ -22,12 +23,25 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 CI = os.environ.get("CI") == "true"
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A background job of a shell ignores SIGINT, and so would the processes that tests interrupt."""
+    if not hasattr(config, "workerinput") and (fault := unprepared()):
+        raise pytest.UsageError(fault)  # once, instead of by each test that comes upon it
+    config.addinivalue_line("markers", "crash: kills processes of an engine (tests/crash)")
+    config.addinivalue_line("markers", "browser: needs Chromium")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # pytest-xdist gives its workers the terminal's width; what is tested writes to no terminal.
     os.environ.pop("COLUMNS", None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What CI leaves out with the newest Python can be chosen by its marker."""
+    for item in items:
+        if "crash" in item.path.parts:
+            item.add_marker("crash")
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

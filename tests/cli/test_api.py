@@ -16,7 +16,7 @@ import pytest
 from fluxhook.cli.api import Api, segment
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.failure import Failure
-from support.tls import Authority, server_context
+from support.tls import Authority, self_signed, server_context
 
 TOKEN = "a-token-that-nobody-sees"
 
@@ -243,6 +243,16 @@ def test_http_where_tls_is_spoken_and_the_other_way_round(fake: Fake, tmp_path: 
         tls.close()
     assert error.code == ExitCode.UNREACHABLE
     assert "https://" in error.remedy
+
+
+def test_a_pinned_certificate_needs_no_key_usage(tmp_path: Path) -> None:
+    """One that `openssl req -x509` made is pinned under every Python; 3.13 verifies strictly."""
+    identity = self_signed(tmp_path, "admin")
+    tls = Fake(server_context(identity))
+    try:
+        assert Api(tls.url, pinned=identity.cert).get("/v1/x", dict[str, Any]) == {}
+    finally:
+        tls.close()
 
 
 def test_a_certificate_is_trusted_by_its_authority_or_because_it_is_pinned(tmp_path: Path) -> None:

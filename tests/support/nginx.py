@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from bench.receiver import find_program
+
 from support.tls import Identity, self_signed
 
 _CONFIG = """
@@ -74,8 +76,9 @@ class Nginx:
                 per_connection=per_connection,
             )
         )
+        program = find_program("nginx", "nginx-light")
         self._process = subprocess.Popen(
-            ["/usr/sbin/nginx", "-p", str(self._path), "-c", "nginx.conf", "-e", "stderr"]
+            [program, "-p", str(self._path), "-c", "nginx.conf", "-e", "stderr"]
         )
         deadline = time.monotonic() + 10
         while not _accepts(ports[0]):
