@@ -409,10 +409,10 @@ def test_after_a_failure_requests_open_connections_until_one_has_brought_an_answ
 
 
 def test_another_target_keeps_its_connections_when_one_fails(driver, wire, receiver, path):
+    driver.post(receiver.url + path)
     driver.send(wire.url)
     wire.accept(driver).close()
-    driver.post(receiver.url + path)
-    driver.finish()
+    assert driver.finish()[0].cause == "reset"
     assert driver.post(receiver.url + path).new_connections == 0
 
 
@@ -1060,6 +1060,83 @@ def test_a_proxy_of_the_endpoint_is_used(driver, receiver, monkeypatch):
     assert len(driver.sender._slots) == 1
 
 
+def through_proxy(driver: Driver, wire: Wire, url: str, *said: bytes) -> Attempt:
+    """An attempt through a proxy that says these in turn, each after something came, then closes."""
+    proxy = wire.url.removesuffix("/hook")
+    slot = driver.sender.send(make_target(url, proxy=proxy), HEADERS, BODY, 0, time.time_ns())
+    driver.sender.start()
+    connection = wire.accept(driver)
+    for answer in said:
+        driver.wait(lambda: readable(connection))
+        connection.recv(65_536)
+        connection.sendall(answer)
+    connection.close()
+    while driver.sender.in_flight:
+        for _, code, message in driver.sender.step(0.25):
+            cause = curl_cause(code, connected=slot.connected, message=message) if code else None
+            if fault := slot.proxy_fault(cause, message):
+                cause, message = "proxy", fault
+            attempt = slot.attempt(cause or "", message, 0, 0 if fault else None)
+            driver.sender.release(slot)
+    return attempt
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 407, 410, 429, 502, 503])
+def test_a_proxy_that_refuses_to_connect_is_the_cause(driver, wire, status):
+    """Its status and its Retry-After are not the receiver's."""
+    refusal = b"HTTP/1.1 %d No\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n" % status
+    attempt = through_proxy(driver, wire, "https://127.0.0.1:9/", refusal)
+    assert (attempt.cause, attempt.status, attempt.retry_after_s) == ("proxy", 0, None)
+    assert str(status) in attempt.error
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ([b"\x16\x03 no HTTP\r\n\r\n"], "proxy"),
+        ([b""], "proxy"),
+        ([b"HTTP/1.1 200 OK\r\n\r\n", b"no TLS at all\r\n\r\n"], "tls"),
+        ([b"HTTP/1.1 200 OK\r\n\r\n", b"\x15\x03\x03\x00\x02\x02\x28"], "tls"),
+        ([b"HTTP/1.1 200 OK\r\n\r\n", b""], "tls"),
+    ],
+)
+def test_beyond_the_tunnel_a_failure_is_the_receivers(driver, wire, said, cause):
+    """What is no answer to CONNECT is the proxy's failure, what comes after it the receiver's."""
+    assert through_proxy(driver, wire, "https://127.0.0.1:9/", *said).cause == cause
+
+
+@pytest.mark.parametrize(
+    ("head", "cause"),
+    [
+        (b"407 No", "proxy"),
+        (b"502 No", "proxy"),
+        (b"502 No\r\nVia: 1.1 proxy", ""),
+        (b"403 No\r\nProxy-Status: edge, ours; error=http_request_denied", "proxy"),
+        (b"403 No", ""),
+        (b"410 No", ""),
+        (b"503 No", ""),
+    ],
+)
+def test_what_a_proxy_answers_where_it_forwards(driver, wire, head, cause):
+    """Its own answers are its own where it says so; the others count as the receiver's."""
+    answer = b"HTTP/1.1 " + head + b"\r\nContent-Length: 0\r\n\r\n"
+    attempt = through_proxy(driver, wire, "http://endpoint.invalid/", answer)
+    assert attempt.cause == cause
+    assert attempt.status == (0 if cause else int(head[:3]))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
+@pytest.mark.parametrize("url", ["http://endpoint.invalid/", "https://127.0.0.1:9/"])
+def test_a_proxy_that_is_not_there_is_the_cause(driver, closed_port, scheme, url):
+    target = make_target(url, proxy=f"{scheme}://127.0.0.1:{closed_port}")
+    slot = driver.sender.send(target, HEADERS, BODY, 0, time.time_ns())
+    driver.sender.start()
+    while driver.sender.in_flight:
+        for _, code, message in driver.sender.step(0.25):
+            cause = curl_cause(code, connected=slot.connected)
+            assert slot.proxy_fault(cause, message) == message
+
+
 # ---- egress --------------------------------------------------------------------------------
 
 
@@ -1232,7 +1309,8 @@ def test_old_addresses_are_refused_once_a_second(receiver, path, monkeypatch):
         said: list[list[str]] = []
         for time_ns in times_ns:
             said.append(lines := [])
-            slot = driver.sender.send(target, [b"Connection: close"], BODY, None, time_ns)
+            slot = driver.sender.send(target, [], BODY, None, time_ns)
+            slot.curl.setopt(pycurl.FORBID_REUSE, 1)
             slot.curl.setopt(pycurl.VERBOSE, 1)
             slot.curl.setopt(
                 pycurl.DEBUGFUNCTION,

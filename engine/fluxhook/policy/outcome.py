@@ -3,7 +3,8 @@
 The final status line decides. A receiver that answered 2xx has accepted the event, whatever became
 of the rest of its answer: one that is over the size cap, stalls or breaks off is cut and counts as
 delivered, for trying again would only hand the receiver a duplicate. Likewise a 500 stays a 500. A
-transport cause counts only where no final status (200 or above) arrived.
+transport cause counts only where no final status (200 or above) arrived, or one that is no success in a
+head that is no HTTP.
 
 The breaker counts every failure but those that say nothing about the endpoint: a single event that
 is too large for it, an address that we refuse to reach, and our own faults.
@@ -78,7 +79,7 @@ CAUSES: Final[dict[str, Cause]] = {
     "client_error": Cause("The receiver refused the request (another 4xx status)."),
     "server_error": Cause("The receiver failed (5xx)."),
     "dns": Cause("The host name could not be resolved.", "transport"),
-    "proxy": Cause("The proxy could not be resolved, or refused the connection.", "transport"),
+    "proxy": Cause("The proxy could not be reached, or refused the request.", "transport"),
     "refused": Cause("No connection: the port is closed or the host unreachable.", "transport"),
     "connect_timeout": Cause("No connection came about within the time allowed.", "timeout"),
     "timeout": Cause("The receiver did not answer within the time allowed.", "timeout"),

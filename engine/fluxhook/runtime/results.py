@@ -118,6 +118,10 @@ class Results:
             cause = slot.denied_cause
         elif code:
             cause = curl_cause(code, connected=slot.connected, message=message)
+            if cause == "protocol" and not slot.head_is_whole:
+                status = 0  # a head that is no HTTP answers nothing
+        if fault := slot.proxy_fault(cause, message):
+            status, cause, message = 0, "proxy", fault
         outcome = lane.outcome(status, cause)
         self._counters.add(lane.id, field.FAILED_REQUESTS)
         if status:
@@ -126,7 +130,8 @@ class Results:
             self._gate.failure(lane, now_ns, probe)
         else:
             self._gate.release(lane, now_ns, probe)
-        self._report(lane, deliveries, outcome, slot.attempt(outcome.cause, message, self._worker))
+        attempt = slot.attempt(outcome.cause, message, self._worker, status)
+        self._report(lane, deliveries, outcome, attempt)
 
     def _report(
         self, lane: Lane, deliveries: Sequence[Delivery], outcome: Outcome, attempt: Attempt

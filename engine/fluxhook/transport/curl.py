@@ -45,8 +45,9 @@ import pycurl
 
 from fluxhook._version import VERSION
 from fluxhook.policy.outcome import TransportCause
+from fluxhook.policy.proxy import is_proxys_answer, is_proxys_failure, proxy_use
 from fluxhook.policy.retry import asked_delay_s
-from fluxhook.text import repaired
+from fluxhook.text import decoded, repaired
 from fluxhook.transport.records import Attempt
 from fluxhook.transport.tls import MemoryFile, TlsMaterial
 
@@ -112,6 +113,18 @@ def _lent(fd: int) -> Iterator[socket.socket]:
         connection.detach()
 
 
+def _fields(lines: list[bytes]) -> dict[str, str]:
+    """Return the fields of the last of the heads; of equal names the last one's value."""
+    fields: dict[str, str] = {}
+    for line in map(decoded, lines):
+        if line.startswith("HTTP/"):
+            fields.clear()
+        name, colon, value = line.partition(":")
+        if colon:
+            fields[name.strip().lower()] = value.strip()
+    return fields
+
+
 def _silent_ms(connection: socket.socket) -> int:
     """Return how long nothing has arrived, in milliseconds."""
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECV.size)
@@ -135,8 +148,9 @@ class Target:
     __slots__ = (
         "distrusted",
         "heeded",
-        "long_waits",
+        "heeded_always",
         "options",
+        "proxy_use",
         "request_target",
         "rewritten",
         "shares",
@@ -161,18 +175,20 @@ class Target:
         else:
             version = pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE
         self.url = url.encode()
+        self.proxy_use = proxy_use(url, proxy)
         match = _PARTS.fullmatch(self.url)
         origin, path, query = match.groups() if match else (b"", b"", b"")
         #: what the request line has to hold, and whether libcurl has to be told
         self.request_target = (path or b"/") + query
         self.rewritten = bool(_REWRITTEN.search(path))
-        if origin[:5].lower() == b"http:" and (proxy or "").lower().startswith("http"):
+        if self.proxy_use == "forward":
             self.request_target = origin + self.request_target  # RFC 9112 section 3.2.2
         #: requests open connections of their own (`Sender.distrust`)
         self.distrusted = False
-        #: the heads of answers are read (`Sender.heed`); and always, for they may ask for long waits
+        #: the heads of answers are read (`Sender.heed`); and always, for they may ask for long waits,
+        #: or tell which answer is the proxy's own
         self.heeded = True
-        self.long_waits = max_retry_after_s > _TOLD_RETRY_AFTER_S
+        self.heeded_always = max_retry_after_s > _TOLD_RETRY_AFTER_S or self.proxy_use == "forward"
         #: whether requests share connections, as far as is known
         self.shares = http2
         self.options: _Options = one_of_each(
@@ -258,11 +274,16 @@ class Slot:
         (libcurl's times do not tell: it sets the later ones when it gives up.)"""
         return int(self.getinfo(pycurl.REQUEST_SIZE)) > 0
 
-    def attempt(self, cause: str, error: str, worker: int) -> Attempt:
-        """The whole record of the request, as libcurl measured it (CURLINFO_*_TIME_T)."""
+    def attempt(self, cause: str, error: str, worker: int, status: int | None = None) -> Attempt:
+        """The whole record of the request, as libcurl measured it (CURLINFO_*_TIME_T). `status` is
+        given where it is not what libcurl took it for; 0: the receiver did not answer."""
         info = self.getinfo
-        status = self.status
-        if self.head:
+        if status is None:
+            status = self.status
+        retry_after: int | None
+        if not status:  # a proxy may have asked for it
+            retry_after = None
+        elif self.head:
             retry_after = asked_delay_s(self.head, time.time())
         else:
             retry_after = int(info(pycurl.RETRY_AFTER)) or None
@@ -283,6 +304,34 @@ class Slot:
             answer=b"".join(self.answer)[:ANSWER_EXCERPT_BYTES],
             worker=worker,
         )
+
+    @property
+    def head_is_whole(self) -> bool:
+        """Return whether the head of the answer ended, as far as is known."""
+        whole = True
+        for line in self.head:
+            whole = not line.strip() or (whole and not line.startswith(b"HTTP/"))
+        return whole
+
+    def proxy_fault(self, cause: TransportCause | None, message: str) -> str | None:
+        """Return what the proxy did, where it is the proxy that failed and not the receiver. `cause` is
+        None where an answer came."""
+        use = self.target.proxy_use if self.target else None
+        if use is None:
+            return None
+        if cause is None or self.status >= 200:
+            fields = _fields(self.head)
+            own = use == "forward" and is_proxys_answer(self.status, fields)
+            return f"the proxy answered {self.status}" if own else None
+        info = self.getinfo
+        own = is_proxys_failure(
+            use,
+            cause,
+            connected_us=info(pycurl.CONNECT_TIME_T),
+            requested=self.connected,
+            connect_status=info(pycurl.HTTP_CONNECTCODE),
+        )
+        return message if own else None
 
     def stages(self) -> Stages:
         """How long each stage of the request took, not since when as in `attempt`."""
@@ -409,7 +458,7 @@ class Sender:
 
     def heed(self, target: Target, heeded: bool) -> None:
         """Have the heads of the target's answers read, or no more."""
-        heeded = heeded or target.long_waits
+        heeded = heeded or target.heeded_always
         if target.heeded is not heeded:
             target.heeded = heeded
             self._changed(target)
