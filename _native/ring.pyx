@@ -243,8 +243,10 @@ def create_file(str path not None, size_t length, bytes header not None):
         os.pwrite(fd, header, 0)
         os.fdatasync(fd)
         os.rename(temporary, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = path  # of calls that know the descriptor only
         raise
     finally:
         os.close(fd)
@@ -632,10 +634,10 @@ cdef class Producer(Mapping):
     def put(self, bytes targets not None, bytes head not None, bytes body not None,
             Counters counters=None):
         cdef uint32_t target_count = targets_in(targets)
+        if not self.alive[0]:
+            return FX_FORKED  # also where another thread closed it, once the child had attached anew
         self.check()
         cdef fx_counters *c = NULL if counters is None else counters.writer()
-        if not self.alive[0]:
-            return FX_FORKED
         return fx_put(&self.p, PyBytes_AS_STRING(targets), target_count,
                       PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head),
                       PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), c, COUNTED, DROPPED)
@@ -677,7 +679,10 @@ cdef Py_ssize_t index_of_least(list producers) except -1:
 
 
 cdef inline uint64_t backlog_of(object producer) except? -1:
-    (<Producer?>producer).check()
+    if (<Producer?>producer).address == NULL:
+        if not (<Producer>producer).alive[0]:
+            return 0  # so that it is put into, and answers FORKED
+        (<Producer>producer).check()
     return fx_backlog(&(<Producer>producer).p)
 
 

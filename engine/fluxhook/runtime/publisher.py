@@ -61,13 +61,13 @@ class Publisher:
         `block`, so that it waits for the engine rather than push its own events out."""
         self._datadir = d.DataDir(data_dir)
         self._drop_policy = drop_policy
-        self._locks: dict[int, threading.Lock] = {}
-        self._sync_lock = threading.Lock()
+        self._locks: dict[int, _Locks] = {}
         self._puts = self._synced = 0
         self._closed = False
         self._words = self._datadir.open_words()
         self._engine_row = self._words.rows - 1
-        self._attach()
+        with self._datadir.usable():
+            self._routing = self._attach()
 
     def emit(
         self,
@@ -142,25 +142,32 @@ class Publisher:
     def sync(self) -> None:
         """Under `durability: power`, returns once all that this publisher has accepted is on the disk.
 
-        A group commit: whoever waited while another synced finds its events synced by the next.
+        A group commit: whoever waited while another synced finds its events synced by the next. Raises
+        EngineError if the disk fails; what was accepted stays accepted, and is synced by the next.
         """
-        if not self._routing.power:
+        routing, mine = self._routing, self._puts
+        if not routing.power:
             return
-        mine = self._puts
-        with self._sync_lock:
-            if self._synced < mine:
-                mark = self._puts
-                for ring in self._routing.rings:
-                    ring.sync()
-                self._synced = mark
+        try:
+            with self._own_locks.sync, self._datadir.usable():
+                if self._synced < mine:
+                    mark = self._puts
+                    for ring in routing.rings:
+                        ring.sync()
+                    self._synced = mark
+        except ValueError:
+            self._refuse_if_closed()
+            if routing.slot is self._routing.slot:
+                raise
+            self.sync()  # in a forked child, which attached anew meanwhile
 
     def close(self) -> None:
-        """Detaches. What was accepted is delivered all the same; `emit` raises EngineError now."""
-        if not self._closed:
-            self._closed = True
-            self._routing.shortcuts.clear()
-            self._routing.slot.close()
-            self._words.close()
+        """Detaches. What was accepted is delivered all the same; `emit` raises EngineError now. May be
+        called again, also where it was interrupted."""
+        self._closed = True
+        self._routing.shortcuts.clear()
+        self._routing.slot.close()
+        self._words.close()
 
     def __enter__(self) -> Self:
         return self
@@ -208,8 +215,16 @@ class Publisher:
         self, type: str, data: Any, topic: str | None, event_id: str | None
     ) -> tuple[str, int, int]:
         """The same by the long way, which is open to every event."""
-        if self._closed:
-            raise EngineError("this publisher is closed")
+        try:
+            return self._emit_slowly(type, data, topic, event_id)
+        except ValueError:
+            self._refuse_if_closed()
+            raise
+
+    def _emit_slowly(
+        self, type: str, data: Any, topic: str | None, event_id: str | None
+    ) -> tuple[str, int, int]:
+        self._refuse_if_closed()
         routing = self._routing
         if self._words.load(self._engine_row, d.VERSION) != routing.version:
             routing = self._reconfigure()
@@ -224,7 +239,7 @@ class Publisher:
         if parts is None:
             if os.getpid() != routing.slot.pid:  # before anything is counted in the parent's place
                 self._reattach(routing.slot)
-                return self._emit_any(type, data, topic, event_id)
+                return self._emit_slowly(type, data, topic, event_id)
             parts = routing.sift(ids, event)
         else:
             routing.shorten(event, ids, parts)
@@ -237,7 +252,7 @@ class Publisher:
             result = self._put(routing, part, event, body)
             if result == FORKED:  # and nothing was written: no fork happens between two parts
                 self._reattach(routing.slot)
-                return self._emit_any(type, data, topic, event_id)
+                return self._emit_slowly(type, data, topic, event_id)
             if result == ACCEPTED:
                 accepted += len(part.endpoints)
             else:
@@ -286,27 +301,64 @@ class Publisher:
     def _route(self, snapshot: Snapshot, slot: Slot) -> Routing:
         return Routing(snapshot, slot, self._datadir, self._words)
 
-    def _attach(self) -> None:
+    def _attach(self) -> Routing:
+        """Takes a slot."""
         snapshot = self._load()
-        self._routing = self._route(snapshot, Slot(self._datadir, snapshot, self.slot_name))
+        slot = Slot(self._datadir, snapshot, self.slot_name)
+        try:
+            return self._route(snapshot, slot)
+        except BaseException:
+            slot.close()
+            raise
 
     def _reattach(self, stale: Slot) -> None:
         """In a forked child: takes a slot of its own; the inherited one is the parent's."""
-        # A lock that another thread of the parent held at the fork would never open here.
-        with self._locks.setdefault(os.getpid(), threading.Lock()):
+        lock = self._own_locks.change
+        if _is_mine(lock):  # a signal handler or a finalizer, in the middle of the lines below
+            raise EngineError("this process attaches anew after a fork; emit again when it has")
+        with lock, self._datadir.usable():
             if self._routing.slot is stale:
+                self._routing = self._attach()
                 stale.close()
-                self._sync_lock = threading.Lock()
-                self._attach()
 
     def _reconfigure(self) -> Routing:
-        with self._locks.setdefault(os.getpid(), threading.Lock()):
+        """Follows the configuration. A signal handler or a finalizer that emits in the middle of it
+        goes on with the routing that there was, which stays good until `close`."""
+        lock = self._own_locks.change
+        if _is_mine(lock):
+            return self._routing
+        with lock, self._datadir.usable():
             snapshot, slot = self._load(), self._routing.slot
             if snapshot.version != self._routing.version:
                 if not slot.fits(snapshot):
                     slot.open_rings(snapshot)
-                self._routing = self._route(snapshot, slot)
+                routing = self._route(snapshot, slot)
+                if os.getpid() == slot.pid:  # not in a child that was forked in the middle of this
+                    self._routing = routing
             return self._routing
+
+    @property
+    def _own_locks(self) -> _Locks:
+        """This process's: one that another thread of the parent held at a fork would never open."""
+        return self._locks.setdefault(os.getpid(), _Locks())
+
+    def _refuse_if_closed(self) -> None:
+        """Called before, and for a ValueError of the compiled layer: `close` may come in between."""
+        if self._closed:
+            raise EngineError("this publisher is closed")
+
+
+class _Locks:
+    """Both reentrant: an emit may be interrupted by a signal handler, or by a finalizer, that emits."""
+
+    def __init__(self) -> None:
+        self.change, self.sync = threading.RLock(), threading.RLock()
+
+
+def _is_mine(lock: threading.RLock) -> bool:
+    """Whether the calling thread holds the lock already."""
+    # What threading.Condition asks too. A flag of our own could be left behind by an exception.
+    return lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
 
 def _queue_full(type: str, accepted: int, refused: int) -> QueueFull:

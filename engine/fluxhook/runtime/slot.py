@@ -10,9 +10,11 @@ import contextlib
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from fluxhook._native import ring
-from fluxhook.errors import EngineError, TooManyPublishers
+from fluxhook.config.schema import DropPolicy
+from fluxhook.errors import TooManyPublishers
 from fluxhook.runtime.holders import holders, named
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport import datadir as d
@@ -23,45 +25,70 @@ __all__ = ["Slot", "recover_slot"]
 TAKE_ATTEMPTS, TAKE_INTERVAL_S = 3, 0.02
 
 
+class _Rings(NamedTuple):
+    """A ring for each worker, and its bell."""
+
+    producers: list[ring.Producer]
+    bells: list[int]
+    drop_policy: DropPolicy
+
+    def close(self) -> None:
+        """May be called again, also where it was interrupted."""
+        for producer in self.producers:
+            producer.close()
+        while self.bells:
+            os.close(self.bells.pop())
+
+
 class Slot:
-    """The first free slot, with one ring for each worker. Raises TooManyPublishers."""
+    """The first free slot, with one ring for each worker. Raises TooManyPublishers, LayoutMismatch and
+    OSError."""
 
     def __init__(self, datadir: d.DataDir, snapshot: Snapshot, name: str | None = None) -> None:
         self._datadir = datadir
         #: whose it is: a forked child must not count in it
         self.pid = os.getpid()
         limit = snapshot.config.max_publishers
+        self._rings = _Rings([], [], snapshot.config.drop_policy)
+        self._retired: list[_Rings] = []
         self.path, self._lock = _take(datadir, [name] if name else list(map(str, range(limit))))
-        self._bells: list[int] = []
-        self.rings: list[ring.Producer] = []
-        self._retired: list[ring.Producer] = []
         try:
             self.counters = _open_counters(self.path, snapshot.config.max_endpoints)
             _finish(self.counters, self.path)
             self.open_rings(snapshot)
-        except OSError as e:
-            self.close()
-            raise EngineError(f"{self.path} cannot be used: {e.strerror}") from e
         except BaseException:
             self.close()
             raise
 
+    @property
+    def rings(self) -> list[ring.Producer]:
+        return self._rings.producers
+
     def fits(self, snapshot: Snapshot) -> bool:
         """Whether the rings are those that a configuration asks for, but for their size."""
-        return len(self.rings) == snapshot.workers and self._policy == snapshot.config.drop_policy
+        policy = snapshot.config.drop_policy
+        return len(self.rings) == snapshot.workers and self._rings.drop_policy == policy
 
     def open_rings(self, snapshot: Snapshot) -> None:
-        """Opens a ring for each worker, and lets the workers know of them.
+        """Opens a ring for each worker, and lets the workers know of them. All of it or nothing: after
+        an error the slot is as before.
 
         An empty ring of another size is replaced when the slot is taken; one that still holds
         records keeps its size.
         """
+        rings = _Rings([], [], snapshot.config.drop_policy)
+        try:
+            self._open(rings, snapshot)
+        except BaseException:
+            rings.close()
+            raise
         # Another thread may be about to put into a ring that it looked up before, so from now on
         # none is closed or replaced until `close`.
+        self._retired.append(self._rings)
+        self._rings = rings
+
+    def _open(self, rings: _Rings, snapshot: Snapshot) -> None:
         fresh = not self.rings
-        self._retired += self.rings
-        rings: list[ring.Producer] = []
-        self._policy = snapshot.config.drop_policy
         boot_id = d.boot_id()
         queue_size, ring_bytes = snapshot.ring_queue_size, snapshot.ring_bytes
         for worker in range(snapshot.workers):
@@ -72,26 +99,24 @@ class Slot:
                     os.unlink(path)
             if not os.path.exists(path):
                 ring.create_ring(path, queue_size, ring_bytes, boot_id)
-            bell = d.open_bell(self._datadir.bell(worker))
-            self._bells.append(bell)
-            drop_oldest = self._policy == "oldest"
-            rings.append(ring.Producer(path, drop_oldest=drop_oldest, bell=bell))
-        self.rings = rings
+            rings.bells.append(d.open_bell(self._datadir.bell(worker)))
+            drop_oldest = rings.drop_policy == "oldest"
+            rings.producers.append(
+                ring.Producer(path, drop_oldest=drop_oldest, bell=rings.bells[-1])
+            )
         # Even if none is new: who made them may have been killed before it could tell.
         words = self._datadir.open_words()
         words.add(words.rows - 1, d.RINGS, 1)
         words.close()
-        for bell in self._bells:
+        for bell in rings.bells:
             with contextlib.suppress(BlockingIOError):
                 os.write(bell, b"\0")
 
     def close(self) -> None:
-        """Gives the slot back. What stands in its rings is delivered all the same."""
-        for producer in (*self.rings, *self._retired):
-            producer.close()
-        for bell in self._bells:
-            os.close(bell)
-        self.rings, self._retired, self._bells = [], [], []
+        """Gives the slot back. What stands in its rings is delivered all the same. May be called
+        again."""
+        for rings in (self._rings, *self._retired):
+            rings.close()
         self._lock.release()
 
 

@@ -24,14 +24,16 @@ its reader was replaced.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import io
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from fluxhook._native import ring
-from fluxhook.errors import EngineNotRunning, LayoutError
+from fluxhook.errors import EngineError, EngineNotRunning, LayoutError
 
 __all__ = [
     "ACCEPTED",
@@ -133,19 +135,23 @@ class FileLock:
     Children of fork() hold it too until they call `release`, or exec.
     """
 
+    _file: io.FileIO | None = None
+
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._fd)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            self.release()
             raise
 
+    def __del__(self) -> None:
+        self.release()  # where an exception came before anybody could keep it
+
     def release(self) -> None:
-        """Closes this process's hold."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Closes this process's hold. May be called again."""
+        if self._file is not None:
+            self._file.close()
 
 
 def is_locked(path: Path) -> bool:
@@ -193,12 +199,12 @@ class DataDir:
 
     def open_words(self) -> ring.Words:
         """The shared words. Raises EngineNotRunning where no engine ever started."""
-        if not self.words.exists():
-            raise EngineNotRunning(
-                f"no fluxhook engine was ever started on {self.path}; start one with "
-                f"`fluxhook serve --data-dir {self.path}`"
-            )
-        with self.translated():
+        with self.usable():
+            if not self.words.exists():
+                raise EngineNotRunning(
+                    f"no fluxhook engine was ever started on {self.path}; start one with "
+                    f"`fluxhook serve --data-dir {self.path}`"
+                )
             return ring.Words(str(self.words), 0, WORD_FIELDS)
 
     def publisher_slots(self) -> list[Path]:
@@ -223,6 +229,32 @@ class DataDir:
             raise LayoutError(
                 f"{e}; drain it with the version that wrote it, or move {self.path} aside"
             ) from e
+
+    @contextlib.contextmanager
+    def usable(self) -> Iterator[None]:
+        """The same, and turns what the system says of a file into an EngineError with the way out."""
+        try:
+            with self.translated():
+                yield
+        except OSError as e:
+            remedy = _REMEDIES.get(e.errno or 0, "see to it, and try again")
+            said = e.strerror or str(e)
+            raise EngineError(f"{e.filename or self.path} cannot be used: {said}; {remedy}") from e
+
+
+#: what helps where the system says no
+_REMEDIES = {
+    errno.ENOSPC: "make room on its disk",
+    errno.EDQUOT: "make room on its disk, or raise the quota",
+    errno.EMFILE: "raise this process's limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+    errno.ENOMEM: "give this process more memory, or lower ring_bytes",
+    errno.EACCES: "let this user read and write it",
+    errno.EPERM: "let this user read and write it",
+    errno.EROFS: "let it be written to",
+    errno.EIO: "check its disk",
+    errno.ENOENT: "the data directory is incomplete: start the engine again",
+}
 
 
 def make_bell(path: Path) -> None:
