@@ -22,6 +22,7 @@ from fluxhook.runtime.publisher import Publisher
 from fluxhook.runtime.stages import Stages
 from fluxhook.runtime.stats import read_stats
 from fluxhook.transport import datadir as d
+from fluxhook.transport.curl import Sender
 from runtime.conftest import Rig, until
 from runtime.desk import Desk, S
 from support.receiver import ReceiverProcess
@@ -181,7 +182,7 @@ def test_files_and_packages_are_looked_at(tmp_path: Path, monkeypatch: pytest.Mo
     ca = tmp_path / "ca.pem"
     secure = msgspec.structs.replace(HEALTHY, name="secure", tls=Tls(ca=str(ca)))
     packed = msgspec.structs.replace(HEALTHY, name="packed", compression="zstd")
-    endpoints = (HEALTHY, secure, packed)
+    endpoints = [HEALTHY, secure, packed]
     monkeypatch.setitem(sys.modules, "zstandard", None)
     judge, now = Judge(), 100.0
 
@@ -213,9 +214,46 @@ def test_files_and_packages_are_looked_at(tmp_path: Path, monkeypatch: pytest.Mo
     assert judge.files["secure"] != files
     ca.write_text("no certificate")
     assert look()
+    assert judge.held == {}
+    secure = endpoints[1] = msgspec.structs.replace(secure, concurrency=1)
+    judge.judge(endpoints, {}, now)
     assert "no certificate" in judge.held["secure"]
     judge.judge((HEALTHY,), {}, now)
     assert judge.held == judge.files == {}
+
+
+def test_files_are_replaced_one_after_the_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until both fit, what was read before stays in force: no worker is told, and the log says why. The
+    same where one is gone for a moment."""
+    pairs = [self_signed(tmp_path, "one"), self_signed(tmp_path, "two")]
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def put(path: Path, source: str) -> None:
+        (tmp_path / "new").write_bytes(Path(source).read_bytes())
+        (tmp_path / "new").replace(path)
+
+    put(cert, pairs[0].cert)
+    put(key, pairs[0].key)
+    secure = msgspec.structs.replace(HEALTHY, tls=Tls(cert=str(cert), key=str(key)))
+    judge = Judge()
+    judge.judge([secure], {}, 0.0)
+    before = judge.files
+    for step, (path, source) in enumerate(
+        [(cert, pairs[1].cert), (cert, None), (cert, pairs[1].cert)]
+    ):
+        path.unlink() if source is None else put(path, source)
+        now = (step + 1) * LOOK_S
+        assert judge.look(now)
+        judge.judge([secure], {}, now)
+        assert (judge.held, judge.files) == ({}, before)
+        assert not judge.look(now + LOOK_S / 2)
+    assert caplog.text.count("stays in force: tls.key") == 2
+    put(key, pairs[1].key)
+    judge.judge([secure], {}, now)  # as SIGHUP asks for it
+    assert judge.held == {}
+    assert judge.files != before
 
 
 def test_what_only_a_worker_cannot_build_is_held_for_a_while(desk: Desk) -> None:
@@ -258,6 +296,40 @@ def test_a_worker_survives_what_it_cannot_build(desk: Desk) -> None:
     assert (row.cause, row.attempts) == ("misconfigured", 0)
     dispatcher.configure(id, msgspec.structs.replace(ODD, secrets=(GOOD,)), 1)
     assert dispatcher.lanes[id].parks == ""
+    dispatcher.close()
+
+
+def test_connections_made_with_former_files_are_closed(desk: Desk, tmp_path: Path) -> None:
+    """Endpoints with equal contents share connections; those that nobody uses any more are closed, but
+    not while a request is under way."""
+    words, reporter = desk.supervisor._words, desk.reporter
+    counters = reporter._counters
+    dispatcher = Dispatcher(
+        words, counters, Stages(counters, counters), reporter, 0, lambda address: None
+    )
+    ca = tmp_path / "ca.pem"
+    ids = [desk.supervisor.snapshot.ids[name] for name in ("healthy", "odd")]
+    secure = msgspec.structs.replace(HEALTHY, tls=Tls(ca=str(ca)))
+
+    def configure(name: str) -> Sender:
+        ca.write_bytes(Path(self_signed(tmp_path, name).cert).read_bytes())
+        for id in ids:
+            dispatcher.configure(id, secure, 1, files=len(name))
+        dispatcher.retire_senders()
+        first, second = (dispatcher.lanes[id].sender for id in ids)
+        assert first is second
+        return first
+
+    before = configure("one")
+    before.in_flight += 1
+    after = configure("three")
+    dispatcher.collect([], desk.now_ns)
+    assert after is not before
+    assert not before.epoll.closed
+    before.in_flight -= 1
+    dispatcher.collect([], desk.now_ns)
+    assert before.epoll.closed
+    assert not after.epoll.closed
     dispatcher.close()
 
 

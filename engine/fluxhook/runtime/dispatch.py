@@ -75,6 +75,8 @@ class Dispatcher:
         self._judge = judge
         self._clock = clock
         self._tls_senders: dict[TlsMaterial, Sender] = {}
+        #: those of them that no lane uses any more
+        self._unused: list[TlsMaterial] = []
         self._words = words
         self._gate = Gate(words)
         self._counters = counters
@@ -154,6 +156,21 @@ class Dispatcher:
             sender = self._tls_senders[built.tls] = Sender(MAX_IN_FLIGHT, self._judge, built.tls)
             self.sender.watch(sender.epoll.fileno())
         return sender
+
+    def retire_senders(self) -> None:
+        """Close the senders that no lane uses any more, with their connections, once what is under way
+        has ended. To be called when all lanes are configured."""
+        used = {id(lane.sender) for lane in self.lanes.values()}
+        self._unused = [key for key, sender in self._tls_senders.items() if id(sender) not in used]
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        for key in list(self._unused):
+            if not self._tls_senders[key].in_flight:
+                sender = self._tls_senders.pop(key)
+                self._unused.remove(key)
+                self.sender.unwatch(sender.epoll.fileno())
+                sender.close()
 
     def remove(self, endpoint_id: int) -> None:
         """Ends a lane; what waits in it is dead, what is under way is settled by its result."""
@@ -511,6 +528,8 @@ class Dispatcher:
         for sender in self._tls_senders.values():
             if sender.in_flight or sender.epoll.fileno() in self.sender.fired:
                 self._results.take(sender, sender.step(0.0), now_ns)
+        if self._unused:
+            self._close_unused()
 
     def wait_s(self, timeout_s: float) -> float:
         """How long the main sender may sleep so that no other sender's timer is missed."""

@@ -23,7 +23,9 @@ SUSPECT_S = 30.0
 @dataclass(slots=True)
 class _Verdict:
     endpoint: Endpoint
+    #: the files with which it was built, and those that were there at the last look
     files: int
+    seen: int
     #: empty: it can be built
     reason: str
 
@@ -32,7 +34,9 @@ class Judge:
     """The supervisor's view of all endpoints.
 
     It builds one when it is new or changed, when its files have changed, and every LOOK_S while it is
-    held, since a package may have been installed. Times are seconds of the monotonic clock.
+    held, since a package may have been installed. Where the files of one that is in use have changed
+    and cannot be used, perhaps because the certificate is replaced before its key, what was read before
+    stays in force. Times are seconds of the monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -50,16 +54,7 @@ class Judge:
         self._refused = refused
         self._next_look = now + LOOK_S
         for endpoint in endpoints:
-            verdict = known.get(endpoint.name)
-            files = _files(endpoint.tls)
-            if (
-                verdict is None
-                or verdict.reason
-                or verdict.files != files
-                or (verdict.endpoint is not endpoint and verdict.endpoint != endpoint)
-            ):
-                verdict = _Verdict(endpoint, files, _fault(endpoint))
-            self._verdicts[endpoint.name] = verdict
+            self._verdicts[endpoint.name] = _judged(endpoint, known.get(endpoint.name))
         self._suspected = {
             name: until
             for name, until in self._suspected.items()
@@ -75,7 +70,7 @@ class Judge:
             return False
         self._next_look = now + LOOK_S
         return any(
-            verdict.files != _files(verdict.endpoint.tls)
+            verdict.seen != _files(verdict.endpoint.tls)
             or (verdict.reason and verdict.reason != _fault(verdict.endpoint))
             for verdict in self._verdicts.values()
         )
@@ -107,6 +102,21 @@ class Judge:
             log.info("endpoint %s can be built again, its events are delivered", name)
 
 
+def _judged(endpoint: Endpoint, known: _Verdict | None) -> _Verdict:
+    seen = _files(endpoint.tls)
+    as_it_was = known is not None and not known.reason and known.endpoint == endpoint
+    if known is not None and as_it_was and known.seen == seen:
+        return known
+    reason = _fault(endpoint)
+    if known is not None and as_it_was and reason:
+        log.warning(
+            "endpoint %s: its files have changed and cannot be used, what was read before stays in "
+            "force: %s", endpoint.name, reason,
+        )  # fmt: skip
+        return _Verdict(endpoint, known.files, seen, "")
+    return _Verdict(endpoint, seen, seen, reason)
+
+
 def _fault(endpoint: Endpoint) -> str:
     """Why it cannot be built, or nothing."""
     try:
@@ -128,4 +138,4 @@ def _identity(path: str | None) -> object:
         found = os.stat(path or "")
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

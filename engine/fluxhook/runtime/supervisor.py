@@ -465,10 +465,13 @@ class Supervisor:
     # ---- changes ---------------------------------------------------------------------------
 
     def _reload_config(self) -> None:
-        if self._reload is None:
-            log.info("SIGHUP: this engine has no configuration file to read again")
-            return
         try:
+            if self._reload is None:
+                log.info(
+                    "SIGHUP: this engine has no configuration file; the TLS files are read again"
+                )
+                self._republish()
+                return
             config = self._reload()
             if worker_count(config) != self._workers or (
                 config.max_endpoints != self.snapshot.config.max_endpoints

@@ -156,6 +156,7 @@ class Worker:
             )
         for endpoint_id in self._dispatcher.lanes.keys() - endpoints.keys():
             self._dispatcher.remove(endpoint_id)
+        self._dispatcher.retire_senders()
         # What is at hand must leave most of a ring to what waits, or it is under pressure for ever.
         self._dispatcher.backlog_limit = max(1, min(BACKLOG, snapshot.ring_queue_size // 4))
 

@@ -405,6 +405,11 @@ class Sender:
         self._foreign.add(fd)
         self.epoll.register(fd, select.EPOLLIN)
 
+    def unwatch(self, fd: int) -> None:
+        """End what `watch` began."""
+        self._foreign.remove(fd)
+        self.epoll.unregister(fd)
+
     def send(
         self, target: Target, headers: list[bytes], body: bytes, tag: Any, now_ns: int
     ) -> Slot:
