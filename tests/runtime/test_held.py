@@ -283,10 +283,9 @@ def test_a_worker_survives_what_it_cannot_build(desk: Desk) -> None:
     """The supervisor could, and a file went in between: the lane parks its events and says so."""
     words, id = desk.supervisor._words, desk.supervisor.snapshot.ids["odd"]
     reporter = desk.reporter
-    counters = reporter._counters
-    dispatcher = Dispatcher(
-        words, counters, Stages(counters, counters), reporter, 0, lambda address: None
-    )
+    counters, clock = reporter._counters, desk.supervisor._clock
+    stages = Stages(counters, counters, clock)
+    dispatcher = Dispatcher(words, counters, stages, reporter, 0, lambda address: None, clock)
     dispatcher.configure(id, ODD, 1)
     assert desk.word(id, d.UNBUILT) == 1
     dispatcher.arrive([desk.fresh("evt_1", endpoint=id)], desk.now_ns)
@@ -303,10 +302,9 @@ def test_connections_made_with_former_files_are_closed(desk: Desk, tmp_path: Pat
     """Endpoints with equal contents share connections; those that nobody uses any more are closed, but
     not while a request is under way."""
     words, reporter = desk.supervisor._words, desk.reporter
-    counters = reporter._counters
-    dispatcher = Dispatcher(
-        words, counters, Stages(counters, counters), reporter, 0, lambda address: None
-    )
+    counters, clock = reporter._counters, desk.supervisor._clock
+    stages = Stages(counters, counters, clock)
+    dispatcher = Dispatcher(words, counters, stages, reporter, 0, lambda address: None, clock)
     ca = tmp_path / "ca.pem"
     ids = [desk.supervisor.snapshot.ids[name] for name in ("healthy", "odd")]
     secure = msgspec.structs.replace(HEALTHY, tls=Tls(ca=str(ca)))
