@@ -15,12 +15,15 @@ import msgspec
 import pytest
 
 from fluxhook import Aggregate, Batch, Breaker, Config, Duration, Endpoint, Rate, Retry
-from fluxhook.policy.clock import Clock
+from fluxhook.admin import search
+from fluxhook.admin.views import delivery_view
+from fluxhook.policy.clock import Clock, look
 from fluxhook.receiver import Behaviour
 from fluxhook.runtime import supervisor
 from fluxhook.runtime.control import Control
 from fluxhook.runtime.stats import EndpointStats, read_stats
 from fluxhook.store import ReadStore, State, StoreError
+from fluxhook.store.audit import timestamp
 from fluxhook.store.records import Delivery
 from fluxhook.transport import datadir as d
 from fluxhook.transport.clock import read_clocks
@@ -191,16 +194,20 @@ def test_a_step_forward_makes_nothing_too_old(world: World) -> None:
 
 @pytest.mark.parametrize("step_s", [BACK_S, FORWARD_S])
 def test_the_clock_is_set_while_no_engine_runs(world: World, step_s: float) -> None:
-    """The next engine knows by the boot how much time has passed, killed or not."""
+    """The next engine knows by the boot how much time has passed, killed or not; what hosts emitted
+    meanwhile is as old as it is."""
     world.fail("retry", "young", "breaker")
     world.host.emit("a.paused")
     world.host.emit("a.window")
     until(lambda: world.stats("paused").stored == 1 and world.stats("window").stored == 1)
     world.host.kill()
-    world.wall.step(step_s)
+    with Host(world.data_dir, world.wall) as alone:
+        alone.emit("a.young")
+        world.wall.step(step_s)
+        alone.emit("a.young")
     world.host = Host(world.data_dir, world.wall, world.config)
-    for name in ("retry", "young", "breaker", "window"):
-        world.receiver.wait_for(1, f"/{name}", DEADLINE_S)
+    for name, count in {"retry": 1, "young": 3, "breaker": 1, "window": 1}.items():
+        world.receiver.wait_for(count, f"/{name}", DEADLINE_S)
     assert world.stats("paused").pending == 1
 
 
@@ -361,3 +368,60 @@ def test_a_clock_that_cannot_be_read_is_made_anew(tmp_path: Path) -> None:
         desk.first_failure("1")
         desk.store._write("UPDATE meta SET value = ? WHERE key = 'clock'", ("[]",))
         assert desk.store.clock() == Clock()
+
+
+# ---- what is dated by a wall clock that was set ------------------------------------------------
+
+
+def set_clock(desk: Desk, step_ns: int) -> None:
+    """At the desk's time, as the supervisor notices it."""
+    clock = desk.supervisor._clock
+    clock.known = look(clock.known, desk.now_ns, desk.now_ns + clock.known.offset_ns)
+    clock.known = look(clock.known, desk.now_ns, desk.now_ns + clock.known.offset_ns + step_ns)
+    desk.store.save_clock(clock.known)
+
+
+@pytest.mark.parametrize("step_ns", [-HOUR, 25 * HOUR])
+def test_a_dead_letter_is_kept_for_the_retention(tmp_path: Path, step_ns: int) -> None:
+    """No shorter, whatever the clock was set to; nor much longer than the step."""
+    with desk_of(tmp_path, retention=Duration.parse("24h")) as desk:
+        desk.fail(desk.fresh("1"), "dead")
+        set_clock(desk, step_ns)
+        desk.fail(desk.fresh("2"), "dead")
+        desk.now_ns += 24 * HOUR - S
+        desk.step()
+        assert len(desk.store.dead_letters()) == 2
+        desk.now_ns += HOUR + 2 * S
+        desk.step()
+        assert not desk.store.dead_letters()
+
+
+def test_what_happened_is_dated_by_the_wall_clock(tmp_path: Path) -> None:
+    """Attempts and ends as it stood then, retries as it will stand; and all of it is found again."""
+    with desk_of(tmp_path) as desk:
+        desk.first_failure("1")
+        set_clock(desk, -HOUR)
+        desk.now_ns += 10 * S
+        desk.first_failure("2")
+        desk.fail(desk.fresh("3"), "dead")
+        with ReadStore.open(tmp_path / "data" / "store.db") as store:
+            first, second = pending(desk)
+            (dead,) = store.dead_letters()
+            started = [store.attempts(row.id)[0].attempt.started_ns for row in (first, second)]
+            due_at = [delivery_view(row, "a", store.clock()).due_at for row in (first, second)]
+            since = search.deliveries(
+                store, since=desk.now_ns - HOUR - 11 * S, until=None, before=None, limit=10,
+                endpoint=None, type=None, state=None, cause=None, event_id=None,
+            )  # fmt: skip
+        assert started == [desk.now_ns - 13 * S, desk.now_ns - HOUR - 3 * S]
+        assert dead.ended_ns == desk.now_ns - HOUR
+        assert due_at == [timestamp(row.due_ns - HOUR) for row in (first, second)]
+        assert [row.event_id for row in since] == ["3", "2", "1"]
+
+
+def test_ages_are_of_the_time_that_passed(tmp_path: Path) -> None:
+    """In the statistics, from which the metric comes."""
+    with desk_of(tmp_path) as desk:
+        desk.first_failure("1")
+        set_clock(desk, 25 * HOUR)
+        assert read_stats(tmp_path / "data").endpoint("a").oldest_pending_age_ns < HOUR

@@ -56,6 +56,13 @@ def test_every_key_has_a_row_of_its_own(path: Path) -> None:
     assert [other.row(*key) for key in reversed(keys)] == rows[::-1]
 
 
+def test_a_row_belongs_to_a_boot(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A counter's window is of a clock that begins anew with the machine."""
+    before = Thresholds(path).row(1, "a", 10**9)
+    monkeypatch.setattr(module, "boot_id", lambda: bytes(16))
+    assert Thresholds(path).row(1, "a", 10**9) not in (before, None)
+
+
 def test_three_quarters_of_the_table_are_of_use(path: Path) -> None:
     """12,288 keys find a row each."""
     table = Thresholds(path)

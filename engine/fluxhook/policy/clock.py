@@ -16,7 +16,7 @@ written down in wall time, what is waited for in engine time.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -32,20 +32,27 @@ _AHEAD_NS: Final = 2_000_000_000
 _NEVER_NS: Final = 2**63 - 1
 
 
+class Offset(NamedTuple):
+    """Wall time minus engine time, since the clock was set: after one look and before the next."""
+
+    after_ns: int
+    noticed_ns: int
+    offset_ns: int
+
+
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
     """What one data directory knows of its time. `origin_ns` is the engine time at which the boot with
-    `boot_id` began, `seen_ns` the engine time of the last look, `offsets` pairs of an engine time
-    and the offset of the wall clock from then on."""
+    `boot_id` began, `seen_ns` the engine time of the last look; `offsets` ascend."""
 
     boot_id: str = ""
     origin_ns: int = 0
     seen_ns: int = 0
-    offsets: tuple[tuple[int, int], ...] = ((0, 0),)
+    offsets: tuple[Offset, ...] = (Offset(0, 0, 0),)
 
     @property
     def offset_ns(self) -> int:
         """Wall time minus engine time, at the last look."""
-        return self.offsets[-1][1]
+        return self.offsets[-1].offset_ns
 
     def is_set(self, now_ns: int, wall_ns: int) -> bool:
         """Whether the wall clock was set since the last look."""
@@ -53,10 +60,10 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
 
     def wall_ns(self, at_ns: int) -> int:
         """What the wall clock showed, or by what is known now will show, at an engine time."""
-        for since_ns, offset_ns in reversed(self.offsets):
-            if at_ns > since_ns:
+        for after_ns, _, offset_ns in reversed(self.offsets):
+            if at_ns > after_ns:
                 return at_ns + offset_ns
-        return at_ns + self.offsets[0][1]
+        return at_ns + self.offsets[0].offset_ns
 
     def age_ns(self, wall_ns: int, now_ns: int) -> int:
         """The time that has passed since something was dated `wall_ns`; `now_ns` is engine time.
@@ -64,39 +71,38 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
         A time that the wall clock showed twice, because it was set back in between, is the latter of
         the two.
         """
-        found: tuple[int, int] | None = None
+        nearest_ns, age_ns = _NEVER_NS, 0
         ahead_ns = _AHEAD_NS
-        for since_ns, end_ns, offset_ns in self._spans(now_ns):
+        for after_ns, until_ns, offset_ns in self._spans(now_ns):
             at_ns = wall_ns - offset_ns
-            if since_ns <= at_ns <= end_ns + ahead_ns:
-                return max(0, now_ns - at_ns)
-            # Dated while the step was not yet noticed: the nearest time that was possible.
-            possible_ns = min(max(at_ns, since_ns), end_ns)
-            near = abs(at_ns - possible_ns), now_ns - possible_ns
-            found = near if found is None else min(found, near)
+            possible_ns = min(max(at_ns, after_ns), until_ns + ahead_ns)
+            if abs(at_ns - possible_ns) < nearest_ns:
+                nearest_ns, age_ns = abs(at_ns - possible_ns), max(0, now_ns - possible_ns)
             ahead_ns = 0
-        assert found is not None
-        return max(0, found[1])
+        return age_ns
 
     def earliest_wall_ns(self, at_ns: int) -> int:
         """The earliest wall time that anything since an engine time can be dated."""
-        later = (since_ns + offset_ns for since_ns, offset_ns in self.offsets if since_ns >= at_ns)
-        return min((self.wall_ns(at_ns), *later))
+        return min(
+            max(at_ns, after_ns) + offset_ns
+            for after_ns, until_ns, offset_ns in self._spans(_NEVER_NS)
+            if until_ns >= at_ns
+        )
 
     def earliest_ns(self, wall_ns: int) -> int:
         """The earliest engine time at which anything can have been dated `wall_ns` or later."""
         return min(
-            max(since_ns, wall_ns - offset_ns)
-            for since_ns, end_ns, offset_ns in self._spans(_NEVER_NS)
-            if wall_ns - offset_ns <= end_ns
+            max(after_ns, wall_ns - offset_ns)
+            for after_ns, until_ns, offset_ns in self._spans(_NEVER_NS)
+            if wall_ns - offset_ns <= until_ns
         )
 
     def _spans(self, now_ns: int) -> Iterator[tuple[int, int, int]]:
-        """From when until when each offset held, the latest first."""
-        end_ns = now_ns
-        for since_ns, offset_ns in reversed(self.offsets):
-            yield since_ns, end_ns, offset_ns
-            end_ns = since_ns
+        """From when until when each offset may have held, the latest first."""
+        until_ns = now_ns
+        for after_ns, noticed_ns, offset_ns in reversed(self.offsets):
+            yield after_ns, until_ns, offset_ns
+            until_ns = noticed_ns
 
 
 def begin(known: Clock, boot_id: str, boot_ns: int, wall_ns: int, newest_ns: int) -> Clock:
@@ -112,9 +118,9 @@ def begin(known: Clock, boot_id: str, boot_ns: int, wall_ns: int, newest_ns: int
 
 def look(clock: Clock, now_ns: int, wall_ns: int) -> Clock:
     """The clock after both were read. It has another offset if the wall clock was set since the last
-    look: counted from then, so that nothing dated by the new offset is before it."""
+    look."""
     offsets = clock.offsets
     if clock.is_set(now_ns, wall_ns):
-        kept = (*offsets, (clock.seen_ns, wall_ns - now_ns))[-_OFFSETS:]
-        offsets = ((0, kept[0][1]), *kept[1:])
+        kept = (*offsets, Offset(clock.seen_ns, now_ns, wall_ns - now_ns))[-_OFFSETS:]
+        offsets = (kept[0]._replace(after_ns=0), *kept[1:])
     return msgspec.structs.replace(clock, seen_ns=now_ns, offsets=offsets)

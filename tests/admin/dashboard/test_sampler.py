@@ -78,6 +78,25 @@ def test_all_who_look_share_one_sample() -> None:
     asyncio.run(look())
 
 
+def test_a_clock_that_is_set_moves_the_whole_line() -> None:
+    """Rates are of the time that passed; all points are dated by the clock as it is now."""
+    engine, clock, wall = Engine(), Clock(), Clock()
+    sampler = Sampler(engine, clock, wall)
+
+    async def look() -> None:
+        for step_s in (0.0, -3600.0, 90_000.0):
+            clock.now += INTERVAL_S
+            wall.now += INTERVAL_S + step_s
+            await sampler.stats()
+        line = sampler.line()
+        assert [point.at_ms for point in line] == [
+            int((wall.now - n * INTERVAL_S) * 1000) for n in (2, 1, 0)
+        ]
+        assert [point.accepted for point in line[1:]] == [10 / INTERVAL_S] * 2
+
+    asyncio.run(look())
+
+
 def test_a_line_has_the_last_minutes() -> None:
     """A pause interrupts it; what is too old falls off; an endpoint's begins when it is asked for."""
     engine, clock = Engine(), Clock()
