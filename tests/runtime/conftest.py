@@ -17,7 +17,7 @@ def seconds(value: float) -> Duration:
     return Duration(int(value * 1e9))
 
 
-def until(condition: Callable[[], bool], deadline_s: float = 10.0) -> None:
+def until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None:
     """Returns once the condition holds; AssertionError at the deadline."""
     end = time.monotonic() + deadline_s
     while not condition():

@@ -26,6 +26,10 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DEEP = b'{"x": ' + b"[" * 3000 + b"]" * 3000 + b', "results": []}'
 
 
+#: longer than a busy machine takes to emit a batch: it goes when it is full
+AMPLE = seconds(20)
+
+
 def batched(rig: Rig, **options: Any) -> Endpoint:
     """An endpoint `a`: batches of 10, which wait for up to a tenth of a second."""
     batch = Batch(max_events=10, max_delay=seconds(0.1))
@@ -38,7 +42,7 @@ def emit(engine: Engine, count: int, first: int = 0, **data: Any) -> None:
         assert engine.emit("order.paid", {"i": i, **data}, event_id=f"n{i}") == 1
 
 
-def settled(engine: Engine, deadline_s: float = 15.0) -> None:
+def settled(engine: Engine, deadline_s: float = 60.0) -> None:
     assert engine.drain(deadline_s), engine.stats()
     assert all(endpoint.balance == 0 for endpoint in engine.stats().endpoints)
 
@@ -156,7 +160,7 @@ def test_a_batch_is_signed_as_one(rig: Rig) -> None:
 def test_a_failed_batch_fails_each_event(rig: Rig) -> None:
     """One attempt each; they come back one by one, meet in the lane, and go as a batch again."""
     rig.receiver.behave(Behaviour(fail_first=1, fail_status=503), "/a")
-    with rig.engine(batched(rig)) as engine:
+    with rig.engine(batched(rig, batch=Batch(max_events=10, max_delay=AMPLE))) as engine:
         emit(engine, 10)
         settled(engine)
         stats = engine.stats().endpoint("a")
@@ -175,7 +179,7 @@ def test_a_207_tells_the_events_apart(rig: Rig) -> None:
     rig.receiver.behave(Behaviour(fail_first=1, fail_status=207, body=body), "/a")
     endpoint = batched(
         rig,
-        batch=Batch(max_events=5, max_delay=seconds(0.3)),
+        batch=Batch(max_events=5, max_delay=seconds(2)),
         retry=Retry(initial_interval=seconds(0.05), max_attempts=5, retry_on=("5xx", "transport")),
     )
     with rig.engine(endpoint) as engine:
@@ -194,7 +198,7 @@ def test_a_207_tells_the_events_apart(rig: Rig) -> None:
 def test_a_207_that_cannot_be_read_is_a_protocol_failure(rig: Rig, body: bytes) -> None:
     """All of its events are tried again."""
     rig.receiver.behave(Behaviour(fail_first=1, fail_status=207, body=body), "/a")
-    with rig.engine(batched(rig, batch=Batch(max_events=3, max_delay=seconds(0.2)))) as engine:
+    with rig.engine(batched(rig, batch=Batch(max_events=3, max_delay=AMPLE))) as engine:
         emit(engine, 3)
         settled(engine)
         assert engine.stats().endpoint("a").delivered == 3
@@ -237,15 +241,16 @@ def test_a_batch_is_one_event_to_the_breaker(rig: Rig) -> None:
 
 
 def test_a_rate_limit_counts_posts(rig: Rig) -> None:
-    """20 a second with a burst of 1: ten batches take at least nine intervals, and hold 100 events."""
-    limit = Rate.parse({"rate": "20/s", "burst": 1})
-    with rig.engine(batched(rig, rate_limit=limit)) as engine:
+    """10 a second with a burst of 1: ten batches take nine intervals, and hold 100 events."""
+    limit = Rate.parse({"rate": "10/s", "burst": 1})
+    batch = Batch(max_events=10, max_delay=AMPLE)
+    with rig.engine(batched(rig, batch=batch, rate_limit=limit)) as engine:
         emit(engine, 100)
         settled(engine)
     requests = rig.receiver.requests("/a")
     times = [request.at_ns for request in requests]
-    assert 10 <= len(requests) <= 12
-    assert times[-1] - times[0] >= 0.4e9
+    assert len(requests) == 10
+    assert times[-1] - times[0] >= 0.5e9  # the first may arrive late
 
 
 def test_ttl_and_size_are_each_events_own(rig: Rig) -> None:

@@ -274,15 +274,15 @@ def test_a_hanging_endpoint_does_not_delay_another(rig: Rig) -> None:
     """All of the healthy endpoint's events arrive before the hanging one's first timeout."""
     rig.receiver.behave(Behaviour(fault="hang"), "/hang")
     with rig.engine(
-        rig.endpoint("hang", timeout=seconds(3), retry=Retry(max_attempts=1)),
+        rig.endpoint("hang", timeout=seconds(30), retry=Retry(max_attempts=1)),
         rig.endpoint("ok"),
         shutdown_timeout=seconds(0.1),
     ) as engine:
         begun = time.monotonic()
         for _ in range(3000):
             assert engine.emit("route.error", ERROR) == 2
-        rig.receiver.wait_for(3000, "/ok", deadline_s=2.9)
-        assert time.monotonic() - begun < 3
+        rig.receiver.wait_for(3000, "/ok", deadline_s=29)
+        assert time.monotonic() - begun < 30
         stats = engine.stats().endpoint("hang")
         assert (stats.delivered, stats.balance) == (0, 0)
 

@@ -189,7 +189,7 @@ class ReceiverProcess:
     def distinct(self, path: str = "/") -> int:
         return self._counts(path)[1]
 
-    def wait_for(self, count: int, path: str = "/", deadline_s: float = 10.0) -> None:
+    def wait_for(self, count: int, path: str = "/", deadline_s: float = 60.0) -> None:
         """Returns once `count` distinct events were accepted. AssertionError at the deadline, or if
         the receiver ends."""
         end = time.monotonic() + deadline_s
