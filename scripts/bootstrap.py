@@ -30,14 +30,22 @@ from typing import Callable, NamedTuple  # noqa: UP035  an old Python has to get
 ROOT = Path(__file__).resolve().parent.parent
 #: not in every user's PATH
 SBIN = ":/usr/sbin:/usr/local/sbin"
-#: Each target: its lock in requirements/, and whether it runs the tests' tools.
+#: Debian's package of each program
+PROGRAMS = {
+    "openssl": "openssl",
+    "nginx": "nginx-light",
+    "go": "golang-go",
+    "valgrind": "valgrind",
+    "chromium": "chromium",
+}
+#: Each target: its lock in requirements/, and the programs that it runs.
 TARGETS = {
-    "demo": ("demo", False),
-    "lint": ("dev", False),
-    "build": ("dev", False),
-    "debug": ("dev", False),
-    "bench": ("dev", True),
-    "test": ("dev", True),
+    "demo": ("demo", []),
+    "lint": ("dev", []),
+    "build": ("dev", []),
+    "debug": ("dev", []),
+    "bench": ("dev", ["openssl", "nginx", "go"]),
+    "test": ("dev", list(PROGRAMS)),
 }
 
 
@@ -59,15 +67,8 @@ def needs(target: str) -> list[Need]:
         Need("OpenSSL's headers", ("libssl-dev",), lambda: includes("openssl/sha.h")),
         Need("Python's ensurepip", of_this_python("venv"), has_ensurepip),
     ]
-    if TARGETS[target][1]:
-        for name, package in (
-            ("openssl", "openssl"),
-            ("chromium", "chromium"),
-            ("nginx", "nginx-light"),
-            ("valgrind", "valgrind"),
-            ("go", "golang-go"),
-        ):
-            found.append(Need(name, (package,), functools.partial(has_program, name)))
+    for name in TARGETS[target][1]:
+        found.append(Need(name, (PROGRAMS[name],), functools.partial(has_program, name)))
     return found
 
 
@@ -167,9 +168,8 @@ def apt_get(root: list[str], *arguments: str) -> str:
     if done.returncode == 0:
         return ""
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    return next(
-        (line for line in lines if line.startswith("E:")), lines[-1] if lines else "apt-get"
-    )
+    errors = [line for line in lines if line.startswith("E:")]
+    return [*errors, *lines[-1:], "apt-get"][0]
 
 
 # ---- the virtual environment ---------------------------------------------------------------------
@@ -188,18 +188,21 @@ class Environment:
             say("making " + self.folder.name)
             run(sys.executable, "-m", "venv", "--clear", str(self.folder))
         # The lock of development holds that of the demo.
-        if not any(
-            self._is_done("installed-" + name, self._wanted(name)) for name in {lock, "dev"}
-        ):
+        if not any(self._is_done(name, self._wanted(name)) for name in (lock, "dev")):
             say(f"installing the packages of requirements/{lock}.txt")
             self._pip("--require-hashes", "--requirement", f"requirements/{lock}.txt")
+            self._note(lock, self._wanted(lock))
+        package = digest([Path("pyproject.toml")])
+        modules = digest([Path("setup.py"), *sorted(Path("_native").glob("*.[hp]*"))])
+        if not self._is_done("package", package):
+            say("building the compiled modules")
             self._pip("--no-deps", "--no-build-isolation", "--editable", ".")
-            self._note("installed-" + lock, self._wanted(lock))
-        sources = [Path("setup.py"), *sorted(Path("_native").glob("*.[hp]*"))]
-        if not self._is_done("built", digest(sources)) or not has_modules():
+            self._note("package", package)
+            self._note("modules", modules)
+        elif not self._is_done("modules", modules) or not has_modules():
             say("building the compiled modules")
             run(str(self.python), "setup.py", "--quiet", "build_ext", "--inplace")
-            self._note("built", digest(sources))
+            self._note("modules", modules)
 
     def _is_ours(self) -> bool:
         """Whether it is whole and of this interpreter: it may be another's, or its Python gone."""
@@ -214,22 +217,15 @@ class Environment:
         return digest([Path("pyproject.toml"), Path("requirements", lock + ".txt")])
 
     def _is_done(self, step: str, state: str) -> bool:
-        note = self.folder / step
+        note = self.folder / f"ready-{step}"
         return note.exists() and note.read_text() == state
 
     def _note(self, step: str, state: str) -> None:
-        (self.folder / step).write_text(state)
+        (self.folder / f"ready-{step}").write_text(state)
 
     def _pip(self, *arguments: str) -> None:
-        run(
-            str(self.python),
-            "-m",
-            "pip",
-            "-qq",
-            "--disable-pip-version-check",
-            "install",
-            *arguments,
-        )
+        pip = [str(self.python), "-m", "pip", "-qq", "--disable-pip-version-check"]
+        run(*pip, "install", *arguments)
 
 
 def digest(files: list[Path]) -> str:
@@ -264,7 +260,7 @@ def end(text: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(usage=__doc__)
+    parser = argparse.ArgumentParser()
     parser.add_argument("--venv", type=Path, default=Path(".venv"))
     parser.add_argument("target", choices=TARGETS)
     arguments = parser.parse_args()

@@ -14,7 +14,7 @@ from scripts import bootstrap
 
 ROOT: Final = Path(__file__).parents[2]
 COMPILER: Final = ["gcc", "libc6-dev", "libssl-dev"]
-TOOLS: Final = ["openssl", "chromium", "nginx-light", "valgrind", "golang-go"]
+TOOLS: Final = ["openssl", "nginx-light", "golang-go", "valgrind", "chromium"]
 #: a machine whose programs say what they were called with
 PROGRAM: Final = '#!/bin/sh\necho "$0 $*" >>"{log}"\n{action}\n'
 
@@ -65,7 +65,9 @@ def ended(target: str) -> str:
     return line
 
 
-@pytest.mark.parametrize(("target", "extra"), [("demo", []), ("lint", []), ("test", TOOLS)])
+@pytest.mark.parametrize(
+    ("target", "extra"), [("demo", []), ("lint", []), ("bench", TOOLS[:3]), ("test", TOOLS)]
+)
 def test_a_debian_without_rights_is_told_in_one_line(
     machine: Machine, target: str, extra: list[str]
 ) -> None:
@@ -82,7 +84,7 @@ def test_a_debian_without_rights_is_told_in_one_line(
 def test_another_system_is_told_what_it_lacks(machine: Machine) -> None:
     """Without apt-get no package of Debian's is named."""
     line = ended("test")
-    assert line.endswith("openssl, chromium, nginx, valgrind, go")
+    assert line.endswith("openssl, nginx, go, valgrind, chromium")
     assert "apt-get" not in line
 
 
@@ -187,7 +189,7 @@ def test_a_session_of_tests_begins_with_what_is_missing() -> None:
     assert ran.returncode == pytest.ExitCode.USAGE_ERROR
     (line,) = ran.stderr.strip().splitlines()
     assert line.startswith("ERROR: the tests need a C compiler (/nonexistent/cc), ")
-    assert line.endswith("chromium, valgrind, go; run: python3 scripts/bootstrap.py test")
+    assert line.endswith("go, valgrind, chromium; run: python3 scripts/bootstrap.py test")
 
 
 # ---- the environment -----------------------------------------------------------------------------
@@ -221,9 +223,21 @@ def test_nothing_is_done_twice(environment: bootstrap.Environment, steps: list[s
     environment.prepare("dev")
     environment.prepare("dev")
     assert steps[2:] == [dev]
-    (environment.folder / "installed-demo").unlink()
+    (environment.folder / "ready-demo").unlink()
     environment.prepare("demo")
     assert steps[3:] == []
+
+
+def test_modules_are_built_anew_when_their_sources_changed(
+    environment: bootstrap.Environment, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or when they are gone, as after `make clean`; nothing is installed for that."""
+    environment.prepare("demo")
+    (environment.folder / "ready-modules").write_text("of other sources")
+    environment.prepare("demo")
+    monkeypatch.setattr(bootstrap, "has_modules", lambda: False)
+    environment.prepare("demo")
+    assert steps[2:] == ["building the compiled modules"] * 2
 
 
 def test_another_lock_or_another_python_is_installed_anew(
