@@ -49,6 +49,11 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[EndpointStats], int]], ...]] = 
         "Deliveries that were too large to be sent or taken.",
         lambda e: e.size_rejections,
     ),
+    (
+        "internal_faults",
+        "Attempts and reports that an error of the engine's own ended.",
+        lambda e: e.faults,
+    ),
 )
 
 

@@ -34,6 +34,7 @@ _NOTED: Final = {
     "filtered": "filtered",
     "signature_rejections": "signature rejections",
     "size_rejections": "size rejections",
+    "faults": "errors of the engine's own",
 }
 _COUNTERS: Final = ("accepted", "delivered", "dead", "pending", *_NOTED)
 _LATENCY: Final = "p50/p95/p99 ms"

@@ -105,6 +105,7 @@ NOT_ATTEMPTED: Final[dict[str, str]] = {
     "over_share": "Held back: too much was waiting for the endpoint, and others need the room.",
     "payload_too_large": "Given up: the event is over the endpoint's max_payload.",
     "expired": "Dropped: the event is older than the endpoint's ttl.",
+    "unreadable": "Dropped: what a worker reported could not be read; it is kept in damaged/.",
     "removed": "Given up: the endpoint is not configured any more.",
     "retention": "Given up: the event could not be delivered within the retention.",
     "purged": "Dropped: the dead letter was kept for the retention, then erased.",

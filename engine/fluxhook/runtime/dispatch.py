@@ -24,13 +24,12 @@ import msgspec
 
 from fluxhook._native.ring import Counters, Delivery, Words
 from fluxhook.config.schema import Endpoint
-from fluxhook.errors import ConfigError
 from fluxhook.policy import breaker
 from fluxhook.runtime.build import Built, build
 from fluxhook.runtime.gate import Gate
 from fluxhook.runtime.idle import IdleGauge
 from fluxhook.runtime.lane import Lane
-from fluxhook.runtime.process import log
+from fluxhook.runtime.process import described, log
 from fluxhook.runtime.reporter import Reporter
 from fluxhook.runtime.results import Results
 from fluxhook.runtime.stages import Stages
@@ -91,6 +90,7 @@ class Dispatcher:
             resume=self._resume,
             park=self._park_queue,
             again=self._put_back,
+            recount=self._recount,
         )
         #: the lanes in which something waits: those that may have room, and those that have none
         self._ready: dict[int, Lane] = {}
@@ -130,25 +130,27 @@ class Dispatcher:
             and (lane.parks == "misconfigured") == misconfigured
         ):
             return
-        built = None if misconfigured else self._build(endpoint_id, endpoint)
-        sender = self._sender_for(endpoint, built) if built else self.sender
+        built, sender = None, self.sender
+        if not misconfigured:
+            try:
+                built = build(endpoint)
+                sender = self._sender_for(built)
+            except Exception as e:
+                # The supervisor could build it: a file went in between.
+                built = None
+                self._tell_unbuilt(endpoint_id, endpoint, e)
         lane.configure(endpoint, limit, sender, built, files)
         if lane.held:
             self._resume(lane)
         if lane.parks:
             self._park_queue(lane, lane.parks)
 
-    def _build(self, endpoint_id: int, endpoint: Endpoint) -> Built | None:
-        """Return None, and tell the supervisor, where the endpoint cannot be built here though the
-        supervisor could: a file went in between."""
-        try:
-            return build(endpoint)
-        except ConfigError as e:
-            log.error("endpoint %s cannot be built: %s", endpoint.name, e)
-            self._words.store(endpoint_id, field.UNBUILT, 1)
-            return None
+    def _tell_unbuilt(self, endpoint_id: int, endpoint: Endpoint, error: Exception) -> None:
+        """The supervisor has the endpoint held, for a while, by every worker."""
+        log.error("endpoint %s cannot be sent to: %s", endpoint.name, described(error))
+        self._words.store(endpoint_id, field.UNBUILT, 1)
 
-    def _sender_for(self, endpoint: Endpoint, built: Built) -> Sender:
+    def _sender_for(self, built: Built) -> Sender:
         if built.tls is None:
             return self.sender
         sender = self._tls_senders.get(built.tls)
@@ -228,7 +230,10 @@ class Dispatcher:
                 append(delivery)
             else:
                 asked += 1
-                self._arrive(lane, delivery)
+                try:
+                    self._arrive(lane, delivery)
+                except Exception as e:
+                    self._fault(lane, delivery, e, now_ns)
         self._backlog += len(deliveries) - asked
 
     def _arrive(self, lane: Lane | None, delivery: Delivery) -> None:
@@ -245,21 +250,28 @@ class Dispatcher:
 
     def arrive_due(self, delivery: Delivery, now_ns: int) -> None:
         """Queues a delivery that the keeper sent: its head is a DueHead."""
-        due = _decode_due(delivery.event)
+        try:
+            due = _decode_due(delivery.event)
+        except msgspec.MsgspecError as e:
+            log.error("what the keeper sent cannot be read, it comes again: %s", described(e))
+            return
         delivery.id = due.delivery_id
         delivery.attempts = due.attempts
         delivery.accepted_ns = due.accepted_ns
         delivery.event = due.event
         delivery.taken_ns = now_ns
         lane = self.lanes.get(delivery.endpoint)
-        if lane is None:
-            self._reporter.report(delivery, "dead", "removed")
-        elif lane.parks:
-            self._hand_over(lane, delivery, "parked", lane.parks, now_ns + PARK_NS)
-        else:
-            if due.fresh:
-                lane.sender.distrust(lane.target)
-            self._enqueue(lane, delivery)
+        try:
+            if lane is None:
+                self._reporter.report(delivery, "dead", "removed")
+            elif lane.parks:
+                self._hand_over(lane, delivery, "parked", lane.parks, now_ns + PARK_NS)
+            else:
+                if due.fresh:
+                    lane.sender.distrust(lane.target)
+                self._enqueue(lane, delivery)
+        except Exception as e:
+            self._fault(lane, delivery, e, now_ns)
 
     def _enqueue(self, lane: Lane, delivery: Delivery) -> None:
         if lane.slow and delivery.id == 0 and len(lane.queue) >= lane.slow_queue:
@@ -381,32 +393,35 @@ class Dispatcher:
         load, ready = self._words.load, self._ready
         now_s = int(time.time()) if ready else 0  # what a receiver compares with its own clock
         for lane in list(ready.values()):
-            if lane.blocked_until_ns > now_ns:
-                wake_ns = min(wake_ns or lane.blocked_until_ns, lane.blocked_until_ns)
-                continue
-            room = lane.limit - lane.in_flight
-            if room <= 0:
-                lane.held = True
-                self._held[lane.id] = ready.pop(lane.id)
-                continue
-            sender = lane.sender
-            # Half of what is left: many lanes that hang never take the last handles together.
-            quota = (sender.size - sender.in_flight + 1) // 2
-            if quota > room:
-                quota = room
-            if quota <= 0:
-                continue
-            # Below that the word is the number of failures of a closed breaker (policy/breaker.py).
-            troubled = load(lane.id, field.BREAKER) >= lane.failure_threshold
-            if lane.sends_plainly and not troubled:
-                self._send_plain(lane, quota, now_ns, now_s)
-                if not (lane.queue or lane.slow):
-                    del ready[lane.id]
+            try:
+                if lane.blocked_until_ns > now_ns:
+                    wake_ns = min(wake_ns or lane.blocked_until_ns, lane.blocked_until_ns)
                     continue
-            elif until_ns := self._send_judged(lane, quota, troubled, now_ns, now_s):
-                wake_ns = min(wake_ns or until_ns, until_ns)
-            if not lane.queue:
-                self._emptied(lane)
+                room = lane.limit - lane.in_flight
+                if room <= 0:
+                    lane.held = True
+                    self._held[lane.id] = ready.pop(lane.id)
+                    continue
+                sender = lane.sender
+                # Half of what is left: many lanes that hang never take the last handles together.
+                quota = (sender.size - sender.in_flight + 1) // 2
+                if quota > room:
+                    quota = room
+                if quota <= 0:
+                    continue
+                # Below that it is the number of failures of a closed breaker (policy/breaker.py).
+                troubled = load(lane.id, field.BREAKER) >= lane.failure_threshold
+                if lane.sends_plainly and not troubled:
+                    self._send_plain(lane, quota, now_ns, now_s)
+                    if not (lane.queue or lane.slow):
+                        del ready[lane.id]
+                        continue
+                elif until_ns := self._send_judged(lane, quota, troubled, now_ns, now_s):
+                    wake_ns = min(wake_ns or until_ns, until_ns)
+                if not lane.queue:
+                    self._emptied(lane)
+            except Exception as e:
+                self._withdraw(lane, e, now_ns)
         for sender in (self.sender, *self._tls_senders.values()):
             if sender.queued:
                 sender.start()
@@ -420,12 +435,18 @@ class Dispatcher:
         for _ in range(quota):
             delivery = queue.popleft()
             unsampled += 1
-            if unsampled < field.SAMPLED_ONE_IN:
-                headers, body = request(delivery, now_s)
-            else:
-                unsampled = 0
-                headers, body = self._stages.make(lane, [delivery], now_ns, now_s)
-            send(target, headers, body, (lane, delivery, 0), now_ns)
+            try:
+                if unsampled < field.SAMPLED_ONE_IN:
+                    headers, body = request(delivery, now_s)
+                else:
+                    unsampled = 0
+                    headers, body = self._stages.make(lane, [delivery], now_ns, now_s)
+                send(target, headers, body, (lane, delivery, 0), now_ns)
+            except Exception as e:
+                quota -= 1
+                if not lane.slow:
+                    self._backlog -= 1
+                self._fault(lane, delivery, e, now_ns)
         self._unsampled = unsampled
         lane.in_flight += quota
         if not lane.slow:
@@ -437,6 +458,7 @@ class Dispatcher:
         if lane.batching and not self._batch_due(lane, now_ns):
             return lane.batch_until_ns
         probe = until_ns = 0
+        taken: list[Delivery] | None = None
         if troubled:
             action = self._gate.permit(lane, now_ns)
             if isinstance(action, breaker.Hold):
@@ -455,14 +477,18 @@ class Dispatcher:
                 lane.blocked_until_ns = until_ns = now_ns + wait_ns
                 break
             self._unsampled += 1
-            if self._unsampled < field.SAMPLED_ONE_IN:
-                headers, body = lane.request_for(taken, now_s)
-            else:
-                self._unsampled = 0
-                headers, body = self._stages.make(lane, taken, now_ns, now_s)
-            lane.begin(taken)
-            what = taken if lane.batching else taken[0]
-            lane.sender.send(lane.target, headers, body, (lane, what, probe), now_ns)
+            try:
+                if self._unsampled < field.SAMPLED_ONE_IN:
+                    headers, body = lane.request_for(taken, now_s)
+                else:
+                    self._unsampled = 0
+                    headers, body = self._stages.make(lane, taken, now_ns, now_s)
+                lane.begin(taken)
+                what = taken if lane.batching else taken[0]
+                lane.sender.send(lane.target, headers, body, (lane, what, probe), now_ns)
+            except Exception as e:
+                self._recount(lane)
+                self._results.fault(lane, taken, e, now_ns, probe)
             quota -= 1
             probe = 0
         if probe:
@@ -503,7 +529,11 @@ class Dispatcher:
         if not lane.slow:
             self._backlog -= len(taken)
         if lane.ttl_ns or lane.max_payload:
-            taken = [d for d in taken if not self._disposed(lane, d, now_ns)]
+            try:
+                taken = [d for d in taken if not self._disposed(lane, d, now_ns)]
+            except Exception as e:
+                self._results.fault(lane, taken, e, now_ns)
+                return []
         return taken
 
     def _disposed(self, lane: Lane, delivery: Delivery, now_ns: int) -> bool:
@@ -519,6 +549,34 @@ class Dispatcher:
             self._hand_over(lane, delivery, "dead", "payload_too_large")
             return True
         return False
+
+    # ---- errors of ours --------------------------------------------------------------------
+
+    def _fault(self, lane: Lane | None, delivery: Delivery, error: Exception, now_ns: int) -> None:
+        if lane is None:  # it is to be a dead letter; the next worker tries that again
+            log.error("an event stays in its ring: %s", described(error))
+        else:
+            self._results.fault(lane, [delivery], error, now_ns)
+
+    def _recount(self, lane: Lane) -> None:
+        senders = (self.sender, *self._tls_senders.values())
+        tags = [tag for sender in senders for tag in sender.tags()]
+        lane.recount([what for owner, what, _ in tags if owner is lane])
+
+    def _withdraw(self, lane: Lane, error: Exception, now_ns: int) -> None:
+        """An error that no delivery is known to be the cause of: nothing more is sent, and what waits
+        goes to the store."""
+        self._tell_unbuilt(lane.id, lane.endpoint, error)
+        lane.hold()
+        try:
+            self._park_queue(lane, lane.parks, now_ns + PARK_NS)
+            self._recount(lane)
+        except Exception as e:
+            log.error(
+                "endpoint %s: events stay in their rings: %s", lane.endpoint.name, described(e)
+            )
+            lane.queue.clear()
+            self._emptied(lane)
 
     # ---- results ---------------------------------------------------------------------------
 

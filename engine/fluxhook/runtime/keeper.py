@@ -27,7 +27,7 @@ from fluxhook.policy import delivery as life
 from fluxhook.policy.outcome import CAUSES, was_answered
 from fluxhook.runtime.mint import Mint
 from fluxhook.runtime.notices import Notices
-from fluxhook.runtime.process import log
+from fluxhook.runtime.process import described, log, traced
 from fluxhook.runtime.retention import Retention
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.store import Batch, DeliveryStore, Due, State, StoreError
@@ -55,6 +55,8 @@ BURY_BATCH = 1000
 #: how often the store is looked through for what is older than the retention
 RETENTION_CHECK_NS = 1_000_000_000
 NEVER_NS = 2**63 - 1
+#: how long an endpoint is left alone at which an error of ours came up
+FAULT_BACKOFF_NS = 10_000_000_000
 #: a notification leaves this much of max_event_bytes to what is not its originals
 NOTIFICATION_BYTES = 2048
 #: in the ids of deliveries that the keeper makes; workers have 0 to 63 (runtime/reporter.py)
@@ -100,6 +102,10 @@ class Keeper:
         #: where the reports of the engine before this one end, as long as some are not applied
         self._inherited = list(self._lost.values())
         self._held: tuple[Batch, list[list[Delivery]]] | None = None
+        #: how many reports are taken at a time from each outbox
+        self._limit = BATCH
+        #: endpoints at which an error of ours came up, and until when they are left alone
+        self._faulty: dict[int, int] = {}
         self._store_failed_ns = -STORE_BACKOFF_NS
         self._feeding = True
         #: endpoints to be disabled: the reason, and since when they have failed
@@ -117,7 +123,7 @@ class Keeper:
         self._damaged = datadir.path / "damaged"
         self._next_purge_ns = self._next_overdue_ns = 0
         self._purge_failing = False
-        self._windows = {id: _decode_window(state) for id, _, state in store.windows()}
+        self._windows = {id: self._window(id, state) for id, _, state in store.windows()}
         self._notices = Notices(datadir)
         store.on_bury = self._notices.delivery_failed
         self.configure(snapshot)
@@ -277,13 +283,36 @@ class Keeper:
             if not aggregate.closes(window, now_ns) and endpoint is not None:
                 wake_ns = min(wake_ns, window.closes_ns)
                 continue
-            with self._store.batch() as batch:
-                batch.close_window(endpoint_id)
-                self._notify(batch, endpoint_id, window, now_ns)
+            if self._left_alone(endpoint_id, now_ns):
+                wake_ns = min(wake_ns, self._faulty[endpoint_id])
+                continue
+            try:
+                with self._store.batch() as batch:
+                    batch.close_window(endpoint_id)
+                    self._notify(batch, endpoint_id, window, now_ns)
+            except StoreError:
+                raise
+            except Exception as e:
+                self._fault(endpoint_id, e, now_ns)
+                continue
             del self._windows[endpoint_id]
             self._publish_stored(endpoint_id)
             wake_ns = now_ns
         return wake_ns
+
+    def _window(self, endpoint_id: int, state: bytes) -> aggregate.Window:
+        """An endpoint's window as the store has it; of one that cannot be read only that it is open."""
+        try:
+            return _decode_window(state)
+        except msgspec.MsgspecError as e:
+            with contextlib.suppress(OSError):
+                self._keep_damaged(f"{endpoint_id}.window", state)
+            log.error(
+                "the open window of endpoint %d cannot be read (%s), and is closed; it is kept in %s",
+                endpoint_id, described(e), self._damaged,
+            )  # fmt: skip
+            wall_ns = self._clock.wall_ns(self._clock.now_ns())
+            return aggregate.Window(0, {}, wall_ns, wall_ns)
 
     def _notify(
         self, batch: Batch, endpoint_id: int, window: aggregate.Window, now_ns: int
@@ -377,34 +406,121 @@ class Keeper:
     def _collect(self, now_ns: int) -> bool:
         """Applies up to a batch of reports from each outbox; True if there may be more."""
         if self._held is None:
-            taken = [outbox.take(BATCH) for outbox in self._outboxes]
+            taken = self._take()
             if not any(taken):
                 return False
             batch = self._store.batch()
             self._changed: set[int] = set()
-            positions, windows = self._positions.copy(), self._windows.copy()
+            self._before = self._positions.copy(), self._windows.copy()
             try:
                 for worker, records in enumerate(taken):
                     self._apply_all(batch, worker, records, now_ns)
             except StoreError:  # it could not be read: take all of it again
-                self._positions, self._windows = positions, windows
-                for outbox in self._outboxes:
-                    outbox.rewind()
+                self._take_back()
                 raise
+            except Exception as e:
+                self._isolate(taken, e, now_ns)
+                return True
             for endpoint_id, window in self._windows.items():
-                if window is not windows.get(endpoint_id):
+                if window is not self._before[1].get(endpoint_id):
                     batch.window(endpoint_id, window.closes_ns, _encode_window(window))
             self._held = batch, taken
         batch, taken = self._held
-        batch.commit()
+        try:
+            batch.commit()
+        except StoreError:
+            raise
+        except Exception as e:  # a value that no column takes
+            self._held = None
+            self._isolate(taken, e, now_ns)
+            return True
         self._linger_until_ns = now_ns + LINGER_NS
         self._held = None
+        self._limit = min(BATCH, 2 * self._limit)
         for endpoint_id in self._changed:
             self._publish_stored(endpoint_id)  # before the release: see Dispatcher._diverted
         for records in taken:
             for record in records:
                 record.settle()
-        return any(len(records) == BATCH for records in taken)
+        return self._limit < BATCH or any(len(records) == BATCH for records in taken)
+
+    def _take(self) -> list[list[Delivery]]:
+        """What is applied next; after an error of ours a single report."""
+        if self._limit > 1:
+            return [outbox.take(self._limit) for outbox in self._outboxes]
+        taken: list[list[Delivery]] = [[] for _ in self._outboxes]
+        for records, outbox in zip(taken, self._outboxes, strict=True):
+            records += outbox.take(1)
+            if records:
+                break
+        return taken
+
+    def _take_back(self) -> None:
+        self._positions, self._windows = self._before
+        for outbox in self._outboxes:
+            outbox.rewind()
+
+    def _isolate(self, taken: list[list[Delivery]], error: Exception, now_ns: int) -> None:
+        """A report at which an error of ours comes up must not stop the others.
+
+        They are taken again one by one; the one that raises by itself becomes a dead letter or, where
+        not even that can be made of it, is set aside.
+        """
+        self._take_back()
+        found = [(worker, record) for worker, records in enumerate(taken) for record in records]
+        if len(found) > 1:
+            self._limit = 1
+            return
+        ((worker, record),) = found
+        (record,) = self._outboxes[worker].take(1)
+        uid = self._outboxes[worker].uid.to_bytes(8, "little")
+        for end in (self._bury_faulty, self._set_aside):
+            batch = self._store.batch()
+            try:
+                end(batch, worker, record, error, now_ns)
+                batch.position(uid, max(self._positions.get(uid, -1), record.seq))
+                batch.commit()
+            except StoreError:
+                self._take_back()
+                raise
+            except Exception as e:
+                error = e
+            else:
+                break
+        self._positions[uid] = max(self._positions.get(uid, -1), record.seq)
+        for endpoint_id in self._changed & self._store.pending.keys():
+            self._publish_stored(endpoint_id)
+        record.settle()
+        self._limit = 2
+
+    def _bury_faulty(
+        self, batch: Batch, worker: int, record: Delivery, error: Exception, now_ns: int
+    ) -> None:
+        """Makes a dead letter of a delivery whose report raises."""
+        report = _decode_report(record.event)
+        if report.event:
+            row = batch.add(
+                report.delivery_id,
+                report.endpoint,
+                EventHead.decode(report.event),
+                record.body,
+                accepted_ns=report.accepted_ns,
+                due_ns=now_ns,
+            )
+        else:
+            self._sent[worker].discard(report.delivery_id)
+            self._adopted[worker].pop(report.delivery_id, None)
+            found = batch.find(report.delivery_id)
+            if found is None:
+                return
+            row = found
+        batch.bury(row, self._clock.wall_ns(now_ns), "internal", described(error))
+        batch.count(report.endpoint, "faults")
+        log.error(
+            "a report on endpoint %s cannot be applied, its delivery is a dead letter:\n%s",
+            self._names.get(report.endpoint, report.endpoint),
+            traced(error),
+        )
 
     def _apply_all(self, batch: Batch, worker: int, records: list[Delivery], now_ns: int) -> None:
         if not records:
@@ -419,11 +535,7 @@ class Keeper:
 
     def _apply(self, batch: Batch, worker: int, record: Delivery, now_ns: int) -> None:
         """One report. A stale one, about a delivery that has ended, changes nothing."""
-        try:
-            report = _decode_report(record.event)
-        except msgspec.MsgspecError as e:
-            self._set_aside(worker, record, e)
-            return
+        report = _decode_report(record.event)
         endpoint_id, verdict, cause = report.endpoint, report.verdict, report.cause
         endpoint = self._endpoints.get(endpoint_id)
         if verdict == "aggregated":
@@ -515,19 +627,43 @@ class Keeper:
             self._notices.endpoint_disabled(name, reason, self._clock.wall_ns(failing_ns))
             log.warning("endpoint %s is disabled: %s", name, reason)
 
-    def _set_aside(self, worker: int, record: Delivery, error: Exception) -> None:
-        """A report that nobody can read, by a defect or of another version, must not stop those behind
-        it: its bytes are kept for whoever looks into it."""
+    def _set_aside(
+        self, batch: Batch, worker: int, record: Delivery, error: Exception, now_ns: int
+    ) -> None:
+        """A report of which nothing can be made, by a defect or of another version: its bytes are kept
+        for whoever looks into it, and an event that was in it counts as dropped."""
         try:
-            with contextlib.suppress(FileExistsError):
-                self._damaged.mkdir(mode=0o700)
             for kind, content in (("report", record.event), ("body", record.body)):
-                replace_file(self._damaged / f"{worker}-{record.seq}.{kind}", content)
+                self._keep_damaged(f"{worker}-{record.seq}.{kind}", content)
         except OSError as e:
             raise StoreError(
                 f"a report that cannot be read cannot be kept in {self._damaged}: {e.strerror}"
             ) from e
-        log.error("a report cannot be read (%s); it is kept in %s", error, self._damaged)
+        if record.endpoint in self._store.pending:
+            batch.count(record.endpoint, "dropped.unreadable")
+            batch.count(record.endpoint, "faults")
+        log.error("a report cannot be read (%s); it is kept in %s", described(error), self._damaged)
+
+    def _keep_damaged(self, name: str, content: bytes) -> None:
+        with contextlib.suppress(FileExistsError):
+            self._damaged.mkdir(mode=0o700)
+        replace_file(self._damaged / name, content)
+
+    def _left_alone(self, endpoint_id: int, now_ns: int) -> bool:
+        """Whether an error of ours came up at the endpoint a moment ago."""
+        return now_ns < self._faulty.get(endpoint_id, 0)
+
+    def _fault(self, endpoint_id: int, error: Exception, now_ns: int) -> None:
+        """An error of ours in the work for one endpoint, which is left alone for a while."""
+        self._faulty[endpoint_id] = now_ns + FAULT_BACKOFF_NS
+        log.error(
+            "endpoint %s: its deliveries wait for %d s, after an error of ours:\n%s",
+            self._names.get(endpoint_id, endpoint_id),
+            FAULT_BACKOFF_NS // 1_000_000_000,
+            traced(error),
+        )
+        with self._store.batch() as batch:
+            batch.count(endpoint_id, "faults")
 
     def _publish_stored(self, endpoint_id: int) -> None:
         self._words.store(endpoint_id, d.STORED, self._store.pending.get(endpoint_id, 0))
@@ -538,31 +674,48 @@ class Keeper:
         """Hands out what is due; returns when the next is."""
         wake_ns = NEVER_NS
         for endpoint_id, (due_ns, _) in list(self._store.leases.fronts.items()):
-            endpoint = self._endpoints.get(endpoint_id)
-            if endpoint is None:
-                cause = "disabled" if self._is_disabled(endpoint_id) else "removed"
-                wall_ns = self._clock.wall_ns(now_ns)
-                if self._store.bury_all(endpoint_id, wall_ns, cause, limit=BURY_BATCH):
-                    self._publish_stored(endpoint_id)
-                    self.busy = True
+            if self._left_alone(endpoint_id, now_ns):
+                wake_ns = min(wake_ns, self._faulty[endpoint_id])
                 continue
-            if endpoint.paused:
-                continue
-            if due_ns > now_ns:
-                wake_ns = min(wake_ns, due_ns)
-                continue
-            room, again_ns = self._room(endpoint_id, endpoint, now_ns)
-            if room <= 0:
-                wake_ns = min(wake_ns, again_ns)
-                continue
-            home, target = self.snapshot.home(endpoint), struct.pack("<I", endpoint_id)
-            for due in self._store.lease(endpoint_id, now_ns, room):
-                if not self._send(self._idlest() if home is None else home, target, due):
-                    self._store.release([due.delivery.id])
-                    wake_ns = min(wake_ns, now_ns + 10_000_000)
-            front = self._store.leases.fronts.get(endpoint_id)
-            if front is not None and front[0] > now_ns:
-                wake_ns = min(wake_ns, front[0])
+            try:
+                wake_ns = min(wake_ns, self._feed_one(endpoint_id, due_ns, now_ns))
+            except StoreError:
+                raise
+            except Exception as e:
+                self._fault(endpoint_id, e, now_ns)
+        return wake_ns
+
+    def _feed_one(self, endpoint_id: int, due_ns: int, now_ns: int) -> int:
+        """Hands out what is due for one endpoint; returns when the next is."""
+        endpoint = self._endpoints.get(endpoint_id)
+        if endpoint is None:
+            cause = "disabled" if self._is_disabled(endpoint_id) else "removed"
+            wall_ns = self._clock.wall_ns(now_ns)
+            if self._store.bury_all(endpoint_id, wall_ns, cause, limit=BURY_BATCH):
+                self._publish_stored(endpoint_id)
+                self.busy = True
+            return NEVER_NS
+        if endpoint.paused:
+            return NEVER_NS
+        if due_ns > now_ns:
+            return due_ns
+        room, again_ns = self._room(endpoint_id, endpoint, now_ns)
+        if room <= 0:
+            return again_ns
+        wake_ns = NEVER_NS
+        home, target = self.snapshot.home(endpoint), struct.pack("<I", endpoint_id)
+        leased = self._store.lease(endpoint_id, now_ns, room)
+        try:
+            while leased:
+                if not self._send(self._idlest() if home is None else home, target, leased[0]):
+                    self._store.release([leased[0].delivery.id])
+                    wake_ns = now_ns + 10_000_000
+                del leased[0]
+        finally:
+            self._store.release([due.delivery.id for due in leased])
+        front = self._store.leases.fronts.get(endpoint_id)
+        if front is not None and front[0] > now_ns:
+            wake_ns = min(wake_ns, front[0])
         return wake_ns
 
     def _room(self, endpoint_id: int, endpoint: Endpoint, now_ns: int) -> tuple[int, int]:

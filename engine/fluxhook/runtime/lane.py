@@ -275,6 +275,19 @@ class Lane:
             for delivery in deliveries:
                 self.busy_keys.pop(order_key(delivery), None)
 
+    def hold(self) -> None:
+        """Send nothing more until it is configured again."""
+        self.parks = "misconfigured"
+        self.arrives_plainly = False
+
+    def recount(self, requests: Sequence[Delivery | list[Delivery]]) -> None:
+        """Take over what is under way, where an error left the counts in doubt."""
+        self.in_flight = len(requests)
+        if self.endpoint.ordered:
+            found = [d for what in requests for d in (what if isinstance(what, list) else [what])]
+            found.sort(key=attrgetter("taken_ns"))
+            self.busy_keys = {order_key(delivery): delivery for delivery in found}
+
     def judge(self, now_ns: int) -> bool:
         """Whether the lane is slow: at its present rate the queue lasts longer than SLOW_NS."""
         elapsed_ns = now_ns - self._mark_ns

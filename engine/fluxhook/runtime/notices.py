@@ -6,9 +6,8 @@ import msgspec
 
 from fluxhook.config.schema import Config
 from fluxhook.config.units import Size
-from fluxhook.errors import FluxhookError
 from fluxhook.events.gateway import DeliveryFailed, EndpointDisabled
-from fluxhook.runtime.process import log
+from fluxhook.runtime.process import described, log
 from fluxhook.runtime.publisher import Publisher
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.store.audit import timestamp
@@ -86,8 +85,8 @@ class Notices:
     def _emit(self, type: str, data: msgspec.Struct, event_id: str | None) -> None:
         try:
             self._publisher.emit(type, data, event_id=event_id)
-        except FluxhookError as e:
-            log.error("%s could not be emitted: %s", type, e)
+        except Exception as e:  # it only tells of something: that must go on
+            log.error("%s could not be emitted: %s", type, described(e))
 
     def close(self) -> None:
         self._publisher.close()

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import setproctitle
@@ -17,9 +18,20 @@ import setproctitle
 from fluxhook.errors import EngineError
 from fluxhook.runtime.heartbeat import LOOK_S, Heartbeat, Watch
 from fluxhook.runtime.holders import holders, named
+from fluxhook.text import repaired
 from fluxhook.transport.datadir import FileLock
 
-__all__ = ["Child", "LockHeld", "Orphaned", "kill_holders", "log", "name_process", "wait_for_lock"]
+__all__ = [
+    "Child",
+    "LockHeld",
+    "Orphaned",
+    "described",
+    "kill_holders",
+    "log",
+    "name_process",
+    "traced",
+    "wait_for_lock",
+]
 
 log = logging.getLogger("fluxhook")
 
@@ -30,6 +42,24 @@ def name_process(role: str, data_dir: str) -> None:
     logging.basicConfig(
         format=f"%(asctime)s fluxhook {role}: %(levelname)s: %(message)s", level=logging.INFO
     )
+
+
+def described(error: Exception) -> str:
+    """Return an error's kind and message as a text that can be stored and shown."""
+    try:
+        text = repaired(str(error))
+    except Exception:  # whose own __str__ is at fault
+        text = ""
+    kind = type(error).__name__
+    return f"{kind}: {text}"[:500] if text else kind
+
+
+def traced(error: Exception) -> str:
+    """Return an error with its traceback as a text that any log takes."""
+    try:
+        return repaired("".join(traceback.format_exception(error)))
+    except Exception:
+        return described(error)
 
 
 class LockHeld(EngineError):

@@ -19,6 +19,7 @@ from fluxhook.config.schema import DropPolicy
 from fluxhook.errors import EngineError, EventError, PayloadTooLarge, QueueFull
 from fluxhook.events.event import Event, order_key_of
 from fluxhook.events.identity import is_plain_id
+from fluxhook.runtime.process import described, log
 from fluxhook.runtime.routing import Part, Routing
 from fluxhook.runtime.slot import Slot
 from fluxhook.runtime.snapshot import Snapshot
@@ -245,11 +246,16 @@ class Publisher:
             routing.shorten(event, ids, parts)
         accepted = refused = 0
         bodies: dict[str, bytes] = {}
+        failed: list[tuple[Part, Exception]] = []
         for part in parts:
-            body = bodies.get(part.style)
-            if body is None:
-                body = bodies[part.style] = routing.encode(part.style, event)
-            result = self._put(routing, part, event, body)
+            try:
+                body = bodies.get(part.style)
+                if body is None:
+                    body = bodies[part.style] = routing.encode(part.style, event)
+                result = self._put(routing, part, event, body)
+            except Exception as e:
+                failed.append((part, e))
+                continue
             if result == FORKED:  # and nothing was written: no fork happens between two parts
                 self._reattach(routing.slot)
                 return self._emit_slowly(type, data, topic, event_id)
@@ -257,7 +263,18 @@ class Publisher:
                 accepted += len(part.endpoints)
             else:
                 refused += len(part.endpoints)
+        if failed:
+            if len(failed) == len(parts):
+                raise failed[0][1]
+            self._refuse(routing, event, failed)
         return event.id, accepted, refused
+
+    def _refuse(self, routing: Routing, event: Event, failed: list[tuple[Part, Exception]]) -> None:
+        """Some endpoints cannot get the event as they want it, and the others have it."""
+        for part, error in failed:
+            log.error("%s cannot be written as %s: %s", event.type, part.style, described(error))
+            for endpoint_id in part.endpoints:
+                routing.slot.counters.add(endpoint_id, d.REFUSED)
 
     def _put(self, routing: Routing, part: Part, event: Event, body: bytes) -> int:
         """One record into one ring: ACCEPTED, FORKED, or what else is in the way."""

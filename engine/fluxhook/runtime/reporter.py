@@ -58,11 +58,10 @@ class Reporter:
         Returns the sequence number that the report has, or will have, in the outbox.
         """
         new = delivery.id == 0
-        if new:
-            delivery.id = self._new_id()
+        id = delivery.id or self._new_id()
         head = self._encode(
             Report(
-                delivery_id=delivery.id,
+                delivery_id=id,
                 endpoint=delivery.endpoint,
                 verdict=verdict,
                 cause=cause,
@@ -73,6 +72,7 @@ class Reporter:
                 not_before_ns=not_before_ns,
             )
         )
+        delivery.id = id
         target = delivery.endpoint if new else NO_ENDPOINT
         entry = (delivery, target, head, delivery.body if new else b"")
         if self._waiting or not self._put(entry):

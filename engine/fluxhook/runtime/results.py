@@ -16,6 +16,7 @@ from fluxhook.policy.batch import halves, read_answers
 from fluxhook.policy.outcome import Outcome, TransportCause, curl_cause
 from fluxhook.runtime.gate import Gate
 from fluxhook.runtime.lane import Lane, event_id
+from fluxhook.runtime.process import described, log, traced
 from fluxhook.runtime.reporter import Reporter
 from fluxhook.runtime.stages import Stages
 from fluxhook.transport import datadir as field
@@ -25,11 +26,16 @@ from fluxhook.transport.records import Attempt
 __all__ = ["Results"]
 
 MULTI_STATUS, CONTENT_TOO_LARGE = 207, 413
+#: the log has at most one error of ours for each endpoint in this time
+TELL_NS = 10_000_000_000
 
 
 class Results:
     """Settles requests. `resume` is told of a lane that has room again, `park` to hand over the queue
-    of one whose order has gone to the store, `again` to send what was taken for a request once more."""
+    of one whose order has gone to the store, `again` to send what was taken for a request once more,
+    `recount` that an error left in doubt what a lane has under way.
+
+    An error in the work for one endpoint ends here, as an attempt with the cause `internal`."""
 
     def __init__(
         self,
@@ -42,6 +48,7 @@ class Results:
         resume: Callable[[Lane], None],
         park: Callable[[Lane, str], object],
         again: Callable[[Lane, list[Delivery]], None],
+        recount: Callable[[Lane], None],
     ) -> None:
         self._words = words
         self._gate = Gate(words)
@@ -52,7 +59,9 @@ class Results:
         self._resume = resume
         self._park = park
         self._again = again
+        self._recount = recount
         self._unsampled = 0
+        self._told_ns: dict[int, int] = {}
 
     def take(self, sender: Sender, finished: list[tuple[Slot, int, str]], now_ns: int) -> None:
         """Settles what the sender finished, and gives the slots back."""
@@ -61,37 +70,71 @@ class Results:
         unsampled = self._unsampled
         for slot, code, message in finished:
             lane, what, probe = slot.tag
-            info = slot.getinfo
-            status = info(STATUS)
-            if info(RESENT_US):
-                counters.add(lane.id, field.RESENT)
-            unsampled += 1
-            if slot.opened or unsampled >= field.SAMPLED_ONE_IN:
-                unsampled = 0
-                self._stages.finished(lane, slot)
-                if 200 <= status <= 299:
-                    lane.sender.heed(lane.target, False)
-            if type(what) is list:
-                lane.end(what)
-                self._end_batch(lane, what, probe, slot, status, code, message, now_ns)
-            elif 200 <= status <= 299:
-                observe(lane.id, field.HISTOGRAM, info(TOTAL_US))
-                if load(lane.id, field.BREAKER):
-                    self._gate.success(lane, now_ns, probe)
-                if lane.ends_plainly and what.id == 0:
-                    lane.in_flight -= 1
-                    lane.done += 1
-                    what.settle(counters, field.DELIVERED)
+            try:
+                info = slot.getinfo
+                status = info(STATUS)
+                if info(RESENT_US):
+                    counters.add(lane.id, field.RESENT)
+                unsampled += 1
+                if slot.opened or unsampled >= field.SAMPLED_ONE_IN:
+                    unsampled = 0
+                    self._stages.finished(lane, slot)
+                    if 200 <= status <= 299:
+                        lane.sender.heed(lane.target, False)
+                if type(what) is list:
+                    lane.end(what)
+                    self._end_batch(lane, what, probe, slot, status, code, message, now_ns)
+                elif 200 <= status <= 299:
+                    observe(lane.id, field.HISTOGRAM, info(TOTAL_US))
+                    if load(lane.id, field.BREAKER):
+                        self._gate.success(lane, now_ns, probe)
+                    if lane.ends_plainly and what.id == 0:
+                        lane.in_flight -= 1
+                        lane.done += 1
+                        what.settle(counters, field.DELIVERED)
+                    else:
+                        lane.end((what,))
+                        self._succeed(lane, (what,), slot)
                 else:
                     lane.end((what,))
-                    self._succeed(lane, (what,), slot)
-            else:
-                lane.end((what,))
-                self._fail(lane, (what,), probe, slot, status, code, message, now_ns)
+                    self._fail(lane, (what,), probe, slot, status, code, message, now_ns)
+            except Exception as e:
+                slot.tag = None
+                self._recount(lane)
+                self.fault(lane, what if type(what) is list else [what], e, now_ns, probe)
             if lane.held:
                 self._resume(lane)
             release(slot)
         self._unsampled = unsampled
+
+    def fault(
+        self,
+        lane: Lane,
+        deliveries: Sequence[Delivery],
+        error: Exception,
+        now_ns: int,
+        probe: int = 0,
+    ) -> None:
+        """Record an attempt that an error of ours ended, for each delivery that has not ended itself.
+
+        Where not even that can be done, a delivery stays in its ring for the worker that comes next.
+        """
+        text = described(error)
+        if not 0 <= now_ns - self._told_ns.get(lane.id, 0) < TELL_NS:
+            self._told_ns[lane.id] = now_ns
+            log.error(
+                "endpoint %s: an attempt ended with an error of ours:\n%s",
+                lane.endpoint.name,
+                traced(error),
+            )
+        attempt = Attempt(now_ns, 0, "internal", text, worker=self._worker)
+        for delivery in deliveries:
+            if delivery.in_ring or delivery.id:
+                try:
+                    self._report(lane, (delivery,), lane.outcome(0, "internal"), attempt)
+                except Exception:
+                    log.error("endpoint %s: an event stays in its ring", lane.endpoint.name)
+        self._gate.release(lane, now_ns, probe)
 
     def _succeed(self, lane: Lane, deliveries: Sequence[Delivery], slot: Slot) -> None:
         if lane.endpoint.record != "all":
@@ -139,6 +182,8 @@ class Results:
         """One failed attempt of each."""
         counters, count = self._counters, len(deliveries)
         counters.add(lane.id, field.FAILED, count)
+        if outcome.cause == "internal":
+            counters.add(lane.id, field.FAULTS, count)
         if outcome.rejection == "signature":
             counters.add(lane.id, field.SIGNATURE_REJECTED, count)
         elif outcome.rejection == "size":

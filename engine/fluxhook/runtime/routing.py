@@ -11,6 +11,7 @@ from fluxhook._native.topics import Matcher
 from fluxhook.config.schema import Endpoint
 from fluxhook.events.envelope import Envelopes, EnvelopeStyle
 from fluxhook.events.event import Event, EventMaker, Kind
+from fluxhook.runtime.process import described, log
 from fluxhook.runtime.sieve import Sieve, sifts
 from fluxhook.runtime.slot import Slot
 from fluxhook.runtime.snapshot import Snapshot
@@ -63,10 +64,7 @@ class Routing:
         self.encode = self._envelopes.encode
         self._words = words
         self._endpoints = snapshot.endpoints() if config.enabled else {}
-        self.match = Matcher(
-            (id, endpoint.events, endpoint.topic_filters)
-            for id, endpoint in self._endpoints.items()
-        ).match
+        self.match = _matcher(self._endpoints).match
         self._homes = {id: snapshot.home(endpoint) for id, endpoint in self._endpoints.items()}
         self._sieves = _sieves(self._endpoints, datadir, words)
         #: of all endpoints that match, none of which has a sieve
@@ -125,11 +123,19 @@ class Routing:
         passed = []
         for id in ids:
             sieve = self._sieves.get(id)
-            if sieve is None or sieve(event):
+            if sieve is None or self._passes(id, sieve, event):
                 passed.append(id)
             else:
                 self.slot.counters.add(id, FILTERED)
         return self.parts(tuple(passed))
+
+    def _passes(self, id: int, sieve: Sieve, event: Event) -> bool:
+        """What cannot be judged is forwarded: an event too many does less harm than one too few."""
+        try:
+            return sieve(event)
+        except Exception as e:
+            log.error("a filter of endpoint %s failed: %s", self._endpoints[id].name, described(e))
+            return True
 
     def parts(self, ids: tuple[int, ...]) -> list[Part]:
         """How an event for these endpoints is written: in one record for each style and home, and
@@ -159,7 +165,33 @@ def _sieves(endpoints: dict[int, Endpoint], datadir: DataDir, words: Words) -> d
         return {}
     with datadir.translated():
         thresholds = Thresholds(datadir.thresholds)
-    return {id: Sieve(id, endpoint, words, thresholds) for id, endpoint in filtered.items()}
+    sieves = {}
+    for id, endpoint in filtered.items():
+        try:
+            sieves[id] = Sieve(id, endpoint, words, thresholds)
+        except Exception as e:  # it is held; what it does not filter waits with the rest
+            log.error("the filters of endpoint %s cannot be used: %s", endpoint.name, described(e))
+    return sieves
+
+
+def _matcher(endpoints: dict[int, Endpoint]) -> Matcher:
+    """Finds who gets an event. An endpoint whose patterns cannot be read gets none."""
+    rows = [(id, e.events, e.topic_filters) for id, e in endpoints.items()]
+    try:
+        return Matcher(rows)
+    except Exception:
+        return Matcher([row for row in rows if _matches(row, endpoints)])
+
+
+def _matches(
+    row: tuple[int, tuple[str, ...], tuple[str, ...]], endpoints: dict[int, Endpoint]
+) -> bool:
+    try:
+        Matcher([row])
+    except Exception as e:
+        log.error("endpoint %s gets no events: %s", endpoints[row[0]].name, described(e))
+        return False
+    return True
 
 
 def _pack(endpoint_ids: tuple[int, ...]) -> bytes:

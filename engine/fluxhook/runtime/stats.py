@@ -74,6 +74,8 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     skipped: int = 0
     signature_rejections: int = 0
     size_rejections: int = 0
+    #: attempts and reports that an error of the engine's own ended
+    faults: int = 0
     latency_ms: dict[str, float] | None = None
     #: how long the stages of requests took: the keys of `datadir.STAGES` and "total", and for each the
     #: p50, p95 and p99 in milliseconds. All but "total" are of samples (see there); what never
@@ -222,6 +224,7 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
                     skipped=done[d.SKIPPED],
                     signature_rejections=done[d.SIGNATURE_REJECTED],
                     size_rejections=done[d.SIZE_REJECTED],
+                    faults=done[d.FAULTS] + counted.get("faults", 0),
                     latency_ms=latency_ms,
                     stages=_stages(stage_histograms, latency_ms),
                     stage_histograms=stage_histograms,

@@ -413,22 +413,30 @@ class Sender:
     def send(
         self, target: Target, headers: list[bytes], body: bytes, tag: Any, now_ns: int
     ) -> Slot:
-        """Queues one POST; the next `step` starts it. Fewer than `size` must be in flight."""
+        """Queues one POST; the next `step` starts it. Fewer than `size` must be in flight.
+
+        Raises what libcurl refuses; nothing is queued then.
+        """
         slot = self.idle.pop() if self.idle else self._make_slot()
         setopt = slot.setopt
-        if slot.ready is not target:
-            self._aim(slot, target)
-        cleans = not 0 <= now_ns - self._cleaned_ns < _CLEANING_NS
-        if cleans and 0 <= now_ns - self._cleaned_ns < _PAUSE_NS:
-            self._cleaned_ns = now_ns
-        if slot.cleans is not cleans:
-            setopt(pycurl.DNS_CACHE_TIMEOUT, DNS_TTL_S if cleans else -1)
-            slot.cleans = cleans
-        setopt(pycurl.HTTPHEADER, headers)
-        setopt(pycurl.POSTFIELDS, body)
-        slot.tag = tag
-        slot.started_ns = now_ns
-        self._add_handle(slot.curl)
+        try:
+            if slot.ready is not target:
+                self._aim(slot, target)
+            cleans = not 0 <= now_ns - self._cleaned_ns < _CLEANING_NS
+            if cleans and 0 <= now_ns - self._cleaned_ns < _PAUSE_NS:
+                self._cleaned_ns = now_ns
+            if slot.cleans is not cleans:
+                setopt(pycurl.DNS_CACHE_TIMEOUT, DNS_TTL_S if cleans else -1)
+                slot.cleans = cleans
+            setopt(pycurl.HTTPHEADER, headers)
+            setopt(pycurl.POSTFIELDS, body)
+            slot.tag = tag
+            slot.started_ns = now_ns
+            self._add_handle(slot.curl)
+        except BaseException:  # which of its options are set nobody knows
+            del self._slots[slot.curl]
+            slot.curl.close()
+            raise
         self.in_flight += 1
         self.queued = True
         return slot

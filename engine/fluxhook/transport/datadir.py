@@ -45,6 +45,7 @@ __all__ = [
     "FAILED",
     "FAILED_REQUESTS",
     "FAILING",
+    "FAULTS",
     "FILTERED",
     "HISTOGRAM",
     "PUBLISHER_FIELDS",
@@ -82,7 +83,8 @@ PUBLISHER_FIELDS = 4
 
 # Counters of a worker, per endpoint. The dropped ones name the policy that dropped. FAILED counts
 # events, and FAILED_REQUESTS requests, which a batch has fewer of; CONNECTED those requests for which
-# a connection was opened. The histogram is of requests that were answered with success.
+# a connection was opened; FAULTS attempts that ended with the cause `internal`. The histogram is of
+# requests that were answered with success.
 (
     DELIVERED,
     DROPPED_EXPIRED,
@@ -93,7 +95,8 @@ PUBLISHER_FIELDS = 4
     RESENT,
     FAILED_REQUESTS,
     CONNECTED,
-) = range(9)
+    FAULTS,
+) = range(10)
 HISTOGRAM = 16
 WORKER_FIELDS = HISTOGRAM + ring.HISTOGRAM_BUCKETS
 
