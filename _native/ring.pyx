@@ -370,6 +370,18 @@ cdef class Words(Matrix):
         return fx_add(self.writable_word(row, field), <uint64_t>n)
 
 
+def reset_words(str path not None, uint64_t rows, uint64_t fields):
+    """Makes all words 0, in the file that is there, whatever it holds."""
+    length = FX_PAGE + <object>rows * fields * 8
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.truncate(fd, length)
+        os.posix_fallocate(fd, 0, length)
+        os.pwrite(fd, matrix_header(FX_WORDS_MAGIC, rows, fields).ljust(length, b"\0"), 0)
+    finally:
+        os.close(fd)
+
+
 cdef bytes ring_header(uint64_t capacity, uint64_t slot_count, uint64_t queue_size, bytes boot_id):
     return (FX_RING_MAGIC.to_bytes(8, "little") + FX_LAYOUT.to_bytes(8, "little")
             + capacity.to_bytes(8, "little") + slot_count.to_bytes(8, "little")
@@ -435,7 +447,7 @@ def repair_ring(str path not None, bytes boot_id not None):
         mapping.close()
 
 
-def check_ring(str path not None, bytes boot_id not None, *, bint alone):
+def check_ring(str path not None, bytes boot_id not None, *, bint alone, bint weed=True):
     """Looks through a ring that no consumer has open, and puts right what is wrong.
 
     Returns the number of records saved, or None if its positions were right, and the number of
@@ -450,7 +462,8 @@ def check_ring(str path not None, bytes boot_id not None, *, bint alone):
         r = checked_ring(mapping)
         if alone and (not fx_positions_hold(r) or fx_strays(r)):
             saved = repair(r, boot_id)
-        return saved, fx_weed(sound_ring(mapping))
+        r = sound_ring(mapping)
+        return saved, fx_weed(r) if weed else 0
     finally:
         mapping.close()
 
@@ -537,7 +550,7 @@ def geometry(str path not None):
         mapping.close()
 
 
-def unsettled(str path not None, int64_t after=-1):
+def unsettled(str path not None, dict applied=None):
     """The number of unsettled deliveries per endpoint id in a ring; exact while it is at rest."""
     mapping = Mapping()
     (<Mapping>mapping).attach(path, False)
@@ -547,8 +560,11 @@ def unsettled(str path not None, int64_t after=-1):
     cdef uint64_t seq
     cdef uint32_t bits, i
     counts = {}
+    after = -1
     try:
         r = sound_ring(mapping)
+        if applied:
+            after = applied.get((<uint64_t>r.uid).to_bytes(8, "little"), -1)
         for seq in range(max(fx_load(&r.head), <uint64_t>(after + 1)), fx_load(&r.tail)):
             at = fx_record_of(r, seq, &record)
             bits = fx_unsettled(r, seq)

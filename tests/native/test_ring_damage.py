@@ -601,5 +601,7 @@ def test_going_on_at_a_number(path: str) -> None:
 def test_unsettled_after_a_number(path: str) -> None:
     """What its reader has applied is not counted."""
     assert ring.unsettled(path) == {1: 4, 2: 5}
-    assert ring.unsettled(path, 6) == {1: 2, 2: 2}
-    assert ring.unsettled(path, 99) == {}
+    uid = ring.Consumer(path).uid.to_bytes(8, "little")
+    assert ring.unsettled(path, {uid: 6}) == {1: 2, 2: 2}
+    assert ring.unsettled(path, {uid: 99}) == {}
+    assert ring.unsettled(path, {bytes(8): 99}) == {1: 4, 2: 5}

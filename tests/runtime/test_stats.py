@@ -223,10 +223,10 @@ def test_a_publisher_that_attaches_meanwhile(desk: Desk, monkeypatch: pytest.Mon
         stack.enter_context(Publisher(desk.path)).emit("x", {})
         unsettled = ring.unsettled
 
-        def attach(path: str) -> dict[int, int]:
+        def attach(path: str, applied: dict[bytes, int]) -> dict[int, int]:
             monkeypatch.undo()
             stack.enter_context(Publisher(desk.path))
-            return unsettled(path)
+            return unsettled(path, applied)
 
         monkeypatch.setattr(ring, "unsettled", attach)
         for expected in (["0", "engine"], ["0", "1", "engine"]):

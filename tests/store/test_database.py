@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from fluxhook.errors import EngineNotRunning, LayoutError
-from fluxhook.store import Delivery, DeliveryStore, ReadStore, StoreError, deliveries
+from fluxhook.store import (
+    Delivery,
+    DeliveryStore,
+    ReadStore,
+    StoreDamaged,
+    StoreError,
+    database,
+    deliveries,
+)
 from fluxhook.store.batch import _PROMOTE
 from fluxhook.store.database import LAYOUT
 from fluxhook.store.reader import _EXPIRED
@@ -119,7 +127,7 @@ def test_another_layout_is_refused(
 def test_what_is_no_database_is_refused(path: Path, opened: Callable[[Path], ReadStore]) -> None:
     """A file that SQLite cannot read is not touched; the error says what to do with it."""
     path.write_bytes(b"no database" * 1000)
-    with pytest.raises(LayoutError, match=r"store\.db is damaged.*move store\.db.*aside"):
+    with pytest.raises(LayoutError, match=r"store\.db is damaged.*put a copy of it back"):
         opened(path)
     assert path.read_bytes() == b"no database" * 1000
 
@@ -129,7 +137,7 @@ def test_a_foreign_database_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE theirs (x)")
     db.close()
-    with pytest.raises(LayoutError, match="layout 0"):
+    with pytest.raises(LayoutError, match="its layout has the number 0"):
         DeliveryStore.open(path)
 
 
@@ -167,9 +175,20 @@ def test_the_file_is_checked_after_a_power_loss(path: Path) -> None:
         DeliveryStore.open(path)
 
 
-def test_the_file_is_not_checked_after_a_kill(path: Path) -> None:
+def test_a_small_file_is_looked_through(path: Path) -> None:
+    """At every start, as that costs nothing."""
+    killed_with_rows(path)
+    overwrite_the_middle(path)
+    with pytest.raises(StoreDamaged, match="is damaged"):
+        DeliveryStore.open(path)
+
+
+def test_a_large_file_is_not_checked_after_a_kill(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A killed process damages nothing, so its successor spends no time on looking. Damage that
     is there all the same raises LayoutError with the way out once it is met."""
+    monkeypatch.setattr(database, "_LOOKED_THROUGH_BYTES", 0)
     killed_with_rows(path)
     overwrite_the_middle(path)
     with DeliveryStore.open(path) as store:

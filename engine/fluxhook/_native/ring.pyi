@@ -150,6 +150,9 @@ def sync_file(path: str, *, again: bool = False) -> None:
     """Returns once a file of ours is on the disk, whoever wrote into it. `again`: the last call failed;
     see `Mapping.sync`. Raises OSError and LayoutMismatch."""
 
+def reset_words(path: str, rows: int, fields: int) -> None:
+    """Makes a file of words anew in place, whatever it holds: they are 0 for whoever has it mapped."""
+
 def create_file(path: str, length: int, header: bytes) -> None:
     """Makes a zeroed file of `length` bytes that begins with `header`, and puts it in place whole, on
     the disk when this returns.
@@ -176,12 +179,15 @@ def repair_ring(path: str, boot_id: bytes) -> int | None:
     ones. Nobody else may have the ring open. Raises LayoutMismatch for what is no ring at all.
     """
 
-def check_ring(path: str, boot_id: bytes, *, alone: bool) -> tuple[int | None, int]:
+def check_ring(
+    path: str, boot_id: bytes, *, alone: bool, weed: bool = True
+) -> tuple[int | None, int]:
     """Looks through a ring that no consumer has open, and puts right what is wrong.
 
     Returns the number of records saved, or None if its positions were right, and the number of those
     that were damaged and are settled unseen. `alone`: no producer has it open either, so that
-    positions that cannot be may be made anew, as in `repair_ring`. Raises LayoutMismatch.
+    positions that cannot be may be made anew, as in `repair_ring`. Without `weed` nothing is settled.
+    Raises LayoutMismatch.
     """
 
 def rebuild_ring(path: str, queue_size: int, capacity: int, boot_id: bytes) -> int:
@@ -195,10 +201,11 @@ def rebuild_ring(path: str, queue_size: int, capacity: int, boot_id: bytes) -> i
 def geometry(path: str) -> tuple[int, int]:
     """(queue_size, capacity in bytes) of a ring file."""
 
-def unsettled(path: str, after: int = -1) -> dict[int, int]:
+def unsettled(path: str, applied: dict[bytes, int] | None = None) -> dict[int, int]:
     """The number of unsettled deliveries per target in a ring; exact while it is at rest.
 
-    Of the records with a higher sequence number than `after`. Any process may ask at any time.
+    `applied`: by the rings' uids, as 8 bytes little-endian, the sequence number up to which their
+    records count no more. Any process may ask at any time.
     """
 
 @final

@@ -11,6 +11,7 @@ from fluxhook.errors import (
     EngineRunning,
     EventError,
     FluxhookError,
+    LayoutError,
     QueueFull,
     UnknownEndpoint,
 )
@@ -37,6 +38,7 @@ class ExitCode(enum.IntEnum):
     NOT_FOUND = 10, "there is no such webhook or delivery"
     CONFLICT = 11, "the present state does not allow it; the message says what would"
     NOT_DELIVERED = 12, "the test event was not delivered"
+    DAMAGED = 13, "a file of the data directory is damaged, or another version's"
     INTERRUPTED = 130, "ended by Ctrl-C"
     BROKEN_PIPE = 141, "whoever read the output left"
 
@@ -59,6 +61,7 @@ _OF_ERRORS: dict[type[FluxhookError], ExitCode] = {
     EngineNotRunning: ExitCode.NOT_RUNNING,
     EngineRunning: ExitCode.RUNNING,
     EventError: ExitCode.REFUSED,
+    LayoutError: ExitCode.DAMAGED,
     QueueFull: ExitCode.QUEUE_FULL,
     UnknownEndpoint: ExitCode.NOT_FOUND,
     Conflict: ExitCode.CONFLICT,

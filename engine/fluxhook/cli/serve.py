@@ -48,12 +48,19 @@ SHOWN = 8
     "takes a free one.",
 )
 @click.option("--no-admin", is_flag=True, help="Run without the admin API.")
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Go on without a store.db that is missing or damaged: it is moved into damaged/, and what "
+    "was in it is lost.",
+)
 def command(
     path: str,
     data_dir: str | None,
     allow_networks: tuple[str, ...],
     listen: str | None,
     no_admin: bool,
+    accept_loss: bool,
 ) -> None:
     """Run an engine until it is told to stop.
 
@@ -84,7 +91,13 @@ def command(
         return again.config
 
     name_process("supervisor", directory)
-    supervisor = Supervisor(directory, config, reload=reload, companion=_companion(config))
+    supervisor = Supervisor(
+        directory,
+        config,
+        reload=reload,
+        companion=_companion(config),
+        accept_loss=accept_loss,
+    )
     where = str(supervisor.datadir.path)
     if not config.enabled:
         print_notice(_DISABLED)

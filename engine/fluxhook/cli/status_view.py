@@ -56,15 +56,16 @@ def status_view(stats: Stats, width: int, rate: float | None = None) -> Group:
         f"  {safe(stats.data_dir)}",
         "" if rate is None else f"  {number(rate)} deliveries/s",
     )
+    problems = [Text(safe(problem), style="yellow") for problem in stats.problems]
     if not stats.endpoints:
-        return Group(headline, "no endpoints")
+        return Group(headline, *problems, "no endpoints")
     narrow, now_ns = width < NARROW, time.time_ns()
     notes = [
         Text.assemble((f"{safe(e.name)}: ", "bold"), ", ".join(said))
         for e in stats.endpoints
         if (said := _notes(e, now_ns, narrow=narrow))
     ]
-    return Group(headline, _table(stats, narrow), *notes)
+    return Group(headline, *problems, _table(stats, narrow), *notes)
 
 
 def totals(stats: Stats) -> dict[str, int]:

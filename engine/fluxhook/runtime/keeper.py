@@ -90,9 +90,12 @@ class Keeper:
         ]
         for i in range(snapshot.workers):
             _empty(str(datadir.worker(i) / "inbox.ring"))
+        self._positions = store.positions()
         for outbox in self._outboxes:
             outbox.rewind()
-        self._positions = store.positions()
+            self._compare(outbox)
+        #: damaged reports that were passed over, of each outbox
+        self._damaged_reports = [0] * len(self._outboxes)
         #: deliveries out with each worker: those in its inbox, and those it had from a publisher
         self._sent: list[set[int]] = [set() for _ in self._outboxes]
         #: with the sequence number of the report
@@ -407,7 +410,8 @@ class Keeper:
         """Applies up to a batch of reports from each outbox; True if there may be more."""
         if self._held is None:
             taken = self._take()
-            if not any(taken):
+            damaged = self._count_damaged()
+            if not any(taken) and not damaged:
                 return False
             batch = self._store.batch()
             self._changed: set[int] = set()
@@ -523,15 +527,43 @@ class Keeper:
         )
 
     def _apply_all(self, batch: Batch, worker: int, records: list[Delivery], now_ns: int) -> None:
-        if not records:
-            return
-        uid = self._outboxes[worker].uid.to_bytes(8, "little")
+        outbox = self._outboxes[worker]
+        uid, reached = outbox.uid.to_bytes(8, "little"), outbox.next - 1
         applied = self._positions.get(uid, -1)
         for record in records:
             if record.seq > applied:
                 self._apply(batch, worker, record, now_ns)
-        self._positions[uid] = max(applied, records[-1].seq)
-        batch.position(uid, self._positions[uid])
+        if reached > applied:
+            self._positions[uid] = reached
+            batch.position(uid, reached)
+
+    def _compare(self, outbox: Consumer) -> None:
+        """A ring and the position of the store in it fit each other, unless one is an older copy."""
+        applied = self._positions.get(outbox.uid.to_bytes(8, "little"))
+        if applied is None:
+            return
+        if applied >= outbox.tail:
+            log.error(
+                "%s is an older copy: it ends with report %d, the store has those up to %d; what was "
+                "reported in the newer one and not stored is lost",
+                outbox.path, outbox.tail - 1, applied,
+            )  # fmt: skip
+            outbox.go_on_at(applied + 1)  # or new reports would be taken for those that are stored
+        elif outbox.head > applied + 1:
+            log.error(
+                "%s is an older copy, or its log is damaged: %d reports that it had are not in it",
+                self._store.path, outbox.head - applied - 1,
+            )  # fmt: skip
+
+    def _count_damaged(self) -> bool:
+        """Tells of damaged reports that were passed over; True if there were any."""
+        counts = [outbox.corrupt for outbox in self._outboxes]
+        for outbox, before, now in zip(self._outboxes, self._damaged_reports, counts, strict=True):
+            if now > before:
+                log.error("%s: %d damaged reports are lost", outbox.path, now - before)
+        changed = counts != self._damaged_reports
+        self._damaged_reports = counts
+        return changed
 
     def _apply(self, batch: Batch, worker: int, record: Delivery, now_ns: int) -> None:
         """One report. A stale one, about a delivery that has ended, changes nothing."""

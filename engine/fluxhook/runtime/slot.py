@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fluxhook._native import ring
-from fluxhook.config.schema import DropPolicy
+from fluxhook.config.schema import Config, DropPolicy
 from fluxhook.errors import TooManyPublishers
 from fluxhook.runtime.holders import holders, named
-from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.runtime.process import log
+from fluxhook.runtime.snapshot import Snapshot, ring_bytes, ring_queue_size
 from fluxhook.transport import datadir as d
+from fluxhook.transport.repair import Repair
 
-__all__ = ["Slot", "recover_slot"]
+__all__ = ["Slot", "recover_slot", "repair_slot"]
 
 #: `recover_slot` holds a slot for a moment, and a killed publisher's lock outlasts it by one
 TAKE_ATTEMPTS, TAKE_INTERVAL_S = 3, 0.02
@@ -53,7 +55,7 @@ class Slot:
         self._retired: list[_Rings] = []
         self.path, self._lock = _take(datadir, [name] if name else list(map(str, range(limit))))
         try:
-            self.counters = _open_counters(self.path, snapshot.config.max_endpoints)
+            self.counters = _open_counters(datadir, self.path, snapshot.config.max_endpoints)
             _finish(self.counters, self.path)
             self.open_rings(snapshot)
         except BaseException:
@@ -96,7 +98,10 @@ class Slot:
             if fresh and os.path.exists(path):
                 ring.repair_ring(path, boot_id)
                 if ring.geometry(path) != (queue_size, ring_bytes) and not ring.unsettled(path):
-                    os.unlink(path)
+                    try:
+                        ring.create_ring(path, queue_size, ring_bytes, boot_id)
+                    except OSError as e:  # of a full disk: the old one will do
+                        log.warning("%s keeps its size: %s", path, e.strerror)
             if not os.path.exists(path):
                 ring.create_ring(path, queue_size, ring_bytes, boot_id)
             rings.bells.append(d.open_bell(self._datadir.bell(worker)))
@@ -124,7 +129,7 @@ def recover_slot(path: Path) -> None:
     """Finishes what a killed publisher had begun, unless a living one has the slot."""
     if not (path / "counters").exists():
         return
-    counters = ring.Counters(str(path / "counters"), 0, d.PUBLISHER_FIELDS, writable=True)
+    counters = _counters(path)
     try:
         if not counters.interrupted:
             return
@@ -137,6 +142,34 @@ def recover_slot(path: Path) -> None:
         pass  # a publisher in the middle of an emit
     finally:
         counters.close()
+
+
+def repair_slot(repair: Repair, path: Path, config: Config, workers: int) -> None:
+    """Has the files of a slot made whole while no worker runs, and finishes what a killed publisher
+    had begun. Where a living one has the slot, only its rings are looked through."""
+    repair.regular(path / "lock")
+    lock: d.FileLock | None = None
+    with contextlib.suppress(BlockingIOError):
+        lock = d.FileLock(path / "lock")
+    try:
+        if lock is not None:
+            repair.counters(path / "counters", config.max_endpoints, d.PUBLISHER_FIELDS)
+        size = ring_queue_size(config, workers), ring_bytes(config, workers)
+        for ring_path in sorted(path.glob("*.ring")):
+            repair.ring(ring_path, *size, alone=lock is not None)
+        missing = (path / f"{worker}.ring" for worker in range(workers))
+        repair.suspects += [f"{ring} is missing" for ring in missing if not ring.exists()]
+        if lock is not None:
+            counters = _counters(path)
+            _finish(counters, path)
+            counters.close()
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _counters(path: Path) -> ring.Counters:
+    return ring.Counters(str(path / "counters"), 0, d.PUBLISHER_FIELDS, writable=True)
 
 
 def _finish(counters: ring.Counters, path: Path) -> None:
@@ -154,6 +187,7 @@ def _take(datadir: d.DataDir, names: list[str]) -> tuple[Path, d.FileLock]:
         for name in names:
             path = datadir.rings / name
             path.mkdir(exist_ok=True, mode=0o700)
+            Repair(datadir).regular(path / "lock")
             with contextlib.suppress(BlockingIOError):
                 return path, d.FileLock(path / "lock")
         if attempt < TAKE_ATTEMPTS - 1:
@@ -164,5 +198,9 @@ def _take(datadir: d.DataDir, names: list[str]) -> tuple[Path, d.FileLock]:
     )
 
 
-def _open_counters(path: Path, max_endpoints: int) -> ring.Counters:
+def _open_counters(datadir: d.DataDir, path: Path, max_endpoints: int) -> ring.Counters:
+    repair = Repair(datadir)
+    repair.counters(path / "counters", max_endpoints, d.PUBLISHER_FIELDS)
+    for loss in repair.losses:
+        log.error("%s", loss)
     return ring.Counters(str(path / "counters"), max_endpoints, d.PUBLISHER_FIELDS, writable=True)

@@ -10,20 +10,21 @@ import msgspec
 
 from fluxhook.config import codec
 from fluxhook.config.schema import Config, Endpoint
-from fluxhook.errors import EngineNotRunning, LayoutError
+from fluxhook.errors import EngineNotRunning, FluxhookError, LayoutError
 from fluxhook.policy.clock import Clock
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.files import replace_file
 
-__all__ = ["Snapshot"]
+__all__ = ["Snapshot", "ring_bytes", "ring_queue_size"]
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """`ids` gives every endpoint's id; `disabled` names those that get nothing, because their receiver
     answered 410 or did nothing but fail; `created` those that are not the configuration file's. `held`
     says why, for each endpoint that cannot be built: its events wait. `files` has a number for each
-    endpoint that names files, another one when they have changed. `clock` is the engine's, of the boot
-    that it names."""
+    endpoint that names files, another one when they have changed. Ids from `known` on belong to
+    endpoints that a later snapshot will have first. `clock` is the engine's, of the boot that it
+    names."""
 
     version: int
     workers: int
@@ -33,6 +34,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     created: frozenset[str] = frozenset()
     held: dict[str, str] = {}
     files: dict[str, int] = {}
+    known: int | None = None
     clock: Clock = Clock()
 
     def endpoints(self) -> dict[int, Endpoint]:
@@ -46,14 +48,17 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             if endpoint.name not in self.disabled
         }
 
+    def endpoint(self, name: str) -> Endpoint | None:
+        """As it is configured; None if it is not."""
+        return next((e for e in self.config.endpoints if e.name == name), None)
+
     @property
     def ring_queue_size(self) -> int:
-        """A publisher's `queue_size`, divided among its rings, rounded up."""
-        return -(-self.config.queue_size // self.workers)
+        return ring_queue_size(self.config, self.workers)
 
     @property
     def ring_bytes(self) -> int:
-        return int(self.config.ring_bytes) // self.workers & ~7  # records are aligned to 8 bytes
+        return ring_bytes(self.config, self.workers)
 
     def home(self, endpoint: Endpoint) -> int | None:
         """The one worker that serves an endpoint; None: any worker may.
@@ -78,5 +83,18 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             raise EngineNotRunning(
                 f"no fluxhook engine was ever started on {datadir.path}"
             ) from None
-        except msgspec.MsgspecError as e:
-            raise LayoutError(f"{datadir.snapshot} cannot be read: {e}") from e
+        except OSError as e:
+            raise LayoutError(f"{datadir.snapshot} cannot be read: {e.strerror}") from e
+        except (msgspec.MsgspecError, ValueError, FluxhookError) as e:
+            raise LayoutError(
+                f"{datadir.snapshot} is damaged ({e}); start the engine anew, which writes it again"
+            ) from e
+
+
+def ring_queue_size(config: Config, workers: int) -> int:
+    """A publisher's `queue_size`, divided among its rings, rounded up."""
+    return -(-config.queue_size // workers)
+
+
+def ring_bytes(config: Config, workers: int) -> int:
+    return int(config.ring_bytes) // workers & ~7  # records are aligned to 8 bytes

@@ -14,20 +14,28 @@ import contextlib
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from fluxhook._native import ring
+from fluxhook.config.schema import Endpoint
+from fluxhook.errors import EngineNotRunning, FluxhookError, LayoutError
 from fluxhook.policy import breaker
+from fluxhook.policy.clock import Clock
+from fluxhook.policy.table import IllegalMove
 from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.store import ReadStore
+from fluxhook.store import EndpointRow, ReadStore
 from fluxhook.transport import datadir as d
 
 __all__ = ["EndpointStats", "LastError", "ProcessStats", "Stats", "read_stats"]
+
+
+#: a change that is published while the files are read has them read again, up to so often
+ATTEMPTS = 5
 
 
 class LastError(msgspec.Struct, frozen=True):
@@ -43,7 +51,8 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     `where`, `sample` or `threshold`) were never accepted. `unmetered` were forwarded although there
     was no room to count them for a threshold.
 
-    `state` is active, misconfigured, paused, disabled, open, half-open or removed. Latencies are of
+    `state` is active, misconfigured, paused, disabled, open, half-open or removed; unknown where a
+    damaged file would tell. Latencies are of
     successful attempts, in milliseconds, to within half of their value; None before the first.
     `aggregated` events went into notifications, which are accepted events themselves. What is `pending`
     is `queued` in the rings or `stored`. Times are nanoseconds since the epoch.
@@ -125,7 +134,8 @@ class ProcessStats(msgspec.Struct, frozen=True, kw_only=True):
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """A whole engine. `running` tells whether its supervisor is there, `serving` how many of its
-    workers take and send events; None where that is not known."""
+    workers take and send events; None where that is not known. `problems` names files that could not be
+    read: what only they would tell is missing."""
 
     data_dir: str
     running: bool
@@ -133,6 +143,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     endpoints: list[EndpointStats]
     processes: list[ProcessStats] = []
+    problems: list[str] = []
 
     @property
     def pending(self) -> int:
@@ -149,123 +160,261 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
     """The figures of the engine of a data directory, whether it runs or not.
 
-    Raises EngineNotRunning where none was ever started.
+    Reading writes nothing. Files that cannot be read are named in `problems`, and what only they would
+    tell is left out. Raises EngineNotRunning where none was ever started.
     """
     datadir = d.DataDir(data_dir)
-    snapshot = Snapshot.load(datadir)
-    words = datadir.open_words()
-    published = _counters(datadir.publisher_slots())
-    workers = datadir.worker_folders()
-    worked, staged = _counters(workers), _counters(workers, "stages")
-    pending: dict[int, int] = {}
-    for path in [*datadir.rings.glob("*/*.ring"), *datadir.workers.glob("*/outbox.ring")]:
-        with contextlib.suppress(FileNotFoundError):  # an empty one that its publisher replaces
-            for endpoint_id, n in ring.unsettled(str(path)).items():
-                pending[endpoint_id] = pending.get(endpoint_id, 0) + n
-    with ReadStore.open(datadir.store) as store:
-        rows = store.endpoints()
-        stored = store.counters()
-        windows = {endpoint for endpoint, _, _ in store.windows()}
-        oldest, due, clock = store.oldest_times_ns(), store.due_times_ns(), store.clock()
-    now_ns = time.time_ns() - clock.offset_ns
-    configured = {e.name: e for e in snapshot.config.endpoints}
-    endpoints = []
-    try:
-        for row in rows:
-            endpoint = configured.get(row.name)
-            if endpoint is None:
-                state = "removed"
-            elif row.disabled_ns is not None:
-                state = "disabled"
-            elif row.name in snapshot.held:
-                state = "misconfigured"
-            elif endpoint.paused:
-                state = "paused"
-            else:
-                state = _STATES[breaker.unpack(words.load(row.id, d.BREAKER)).name]
-            counted = stored.get(row.id, {})
-            done = _sum(worked.values(), row.id)
-            sent = _sum(published.values(), row.id)
-            stage_histograms = _stage_histograms(staged.values(), row.id)
-            latency_ms = _percentiles(done[d.HISTOGRAM :])
-            failing_ns = words.load(row.id, d.FAILING)
-            dropped = {
-                "oldest": sent[d.DROPPED_OLDEST],
-                "expired": done[d.DROPPED_EXPIRED],
-            }
-            for name, n in counted.items():
-                if name.startswith("dropped."):
-                    cause = name.removeprefix("dropped.")
-                    dropped[cause] = dropped.get(cause, 0) + n
-            endpoints.append(
-                EndpointStats(
-                    id=row.id,
-                    name=row.name,
-                    url=endpoint.url if endpoint else "",
-                    state=state,
-                    accepted=sent[d.ACCEPTED] + counted.get("accepted", 0),
-                    delivered=done[d.DELIVERED] + counted.get("delivered", 0),
-                    dead=row.dead,
-                    aggregated=counted.get("aggregated", 0),
-                    dropped={cause: n for cause, n in dropped.items() if n},
-                    queued=pending.get(row.id, 0),
-                    # A window's notification is pending from when it opens.
-                    stored=row.pending + (row.id in windows),
-                    oldest_pending_ns=oldest.get(row.id),
-                    oldest_pending_age_ns=clock.age_ns(oldest[row.id], now_ns)
-                    if row.id in oldest
-                    else 0,
-                    next_retry_ns=clock.wall_ns(due[row.id]) if row.id in due else None,
-                    refused=sent[d.REFUSED],
-                    filtered=sent[d.FILTERED],
-                    unmetered=words.load(row.id, d.UNMETERED),
-                    failed_attempts=done[d.FAILED],
-                    resent=done[d.RESENT],
-                    skipped=done[d.SKIPPED],
-                    signature_rejections=done[d.SIGNATURE_REJECTED],
-                    size_rejections=done[d.SIZE_REJECTED],
-                    faults=done[d.FAULTS] + counted.get("faults", 0),
-                    latency_ms=latency_ms,
-                    stages=_stages(stage_histograms, latency_ms),
-                    stage_histograms=stage_histograms,
-                    reuse=_reuse(done),
-                    histogram=done[d.HISTOGRAM :],
-                    last_error=LastError(row.failed_ns, row.failed_cause, row.failed_error)
-                    if row.failed_ns is not None
-                    else None,
-                    failing_since_ns=clock.wall_ns(failing_ns) if failing_ns else None,
-                    disabled_reason=row.disabled_reason,
-                    misconfigured_reason=snapshot.held.get(row.name, ""),
-                )
-            )
-        processes = [
-            *_processes("publisher", published, len(rows)),
-            *_processes("worker", worked, len(rows)),
-        ]
-    finally:
-        words.close()
-        for counters in (*published.values(), *worked.values(), *staged.values()):
+    for _ in range(ATTEMPTS):
+        reading = _Reading(datadir)
+        try:
+            stats = reading.stats()
+            if reading.is_of_one_version():
+                break
+        finally:
+            reading.close()
+    return stats
+
+
+class _Reading:
+    """The files of a data directory, each opened once."""
+
+    def __init__(self, datadir: d.DataDir) -> None:
+        self.datadir = datadir
+        self.problems: list[str] = []
+        self._words: ring.Words | None = None
+        self._counters: list[ring.Counters] = []
+        if not datadir.words.exists() and not datadir.snapshot.exists():
+            raise EngineNotRunning(f"no fluxhook engine was ever started on {datadir.path}")
+        if datadir.words.exists():
+            with self._noting():
+                self._words = datadir.open_words(writable=False)
+        else:
+            self.problems.append(f"{datadir.words} is missing")
+        self._version = self._version_now()
+        self._snapshot: Snapshot | None = None
+        try:
+            self._snapshot = Snapshot.load(datadir)
+        except EngineNotRunning:
+            if not self._version:
+                raise
+            self.problems.append(f"{datadir.snapshot} is missing")
+        except LayoutError as e:
+            self.problems.append(str(e))
+
+    def close(self) -> None:
+        for counters in self._counters:
             counters.close()
-    return Stats(
-        data_dir=str(datadir.path),
-        running=is_running(datadir),
-        serving=serving(datadir, snapshot.workers),
-        version=snapshot.version,
-        endpoints=endpoints,
-        processes=processes,
-    )
+        if self._words is not None:
+            self._words.close()
+
+    def is_of_one_version(self) -> bool:
+        """Whether no change was published meanwhile: then ids and configuration fit each other."""
+        if self._words is None or self._snapshot is None:
+            return True
+        return self._version == self._snapshot.version == self._version_now()
+
+    def stats(self) -> Stats:
+        # What was accepted first, and what came of it last: so that no event is missed in between.
+        slots, workers = self.datadir.publisher_slots(), self.datadir.worker_folders()
+        published = self._open(slots, "counters", d.PUBLISHER_FIELDS)
+        worked = self._open(workers, "counters", d.WORKER_FIELDS)
+        staged = self._open(workers, "stages", d.STAGE_FIELDS)
+        sent = {id: _sum(published.values(), id, d.PUBLISHER_FIELDS) for id in self._ids()}
+        stored = self._read_store()
+        pending: dict[int, int] = {}
+        for folder in slots:
+            for path in folder.glob("*.ring"):
+                self._add_unsettled(pending, path, {})
+        for folder in workers:
+            self._add_unsettled(pending, folder / "outbox.ring", stored.positions)
+        version = self._snapshot.version if self._snapshot is not None else self._version
+        return Stats(
+            data_dir=str(self.datadir.path),
+            running=is_running(self.datadir),
+            serving=None
+            if self._snapshot is None
+            else serving(self.datadir, self._snapshot.workers),
+            version=version,
+            endpoints=[
+                self._endpoint(
+                    row,
+                    stored,
+                    sent.get(row.id) or _sum(published.values(), row.id, d.PUBLISHER_FIELDS),
+                    _sum(worked.values(), row.id, d.WORKER_FIELDS),
+                    _stage_histograms(staged.values(), row.id),
+                    pending.get(row.id, 0),
+                )
+                for row in self._in_force(stored.rows)
+            ],
+            processes=[
+                *_processes("publisher", published, len(stored.rows)),
+                *_processes("worker", worked, len(stored.rows)),
+            ],
+            problems=self.problems,
+        )
+
+    def _ids(self) -> list[int]:
+        return [] if self._snapshot is None else list(self._snapshot.ids.values())
+
+    def _in_force(self, rows: list[EndpointRow]) -> list[EndpointRow]:
+        """Without those that are about to be published."""
+        known = None if self._snapshot is None else self._snapshot.known
+        return [row for row in rows if known is None or row.id < known]
+
+    def _version_now(self) -> int:
+        words = self._words
+        return 0 if words is None else words.load(words.rows - 1, d.VERSION)
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """A file that cannot be read is a line, and no reason not to show the others."""
+        try:
+            yield
+        except OSError as e:
+            self.problems.append(f"{e.filename or self.datadir.path} cannot be read: {e.strerror}")
+        except EngineNotRunning:
+            self.problems.append(f"{self.datadir.store} is missing or empty")
+        except (FluxhookError, ring.LayoutMismatch) as e:
+            self.problems.append(str(e))
+
+    def _open(self, folders: list[Path], name: str, fields: int) -> dict[str, ring.Counters]:
+        """Those that are there, by the names of their folders."""
+        found = {}
+        for folder in folders:
+            with self._noting():
+                if (folder / name).exists():
+                    opened = ring.Counters(str(folder / name), 0, fields, writable=False)
+                    found[folder.name] = opened
+                    self._counters.append(opened)
+        return found
+
+    def _add_unsettled(
+        self, pending: dict[int, int], path: Path, applied: dict[bytes, int]
+    ) -> None:
+        with self._noting(), contextlib.suppress(FileNotFoundError):  # its publisher replaces it
+            for endpoint_id, n in ring.unsettled(str(path), applied).items():
+                pending[endpoint_id] = pending.get(endpoint_id, 0) + n
+
+    def _read_store(self) -> _Stored:
+        with self._noting(), ReadStore.open(self.datadir.store) as store, store.instant():
+            return _Stored(
+                store.endpoints(),
+                store.counters(),
+                {endpoint for endpoint, _, _ in store.windows()},
+                store.oldest_times_ns(),
+                store.due_times_ns(),
+                store.positions(),
+                store.clock(),
+            )
+        ids = {} if self._snapshot is None else self._snapshot.ids
+        words = self._words
+        rows = [
+            EndpointRow(
+                id, name, None, "", 0, 0 if words is None else words.load(id, d.STORED), 0,
+                None, "", "",
+            )
+            for name, id in ids.items()
+        ]  # fmt: skip
+        return _Stored(sorted(rows), {}, set(), {}, {}, {}, Clock())
+
+    def _endpoint(
+        self,
+        row: EndpointRow,
+        stored: _Stored,
+        sent: list[int],
+        done: list[int],
+        stage_histograms: dict[str, list[int]],
+        queued: int,
+    ) -> EndpointStats:
+        configured = None if self._snapshot is None else self._snapshot.endpoint(row.name)
+        counted, clock = stored.counters.get(row.id, {}), stored.clock
+        now_ns, failing_ns = time.time_ns() - clock.offset_ns, self._word(row.id, d.FAILING)
+        latency_ms = _percentiles(done[d.HISTOGRAM :])
+        dropped = {"oldest": sent[d.DROPPED_OLDEST], "expired": done[d.DROPPED_EXPIRED]}
+        for name, n in counted.items():
+            if name.startswith("dropped."):
+                cause = name.removeprefix("dropped.")
+                dropped[cause] = dropped.get(cause, 0) + n
+        return EndpointStats(
+            id=row.id,
+            name=row.name,
+            url=configured.url if configured else "",
+            state=self._state(row, configured),
+            accepted=sent[d.ACCEPTED] + counted.get("accepted", 0),
+            delivered=done[d.DELIVERED] + counted.get("delivered", 0),
+            dead=row.dead,
+            aggregated=counted.get("aggregated", 0),
+            dropped={cause: n for cause, n in dropped.items() if n},
+            queued=queued,
+            # A window's notification is pending from when it opens.
+            stored=row.pending + (row.id in stored.windows),
+            oldest_pending_ns=stored.oldest.get(row.id),
+            oldest_pending_age_ns=clock.age_ns(stored.oldest[row.id], now_ns)
+            if row.id in stored.oldest
+            else 0,
+            next_retry_ns=clock.wall_ns(stored.due[row.id]) if row.id in stored.due else None,
+            refused=sent[d.REFUSED],
+            filtered=sent[d.FILTERED],
+            unmetered=self._word(row.id, d.UNMETERED),
+            failed_attempts=done[d.FAILED],
+            resent=done[d.RESENT],
+            skipped=done[d.SKIPPED],
+            signature_rejections=done[d.SIGNATURE_REJECTED],
+            size_rejections=done[d.SIZE_REJECTED],
+            faults=done[d.FAULTS] + counted.get("faults", 0),
+            latency_ms=latency_ms,
+            stages=_stages(stage_histograms, latency_ms),
+            stage_histograms=stage_histograms,
+            reuse=_reuse(done),
+            histogram=done[d.HISTOGRAM :],
+            last_error=LastError(row.failed_ns, row.failed_cause, row.failed_error)
+            if row.failed_ns is not None
+            else None,
+            failing_since_ns=clock.wall_ns(failing_ns) if failing_ns else None,
+            disabled_reason=row.disabled_reason,
+            misconfigured_reason=self._held(row.name),
+        )
+
+    def _word(self, row: int, field: int) -> int:
+        return 0 if self._words is None else self._words.load(row, field)
+
+    def _held(self, name: str) -> str:
+        return "" if self._snapshot is None else self._snapshot.held.get(name, "")
+
+    def _state(self, row: EndpointRow, configured: Endpoint | None) -> str:
+        if configured is None:
+            return "removed" if self._snapshot is not None else "unknown"
+        if row.disabled_ns is not None:
+            return "disabled"
+        if self._held(row.name):
+            return "misconfigured"
+        if configured.paused:
+            return "paused"
+        try:
+            return _STATES[breaker.unpack(self._word(row.id, d.BREAKER)).name]
+        except IllegalMove as e:
+            self.problems.append(f"{self.datadir.words} is damaged: {e}")
+            return "unknown"
+
+
+class _Stored(NamedTuple):
+    """What the store says."""
+
+    rows: list[EndpointRow]
+    counters: dict[int, dict[str, int]]
+    windows: set[int]
+    oldest: dict[int, int]
+    due: dict[int, int]
+    positions: dict[bytes, int]
+    clock: Clock
 
 
 _STATES = {"closed": "active", "open": "open", "half_open": "half-open"}
 
 
 def is_running(datadir: d.DataDir) -> bool:
-    """Whether an engine holds the data directory."""
-    try:
-        d.FileLock(datadir.engine_lock).release()
-    except BlockingIOError:
-        return True
-    return False
+    """Whether an engine holds the data directory. Writes nothing."""
+    return d.is_locked(datadir.engine_lock)
 
 
 def serving(datadir: d.DataDir, workers: int) -> int:
@@ -273,23 +422,14 @@ def serving(datadir: d.DataDir, workers: int) -> int:
     return sum(d.is_locked(datadir.serving(index)) for index in range(workers))
 
 
-def _counters(folders: list[Path], name: str = "counters") -> dict[str, ring.Counters]:
-    """Those that are there, by the names of their folders."""
-    return {
-        folder.name: ring.Counters(str(folder / name), writable=False)
-        for folder in folders
-        if (folder / name).exists()
-    }
-
-
-def _sum(counters: Iterable[ring.Counters], row: int) -> list[int]:
-    rows = [c.row(row) for c in counters]
-    return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * d.WORKER_FIELDS
+def _sum(counters: Iterable[ring.Counters], row: int, fields: int) -> list[int]:
+    rows = [c.row(row) for c in counters if row < c.rows]
+    return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * fields
 
 
 def _stage_histograms(staged: Iterable[ring.Counters], row: int) -> dict[str, list[int]]:
     """Those in which something is, summed over the workers."""
-    rows = [counters.row(row) for counters in staged]
+    rows = [counters.row(row) for counters in staged if row < counters.rows]
     found = {}
     for i, name in enumerate(d.STAGES):
         first = i * ring.HISTOGRAM_BUCKETS
@@ -318,7 +458,8 @@ def _processes(
 ) -> list[ProcessStats]:
     found = []
     for name, file in counters.items():
-        total = [sum(column) for column in zip(*map(file.row, range(endpoints)), strict=True)]
+        rows = range(min(endpoints, file.rows))
+        total = [sum(column) for column in zip(*map(file.row, rows), strict=True)]
         if role == "publisher":
             columns = {"accepted": d.ACCEPTED, "refused": d.REFUSED, "filtered": d.FILTERED}
             figures = {field: total[column] if total else 0 for field, column in columns.items()}

@@ -31,7 +31,9 @@ from fluxhook.errors import (
     LayoutError,
     Problem,
 )
-from fluxhook.policy import clock
+from fluxhook.policy import breaker, clock
+from fluxhook.policy.table import IllegalMove
+from fluxhook.runtime.books import discrepancies, explain, summary
 from fluxhook.runtime.changes import Changes
 from fluxhook.runtime.heartbeat import LOOK_S
 from fluxhook.runtime.holders import holders
@@ -39,14 +41,15 @@ from fluxhook.runtime.judge import Judge
 from fluxhook.runtime.keeper import Keeper
 from fluxhook.runtime.listener import Listener
 from fluxhook.runtime.process import Child, LockHeld, kill_holders, log, wait_for_lock
-from fluxhook.runtime.slot import recover_slot
+from fluxhook.runtime.slot import recover_slot, repair_slot
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.subscriptions import Subscriptions
 from fluxhook.runtime.syncer import Syncer
-from fluxhook.store import DeliveryStore, StoreError
+from fluxhook.store import DeliveryStore, StoreDamaged, StoreError
 from fluxhook.transport import datadir as d
 from fluxhook.transport.clock import EngineClock, read_clocks
 from fluxhook.transport.files import replace_file, write_all
+from fluxhook.transport.repair import Repair
 from fluxhook.transport.thresholds import Thresholds
 
 __all__ = ["Supervisor", "embedded_main"]
@@ -82,22 +85,33 @@ class Supervisor:
         *,
         reload: Callable[[], Config] | None = None,
         companion: str | None = None,
+        accept_loss: bool = False,
     ) -> None:
         """`companion`: a module to be run beside the workers, as `python -m MODULE serve ALIVE_FD
-        DATA_DIR`; the admin API is one. It ends like a worker, and is replaced like one."""
+        DATA_DIR`; the admin API is one. It ends like a worker, and is replaced like one.
+        `accept_loss`: a store that is missing or damaged is moved aside, and a new one made."""
         self.datadir = d.DataDir(data_dir)
+        self._repair = Repair(self.datadir)
         self._reload = reload
         self._lock = self._take_lock()
-        self._boot_id = d.boot_id()
         self._workers = worker_count(config)
-        self._prepare(config)
-        self._store = DeliveryStore.open(self.datadir.store, full_sync=config.durability == "power")
+        try:
+            self._open(config, companion, accept_loss=accept_loss)
+        except BaseException as e:
+            if isinstance(e, FluxhookError):
+                for loss in self._repair.losses:
+                    log.error("%s", loss)
+            self._lock.release()
+            raise
+
+    def _open(self, config: Config, companion: str | None, *, accept_loss: bool) -> None:
+        self._words = self._prepare(config)
+        self._store = self._open_store(config, accept_loss=accept_loss)
         #: something changed that could not be published yet
         self._stale = False
         self._clock = self._begin_clock()
         self._next_saving = 0.0
         was_away = self._look_at_clocks()
-        self._words = self.datadir.open_words()
         self._epoll = select.epoll()
         self._companion = companion
         #: workers by index, and the companion
@@ -127,12 +141,14 @@ class Supervisor:
         self._requests: set[int] = set()
         self._next_housekeeping = 0.0
         self._next_look = 0.0
+        self._close_books()
 
     # ---- preparation -----------------------------------------------------------------------
 
     def _take_lock(self) -> d.FileLock:
         try:
             self.datadir.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._repair.regular(self.datadir.engine_lock)
             # `is_running` holds the lock for a moment to see whether it can.
             return wait_for_lock(self.datadir.engine_lock, 0.1)
         except LockHeld:
@@ -147,74 +163,159 @@ class Supervisor:
                 f"the data directory {self.datadir.path} cannot be used: {e.strerror}"
             ) from e
 
-    def _prepare(self, config: Config) -> None:
-        """Creates what is missing, and repairs rings that were in use when the machine went down."""
+    def _prepare(self, config: Config) -> ring.Words:
+        """Creates what is missing, makes whole what is damaged, and repairs rings that were in use when
+        the machine went down. Returns the shared words."""
         datadir = self.datadir
         try:
             with datadir.translated():
-                words = ring.Words(str(datadir.words), config.max_endpoints + 1, d.WORD_FIELDS)
-                if words.rows != config.max_endpoints + 1:
-                    raise ConfigError(
-                        Problem(
-                            "max_endpoints",
-                            f"{datadir.path} was made for {words.rows - 1} endpoints, "
-                            f"not {config.max_endpoints}",
-                            f"keep {words.rows - 1}, or start with an empty data directory",
-                        )
-                    )
-                words.close()
-                Thresholds.make(datadir.thresholds)
-                datadir.rings.mkdir(exist_ok=True, mode=0o700)
-                d.make_bell(datadir.keeper_bell)
-                for index in range(self._workers):
-                    self._prepare_worker(index, config)
-                for path in datadir.path.glob("**/*.ring"):
-                    self._repair(str(path))
+                words = self._prepare_words(config)
+                self._prepare_files()
+                workers = datadir.worker_folders(self._workers)
                 until = time.monotonic() + PATIENCE_S
-                for folder in datadir.worker_folders():
-                    self._outlive(folder, until - time.monotonic())
+                locks = [self._outlive(folder, until - time.monotonic()) for folder in workers]
+                for folder in workers:
+                    self._prepare_worker(folder, config)
+                for slot in datadir.publisher_slots():
+                    repair_slot(self._repair, slot, config, self._workers)
+                for folder in workers:
+                    self._finish(folder)
+                for lock in locks:
+                    lock.release()
         except OSError as e:
+            where = f": {e.filename}" if e.filename else ""
             raise EngineError(
-                f"the data directory {datadir.path} cannot be prepared: {e.strerror}"
+                f"the data directory {datadir.path} cannot be prepared{where}: {e.strerror}"
             ) from e
+        return words
 
-    def _prepare_worker(self, index: int, config: Config) -> None:
-        own = self.datadir.worker(index)
-        own.mkdir(parents=True, exist_ok=True, mode=0o700)
-        d.make_bell(self.datadir.bell(index))
-        ring.Counters(
-            str(own / "counters"), config.max_endpoints, d.WORKER_FIELDS, writable=True
-        ).close()
+    def _prepare_words(self, config: Config) -> ring.Words:
+        """Those of breakers that cannot be are cleared: there is no checksum in a word."""
+        words = self._repair.words(config.max_endpoints + 1)
+        if words.rows != config.max_endpoints + 1:
+            raise ConfigError(
+                Problem(
+                    "max_endpoints",
+                    f"{self.datadir.path} was made for {words.rows - 1} endpoints, "
+                    f"not {config.max_endpoints}",
+                    f"keep {words.rows - 1}, or start with an empty data directory",
+                )
+            )
+        for row in range(words.rows - 1):
+            try:
+                breaker.unpack(words.load(row, d.BREAKER))
+            except IllegalMove as e:
+                log.warning("%s is damaged: %s; the breaker begins anew", self.datadir.words, e)
+                words.store(row, d.BREAKER, 0)
+        return words
+
+    def _prepare_files(self) -> None:
+        """What stands in the directory itself."""
+        repair, datadir = self._repair, self.datadir
+        for path in (datadir.engine_file, datadir.admin_file, datadir.snapshot, datadir.thresholds):
+            repair.regular(path)
+        wal, shm = datadir.store_logs
+        for path in (datadir.store, wal):
+            repair.store(path)
+        repair.regular(shm)
+        repair.socket(datadir.control_socket)
+        repair.bell(datadir.keeper_bell)
+        for path in (datadir.rings, datadir.workers, datadir.audit):
+            repair.folder(path)
+        for index in range(self._workers):
+            repair.folder(datadir.worker(index))
+            repair.bell(datadir.bell(index))
+        Thresholds.make(datadir.thresholds)
+
+    def _prepare_worker(self, own: Path, config: Config) -> None:
+        repair = self._repair
+        repair.counters(own / "counters", config.max_endpoints, d.WORKER_FIELDS)
+        repair.histograms(own / "stages", config.max_endpoints)
         capacity = max(CHANNEL_BYTES, 8 * int(config.max_event_bytes))
-        for name in ("inbox.ring", "outbox.ring"):
-            if not (own / name).exists():
-                ring.create_ring(str(own / name), CHANNEL_RECORDS, capacity, self._boot_id)
+        repair.inbox(own / "inbox.ring", CHANNEL_RECORDS, capacity)
+        # What is damaged in it is the keeper's to settle, and to tell.
+        repair.ring(own / "outbox.ring", CHANNEL_RECORDS, capacity, weed=False)
 
-    def _repair(self, path: str) -> None:
-        # A publisher that lives attached in this boot, and repaired its rings then.
-        kept = ring.repair_ring(path, self._boot_id)
-        if kept is not None:
-            log.info("%s: the machine went down in between; %d records saved", path, kept)
+    def _open_store(self, config: Config, *, accept_loss: bool) -> DeliveryStore:
+        """Raises StoreDamaged for a store that is not what this data directory was used with, unless
+        that loss is accepted."""
+        path, full_sync = self.datadir.store, config.durability == "power"
+        ids = self._former_ids()
+        used = bool(
+            ids
+            or self._words.load(self._words.rows - 1, d.VERSION)
+            or self.datadir.publisher_slots()
+        )
+        try:
+            store = DeliveryStore.open(path, full_sync=full_sync, create=not used)
+        except StoreDamaged as e:
+            stored = sum(self._words.load(row, d.STORED) for row in range(self._words.rows - 1))
+            lost = (
+                f"{stored} deliveries waited in it, and dead letters and webhooks are nowhere else"
+            )
+            if not accept_loss:
+                raise StoreDamaged(f"{e.what}: {lost}") from None
+            if ids is None and self.datadir.publisher_slots():
+                raise LayoutError(
+                    f"{e.what}, and {self.datadir.snapshot.name} is damaged too, so that nobody knows "
+                    f"for which endpoints the events in the rings are: put a copy of one of them back, "
+                    f"or move {self.datadir.path} aside"
+                ) from None
+            for damaged in (path, *self.datadir.store_logs):
+                if damaged.exists():
+                    self._repair.set_aside(damaged)
+            store = DeliveryStore.open(path, full_sync=full_sync)
+            self._repair.losses.append(f"{e.what}; a new one takes its place: {lost}")
+        if adopted := store.adopt_endpoints(ids or {}):
+            log.error(
+                "%s did not know the endpoints %s: it is an older copy, or its log is damaged; what "
+                "was created at run time among them has to be created again",
+                path, ", ".join(adopted),
+            )  # fmt: skip
+        return store
 
-    def _outlive(self, worker: Path, patience_s: float) -> None:
-        """Waits until a worker of the engine before this one has ended, and finishes what it had
-        begun: in any ring, for with another number of workers it may be nobody's successor's.
+    def _former_ids(self) -> dict[str, int] | None:
+        """The endpoints' ids as they were published last; empty where nothing was yet, None where it
+        cannot be read."""
+        try:
+            return Snapshot.load(self.datadir).ids
+        except EngineNotRunning:
+            return {}
+        except LayoutError:
+            return None
+
+    def _close_books(self) -> None:
+        """Says what was lost: which file, and by the books how many events."""
+        found = discrepancies(self.datadir.path)
+        repair = self._repair
+        for loss in (*repair.losses, *(repair.suspects if found else ())):
+            log.error("%s; %s", loss, summary(found))
+        for endpoint, n in found:
+            log.error("endpoint %s: %s", endpoint.name, explain(endpoint, n))
+
+    def _outlive(self, worker: Path, patience_s: float) -> d.FileLock:
+        """Waits until a worker of the engine before this one has ended.
 
         One that does not leave within `patience_s` is stuck, and killed: its supervisor is dead, or
         this one had not got the engine's lock.
         """
+        for name in ("lock", "serving"):
+            self._repair.regular(worker / name)
         try:
-            lock = wait_for_lock(worker / "lock", patience_s)
+            return wait_for_lock(worker / "lock", patience_s)
         except LockHeld:
             kill_holders(worker / "lock", f"fluxhook worker {worker.name} [")
-            lock = wait_for_lock(worker / "lock", PATIENCE_S / 2)
+            return wait_for_lock(worker / "lock", PATIENCE_S / 2)
+
+    def _finish(self, worker: Path) -> None:
+        """Finishes what a killed worker had begun: in any ring, for with another number of workers it
+        may be nobody's successor's."""
         counters = ring.Counters(str(worker / "counters"), writable=True)
         if counters.interrupted:
             outbox = ring.Producer(str(worker / "outbox.ring"))
             rings = [*self.datadir.rings.glob("*/*.ring"), worker / "inbox.ring"]
             counters.recover([ring.Consumer(str(path)) for path in rings], outbox)
         counters.close()
-        lock.release()
 
     def publish(self, config: Config) -> None:
         """Makes a configuration the one that every process uses from now on.
@@ -262,17 +363,17 @@ class Supervisor:
             )
         self._judge.judge(config.endpoints, self._subscriptions.refused, time.monotonic())
         row = self._words.rows - 1
+        rows = self._store.endpoints()
         snapshot = Snapshot(
             version=self._next_version(),
             workers=self._workers,
             config=config,
             ids=ids,
-            disabled=frozenset(
-                e.name for e in self._store.endpoints() if e.disabled_ns is not None
-            ),
+            disabled=frozenset(e.name for e in rows if e.disabled_ns is not None),
             created=self._subscriptions.created,
             held=self._judge.held,
             files=self._judge.files,
+            known=max((e.id for e in rows), default=-1) + 1,
             clock=self._clock.known,
         )
         try:
@@ -382,7 +483,7 @@ class Supervisor:
 
     def _begin_clock(self) -> EngineClock:
         known, newest_ns = self._store.clock(), self._store.newest_ns()
-        return EngineClock(clock.begin(known, self._boot_id.hex(), *read_clocks(), newest_ns))
+        return EngineClock(clock.begin(known, d.boot_id().hex(), *read_clocks(), newest_ns))
 
     def _look_at_clocks(self) -> bool:
         """Notes whether the wall clock was set; True if nobody was here to look for long, as the
@@ -541,4 +642,8 @@ def embedded_main(data_dir: str, host_fd: int, *, ready_fd: int) -> None:
     except FluxhookError as e:
         say(error=type(e).__name__, message=str(e))
         raise SystemExit(1) from None
-    supervisor.run(host_fd=host_fd, on_ready=lambda: say(ready=True))
+    try:
+        supervisor.run(host_fd=host_fd, on_ready=lambda: say(ready=True))
+    except FluxhookError as e:
+        log.error("%s", e)
+        raise SystemExit(1) from None

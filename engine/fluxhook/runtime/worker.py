@@ -11,7 +11,8 @@ import os
 import resource
 import signal
 
-from fluxhook._native.ring import Consumer, Counters, Delivery, Producer
+from fluxhook._native.ring import Consumer, Counters, Delivery, LayoutMismatch, Producer
+from fluxhook.errors import EngineError
 from fluxhook.policy.egress import EgressPolicy
 from fluxhook.runtime import process
 from fluxhook.runtime.dispatch import BACKLOG, Dispatcher
@@ -54,8 +55,7 @@ class Worker:
         self._words = self._datadir.open_words()
         self._engine_row = self._words.rows - 1
         self._counters = Counters(str(own / "counters"), 0, d.WORKER_FIELDS, writable=True)
-        # No decision hangs on these, so nobody has to prepare them.
-        histograms = Counters(str(own / "stages"), self._engine_row, d.STAGE_FIELDS, writable=True)
+        histograms = Counters(str(own / "stages"), 0, d.STAGE_FIELDS, writable=True)
         self._snapshot = Snapshot.load(self._datadir)
         outbox = Producer(
             str(own / "outbox.ring"),
@@ -85,6 +85,9 @@ class Worker:
         self._sender.watch(self._bell)
         self._sender.watch(control_fd)
         self._next_relief_ns = 0
+        #: damaged records that were told of, by ring; the version of a snapshot that cannot be read
+        self._told: dict[str, int] = {}
+        self._unreadable = -1
         self._drain_marks: list[tuple[Consumer, int]] | None = None
         self._find_rings(first=True)
         self._configure()
@@ -125,16 +128,25 @@ class Worker:
         self._dispatcher.close()
 
     def _refresh(self) -> None:
-        if self._words.load(self._engine_row, d.VERSION) != self._snapshot.version:
-            allowed = self._snapshot.config.allow_networks
+        version = self._words.load(self._engine_row, d.VERSION)
+        if version not in (self._snapshot.version, self._unreadable):
+            self._reload(version)
+        if self._words.load(self._engine_row, d.RINGS) != self._rings_version:
+            self._find_rings()
+
+    def _reload(self, version: int) -> None:
+        allowed = self._snapshot.config.allow_networks
+        try:
             self._snapshot = Snapshot.load(self._datadir)
+        except EngineError as e:  # what is at hand is sent as it would have been
+            self._unreadable = version
+            process.log.error("the former configuration stays: %s", e)
+        else:
             self._clock.known = self._snapshot.clock
             if self._snapshot.config.allow_networks != allowed:
                 self._egress = EgressPolicy(self._snapshot.config.allow_networks)
                 self._dispatcher.rejudge()
             self._configure()
-        if self._words.load(self._engine_row, d.RINGS) != self._rings_version:
-            self._find_rings()
 
     def _configure(self) -> None:
         snapshot = self._snapshot
@@ -165,7 +177,8 @@ class Worker:
         which the engine has no worker any more. A fresh ring is rewound, since what an earlier
         worker had taken from it waits again."""
         self._rings_version = self._words.load(self._engine_row, d.RINGS)
-        found: dict[str, Consumer] = {}
+        # One whose file is gone is still mapped, and what is in it can be delivered.
+        found = dict(self._rings)
         for slot in self._datadir.publisher_slots():
             for path in slot.glob("*.ring"):
                 if int(path.stem) % self._snapshot.workers != self.index:
@@ -174,6 +187,9 @@ class Worker:
                     ring = Consumer(str(path))
                 except FileNotFoundError:
                     continue  # its publisher replaces it, and tells when it has
+                except LayoutMismatch as e:
+                    process.log.error("%s; the next start saves what can be saved", e)
+                    continue
                 known = self._rings.get(str(path))
                 found[str(path)] = known if known and known.uid == ring.uid else ring
         fresh = [ring for path, ring in found.items() if self._rings.get(path) is not ring]
@@ -182,6 +198,7 @@ class Worker:
             self._counters.recover(fresh, self._reporter.outbox)
         for ring in fresh:
             ring.rewind()
+            self._told.pop(ring.path, None)
         self._rings = found
         self._paced = [(ring, Pace()) for ring in found.values()]
 
@@ -191,6 +208,8 @@ class Worker:
         if now_ns >= self._next_relief_ns:
             self._next_relief_ns = now_ns + RELIEF_INTERVAL_NS
             rings = self._rings.values()
+            if any(ring.corrupt for ring in rings):
+                self._tell_of_damage()
             limit = self._snapshot.ring_queue_size * PRESSURE
             if any(ring.next - ring.head > limit for ring in rings):
                 dispatcher.relieve(now_ns, urgent=True)
@@ -216,6 +235,12 @@ class Worker:
         for batch in batches:
             dispatcher.arrive(batch, now_ns)
         return bool(due or batches)
+
+    def _tell_of_damage(self) -> None:
+        for path, ring in self._rings.items():
+            if new := ring.corrupt - self._told.get(path, 0):
+                self._told[path] = ring.corrupt
+                process.log.error("%s: %d damaged records in it are lost", path, new)
 
     def _wait_s(self, now_ns: int, wake_ns: int) -> float:
         """How long the loop may sleep: not at all if a record came while it said that it sleeps."""
@@ -253,8 +278,8 @@ def main(path: str, index: int, control_fd: int, beat_fd: int = -1) -> None:
         worker = Worker(path, index, control_fd, Heartbeat(beat_fd))
     except process.Orphaned:
         return
-    except process.LockHeld as e:
-        process.log.error("%s", e)
+    except (EngineError, LayoutMismatch, OSError) as e:
+        process.log.error("this worker cannot start: %s", e)
         raise SystemExit(1) from None
     # What is there now stays, and deliveries are in no cycles: the collector has little to look for.
     gc.freeze()

@@ -1,7 +1,7 @@
 """The SQLite store: what waits for an attempt, dead letters, attempts, the keeper's positions."""
 
 from fluxhook.store.batch import Batch
-from fluxhook.store.database import StoreError
+from fluxhook.store.database import StoreDamaged, StoreError
 from fluxhook.store.deliveries import DeliveryStore
 from fluxhook.store.reader import ReadStore
 from fluxhook.store.records import Delivery, Due, EndpointRow, PastAttempt, State, SubscriptionRow
@@ -15,6 +15,7 @@ __all__ = [
     "PastAttempt",
     "ReadStore",
     "State",
+    "StoreDamaged",
     "StoreError",
     "SubscriptionRow",
 ]

@@ -16,6 +16,7 @@ from fluxhook.errors import EngineError, EngineNotRunning, LayoutError
 __all__ = [
     "LAYOUT",
     "Insert",
+    "StoreDamaged",
     "StoreError",
     "open_reader",
     "open_writer",
@@ -26,6 +27,11 @@ __all__ = [
 #: schema.sql's version; raise it with any change there
 LAYOUT = 3
 
+#: a higher number is none that we will ever give
+_LAST_LAYOUT = 99
+#: a file up to this size is looked through at every start, which takes a tenth of a second; a larger
+#: one only after the machine went down
+_LOOKED_THROUGH_BYTES = 64 << 20
 #: UPDATE ... RETURNING
 _OLDEST_SQLITE = (3, 35)
 #: rows in one INSERT; with more of them little is gained
@@ -35,6 +41,17 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 class StoreError(EngineError):
     """The disk is full, read-only or failing: nothing of the transaction was kept. Try it again."""
+
+
+class StoreDamaged(LayoutError):
+    """The file cannot be used, or is gone: what was in it is lost unless a copy is put back."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"{what}; put a copy of it back, or try `sqlite3 store.db .recover`, or start once with "
+            "`fluxhook serve --accept-loss`, which moves it aside and goes on without what is in it"
+        )
 
 
 class Insert:
@@ -72,12 +89,8 @@ def translated(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: {error}") from error
 
 
-def damaged(path: Path, detail: str) -> LayoutError:
-    return LayoutError(
-        f"{path} is damaged ({detail}); stop the engine, move {path.name}, {path.name}-wal and "
-        f"{path.name}-shm aside and start again: what waits in them is then not delivered, but "
-        f"`sqlite3 {path.name} .recover` may save it"
-    )
+def damaged(path: Path, detail: str) -> StoreDamaged:
+    return StoreDamaged(f"{path} is damaged ({detail})")
 
 
 @contextmanager
@@ -93,20 +106,27 @@ def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         raise
 
 
-def open_writer(path: Path, *, full_sync: bool) -> sqlite3.Connection:
-    """Opens the database for its only writer, and creates it where there is none."""
+def open_writer(path: Path, *, full_sync: bool, create: bool) -> sqlite3.Connection:
+    """Opens the database for its only writer. Where there is none, or one without any tables, it is
+    created, or StoreDamaged raised."""
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StoreError(
             f"SQLite {sqlite3.sqlite_version} is too old, 3.35 is needed; use a Python that brings "
             f"a newer one"
         )
     with translated(path):
-        _create(path)
-        unclean = Path(f"{path}-wal").exists()
+        if create:
+            _create(path)
+        elif not path.exists():
+            raise StoreDamaged(f"{path} is missing")
+        unclean = _size(Path(f"{path}-wal")) > 0
         db = sqlite3.connect(path, isolation_level=None)
         try:
+            db.text_factory = _text
             _configure(db, full_sync)
             if _is_empty(db):
+                if not create:
+                    raise StoreDamaged(f"{path} is empty")
                 schema = resources.files("fluxhook.store").joinpath("schema.sql").read_text()
                 db.executescript(f"BEGIN; {schema}; PRAGMA user_version = {LAYOUT}; COMMIT")
             _check_layout(db, path)
@@ -123,9 +143,10 @@ def open_reader(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise none
     with translated(path):
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        db = _connect_reader(path)
         try:
             db.execute("PRAGMA busy_timeout = 5000")
+            db.text_factory = _text
             if _is_empty(db):  # about to be created
                 raise none
             _check_layout(db, path)
@@ -133,6 +154,33 @@ def open_reader(path: Path) -> sqlite3.Connection:
             db.close()
             raise
     return db
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _connect_reader(path: Path) -> sqlite3.Connection:
+    """SQLite shares its log with whoever writes, by a file beside it. Where the directory may only be
+    read and there is no log, there is no writer, and nothing to share."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    db = sqlite3.connect(uri, uri=True, isolation_level=None)
+    try:
+        db.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError:
+        db.close()
+        if os.access(path.parent, os.W_OK) or _size(Path(f"{path}-wal")):
+            raise
+        db = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
+    return db
+
+
+def _text(value: bytes) -> str:
+    """A damaged text is shown as far as it can be read; it must not hold up the others."""
+    return value.decode("utf-8", "replace")
 
 
 def _create(path: Path) -> None:
@@ -175,6 +223,8 @@ def _is_empty(db: sqlite3.Connection) -> bool:
 
 def _check_layout(db: sqlite3.Connection, path: Path) -> None:
     found: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if not 0 < found <= _LAST_LAYOUT:
+        raise damaged(path, f"its layout has the number {found}")
     if found != LAYOUT:
         raise LayoutError(
             f"{path} has layout {found}, this version of Fluxhook uses {LAYOUT}; run the version "
@@ -183,17 +233,18 @@ def _check_layout(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _check_after_power_loss(db: sqlite3.Connection, path: Path, unclean: bool) -> None:
-    """Reads the whole file if the machine, not only the engine, went down while it was open.
+    """Reads the whole file if it is small, or if the machine, not only the engine, went down while it
+    was open.
 
     A killed process leaves the page cache as it was, and the log makes the rest whole. Reading
     takes seconds for a million rows, from a cold disk more.
     """
     boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
     last = db.execute("SELECT value FROM meta WHERE key = 'boot_id'").fetchone()
-    if last == (boot,):
-        return
-    if unclean and last is not None:
+    same_boot = last == (boot,)
+    if _size(path) <= _LOOKED_THROUGH_BYTES or (unclean and last is not None and not same_boot):
         verdict: str = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise damaged(path, verdict)
-    db.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot,))
+            raise damaged(path, " ".join(verdict.split()))
+    if not same_boot:
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot,))

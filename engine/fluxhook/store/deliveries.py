@@ -50,6 +50,7 @@ _ENSURE = """
 INSERT INTO endpoints (id, name) VALUES ((SELECT coalesce(max(id) + 1, 0) FROM endpoints), ?)
 ON CONFLICT (name) DO NOTHING
 """
+_ADOPT = "INSERT INTO endpoints (id, name) VALUES (?, ?) ON CONFLICT DO NOTHING"
 _ENDED = """
 SELECT id, endpoint, state, last_attempt FROM deliveries
 WHERE id IN (SELECT value FROM json_each(?)) AND ended_ns IS NOT NULL ORDER BY id
@@ -81,13 +82,19 @@ class DeliveryStore(ReadStore):
         self.on_bury: Callable[[Delivery], None] = lambda delivery: None
 
     @classmethod
-    def open(cls, path: Path, *, full_sync: bool = False) -> Self:
-        """Opens or creates the store; one writer at a time is the caller's care.
+    def open(cls, path: Path, *, full_sync: bool = False, create: bool = True) -> Self:
+        """Opens the store; one writer at a time is the caller's care. Where there is none it is created
+        or, without `create`, StoreDamaged raised.
 
         What was committed survives a killed process; with `full_sync` a power loss too, for an
-        fsync per commit. Raises `LayoutError` for a damaged file or another version's.
+        fsync per commit. Raises StoreDamaged for a damaged file, LayoutError for another version's.
         """
-        return cls(path, open_writer(path, full_sync=full_sync))
+        db = open_writer(path, full_sync=full_sync, create=create)
+        try:
+            return cls(path, db)
+        except BaseException:
+            db.close()
+            raise
 
     # ---- deliveries ------------------------------------------------------------------------
 
@@ -203,6 +210,14 @@ class DeliveryStore(ReadStore):
         for id in ids.values():
             self.pending.setdefault(id, 0)
         return {name: ids[name] for name in wanted}
+
+    def adopt_endpoints(self, ids: dict[str, int]) -> list[str]:
+        """Take over ids that endpoints had when the store was lost or older, and return the names of
+        those. What it knows itself stays."""
+        with translated(self.path), transaction(self.db) as db:
+            adopted = [name for name, id in ids.items() if db.execute(_ADOPT, (id, name)).rowcount]
+        self.pending |= dict.fromkeys((ids[name] for name in adopted), 0)
+        return adopted
 
     def save_clock(self, clock: Clock) -> None:
         self._write(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -117,6 +117,16 @@ class ReadStore:
     def close(self) -> None:
         self.db.close()
 
+    @contextmanager
+    def instant(self) -> Iterator[None]:
+        """Within it all answers are of the same moment."""
+        self._all("BEGIN")
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):
+                self.db.execute("COMMIT")
+
     def __enter__(self) -> Self:
         return self
 
@@ -147,7 +157,7 @@ class ReadStore:
             "SELECT name, layer, created_ns, updated_ns, expiring FROM subscriptions ORDER BY name"
         )
         return [
-            SubscriptionRow(name, json.loads(layer), created_ns, updated_ns, json.loads(expiring))
+            SubscriptionRow(name, _json(layer), created_ns, updated_ns, _json(expiring))
             for name, layer, created_ns, updated_ns, expiring in rows
         ]
 
@@ -275,3 +285,12 @@ class ReadStore:
 
     def _translated(self) -> AbstractContextManager[None]:
         return translated(self.path)
+
+
+def _json(text: str) -> dict[str, Any]:
+    """What was written; of a damaged row nothing, which no endpoint can be built of."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {}

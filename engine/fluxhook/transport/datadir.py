@@ -9,7 +9,7 @@
     thresholds                 the table of thresholds, anew with each start of an engine
     store.db                   retries, dead letters, attempts
     audit/                     what was given up and erased: JSON lines (store/audit.py)
-    damaged/                   reports that the keeper could not read, if there ever were any
+    damaged/                   what could not be read or used, if there ever was any
     keeper.bell                wakes the keeper
     rings/<slot>/              one publisher: lock, counters, <worker>.ring for each worker; the slot
                                is a number, or `engine` for the engine's own
@@ -158,13 +158,12 @@ class FileLock:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether someone holds a FileLock on the file."""
+    """Whether somebody holds a FileLock. Writes nothing, also where nothing may be written."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        # Shared: two who ask at once do not take each other for the holder.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -185,6 +184,9 @@ class DataDir:
         self.thresholds = self.path / "thresholds"
         self.store = self.path / "store.db"
         self.audit = self.path / "audit"
+        self.damaged = self.path / "damaged"
+        self.store_logs = tuple(self.path / f"store.db-{end}" for end in ("wal", "shm"))
+        self.control_socket = self.path / "control.sock"
         self.keeper_bell = self.path / "keeper.bell"
         self.admin_file = self.path / "admin.json"
         self.rings = self.path / "rings"
@@ -200,7 +202,7 @@ class DataDir:
     def bell(self, worker: int) -> Path:
         return self.worker(worker) / "bell"
 
-    def open_words(self) -> ring.Words:
+    def open_words(self, *, writable: bool = True) -> ring.Words:
         """The shared words. Raises EngineNotRunning where no engine ever started."""
         with self.usable():
             if not self.words.exists():
@@ -208,19 +210,23 @@ class DataDir:
                     f"no fluxhook engine was ever started on {self.path}; start one with "
                     f"`fluxhook serve --data-dir {self.path}`"
                 )
-            return ring.Words(str(self.words), 0, WORD_FIELDS)
+            return ring.Words(str(self.words), 0, WORD_FIELDS, writable=writable)
 
     def publisher_slots(self) -> list[Path]:
         """The folders of all publishers that ever attached."""
         if not self.rings.is_dir():
             return []
-        return sorted(p for p in self.rings.iterdir() if p.is_dir())
+        return sorted(p for p in self.rings.iterdir() if p.is_dir() and _is_slot(p.name))
 
-    def worker_folders(self) -> list[Path]:
-        """The folders of all workers that ever were, at their index."""
+    def worker_folders(self, workers: int = 0) -> list[Path]:
+        """The folders of all workers that ever were, at their index, and of the first `workers`."""
         if not self.workers.is_dir():
             return []
-        folders = (p for p in self.workers.iterdir() if (p / "outbox.ring").exists())
+        folders = (
+            p
+            for p in self.workers.iterdir()
+            if p.name.isdecimal() and (int(p.name) < workers or (p / "outbox.ring").exists())
+        )
         return sorted(folders, key=lambda p: int(p.name))
 
     @contextlib.contextmanager
@@ -228,10 +234,12 @@ class DataDir:
         """Turns the compiled layer's complaint about a file into a LayoutError with the way out."""
         try:
             yield
-        except ring.LayoutMismatch as e:
+        except ring.OtherVersion as e:
             raise LayoutError(
                 f"{e}; drain it with the version that wrote it, or move {self.path} aside"
             ) from e
+        except ring.LayoutMismatch as e:
+            raise LayoutError(f"{e}; start the engine anew, which saves what can be saved") from e
 
     @contextlib.contextmanager
     def usable(self) -> Iterator[None]:
@@ -243,6 +251,10 @@ class DataDir:
             remedy = _REMEDIES.get(e.errno or 0, "see to it, and try again")
             said = e.strerror or str(e)
             raise EngineError(f"{e.filename or self.path} cannot be used: {said}; {remedy}") from e
+
+
+def _is_slot(name: str) -> bool:
+    return name.isdecimal() or name == "engine"
 
 
 #: what helps where the system says no

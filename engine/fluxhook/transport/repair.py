@@ -1,0 +1,205 @@
+"""Make the files of a data directory usable that are damaged.
+
+What holds events is saved record by record; what only speeds things up, or counts, is made anew; and
+what cannot be used is kept in `damaged/`. Nothing here knows how many events were lost: the books do
+(`runtime/books.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from fluxhook._native import ring
+from fluxhook.transport import datadir as d
+
+__all__ = ["Repair"]
+
+log = logging.getLogger("fluxhook")
+
+
+class Repair:
+    """Repairs one data directory.
+
+    `losses` has a line for each file with which events, or counts of them, may be lost, `suspects` one
+    for each that is not there and may never have been. What has cost nothing is logged as a warning.
+    """
+
+    def __init__(self, datadir: d.DataDir) -> None:
+        self._datadir = datadir
+        self._boot_id = d.boot_id()
+        self.losses: list[str] = []
+        self.suspects: list[str] = []
+
+    def set_aside(self, path: Path) -> Path:
+        """Move a file into `damaged/`. Raises OSError."""
+        folder = self._datadir.damaged
+        folder.mkdir(exist_ok=True, mode=0o700)
+        name = "-".join(path.relative_to(self._datadir.path).parts)
+        for n in itertools.count(1):
+            kept = folder / f"{name}.{n}"
+            if not os.path.lexists(kept):
+                break
+        path.rename(kept)
+        return kept
+
+    def regular(self, path: Path) -> None:
+        """Move aside what stands where a regular file should, of which nothing is lost."""
+        if wrong := self._kind(path, stat.S_ISREG):
+            log.warning("%s; %s", wrong, _ANEW)
+
+    def folder(self, path: Path) -> None:
+        if wrong := self._kind(path, stat.S_ISDIR):
+            log.warning("%s; an empty folder takes its place", wrong)
+        path.mkdir(exist_ok=True, parents=True, mode=0o700)
+
+    def bell(self, path: Path) -> None:
+        if wrong := self._kind(path, stat.S_ISFIFO):
+            log.warning("%s; %s", wrong, _ANEW)
+        d.make_bell(path)
+
+    def socket(self, path: Path) -> None:
+        if wrong := self._kind(path, stat.S_ISSOCK):
+            log.warning("%s; %s", wrong, _ANEW)
+
+    def store(self, path: Path) -> None:
+        """The database or its log; whoever opens it says what is lost with it."""
+        if wrong := self._kind(path, stat.S_ISREG):
+            self.losses.append(wrong)
+
+    def _kind(self, path: Path, is_right: Callable[[int], bool]) -> str:
+        """Move aside what is of another kind, and return a line about it."""
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            return ""
+        if is_right(mode):
+            return ""
+        kept = self.set_aside(path)
+        return f"{path} is {_kind_of(mode)} ({kept} is what was there)"
+
+    def words(self, rows: int) -> ring.Words:
+        """Open the shared words. Damaged ones are made anew in the same file, for who has it mapped."""
+        path = self._datadir.words
+        self.regular(path)
+        try:
+            return ring.Words(str(path), rows, d.WORD_FIELDS)
+        except ring.OtherVersion:
+            raise
+        except ring.LayoutMismatch as e:
+            rows = self._rows() or rows
+            ring.reset_words(str(path), rows, d.WORD_FIELDS)
+            log.warning("%s; it is made anew: breakers and rate limits begin anew", e)
+        return ring.Words(str(path), rows, d.WORD_FIELDS)
+
+    def _rows(self) -> int:
+        """As many as the other files of this directory were made for; 0 where there are none."""
+        for folder in self._datadir.worker_folders():
+            with contextlib.suppress(OSError, ring.LayoutMismatch):
+                counters = ring.Counters(str(folder / "counters"), writable=False)
+                rows = counters.rows + 1
+                counters.close()
+                return rows
+        return 0
+
+    def histograms(self, path: Path, rows: int) -> None:
+        """Statistics alone: they begin anew."""
+        if wrong := self._whole_counters(path, rows, d.STAGE_FIELDS):
+            log.warning("%s; it is made anew: these statistics begin anew", wrong)
+        ring.Counters(str(path), rows, d.STAGE_FIELDS, writable=True).close()
+
+    def counters(self, path: Path, rows: int, fields: int) -> None:
+        """What they counted is lost with them, and the books tell how much that is."""
+        wrong = self._whole_counters(path, rows, fields)
+        if not wrong and not path.exists() and any(path.parent.glob("*.ring")):
+            wrong = f"{path} is missing"
+        if wrong:
+            self.losses.append(f"{wrong}; it is made anew, and what it had counted is not known")
+        ring.Counters(str(path), rows, fields, writable=True).close()
+
+    def _whole_counters(self, path: Path, rows: int, fields: int) -> str:
+        """Move a damaged file aside, and return a line about it. A new one is the caller's to make."""
+        if (wrong := self._kind(path, stat.S_ISREG)) or not path.exists():
+            return wrong
+        try:
+            ring.Counters(str(path), 0, fields, writable=True).close()
+        except ring.OtherVersion:
+            raise
+        except ring.LayoutMismatch as e:
+            return f"{e} ({self.set_aside(path)} is what was there)"
+        return ""
+
+    def inbox(self, path: Path, queue_size: int, capacity: int) -> None:
+        """Make a ring whole of which everything is in the store, too."""
+        self.regular(path)
+        try:
+            if path.exists():
+                ring.repair_ring(str(path), self._boot_id)
+                ring.check_ring(str(path), self._boot_id, alone=True)
+                return
+        except ring.OtherVersion:
+            raise
+        except ring.LayoutMismatch as e:
+            log.warning("%s; %s", e, _ANEW)
+        ring.create_ring(str(path), queue_size, capacity, self._boot_id)
+
+    def ring(
+        self, path: Path, queue_size: int, capacity: int, *, alone: bool = True, weed: bool = True
+    ) -> None:
+        """Make a ring whole, or create it.
+
+        `alone`: nobody else has it open; otherwise its producer may, and only what no producer minds
+        is done. `weed`: what is damaged in it is settled unseen, since no consumer does so and tells.
+        """
+        if wrong := self._kind(path, stat.S_ISREG):
+            self.losses.append(f"{wrong}; an empty ring takes its place")
+        elif not path.exists():
+            self.suspects.append(f"{path} is missing; an empty ring takes its place")
+        if not path.exists():
+            ring.create_ring(str(path), queue_size, capacity, self._boot_id)
+            return
+        try:
+            saved = ring.repair_ring(str(path), self._boot_id)
+            if saved is not None:
+                log.info("%s: the machine went down in between; %d records saved", path, saved)
+            saved, damaged = ring.check_ring(str(path), self._boot_id, alone=alone, weed=weed)
+        except ring.OtherVersion:
+            raise
+        except ring.LayoutMismatch as e:
+            if not alone:
+                raise
+            self.losses.append(f"{e}; {self._rebuilt(path, queue_size, capacity)}")
+            return
+        if saved is not None:
+            self.losses.append(
+                f"{path} is damaged: its positions are wrong; {saved} records in it are saved"
+            )
+        if damaged:
+            self.losses.append(f"{path} is damaged: {damaged} records in it are lost")
+
+    def _rebuilt(self, path: Path, queue_size: int, capacity: int) -> str:
+        try:
+            saved = ring.rebuild_ring(str(path), queue_size, capacity, self._boot_id)
+        except ring.LayoutMismatch:
+            kept = self.set_aside(path)
+            ring.create_ring(str(path), queue_size, capacity, self._boot_id)
+            return (
+                f"nothing in it can be saved, and an empty ring takes its place ({kept} is the old)"
+            )
+        return f"{saved} records in it are saved"
+
+
+_ANEW = "it is made anew, and nothing is lost"
+
+
+def _kind_of(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if stat.S_ISREG(mode):
+        return "a regular file"
+    return "of another kind than it should be"
