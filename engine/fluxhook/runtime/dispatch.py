@@ -45,6 +45,8 @@ __all__ = ["Dispatcher"]
 MAX_IN_FLIGHT = 1024
 #: deliveries that wait at hand before no more are taken, slow lanes' aside
 BACKLOG = 1024
+#: the same while the outbox is full; arbitrary, as many as there may be reports that wait
+STUCK_BACKLOG = 16_384
 #: what a worker has held for this long leaves a ring that it keeps from use; the second where it is the
 #: worker that is short of CPU
 HELD_UP_NS, HELD_UP_BUSY_NS = 10_000_000, 200_000_000
@@ -95,6 +97,8 @@ class Dispatcher:
         #: the lanes in which something waits: those that may have room, and those that have none
         self._ready: dict[int, Lane] = {}
         self._held: dict[int, Lane] = {}
+        #: deliveries of the store, which do not go out while the outbox is full
+        self._aside: list[Delivery] = []
         self._backlog = 0
         self._unsampled = 0
         self._gauge = IdleGauge()
@@ -183,12 +187,15 @@ class Dispatcher:
 
     @property
     def backlog_full(self) -> bool:
-        return self._backlog >= self.backlog_limit or self._reporter.stuck
+        if self._reporter.stuck:
+            return self._backlog >= STUCK_BACKLOG or self._reporter.overfull
+        return self._backlog >= self.backlog_limit
 
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing is under way."""
-        return not (self._ready or self._held or self.in_flight or self._reporter.stuck)
+        waits = self._ready or self._held or self._aside
+        return not (waits or self.in_flight or self._reporter.stuck)
 
     @property
     def in_flight(self) -> int:
@@ -197,8 +204,8 @@ class Dispatcher:
     def wants_more(self, now_ns: int) -> bool:
         """Whether the worker should take more records. Under a full backlog slow lanes are found
         out, and what is too much in them goes to the store."""
-        if self._reporter.stuck:
-            return False
+        if self._reporter.stuck:  # no lane can leave what is too much to the store
+            return not self.backlog_full
         if self._backlog >= self.backlog_limit and self._gauge.idle(now_ns):
             for lane in self._waiting():
                 # A short queue is not what fills the backlog.
@@ -261,13 +268,17 @@ class Dispatcher:
         delivery.event = due.event
         delivery.taken_ns = now_ns
         lane = self.lanes.get(delivery.endpoint)
+        self._arrive_due(lane, delivery, due.fresh, now_ns)
+
+    def _arrive_due(self, lane: Lane | None, delivery: Delivery, fresh: bool, now_ns: int) -> None:
+        """`fresh`: its next attempt is to go over a new connection."""
         try:
             if lane is None:
                 self._reporter.report(delivery, "dead", "removed")
             elif lane.parks:
                 self._hand_over(lane, delivery, "parked", lane.parks, now_ns + PARK_NS)
             else:
-                if due.fresh:
+                if fresh:
                     lane.sender.distrust(lane.target)
                 self._enqueue(lane, delivery)
         except Exception as e:
@@ -362,6 +373,8 @@ class Dispatcher:
     def relieve(self, now_ns: int, *, urgent: bool) -> None:
         """Empties rings of what is held up: under way for long, or in a queue that does not move. It
         goes on here; only its keeping changes. `urgent`: it is what was taken that fills a ring."""
+        if self._reporter.stuck:  # nothing can leave, and what is under way may need no store
+            return
         if not urgent:
             age_ns = HELD_LONG_NS
         elif self._gauge.idle(now_ns):
@@ -391,8 +404,13 @@ class Dispatcher:
         rate limit or a batch waits for its time; 0 if none does."""
         wake_ns = 0
         load, ready = self._words.load, self._ready
-        now_s = int(time.time()) if ready else 0  # what a receiver compares with its own clock
-        for lane in list(ready.values()):
+        lanes = list(ready.values())
+        if self._reporter.stuck:
+            lanes = self._without_store(lanes)
+        elif self._aside:
+            lanes = self._with_aside(now_ns)
+        now_s = int(time.time()) if lanes else 0  # what a receiver compares with its own clock
+        for lane in lanes:
             try:
                 if lane.blocked_until_ns > now_ns:
                     wake_ns = min(wake_ns or lane.blocked_until_ns, lane.blocked_until_ns)
@@ -426,6 +444,33 @@ class Dispatcher:
             if sender.queued:
                 sender.start()
         return wake_ns
+
+    def _without_store(self, lanes: list[Lane]) -> list[Lane]:
+        """While the outbox is full: the lanes whose deliveries can end without the store. What cannot
+        would be sent again if this worker died before there is room for its report."""
+        for lane in self._waiting():
+            if any(delivery.id for delivery in lane.queue):
+                self._set_aside(lane)
+        return [lane for lane in lanes if lane.queue and lane.endpoint.record != "all"]
+
+    def _set_aside(self, lane: Lane) -> None:
+        """Takes what came from the store out of a lane's queue."""
+        fresh: deque[Delivery] = deque()
+        for delivery in lane.queue:
+            (self._aside if delivery.id else fresh).append(delivery)
+        if not lane.slow:
+            self._backlog -= len(lane.queue) - len(fresh)
+        lane.queue = fresh
+        lane.forget_batches()
+        if not fresh:
+            self._emptied(lane)
+
+    def _with_aside(self, now_ns: int) -> list[Lane]:
+        """The outbox has room: the lanes, in which waits again what was set aside."""
+        aside, self._aside = self._aside, []
+        for delivery in aside:
+            self._arrive_due(self.lanes.get(delivery.endpoint), delivery, False, now_ns)
+        return list(self._ready.values())
 
     def _send_plain(self, lane: Lane, quota: int, now_ns: int, now_s: int) -> None:
         """Sends from a lane of which nothing is to be asked."""

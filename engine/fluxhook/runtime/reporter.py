@@ -14,6 +14,9 @@ from fluxhook.transport.records import Attempt, Report, Verdict
 
 __all__ = ["NO_ENDPOINT", "Reporter"]
 
+#: Reports that wait for room, and bodies of theirs, before a worker takes nothing new. Arbitrary: as
+#: many as the outbox holds, and half of a publisher's ring, where all of them stand as well.
+MOST_WAITING, MOST_WAITING_BYTES = 16_384, 32 << 20
 #: after the disk failed to sync the outbox
 SYNC_BACKOFF_S = 0.5
 #: the ring target of a report about a delivery that the store counts already
@@ -23,8 +26,9 @@ NO_ENDPOINT = 0xFFFF_FFFF
 class Reporter:
     """Hands deliveries over to the keeper; see `HAND_OVER` in ring.h for what a crash leaves.
 
-    While the outbox is full, or under `durability: power` cannot be synced, the reports wait here in
-    their order, and the worker takes nothing new.
+    While the outbox is full, or under `durability: power` cannot be synced, it is `stuck`: the reports
+    wait here in their order, and what they report keeps its place in its ring. The worker then begins
+    nothing whose end needs the store, and once too many wait it takes nothing new at all.
     """
 
     def __init__(
@@ -36,14 +40,18 @@ class Reporter:
         self._clock = clock
         self._encode = msgspec.msgpack.Encoder().encode
         self._waiting: deque[tuple[Delivery, int, bytes, bytes]] = deque()
+        self._waiting_bytes = 0
+        #: whether any wait
+        self.stuck = False
         self._last_id = 0
         #: the first that waits stands in the outbox, and is not on the disk
         self._unsynced = False
         self._sync_at = 0.0
 
     @property
-    def stuck(self) -> bool:
-        return bool(self._waiting)
+    def overfull(self) -> bool:
+        """Too many wait for the worker to take more."""
+        return len(self._waiting) >= MOST_WAITING or self._waiting_bytes >= MOST_WAITING_BYTES
 
     def report(
         self,
@@ -75,8 +83,10 @@ class Reporter:
         delivery.id = id
         target = delivery.endpoint if new else NO_ENDPOINT
         entry = (delivery, target, head, delivery.body if new else b"")
-        if self._waiting or not self._put(entry):
+        if self.stuck or not self._put(entry):
+            self.stuck = True
             self._waiting.append(entry)
+            self._waiting_bytes += len(delivery.body)
         return self.outbox.tail + len(self._waiting) - self._unsynced - 1
 
     def flush(self) -> None:
@@ -84,7 +94,9 @@ class Reporter:
         if self._unsynced and time.monotonic() < self._sync_at:
             return
         while self._waiting and self._put(self._waiting[0]):
-            self._waiting.popleft()
+            delivery, *_ = self._waiting.popleft()
+            self._waiting_bytes -= len(delivery.body)
+        self.stuck = bool(self._waiting)
 
     def _put(self, entry: tuple[Delivery, int, bytes, bytes]) -> bool:
         delivery, target, head, body = entry
@@ -93,8 +105,8 @@ class Reporter:
             self._sync_at = time.monotonic() + SYNC_BACKOFF_S
             if not self._unsynced:
                 log.error(
-                    "%s cannot be synced: what it reports stays where it is, and the worker takes "
-                    "nothing new, until it can",
+                    "%s cannot be synced: what it reports stays where it is, and whatever needs the "
+                    "store waits, until it can",
                     self.outbox.path,
                 )
         elif self._unsynced:

@@ -218,7 +218,7 @@ class Worker:
         if not dispatcher.wants_more(now_ns):
             return False
         limit = max(TAKE_LEAST, min(TAKE_BATCH, dispatcher.backlog_limit))
-        due = self._inbox.take(limit)
+        due = [] if self._reporter.stuck else self._inbox.take(limit)
         batches: list[list[Delivery]] = []
         if not self._past_marks():
             for ring, pace in self._paced:
@@ -244,7 +244,7 @@ class Worker:
 
     def _wait_s(self, now_ns: int, wake_ns: int) -> float:
         """How long the loop may sleep: not at all if a record came while it said that it sleeps."""
-        if self._dispatcher.backlog_full:
+        if self._dispatcher.backlog_full or self._reporter.stuck:  # nobody rings when there is room
             return RELIEF_INTERVAL_NS / 1e9
         longest_s = IDLE_WAIT_S
         for ring, pace in self._paced:
