@@ -26,7 +26,8 @@ from fluxhook.admin.models import (
 )
 from fluxhook.admin.paging import delivery_id
 from fluxhook.admin.search import AttemptRow
-from fluxhook.config.schema import Endpoint
+from fluxhook.config.pem import has_private_key
+from fluxhook.config.schema import Endpoint, Tls
 from fluxhook.config.url import shown_url
 from fluxhook.errors import FluxhookError
 from fluxhook.policy.clock import Clock
@@ -67,7 +68,18 @@ def endpoint_options(endpoint: Endpoint) -> dict[str, Any]:
         "secrets": (HIDDEN,) * len(endpoint.secrets),
         "headers": dict.fromkeys(endpoint.headers, HIDDEN),
         "proxy": None if endpoint.proxy is None else shown_url(endpoint.proxy),
+        "tls": shown_tls(endpoint.tls),
     }
+
+
+def shown_tls(tls: Tls) -> Tls:
+    """Without a key that is written out."""
+    return Tls(
+        **{
+            name: HIDDEN if value is not None and has_private_key(value) else value
+            for name, value in msgspec.structs.asdict(tls).items()
+        }
+    )
 
 
 def delivery_view(row: records.Delivery, name: str, clock: Clock) -> Delivery:

@@ -14,6 +14,7 @@ from fluxhook.cli.forecast import endpoint_facts, engine_facts, plan
 from fluxhook.cli.output import out, plural, print_error, print_json, print_notice, safe
 from fluxhook.config import codec
 from fluxhook.config.load import Loaded, load
+from fluxhook.config.pem import has_private_key
 from fluxhook.config.schema import Config
 from fluxhook.config.url import shown_url
 from fluxhook.errors import ConfigError
@@ -95,6 +96,9 @@ def _redacted(config: Config) -> Any:
         endpoint["url"] = shown_url(endpoint["url"])
         endpoint["secrets"] = ["***"] * len(endpoint["secrets"])
         endpoint["headers"] = dict.fromkeys(endpoint["headers"], "***")
+        for name, value in endpoint["tls"].items():
+            if value is not None and has_private_key(value):
+                endpoint["tls"][name] = "***"
         if endpoint["proxy"] is not None:
             endpoint["proxy"] = shown_url(endpoint["proxy"])
     return plain

@@ -6,6 +6,7 @@ from typing import Any
 
 from fluxhook.cli.output import number, plural
 from fluxhook.config.listen import parse_listen
+from fluxhook.config.pem import is_pem
 from fluxhook.config.schema import Config, Endpoint, Retry
 from fluxhook.config.units import Duration
 from fluxhook.config.url import shown_url
@@ -247,7 +248,11 @@ def _order(endpoint: Endpoint) -> str:
 
 def _tls(endpoint: Endpoint) -> str:
     tls = endpoint.tls
-    parts = [f"{name} {path}" for name, path in (("ca", tls.ca), ("cert", tls.cert)) if path]
+    parts = [
+        f"{name} {'written out' if is_pem(value) else value}"
+        for name, value in (("ca", tls.ca), ("cert", tls.cert))
+        if value
+    ]
     return ", ".join(parts)
 
 

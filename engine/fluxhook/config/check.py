@@ -54,7 +54,7 @@ def check(config: Config, path: str, findings: Findings) -> None:
     """
     check_limits(config, path, findings)
     _check_durability(config.durability, path + "durability", findings)
-    for name in ("gateway_node", "broker_id", "data_dir"):
+    for name in ("gateway_node", "broker_id", "data_dir", "tls_folder"):
         _check_label(getattr(config, name), path + name, findings)
     for i, name in enumerate(config.event_types):
         if fault := type_fault(name):

@@ -7,6 +7,7 @@ file, so that a change of the defaults reaches it too.
 from __future__ import annotations
 
 import base64
+import os
 import re
 import secrets
 from collections.abc import Collection, Mapping
@@ -16,6 +17,7 @@ from fluxhook.config.check import known_types
 from fluxhook.config.endpoint import check_endpoint
 from fluxhook.config.layers import Layer, assemble, overlay
 from fluxhook.config.networks import parse_network
+from fluxhook.config.pem import is_pem
 from fluxhook.config.problems import Findings, Notice
 from fluxhook.config.reader import read_struct
 from fluxhook.config.schema import Config, Endpoint, SignatureProfile
@@ -24,6 +26,7 @@ from fluxhook.errors import ConfigError
 
 __all__ = [
     "build",
+    "check_tls_paths",
     "define",
     "free_name",
     "merge_patch",
@@ -84,6 +87,45 @@ def define(name: object, layer: Mapping[str, Any], config: Config) -> tuple[Endp
     if findings.problems:
         raise ConfigError([p._replace(path=written_as(p.path)) for p in findings.problems])
     return endpoint, list(findings.notices)
+
+
+def check_tls_paths(
+    layer: Mapping[str, Any], former: Mapping[str, Any], folder: str | None
+) -> None:
+    """Refuse TLS files that a caller at run time may not name: those that are not below the folder.
+    What the `former` layer had may stay.
+
+    Raises ConfigError. To be called before the files are touched, or the answer would tell of them.
+    """
+    findings = Findings()
+    tls, before = layer.get("tls"), former.get("tls")
+    for name, value in tls.items() if isinstance(tls, dict) else ():
+        if not isinstance(value, str) or is_pem(value):
+            continue
+        if isinstance(before, dict) and before.get(name) == value:
+            continue
+        if folder is None:
+            findings.problem(
+                f"tls.{name}",
+                f"{value!r:.200} is the path of a file, and the configuration has no tls_folder",
+                "give the PEM text itself, or set tls_folder in the configuration file",
+            )
+        elif not _is_below(value, folder):
+            findings.problem(
+                f"tls.{name}",
+                f"{value!r:.200} is not below the tls_folder {folder!r:.200}",
+                "give the PEM text itself, or the absolute path of a file below it",
+            )
+    findings.raise_problems()
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """With links followed, those in the folder too."""
+    try:
+        real, above = os.path.realpath(path), os.path.realpath(folder)
+        return os.path.isabs(path) and real != above and os.path.commonpath((real, above)) == above
+    except (OSError, ValueError):
+        return False
 
 
 def written_as(path: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from fluxhook.config.pem import has_private_key
 from fluxhook.config.secret import Secret
 from fluxhook.config.units import Duration, Rate, Size, Threshold
 from fluxhook.events.envelope import EnvelopeStyle
@@ -103,11 +104,18 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Paths to PEM files: `ca` replaces the system's authorities, the others are the client's."""
+    """PEM files, or their text: `ca` replaces the system's authorities, the others are the client's."""
 
     ca: str | None = None
     cert: str | None = None
     key: str | None = None
+
+    def __post_init__(self) -> None:
+        """Hides a key that is written out."""
+        for name in ("ca", "cert", "key"):
+            value = getattr(self, name)
+            if isinstance(value, str) and has_private_key(value):
+                _set(self, name, Secret(value))
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -239,6 +247,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     gateway_node: str | None = None
     broker_id: str | None = None
     data_dir: str | None = None
+    #: below it are the TLS files that endpoints created at run time may name; None: they name none
+    tls_folder: str | None = None
     admin: Admin = Admin()
     #: options of an endpoint, as the file writes them, that lie below those of endpoints created at
     #: run time
@@ -255,4 +265,9 @@ def _hidden_in(key: str, value: Any) -> Any:
         return {name: _hidden(text) for name, text in value.items()}
     if key == "secrets" and isinstance(value, (list, tuple)):
         return [_hidden(text) for text in value]
+    if key == "tls" and isinstance(value, dict):
+        return {
+            name: _hidden(text) if isinstance(text, str) and has_private_key(text) else text
+            for name, text in value.items()
+        }
     return _hidden(value) if key in ("secret", "proxy") else value

@@ -131,7 +131,7 @@ class Subscriptions:
                 )
             secret = new_secret(signature_of(layer, self.config))
             layer["secrets"] = [secret]
-        endpoint, notices = self._define(name, layer)
+        endpoint, notices = self._define(name, layer, {})
         name = endpoint.name
         if name in known:  # what was said of one that was deleted
             self._store.pause_endpoint(known[name], False)
@@ -155,7 +155,7 @@ class Subscriptions:
             secret = patch.pop("secret")
             patch["secrets"] = None if secret is None else [secret]
         layer = merge_patch(row.layer, patch)
-        _, notices = self._define(name, layer)
+        _, notices = self._define(name, layer, row.layer)
         # Secrets that are written out are there to stay.
         expiring = {} if "secrets" in patch else row.expiring
         self._change(row, now_ns, layer=layer, expiring=expiring)
@@ -207,7 +207,7 @@ class Subscriptions:
                 )
             )
         layer = {**row.layer, "secrets": [new, *old]}
-        self._define(name, layer)
+        self._define(name, layer, row.layer)
         expiring = {s: min(row.expiring.get(s, until_ns), until_ns) for s in old}
         self._change(row, now_ns, layer=layer, expiring=expiring)
         return new, until_ns
@@ -217,9 +217,13 @@ class Subscriptions:
     def _created(self) -> list[SubscriptionRow]:
         return [row for row in self._rows.values() if row.name not in self._of_file]
 
-    def _define(self, name: object, layer: dict[str, Any]) -> tuple[Endpoint, list[Notice]]:
-        """Raises ConfigError for what the rules refuse, and for what a worker could not build."""
+    def _define(
+        self, name: object, layer: dict[str, Any], former: dict[str, Any]
+    ) -> tuple[Endpoint, list[Notice]]:
+        """Raises ConfigError for what the rules refuse, and for what a worker could not build. `former`
+        is the layer that there was."""
         endpoint, notices = definition.define(name, layer, self.config)
+        definition.check_tls_paths(layer, former, self.config.tls_folder)
         try:
             build(endpoint)
         except ConfigError as e:

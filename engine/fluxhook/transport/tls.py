@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from fluxhook.config.pem import is_pem
 from fluxhook.config.schema import Tls
 from fluxhook.errors import ConfigError, Problem
 
@@ -29,8 +30,6 @@ _REMEDY: Final = {
     "cert": "give a PEM file with the client's certificate, and with its chain if it has one",
     "key": "give a PEM file with the certificate's private key, not encrypted",
 }
-#: RFC 7468 section 2; what holds it is PEM text and no path
-_INLINE: Final = "-----BEGIN "
 _CERTIFICATE: Final = b"CERTIFICATE-----"
 #: OpenSSL's reasons where key and certificate are no pair; the last is for a key of another kind
 _NO_PAIR: Final = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
@@ -92,7 +91,7 @@ def read_tls(tls: Tls, path: str = "tls") -> TlsMaterial:
 
 
 def _shown(written: str) -> str:
-    return "the text" if _INLINE in written else repr(written)[:200]
+    return "the text" if is_pem(written) else repr(written)[:200]
 
 
 # ---- reading -------------------------------------------------------------------------------
@@ -100,7 +99,7 @@ def _shown(written: str) -> str:
 
 def _contents(written: str, limit: int) -> bytes:
     """A file's contents, or the text itself where that is PEM. ValueError says why there are none."""
-    inline = _INLINE in written
+    inline = is_pem(written)
     data = written.encode("utf-8", "replace") if inline else _read(written, limit + 1)
     if len(data) > limit:
         raise ValueError(f"has more than {limit} bytes")
