@@ -82,7 +82,9 @@ def test_a_change_that_cannot_be_built_is_refused(desk: Desk) -> None:
         desk.ask(c.Update("rt", odd), c.Subscription)
     with pytest.raises(ConfigError, match="secret: the two halves"):
         desk.ask(c.Rotate("rt", TORN, 0), c.Rotated)
-    with pytest.raises(ConfigError, match=r"tls\.ca: the text holds a certificate that cannot be read"):
+    with pytest.raises(
+        ConfigError, match=r"tls\.ca: the text holds a certificate that cannot be read"
+    ):
         desk.ask(c.Update("rt", {"tls": {"ca": "-----BEGIN CERTIFICATE-----"}}), c.Subscription)
     assert desk.endpoint("rt").secrets == (GOOD,)
     assert state(desk, "rt") == ("active", "")

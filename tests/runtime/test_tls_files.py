@@ -151,3 +151,28 @@ def test_paths_that_were_given_before_stay(desk: Desk, folder: Path) -> None:
     desk.ask(c.Update("rt", {"tls": {"ca": None}}), c.Subscription)
     with pytest.raises(ConfigError, match="no tls_folder"):
         desk.ask(c.Update("rt", {"tls": {"ca": path}}), c.Subscription)
+
+
+# ---- what decrypts TLS ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_session_keys_are_written_only_if_asked_for(
+    rig: Rig,
+    tmp_path: Path,
+    authority: Authority,
+    secure: ReceiverProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: bool,
+) -> None:
+    """SSLKEYLOGFILE, which a host may have for its own TLS, is not ours: FLUXHOOK_SSLKEYLOGFILE is."""
+    for_host, for_us = tmp_path / "host.keys", tmp_path / "our.keys"
+    monkeypatch.setenv("SSLKEYLOGFILE", str(for_host))
+    if asked:
+        monkeypatch.setenv("FLUXHOOK_SSLKEYLOGFILE", str(for_us))
+    with rig.engine(rig.endpoint("a", url=f"{secure.url}/a", tls=Tls(ca=authority.cert))) as engine:
+        engine.emit("route.x", {})
+        assert engine.drain(10), engine.stats()
+        assert engine.stats().endpoint("a").delivered == 1
+    assert not for_host.exists()
+    assert for_us.exists() == asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 __all__ = ["main"]
@@ -15,6 +16,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a check mark must not fail under Latin-1
+    os.environ.pop(
+        "SSLKEYLOGFILE", None
+    )  # else TLS to the API would be decrypted by whoever set it
     try:
         app(prog_name="fluxhook")
     except OSError as error:  # --help writes before any command begins

@@ -114,6 +114,16 @@ def kill_holders(path: Path, title: str) -> None:
                 os.close(fd)
 
 
+def quiet_environment() -> dict[str, str]:
+    """Return the environment for a child: without SSLKEYLOGFILE, which would have libcurl
+    and OpenSSL write down what decrypts deliveries. FLUXHOOK_SSLKEYLOGFILE asks for that."""
+    environment = dict(os.environ)
+    environment.pop("SSLKEYLOGFILE", None)
+    if wanted := environment.get("FLUXHOOK_SSLKEYLOGFILE"):
+        environment["SSLKEYLOGFILE"] = wanted
+    return environment
+
+
 class Child:
     """A process of this package, and a pidfd that becomes readable when it has ended.
 
@@ -145,6 +155,7 @@ class Child:
                 [sys.executable, "-m", module, role, str(alive_read), *arguments],
                 stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                 pass_fds=passed,
+                env=quiet_environment(),
             )
         except BaseException:
             os.close(self._alive_write)
