@@ -58,13 +58,13 @@ def test_replaced_authorities_are_read_at_sighup(
     endpoint = rig.endpoint("a", url=f"{secure.url}/a", tls=Tls(ca=str(ca)), retry=ANEW)
     with rig.engine(endpoint) as engine:
         engine.emit("route.x", {})
-        until(lambda: engine.stats().endpoint("a").failed_attempts > 0)
+        until(lambda: engine.stats().endpoint("a").failed_attempts > 0, 30)
         last = engine.stats().endpoint("a").last_error
         assert last is not None
         assert last.cause == "tls"
         replace(ca, authority.cert)
         hang_up(rig)
-        assert engine.drain(5), engine.stats()
+        assert engine.drain(30), engine.stats()
         assert engine.stats().endpoint("a").delivered == 1
     assert secure.distinct("/a") == 1
 
@@ -172,7 +172,7 @@ def test_session_keys_are_written_only_if_asked_for(
         monkeypatch.setenv("FLUXHOOK_SSLKEYLOGFILE", str(for_us))
     with rig.engine(rig.endpoint("a", url=f"{secure.url}/a", tls=Tls(ca=authority.cert))) as engine:
         engine.emit("route.x", {})
-        assert engine.drain(10), engine.stats()
+        assert engine.drain(30), engine.stats()
         assert engine.stats().endpoint("a").delivered == 1
     assert not for_host.exists()
     assert for_us.exists() == asked
