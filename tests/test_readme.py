@@ -25,7 +25,7 @@ DOCUMENTS: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob
 BLOCKS: Final[list[tuple[str, str]]] = re.findall(
     r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE
 )
-DEADLINE_S: Final = 30.0
+DEADLINE_S: Final = 60.0
 
 
 def blocks(language: str) -> list[str]:
