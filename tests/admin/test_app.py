@@ -202,3 +202,26 @@ def test_a_part_that_cannot_start_stops_the_others() -> None:
         assert answer["type"] == "lifespan.startup.failed"
         assert words in answer["message"]
         assert seen == ["lifespan.startup", "lifespan.shutdown"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v1/webhooks", "/v1/nothing"])
+def test_head_is_get_without_a_body(stopped: Path, path: str) -> None:
+    """With the same status and headers (RFC 9110 section 9.3.2)."""
+    with TestClient(create_app(stopped), base_url=BASE_URL) as client:
+        head, got = client.head(path), client.get(path)
+        assert head.status_code == got.status_code
+        assert head.headers["content-type"] == got.headers["content-type"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "x-gzip, identity", "ZSTD"])
+def test_a_compressed_body_is_refused(stopped: Path, coding: str) -> None:
+    """415 names the coding and says what is taken; `identity` is none."""
+    with TestClient(create_app(stopped), base_url=BASE_URL) as client:
+        for path in ("/v1/events", "/v1/webhooks"):
+            headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+            answer = client.post(path, content=b"\x1f\x8b", headers=headers)
+            said = problem(answer, 415, "unsupported-media-type")
+            assert coding.lower() in said["detail"]
+            assert answer.headers["Accept-Encoding"] == "identity"
+        plain = {"Content-Encoding": "identity", "Authorization": f"Bearer {ALL}"}
+        problem(client.post("/v1/events", content=b"{", headers=plain), 400, "malformed-body")

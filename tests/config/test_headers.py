@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fluxhook import ConfigError
 from fluxhook.config.headers import judge_header
+from fluxhook.config.load import Loaded, loads
+from fluxhook.runtime.build import build
 
 
 @pytest.mark.parametrize(
@@ -57,7 +62,6 @@ def test_sound_headers(name: str, value: str) -> None:
         ("Content-Length", "frames the body"),
         ("Expect", "frames the body"),
         ("Host", "from the URL"),
-        ("Content-Type", "from the envelope"),
         ("Content-Encoding", "from the compression"),
         ("", "not a header name"),
         ("X A", "not a header name"),
@@ -102,3 +106,39 @@ def test_sound_headers_make_one_line(name: str, value: str) -> None:
     if judge_header(name, value) is None:
         assert f"{name}: {value}".isascii()
         assert len(f"{name}: {value}".splitlines()) == 1
+
+
+def loaded(content_type: str, **options: object) -> Loaded:
+    endpoint = {"name": "a", "url": "https://x.example/", "headers": {"content-type": content_type}}
+    return loads(json.dumps({"webhook": {"endpoints": [endpoint | options]}}), environ={})
+
+
+@pytest.mark.parametrize(
+    ("content_type", "options"),
+    [
+        ("application/json", {}),
+        ("Application/JSON; charset=utf-8", {}),
+        ("application/cloudevents+json", {"envelope": "cloudevents"}),
+        ("application/x-ndjson", {"batch": {"max_events": 5, "format": "ndjson"}}),
+    ],
+)
+def test_a_content_type_that_is_sent_anyway(content_type: str, options: dict[str, object]) -> None:
+    """FluxMQ's users write it: a notice, and the header is sent once."""
+    config, notices = loaded(content_type, **options)
+    assert "is not needed: requests are sent as" in str(notices[0])
+    lines = [line.lower() for line in build(config.endpoints[0]).headers]
+    assert sum(line.startswith(b"content-type:") for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("content_type", "options"),
+    [
+        ("text/plain", {}),
+        ("application/json", {"envelope": "cloudevents"}),
+        ("application/json", {"batch": {"max_events": 5, "format": "ndjson"}}),
+    ],
+)
+def test_another_content_type_is_refused(content_type: str, options: dict[str, object]) -> None:
+    """A body would be called what it is not."""
+    with pytest.raises(ConfigError, match="is not what is sent: application/"):
+        loaded(content_type, **options)

@@ -419,3 +419,69 @@ def test_byte_order_mark(tmp_path: Path) -> None:
     """A byte order mark, as editors on Windows write it, is passed over."""
     (path := tmp_path / "config.yaml").write_bytes(b"\xef\xbb\xbfwebhook: {}")
     assert load(path).config.endpoints == ()
+
+
+def test_numbers_as_helm_renders_them() -> None:
+    """A number above a million passes through Go's float64: 1e+06. A whole one is what it says."""
+    text = """
+    webhook:
+      queue_size: 1e+06
+      ring_bytes: 6.7108864e+07
+      max_event_bytes: 1.048576e+06
+      max_endpoints: 1000.0
+      endpoints:
+        - {name: a, url: "https://x.example/", concurrency: 8.0, rate_limit: {rate: 10/s, burst: 1e+06}}
+        - {name: b, url: "https://x.example/", retry: {max_attempts: 1e+01}}
+    """
+    config = loads(text, environ={}).config
+    assert (config.queue_size, config.ring_bytes, config.max_event_bytes) == (10**6, 2**26, 2**20)
+    assert all(type(n) is int for n in (config.queue_size, config.max_endpoints))
+    a, b = config.endpoints
+    assert (a.concurrency, b.retry.max_attempts) == (8, 10)
+    assert a.rate_limit is not None
+    assert a.rate_limit.burst == 10**6
+
+
+def test_event_types_with_capitals() -> None:
+    """Where they are declared they are types as others; small letters are other letters."""
+    text = """
+    webhook:
+      event_types: [User.Created, Order]
+      endpoints:
+        - {name: a, url: "https://x.example/", events: [User.Created, "User.*", Order]}
+    """
+    loaded = loads(text, environ={})
+    assert loaded.notices == []
+    (endpoint,) = loaded.config.endpoints
+    assert endpoint.events == ("User.Created", "User.*", "Order")
+    for events in ("[User.Deleted]", "['Users.*']", "['user.Created']", "['Use.*']"):
+        with pytest.raises(ConfigError, match="one with capitals is listed under event_types"):
+            loads(text.replace('[User.Created, "User.*", Order]', events), environ={})
+
+
+def test_environment_of_urls_and_files() -> None:
+    """The URL of a chat's webhook is a secret as a whole; so may a proxy's be. A variable that is not
+    set is one problem, which names it."""
+    text = """
+    webhook:
+      endpoints:
+        - name: chat
+          url: "${CHAT_URL}"
+          proxy: "http://${PROXY_USER}@proxy.example:3128"
+          tls: {ca: "${CERTS}/ca.pem"}
+    """
+    environ = {
+        "CHAT_URL": "https://chat.example.com/hook/x",
+        "PROXY_USER": "me:secret",
+        "CERTS": "/etc/certs",
+    }
+    endpoint = loads(text, environ=environ).config.endpoints[0]
+    assert endpoint.url == "https://chat.example.com/hook/x"
+    assert endpoint.proxy == "http://me:secret@proxy.example:3128"
+    assert endpoint.tls.ca == "/etc/certs/ca.pem"
+    for missing, field in (("CHAT_URL", "url"), ("PROXY_USER", "proxy"), ("CERTS", "tls.ca")):
+        with pytest.raises(ConfigError) as caught:
+            loads(text, environ={k: v for k, v in environ.items() if k != missing})
+        (problem,) = caught.value.problems
+        assert problem.path == f"webhook.endpoints[0].{field}"
+        assert f"the environment variable {missing} is not set" in problem.message

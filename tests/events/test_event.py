@@ -76,6 +76,15 @@ def test_bad_types(event_type: Any) -> None:
         EventMaker().make(event_type)
 
 
+def test_declared_types_may_have_capitals() -> None:
+    """Exactly as they were declared."""
+    maker = EventMaker(event_types=("User.Created",))
+    assert maker.make("User.Created").type == "User.Created"
+    for other in ("user.Created", "User.created", "User.Deleted"):
+        with pytest.raises(EventError, match="one with capitals is listed under event_types"):
+            maker.make(other)
+
+
 def test_types_without_end() -> None:
     """A host may invent types without end: the maker remembers only so many."""
     maker = EventMaker()

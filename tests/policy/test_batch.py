@@ -6,17 +6,16 @@ import contextlib
 import json
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fluxhook.config.schema import Batch
+from fluxhook.config.schema import Batch, BatchFormat
 from fluxhook.config.units import Duration, Size
 from fluxhook.policy.batch import (
-    CONTENT_TYPES,
     batch_id,
     cut,
     halves,
@@ -27,7 +26,7 @@ from fluxhook.policy.batch import (
     waits_until_ns,
 )
 
-formats = st.sampled_from(sorted(CONTENT_TYPES))
+formats = st.sampled_from(sorted(get_args(BatchFormat)))
 batches = st.builds(
     Batch,
     max_events=st.integers(1, 20),

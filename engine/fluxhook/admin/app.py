@@ -11,7 +11,8 @@ from fluxhook.admin.api import make_api
 from fluxhook.admin.auth import Access, judge_browser
 from fluxhook.admin.ingest import Ingest
 from fluxhook.admin.lifespan import AsgiApp, run_lifespans
-from fluxhook.admin.problems import MEDIA_TYPE, RequestError, problem_of
+from fluxhook.admin.names import masked_path
+from fluxhook.admin.problems import MEDIA_TYPE, Fault, RequestError, problem_of
 from fluxhook.admin.service import Service
 from fluxhook.errors import FluxhookError
 
@@ -55,11 +56,16 @@ class AdminApp:
             refusal = error
         if refusal is not None:
             await _refuse(refusal, scope, receive, send)
-        elif self._mounted is not None and not _is_api(scope["path"]):
+            return
+        scope = {**scope, "path": masked_path(scope)}
+        if self._mounted is not None and not _is_api(scope["path"]):
             await self._mounted(scope, receive, send)
         else:
             self._under_way += 1
             try:
+                if scope["method"] == "HEAD":
+                    # As GET (RFC 9110 section 9.3.2); the server leaves the body out.
+                    scope["method"] = "GET"
                 await self.api(scope, receive, send)
             finally:
                 self._under_way -= 1
@@ -79,6 +85,7 @@ class AdminApp:
                     "overloaded",
                     f"{MAX_REQUESTS} requests are under way; try again in a second.",
                 )
+            return _judge_coding(scope)
         return None
 
 
@@ -101,6 +108,22 @@ def create_app(
 
 def _is_api(path: str) -> bool:
     return any(path == base or path.startswith(base + "/") for base in API_PATHS)
+
+
+def _judge_coding(scope: Any) -> RequestError | None:
+    """No body is decompressed: a small one could become as large as it likes."""
+    codings = [
+        value.decode("latin-1") for key, value in scope["headers"] if key == b"content-encoding"
+    ]
+    coding = ", ".join(codings).strip().lower()
+    if coding in ("", "identity"):
+        return None
+    return RequestError(
+        "unsupported-media-type",
+        f"The body is compressed ({coding:.80}); send it without Content-Encoding.",
+        [Fault("Content-Encoding", f"{coding!r:.80} is not taken here", "leave it out")],
+        headers={"Accept-Encoding": "identity"},
+    )
 
 
 async def _refuse(error: FluxhookError, scope: Any, receive: Any, send: Any) -> None:

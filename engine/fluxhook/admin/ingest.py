@@ -221,7 +221,9 @@ class _Checks:
         self.version = snapshot.version
         self._native: Native = config.native_envelope
         self._make = EventMaker(
-            native_envelope=config.native_envelope, include_payload=config.include_payload
+            native_envelope=config.native_envelope,
+            include_payload=config.include_payload,
+            event_types=config.event_types,
         ).make
         self._encode = Envelopes(
             gateway_node=config.gateway_node or host, broker_id=config.broker_id or host

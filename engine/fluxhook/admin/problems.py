@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote
 
 import msgspec
 
+from fluxhook.admin.names import encoded_path
 from fluxhook.errors import (
     ConfigError,
     Conflict,
@@ -152,7 +152,7 @@ def problem_of(error: Exception, instance: str) -> tuple[Problem, dict[str, str]
         title=title,
         status=status,
         detail=detail,
-        instance=quote(instance),
+        instance=encoded_path(instance),
         errors=faults,
         events=[msgspec.to_builtins(event) for event in events],
     )

@@ -33,6 +33,7 @@ from fluxhook.admin.models import (
     Webhook,
     WebhookState,
 )
+from fluxhook.admin.names import unmasked
 from fluxhook.admin.paging import (
     delivery_id,
     invalid,
@@ -131,6 +132,12 @@ class Service:
 
     def webhook(self, ref: str) -> Webhook:
         return self._webhook(self.snapshot, self._endpoint(ref), *self._subscriptions())
+
+    def webhook_by_id(self, ref: str) -> Webhook:
+        """The same for links that hold an id: it wins over an equal name."""
+        snapshot = self.snapshot
+        endpoint = _with_id(snapshot, ref) or self._endpoint(ref)
+        return self._webhook(snapshot, endpoint, *self._subscriptions())
 
     def create(self, layer: dict[str, Any]) -> CreatedWebhook:
         """Creates an endpoint of the options given, as in the YAML file, `secret` and
@@ -448,16 +455,11 @@ class Service:
         return next(found, None)
 
     def _endpoint(self, ref: str) -> Endpoint:
-        snapshot = self.snapshot
-        if match := _ID.fullmatch(ref):
-            number = int(match[1])
-            for endpoint in snapshot.config.endpoints:
-                if snapshot.ids[endpoint.name] == number:
-                    return endpoint
-        endpoint_or_none = self._find(ref)
-        if endpoint_or_none is None:
+        ref = unmasked(ref)
+        found = self._find(ref) or _with_id(self.snapshot, ref)
+        if found is None:
             raise _no_webhook(ref)
-        return endpoint_or_none
+        return found
 
     def _webhook(
         self,
@@ -507,12 +509,12 @@ class _Names:
         """Raises UnknownEndpoint."""
         if ref is None:
             return None
-        match = _ID.fullmatch(ref)
-        if match and int(match[1]) in self._names:
-            return int(match[1])
         for id, name in self._names.items():
             if name == ref:
                 return id
+        match = _ID.fullmatch(ref)
+        if match and int(match[1]) in self._names:
+            return int(match[1])
         raise _no_webhook(ref)
 
 
@@ -558,6 +560,15 @@ def _state(name: str) -> State:
     except KeyError:
         names = ", ".join(state.name.lower() for state in State)
         raise invalid("state", f"{name!r:.80} is no state", f"write one of {names}") from None
+
+
+def _with_id(snapshot: Snapshot, ref: str) -> Endpoint | None:
+    match = _ID.fullmatch(ref)
+    if match is None:
+        return None
+    number = int(match[1])
+    found = (e for e in snapshot.config.endpoints if snapshot.ids[e.name] == number)
+    return next(found, None)
 
 
 def _no_webhook(ref: str) -> UnknownEndpoint:

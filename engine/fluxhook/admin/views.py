@@ -26,6 +26,7 @@ from fluxhook.admin.models import (
 )
 from fluxhook.admin.paging import delivery_id
 from fluxhook.admin.search import AttemptRow
+from fluxhook.config.headers import event_content_type
 from fluxhook.config.pem import has_private_key
 from fluxhook.config.schema import Endpoint, Tls
 from fluxhook.config.url import shown_url
@@ -51,7 +52,6 @@ __all__ = [
 
 #: Shorter values are no secrets, and occur in any text by chance.
 _MIN_SECRET: Final = 4
-_CONTENT_TYPES: Final = {"cloudevents": "application/cloudevents+json"}
 #: the signatures in the headers of all profiles (policy/signature.py)
 _SIGNATURES: Final = re.compile(r"(v1a?[=,]|sha256=)[^\s,]+")
 
@@ -146,9 +146,9 @@ def sent_request(
         at_ns = past[-1].attempt.started_ns if past else row.accepted_ns
         headers = {
             "User-Agent": USER_AGENT,
-            "Content-Type": _CONTENT_TYPES.get(endpoint.envelope, "application/json"),
+            "Content-Type": event_content_type(endpoint),
             "Content-Length": str(len(body)),
-            **dict.fromkeys(endpoint.headers, HIDDEN),
+            **{h: HIDDEN for h in endpoint.headers if h.lower() != "content-type"},
         }
         with contextlib.suppress(FluxhookError):  # it cannot sign: its status says why
             profile = make_profile(endpoint.signature, endpoint.secrets)

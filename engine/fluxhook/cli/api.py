@@ -229,8 +229,10 @@ def segment(name: str) -> str:
     """A name or an id as one part of a path."""
     if not name:
         raise Failure("a name must not be empty", ExitCode.USAGE)
-    # "." and ".." would be taken for steps (RFC 3986 section 5.2.4).
-    return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
+    # "." and ".." would be taken for steps (RFC 3986 section 5.2.4), and `status` for a route.
+    if not name.strip(".") or name == "status":
+        return f"%{ord(name[0]):02X}{quote(name[1:]).replace('.', '%2E')}"
+    return quote(name, safe="")
 
 
 def _encode(body: Any) -> bytes:

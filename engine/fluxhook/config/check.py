@@ -16,7 +16,7 @@ from fluxhook.config.schema import Admin, Config, Endpoint
 from fluxhook.config.typecheck import check_types
 from fluxhook.config.units import Duration, Size
 from fluxhook.events.catalog import TYPES
-from fluxhook.events.names import type_fault
+from fluxhook.events.names import declared_fault
 
 __all__ = ["DEFAULT_WORKERS", "check", "known_types", "validate"]
 
@@ -57,7 +57,7 @@ def check(config: Config, path: str, findings: Findings) -> None:
     for name in ("gateway_node", "broker_id", "data_dir", "tls_folder"):
         _check_label(getattr(config, name), path + name, findings)
     for i, name in enumerate(config.event_types):
-        if fault := type_fault(name):
+        if fault := declared_fault(name):
             findings.problem(f"{path}event_types[{i}]", fault, 'write one such as "order.created"')
     _check_ring(config, path, findings)
     allowed = _check_networks(config, path + "allow_networks", findings)

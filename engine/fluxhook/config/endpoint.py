@@ -9,7 +9,7 @@ from collections.abc import Set
 from itertools import pairwise
 from typing import Final
 
-from fluxhook.config.headers import judge_header
+from fluxhook.config.headers import content_type, judge_header, media_type
 from fluxhook.config.limits import check_limits
 from fluxhook.config.networks import Network, judge
 from fluxhook.config.problems import Findings
@@ -45,7 +45,7 @@ def check_endpoint(
     check_limits(endpoint.batch, path + "batch.", findings)
     check_subscription(endpoint, path, known, findings)
     _check_name(endpoint.name, path + "name", findings)
-    _check_headers(endpoint.headers, path + "headers", findings)
+    _check_headers(endpoint, path + "headers", findings)
     _check_retry(endpoint.retry, path + "retry.", findings)
     _check_signing(endpoint, path, findings)
     _check_tls(endpoint.tls, path + "tls", findings)
@@ -110,6 +110,8 @@ def _check_target(
     findings: Findings,
 ) -> None:
     """A name is judged later, when it has become an address and a socket opens to it."""
+    if not findings.sound(path):
+        return  # a stand-in, or a variable that is not set
     if fault:
         findings.problem(path, *fault)
         return
@@ -118,14 +120,29 @@ def _check_target(
         findings.problem(path, refusal.message, refusal.remedy)
 
 
-def _check_headers(headers: dict[str, str], path: str, findings: Findings) -> None:
+def _check_headers(endpoint: Endpoint, path: str, findings: Findings) -> None:
     spelled: dict[str, str] = {}
-    for name, value in headers.items():
+    for name, value in endpoint.headers.items():
         if fault := judge_header(name, value):
             findings.problem(f"{path}.{name}", *fault)
         elif other := spelled.get(name.lower()):
             findings.problem(f"{path}.{name}", f"is the same header as {other}", "keep one of them")
+        elif name.lower() == "content-type":
+            _check_content_type(media_type(value), endpoint, f"{path}.{name}", findings)
         spelled[name.lower()] = name
+
+
+def _check_content_type(written: str, endpoint: Endpoint, path: str, findings: Findings) -> None:
+    """FluxMQ's documentation lets its users write it."""
+    sent = content_type(endpoint)
+    if written == sent:
+        findings.notice(path, f"is not needed: requests are sent as {sent}")
+    else:
+        findings.problem(
+            path,
+            f"{written!r:.80} is not what is sent: {sent}",
+            "remove it; `envelope` and `batch.format` decide",
+        )
 
 
 def _check_retry(retry: Retry, path: str, findings: Findings) -> None:

@@ -1,7 +1,8 @@
-"""`${NAME}` in secrets, tokens and header values: replaced by an environment variable.
+"""`${NAME}` in secrets, tokens, header values, URLs and TLS paths: replaced by an environment variable.
 
-FluxMQ's documentation asks for it: `Authorization: "${WEBHOOK_AUTH_TOKEN}"`. `$$` is a plain dollar
-sign; a dollar sign before anything else stands for itself.
+FluxMQ's documentation asks for it: `Authorization: "${WEBHOOK_AUTH_TOKEN}"`; and the URL of a chat's
+webhook is a secret as a whole. `$$` is a plain dollar sign; a dollar sign before anything else stands
+for itself.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 def expand(
     layer: Mapping[str, Any], path: str, environ: Mapping[str, str], findings: Findings
 ) -> dict[str, Any]:
-    """The endpoint's mapping with the references in its secrets and header values replaced.
+    """The endpoint's mapping with the references replaced in its URL, proxy, secrets, header values and
+    TLS paths.
 
     A variable that is not set is a problem that names it. What is not a text is left alone.
     """
@@ -30,8 +32,11 @@ def expand(
         return _expanded(value, where, environ, findings)
 
     expanded = dict(layer)
-    if "secret" in expanded:
-        expanded["secret"] = text(expanded["secret"], f"{path}.secret")
+    for name in ("secret", "url", "proxy"):
+        if name in expanded:
+            expanded[name] = text(expanded[name], f"{path}.{name}")
+    if isinstance(tls := expanded.get("tls"), dict):
+        expanded["tls"] = {k: text(v, f"{path}.tls.{k}") for k, v in tls.items()}
     if isinstance(secrets := expanded.get("secrets"), list):
         expanded["secrets"] = [text(s, f"{path}.secrets[{i}]") for i, s in enumerate(secrets)]
     if isinstance(headers := expanded.get("headers"), dict):

@@ -1,13 +1,24 @@
-"""Which headers an endpoint may add to its requests."""
+"""Which headers an endpoint may add to its requests, and the content type that they have anyway."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
+from fluxhook.config.schema import BatchFormat, Endpoint
 from fluxhook.config.url import Fault
 
-__all__ = ["judge_header"]
+__all__ = ["content_type", "event_content_type", "judge_header", "media_type"]
+
+#: of an event alone; the others are plain JSON
+_EVENT: Final = {"cloudevents": "application/cloudevents+json"}
+_BATCH: Final[dict[BatchFormat, str]] = {
+    "json": "application/json",
+    # https://github.com/ndjson/ndjson-spec section 4
+    "ndjson": "application/x-ndjson",
+    # CloudEvents 1.0, JSON event format, section 4
+    "cloudevents": "application/cloudevents-batch+json",
+}
 
 #: RFC 9110 section 5.6.2, token
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
@@ -38,7 +49,6 @@ _REFUSED: Final = {
     "expect": _LENGTH,
     # A Host other than the URL's would reach a virtual host that the egress rules never saw.
     "host": "it comes from the URL",
-    "content-type": "it comes from the envelope",
     "content-encoding": "it comes from the compression",
     "x-fluxgate-signature": _SIGNED,
     "stripe-signature": _SIGNED,
@@ -74,3 +84,20 @@ def judge_header(name: str, value: str) -> Fault | None:
             f"the value of {name} has {len(value)} characters", f"use at most {_MAX_VALUE}"
         )
     return None
+
+
+def content_type(endpoint: Endpoint) -> str:
+    """What an endpoint's requests are sent as."""
+    if endpoint.batch.max_events is not None:
+        return _BATCH[endpoint.batch.format]
+    return event_content_type(endpoint)
+
+
+def event_content_type(endpoint: Endpoint) -> str:
+    """The content type of one of its events by itself."""
+    return _EVENT.get(endpoint.envelope, "application/json")
+
+
+def media_type(value: str) -> str:
+    """A content type without its parameters, which JSON has none of (RFC 8259 section 11)."""
+    return value.partition(";")[0].strip().lower()

@@ -16,7 +16,7 @@ import msgspec
 from fluxhook.config.codec import UNITS
 from fluxhook.config.problems import Findings
 from fluxhook.config.source import NULLS, Plain
-from fluxhook.config.units import MAX_INT64, Duration, Rate, Size, Threshold
+from fluxhook.config.units import MAX_INT64, Duration, Rate, Size, Threshold, whole_number
 from fluxhook.events.names import hint
 
 __all__ = ["BAD", "HIDDEN", "fields_of", "is_struct", "read_struct", "read_value"]
@@ -178,15 +178,17 @@ def _number(kind: type[int] | type[float], raw: object) -> Any:
     if isinstance(raw, Plain) and len(raw) <= _MAX_DIGITS:
         if _INT.fullmatch(raw):
             raw = int(raw, 0)
-        elif _FLOAT.fullmatch(raw):
+        elif kind is float and _FLOAT.fullmatch(raw):
             raw = float(raw)
+        elif _FLOAT.fullmatch(raw) and not raw.lstrip("+-").isdigit():  # 010 is 8 to some
+            raw = whole_number(raw)
     if isinstance(raw, bool) or not isinstance(raw, (int, float)) or raw != raw:
         return BAD
     if abs(raw) > MAX_INT64:
         raise ValueError("the number is beyond 64 bits")
     if kind is float:
         return float(raw)
-    return raw if isinstance(raw, int) else BAD
+    return int(raw) if isinstance(raw, int) or raw.is_integer() else BAD
 
 
 def _is_null(raw: object) -> bool:

@@ -22,7 +22,7 @@ def check_subscription(endpoint: Endpoint, path: str, known: Set[str], findings:
     wanted: set[str] = set()
     all_known = bool(endpoint.events)
     for i, pattern in enumerate(endpoint.events):
-        if fault := pattern_fault(pattern):
+        if fault := pattern_fault(pattern, known):
             remedy = 'write a type such as "route.error", a namespace such as "route.*", or "*"'
             findings.problem(f"{path}events[{i}]", fault, remedy)
         wanted |= (found := {name for name in known if matches(pattern, name)})
@@ -42,7 +42,7 @@ def check_subscription(endpoint: Endpoint, path: str, known: Set[str], findings:
                 'write one such as "sensors/+/temp" or "sensors/#" (MQTT 5.0 section 4.7)',
             )
     for i, pattern in enumerate(endpoint.aggregate.types):
-        if fault := pattern_fault(pattern):
+        if fault := pattern_fault(pattern, known):
             remedy = 'write a type such as "service.5xx", or a namespace such as "service.*"'
             findings.problem(f"{path}aggregate.types[{i}]", fault, remedy)
     if endpoint.topic_filters and all_known and wanted <= TYPES.keys() - WITH_TOPIC:

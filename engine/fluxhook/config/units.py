@@ -6,11 +6,12 @@ back.
 
 from __future__ import annotations
 
+import decimal
 import functools
 import re
 from typing import Final, NoReturn
 
-__all__ = ["MAX_INT64", "Duration", "Rate", "Size", "Threshold"]
+__all__ = ["MAX_INT64", "Duration", "Rate", "Size", "Threshold", "whole_number"]
 
 #: Times, sizes and counters are signed 64-bit words in shared memory and in SQLite.
 MAX_INT64: Final = 2**63 - 1
@@ -29,6 +30,7 @@ _NS: Final = {
 _TERM: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _BYTES: Final = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SIZE: Final = re.compile(r"([0-9]+) ?([A-Za-z]*)", re.ASCII)
+_EXPONENT: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?[eE][+]?[0-9]{1,2}", re.ASCII)
 _RATE: Final = re.compile(r"([0-9]+)/(s|m|h)(?: burst ([0-9]+))?", re.ASCII)
 _THRESHOLD: Final = re.compile(r"([0-9]+)/(s|m|h)(?: over (.+))?", re.ASCII | re.DOTALL)
 _SPANS: Final = {unit: _NS[unit] for unit in ("s", "m", "h")}
@@ -39,6 +41,21 @@ _MAX_RATE: Final = 1_000_000
 _MIN_WINDOW, _MAX_WINDOW, _MAX_IN_WINDOW = _NS["ms"] * 100, _NS["h"] * 24, 1_000_000
 #: Longer texts are refused unread: Python refuses to read numbers of thousands of digits.
 _MAX_TEXT: Final = 64
+
+
+def whole_number(text: str) -> int | None:
+    """The whole number that a float's text spells, as Helm renders each number above a million: 1e+06.
+
+    >>> whole_number("1.048576e+06"), whole_number("1.5")
+    (1048576, None)
+    """
+    try:
+        value = decimal.Decimal(text)
+    except decimal.InvalidOperation:
+        return None
+    if not value.is_finite() or abs(value) > MAX_INT64 or value != value.to_integral_value():
+        return None
+    return int(value)
 
 
 class _Frozen:
@@ -159,14 +176,16 @@ class Size(int):
     @classmethod
     def parse(cls, value: object) -> Size:
         """Reads a whole number of bytes, or a text such as "512B", "64KiB", "1 MiB", "2GiB"."""
-        if isinstance(value, int) and not isinstance(value, bool):
-            return cls(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0:
+            return cls(int(value))
         if not isinstance(value, str) or len(value) > _MAX_TEXT:
             raise ValueError(f"{value!r:.80} is not a size")
         if value.startswith("-"):
             raise ValueError(f"{value!r} is negative")
         match = _SIZE.fullmatch(value)
         if match is None:
+            if _EXPONENT.fullmatch(value) and (number := whole_number(value)) is not None:
+                return cls(number)
             raise ValueError(f"{value!r} is not a size")
         digits, unit = match.groups()
         if unit not in _BYTES:
@@ -225,7 +244,8 @@ class Rate(_Frozen):
                 raise ValueError(f"a rate has no {unknown[0]!r}")
             text = value.get("rate")
             if "burst" in value:
-                text = f"{text} burst {value['burst']}"
+                burst = str(value["burst"])
+                text = f"{text} burst {burst if burst.isdigit() else whole_number(burst)}"
         match = _RATE.fullmatch(text) if isinstance(text, str) and len(text) <= _MAX_TEXT else None
         if match is None:
             raise ValueError(f"{value!r:.80} is not a rate")

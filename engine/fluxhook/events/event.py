@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, Literal
 
 import msgspec
@@ -103,14 +103,20 @@ def _topic_of(data: dict[str, Any]) -> str | None:
 class EventMaker:
     """Makes events. One per process suffices: safe to share among threads and to keep over a fork.
 
-    `native_envelope` is for types in neither catalog. Without `include_payload` the payload of
+    `native_envelope` is for types in neither catalog; `event_types` are those that the host declared.
+    Without `include_payload` the payload of
     `message.published` is left out, whoever gives one.
     """
 
     def __init__(
-        self, *, native_envelope: Native = "gateway", include_payload: bool = False
+        self,
+        *,
+        native_envelope: Native = "gateway",
+        include_payload: bool = False,
+        event_types: Collection[str] = (),
     ) -> None:
         self._native: Native = native_envelope
+        self._declared = frozenset(event_types)
         self._include_payload = include_payload
         self._ids = Ids()
         self.timestamps = Timestamps()
@@ -163,7 +169,7 @@ class EventMaker:
         if not isinstance(event_type, str):
             raise EventError(f"an event type is a text, not {event_type!r:.80}", field="type")
         event_type = str.__str__(event_type)  # of an enum too
-        if fault := type_fault(event_type):
+        if fault := type_fault(event_type, self._declared):
             raise EventError(f"{fault:.300}", field="type")
         kind = Kind(event_type, self._native, self._ids, self._include_payload)
         if len(self._kinds) < _MAX_KINDS:

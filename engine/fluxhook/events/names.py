@@ -4,28 +4,51 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
-__all__ = ["MAX_TYPE", "hint", "matches", "namespace", "pattern_fault", "type_fault"]
+__all__ = [
+    "MAX_TYPE",
+    "declared_fault",
+    "hint",
+    "matches",
+    "namespace",
+    "pattern_fault",
+    "type_fault",
+]
 
 #: Arbitrary; the longest of both catalogs has 23.
 MAX_TYPE: Final = 128
 _TYPE: Final = re.compile(r"[a-z0-9_]+(?:\.[a-z0-9_]+)*", re.ASCII)
 
 
-def type_fault(name: str) -> str | None:
-    """What is wrong with an event type, or None: words of a-z, 0-9 and _ between dots."""
+def declared_fault(name: str) -> str | None:
+    """What is wrong with a type under `event_types`, or None: words of letters, 0-9 and _, and dots."""
     if len(name) > MAX_TYPE:
         return f"an event type has at most {MAX_TYPE} characters, not {len(name)}"
-    if not _TYPE.fullmatch(name):
-        return f"{name!r} is not an event type: words of a-z, 0-9 and _, with dots between them"
+    if not _TYPE.fullmatch(name.lower()) or not name.isascii():
+        return f"{name!r} is not an event type: words of letters, 0-9 and _, with dots between them"
     return None
 
 
-def pattern_fault(pattern: str) -> str | None:
+def type_fault(name: str, declared: Collection[str] = ()) -> str | None:
+    """What is wrong with an event type, or None. Capitals, which are a slip most often, stand in a type
+    only if it was declared; they are never matched to small letters."""
+    if fault := declared_fault(name):
+        return fault
+    if _TYPE.fullmatch(name) or name in declared:
+        return None
+    return (
+        f"{name!r} is not an event type: words of a-z, 0-9 and _, with dots between them; "
+        "one with capitals is listed under event_types"
+    )
+
+
+def pattern_fault(pattern: str, declared: Collection[str] = ()) -> str | None:
     """What is wrong with a pattern, or None: a type, a namespace `a.*`, or `*`."""
-    return None if pattern == "*" else type_fault(pattern.removesuffix(".*"))
+    if pattern == "*" or (pattern.endswith(".*") and any(matches(pattern, n) for n in declared)):
+        return None
+    return type_fault(pattern.removesuffix(".*"), declared)
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -25,7 +25,6 @@ from fluxhook.config.units import Size
 from fluxhook.events.nesting import bounded
 
 __all__ = [
-    "CONTENT_TYPES",
     "batch_id",
     "cut",
     "halves",
@@ -39,14 +38,6 @@ __all__ = [
 #: The statuses for which the content may be to blame: RFC 9110 sections 15.5.1, 15.5.14, 15.5.21. The
 #: other 4xx are about the URL, the credentials or the rate: a smaller request gets the same answer.
 _REFUSES_CONTENT: Final = (400, 413, 422)
-
-CONTENT_TYPES: Final[dict[BatchFormat, str]] = {
-    "json": "application/json",
-    # https://github.com/ndjson/ndjson-spec section 4
-    "ndjson": "application/x-ndjson",
-    # CloudEvents 1.0, JSON event format, section 4
-    "cloudevents": "application/cloudevents-batch+json",
-}
 
 
 class _Frame(NamedTuple):

@@ -12,10 +12,10 @@ from typing import NamedTuple, TypeVar
 
 import pycurl
 
+from fluxhook.config.headers import content_type
 from fluxhook.config.schema import Config, Endpoint, Tls
 from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, Problem
-from fluxhook.policy import batch
 from fluxhook.policy.compression import make_compressor
 from fluxhook.policy.signature import make_profile
 from fluxhook.transport.curl import MAX_ANSWER_BYTES, Target, one_of_each
@@ -27,8 +27,6 @@ __all__ = ["Built", "build", "problems"]
 _ANSWER_BYTES_PER_EVENT = 1024
 
 T = TypeVar("T")
-
-_CONTENT_TYPES = {"cloudevents": "application/cloudevents+json"}
 
 
 class Built(NamedTuple):
@@ -116,14 +114,14 @@ def _target(endpoint: Endpoint) -> Target:
 
 def _headers(endpoint: Endpoint) -> tuple[bytes, ...]:
     e = endpoint
-    if e.batch.max_events is not None:
-        content_type = batch.CONTENT_TYPES[e.batch.format]
-    else:
-        content_type = _CONTENT_TYPES.get(e.envelope, "application/json")
     lines = (
-        b"Content-Type: " + content_type.encode(),
+        b"Content-Type: " + content_type(e).encode(),
         b"Expect:",  # no 100-continue round trip for large bodies
-        *(f"{name}: {value}".encode() for name, value in e.headers.items()),
+        *(
+            f"{name}: {value}".encode()
+            for name, value in e.headers.items()
+            if name.lower() != "content-type"  # may say the same (config/endpoint.py)
+        ),
     )
     _scratch().setopt(pycurl.HTTPHEADER, list(lines))
     headers: tuple[bytes, ...] = one_of_each(lines)

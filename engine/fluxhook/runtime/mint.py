@@ -21,7 +21,9 @@ class Mint:
     def __init__(self, config: Config) -> None:
         host = socket.gethostname()
         self._make = EventMaker(
-            native_envelope=config.native_envelope, include_payload=config.include_payload
+            native_envelope=config.native_envelope,
+            include_payload=config.include_payload,
+            event_types=config.event_types,
         ).make
         self._encode = Envelopes(
             gateway_node=config.gateway_node or host, broker_id=config.broker_id or host

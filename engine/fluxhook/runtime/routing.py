@@ -55,7 +55,9 @@ class Routing:
         self.slot = slot
         self.rings: list[Producer] = slot.rings
         maker = EventMaker(
-            native_envelope=config.native_envelope, include_payload=config.include_payload
+            native_envelope=config.native_envelope,
+            include_payload=config.include_payload,
+            event_types=config.event_types,
         )
         self.make, self._kind, self.now = maker.make, maker.kind, maker.timestamps.now
         self._envelopes = Envelopes(

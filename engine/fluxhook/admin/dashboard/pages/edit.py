@@ -27,7 +27,7 @@ def register(desk: Desk) -> None:
             failure_page(viewer, 403, reason, "/endpoints")
             return
         try:
-            webhook = await viewer.ask(viewer.service.webhook, ref)
+            webhook = await viewer.ask(viewer.service.webhook_by_id, ref)
         except UnknownEndpoint:
             failure_page(viewer, 404, f"There is no endpoint {ref!r:.80}", "/endpoints")
             return

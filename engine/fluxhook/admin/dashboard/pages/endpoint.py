@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Final
+from urllib.parse import quote
 
 from fastapi import Request
 from nicegui import ui
@@ -36,7 +37,7 @@ def register(desk: Desk) -> None:
     async def endpoint(request: Request, ref: str) -> None:
         viewer = Viewer(desk, request)
         try:
-            webhook = await viewer.ask(viewer.service.webhook, ref)
+            webhook = await viewer.ask(viewer.service.webhook_by_id, ref)
         except UnknownEndpoint:
             failure_page(viewer, 404, f"There is no endpoint {ref!r:.80}", "/endpoints")
             return
@@ -58,6 +59,7 @@ class _Page:
         self.viewer.line(self.number)
         status = await self.viewer.status()
         recent = await self._recent()
+        encoded = quote(self.webhook.name, safe="")
         with frame(self.viewer, self.webhook.name, "/endpoints") as page:
             self.page = page
             self._head()
@@ -66,7 +68,7 @@ class _Page:
                 self.failed = Tile("Failed attempts", "/s")
                 self.rate = Tile("Success rate")
                 self.pending = Tile("Pending")
-                self.dead = Tile("Dead letters", href=f"/dead-letters?endpoint={self.webhook.id}")
+                self.dead = Tile("Dead letters", href=f"/dead-letters?endpoint={encoded}")
                 self.latency_tile = Tile("Latency p95")
             with tag("div", "grid two"):
                 with card("Throughput, events a second") as side:
@@ -86,7 +88,7 @@ class _Page:
                     endpoint=False,
                 )
                 with side:
-                    link("Search", f"/deliveries?endpoint={self.webhook.id}")
+                    link("Search", f"/deliveries?endpoint={encoded}")
             with tag("div", "grid two"):
                 with card("Counters"):
                     self.counters = tag("dl", "pairs figures")
