@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from fluxhook.runtime.background import NICENESS
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.supervisor import Supervisor
 from fluxhook.transport.datadir import DataDir
-from support.tls import Authority
+from support.tls import Authority, encrypted
 
 
 class Process:
@@ -175,6 +176,49 @@ def test_it_speaks_https(started: Any, tmp_path: Path) -> None:
     assert status == 1
     assert "webhook.admin.cert" in said
     assert "Traceback" not in said
+
+
+def test_a_certificate_that_was_replaced_is_read_again(started: Any, tmp_path: Path) -> None:
+    """By itself, once certificate and key fit; until then the former ones stay in force."""
+    authorities = [Authority(tmp_path / name, name) for name in ("one", "two")]
+    first, second = (authority.issue("localhost") for authority in authorities)
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def answers(authority: Authority) -> bool:
+        try:
+            context = ssl.create_default_context(cafile=authority.cert)
+            return httpx.get(f"{url}/healthz", verify=context).status_code == 200
+        except httpx.ConnectError:
+            return False
+
+    cert.write_bytes(Path(first.cert).read_bytes())
+    key.write_bytes(Path(first.key).read_bytes())
+    process = started(Admin(listen="localhost:0", cert=str(cert), key=str(key), dashboard=False))
+    url = process.announced()["url"]
+    assert answers(authorities[0])
+    cert.write_bytes(Path(second.cert).read_bytes())
+    assert answers(authorities[0])
+    key.write_bytes(Path(second.key).read_bytes())
+    end = time.monotonic() + 30
+    while not answers(authorities[1]):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert not answers(authorities[0])
+    process.let_go()
+    status, said = process.end()
+    assert status == 0
+    assert "Traceback" not in said
+
+
+def test_an_encrypted_key_is_refused(started: Any, tmp_path: Path) -> None:
+    """Nobody is asked for its password; nor is a FIFO waited for."""
+    identity = Authority(tmp_path / "ca").issue("localhost")
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for key in (encrypted(identity.key), str(fifo)):
+        status, said = started(Admin(listen="localhost:0", cert=identity.cert, key=key)).end()
+        assert status == 1
+        assert "webhook.admin.key" in said
 
 
 def test_a_directory_without_an_engine_is_said(tmp_path: Path) -> None:

@@ -21,13 +21,14 @@ from msgspec.structs import replace
 from fluxhook.admin.announced import AdminFile
 from fluxhook.admin.app import AdminApp, create_app
 from fluxhook.config.listen import Listen, parse_listen
-from fluxhook.config.schema import Config
+from fluxhook.config.schema import Admin, Config, Tls
 from fluxhook.errors import ConfigError, EngineError, Problem
 from fluxhook.runtime.background import GivingSelector, give_way
 from fluxhook.runtime.heartbeat import Heartbeat
 from fluxhook.runtime.process import log
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.tls import MemoryFile, read_tls
 
 __all__ = ["bind", "serve"]
 
@@ -37,6 +38,10 @@ MAX_CONNECTIONS: Final = 1024
 THREADS: Final = 32
 #: how long requests under way may go on once it is told to end; below the engine's own patience
 GRACE_S: Final = 5
+#: how often the certificate's files are looked at; arbitrary, far below a minute
+RENEW_S: Final = 2.0
+#: where the options stand
+_ADMIN: Final = "webhook.admin"
 #: between beats of its heart; a stuck event loop is noticed within STUCK_LOOKS (runtime/heartbeat.py)
 BEAT_S: Final = 1.0
 
@@ -77,14 +82,14 @@ def serve(
     if listen is not None:
         config = replace(config, admin=replace(config.admin, listen=listen))
     address = _allowed(config)
-    _check_certificate(config)
+    certificate = _Certificate(config.admin) if config.admin.cert else None
     with bind(address) as bound:
         url = f"{'https' if config.admin.cert else 'http'}://{_reached(address, bound)}"
         own = AdminFile(url, secrets.token_urlsafe(32), os.getpid())
         admin = create_app(data_dir, loopback=address.loopback, own_token=own.token)
         if config.admin.dashboard:
             _mount_dashboard(admin)
-        server = _Server(admin, config, datadir.admin_file, own)
+        server = _Server(admin, certificate, datadir.admin_file, own)
         with asyncio.Runner(loop_factory=_loop) as runner:
             runner.run(_run(server, bound, alive_fd, heartbeat))
 
@@ -116,7 +121,10 @@ async def _run(
 class _Server(uvicorn.Server):
     """Announces itself in admin.json while it serves."""
 
-    def __init__(self, admin: AdminApp, config: Config, path: Path, own: AdminFile) -> None:
+    def __init__(
+        self, admin: AdminApp, certificate: _Certificate | None, path: Path, own: AdminFile
+    ) -> None:
+        self._certificate = certificate
         self._path = path
         self._own = own
         super().__init__(
@@ -129,10 +137,12 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 limit_concurrency=MAX_CONNECTIONS,
                 timeout_graceful_shutdown=GRACE_S,
-                ssl_certfile=config.admin.cert,
-                ssl_keyfile=config.admin.key,
             )
         )
+        self.config.load()
+        if certificate is not None:
+            self.config.ssl = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            certificate.load(context)
 
     def stop(self) -> None:
         self.should_exit = True
@@ -144,6 +154,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._certificate is not None and self.config.ssl is not None:
+            self._renewing = asyncio.create_task(self._certificate.renew(self.config.ssl))
         if self.started:
             try:
                 self._own.save(self._path)
@@ -182,20 +194,39 @@ def _allowed(config: Config) -> Listen:
     return listen
 
 
-def _check_certificate(config: Config) -> None:
-    if config.admin.cert is None:
-        return
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(config.admin.cert, config.admin.key)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(
-            Problem(
-                "webhook.admin.cert",
-                f"{config.admin.cert!r:.200} cannot be used: {error.strerror or error}",
-                "give the paths of a PEM certificate and of its key",
-            )
-        ) from None
+class _Certificate:
+    """The API's own certificate and key, read as those of endpoints are: without waiting for anything,
+    and without asking a terminal for a password."""
+
+    def __init__(self, admin: Admin) -> None:
+        """Raises ConfigError if they cannot be used."""
+        self._files = Tls(cert=admin.cert, key=admin.key)
+        self._present = read_tls(self._files, _ADMIN)
+        self._said = ""
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Has new connections use them."""
+        assert self._present.cert is not None
+        assert self._present.key is not None
+        with MemoryFile(self._present.cert) as cert, MemoryFile(self._present.key) as key:
+            context.load_cert_chain(cert, key)
+
+    async def renew(self, context: ssl.SSLContext) -> None:
+        """Loads them again whenever the files were replaced by others that can be used."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            try:
+                found = read_tls(self._files, _ADMIN)
+            except ConfigError as error:
+                if str(error) != self._said:
+                    self._said = str(error)
+                    log.warning("the certificate that was read before stays in force: %s", error)
+                continue
+            self._said = ""
+            if found != self._present:
+                self._present = found
+                self.load(context)
+                log.info("the admin API's certificate was read again")
 
 
 def _reached(listen: Listen, bound: socket.socket) -> str:

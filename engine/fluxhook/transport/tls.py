@@ -182,7 +182,7 @@ def _faults_of_pair(cert: bytes, key: bytes) -> list[_Fault]:
         return [("key", "is encrypted, and nobody can be asked for its password", remedy)]
     except ssl.SSLError as e:
         if e.reason in _NO_PAIR:
-            return [("key", "does not belong to the certificate in tls.cert", _REMEDY["key"])]
+            return [("key", "does not belong to the certificate", _REMEDY["key"])]
         if e.library == "SSL" and e.reason:
             return [("cert", f"cannot be used{_reason(e)}", _REMEDY["cert"])]
         return [("key", f"holds no private key that can be read{_reason(e)}", _REMEDY["key"])]
