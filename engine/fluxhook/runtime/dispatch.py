@@ -36,7 +36,7 @@ from fluxhook.runtime.stages import Stages
 from fluxhook.transport import datadir as field
 from fluxhook.transport.clock import EngineClock
 from fluxhook.transport.curl import Sender, Slot
-from fluxhook.transport.records import DueHead, Verdict
+from fluxhook.transport.records import SUSPECT_NS, DueHead, Verdict
 from fluxhook.transport.tls import TlsMaterial
 
 __all__ = ["Dispatcher"]
@@ -257,16 +257,9 @@ class Dispatcher:
 
     def arrive_due(self, delivery: Delivery, now_ns: int) -> None:
         """Queues a delivery that the keeper sent: its head is a DueHead."""
-        try:
-            due = _decode_due(delivery.event)
-        except msgspec.MsgspecError as e:
-            log.error("what the keeper sent cannot be read, it comes again: %s", described(e))
+        due = self._take_head(delivery, now_ns)
+        if due is None:
             return
-        delivery.id = due.delivery_id
-        delivery.attempts = due.attempts
-        delivery.accepted_ns = due.accepted_ns
-        delivery.event = due.event
-        delivery.taken_ns = now_ns
         lane = self.lanes.get(delivery.endpoint)
         self._arrive_due(lane, delivery, due.fresh, now_ns)
 
@@ -283,6 +276,20 @@ class Dispatcher:
                 self._enqueue(lane, delivery)
         except Exception as e:
             self._fault(lane, delivery, e, now_ns)
+
+    def _take_head(self, delivery: Delivery, now_ns: int) -> DueHead | None:
+        """Has a delivery say what its head says of it."""
+        try:
+            due = _decode_due(delivery.event)
+        except msgspec.MsgspecError as e:
+            log.error("what the keeper sent cannot be read, it comes again: %s", described(e))
+            return None
+        delivery.id = due.delivery_id
+        delivery.attempts = due.attempts
+        delivery.accepted_ns = due.accepted_ns
+        delivery.event = due.event
+        delivery.taken_ns = now_ns
+        return due
 
     def _enqueue(self, lane: Lane, delivery: Delivery) -> None:
         if lane.slow and delivery.id == 0 and len(lane.queue) >= lane.slow_queue:
@@ -594,6 +601,34 @@ class Dispatcher:
             self._hand_over(lane, delivery, "dead", "payload_too_large")
             return True
         return False
+
+    def suspect(self, fresh: list[Delivery], due: list[Delivery], now_ns: int) -> None:
+        """Hand to the store what the worker before had at hand when it ended by a fault of its own.
+
+        The keeper has each tried by itself. One that was, and at which a worker ended again, is the
+        cause, and a dead letter.
+        """
+        for delivery in fresh:
+            lane = self.lanes.get(delivery.endpoint)
+            try:
+                if lane is None or (lane.aggregating and lane.gathers(delivery)):
+                    self._arrive(lane, delivery)
+                else:
+                    self._hand_over(lane, delivery, "parked", "suspect", now_ns + SUSPECT_NS)
+            except Exception as e:
+                self._fault(lane, delivery, e, now_ns)
+        heads = [(delivery, self._take_head(delivery, now_ns)) for delivery in due]
+        tried = [delivery for delivery, head in heads if head is not None and head.suspect]
+        for delivery, head in heads:
+            if head is None:
+                continue
+            if tried == [delivery]:
+                log.error("two workers ended at delivery %d: it is a dead letter", delivery.id)
+                self._reporter.report(delivery, "dead", "poison")
+            else:
+                self._reporter.report(
+                    delivery, "parked", "suspect", not_before_ns=now_ns + SUSPECT_NS
+                )
 
     # ---- errors of ours --------------------------------------------------------------------
 

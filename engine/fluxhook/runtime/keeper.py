@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -36,7 +37,7 @@ from fluxhook.store.records import Delivery as Row
 from fluxhook.transport import datadir as d
 from fluxhook.transport.clock import EngineClock
 from fluxhook.transport.files import replace_file
-from fluxhook.transport.records import DueHead, EventHead, Report
+from fluxhook.transport.records import SUSPECT_NS, DueHead, EventHead, Report
 
 __all__ = ["Keeper"]
 
@@ -104,6 +105,11 @@ class Keeper:
         self._lost = {worker: outbox.tail for worker, outbox in enumerate(self._outboxes)}
         #: where the reports of the engine before this one end, as long as some are not applied
         self._inherited = list(self._lost.values())
+        #: those of them that ended by a fault of their own
+        self._lost_by_fault: set[int] = set()
+        #: deliveries at one of which a worker may have ended, and the one that is tried now
+        self._suspects: deque[int] = deque()
+        self._trial = 0
         self._held: tuple[Batch, list[list[Delivery]]] | None = None
         #: how many reports are taken at a time from each outbox
         self._limit = BATCH
@@ -156,6 +162,7 @@ class Keeper:
             if self._caught_up():
                 wake_ns = min(wake_ns, self._retire(now_ns))
                 if self._feeding:
+                    self._try_suspect(now_ns)
                     wake_ns = min(wake_ns, self._feed(now_ns))
         except StoreError as e:
             log.error("the store cannot be written, nothing is released until it can: %s", e)
@@ -176,10 +183,15 @@ class Keeper:
         """The engine was away: nothing is found too old for a while."""
         self._retention.spare(self._clock.now_ns())
 
-    def worker_lost(self, worker: int) -> None:
+    def worker_lost(self, worker: int, *, by_own_fault: bool = False) -> None:
         """A worker ended. Its successor takes what is in the inbox; what it had adopted from a
-        publisher is only here, or will be once its last report is applied."""
+        publisher is only here, or will be once its last report is applied.
+
+        `by_own_fault`: it may have ended at a delivery that it had at hand.
+        """
         self._lost[worker] = self._outboxes[worker].tail
+        if by_own_fault:
+            self._lost_by_fault.add(worker)
 
     def take_disabled(self) -> bool:
         """Whether an endpoint was disabled since the last call."""
@@ -361,10 +373,35 @@ class Keeper:
                 continue
             adopted = self._adopted[worker]
             left = [id for id, seq in adopted.items() if seq < tail]
-            self._store.release(left)
+            if worker in self._lost_by_fault:
+                self._suspect(left)
+            else:
+                self._store.release(left)
             for id in left:
                 del adopted[id]
             del self._lost[worker]
+            self._lost_by_fault.discard(worker)
+
+    def _suspect(self, delivery_ids: list[int]) -> None:
+        with self._store.batch() as batch:
+            for id in delivery_ids:
+                if row := batch.find(id):
+                    batch.reschedule(row, self._clock.now_ns() + SUSPECT_NS, "suspect")
+        self._suspects += delivery_ids
+
+    def _try_suspect(self, now_ns: int) -> None:
+        """Makes the next suspect due, once the one before has come back: so it is known at which a
+        worker ends. What is not tried in time is due like any other."""
+        out = self._store.leases.out
+        while self._suspects and self._trial not in out:
+            self._trial = self._suspects.popleft()
+            if self._trial in out:
+                return
+            with self._store.batch() as batch:
+                row = batch.find(self._trial)
+                if row is not None and row.cause == "suspect":
+                    batch.reschedule(row, now_ns, "suspect")
+                    return
 
     def _caught_up(self) -> bool:
         """Whether all is applied that was reported before this keeper began. Until then a row may
@@ -621,6 +658,8 @@ class Keeper:
         match after.state:
             case "waiting":
                 batch.reschedule(row, after.due_ns or now_ns, cause, error)
+                if cause == "suspect":
+                    self._suspects.append(row.id)
             case "delivered":
                 batch.delivered(row, self._clock.wall_ns(now_ns))
                 batch.count(endpoint_id, "delivered")
@@ -775,7 +814,10 @@ class Keeper:
         """Puts a delivery into a worker's inbox; False if it is full."""
         row, body = due
         fresh = not was_answered(row.cause)
-        due_head = DueHead(row.id, row.attempts, row.accepted_ns, row.event.encode(), fresh)
+        suspect = row.cause == "suspect"
+        due_head = DueHead(
+            row.id, row.attempts, row.accepted_ns, row.event.encode(), fresh, suspect
+        )
         head = _encode_due(due_head)
         if self._inboxes[worker].put(target, head, body) == FULL:
             return False

@@ -139,6 +139,8 @@ class Supervisor:
         interval = durability_interval(config.durability)
         self._syncer = Syncer(self.datadir, interval.seconds) if interval else None
         self._requests: set[int] = set()
+        #: workers that ended by a fault of their own, and have no successor yet
+        self._faulty: set[int] = set()
         self._next_housekeeping = 0.0
         self._next_look = 0.0
         self._close_books()
@@ -513,7 +515,9 @@ class Supervisor:
         for index, start_at in list(self._start_at.items()):
             if now >= start_at:
                 if index != COMPANION:
-                    child = Child("worker", str(self.datadir.path), str(index), beats=True)
+                    wary = str(int(index in self._faulty))
+                    self._faulty.discard(index)
+                    child = Child("worker", str(self.datadir.path), str(index), wary, beats=True)
                 else:
                     assert self._companion is not None
                     child = Child(
@@ -529,7 +533,10 @@ class Supervisor:
         status = child.reap()
         del self._children[index]
         if index != COMPANION:
-            self._keeper.worker_lost(index)
+            fault = by_own_fault(status)
+            self._keeper.worker_lost(index, by_own_fault=fault)
+            if fault:
+                self._faulty.add(index)
         if not restart:
             return
         if time.monotonic() - child.started >= STEADY_S:
@@ -620,6 +627,15 @@ def durability_interval(durability: str) -> Duration | None:
     """The interval of `interval:<duration>`."""
     kind, _, interval = durability.partition(":")
     return Duration.parse(interval) if kind == "interval" else None
+
+
+def by_own_fault(status: int) -> bool:
+    """Whether a worker ended by what it did: an error, or a signal that a program brings upon itself.
+    One that was killed may have been killed by anybody."""
+    return status > 0 or -status in _FAULTS
+
+
+_FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 
 
 def worker_count(config: Config) -> int:

@@ -45,8 +45,15 @@ class Worker:
     whatever is unsettled stays in the files."""
 
     def __init__(
-        self, path: str, index: int, control_fd: int, heartbeat: Heartbeat | None = None
+        self,
+        path: str,
+        index: int,
+        control_fd: int,
+        heartbeat: Heartbeat | None = None,
+        *,
+        wary: bool = False,
     ) -> None:
+        """`wary`: the worker before ended by a fault of its own, perhaps at an event that it had."""
         self.index = index
         self._datadir = d.DataDir(path)
         own = self._datadir.worker(index)
@@ -89,8 +96,11 @@ class Worker:
         self._told: dict[str, int] = {}
         self._unreadable = -1
         self._drain_marks: list[tuple[Consumer, int]] | None = None
-        self._find_rings(first=True)
+        #: what the worker before had taken from publishers and from the keeper, if it is suspected
+        self._suspects: tuple[list[Delivery], list[Delivery]] = [], []
+        self._find_rings(first=True, wary=wary)
         self._configure()
+        self._dispatcher.suspect(*self._suspects, self._clock.now_ns())
 
     def run(self) -> None:
         """Serves until a drain is done or the supervisor is gone."""
@@ -172,7 +182,7 @@ class Worker:
         # What is at hand must leave most of a ring to what waits, or it is under pressure for ever.
         self._dispatcher.backlog_limit = max(1, min(BACKLOG, snapshot.ring_queue_size // 4))
 
-    def _find_rings(self, *, first: bool = False) -> None:
+    def _find_rings(self, *, first: bool = False, wary: bool = False) -> None:
         """Opens the publishers' rings that are this worker's: those of its index, and of indices for
         which the engine has no worker any more. A fresh ring is rewound, since what an earlier
         worker had taken from it waits again."""
@@ -197,8 +207,11 @@ class Worker:
             fresh.append(self._inbox)
             self._counters.recover(fresh, self._reporter.outbox)
         for ring in fresh:
+            reached = ring.next
             ring.rewind()
             self._told.pop(ring.path, None)
+            while wary and ring.next < reached and (taken := ring.take(1)):
+                self._suspects[ring is self._inbox].extend(taken)
         self._rings = found
         self._paced = [(ring, Pace()) for ring in found.values()]
 
@@ -268,14 +281,14 @@ class Worker:
         return self._past_marks() and self._dispatcher.idle
 
 
-def main(path: str, index: int, control_fd: int, beat_fd: int = -1) -> None:
+def main(path: str, index: int, control_fd: int, wary: int = 0, beat_fd: int = -1) -> None:
     """The body of a worker process. Signals are the supervisor's business: a service manager sends
     SIGTERM to all processes at once, and a worker that died of it would not have drained."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a socket for each request under way
     try:
-        worker = Worker(path, index, control_fd, Heartbeat(beat_fd))
+        worker = Worker(path, index, control_fd, Heartbeat(beat_fd), wary=bool(wary))
     except process.Orphaned:
         return
     except (EngineError, LayoutMismatch, OSError) as e:

@@ -14,7 +14,11 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-__all__ = ["Attempt", "DueHead", "EventHead", "Report", "Verdict"]
+__all__ = ["SUSPECT_NS", "Attempt", "DueHead", "EventHead", "Report", "Verdict"]
+
+#: when a delivery at which a worker may have ended is tried at the latest; arbitrary, a thousand take
+#: about as long one after the other
+SUSPECT_NS = 60_000_000_000
 
 # gc=False: these hold nothing that could refer back to them, so the collector need not look.
 
@@ -93,3 +97,5 @@ class DueHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     event: bytes
     #: the last attempt got no answer, so the next one goes over a new connection
     fresh: bool = False
+    #: a worker ended while it had this one at hand, among others
+    suspect: bool = False
