@@ -52,7 +52,9 @@ def examine(world: World, case: Case, target: Path) -> None:
             found = start(world, target, accept_loss=True)
     file = target / case.file
     assert all("\n" not in line for line in lines)
-    for name, n in found.items():
+    # What is damaged in an outbox is found as its reports are applied, after the books were read.
+    met = f"{file}: {sum(found.values())} damaged reports are lost" in lines
+    for name, n in () if met else found.items():
         assert any(line.startswith(f"endpoint {name}: {abs(n)} ") for line in lines), (
             name,
             n,
