@@ -32,9 +32,17 @@ def test_without_an_engine_it_says_how_to_start_one(invoke: Invoke, stopped: Pat
 def test_an_engine_without_its_api_gets_one_by_fluxhook_admin(
     invoke: Invoke, tmp_path: Path
 ) -> None:
-    with Engine(Config(workers=1), tmp_path / "data"):
+    """Nor is an API waited for where the clock was set back since the engine started."""
+    data = tmp_path / "data"
+    with Engine(Config(workers=1), data):
         said = invoke("webhook", "list", "--data-dir", "data")
-    assert said.exit_code == ExitCode.UNREACHABLE
+        engine = json((data / "engine.json").read_bytes())
+        later = {**engine, "started": time.time() + 3600, "companion": "fluxhook.admin"}
+        (data / "engine.json").write_bytes(msgspec.json.encode(later))
+        before = time.monotonic()
+        again = invoke("webhook", "list", "--data-dir", "data")
+        assert time.monotonic() - before < STARTING_S
+    assert said.exit_code == again.exit_code == ExitCode.UNREACHABLE
     assert f"`fluxhook admin --data-dir {tmp_path / 'data'}`" in said.stderr
 
 

@@ -211,8 +211,9 @@ def test_the_clock_is_set_while_no_engine_runs(world: World, step_s: float) -> N
     assert world.stats("paused").pending == 1
 
 
-def test_signatures_are_dated_by_the_wall_clock(world: World) -> None:
-    """At once, since a receiver compares them with its own."""
+def test_what_others_see_is_wall_time(world: World) -> None:
+    """A signature is dated by the clock as it is set, at once, since a receiver compares it with its
+    own; a retry by what the clock will show when it is due."""
     Control(world.data_dir).create(
         {"name": "signed", "url": f"{world.receiver.url}/signed", "events": ["a.signed"],
          "signature": "standard", "generate_secret": True}
@@ -222,11 +223,6 @@ def test_signatures_are_dated_by_the_wall_clock(world: World) -> None:
     world.receiver.wait_for(1, "/signed", DEADLINE_S)
     (request,) = world.receiver.requests("/signed")
     assert abs(int(request.headers["webhook-timestamp"]) - (time.time() + BACK_S)) < 60
-
-
-def test_what_is_shown_is_wall_time(world: World) -> None:
-    """The time at which a retry is due is told as the clock shows it now."""
-    world.wall.step(BACK_S)
     world.notices_the_step(1)
     world.fail("retry")
     due_ns = world.stats("retry").next_retry_ns
@@ -362,12 +358,16 @@ def test_a_full_disk_does_not_keep_the_clock_from_going(
         assert desk.store.clock() == desk.supervisor._clock.known
 
 
-def test_a_clock_that_cannot_be_read_is_made_anew(tmp_path: Path) -> None:
-    """As if there had been none."""
+@pytest.mark.parametrize("lost", ["DELETE FROM meta", "UPDATE meta SET value = '[]'"])
+def test_a_store_that_lost_the_clock(tmp_path: Path, lost: str) -> None:
+    """The snapshot has it too; breakers and rate limits in the shared words go on by it."""
     with desk_of(tmp_path) as desk:
-        desk.first_failure("1")
-        desk.store._write("UPDATE meta SET value = ? WHERE key = 'clock'", ("[]",))
-        assert desk.store.clock() == Clock()
+        set_clock(desk, -HOUR)
+        desk.supervisor._republish()
+        desk.store._write(f"{lost} WHERE key = 'clock'", ())
+        found = desk.supervisor._begin_clock().known
+        assert found.offsets == desk.supervisor._clock.known.offsets
+        assert abs(found.origin_ns - desk.supervisor._clock.known.origin_ns) < S
 
 
 # ---- what is dated by a wall clock that was set ------------------------------------------------

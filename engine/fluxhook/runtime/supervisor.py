@@ -485,6 +485,9 @@ class Supervisor:
 
     def _begin_clock(self) -> EngineClock:
         known, newest_ns = self._store.clock(), self._store.newest_ns()
+        if not known.boot_id:  # a new store, or one made anew beside older words
+            with contextlib.suppress(EngineNotRunning, LayoutError):
+                known = Snapshot.load(self.datadir).clock
         return EngineClock(clock.begin(known, d.boot_id().hex(), *read_clocks(), newest_ns))
 
     def _look_at_clocks(self) -> bool:
