@@ -20,7 +20,7 @@ PACKAGE: Final = Path(__file__).parents[1] / "engine" / "fluxhook"
 LAYERS: Final = (
     {"errors", "text", "_version", "_native"},
     {"events", "config"},
-    {"policy", "verify", "receiver"},
+    {"policy", "verify", "http2", "faults", "receiver"},
     {"transport", "store"},
     {"runtime"},
     {"admin", "cluster", "integrations"},

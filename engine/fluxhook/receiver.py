@@ -2,7 +2,9 @@
 
 HTTP/1.1 (RFC 9112) as far as a webhook needs it, on one asyncio loop: POST, keep-alive, pipelining,
 bodies with Content-Length or chunked. What it answers, a `Behaviour` says, which may change at run
-time and may differ by path; it can fail in most of the ways in which real endpoints do.
+time and may differ by path; it can fail in most of the ways in which real endpoints, and proxies before
+them, do (`fluxhook.faults`). Of HTTP/2 without TLS it reads what it takes to fail there: the requests'
+bodies, not their fields.
 
     request line and fields -> _Requests -> signature -> decompression -> Behaviour -> on_delivery
     -> answer or fault
@@ -19,17 +21,19 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from random import Random
 from ssl import SSLContext
-from typing import Final, Literal, NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
+from fluxhook import http2
 from fluxhook.config.schema import SignatureProfile
 from fluxhook.errors import SignatureError
+from fluxhook.faults import Asked, Kind, Script, Step, find_fault
 from fluxhook.policy.compression import BadEncoding, decompress
 from fluxhook.policy.signature import HEADERS, public_key, symmetric_key
 from fluxhook.verify import verify
 
-__all__ = ["Behaviour", "Fault", "Received", "Receiver"]
+__all__ = ["Behaviour", "Received", "Receiver"]
 
 #: Arbitrary: several times what servers take (nginx: 4 x 8 KiB); senders of webhooks need 1 KiB.
 MAX_HEAD_BYTES: Final = 65_536
@@ -37,28 +41,6 @@ MAX_HEAD_BYTES: Final = 65_536
 MAX_CHUNK_LINE_BYTES: Final = 1_024
 #: how long a refused request is read on: long enough for its sender to take the answer
 LINGER_S: Final = 2.0
-
-#: What befalls a failing request instead of an answer:
-#:     hang          the connection stays open, and nothing is ever sent
-#:     reset         the connection is torn down with an RST
-#:     close         the connection is closed without an answer
-#:     garbage       what is sent is not HTTP
-#:     big_header    the head of the answer has a field of 1 MiB
-#:     partial_head  the connection is closed within the head of the answer
-#:     partial_body  the connection is closed within the body of the answer
-#:     endless       the body never ends, 64 MB a second
-#:     slow_body     the body never ends, 20 bytes a second
-Fault = Literal[
-    "hang",
-    "reset",
-    "close",
-    "garbage",
-    "big_header",
-    "partial_head",
-    "partial_body",
-    "endless",
-    "slow_body",
-]
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,10 +70,13 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     fail_status: int = 503
     #: the Retry-After of failing answers: seconds or an HTTP-date
     retry_after: str | None = None
-    fault: Fault | None = None
+    #: one of `fluxhook.faults.FAULTS`
+    fault: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.fault is not None:
+            find_fault(self.fault)
         for status in (self.status, self.fail_status):
             if not 200 <= status <= 599:
                 raise ValueError(f"{status} is not a final status (200 to 599)")
@@ -203,6 +188,28 @@ class Receiver:
         await self._server.wait_closed()
         self._server = None
 
+    def open(self) -> _Reply | None:
+        """Decides about a connection whose first bytes have come: None unless it fails at once."""
+        if self._kind != "opening":
+            return None
+        reply = self._default.next(b"")
+        if reply.fault is None:
+            return None
+        if self._on_delivery is not None:
+            self._on_delivery(Received("", {}, b"", None, time.time_ns(), 0, reply.fault))
+        return reply
+
+    @property
+    def is_proxy(self) -> bool:
+        """Whether CONNECT is served: by a fault that is a proxy's."""
+        return self._kind == "proxy"
+
+    @property
+    def _kind(self) -> Kind | None:
+        """The kind of the fault that befalls requests whatever their path."""
+        fault = self._default.behaviour.fault
+        return None if fault is None else find_fault(fault).kind
+
     def receive(self, request: _Request) -> _Reply:
         """Decides about one request, and tells `on_delivery`."""
         script = self._default
@@ -245,8 +252,10 @@ class _Reply(NamedTuple):
 
     status: int
     answer: bytes
-    fault: Fault | None = None
+    fault: str | None = None
     delay_s: float = 0.0
+    #: what the fault's script is told
+    asked: Asked | None = None
 
 
 class _Script:
@@ -255,8 +264,8 @@ class _Script:
     def __init__(self, behaviour: Behaviour) -> None:
         b = behaviour
         self._success = _Reply(b.status, _answer(b.status, b.headers, b.body))
-        self._failure = _failure(b)
-        self._behaviour = b
+        self._failure = _failure(b, self._success)
+        self.behaviour = b
         picks = (
             bool(b.fail_first or b.fail_rate) or b.fail_over is not None or b.fail_on is not None
         )
@@ -267,7 +276,7 @@ class _Script:
 
     def next(self, request: bytes) -> _Reply:
         """The reply to the next request, which has this body."""
-        b = self._behaviour
+        b = self.behaviour
         if self._steady:
             return self._failure if self._always else self._success
         self._seen += 1
@@ -284,26 +293,13 @@ class _Script:
         return reply
 
 
-def _failure(b: Behaviour) -> _Reply:
+def _failure(b: Behaviour, success: _Reply) -> _Reply:
     headers = b.headers if b.retry_after is None else {**b.headers, "Retry-After": b.retry_after}
-    head = _head(b.fail_status, headers)
-    status = b.fail_status
-    match b.fault:
-        case None:
-            answer = _answer(status, headers, b.body)
-        case "big_header":
-            answer = head + b"X-Big: " + b"x" * 1_048_576 + b"\r\n\r\n"
-        case "partial_body":
-            answer = head + b"Content-Length: 1000\r\n\r\ntorn"
-        case "endless" | "slow_body":
-            answer = head + b"Transfer-Encoding: chunked\r\n\r\n"
-        case "partial_head":
-            status, answer = 0, head[:12]  # up to the status, whose line must end to count
-        case "garbage":
-            status, answer = 0, b"\x16\x03 no HTTP here\n"
-        case "hang" | "reset" | "close":
-            status, answer = 0, b""
-    return _Reply(status, answer, b.fault)
+    if b.fault is None:
+        return _Reply(b.fail_status, _answer(b.fail_status, headers, b.body))
+    asked = Asked(0, success.answer, _head(b.fail_status, headers), b.fail_status)
+    status = {"": 0, "fail": b.fail_status, "good": b.status}[find_fault(b.fault).answers]
+    return _Reply(status, b"", b.fault, asked=asked)
 
 
 def _head(status: int, headers: Mapping[str, str]) -> bytes:
@@ -327,9 +323,9 @@ _UNAUTHORIZED: Final = _Reply(401, _answer(401, {}, b""))
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: SO_LINGER on, for 0 seconds: close() sends RST (socket(7))
 _LINGER_0: Final = struct.pack("ii", 1, 0)
-#: a chunk and its interval in seconds
-_ENDLESS: Final = (b"10000\r\n" + b"x" * 0x10000 + b"\r\n", 0.001)
-_DRIP: Final = (b"1\r\nx\r\n", 0.05)
+_WRONG_PROTOCOL: Final = _answer(
+    505, {"Connection": "close"}, b"this behaviour is of another protocol"
+)
 
 
 class _Connection(asyncio.Protocol):
@@ -339,7 +335,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        self._requests = _Requests(receiver.max_body_bytes)
+        self._requests = _Requests(receiver.max_body_bytes, connects=receiver.is_proxy)
         self._loop = asyncio.get_running_loop()
         #: an answer is due, at a later time or never
         self._answering = False
@@ -349,6 +345,10 @@ class _Connection(asyncio.Protocol):
         self._deaf = False
         self._active_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._runs: set[_Run] = set()
+        self._served = 0
+        self._begun = False
+        self._http2: http2.Requests | None = None
         self._idle_timer = self._loop.call_later(receiver.idle_timeout_s, self._check_idle)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -361,6 +361,8 @@ class _Connection(asyncio.Protocol):
         self._idle_timer.cancel()
         if self._timer is not None:
             self._timer.cancel()
+        for run in self._runs:
+            run.cancel()
 
     def pause_writing(self) -> None:
         self._stalled = True
@@ -371,6 +373,20 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
+        if not self._begun:
+            self._begun = True
+            if opening := self._receiver.open():
+                self._answer(opening, True)
+                return
+            if data.startswith(b"PRI * HTTP/2.0"):
+                self._http2 = http2.Requests()
+        if reading := [run for run in self._runs if run.reads]:
+            for run in reading:
+                run.resume()
+            return
+        if self._http2 is not None:
+            self._advance_http2(self._http2, data)
+            return
         self._requests.feed(data)
         if not self._answering:
             self._advance()
@@ -380,23 +396,30 @@ class _Connection(asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
+    def _advance_http2(self, requests: http2.Requests, data: bytes) -> None:
+        """Serves what has arrived in full; requests do not wait for each other."""
+        for found in requests.feed(data):
+            if isinstance(found, bytes):
+                self._transport.write(found)
+                continue
+            self._active_at = self._loop.time()
+            reply = self._receive(_Request("(HTTP/2)", {}, found.body, True))
+            if reply.fault is None:
+                self._transport.write(http2.answer(reply.status, found.stream))
+            else:
+                self._answer(reply, True, found.stream)
+            if self._deaf:
+                return
+        if requests.size > MAX_HEAD_BYTES + self._receiver.max_body_bytes:
+            self.abort()
+
     def _advance(self) -> None:
         """Serves what has arrived in full, up to a request whose answer takes time."""
         requests = self._requests
         try:
             while not self._answering and (request := requests.next()) is not None:
                 self._active_at = self._loop.time()
-                try:
-                    reply = self._receiver.receive(request)
-                except Exception as e:
-                    self._loop.call_exception_handler(
-                        {
-                            "message": "a request could not be dealt with",
-                            "exception": e,
-                            "protocol": self,
-                        }
-                    )
-                    reply = _Reply(500, _answer(500, {}, b""))
+                reply = self._receive(request)
                 if reply.delay_s:
                     self._answering = True
                     self._timer = self._loop.call_later(
@@ -410,6 +433,19 @@ class _Connection(asyncio.Protocol):
         if requests.wants_continue:
             requests.wants_continue = False
             self._transport.write(_CONTINUE)
+
+    def _receive(self, request: _Request) -> _Reply:
+        try:
+            return self._receiver.receive(request)
+        except Exception as e:
+            self._loop.call_exception_handler(
+                {
+                    "message": "a request could not be dealt with",
+                    "exception": e,
+                    "protocol": self,
+                }
+            )
+            return _Reply(500, _answer(500, {}, b""))
 
     def _refuse(self, error: _BadRequest) -> None:
         """Answers, and goes on reading for a while: closing with bytes unread sends an RST, which
@@ -429,33 +465,47 @@ class _Connection(asyncio.Protocol):
         self._answer(reply, keep_alive)
         self._advance()
 
-    def _answer(self, reply: _Reply, keep_alive: bool) -> None:
-        transport, fault = self._transport, reply.fault
-        if fault is None:
-            transport.write(reply.answer)
+    def _answer(self, reply: _Reply, keep_alive: bool, stream: int = 0) -> None:
+        self._served += 1
+        if reply.fault is None or reply.asked is None:
+            self._transport.write(reply.answer)
             if not keep_alive:
                 self._answering = True
-                transport.close()
+                self._transport.close()
+            return
+        fault = find_fault(reply.fault)
+        if fault.kind == "http2" and not stream:
+            self._transport.write(_WRONG_PROTOCOL)
+            self._transport.close()
             return
         self._answering = True
-        if fault == "reset":
-            transport.get_extra_info("socket").setsockopt(
+        asked = reply.asked._replace(nth=self._served, stream=stream)
+        run = _Run(self, fault.script(asked))
+        self._runs.add(run)
+        run.resume()
+
+    def ended(self, run: _Run) -> None:
+        """A script is over, and the connection goes on with what comes next."""
+        self._runs.discard(run)
+        self._answering = False
+        if self._http2 is None:
+            self._loop.call_soon(self._advance)
+
+    def write(self, data: bytes) -> None:
+        if not self._stalled and data:
+            self._transport.write(data)
+
+    def finish(self, how: Step) -> None:
+        """Ends the connection, or leaves it open for ever."""
+        if how is Step.RESET:
+            self._transport.get_extra_info("socket").setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0
             )
-            transport.abort()
-        elif fault != "hang":
-            transport.write(reply.answer)
-            if fault == "endless":
-                self._stream(*_ENDLESS)
-            elif fault == "slow_body":
-                self._stream(*_DRIP)
-            else:
-                transport.close()
-
-    def _stream(self, chunk: bytes, interval_s: float) -> None:
-        if not self._stalled:
-            self._transport.write(chunk)
-        self._timer = self._loop.call_later(interval_s, self._stream, chunk, interval_s)
+            self._transport.abort()
+        elif how is Step.CLOSE:
+            self._transport.close()
+        else:
+            self._deaf = True
 
     def _check_idle(self) -> None:
         idle_s = 0.0 if self._answering else self._loop.time() - self._active_at
@@ -464,6 +514,38 @@ class _Connection(asyncio.Protocol):
             self._idle_timer = self._loop.call_later(left_s, self._check_idle)
         else:
             self._transport.close()
+
+
+class _Run:
+    """A fault's script at work on a connection."""
+
+    def __init__(self, connection: _Connection, script: Script) -> None:
+        self._connection = connection
+        self._script = script
+        self._timer: asyncio.TimerHandle | None = None
+        #: it waits until something more has come
+        self.reads = False
+
+    def resume(self) -> None:
+        self.reads = False
+        for step in self._script:
+            if isinstance(step, bytes):
+                self._connection.write(step)
+            elif isinstance(step, float):
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(step, self.resume)
+                return
+            elif step is Step.READ:
+                self.reads = True
+                return
+            else:
+                self._connection.finish(step)
+                return
+        self._connection.ended(self)
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 # ---- requests ------------------------------------------------------------------------------
@@ -499,10 +581,11 @@ _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t -~\x80-\xff]
 class _Requests:
     """Bytes in, requests out. No I/O (compare h11)."""
 
-    def __init__(self, max_body_bytes: int) -> None:
+    def __init__(self, max_body_bytes: int, *, connects: bool = False) -> None:
         #: the sender holds the body back until it is told to continue (RFC 9110 section 10.1.1)
         self.wants_continue = False
         self._max_body = max_body_bytes
+        self._methods = ("POST", "CONNECT") if connects else ("POST",)
         self._buffer = bytearray()
         self._searched = 0
         self._head: _Head | None = None
@@ -525,7 +608,7 @@ class _Requests:
             text = self._take_until(b"\r\n\r\n", MAX_HEAD_BYTES, 431)
             if text is None:
                 return None
-            head = self._head = _Head.parse(text, self._max_body)
+            head = self._head = _Head.parse(text, self._max_body, self._methods)
             self.wants_continue = head.expects_continue
         body = self._take_chunked() if head.length is None else self._take(head.length)
         if body is None:
@@ -598,7 +681,7 @@ class _Head(NamedTuple):
     expects_continue: bool
 
     @classmethod
-    def parse(cls, head: bytes, max_body_bytes: int) -> _Head:
+    def parse(cls, head: bytes, max_body_bytes: int, methods: Sequence[str] = ("POST",)) -> _Head:
         """`head` ends before its empty line. What could be read in two ways is refused, so that no
         body is ever taken for a request (RFC 9112 section 11.2)."""
         if head.replace(b"\r\n", b"").translate(None, _FIELD_BYTES):
@@ -615,7 +698,7 @@ class _Head(NamedTuple):
                 raise _BadRequest("a header field is malformed")
             name, value = name.lower(), value.strip(" \t")
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        if method != "POST":
+        if method not in methods:
             raise _BadRequest("only POST is served", 405, {"Allow": "POST"})
         if minor == "1" and ("host" not in headers or "," in headers["host"]):
             raise _BadRequest("there is not one Host field")

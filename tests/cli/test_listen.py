@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from cli.conftest import DEADLINE_S, Invoke, Program, Start, json
 from fluxhook.cli.exit_codes import ExitCode
+from fluxhook.faults import FAULTS
 from fluxhook.policy.signature import make_profile
 
 SECRET = "sk_live_9x8m2p"
@@ -100,6 +101,30 @@ def test_it_can_hang_and_answer_late(start: Start) -> None:
     assert post(url, GATEWAY) == 204
     assert time.monotonic() - before >= 0.2
     assert program.end().exit_code == ExitCode.OK
+
+
+def test_it_behaves_in_the_ways_of_the_library(start: Start, invoke: Invoke) -> None:
+    """Each has a name and a sentence; a request that it befalls is a line with its name."""
+    said = invoke("listen", "--behave", "help")
+    assert said.exit_code == ExitCode.OK
+    lines = said.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(FAULTS)
+    assert all(line.endswith(".") for line in lines)
+    program, url = listening(start, "--behave", "second_answer", "--count", 1, "--status", 200)
+    assert post(url, GATEWAY) == 200
+    first = json(program.end().stdout.splitlines()[0])
+    assert (first["status"], first["reason"]) == (200, "second_answer")
+
+
+def test_a_behaviour_that_there_is_not_or_that_cannot_be_is_said(invoke: Invoke) -> None:
+    for options, words in (
+        (["nonsense"], "--behave help"),
+        (["close", "--hang"], "--hang"),
+        (["h2_push", "--secret", SECRET], "--secret"),
+    ):
+        said = invoke("listen", "--port", 0, "--behave", *options)
+        assert said.exit_code == ExitCode.USAGE
+        assert words in said.stderr
 
 
 def test_people_see_one_line_each_and_nothing_steers_their_terminal(start: Start) -> None:

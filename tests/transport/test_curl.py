@@ -464,34 +464,6 @@ def test_a_name_that_does_not_resolve(driver):
     assert driver.post(f"http://{'x' * 64}.invalid/").cause == "dns"
 
 
-@pytest.mark.parametrize(
-    ("fault", "cause", "status"),
-    [
-        ("reset", "reset", 0),
-        ("close", "reset", 0),
-        ("partial_head", "reset", 0),
-        ("partial_body", "reset", 503),
-        ("big_header", "response_too_large", 503),
-    ],
-)
-def test_broken_answers_have_a_cause(driver, receiver, path, fault, cause, status):
-    """And a status where the status line had come; the Sender goes on working."""
-    receiver.behave(Behaviour(fault=fault), path)
-    result = driver.post(receiver.url + path)
-    assert (result.cause, result.attempt.status) == (cause, status)
-    assert not result.resent
-    receiver.behave(Behaviour(), path)
-    assert driver.post(receiver.url + path).attempt.status == 204
-
-
-def test_an_answer_that_is_not_http_is_refused(driver, receiver, path):
-    """libcurl takes it for HTTP/0.9, and that is off."""
-    receiver.behave(Behaviour(fault="garbage"), path)
-    result = driver.post(receiver.url + path)
-    assert (result.code, result.attempt.status) == (pycurl.E_UNSUPPORTED_PROTOCOL, 0)
-    assert result.attempt.answer == b""
-
-
 def test_bytes_of_a_receiver_in_an_error_are_text(driver, wire):
     """libcurl's message about a bad HTTP/2 field quotes it; the attempt's error can be encoded."""
 
@@ -1073,10 +1045,8 @@ def through_proxy(driver: Driver, wire: Wire, url: str, *said: bytes) -> Attempt
     connection.close()
     while driver.sender.in_flight:
         for _, code, message in driver.sender.step(0.25):
-            cause = curl_cause(code, connected=slot.connected, message=message) if code else None
-            if fault := slot.proxy_fault(cause, message):
-                cause, message = "proxy", fault
-            attempt = slot.attempt(cause or "", message, 0, 0 if fault else None)
+            status, cause, message = slot.failure(code, message)
+            attempt = slot.attempt(cause or "", message, 0, status)
             driver.sender.release(slot)
     return attempt
 
@@ -1133,8 +1103,7 @@ def test_a_proxy_that_is_not_there_is_the_cause(driver, closed_port, scheme, url
     driver.sender.start()
     while driver.sender.in_flight:
         for _, code, message in driver.sender.step(0.25):
-            cause = curl_cause(code, connected=slot.connected)
-            assert slot.proxy_fault(cause, message) == message
+            assert slot.failure(code, message) == (0, "proxy", message)
 
 
 # ---- egress --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import click
 from fluxhook.cli import options
 from fluxhook.cli.listen_view import Printer
 from fluxhook.config.schema import SignatureProfile
+from fluxhook.faults import FAULTS
 from fluxhook.receiver import Behaviour, Receiver
 
 __all__ = ["command"]
@@ -79,6 +80,11 @@ _STATUS = click.IntRange(200, 599)
 )
 @click.option("--hang", is_flag=True, help="Leave failing ones, or all, without an answer.")
 @click.option(
+    "--behave",
+    metavar="NAME",
+    help="Do this to failing ones, or to all; 'help' lists what there is.",
+)
+@click.option(
     "--delay", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Answer late."
 )
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after N deliveries.")
@@ -95,6 +101,7 @@ def command(
     fail_status: int,
     delay: float,
     hang: bool,
+    behave: str | None,
     count: int | None,
     verbose: bool,
     as_json: bool,
@@ -104,13 +111,28 @@ def command(
     Ends with a summary, on Ctrl-C or after --count. With --json it prints an object a line: first
     {"listening": URL}, then one for each delivery, last {"summary": ...}.
     """
+    if behave == "help":
+        for name, fault in FAULTS.items():
+            click.echo(f"{name:<20} {fault.about}")
+        return
+    if behave is not None and behave not in FAULTS:
+        raise click.BadParameter(
+            f"there is no behaviour {behave!r}; --behave help lists them", param_hint="--behave"
+        )
+    if behave is not None and hang:
+        raise click.UsageError("--hang is --behave hang; give one of the two")
+    if behave is not None and secrets and FAULTS[behave].kind == "http2":
+        raise click.UsageError(
+            f"--behave {behave} is one of HTTP/2, whose fields are not read, the signature neither; "
+            "leave --secret out"
+        )
     behaviour = Behaviour(
         status=status,
         fail_first=fail_first,
         fail_rate=fail_rate,
         fail_status=fail_status,
         delay_s=delay,
-        fault="hang" if hang else None,
+        fault="hang" if hang else behave,
     )
     printer = Printer(count, delay + ANSWER_S, verbose=verbose, as_json=as_json)
     receiver = Receiver(

@@ -13,7 +13,7 @@ import msgspec
 
 from fluxhook._native.ring import Counters, Delivery, Words, settle_fresh
 from fluxhook.policy.batch import halves, read_answers
-from fluxhook.policy.outcome import Outcome, TransportCause, curl_cause
+from fluxhook.policy.outcome import Outcome
 from fluxhook.runtime.gate import Gate
 from fluxhook.runtime.lane import Lane, event_id
 from fluxhook.runtime.process import described, log, traced
@@ -156,15 +156,7 @@ class Results:
         now_ns: int,
     ) -> None:
         """The request failed, and all that was in it."""
-        cause: TransportCause | None = None
-        if slot.denied:
-            cause = slot.denied_cause
-        elif code:
-            cause = curl_cause(code, connected=slot.connected, message=message)
-            if cause == "protocol" and not slot.head_is_whole:
-                status = 0  # a head that is no HTTP answers nothing
-        if fault := slot.proxy_fault(cause, message):
-            status, cause, message = 0, "proxy", fault
+        status, cause, message = slot.failure(code, message)
         outcome = lane.outcome(status, cause)
         self._counters.add(lane.id, field.FAILED_REQUESTS)
         if status:

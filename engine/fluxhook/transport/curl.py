@@ -44,8 +44,8 @@ from typing import Any, NamedTuple
 import pycurl
 
 from fluxhook._version import VERSION
-from fluxhook.policy.outcome import TransportCause
-from fluxhook.policy.proxy import is_proxys_answer, is_proxys_failure, proxy_use
+from fluxhook.policy.outcome import TransportCause, curl_cause
+from fluxhook.policy.proxy import ProxyUse, is_proxys_answer, is_proxys_failure, proxy_use
 from fluxhook.policy.retry import asked_delay_s
 from fluxhook.text import decoded, repaired
 from fluxhook.transport.records import Attempt
@@ -123,6 +123,14 @@ def _fields(lines: list[bytes]) -> dict[str, str]:
         if colon:
             fields[name.strip().lower()] = value.strip()
     return fields
+
+
+def _is_whole(lines: list[bytes]) -> bool:
+    """Return whether the last of the heads ended, as far as is known."""
+    whole = True
+    for line in lines:
+        whole = not line.strip() or (whole and not line.startswith(b"HTTP/"))
+    return whole
 
 
 def _silent_ms(connection: socket.socket) -> int:
@@ -305,33 +313,31 @@ class Slot:
             worker=worker,
         )
 
-    @property
-    def head_is_whole(self) -> bool:
-        """Return whether the head of the answer ended, as far as is known."""
-        whole = True
-        for line in self.head:
-            whole = not line.strip() or (whole and not line.startswith(b"HTTP/"))
-        return whole
-
-    def proxy_fault(self, cause: TransportCause | None, message: str) -> str | None:
-        """Return what the proxy did, where it is the proxy that failed and not the receiver. `cause` is
-        None where an answer came."""
+    def failure(self, code: int, message: str) -> tuple[int, TransportCause | None, str]:
+        """Return what a request that did not succeed came to: the status of the receiver's answer, or
+        0, the cause where there is none, and the error. `code` and `message` are those of `step`."""
+        if self.denied:
+            return 0, self.denied_cause, self.denied
+        status = self.status
+        cause = curl_cause(code, connected=self.connected, message=message) if code else None
+        if cause == "protocol" and not _is_whole(self.head):
+            status = 0  # a head that is no HTTP answers nothing
         use = self.target.proxy_use if self.target else None
-        if use is None:
-            return None
-        if cause is None or self.status >= 200:
-            fields = _fields(self.head)
-            own = use == "forward" and is_proxys_answer(self.status, fields)
-            return f"the proxy answered {self.status}" if own else None
+        if use == "forward" and status >= 200 and is_proxys_answer(status, _fields(self.head)):
+            return 0, "proxy", f"the proxy answered {status}"
+        if use and cause and status < 200 and self._failed_at_proxy(use, cause):
+            return 0, "proxy", message
+        return status, cause, message
+
+    def _failed_at_proxy(self, use: ProxyUse, cause: TransportCause) -> bool:
         info = self.getinfo
-        own = is_proxys_failure(
+        return is_proxys_failure(
             use,
             cause,
             connected_us=info(pycurl.CONNECT_TIME_T),
             requested=self.connected,
             connect_status=info(pycurl.HTTP_CONNECTCODE),
         )
-        return message if own else None
 
     def stages(self) -> Stages:
         """How long each stage of the request took, not since when as in `attempt`."""
