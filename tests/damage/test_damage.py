@@ -1,7 +1,4 @@
-"""Every file of a data directory, damaged in turn: the engine recovers, or says what is lost.
-
-The whole of it, with workers and a receiver, is `make damage`.
-"""
+"""Every file of a data directory, damaged in turn: the engine recovers, or says what is lost."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,3 +149,21 @@ def test_a_killed_supervisor_is_replaced(rig: Rig) -> None:
         assert engine.drain(20)
         until(lambda: supervisor_pid(rig) != first)
     assert rig.receiver.distinct("/a") == 100
+
+
+def test_a_data_directory_that_is_removed(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
+    """Is noticed within a second: the engine says so and ends, and nothing is accepted into files that
+    nobody will read."""
+    with rig.engine(rig.endpoint("a")) as engine:
+        publisher = engine.publisher
+        shutil.rmtree(rig.data_dir)
+
+        def refused() -> bool:
+            try:
+                publisher.emit("order.paid", {})
+            except EngineError as e:
+                return "was removed or replaced" in str(e)
+            return False
+
+        until(refused)
+    assert "was removed or replaced under this engine" in capfd.readouterr().err

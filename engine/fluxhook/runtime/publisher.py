@@ -345,6 +345,10 @@ class Publisher:
         if _is_mine(lock):
             return self._routing
         with lock, self._datadir.usable():
+            if not self._words.in_place:
+                raise EngineError(
+                    f"the data directory {self._datadir.path} was removed or replaced; attach anew"
+                )
             snapshot, slot = self._load(), self._routing.slot
             if snapshot.version != self._routing.version:
                 if not slot.fits(snapshot):

@@ -143,6 +143,8 @@ class Supervisor:
         self._faulty: set[int] = set()
         self._next_housekeeping = 0.0
         self._next_look = 0.0
+        #: the data directory is not there any more
+        self._removed = False
         self._close_books()
 
     # ---- preparation -----------------------------------------------------------------------
@@ -445,6 +447,8 @@ class Supervisor:
                 self._drain_workers()
             self._requests.clear()
         self.close()
+        if self._removed:
+            raise EngineError(f"the data directory {self.datadir.path} was removed or replaced")
 
     def close(self) -> None:
         """Stores what the workers reported last, and lets the data directory go."""
@@ -455,8 +459,9 @@ class Supervisor:
         if self._syncer is not None:
             self._syncer.close()
         self._store.close()
-        with contextlib.suppress(FileNotFoundError):
-            self.datadir.engine_file.unlink()
+        if not self._removed:
+            with contextlib.suppress(FileNotFoundError):
+                self.datadir.engine_file.unlink()
         self._lock.release()
 
     def _take_signals(self) -> None:
@@ -605,8 +610,14 @@ class Supervisor:
             self._keeper.spare()
         if now >= self._next_saving:
             self._save_clock()
+        if not self._lock.is_at(self.datadir.engine_lock):
+            self._notice_removal()
+            return
         for slot in self.datadir.publisher_slots():
-            recover_slot(slot)
+            try:
+                recover_slot(slot)
+            except (OSError, ring.LayoutMismatch) as e:
+                log.error("%s; the next start saves what can be saved", e)
         try:
             expired = self._subscriptions.expire(self._clock.now_ns())
             disabled = self._keeper.take_disabled()
@@ -616,6 +627,19 @@ class Supervisor:
         except FluxhookError as e:
             self._stale = True
             log.error("the endpoints cannot be published anew, a second later again: %s", e)
+
+    def _notice_removal(self) -> None:
+        """The files are still mapped, so that what is in them can be delivered; then the engine ends.
+        Publishers find out as they look for the configuration at their next event."""
+        if not self._removed:
+            self._removed = True
+            log.error(
+                "the data directory %s was removed or replaced under this engine: what its files hold "
+                "is delivered as far as that goes now, the rest is lost, and the engine ends",
+                self.datadir.path,
+            )
+            self._words.add(self._words.rows - 1, d.VERSION, 1)
+            self._requests.add(signal.SIGTERM)
 
     def _suspect_unbuilt(self, now: float) -> bool:
         """Have the endpoints held that a worker could not build; True if there are some."""

@@ -151,6 +151,14 @@ class FileLock:
     def __del__(self) -> None:
         self.release()  # where an exception came before anybody could keep it
 
+    def is_at(self, path: Path) -> bool:
+        """Whether the locked file still stands there: it was neither removed nor replaced."""
+        try:
+            there = path.stat()
+        except OSError:
+            return False
+        return self._file is not None and os.path.samestat(there, os.fstat(self._file.fileno()))
+
     def release(self) -> None:
         """Closes this process's hold. May be called again."""
         if self._file is not None:
