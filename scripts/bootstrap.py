@@ -6,6 +6,7 @@
 
 1. the Debian packages that the target needs, where it may install them: as root, or by `sudo -n`, which
    never asks for a password. Otherwise it ends with one line that names them.
+   For the tests it mounts /dev/pts too, which a chroot may lack.
 2. the virtual environment of this interpreter, with the locked packages (requirements/*.txt, by hash);
 3. the compiled modules.
 
@@ -30,6 +31,8 @@ from typing import Callable, NamedTuple  # noqa: UP035  an old Python has to get
 ROOT = Path(__file__).resolve().parent.parent
 #: not in every user's PATH
 SBIN = ":/usr/sbin:/usr/local/sbin"
+#: what no package brings, but a mount
+TERMINALS = "pseudo-terminals (/dev/pts)"
 #: Debian's package of each program
 PROGRAMS = {
     "openssl": "openssl",
@@ -69,6 +72,8 @@ def needs(target: str) -> list[Need]:
     ]
     for name in TARGETS[target][1]:
         found.append(Need(name, (PROGRAMS[name],), functools.partial(has_program, name)))
+    if target == "test":
+        found.append(Need(TERMINALS, (), has_terminals))
     return found
 
 
@@ -103,6 +108,15 @@ def has_program(name: str) -> bool:
     return shutil.which(name, path=os.environ.get("PATH", "") + SBIN) is not None
 
 
+def has_terminals() -> bool:
+    try:
+        for fd in os.openpty():
+            os.close(fd)
+    except OSError:  # as in a chroot
+        return False
+    return True
+
+
 def of_this_python(part: str) -> tuple[str, ...]:
     """Return Debian's package with a part of this interpreter; none for one that is not Debian's."""
     if sys.base_prefix != "/usr":
@@ -119,6 +133,9 @@ def prepare_machine(target: str) -> None:
         return
     packages = packages_of(lacking)
     root = as_root()
+    if root is not None and TERMINALS in [need.what for need in lacking] and shutil.which("mount"):
+        subprocess.run([*root, "mount", "-t", "devpts", "devpts", "/dev/pts"], capture_output=True)
+        lacking = missing(target)
     if packages and root is not None and shutil.which("apt-get"):
         say("installing " + " ".join(packages))
         apt_get(root, "update")

@@ -33,6 +33,7 @@ class Machine:
         # What is Debian's own is asked by trying, so it is taken away by failing.
         monkeypatch.setattr(bootstrap, "compiler", lambda: [str(self._bin / "cc")])
         monkeypatch.setattr(bootstrap, "has_ensurepip", lambda: True)
+        monkeypatch.setattr(bootstrap, "has_terminals", lambda: True)
 
     def has(self, name: str, action: str = "exit 0") -> None:
         path = self._bin / name
@@ -135,6 +136,20 @@ def test_what_only_one_package_brings_is_asked_for_alone(machine: Machine) -> No
     assert ended("test") == (
         "fluxhook: make test needs chromium; as root: apt-get install chromium"
     )
+
+
+def test_terminals_are_mounted_where_there_are_none(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chroot often has none. Whoever may not mount is told so."""
+    for name in ("cc", *bootstrap.PROGRAMS):
+        machine.has(name)
+    monkeypatch.setattr(bootstrap, "has_terminals", lambda: "mount" in "".join(machine.called()))
+    assert ended("test").startswith("fluxhook: make test needs pseudo-terminals (/dev/pts)")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    machine.has("mount")
+    bootstrap.prepare_machine("test")
+    assert "mount -t devpts devpts /dev/pts" in machine.called()
 
 
 def test_a_header_is_tried_with_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,6 +291,7 @@ def test_make_keeps_the_environments_apart(python: str, folder: str) -> None:
     planned = subprocess.run(
         ["make", "--dry-run", "test", f"PYTHON={python}"],
         cwd=ROOT,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))},
         capture_output=True,
         text=True,
         check=True,
