@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -42,7 +43,9 @@ def test_every_command_explains_itself(invoke: Invoke, name: str) -> None:
 def test_output_to_a_full_disk_is_one_line(line: str) -> None:
     command = [sys.executable, "-m", "fluxhook.cli", *line.split()]
     with Path("/dev/full").open("wb") as full:
-        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        # Buffered, as it is for users: what was not written is tried once more at the end.
+        environ = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environ)
     assert ended.returncode == ExitCode.FAILURE
     assert ended.stderr == "Error: No space left on device\n"
 

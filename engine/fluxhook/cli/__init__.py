@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -23,3 +24,17 @@ def main() -> None:
         app(prog_name="fluxhook")
     except OSError as error:  # --help writes before any command begins
         sys.exit(f"Error: {error.strerror or error}")
+    finally:
+        _give_up_output()
+
+
+def _give_up_output() -> None:
+    """Point stdout nowhere if it still cannot be written, or the interpreter would fail once more as it
+    ends, with a traceback and a status of its own (docs.python.org, "Note on SIGPIPE")."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        pass
