@@ -21,7 +21,7 @@ from fluxhook._native import ring
 from fluxhook.config import codec
 from fluxhook.config.check import DEFAULT_WORKERS
 from fluxhook.config.schema import Config
-from fluxhook.config.units import Duration
+from fluxhook.config.units import Duration, Size
 from fluxhook.errors import (
     ConfigError,
     EngineError,
@@ -95,6 +95,8 @@ class Supervisor:
         self._reload = reload
         self._lock = self._take_lock()
         self._workers = worker_count(config)
+        #: of an event that the rings between workers and keeper take
+        self._most_bytes = Size(max(CHANNEL_BYTES // 8, int(config.max_event_bytes)))
         try:
             self._open(config, companion, accept_loss=accept_loss)
         except BaseException as e:
@@ -239,6 +241,10 @@ class Supervisor:
         repair.inbox(own / "inbox.ring", CHANNEL_RECORDS, capacity)
         # What is damaged in it is the keeper's to settle, and to tell.
         repair.ring(own / "outbox.ring", CHANNEL_RECORDS, capacity, weed=False)
+        for path in map(str, (own / "inbox.ring", own / "outbox.ring")):
+            # One that an engine with a smaller max_event_bytes made takes no event of today's size.
+            if ring.geometry(path)[1] < capacity and not ring.unsettled(path):
+                ring.create_ring(path, CHANNEL_RECORDS, capacity, d.boot_id())
 
     def _open_store(self, config: Config, *, accept_loss: bool) -> DeliveryStore:
         """Raises StoreDamaged for a store that is not what this data directory was used with, unless
@@ -589,6 +595,12 @@ class Supervisor:
                 self._republish()
                 return
             config = self._reload()
+            if config.max_event_bytes > self._most_bytes:
+                log.warning(
+                    "max_event_bytes stays %s: what is more needs larger rings, with the next start",
+                    self._most_bytes,
+                )
+                config = msgspec.structs.replace(config, max_event_bytes=self._most_bytes)
             if worker_count(config) != self._workers or (
                 config.max_endpoints != self.snapshot.config.max_endpoints
             ):
