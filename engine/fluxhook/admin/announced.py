@@ -20,7 +20,7 @@ class AdminFile(msgspec.Struct, frozen=True):
 
     def save(self, path: Path) -> None:
         """Write it whole, readable by its owner alone. Raises OSError."""
-        replace_file(path, msgspec.json.encode(self))
+        replace_file(path, msgspec.json.encode(self), sync=False)
 
     @classmethod
     def load(cls, path: Path) -> AdminFile:

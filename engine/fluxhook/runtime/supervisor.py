@@ -488,7 +488,7 @@ class Supervisor:
             "companion": self._companion,
         }
         try:
-            replace_file(self.datadir.engine_file, json.dumps(said).encode())
+            replace_file(self.datadir.engine_file, json.dumps(said).encode(), sync=False)
         except OSError as e:  # it is for people and programs that look; deliveries need it not
             log.warning("%s cannot be written: %s", self.datadir.engine_file, e.strerror)
 

@@ -28,8 +28,8 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put a file in place that only its owner may read, on the disk when this returns.
+def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Put a file in place that only its owner may read, with `sync` on the disk when this returns.
 
     It is written beside, so that a reader, and whoever starts after a full disk or a power loss, finds
     the old one or the new one. Raises OSError, having changed nothing.
@@ -39,7 +39,8 @@ def replace_file(path: Path, data: bytes) -> None:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             write_all(fd, data)
-            os.fdatasync(fd)
+            if sync:
+                os.fdatasync(fd)
         finally:
             os.close(fd)
         temporary.replace(path)
@@ -47,4 +48,5 @@ def replace_file(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
