@@ -6,6 +6,7 @@ What each of these would do by the wall clock is to wait for an hour, or to be g
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from fluxhook import Aggregate, Batch, Breaker, Config, Duration, Endpoint, Rate, Retry
 from fluxhook.admin import search
 from fluxhook.admin.views import delivery_view
+from fluxhook.policy import breaker
 from fluxhook.policy.clock import Clock, look
 from fluxhook.receiver import Behaviour
 from fluxhook.runtime import supervisor
@@ -358,9 +360,21 @@ def test_a_full_disk_does_not_keep_the_clock_from_going(
         assert desk.store.clock() == desk.supervisor._clock.known
 
 
-@pytest.mark.parametrize("lost", ["DELETE FROM meta", "UPDATE meta SET value = '[]'"])
-def test_a_store_that_lost_the_clock(tmp_path: Path, lost: str) -> None:
-    """The snapshot has it too; breakers and rate limits in the shared words go on by it."""
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "DELETE FROM meta",
+        "UPDATE meta SET value = '[]'",
+        "UPDATE meta SET value = 7",
+        "UPDATE meta SET value = replace(value, 'origin_ns\":1', 'origin_ns\":9')",
+        "UPDATE meta SET value = replace(value, '[[0,0,0],', '[')",
+    ],
+)
+def test_a_store_that_lost_the_clock(
+    tmp_path: Path, lost: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The snapshot has it too; breakers and rate limits in the shared words go on by it. Of a damaged
+    one nothing is believed, and the log says so."""
     with desk_of(tmp_path) as desk:
         set_clock(desk, -HOUR)
         desk.supervisor._republish()
@@ -368,6 +382,61 @@ def test_a_store_that_lost_the_clock(tmp_path: Path, lost: str) -> None:
         found = desk.supervisor._begin_clock().known
         assert found.offsets == desk.supervisor._clock.known.offsets
         assert abs(found.origin_ns - desk.supervisor._clock.known.origin_ns) < S
+    assert ("clock in it is damaged" in caplog.text) == lost.startswith("UPDATE")
+
+
+@pytest.mark.parametrize(
+    "clock", ['{"offsets":[]}', '{"seen_ns":9223372036854775808}', '{"origin_ns":-1e99}']
+)
+def test_no_clock_is_believed_with_which_no_engine_can_begin(clock: str) -> None:
+    """A damaged snapshot has no checksum; what is read of one makes times that fit everywhere."""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(clock, type=Clock)
+
+
+def test_a_delivery_whose_id_is_damaged_stops_no_engine(tmp_path: Path, machine: Machine) -> None:
+    """Its time is not what the engine goes on from."""
+    with desk_of(tmp_path) as desk:
+        desk.first_failure("1")
+        desk.store._write("UPDATE deliveries SET id = id | 1 << 62", ())
+        machine.boot(desk, 0)
+        assert abs(desk.now_ns - time.time_ns()) < HOUR
+        desk.first_failure("2")
+        assert desk.sleep_until_due()
+
+
+def test_a_directory_without_a_clock_under_one_that_is_behind(tmp_path: Path) -> None:
+    """A version that went by the wall clock left it, and the clock was set back since: a retry, an
+    open breaker and an open window wait no longer than they would have."""
+    options: dict[str, Any] = {"url": "http://127.0.0.1:1/", "signature": "none"}
+    retry = Retry(initial_interval=SOON, multiplier=1.0, jitter=0.0)
+    endpoints = (
+        Endpoint(name="a", retry=retry, circuit_breaker=OPENS, **options),
+        Endpoint(name="b", aggregate=Aggregate(window=SOON), **options),
+    )
+    with Desk(tmp_path / "data", *endpoints) as desk:
+        desk.first_failure("1")
+        desk.now_ns += HOUR
+        (again,) = desk.due()
+        desk.fail(again)  # long after its delivery was made
+        desk.reporter.report(desk.fresh("2", "service.5xx", endpoint=1), "aggregated", "")
+        desk.step()
+        opened = breaker.State("open", -(-desk.now_ns // 1_000_000))
+        desk.word(0, d.BREAKER, breaker.pack(opened))
+        desk.close()
+        snapshot = msgspec.structs.replace(desk.supervisor.snapshot, clock=Clock())
+        snapshot.save(desk.supervisor.datadir)
+        with sqlite3.connect(desk.supervisor.datadir.store) as db:
+            db.execute("DELETE FROM meta WHERE key = 'clock'")
+        db.close()
+        desk.open()
+        desk.now_ns = began_ns = desk.supervisor._clock.now_ns()
+        ends_ns = began_ns + 3 * SOON.ns
+        found = []
+        while len(found) < 2 and desk.now_ns < ends_ns:
+            found += desk.due()
+            desk.now_ns = min(max(desk.wake_ns, desk.now_ns + 1), ends_ns)
+        assert sorted(delivery.endpoint for delivery in found) == [0, 1]
 
 
 # ---- what is dated by a wall clock that was set ------------------------------------------------

@@ -16,7 +16,7 @@ written down in wall time, what is waited for in engine time.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -30,14 +30,16 @@ _OFFSETS: Final = 64
 #: before the event was taken, and its clock may be up to STEP_NS off
 _AHEAD_NS: Final = 2_000_000_000
 _NEVER_NS: Final = 2**63 - 1
+#: A time up to the year 2116, or a difference of two: their sums fit in 64 bits. No other is read.
+_Time = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 
 
 class Offset(NamedTuple):
     """Wall time minus engine time, since the clock was set: after one look and before the next."""
 
-    after_ns: int
-    noticed_ns: int
-    offset_ns: int
+    after_ns: _Time
+    noticed_ns: _Time
+    offset_ns: _Time
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,9 +47,9 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
     `boot_id` began, `seen_ns` the engine time of the last look; `offsets` ascend."""
 
     boot_id: str = ""
-    origin_ns: int = 0
-    seen_ns: int = 0
-    offsets: tuple[Offset, ...] = (Offset(0, 0, 0),)
+    origin_ns: _Time = 0
+    seen_ns: _Time = 0
+    offsets: Annotated[tuple[Offset, ...], msgspec.Meta(min_length=1)] = (Offset(0, 0, 0),)
 
     @property
     def offset_ns(self) -> int:

@@ -132,10 +132,10 @@ class Keeper:
         self._damaged = datadir.path / "damaged"
         self._next_purge_ns = self._next_overdue_ns = 0
         self._purge_failing = False
-        self._windows = {id: self._window(id, state) for id, _, state in store.windows()}
         self._notices = Notices(datadir)
         store.on_bury = self._notices.delivery_failed
         self.configure(snapshot)
+        self._windows = {id: self._window(id, state) for id, _, state in store.windows()}
         for endpoint_id in store.pending:
             self._publish_stored(endpoint_id)
 
@@ -316,9 +316,12 @@ class Keeper:
         return wake_ns
 
     def _window(self, endpoint_id: int, state: bytes) -> aggregate.Window:
-        """An endpoint's window as the store has it; of one that cannot be read only that it is open."""
+        """An endpoint's window as the store has it; of one that cannot be read only that it is open.
+
+        It closes in its length at the latest, by whatever clock it was opened."""
+        now_ns = self._clock.now_ns()
         try:
-            return _decode_window(state)
+            window = _decode_window(state)
         except msgspec.MsgspecError as e:
             with contextlib.suppress(OSError):
                 self._keep_damaged(f"{endpoint_id}.window", state)
@@ -326,8 +329,11 @@ class Keeper:
                 "the open window of endpoint %d cannot be read (%s), and is closed; it is kept in %s",
                 endpoint_id, described(e), self._damaged,
             )  # fmt: skip
-            wall_ns = self._clock.wall_ns(self._clock.now_ns())
+            wall_ns = self._clock.wall_ns(now_ns)
             return aggregate.Window(0, {}, wall_ns, wall_ns)
+        length = self._endpoints.get(endpoint_id, _NOBODY).aggregate.window or Duration(0)
+        closes_ns = min(window.closes_ns, now_ns + length.ns)
+        return msgspec.structs.replace(window, closes_ns=closes_ns)
 
     def _notify(
         self, batch: Batch, endpoint_id: int, window: aggregate.Window, now_ns: int
@@ -799,8 +805,10 @@ class Keeper:
             at_a_time = endpoint.concurrency * (endpoint.batch.max_events or 1)
             return at_a_time * (AHEAD if freely else 1) - out, NEVER_NS
         if state.name == "open":
-            opens_ns = state.value * 1_000_000 + endpoint.circuit_breaker.reset_timeout.ns
-            if now_ns < opens_ns:
+            # In milliseconds, rounded up. One that opened later than now is the worker's to correct.
+            opened_ns = state.value * 1_000_000
+            opens_ns = opened_ns + endpoint.circuit_breaker.reset_timeout.ns
+            if opened_ns - 1_000_000 <= now_ns < opens_ns:
                 return 0, opens_ns
         return 1 - out, now_ns + 100_000_000
 

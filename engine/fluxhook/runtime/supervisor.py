@@ -499,6 +499,8 @@ class Supervisor:
         if not known.boot_id:  # a new store, or one made anew beside older words
             with contextlib.suppress(EngineNotRunning, LayoutError):
                 known = Snapshot.load(self.datadir).clock
+        if not known.boot_id:  # of a version that went by the wall clock
+            newest_ns = max(newest_ns, self._store.last_attempt_ns())
         return EngineClock(clock.begin(known, d.boot_id().hex(), *read_clocks(), newest_ns))
 
     def _look_at_clocks(self) -> bool:

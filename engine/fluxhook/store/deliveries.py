@@ -17,7 +17,7 @@ from fluxhook.policy.clock import Clock
 from fluxhook.store.batch import COUNT, Batch
 from fluxhook.store.database import open_writer, transaction, translated
 from fluxhook.store.leases import Leases, Place
-from fluxhook.store.reader import COLUMNS, FRONTS, ReadStore
+from fluxhook.store.reader import COLUMNS, FRONTS, ReadStore, clock_checksum
 from fluxhook.store.records import Delivery, Due, State, SubscriptionRow
 
 __all__ = ["DeliveryStore"]
@@ -220,9 +220,9 @@ class DeliveryStore(ReadStore):
         return adopted
 
     def save_clock(self, clock: Clock) -> None:
+        text = msgspec.json.encode(clock).decode()
         self._write(
-            "INSERT OR REPLACE INTO meta VALUES ('clock', ?)",
-            (msgspec.json.encode(clock).decode(),),
+            "INSERT OR REPLACE INTO meta VALUES ('clock', ?)", (f"{clock_checksum(text)} {text}",)
         )
 
     def disable_endpoint(self, endpoint: int, wall_ns: int, reason: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -17,7 +19,7 @@ from fluxhook.store.database import open_reader, translated
 from fluxhook.store.records import Delivery, EndpointRow, PastAttempt, State, SubscriptionRow
 from fluxhook.transport.records import Attempt
 
-__all__ = ["COLUMNS", "FRONTS", "ReadStore"]
+__all__ = ["COLUMNS", "FRONTS", "ReadStore", "clock_checksum"]
 
 #: the columns of a `Delivery`, for a query that calls the table d
 COLUMNS = ", ".join(f"d.{name} AS {name}" for name in Delivery.__struct_fields__)
@@ -26,6 +28,10 @@ _ATTEMPT = ", ".join(f"a.{name}" for name in Attempt.__struct_fields__)
 _Parameters = Sequence[Any] | Mapping[str, Any]
 
 _NO_KEY = (2**63 - 1, 2**63 - 1)
+#: in the year 2116
+_LAST_NS = 2**62
+
+log = logging.getLogger("fluxhook")
 
 # NOT INDEXED keeps to the order of ids; any other way ends in sorting what may be a million
 _DELIVERIES = f"""
@@ -139,10 +145,13 @@ class ReadStore:
         self.close()
 
     def clock(self) -> Clock:
-        """The engine's clock as it was saved last."""
-        for (value,) in self._all("SELECT value FROM meta WHERE key = 'clock'"):
-            with suppress(msgspec.MsgspecError):
-                return msgspec.json.decode(value, type=Clock)
+        """The engine's clock as it was saved last; a new one where none was, or it is damaged."""
+        for (saved,) in self._all("SELECT value FROM meta WHERE key = 'clock'"):
+            checksum, _, clock = str(saved).partition(" ")
+            if checksum == clock_checksum(clock):
+                with suppress(msgspec.MsgspecError):
+                    return msgspec.json.decode(clock, type=Clock)
+            log.warning("%s: the engine's clock in it is damaged; it is found out anew", self.path)
         return Clock()
 
     def endpoints(self) -> list[EndpointRow]:
@@ -273,8 +282,16 @@ class ReadStore:
 
     def newest_ns(self) -> int:
         """When the latest delivery came to the store (engine time), by its id; 0 if there is none."""
-        ((newest,),) = self._all("SELECT coalesce(max(id), 0) FROM deliveries")
+        # A damaged id must not put an engine where no time is left in 64 bits.
+        sql = "SELECT coalesce(max(id), 0) FROM deliveries WHERE id < ?"
+        ((newest,),) = self._all(sql, (_LAST_NS // 1000 << 6,))
         return int(newest >> 6) * 1000
+
+    def last_attempt_ns(self) -> int:
+        """When the latest attempt that is known began (wall time); 0 if there is none."""
+        sql = "SELECT coalesce(max(started_ns), 0) FROM attempts WHERE started_ns < ?"
+        ((last,),) = self._all(sql, (_LAST_NS,))
+        return int(last)
 
     def _deliveries(self, sql: str, parameters: _Parameters) -> list[Delivery]:
         return [Delivery(*row) for row in self._all(sql, parameters)]
@@ -285,6 +302,11 @@ class ReadStore:
 
     def _translated(self) -> AbstractContextManager[None]:
         return translated(self.path)
+
+
+def clock_checksum(clock: str) -> str:
+    """Stands before the clock: a changed digit would be a clock as well."""
+    return f"{zlib.crc32(clock.encode()):08x}"
 
 
 def _json(text: str) -> dict[str, Any]:
