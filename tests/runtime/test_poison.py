@@ -110,11 +110,13 @@ def test_what_was_adopted_is_suspected_too(desk: Desk) -> None:
     assert head(again).suspect
 
 
-def test_a_real_worker(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two workers end at it, and no more; every other event is delivered."""
+@pytest.mark.parametrize("end", ["os.abort()", "time.sleep(600)"], ids=["crash", "hang"])
+def test_a_real_worker(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """Two workers end at it, or hang there until they are killed, and no more; every other event is
+    delivered."""
     (tmp_path / "sitecustomize.py").write_text(
-        """
-import os, sys
+        f"""
+import os, sys, time
 if "worker" in sys.orig_argv:
     from fluxhook.runtime.lane import Lane
     real = Lane.request
@@ -122,9 +124,12 @@ if "worker" in sys.orig_argv:
         if b"poison" in delivery.body:
             with open(os.environ["POISON_LOG"], "a") as log:
                 log.write("x")
-            os.abort()
+            {end}
         return real(self, delivery, now_s)
     Lane.request = request
+elif "fluxhook.runtime" in sys.orig_argv:
+    from fluxhook.runtime import heartbeat
+    heartbeat.STUCK_LOOKS = 5
 """
     )
     log = tmp_path / "ended"
@@ -134,7 +139,7 @@ if "worker" in sys.orig_argv:
         for i in range(300):
             assert engine.emit("order.paid", {"i": "poison" if i == 100 else i}) == 1
         rig.receiver.wait_for(299, "/a", deadline_s=30)
-        until(lambda: engine.stats().endpoint("a").dead == 1, 30)
+        until(lambda: engine.stats().endpoint("a").dead == 1, 60)
         engine.emit("order.paid", {"i": "after"})
         rig.receiver.wait_for(300, "/a")
         assert engine.drain(10)

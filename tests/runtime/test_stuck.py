@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fluxhook import EngineRunning, TooManyPublishers, connect
-from fluxhook.runtime import engine, supervisor
+from fluxhook.runtime import engine, process, supervisor
 from fluxhook.runtime.heartbeat import START_LOOKS, STUCK_LOOKS, Heartbeat, Watch
 from fluxhook.runtime.holders import holders, named
 from fluxhook.runtime.process import LockHeld, kill_holders, wait_for_lock
@@ -59,6 +59,29 @@ def test_a_child_is_stuck_after_so_many_looks_without_a_beat() -> None:
 def test_a_child_that_never_begins_is_stuck() -> None:
     watch = Watch()
     assert [watch.stuck(0) for _ in range(START_LOOKS)].index(True) == START_LOOKS - 1
+
+
+class Impatient(Watch):
+    """Finds at the first look that a child is stuck."""
+
+    def stuck(self, count: int) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_who_was_stopped_did_not_hang(stopped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that it had at hand is to blame for that."""
+    monkeypatch.setattr(process, "Watch", Impatient)
+    child = process.Child("-m", module="timeit", beats=True)
+    try:
+        if stopped:
+            os.kill(child.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+        child.kill_if_stuck()
+        assert child.wait(10)
+        assert child.hung is not stopped
+    finally:
+        assert child.reap() == -signal.SIGKILL
 
 
 def test_a_supervisor_that_stood_still_blames_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,6 +146,8 @@ class Child:
         alive_read, self._alive_write = os.pipe2(os.O_CLOEXEC)
         self.heartbeat = Heartbeat() if beats else None
         self._watch = Watch()
+        #: it was killed for it went on no more, and nobody had stopped it
+        self.hung = False
         passed = [alive_read, *([pass_fd] if pass_fd >= 0 else [])]
         if self.heartbeat is not None:
             passed.append(self.heartbeat.fd)
@@ -181,10 +183,12 @@ class Child:
         """A look at its heartbeat: SIGKILL if it has gone without one for too long. To be called once a
         second at most."""
         if self.heartbeat is not None and self._watch.stuck(self.heartbeat.count):
+            state = _state(self.pid)
             log.error(
                 "pid %d has made no progress for %g s (its state is %s); it is killed",
-                self.pid, self._watch.silent * LOOK_S, _state(self.pid),
+                self.pid, self._watch.silent * LOOK_S, state,
             )  # fmt: skip
+            self.hung = state in _AT_WORK
             self.process.kill()
             self._watch = Watch()  # it may take its time to end, waiting for a disk
 
@@ -209,6 +213,11 @@ class Child:
         if self.heartbeat is not None:
             self.heartbeat.close()
             self.heartbeat = None
+
+
+#: the states of a child that is silent by its own doing: one that waits for a disk has another, and so
+#: has one that somebody stopped
+_AT_WORK = ("R", "S")
 
 
 def _state(pid: int) -> str:
