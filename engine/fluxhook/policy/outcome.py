@@ -104,7 +104,7 @@ NOT_ATTEMPTED: Final[dict[str, str]] = {
     "disabled": "Held back: the endpoint answered 410 and was disabled.",
     "rate_limit": "Held back: the endpoint is over its rate limit.",
     "over_share": "Held back: too much was waiting for the endpoint, and others need the room.",
-    "payload_too_large": "Given up: the event is over the endpoint's max_payload.",
+    "payload_too_large": "Given up: the event is over the endpoint's max_payload or max_event_bytes.",
     "expired": "Dropped: the event is older than the endpoint's ttl.",
     "poison": "Given up: two workers ended at this event. It can be replayed.",
     "unreadable": "Dropped: what a worker reported could not be read; it is kept in damaged/.",

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from fluxhook._native.ring import FULL, Consumer, Delivery, Producer, Words
+from fluxhook._native.ring import FULL, TOO_LARGE, Consumer, Delivery, Producer, Words
 from fluxhook.config.schema import Endpoint
 from fluxhook.config.units import Duration
 from fluxhook.errors import PayloadTooLarge
@@ -675,7 +675,7 @@ class Keeper:
                 batch.drop(row, self._clock.wall_ns(now_ns), cause)
                 batch.count(endpoint_id, f"dropped.{cause}")
         if attempt is not None and endpoint is not None and after.state != "delivered":
-            self._disable_if(endpoint_id, endpoint, cause, now_ns)
+            self._disable_if(endpoint_id, endpoint, attempt.cause, now_ns)
 
     def _disable_if(self, endpoint_id: int, endpoint: Endpoint, cause: str, now_ns: int) -> None:
         """Disables an endpoint whose receiver asked for it, or that has done nothing but fail."""
@@ -827,10 +827,22 @@ class Keeper:
             row.id, row.attempts, row.accepted_ns, row.event.encode(), fresh, suspect
         )
         head = _encode_due(due_head)
-        if self._inboxes[worker].put(target, head, body) == FULL:
-            return False
-        self._sent[worker].add(row.id)
-        return True
+        result = self._inboxes[worker].put(target, head, body)
+        if result == TOO_LARGE:
+            self._bury_too_large(row)
+        elif result != FULL:
+            self._sent[worker].add(row.id)
+        return result != FULL
+
+    def _bury_too_large(self, row: Row) -> None:
+        """It came while `max_event_bytes` was larger, and the worker's ring cannot take it."""
+        error = (
+            "larger than max_event_bytes allows now: raise that, start the engine anew, and replay"
+        )
+        with self._store.batch() as batch:
+            wall_ns = self._clock.wall_ns(self._clock.now_ns())
+            batch.bury(batch.copy(row), wall_ns, "payload_too_large", error)
+        self._publish_stored(row.endpoint)
 
     def _is_disabled(self, endpoint_id: int) -> bool:
         return any(self.snapshot.ids.get(name) == endpoint_id for name in self.snapshot.disabled)

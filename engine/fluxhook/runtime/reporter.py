@@ -7,7 +7,7 @@ from collections import deque
 
 import msgspec
 
-from fluxhook._native.ring import FULL, UNSYNCED, Counters, Delivery, Producer
+from fluxhook._native.ring import FULL, TOO_LARGE, UNSYNCED, Counters, Delivery, Producer
 from fluxhook.runtime.process import log
 from fluxhook.transport.clock import EngineClock
 from fluxhook.transport.records import Attempt, Report, Verdict
@@ -101,6 +101,9 @@ class Reporter:
     def _put(self, entry: tuple[Delivery, int, bytes, bytes]) -> bool:
         delivery, target, head, body = entry
         result = delivery.hand_over(self.outbox, target, head, body, self._counters)
+        if result == TOO_LARGE:
+            head = self._without_body(head, len(body))
+            result = delivery.hand_over(self.outbox, target, head, b"", self._counters)
         if result == UNSYNCED:
             self._sync_at = time.monotonic() + SYNC_BACKOFF_S
             if not self._unsynced:
@@ -113,6 +116,20 @@ class Reporter:
             log.info("%s is synced again", self.outbox.path)
         self._unsynced = result == UNSYNCED
         return result not in (FULL, UNSYNCED)
+
+    def _without_body(self, head: bytes, size: int) -> bytes:
+        """The report instead of one that no room will ever be for: the event was accepted while
+        `max_event_bytes` was larger, and if it is not delivered, it is lost."""
+        report = msgspec.msgpack.decode(head, type=Report)
+        if report.verdict in ("delivered", "dropped"):
+            return head
+        log.error(
+            "an event of endpoint %d is dropped, %d bytes are too many for %s: raise max_event_bytes",
+            report.endpoint, size, self.outbox.path,
+        )  # fmt: skip
+        return self._encode(
+            msgspec.structs.replace(report, verdict="dropped", cause="payload_too_large")
+        )
 
     def _new_id(self) -> int:
         """Ascending over restarts, distinct among up to 64 workers: microseconds of engine time, then

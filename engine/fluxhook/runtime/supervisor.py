@@ -68,6 +68,8 @@ AWAY_NS = 150_000_000_000
 #: rings between worker and keeper
 CHANNEL_BYTES = 16 << 20
 CHANNEL_RECORDS = 16_384
+#: events of the largest size that one of them holds at least
+EVENTS_IN_CHANNEL = 8
 #: the index of the companion among the children
 COMPANION = -1
 
@@ -126,7 +128,7 @@ class Supervisor:
         #: nothing was published yet
         self._first = True
         self._judge = Judge()
-        self._subscriptions = Subscriptions(self._store, config, self._clock)
+        self._subscriptions = Subscriptions(self._store, self._fitted(config), self._clock)
         self._subscriptions.expire(self._clock.now_ns())
         self._enable_all()
         self._publish()
@@ -186,6 +188,7 @@ class Supervisor:
                     repair_slot(self._repair, slot, config, self._workers)
                 for folder in workers:
                     self._finish(folder)
+                self._largest = min(self._enlarge(folder, config) for folder in workers)
                 for lock in locks:
                     lock.release()
         except OSError as e:
@@ -237,7 +240,7 @@ class Supervisor:
         repair = self._repair
         repair.counters(own / "counters", config.max_endpoints, d.WORKER_FIELDS)
         repair.histograms(own / "stages", config.max_endpoints)
-        capacity = max(CHANNEL_BYTES, 8 * int(config.max_event_bytes))
+        capacity = channel_bytes(config)
         repair.inbox(own / "inbox.ring", CHANNEL_RECORDS, capacity)
         # What is damaged in it is the keeper's to settle, and to tell.
         repair.ring(own / "outbox.ring", CHANNEL_RECORDS, capacity, weed=False)
@@ -245,6 +248,15 @@ class Supervisor:
             # One that an engine with a smaller max_event_bytes made takes no event of today's size.
             if ring.geometry(path)[1] < capacity and not ring.unsettled(path):
                 ring.create_ring(path, CHANNEL_RECORDS, capacity, d.boot_id())
+
+    def _enlarge(self, own: Path, config: Config) -> int:
+        """Make rings anew that were made for a smaller `max_event_bytes`; return how large an event may
+        be, since one with reports in it, or on a full disk, keeps its size."""
+        capacity = channel_bytes(config)
+        for name, kept in (("inbox.ring", False), ("outbox.ring", True)):
+            self._repair.enlarge(own / name, CHANNEL_RECORDS, capacity, kept=kept)
+            capacity = min(capacity, ring.geometry(str(own / name))[1])
+        return capacity // EVENTS_IN_CHANNEL
 
     def _open_store(self, config: Config, *, accept_loss: bool) -> DeliveryStore:
         """Raises StoreDamaged for a store that is not what this data directory was used with, unless
@@ -334,7 +346,7 @@ class Supervisor:
         receiver asked to be left alone (410) gets another chance.
         """
         before = self._subscriptions.config
-        self._subscriptions.configure(config)
+        self._subscriptions.configure(self._fitted(config))
         try:
             self._republish()
         except FluxhookError:
@@ -342,6 +354,16 @@ class Supervisor:
             raise
         if self._enable_all():
             self._republish()
+
+    def _fitted(self, config: Config) -> Config:
+        """Events that the rings between worker and keeper could not take are refused by `emit`."""
+        if config.max_event_bytes <= self._largest:
+            return config
+        log.warning(
+            "max_event_bytes stays at %s until the next start: the rings of the workers have that size",
+            Size(self._largest),
+        )
+        return msgspec.structs.replace(config, max_event_bytes=Size(self._largest))
 
     def _enable_all(self) -> bool:
         """True if there was one to enable."""
@@ -549,7 +571,7 @@ class Supervisor:
         status = child.reap()
         del self._children[index]
         if index != COMPANION:
-            fault = by_own_fault(status)
+            fault = child.hung or by_own_fault(status)
             self._keeper.worker_lost(index, by_own_fault=fault)
             if fault:
                 self._faulty.add(index)
@@ -677,6 +699,11 @@ def by_own_fault(status: int) -> bool:
 
 
 _FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
+
+
+def channel_bytes(config: Config) -> int:
+    """The size of the rings between worker and keeper."""
+    return max(CHANNEL_BYTES, EVENTS_IN_CHANNEL * int(config.max_event_bytes))
 
 
 def worker_count(config: Config) -> int:

@@ -148,6 +148,15 @@ class Repair:
             log.warning("%s; %s", e, _ANEW)
         ring.create_ring(str(path), queue_size, capacity, self._boot_id)
 
+    def enlarge(self, path: Path, queue_size: int, capacity: int, *, kept: bool) -> None:
+        """Make a ring anew that is smaller than that. What is `kept` in it keeps it as it is."""
+        if ring.geometry(str(path))[1] >= capacity or (kept and ring.unsettled(str(path))):
+            return
+        try:
+            ring.create_ring(str(path), queue_size, capacity, self._boot_id)
+        except OSError as e:  # of a full disk: the old one will do
+            log.warning("%s keeps its size: %s", path, e.strerror)
+
     def ring(
         self, path: Path, queue_size: int, capacity: int, *, alone: bool = True, weed: bool = True
     ) -> None:
