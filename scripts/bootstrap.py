@@ -33,6 +33,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SBIN = ":/usr/sbin:/usr/local/sbin"
 #: what no package brings, but a mount
 TERMINALS = "pseudo-terminals (/dev/pts)"
+#: A bare Debian may lack the command `mount`.
+MOUNT_TERMINALS = """
+import ctypes
+ctypes.CDLL(None).mount(b"devpts", b"/dev/pts", b"devpts", 0, b"ptmxmode=0666")
+"""
 #: Debian's package of each program
 PROGRAMS = {
     "openssl": "openssl",
@@ -133,8 +138,8 @@ def prepare_machine(target: str) -> None:
         return
     packages = packages_of(lacking)
     root = as_root()
-    if root is not None and TERMINALS in [need.what for need in lacking] and shutil.which("mount"):
-        subprocess.run([*root, "mount", "-t", "devpts", "devpts", "/dev/pts"], capture_output=True)
+    if root is not None and TERMINALS in [need.what for need in lacking]:
+        subprocess.run([*root, sys.executable, "-c", MOUNT_TERMINALS], capture_output=True)
         lacking = missing(target)
     if packages and root is not None and shutil.which("apt-get"):
         say("installing " + " ".join(packages))
