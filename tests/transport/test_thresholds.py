@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -111,6 +112,26 @@ def test_a_new_table_is_empty_and_leaves_the_old_one_alone(path: Path) -> None:
     Thresholds.make(path)
     old.exceeded(row, LIMIT)
     assert events(path, row) == 0
+
+
+def test_a_full_disk_empties_the_old_table(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which needs no room. Where there is none to empty it is an error."""
+    row = Thresholds(path).row(0, "a", 1)
+    assert row is not None
+
+    def full(fd: int, start: int, length: int) -> None:
+        if os.fstat(fd).st_size < start + length:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    Thresholds.make(path)
+    words = Words(str(path), 0, FIELDS)
+    assert words.rows == ROWS
+    assert not any(words.load(n, field) for n in range(ROWS) for field in range(FIELDS))
+    assert [p.name for p in path.parent.iterdir()] == ["thresholds"]
+    path.unlink()
+    with pytest.raises(OSError, match="No space left"):
+        Thresholds.make(path)
 
 
 def test_racing_processes_lose_no_count(path: Path) -> None:

@@ -13,7 +13,7 @@ from fluxhook.config.schema import Config, Endpoint
 from fluxhook.errors import EngineNotRunning, FluxhookError, LayoutError
 from fluxhook.policy.clock import Clock
 from fluxhook.transport.datadir import DataDir
-from fluxhook.transport.files import replace_file
+from fluxhook.transport.files import FULL, overwrite_file, replace_file
 
 __all__ = ["Snapshot", "ring_bytes", "ring_queue_size"]
 
@@ -72,7 +72,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     def save(self, datadir: DataDir) -> None:
         """Raises OSError; then the former one is in force."""
-        replace_file(datadir.snapshot, codec.encode(self))
+        text = codec.encode(self)
+        try:
+            replace_file(datadir.snapshot, text)
+        except OSError as e:
+            if e.errno not in FULL:
+                raise
+            overwrite_file(datadir.snapshot, text)
 
     @classmethod
     def load(cls, datadir: DataDir) -> Snapshot:

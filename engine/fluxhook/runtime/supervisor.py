@@ -48,7 +48,7 @@ from fluxhook.runtime.syncer import Syncer
 from fluxhook.store import DeliveryStore, StoreDamaged, StoreError
 from fluxhook.transport import datadir as d
 from fluxhook.transport.clock import EngineClock, read_clocks
-from fluxhook.transport.files import replace_file, write_all
+from fluxhook.transport.files import FULL, replace_file, write_all
 from fluxhook.transport.repair import Repair
 from fluxhook.transport.thresholds import Thresholds
 
@@ -129,8 +129,12 @@ class Supervisor:
         self._first = True
         self._judge = Judge()
         self._subscriptions = Subscriptions(self._store, self._fitted(config), self._clock)
-        self._subscriptions.expire(self._clock.now_ns())
-        self._enable_all()
+        #: endpoints that were disabled get another chance, which is not on the disk yet
+        self._to_enable = True
+        try:
+            self._tidy()
+        except StoreError as e:
+            log.warning("%s; it is tried again every second", e)
         self._publish()
         self._keeper = Keeper(self.datadir, self._store, self._words, self.snapshot, self._clock)
         if was_away:
@@ -365,6 +369,14 @@ class Supervisor:
         )
         return msgspec.structs.replace(config, max_event_bytes=Size(self._largest))
 
+    def _tidy(self) -> bool:
+        """Has the store forget what is over; True if there was any. Raises StoreError where the disk is
+        full."""
+        expired = self._subscriptions.expire(self._clock.now_ns())
+        enabled = self._to_enable and self._enable_all()
+        self._to_enable = False
+        return expired or enabled
+
     def _enable_all(self) -> bool:
         """True if there was one to enable."""
         disabled = [row.id for row in self._store.endpoints() if row.disabled_ns is not None]
@@ -411,7 +423,10 @@ class Supervisor:
         try:
             snapshot.save(self.datadir)
         except OSError as e:
-            raise StoreError(f"{self.datadir.snapshot} cannot be written: {e.strerror}") from e
+            remedy = "; make room on its disk" if e.errno in FULL else ""
+            raise StoreError(
+                f"{self.datadir.snapshot} cannot be written: {e.strerror}{remedy}"
+            ) from e
         self.snapshot = snapshot
         self._words.store(row, d.VERSION, snapshot.version)
         self._ring_bells()
@@ -655,10 +670,10 @@ class Supervisor:
             except (OSError, ring.LayoutMismatch) as e:
                 log.error("%s; the next start saves what can be saved", e)
         try:
-            expired = self._subscriptions.expire(self._clock.now_ns())
+            tidied = self._tidy()
             disabled = self._keeper.take_disabled()
             rebuilt = self._suspect_unbuilt(now) or self._judge.look(now)
-            if disabled or expired or rebuilt or self._stale:
+            if disabled or tidied or rebuilt or self._stale:
                 self._republish()
         except FluxhookError as e:
             self._stale = True

@@ -247,4 +247,5 @@ def _check_after_power_loss(db: sqlite3.Connection, path: Path, unclean: bool) -
         if verdict != "ok":
             raise damaged(path, " ".join(verdict.split()))
     if not same_boot:
-        db.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot,))
+        with suppress(sqlite3.OperationalError):  # of a full disk: the next start looks once more
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot,))

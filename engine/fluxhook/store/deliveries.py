@@ -7,15 +7,16 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
+from fluxhook.errors import FluxhookError
 from fluxhook.policy.clock import Clock
 from fluxhook.store.batch import COUNT, Batch
-from fluxhook.store.database import open_writer, transaction, translated
+from fluxhook.store.database import open_reader, open_writer, transaction, translated
 from fluxhook.store.leases import Leases, Place
 from fluxhook.store.reader import COLUMNS, FRONTS, ReadStore, clock_checksum
 from fluxhook.store.records import Delivery, Due, State, SubscriptionRow
@@ -95,6 +96,16 @@ class DeliveryStore(ReadStore):
         except BaseException:
             db.close()
             raise
+
+    def close(self) -> None:
+        """SQLite removes its log and the index of it with the last connection, unless that one could
+        not write: they stay, empty, for on a full disk the next start could not make them."""
+        with ExitStack() as last:
+            with suppress(sqlite3.Error, FluxhookError):
+                last.enter_context(closing(open_reader(self.path)))
+                self.db.execute("PRAGMA busy_timeout = 0")  # who reads it now keeps the log anyway
+                self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            super().close()
 
     # ---- deliveries ------------------------------------------------------------------------
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
-__all__ = ["replace_file", "sync_folder", "write_all"]
+__all__ = ["FULL", "overwrite_file", "replace_file", "sync_folder", "write_all"]
+
+#: how the system says that there is no room
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -50,3 +54,21 @@ def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
         raise
     if sync:
         sync_folder(path.parent)
+
+
+def overwrite_file(path: Path, data: bytes) -> None:
+    """Write a text over that of a file, on the disk when this returns, in the blocks that it has.
+
+    For a full disk, where `replace_file` has no room. Spaces fill it up to its former length, so that
+    one write does all of it, and who reads it finds the old text or the new one. Raises OSError, having
+    changed nothing where the blocks do not suffice.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if len(data) > found.st_blocks * 512:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_all(fd, data.ljust(found.st_size))
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from fluxhook._native.ring import Words
+from fluxhook._native.ring import Words, reset_words
 from fluxhook.config.units import Threshold
 from fluxhook.policy import threshold
 from fluxhook.transport.datadir import boot_id
+from fluxhook.transport.files import FULL, sync_folder
 
 __all__ = ["FIELDS", "ROWS", "Thresholds"]
 
@@ -47,11 +48,20 @@ class Thresholds:
 
     @staticmethod
     def make(path: Path) -> None:
-        """Puts an empty table in place. Who has the old one open goes on in that."""
+        """Puts an empty table in place. Who has the old one open goes on in that. On a full disk the
+        old one is emptied, and who has it open may count in another key's row, until he loads the
+        configuration that every start publishes."""
         fresh = path.with_suffix(".new")
         fresh.unlink(missing_ok=True)
-        Words(str(fresh), ROWS, FIELDS).close()
+        try:
+            Words(str(fresh), ROWS, FIELDS).close()
+        except OSError as e:
+            if e.errno not in FULL or not path.exists():
+                raise
+            reset_words(str(path), ROWS, FIELDS)
+            return
         fresh.rename(path)
+        sync_folder(path.parent)
 
     def row(self, endpoint_id: int, event_type: str, window_ns: int) -> int | None:
         """The row of a key, claimed if nobody has; None: the table is full.
