@@ -193,6 +193,20 @@ def test_a_hosts_object_that_raises_is_an_event_error() -> None:
         EventMaker().make("order.created", {"a": Rude()})
 
 
+@pytest.mark.parametrize("type", ["order.created", "route.error"])
+def test_a_proxy_of_nothing_is_an_event_error(type: str) -> None:
+    """Such as a web framework's outside of a request, which raises when it is asked what it is."""
+
+    class Unbound:
+        @property
+        def __class__(self) -> Any:
+            raise RuntimeError("working outside of request context")
+
+    for data in (Unbound(), {"request_id": Unbound()}):
+        with pytest.raises(EventError, match="is of type Unbound"):
+            EventMaker().make(type, data)
+
+
 def test_a_catalogs_type_takes_every_form() -> None:
     """Of a dict with enums, ids and subclasses a catalog's type gets their JSON."""
     data = {

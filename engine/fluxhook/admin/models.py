@@ -262,6 +262,7 @@ class AttemptRecord(Attempt, frozen=True, kw_only=True):
 
     delivery_id: str
     endpoint: str
+    endpoint_id: str
     event_id: str
     type: str
 

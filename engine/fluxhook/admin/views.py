@@ -131,6 +131,7 @@ def attempt_record(row: AttemptRow, name: str, endpoint: Endpoint | None) -> Att
         **msgspec.structs.asdict(attempt_view(row.past, endpoint)),
         delivery_id=delivery_id(row.delivery),
         endpoint=name,
+        endpoint_id=f"wh_{row.endpoint}",
         event_id=row.event_id,
         type=row.type,
     )

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import re
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -33,7 +33,7 @@ def typed_data(event_type: str, kind: type[msgspec.Struct], data: object) -> Any
     Takes a dict, or an instance of the struct; a `bytes` field takes bytes, or base64 text. Raises
     EventError with the field, its value, and what would be right.
     """
-    if not isinstance(data, (dict, kind)):
+    if not issubclass(type(data), (dict, kind)):  # isinstance would ask a proxy, which may raise
         raise EventError(
             f"{event_type}: data is of type {type(data).__name__}; give a dict or a {kind.__name__}",
             field="data",
@@ -161,22 +161,22 @@ def _unencodable(event_type: str, data: object, error: Exception) -> EventError:
     """The EventError for what the encoder raised: it goes down to the value that has no JSON."""
     if isinstance(error, RecursionError):
         return EventError(f"{event_type}: data is {_TOO_DEEP}", field="data")
-    path, value = "data", data
+    path, value = "data", cast("Any", data)
     for _ in range(MAX_DEPTH):
         below = next((child for child in _children(path, value) if not _encodes(child[1])), None)
         if below is None:
             break
         path, value = below
+    # A proxy may pass for what it is not, or raise where isinstance asks it.
+    kind: type[Any] = type(value)
     if isinstance(error, UnicodeError):
         what = "holds a lone surrogate, half of a pair, which UTF-8 cannot carry"
-    elif isinstance(value, dict) and (keys := [key for key in value if not isinstance(key, str)]):
+    elif issubclass(kind, dict) and (keys := [key for key in value if not isinstance(key, str)]):
         what = f"has the key {keys[0]!r:.80}; JSON keys are texts"
-    elif isinstance(value, (int, msgspec.Raw)):
+    elif issubclass(kind, (int, msgspec.Raw)):
         what = f"has no JSON form: {error}"
     else:
-        what = (
-            f"is of type {type(value).__name__}, which has no JSON form; convert it to one that has"
-        )
+        what = f"is of type {kind.__name__}, which has no JSON form; convert it to one that has"
     return EventError(f"{event_type}: {path} {what}", field=path)
 
 

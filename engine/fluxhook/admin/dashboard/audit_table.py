@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from fluxhook.admin.dashboard import tables, words
@@ -39,10 +39,11 @@ class AuditTable:
     def show(
         self,
         entries: Sequence[AuditEntry],
-        endpoints: Collection[str] = (),
+        endpoints: Mapping[str, str] | None = None,
         known: Mapping[str, Known] | None = None,
     ) -> None:
-        """`endpoints` are those that there are, `known` the events that the store still has."""
+        """`endpoints` are the ids of those that there are, by name; `known` the events that the store
+        still has."""
         self._table.set_visibility(bool(entries))
         self._empty.set_visibility(not entries)
         seen: Counter[AuditEntry] = Counter()
@@ -50,13 +51,15 @@ class AuditTable:
         for one in entries:
             seen[one] += 1  # an entry may stand twice
             key = f"{one.at}/{one.event_id}/{one.endpoint}/{seen[one]}"
-            rows.append(_row(key, one, one.endpoint in endpoints, (known or {}).get(one.event_id)))
+            rows.append(
+                _row(key, one, (endpoints or {}).get(one.endpoint), (known or {}).get(one.event_id))
+            )
         self._table.show(rows)
 
 
-def _row(key: str, one: AuditEntry, has_endpoint: bool, known: Known | None) -> Row:
+def _row(key: str, one: AuditEntry, endpoint_id: str | None, known: Known | None) -> Row:
     tries = f"after {one.attempts:,} attempt{'s' * (one.attempts != 1)}"
-    endpoint = f"/endpoints/{quote(one.endpoint, safe='')}" if has_endpoint else None
+    endpoint = f"/endpoints/{endpoint_id}" if endpoint_id else None
     return Row(
         key,
         (

@@ -30,7 +30,7 @@ async def rotate(viewer: Viewer, webhook: Webhook) -> bool:
             given = {name: value for name, value in values.items() if value}
             try:
                 request = struct_of(RotateRequest, given)
-                made = await viewer.change(viewer.service.rotate_secret, webhook.id, request)
+                made = await viewer.change(viewer.service.rotate_secret, webhook.name, request)
             except FluxhookError as error:
                 form.show_faults(faults_of(error))
                 return

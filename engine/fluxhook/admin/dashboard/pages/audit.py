@@ -69,7 +69,7 @@ async def _audit(viewer: Viewer, query: Mapping[str, str]) -> None:
 
     async def show(entries: list[AuditEntry]) -> None:
         known = await viewer.ask(known_events, viewer.service, {one.event_id for one in entries})
-        endpoints = {one.name for one in await viewer.ask(viewer.service.webhooks)}
+        endpoints = {one.name: one.id for one in await viewer.ask(viewer.service.webhooks)}
         table.show(entries, endpoints, known)
 
     try:

@@ -61,7 +61,7 @@ def _form(viewer: Viewer, webhook: Webhook, types: list[str], place: Element) ->
             form.show_faults([("", "Nothing was changed", "")])
             return
         try:
-            made = await viewer.change(viewer.service.update, webhook.id, patch)
+            made = await viewer.change(viewer.service.update, webhook.name, patch)
         except FluxhookError as error:
             form.show_faults(faults_of(error))
         else:

@@ -129,7 +129,7 @@ class _Page:
 
     async def _recent(self) -> list[Delivery]:
         page = await self.viewer.ask(
-            self.service.deliveries, endpoint=self.webhook.id, limit=_RECENT
+            self.service.deliveries, endpoint=self.webhook.name, limit=_RECENT
         )
         return page.items
 
@@ -209,11 +209,11 @@ class _Page:
     # ---- what can be done --------------------------------------------------------------------
 
     async def _pause(self) -> None:
-        await self.viewer.attempt("Paused. New events wait.", self.service.pause, self.webhook.id)
+        await self.viewer.attempt("Paused. New events wait.", self.service.pause, self.webhook.name)
         await self._refresh_now()
 
     async def _resume(self) -> None:
-        await self.viewer.attempt("Resumed.", self.service.resume, self.webhook.id)
+        await self.viewer.attempt("Resumed.", self.service.resume, self.webhook.name)
         await self._refresh_now()
 
     async def _refresh_now(self) -> None:
@@ -224,7 +224,7 @@ class _Page:
         if not await rotate(self.viewer, self.webhook):
             return
         try:
-            self.webhook = await self.viewer.ask(self.service.webhook, self.webhook.id)
+            self.webhook = await self.viewer.ask(self.service.webhook, self.webhook.name)
         except FluxhookError as error:
             complain(error)
             return
@@ -241,14 +241,16 @@ class _Page:
         )
         if agreed:
             try:
-                await self.viewer.change(self.service.delete, self.webhook.id)
+                await self.viewer.change(self.service.delete, self.webhook.name)
             except FluxhookError as error:
                 complain(error)
             else:
                 ui.navigate.to("/endpoints")
 
     async def _test(self) -> None:
-        sent = await self.viewer.attempt("", self.service.send_test, self.webhook.id, TestRequest())
+        sent = await self.viewer.attempt(
+            "", self.service.send_test, self.webhook.name, TestRequest()
+        )
         if sent is None:
             return
         self.result.clear()

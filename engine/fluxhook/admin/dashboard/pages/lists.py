@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final, NamedTuple
-from urllib.parse import quote
 
 from fastapi import Request
 from nicegui import ui
@@ -163,7 +162,7 @@ def _attempt(one: AttemptRecord) -> Row:
         (
             tables.cell(one.type, href=f"/deliveries/{one.delivery_id}"),
             tables.cell(one.event_id, classes="id"),
-            tables.cell(one.endpoint, href=f"/endpoints/{quote(one.endpoint, safe='')}"),
+            tables.cell(one.endpoint, href=f"/endpoints/{one.endpoint_id}"),
             str(one.status) if one.status else None,
             tables.error(one.outcome, one.error),
             tables.time(one.started_at),
