@@ -20,7 +20,7 @@ from fluxhook.runtime.holders import holders, named
 from fluxhook.runtime.process import LockHeld, kill_holders, wait_for_lock
 from fluxhook.runtime.supervisor import Supervisor
 from fluxhook.transport.datadir import FileLock
-from runtime.conftest import Rig, seconds
+from runtime.conftest import Rig, seconds, until
 
 #: takes a lock, says so, and holds it until its input ends
 HOLD = """
@@ -56,6 +56,43 @@ def test_a_child_is_stuck_after_so_many_looks_without_a_beat() -> None:
     heartbeat.close()
 
 
+def test_who_waits_for_the_machine_has_more_time() -> None:
+    """Swapped out, or one of many on a core, a child goes on by itself; but not for ever."""
+    heartbeat, watch = Heartbeat(), Watch()
+    heartbeat.beat()
+    assert not watch.stuck(heartbeat.count)
+    looks = [watch.stuck(heartbeat.count, waits=True) for _ in range(5 * STUCK_LOOKS)]
+    assert looks.index(True) == 4 * STUCK_LOOKS - 1
+    heartbeat.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "cpu_s", "waits"),
+    [("D", 0.0, True), ("R", 0.0, True), ("R", 0.4, False), ("T", 0.0, False), ("S", 0.0, False)],
+)
+def test_waiting_for_the_machine(state: str, cpu_s: float, waits: bool) -> None:
+    """One that is stopped does not, nor one that sleeps, nor one that runs in circles."""
+    assert (
+        process._waits(process._Activity("R", 7.0), process._Activity(state, 7.0 + cpu_s)) == waits
+    )
+
+
+def test_what_a_process_does_is_seen() -> None:
+    """Its state and its CPU time, whatever its name holds."""
+    program = (
+        "import setproctitle; setproctitle.setproctitle('a) R 1'); print(flush=True)\nwhile 1: 1"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        first = process._activity(child.pid)
+        until(lambda: process._activity(child.pid).cpu_s > first.cpu_s + 0.1, 30.0)
+        child.send_signal(signal.SIGSTOP)
+        until(lambda: process._activity(child.pid).state == "T", 30.0)
+        child.kill()
+    assert process._activity(child.pid).state == "unknown"
+
+
 def test_a_child_that_never_begins_is_stuck() -> None:
     watch = Watch()
     assert [watch.stuck(0) for _ in range(START_LOOKS)].index(True) == START_LOOKS - 1
@@ -64,21 +101,20 @@ def test_a_child_that_never_begins_is_stuck() -> None:
 class Impatient(Watch):
     """Finds at the first look that a child is stuck."""
 
-    def stuck(self, count: int) -> bool:
-        return True
+    def stuck(self, count: int, *, waits: bool = False) -> bool:
+        return not waits
 
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_who_was_stopped_did_not_hang(stopped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that it had at hand is to blame for that."""
     monkeypatch.setattr(process, "Watch", Impatient)
-    child = process.Child("-m", module="timeit", beats=True)
+    child = process.Child("while True: pass", module="timeit", beats=True)
     try:
         if stopped:
             os.kill(child.pid, signal.SIGSTOP)
             os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
-        child.kill_if_stuck()
-        assert child.wait(10)
+        until(lambda: child.kill_if_stuck() or child.wait(0.1), 30.0)
         assert child.hung is not stopped
     finally:
         assert child.reap() == -signal.SIGKILL

@@ -51,13 +51,16 @@ class Watch:
 
     def __init__(self) -> None:
         self._count = 0
-        #: looks since it went on
-        self.silent = 0
+        #: looks since it went on, and those of them at which it waited for the machine
+        self.silent = self._waited = 0
 
-    def stuck(self, count: int) -> bool:
-        """Whether this look finds the child stuck."""
+    def stuck(self, count: int, *, waits: bool = False) -> bool:
+        """Whether this look finds the child stuck. One that waits for the machine gets four times as
+        long: most likely it goes on by itself, and its successor would have to wait as well."""
         if count != self._count:
-            self._count, self.silent = count, 0
+            self._count, self.silent, self._waited = count, 0, 0
             return False
         self.silent += 1
-        return self.silent >= (STUCK_LOOKS if count else max(STUCK_LOOKS, START_LOOKS))
+        self._waited += waits
+        patience = STUCK_LOOKS if count else max(STUCK_LOOKS, START_LOOKS)
+        return self.silent - 0.75 * self._waited >= patience

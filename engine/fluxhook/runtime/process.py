@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import NamedTuple
 
 import setproctitle
 
@@ -34,6 +35,13 @@ __all__ = [
 ]
 
 log = logging.getLogger("fluxhook")
+
+#: CPU time between two looks below which a process does not run, although it could; arbitrary: one of
+#: twenty on a core gets as much
+RUNS_S = 0.05
+_TICKS = os.sysconf("SC_CLK_TCK")
+#: the states of a child that is silent by its own doing, and not because somebody stopped it
+_AT_WORK = ("R", "S")
 
 
 def name_process(role: str, data_dir: str) -> None:
@@ -146,6 +154,7 @@ class Child:
         alive_read, self._alive_write = os.pipe2(os.O_CLOEXEC)
         self.heartbeat = Heartbeat() if beats else None
         self._watch = Watch()
+        self._activity = _Activity("unknown", 0.0)
         #: it was killed for it went on no more, and nobody had stopped it
         self.hung = False
         passed = [alive_read, *([pass_fd] if pass_fd >= 0 else [])]
@@ -182,13 +191,16 @@ class Child:
     def kill_if_stuck(self) -> None:
         """A look at its heartbeat: SIGKILL if it has gone without one for too long. To be called once a
         second at most."""
-        if self.heartbeat is not None and self._watch.stuck(self.heartbeat.count):
-            state = _state(self.pid)
+        if self.heartbeat is None:
+            return
+        count, now = self.heartbeat.count, _activity(self.pid)
+        waits, self._activity = _waits(self._activity, now), now
+        if self._watch.stuck(count, waits=waits):
             log.error(
                 "pid %d has made no progress for %g s (its state is %s); it is killed",
-                self.pid, self._watch.silent * LOOK_S, state,
+                self.pid, self._watch.silent * LOOK_S, now.state,
             )  # fmt: skip
-            self.hung = state in _AT_WORK
+            self.hung = now.state in _AT_WORK and not waits
             self.process.kill()
             self._watch = Watch()  # it may take its time to end, waiting for a disk
 
@@ -215,14 +227,21 @@ class Child:
             self.heartbeat = None
 
 
-#: the states of a child that is silent by its own doing: one that waits for a disk has another, and so
-#: has one that somebody stopped
-_AT_WORK = ("R", "S")
+class _Activity(NamedTuple):
+    """The state as ps shows it (T is stopped, D waits for a disk, R runs), and the CPU time used."""
+
+    state: str
+    cpu_s: float
 
 
-def _state(pid: int) -> str:
-    """As ps shows it: T is stopped, D waits for a disk, R runs."""
+def _activity(pid: int) -> _Activity:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return "unknown"
+        return _Activity("unknown", 0.0)
+    return _Activity(fields[0], (int(fields[11]) + int(fields[12])) / _TICKS)
+
+
+def _waits(before: _Activity, now: _Activity) -> bool:
+    """Whether a process waits for the machine: for a disk or swapped memory, or for a core."""
+    return now.state == "D" or (now.state == "R" and now.cpu_s - before.cpu_s < RUNS_S)
