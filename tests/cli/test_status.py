@@ -55,6 +55,27 @@ def test_json_has_the_same_and_totals(invoke: Invoke, stopped: Path) -> None:
     assert said["totals"]["accepted"] == said["totals"]["pending"] == 1
 
 
+@pytest.mark.parametrize(
+    ("running", "serving", "code"),
+    [(True, 0, ExitCode.NOT_RUNNING), (True, 1, ExitCode.OK), (False, None, ExitCode.OK)],
+)
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_an_engine_of_which_no_worker_serves_is_told_by_the_exit_status(
+    invoke: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
+    running: bool,
+    serving: int | None,
+    code: ExitCode,
+    options: tuple[str, ...],
+) -> None:
+    """4, after what there is to show; an engine that was stopped is asked about on purpose."""
+    stats = Stats(data_dir="/d", running=running, version=1, endpoints=[], serving=serving)
+    monkeypatch.setattr(status, "read_stats", lambda _: stats)
+    said = invoke("status", *options)
+    assert said.exit_code == code
+    assert "/d" in said.stdout
+
+
 def busy() -> Stats:
     """Everything that can be, at its widest."""
     many = 12_345_678

@@ -60,6 +60,14 @@ def test_it_is_shown_with_the_reason(desk: Desk, caplog: pytest.LogCaptureFixtur
     assert f"endpoint odd is misconfigured, its events wait: {reason}" in caplog.text
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_it_may_be_paused_besides(desk: Desk, paused: bool) -> None:
+    """The state says what is worse; that it was paused is told too, so that it can be resumed."""
+    desk.reopen(HEALTHY, msgspec.structs.replace(ODD, paused=paused))
+    stats = read_stats(desk.path).endpoint("odd")
+    assert (stats.state, stats.paused) == ("misconfigured", paused)
+
+
 def test_its_events_are_accepted_and_wait(desk: Desk) -> None:
     """A publisher takes them, the keeper hands none out, and a repaired endpoint gets them."""
     with Publisher(desk.path) as publisher:

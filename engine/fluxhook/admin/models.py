@@ -179,6 +179,8 @@ class WebhookStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_error: LastError | None
     #: why nothing can be sent, so that events wait; of the state misconfigured
     misconfigured_reason: str = ""
+    #: it is paused, whatever its state is besides
+    paused: bool = False
     #: attempts and reports that an error of the engine's own ended
     faults: int = 0
 

@@ -101,6 +101,8 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     disabled_reason: str = ""
     #: why the endpoint cannot be built, so that its events wait
     misconfigured_reason: str = ""
+    #: as it is configured, whatever its state is besides
+    paused: bool = False
 
     @property
     def pending(self) -> int:
@@ -373,6 +375,7 @@ class _Reading:
             failing_since_ns=clock.wall_ns(failing_ns) if failing_ns else None,
             disabled_reason=row.disabled_reason,
             misconfigured_reason=self._held(row.name),
+            paused=configured is not None and configured.paused,
         )
 
     def _word(self, row: int, field: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import subprocess
@@ -29,8 +30,17 @@ TOKENS: Final = (
     Token(token=READER, scopes=("read",)),
     Token(token=EMITTER, scopes=("emit",)),
 )
+#: an ed25519 key whose halves do not fit
+TORN: Final = "whsk_" + base64.b64encode(bytes(range(64))).decode()
 #: what no page and no message to one may hold
-SECRETS: Final = ("sk_live_9x8m2p", "hidden-in-a-header", "hidden-in-the-query", OPERATOR, READER)
+SECRETS: Final = (
+    "sk_live_9x8m2p",
+    "hidden-in-a-header",
+    "hidden-in-the-query",
+    OPERATOR,
+    READER,
+    TORN,
+)
 #: by default beside the tests; the folder is not committed
 ARTIFACTS: Final = Path(
     os.environ.get("FLUXHOOK_ARTIFACTS") or Path(__file__).parents[2] / "artifacts"
@@ -102,9 +112,8 @@ class Site:
                 name=name,
                 url=f"{self.receiver.url}/{name}?token=hidden-in-the-query",
                 events=events,
-                secrets=("sk_live_9x8m2p",),
                 headers={"X-Api-Key": "hidden-in-a-header"},
-                **{"circuit_breaker": never, **options},
+                **{"circuit_breaker": never, "secrets": ("sk_live_9x8m2p",), **options},
             )
 
         return Config(
@@ -114,6 +123,12 @@ class Site:
                 endpoint("analytics", "tls.handshake.fail", retry=at_once),
                 endpoint("small", "policy.updated", retry=at_once),
                 endpoint("archive", "route.*", paused=True),
+                endpoint(
+                    "broken",
+                    "rate.limit.exceeded",
+                    signature="standard",
+                    secrets=(TORN,),
+                ),
                 endpoint("mortal", "upstream.timeout", retry=at_once),
             ),
             event_types=("order.created",),

@@ -177,6 +177,26 @@ def test_an_endpoint_is_changed(site: Site, opened: Open) -> None:
     assert watch.complaints == []
 
 
+def test_an_endpoint_that_cannot_be_built_says_why(site: Site, opened: Open) -> None:
+    """In the list and on its page; one that is paused besides can be resumed all the same."""
+    page, _ = opened(path="/endpoints")
+    reason = "the two halves of the ed25519 key do not fit"
+    expect(row(page, "/broken")).to_contain_text("Misconfigured")
+    expect(row(page, "/broken")).to_contain_text(reason)
+    page.goto("/endpoints/broken")
+    expect(page.locator("h1")).to_contain_text("Misconfigured")
+    expect(page.get_by_text(f"its events wait: secrets[0]: {reason}")).to_be_visible()
+    pause = page.get_by_role("button", name="Pause", exact=True)
+    resume = page.get_by_role("button", name="Resume", exact=True)
+    expect(resume).to_be_hidden()
+    pause.click()
+    expect(pause).to_be_hidden()
+    expect(page.locator("h1")).to_contain_text("Misconfigured")
+    resume.click()
+    expect(pause).to_be_visible()
+    expect(resume).to_be_hidden()
+
+
 def test_a_form_shows_each_error_beside_its_field(site: Site, opened: Open) -> None:
     """The problems of the API stand at the fields, which point to them; what was typed stays."""
     page, _ = opened(path="/endpoints/new")

@@ -144,7 +144,7 @@ class _Page:
             return
         now = points[-1] if points else None
         self.pill.props["state"] = one.state
-        halted = one.state in ("paused", "disabled")
+        halted = one.paused or one.state == "disabled"
         for control, wanted in self.toggles.items():
             control.set_visibility(wanted == halted)
         self.delivered.show(words.per_second(now and now.delivered), f"{one.delivered:,} in all")
