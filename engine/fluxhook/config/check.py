@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import msgspec
+
 from fluxhook.config.endpoint import check_endpoint
 from fluxhook.config.limits import check_limits
 from fluxhook.config.listen import parse_listen
@@ -14,6 +16,7 @@ from fluxhook.config.problems import Findings, Notice
 from fluxhook.config.reader import read_struct
 from fluxhook.config.schema import Admin, Config, Endpoint
 from fluxhook.config.typecheck import check_types
+from fluxhook.config.unicode import check_unicode
 from fluxhook.config.units import Duration, Size
 from fluxhook.events.catalog import TYPES
 from fluxhook.events.names import declared_fault
@@ -52,6 +55,7 @@ def check(config: Config, path: str, findings: Findings) -> None:
     `path` ends in a dot or is empty. Where `findings` already holds a problem with a field, the
     field is taken to hold its default, and rules about several fields leave it alone.
     """
+    check_unicode(msgspec.structs.replace(config, endpoints=()), path, findings)
     check_limits(config, path, findings)
     _check_durability(config.durability, path + "durability", findings)
     for name in ("gateway_node", "broker_id", "data_dir", "tls_folder"):

@@ -15,6 +15,7 @@ from fluxhook.config.networks import Network, judge
 from fluxhook.config.problems import Findings
 from fluxhook.config.schema import Endpoint, Retry, Tls
 from fluxhook.config.subscription import check_subscription
+from fluxhook.config.unicode import check_unicode
 from fluxhook.config.url import PROXY_SCHEMES, Fault, judge_url, url_host
 
 __all__ = ["check_endpoint"]
@@ -39,6 +40,7 @@ def check_endpoint(
     `known` are all event types of which the engine knows; `allowed` the networks that its URL may
     lead to, None if they are unknown.
     """
+    check_unicode(endpoint, path, findings)
     check_limits(endpoint, path, findings)
     check_limits(endpoint.circuit_breaker, path + "circuit_breaker.", findings)
     check_limits(endpoint.aggregate, path + "aggregate.", findings)

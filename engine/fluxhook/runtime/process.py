@@ -46,7 +46,7 @@ _AT_WORK = ("R", "S")
 
 def name_process(role: str, data_dir: str) -> None:
     """Sets the title that ps and top show, and the format of what this process logs."""
-    setproctitle.setproctitle(f"fluxhook {role} [{data_dir}]")
+    setproctitle.setproctitle(repaired(f"fluxhook {role} [{data_dir}]"))
     logging.basicConfig(
         format=f"%(asctime)s fluxhook {role}: %(levelname)s: %(message)s", level=logging.INFO
     )
