@@ -8,11 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from fluxhook import ConfigError, Engine, EngineError, EngineRunning, Retry, connect
+from fluxhook import ConfigError, Engine, EngineError, EngineRunning, Publisher, Retry, connect
 from fluxhook.receiver import Behaviour
 from runtime.conftest import QUICK, Rig, seconds, until
 
@@ -153,17 +154,42 @@ def test_a_killed_supervisor_is_replaced(rig: Rig) -> None:
 
 def test_a_data_directory_that_is_removed(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
     """Is noticed within a second: the engine says so and ends, and nothing is accepted into files that
-    nobody will read."""
-    with rig.engine(rig.endpoint("a")) as engine:
-        publisher = engine.publisher
+    nobody will read. The host's engine starts another, in a new directory, and its publisher goes on in
+    that, as another process's does."""
+    with rig.engine(rig.endpoint("a")) as engine, connect(rig.data_dir) as other:
+        publishers = (engine.publisher, other)
+        first = supervisor_pid(rig)
         shutil.rmtree(rig.data_dir)
+        for publisher in publishers:
+            refusals: set[str] = set()
+            until(partial(accepted, publisher, refusals))
+            assert all("was removed or replaced" in refusal for refusal in refusals)
+        assert supervisor_pid(rig) != first
+        assert engine.drain(20)
+        assert engine.stats().endpoint("a").delivered == 2
+        assert engine.stats().endpoint("a").balance == 0
+    assert "was removed or replaced under this engine" in capfd.readouterr().err
+
+
+def accepted(publisher: Publisher, refusals: set[str]) -> bool:
+    """Whether an event is, and stands in the files that are there."""
+    try:
+        publisher.emit("order.paid", {})
+    except EngineError as e:
+        refusals.add(str(e))
+        return False
+    return publisher._words.in_place
+
+
+def test_an_engine_whose_data_directory_was_removed_and_cannot_be_made(rig: Rig) -> None:
+    """Refuses each event, and says why."""
+    with rig.engine(rig.endpoint("a")) as engine:
+        shutil.rmtree(rig.data_dir)
+        rig.data_dir.write_text("in the way")
+        refusals: set[str] = set()
 
         def refused() -> bool:
-            try:
-                publisher.emit("order.paid", {})
-            except EngineError as e:
-                return "was removed or replaced" in str(e)
-            return False
+            return not accepted(engine.publisher, refusals) and bool(refusals)
 
         until(refused)
-    assert "was removed or replaced under this engine" in capfd.readouterr().err
+        assert any("was removed or replaced" in refusal for refusal in refusals)

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from fluxhook._native.ring import ACCEPTED, EXPIRED, FORKED, least_backlog
+from fluxhook._native.ring import ACCEPTED, EXPIRED, FORKED, Words, least_backlog
 from fluxhook.config.schema import DropPolicy
-from fluxhook.errors import EngineError, EventError, PayloadTooLarge, QueueFull
+from fluxhook.errors import EngineError, EngineNotRunning, EventError, PayloadTooLarge, QueueFull
 from fluxhook.events.event import Event, order_key_of
 from fluxhook.events.identity import is_plain_id
 from fluxhook.runtime.process import described, log
@@ -65,10 +65,12 @@ class Publisher:
         self._locks: dict[int, _Locks] = {}
         self._puts = self._synced = 0
         self._closed = False
+        #: of a data directory that was removed; another thread may be putting into one
+        self._former: list[Slot] = []
         self._words = self._datadir.open_words()
         self._engine_row = self._words.rows - 1
         with self._datadir.usable():
-            self._routing = self._attach()
+            self._routing = self._attach(self._words)
 
     def emit(
         self,
@@ -167,7 +169,8 @@ class Publisher:
         called again, also where it was interrupted."""
         self._closed = True
         self._routing.shortcuts.clear()
-        self._routing.slot.close()
+        for slot in (self._routing.slot, *self._former):
+            slot.close()
         self._words.close()
 
     def __enter__(self) -> Self:
@@ -315,15 +318,15 @@ class Publisher:
         config = msgspec.structs.replace(snapshot.config, drop_policy=self._drop_policy)
         return msgspec.structs.replace(snapshot, config=config)
 
-    def _route(self, snapshot: Snapshot, slot: Slot) -> Routing:
-        return Routing(snapshot, slot, self._datadir, self._words)
+    def _route(self, snapshot: Snapshot, slot: Slot, words: Words) -> Routing:
+        return Routing(snapshot, slot, self._datadir, words)
 
-    def _attach(self) -> Routing:
+    def _attach(self, words: Words) -> Routing:
         """Takes a slot."""
         snapshot = self._load()
         slot = Slot(self._datadir, snapshot, self.slot_name)
         try:
-            return self._route(snapshot, slot)
+            return self._route(snapshot, slot, words)
         except BaseException:
             slot.close()
             raise
@@ -335,7 +338,7 @@ class Publisher:
             raise EngineError("this process attaches anew after a fork; emit again when it has")
         with lock, self._datadir.usable():
             if self._routing.slot is stale:
-                self._routing = self._attach()
+                self._routing = self._attach(self._words)
                 stale.close()
 
     def _reconfigure(self) -> Routing:
@@ -346,17 +349,31 @@ class Publisher:
             return self._routing
         with lock, self._datadir.usable():
             if not self._words.in_place:
-                raise EngineError(
-                    f"the data directory {self._datadir.path} was removed or replaced; attach anew"
-                )
+                return self._follow()
             snapshot, slot = self._load(), self._routing.slot
             if snapshot.version != self._routing.version:
                 if not slot.fits(snapshot):
                     slot.open_rings(snapshot)
-                routing = self._route(snapshot, slot)
+                routing = self._route(snapshot, slot, self._words)
                 if os.getpid() == slot.pid:  # not in a child that was forked in the middle of this
                     self._routing = routing
             return self._routing
+
+    def _follow(self) -> Routing:
+        """Attaches to the engine of the data directory that stands where the former one was removed."""
+        try:
+            words = self._datadir.open_words()
+            routing = self._attach(words)
+        except EngineNotRunning:
+            raise EngineError(
+                f"the data directory {self._datadir.path} was removed or replaced, and nothing is "
+                "accepted until an engine is started on it again"
+            ) from None
+        self._former.append(self._routing.slot)
+        # In this order: the version in the new words may by chance be that of the former routing.
+        self._routing = routing
+        self._words, self._engine_row = words, words.rows - 1
+        return routing
 
     @property
     def _own_locks(self) -> _Locks:
