@@ -8,7 +8,7 @@ on; so a burst of `burst` may go at once, and one more each interval after it.
 
 from __future__ import annotations
 
-__all__ = ["admit"]
+__all__ = ["admit", "is_possible"]
 
 
 def admit(tat_ns: int, now_ns: int, interval_ns: int, burst: int) -> tuple[int, int]:
@@ -23,3 +23,8 @@ def admit(tat_ns: int, now_ns: int, interval_ns: int, burst: int) -> tuple[int, 
     if wait_ns > 0:
         return tat_ns, wait_ns
     return tat_ns + interval_ns, 0
+
+
+def is_possible(tat_ns: int, now_ns: int, interval_ns: int, burst: int) -> bool:
+    """Whether `admit` under this limit can have left such a TAT."""
+    return tat_ns <= now_ns + burst * interval_ns

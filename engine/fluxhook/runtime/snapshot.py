@@ -12,7 +12,7 @@ from fluxhook.config import codec
 from fluxhook.config.schema import Config, Endpoint
 from fluxhook.errors import EngineNotRunning, FluxhookError, LayoutError
 from fluxhook.policy.clock import Clock
-from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.datadir import DataDir, unusable
 from fluxhook.transport.files import FULL, overwrite_file, replace_file
 
 __all__ = ["Snapshot", "ring_bytes", "ring_queue_size"]
@@ -90,7 +90,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
                 f"no fluxhook engine was ever started on {datadir.path}"
             ) from None
         except OSError as e:
-            raise LayoutError(f"{datadir.snapshot} cannot be read: {e.strerror}") from e
+            raise LayoutError(unusable(e, datadir.snapshot)) from e
         except (msgspec.MsgspecError, ValueError, FluxhookError) as e:
             raise LayoutError(
                 f"{datadir.snapshot} is damaged ({e}); start the engine anew, which writes it again"

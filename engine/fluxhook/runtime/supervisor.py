@@ -31,7 +31,7 @@ from fluxhook.errors import (
     LayoutError,
     Problem,
 )
-from fluxhook.policy import breaker, clock
+from fluxhook.policy import breaker, clock, rate
 from fluxhook.policy.table import IllegalMove
 from fluxhook.runtime.books import discrepancies, explain, summary
 from fluxhook.runtime.changes import Changes
@@ -70,6 +70,8 @@ CHANNEL_BYTES = 16 << 20
 CHANNEL_RECORDS = 16_384
 #: events of the largest size that one of them holds at least
 EVENTS_IN_CHANNEL = 8
+#: no endpoint has failed since before Fluxhook was written, 2026, unless the machine's clock says so
+EARLIEST_NS = 1_735_689_600_000_000_000
 #: the index of the companion among the children
 COMPANION = -1
 
@@ -136,6 +138,7 @@ class Supervisor:
         except StoreError as e:
             log.warning("%s; it is tried again every second", e)
         self._publish()
+        self._clear_impossible_times()
         self._keeper = Keeper(self.datadir, self._store, self._words, self.snapshot, self._clock)
         if was_away:
             self._keeper.spare()
@@ -221,6 +224,22 @@ class Supervisor:
                 log.warning("%s is damaged: %s; the breaker begins anew", self.datadir.words, e)
                 words.store(row, d.BREAKER, 0)
         return words
+
+    def _clear_impossible_times(self) -> None:
+        """Those in words that nobody can have written would hold an endpoint, or disable it."""
+        now_ns = self._clock.now_ns()
+        earliest_ns = min(now_ns, EARLIEST_NS)
+        for id, endpoint in self.snapshot.endpoints().items():
+            limit, tat_ns = endpoint.rate_limit, self._words.load(id, d.RATE)
+            if limit and not rate.is_possible(tat_ns, now_ns, limit.interval_ns, limit.burst):
+                log.warning("endpoint %s: its rate limit would hold it for longer than it may; it "
+                            "begins anew", endpoint.name)  # fmt: skip
+                self._words.store(id, d.RATE, 0)
+            failing_ns = self._words.load(id, d.FAILING)
+            if failing_ns and not earliest_ns <= failing_ns <= now_ns:
+                log.warning("endpoint %s: the time since which it has failed is damaged; it begins "
+                            "anew", endpoint.name)  # fmt: skip
+                self._words.store(id, d.FAILING, 0)
 
     def _prepare_files(self) -> None:
         """What stands in the directory itself."""

@@ -75,6 +75,7 @@ __all__ = [
     "FileLock",
     "boot_id",
     "is_locked",
+    "unusable",
 ]
 
 # Counters of a publisher, per endpoint. The ring writes the first two itself (ring.pyx).
@@ -256,9 +257,13 @@ class DataDir:
             with self.translated():
                 yield
         except OSError as e:
-            remedy = _REMEDIES.get(e.errno or 0, "see to it, and try again")
-            said = e.strerror or str(e)
-            raise EngineError(f"{e.filename or self.path} cannot be used: {said}; {remedy}") from e
+            raise EngineError(unusable(e, self.path)) from e
+
+
+def unusable(error: OSError, path: Path) -> str:
+    """A line about a file that the system does not let us use, with the way out."""
+    remedy = _REMEDIES.get(error.errno or 0, "see to it, and try again")
+    return f"{error.filename or path} cannot be used: {error.strerror or error}; {remedy}"
 
 
 def _is_slot(name: str) -> bool:
