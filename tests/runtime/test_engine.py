@@ -164,6 +164,7 @@ def test_a_data_directory_that_is_removed(rig: Rig, capfd: pytest.CaptureFixture
             refusals: set[str] = set()
             until(partial(accepted, publisher, refusals))
             assert all("was removed or replaced" in refusal for refusal in refusals)
+        until((rig.data_dir / "engine.json").exists)
         assert supervisor_pid(rig) != first
         assert engine.drain(20)
         assert engine.stats().endpoint("a").delivered == 2
