@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fluxhook.errors import EngineNotRunning, LayoutError
@@ -253,3 +254,35 @@ def test_a_locked_file_is_one_line(
         other.execute("ROLLBACK")
     other.close()
     assert store.counters() == {0: {"x": 1}}
+
+
+_ABSURD = ("'x'", "x'ff'", "1e300", "-1")
+
+
+@pytest.mark.parametrize("value", _ABSURD)
+@pytest.mark.parametrize("column", Delivery.__struct_fields__[1:])
+def test_a_damaged_row_is_lost_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, column: str, value: str
+) -> None:
+    """What a store hands out are deliveries; of a row that is none any more the log and the counts
+    tell, and whoever asks gets the others."""
+    path = tmp_path / "store.db"
+    with DeliveryStore.open(path) as store:
+        (endpoint,) = store.ensure_endpoints(["a"]).values()
+        with store.batch() as batch:
+            for id in (1, 2):
+                head = EventHead(f"evt_{id}", "a.b")
+                batch.add(id, endpoint, head, b"{}", accepted_ns=NOW, due_ns=NOW)
+    with sqlite3.connect(path) as db:
+        db.execute(f"UPDATE deliveries SET {column} = {value} WHERE id = 1")
+        found = db.execute(f"SELECT typeof({column}) FROM deliveries WHERE id = 1").fetchone()
+    db.close()
+    with DeliveryStore.open(path) as store:
+        rows = store.deliveries()
+        assert store.pending == {endpoint: len(rows)}
+        assert {row.id for row in rows} in ({2}, {1, 2})
+        assert ("1 deliveries in it are lost" in caplog.text) == (len(rows) == 1)
+        for row in rows:
+            assert msgspec.convert(msgspec.structs.asdict(row), Delivery) == row
+    if found != ("integer",) and found != ("text",):
+        assert len(rows) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ __all__ = [
     "transaction",
     "translated",
 ]
+
+log = logging.getLogger("fluxhook")
 
 #: schema.sql's version; raise it with any change there
 LAYOUT = 3
@@ -246,6 +249,40 @@ def _check_after_power_loss(db: sqlite3.Connection, path: Path, unclean: bool) -
         verdict: str = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise damaged(path, " ".join(verdict.split()))
+        _weed(db, path)
     if not same_boot:
         with suppress(sqlite3.OperationalError):  # of a full disk: the next start looks once more
             db.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot,))
+
+
+def _weed(db: sqlite3.Connection, path: Path) -> None:
+    """Removes deliveries whose rows hold what no engine can work with: SQLite has no checksums, and a
+    changed byte may make a text of a time. The counts are made anew, so that the books tell of them."""
+    ids = [row[:1] for row in db.execute(_MALFORMED)]
+    if not ids:
+        return
+    with transaction(db):
+        db.executemany("DELETE FROM deliveries WHERE id = ?", ids)
+        db.executemany("DELETE FROM bodies WHERE id = ?", ids)
+        db.execute(_COUNT)
+    log.error("%s is damaged: %d deliveries in it are lost", path, len(ids))
+
+
+_INTEGERS = ("endpoint", "state", "ordered", "due_ns", "attempts", "accepted_ns")
+_INTEGERS_OR_NULL = ("first_failed_ns", "ended_ns", "last_attempt")
+_TEXTS = ("cause", "error", "event_id", "type", "topic", "order_key")
+_MALFORMED = " OR ".join(
+    (
+        "SELECT id FROM deliveries WHERE state NOT BETWEEN 0 AND 4",
+        "(state < 2) <> (ended_ns IS NULL)",
+        "endpoint NOT IN (SELECT id FROM endpoints)",
+        *(f"typeof({column}) <> 'integer'" for column in _INTEGERS),
+        *(f"typeof({column}) NOT IN ('integer', 'null')" for column in _INTEGERS_OR_NULL),
+        *(f"typeof({column}) <> 'text'" for column in _TEXTS),
+    )
+)
+_COUNT = """
+UPDATE endpoints SET
+    pending = (SELECT count(*) FROM deliveries WHERE endpoint = endpoints.id AND state IN (0, 1)),
+    dead = (SELECT count(*) FROM deliveries WHERE endpoint = endpoints.id AND state = 3)
+"""
