@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 NATIVE := fluxhook._native.ring fluxhook._native.signing fluxhook._native.topics
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock bench build debug clean distclean
+.PHONY: help demo test damage lint lock bench build debug clean distclean
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo       the engine at work: three endpoints, one of them failing, one hanging'
 	@echo 'make test       lint, types, stubs and all tests (ARGS="-k ring" chooses)'
+	@echo 'make damage     every damage of every file of a data directory; what passed is left out next time'
 	@echo 'make lint       lint, types and stubs alone'
 	@echo 'make lock       renews requirements/*.txt, the locked packages of demo and development'
 	@echo 'make bench      the engine beside other ways to send, into bench/RESULTS.md; micro benchmarks'
@@ -30,6 +31,9 @@ demo: ready-demo
 
 test: ready-test lint
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+damage: ready-test
+	nice $(BIN)/python tests/damage/matrix.py $(ARGS)
 
 lint: ready-lint
 	$(BIN)/ruff check

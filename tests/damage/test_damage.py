@@ -1,9 +1,11 @@
-"""Every file of a data directory, damaged in turn: the engine recovers, or says what is lost."""
+"""Every file of a data directory, damaged in turn: the engine recovers, or says what is lost. Each
+file in one way; `make damage` tries all of them."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,17 +14,6 @@ import pytest
 from damage.examine import examine
 from damage.world import Case, World, cases, make_world
 from native.rings import RAM
-
-#: those that are damaged in every way; the others in one way each
-THOROUGHLY = (
-    "config.json",
-    "rings/0/0.ring",
-    "rings/0/counters",
-    "store.db",
-    "store.db-wal",
-    "words",
-    "workers/0/outbox.ring",
-)
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +26,17 @@ def world() -> Iterator[World]:
 
 
 def chosen(world: World) -> list[Case]:
+    """One damage for each file, each time that which was chosen least often so far."""
     by_file: dict[str, list[Case]] = {}
     for case in cases(world):
         by_file.setdefault(case.file, []).append(case)
+    used: Counter[str] = Counter()
     found: list[Case] = []
-    for n, (file, all_of_it) in enumerate(sorted(by_file.items())):
-        found += all_of_it if file in THOROUGHLY else [all_of_it[n % len(all_of_it)]]
+    # Those first that the fewest damages fit.
+    for _, ways in sorted(by_file.items(), key=lambda item: (len(item[1]), item[0])):
+        found.append(min(ways, key=lambda case: used[case.damage]))
+        used[found[-1].damage] += 1
+    assert used.keys() == {case.damage for case in cases(world)}
     return found
 
 
