@@ -200,3 +200,26 @@ def test_a_bad_file_or_directory_starts_nothing(invoke: Invoke, tmp_path: Path) 
     assert said.exit_code == ExitCode.FAILURE
     assert "Error: the data directory" in said.stderr
     assert not DataDir(tmp_path / "fluxhook-data").words.exists()
+
+
+def test_a_store_that_is_gone_is_not_made_anew_in_silence(
+    start: Start, invoke: Invoke, tmp_path: Path
+) -> None:
+    """The start ends with 13 and one line, until it is told to go on without."""
+    config = write(tmp_path / "f.yaml", "http://127.0.0.1:9/")
+    program = serve(start, config)
+    program.signal(signal.SIGTERM)
+    assert program.end().exit_code == ExitCode.OK
+    store = DataDir(tmp_path / "fluxhook-data").store
+    for path in store.parent.glob("store.db*"):
+        path.unlink()
+    said = invoke("serve", "--config", config, "--no-admin", *ALLOWED)
+    assert said.exit_code == ExitCode.DAMAGED == 13
+    assert "store.db is missing" in said.stderr
+    assert "--accept-loss" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert not store.exists()
+    program = serve(start, config, "--accept-loss")
+    assert store.exists()
+    program.signal(signal.SIGTERM)
+    assert program.end().exit_code == ExitCode.OK

@@ -13,7 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from fluxhook import ConfigError, Engine, EngineError, EngineRunning, Publisher, Retry, connect
+from fluxhook import (
+    ConfigError,
+    Engine,
+    EngineError,
+    EngineRunning,
+    LayoutError,
+    Publisher,
+    Retry,
+    connect,
+)
 from fluxhook.receiver import Behaviour
 from runtime.conftest import QUICK, Rig, seconds, until
 
@@ -194,3 +203,13 @@ def test_an_engine_whose_data_directory_was_removed_and_cannot_be_made(rig: Rig)
 
         until(refused)
         assert any("was removed or replaced" in refusal for refusal in refusals)
+
+
+def test_a_store_that_is_gone(rig: Rig) -> None:
+    """Its host gets the error's own kind, and what helps."""
+    with rig.engine(rig.endpoint("a")):
+        pass
+    for path in rig.data_dir.glob("store.db*"):
+        path.unlink()
+    with pytest.raises(LayoutError, match=r"store\.db is missing.*--accept-loss"):
+        rig.engine(rig.endpoint("a")).start()

@@ -14,8 +14,9 @@ from fluxhook._native import ring
 from fluxhook.policy import breaker
 from fluxhook.receiver import Behaviour
 from fluxhook.runtime import control as c
+from fluxhook.runtime import stats as stats_module
 from fluxhook.runtime.publisher import Publisher
-from fluxhook.runtime.stats import EndpointStats, read_stats
+from fluxhook.runtime.stats import EndpointStats, Stats, read_stats
 from fluxhook.store import ReadStore, State
 from fluxhook.transport import datadir as d
 from runtime.conftest import Rig, seconds, until
@@ -233,3 +234,28 @@ def test_a_publisher_that_attaches_meanwhile(desk: Desk, monkeypatch: pytest.Mon
             stats = read_stats(desk.path)
             found = [p.name for p in stats.processes if p.role == "publisher"]
             assert (found, stats.endpoint("ops").accepted) == (expected, 1)
+
+
+@pytest.mark.parametrize("changes", [0, 1, stats_module.ATTEMPTS - 1, 1000])
+def test_a_change_that_is_published_meanwhile(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, changes: int
+) -> None:
+    """Has the files read again, so that ids and configuration are of one version; but not for ever."""
+    words, read = desk.supervisor._words, stats_module._Reading.stats
+    readings = 0
+
+    def changed(reading: stats_module._Reading) -> Stats:
+        nonlocal readings
+        readings += 1
+        found = read(reading)
+        if readings <= changes:
+            layer = {"url": "https://n.example/", "events": ["*"], "signature": "none"}
+            desk.ask(c.Create({"name": f"n{readings}", **layer}), c.Subscription)
+        return found
+
+    monkeypatch.setattr(stats_module._Reading, "stats", changed)
+    stats = read_stats(desk.path)
+    assert readings == min(changes + 1, stats_module.ATTEMPTS)
+    if readings > changes:
+        assert stats.version == words.load(words.rows - 1, d.VERSION)
+        assert len(stats.endpoints) == 1 + changes

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fluxhook import Config, Publisher
+from fluxhook.runtime.supervisor import Supervisor
 from fluxhook.transport import files
 from fluxhook.transport.files import replace_file
 
@@ -36,3 +38,23 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_made_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names of new files and folders too: of rings and their slots, of workers, of the table of
+    thresholds."""
+    synced: list[set[str]] = []
+    fsync = os.fsync
+
+    def noted(fd: int) -> None:
+        fsync(fd)
+        folder = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        synced.append({str(path.relative_to(tmp_path)) for path in folder.iterdir()})
+
+    monkeypatch.setattr(os, "fsync", noted)
+    supervisor = Supervisor(tmp_path / "data", Config(workers=2))
+    Publisher(tmp_path / "data").close()
+    supervisor.close()
+    names = set().union(*synced)
+    assert {"data/thresholds", "data/rings", "data/rings/0", "data/rings/0/1.ring"} <= names
+    assert {"data/workers", "data/workers/1", "data/workers/1/outbox.ring"} <= names

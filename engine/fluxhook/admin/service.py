@@ -131,12 +131,13 @@ class Service:
         return sorted(found, key=lambda webhook: snapshot.ids[webhook.name])
 
     def webhook(self, ref: str) -> Webhook:
-        return self._webhook(self.snapshot, self._endpoint(ref), *self._subscriptions())
+        snapshot = self.snapshot
+        return self._webhook(snapshot, _endpoint(snapshot, ref), *self._subscriptions())
 
     def webhook_by_id(self, ref: str) -> Webhook:
         """The same for links that hold an id: it wins over an equal name."""
         snapshot = self.snapshot
-        endpoint = _with_id(snapshot, ref) or self._endpoint(ref)
+        endpoint = _with_id(snapshot, ref) or _endpoint(snapshot, ref)
         return self._webhook(snapshot, endpoint, *self._subscriptions())
 
     def create(self, layer: dict[str, Any]) -> CreatedWebhook:
@@ -241,7 +242,7 @@ class Service:
         if row is None:
             raise _no_delivery(id)
         name = names.name(row.endpoint)
-        endpoint = self._find(name)
+        endpoint = self.snapshot.endpoint(name)
         return _with(
             delivery_view(row, name, clock),
             DeliveryDetail,
@@ -450,16 +451,8 @@ class Service:
         with self._store() as store:
             return {row.name: row for row in store.subscriptions()}, store.clock()
 
-    def _find(self, name: str) -> Endpoint | None:
-        found = (e for e in self.snapshot.config.endpoints if e.name == name)
-        return next(found, None)
-
     def _endpoint(self, ref: str) -> Endpoint:
-        ref = unmasked(ref)
-        found = self._find(ref) or _with_id(self.snapshot, ref)
-        if found is None:
-            raise _no_webhook(ref)
-        return found
+        return _endpoint(self.snapshot, ref)
 
     def _webhook(
         self,
@@ -484,7 +477,7 @@ class Service:
         return Webhook(
             **endpoint_options(endpoint),
             id=f"wh_{number}",
-            source="file" if row is None else "api",
+            source="api" if endpoint.name in snapshot.created else "file",
             state=state,
             misconfigured_reason=snapshot.held.get(endpoint.name, ""),
             created_at=timestamp_or_none(row and row.created_ns),
@@ -560,6 +553,14 @@ def _state(name: str) -> State:
     except KeyError:
         names = ", ".join(state.name.lower() for state in State)
         raise invalid("state", f"{name!r:.80} is no state", f"write one of {names}") from None
+
+
+def _endpoint(snapshot: Snapshot, ref: str) -> Endpoint:
+    ref = unmasked(ref)
+    found = snapshot.endpoint(ref) or _with_id(snapshot, ref)
+    if found is None:
+        raise _no_webhook(ref)
+    return found
 
 
 def _with_id(snapshot: Snapshot, ref: str) -> Endpoint | None:

@@ -19,6 +19,7 @@ from fluxhook.runtime.holders import holders, named
 from fluxhook.runtime.process import log
 from fluxhook.runtime.snapshot import Snapshot, ring_bytes, ring_queue_size
 from fluxhook.transport import datadir as d
+from fluxhook.transport.files import make_folder
 from fluxhook.transport.repair import Repair
 
 __all__ = ["Slot", "recover_slot", "repair_slot"]
@@ -186,7 +187,7 @@ def _take(datadir: d.DataDir, names: list[str]) -> tuple[Path, d.FileLock]:
     for attempt in range(TAKE_ATTEMPTS):
         for name in names:
             path = datadir.rings / name
-            path.mkdir(exist_ok=True, mode=0o700)
+            make_folder(path)
             Repair(datadir).regular(path / "lock")
             with contextlib.suppress(BlockingIOError):
                 return path, d.FileLock(path / "lock")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from fluxhook import errors
 from fluxhook._native import ring
 from fluxhook.config import codec
 from fluxhook.config.check import DEFAULT_WORKERS
@@ -758,7 +759,9 @@ def embedded_main(data_dir: str, host_fd: int, *, ready_fd: int) -> None:
         config = codec.decode(sys.stdin.buffer.read(), Config)
         supervisor = Supervisor(data_dir, config)
     except FluxhookError as e:
-        say(error=type(e).__name__, message=str(e))
+        # as the host's process knows it
+        kinds = (kind.__name__ for kind in type(e).__mro__ if hasattr(errors, kind.__name__))
+        say(error=next(kinds), message=str(e))
         raise SystemExit(1) from None
     try:
         supervisor.run(host_fd=host_fd, on_ready=lambda: say(ready=True))

@@ -7,7 +7,7 @@ import errno
 import os
 from pathlib import Path
 
-__all__ = ["FULL", "overwrite_file", "replace_file", "sync_folder", "write_all"]
+__all__ = ["FULL", "make_folder", "overwrite_file", "replace_file", "sync_folder", "write_all"]
 
 #: how the system says that there is no room
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -30,6 +30,13 @@ def sync_folder(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder of its owner's alone, on the disk when this returns, if there is none."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+        sync_folder(path.parent)
 
 
 def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:

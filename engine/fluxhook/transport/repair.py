@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fluxhook._native import ring
 from fluxhook.transport import datadir as d
+from fluxhook.transport.files import make_folder
 
 __all__ = ["Repair"]
 
@@ -56,7 +57,7 @@ class Repair:
     def folder(self, path: Path) -> None:
         if wrong := self._kind(path, stat.S_ISDIR):
             log.warning("%s; an empty folder takes its place", wrong)
-        path.mkdir(exist_ok=True, parents=True, mode=0o700)
+        make_folder(path)
 
     def bell(self, path: Path) -> None:
         if wrong := self._kind(path, stat.S_ISFIFO):
