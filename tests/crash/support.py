@@ -51,6 +51,8 @@ DEADLINE_S = 30.0
 #: requests at a time for one endpoint, over all workers
 CONCURRENCY = 32
 
+NEVER_NS = 2**63 - 1
+
 FAILING = Behaviour(fail_rate=1.0, fail_status=500)
 HANGING = Behaviour(fault="hang")
 FINE = Behaviour()
@@ -138,6 +140,8 @@ class Stage:
         self._engine: tuple[Any, Connection] | None = None
         self._config_file = directory / "config.json"
         self._next = 0
+        #: when each endpoint's receiver began to answer, if it did not always
+        self._answers_since_ns: dict[str, int] = {}
         self._started = time.monotonic()
 
     # ---- configuration ---------------------------------------------------------------------
@@ -147,6 +151,8 @@ class Stage:
 
     def behave(self, endpoint: str, behaviour: Behaviour) -> None:
         self.receiver.behave(behaviour, self.path(endpoint))
+        hangs = behaviour.fault == "hang"
+        self._answers_since_ns[endpoint] = NEVER_NS if hangs else time.time_ns()
 
     def endpoint(self, name: str, **changes: Any) -> Endpoint:
         fields: dict[str, Any] = {
@@ -354,17 +360,19 @@ class Stage:
         return read_stats(self.data_dir)
 
     def timeouts(self) -> int:
-        """Attempts that timed out, but for those of the endpoint that may hang on purpose."""
+        """Attempts that timed out, but for those that hung on purpose."""
         db = sqlite3.connect(f"file:{self.data_dir / 'store.db'}?mode=ro", uri=True)
         try:
-            (count,) = db.execute(
-                "SELECT count(*) FROM attempts AS a JOIN deliveries AS d ON d.id = a.delivery "
-                "JOIN endpoints AS e ON e.id = d.endpoint "
-                "WHERE a.cause = 'timeout' AND e.name != 'side'"
-            ).fetchone()
+            attempts = db.execute(
+                "SELECT e.name, a.started_ns FROM attempts AS a JOIN deliveries AS d "
+                "ON d.id = a.delivery JOIN endpoints AS e ON e.id = d.endpoint "
+                "WHERE a.cause = 'timeout'"
+            ).fetchall()
         finally:
             db.close()
-        return int(count)
+        return sum(
+            started_ns >= self._answers_since_ns.get(name, 0) for name, started_ns in attempts
+        )
 
     def prove(self, *, bound: int, wanted: dict[str, set[int]] | None = None) -> Row:
         """Every accepted id arrived, the duplicates are within the bound, and the books balance,
