@@ -286,3 +286,23 @@ def test_a_damaged_row_is_lost_alone(
             assert msgspec.convert(msgspec.structs.asdict(row), Delivery) == row
     if found != ("integer",) and found != ("text",):
         assert len(rows) == 1
+
+
+@pytest.mark.parametrize("value", _ABSURD)
+@pytest.mark.parametrize("column", ["endpoints.pending", "endpoints.dead", "ring_positions.seq"])
+def test_a_damaged_count_is_made_anew(tmp_path: Path, column: str, value: str) -> None:
+    """Of deliveries from their rows; a position that is none is forgotten, and reports are repeated."""
+    path, (table, name) = tmp_path / "store.db", column.split(".")
+    with DeliveryStore.open(path) as store:
+        (endpoint,) = store.ensure_endpoints(["a"]).values()
+        with store.batch() as batch:
+            batch.add(1, endpoint, EventHead("1", "a.b"), b"{}", accepted_ns=NOW, due_ns=NOW)
+            batch.position(b"uid", 7)
+    with sqlite3.connect(path) as db:
+        db.execute(f"UPDATE {table} SET {name} = {value}")
+    db.close()
+    with DeliveryStore.open(path) as store:
+        assert store.pending == {endpoint: 1}
+        assert [row.dead for row in store.endpoints()] == [0]
+        kept = {"endpoints": {b"uid": 7}, "ring_positions": {b"uid": -1} if value == "-1" else {}}
+        assert store.positions() == kept[table]

@@ -256,18 +256,28 @@ def _check_after_power_loss(db: sqlite3.Connection, path: Path, unclean: bool) -
 
 
 def _weed(db: sqlite3.Connection, path: Path) -> None:
-    """Removes deliveries whose rows hold what no engine can work with: SQLite has no checksums, and a
-    changed byte may make a text of a time. The counts are made anew, so that the books tell of them."""
+    """Removes rows that hold what no engine can work with: SQLite has no checksums, and a changed byte
+    may make a text of a time. Counts of them are made anew, so that the books tell of what is lost."""
     ids = [row[:1] for row in db.execute(_MALFORMED)]
-    if not ids:
+    positions = db.execute(_MALFORMED_POSITIONS).fetchall()
+    if not (ids or positions or db.execute(_MISCOUNTED).fetchall()):
         return
     with transaction(db):
         db.executemany("DELETE FROM deliveries WHERE id = ?", ids)
         db.executemany("DELETE FROM bodies WHERE id = ?", ids)
+        db.executemany("DELETE FROM ring_positions WHERE ring_uid = ?", positions)
         db.execute(_COUNT)
-    log.error("%s is damaged: %d deliveries in it are lost", path, len(ids))
+    log.error(
+        "%s is damaged: %d deliveries in it are lost%s",
+        path, len(ids), ", and some may be repeated" if positions else "",
+    )  # fmt: skip
 
 
+_MALFORMED_POSITIONS = "SELECT ring_uid FROM ring_positions WHERE typeof(seq) <> 'integer'"
+_MISCOUNTED = """
+SELECT 1 FROM endpoints
+WHERE typeof(pending) <> 'integer' OR typeof(dead) <> 'integer' OR min(pending, dead) < 0
+"""
 _INTEGERS = ("endpoint", "state", "ordered", "due_ns", "attempts", "accepted_ns")
 _INTEGERS_OR_NULL = ("first_failed_ns", "ended_ns", "last_attempt")
 _TEXTS = ("cause", "error", "event_id", "type", "topic", "order_key")
