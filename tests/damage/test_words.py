@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,12 @@ def test_times_that_can_be_stay(tmp_path: Path) -> None:
             desk.reopen()
         assert not lines
         assert {word: desk.supervisor._words.load(0, word) for word in words} == words
+
+
+def test_what_a_former_worker_could_not_build_is_built_anew(tmp_path: Path) -> None:
+    """The word is of the engine before, or damaged: it holds nobody."""
+    with Desk(tmp_path / "data", LIMITED) as desk:
+        desk.supervisor._words.store(0, d.UNBUILT, 1 << 40)
+        desk.reopen()
+        desk.supervisor._housekeep(time.monotonic())
+        assert not desk.supervisor.snapshot.held

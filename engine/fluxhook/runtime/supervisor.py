@@ -219,6 +219,7 @@ class Supervisor:
                 )
             )
         for row in range(words.rows - 1):
+            words.store(row, d.UNBUILT, 0)  # of the workers before: these ones build it anew
             try:
                 breaker.unpack(words.load(row, d.BREAKER))
             except IllegalMove as e:
