@@ -829,6 +829,48 @@ def test_a_good_certificate_is_accepted(certificates, tls_endpoints, tls_driver)
     assert driver.sender.connections == 1
 
 
+class TlsWire(threading.Thread):
+    """Answers the first request twice, in two TLS records that arrive together, and refuses each later
+    one: on the first connection only once there is another."""
+
+    def __init__(self, identity: Identity) -> None:
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self.listener.getsockname()[1]}/"
+        self._context = server_context(identity)
+        self.start()
+
+    def run(self) -> None:
+        raw, _ = self.listener.accept()
+        with self._context.wrap_socket(raw, server_side=True) as first:
+            first.recv(1 << 16)
+            first.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+            first.sendall(UNASKED)
+            first.sendall(UNASKED)
+            first.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+            raw, _ = self.listener.accept()
+            with self._context.wrap_socket(raw, server_side=True) as second:
+                while second.recv(1 << 16):
+                    second.sendall(REFUSED)
+
+
+def test_an_answer_that_libcurl_has_read_ahead_is_not_that_to_the_next_request(
+    certificates, tls_driver
+):
+    """Over TLS it has left the socket when the next request is made. The request ends at once and
+    goes out again over another connection, where it gets its own answer."""
+    wire = TlsWire(certificates.served["good"])
+    driver = tls_driver(ca=certificates.ours.cert)
+    target = make_target(wire.url)
+    assert driver.post(target).attempt.status == 200
+    idle_until = time.monotonic() + 0.1  # the kernel counts the silence in milliseconds
+    while time.monotonic() < idle_until:
+        driver.step(0.01)
+    assert [driver.post(target).attempt.status for _ in range(2)] == [503, 503]
+    assert driver.sender.connections == 2
+    wire.listener.close()
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -12,7 +12,9 @@ few seconds longer ago.
 
 A connection is not used again where it may carry something else than the answer to its next request:
 
-    bytes came before the request was written   retired: they would be taken for its answer
+    bytes came before the request was written   retired: they would be taken for its answer. Over TLS
+                                                libcurl may have read them already; then the request
+                                                ends while it is started, and goes out once more
     a request on it timed out                   libcurl closes it; one that requests share (HTTP/2) is
                                                 retired if nothing at all arrived meanwhile
     a request failed without an answer          its target's requests open connections of their own
@@ -161,6 +163,7 @@ class Target:
         "proxy_use",
         "request_target",
         "rewritten",
+        "secure",
         "shares",
         "url",
     )
@@ -199,6 +202,8 @@ class Target:
         self.heeded_always = max_retry_after_s > _TOLD_RETRY_AFTER_S or self.proxy_use == "forward"
         #: whether requests share connections, as far as is known
         self.shares = http2
+        #: whether there is TLS on the connection, to the receiver or to a proxy
+        self.secure = "https:" in (url[:6].lower(), (proxy or "")[:6].lower())
         self.options: _Options = one_of_each(
             (
                 (pycurl.TIMEOUT_MS, timeout_ms),
@@ -398,6 +403,10 @@ class Sender:
         self._owners: dict[int, Target] = {}
         #: what the last `start` found ready
         self._seen: list[tuple[int, int]] = []
+        #: transfers that ended while they were started, which the next `step` returns
+        self._early: list[tuple[Slot, int, str]] = []
+        #: whether answers may have come before their requests, though no socket shows them
+        self._reads_ahead = False
         self._running = sys.maxsize
         self._cleaned_ns = 0
         self._multi = pycurl.CurlMulti()
@@ -449,8 +458,7 @@ class Sender:
         self.queued = True
         return slot
 
-    @staticmethod
-    def _aim(slot: Slot, target: Target) -> None:
+    def _aim(self, slot: Slot, target: Target) -> None:
         """Set what of the target differs from what the slot had before."""
         setopt = slot.setopt
         if slot.options is not target.options:
@@ -460,6 +468,7 @@ class Sender:
         if slot.target is not target:
             setopt(pycurl.URL, target.url)
             slot.target = target
+            self._reads_ahead = self._reads_ahead or target.secure
             if target.rewritten or slot.rewritten:
                 setopt(pycurl.REQUEST_TARGET, target.request_target)
                 slot.rewritten = True
@@ -500,7 +509,47 @@ class Sender:
             self._seen = [(fd, event) for fd, event in seen if fd not in idle]
             for fd in idle:
                 self._look_at_idle(fd)
+        began_ns = time.monotonic_ns() if self._reads_ahead else 0
         self._running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)[1]
+        if began_ns and self._running < self.in_flight:
+            self._doubt_answers(began_ns)
+
+    def _doubt_answers(self, began_ns: int) -> None:
+        """Send requests again that have ended while they were started, over TLS, by an answer that was
+        there before: libcurl reads ahead, so it need not have been in the socket any more. Nothing has
+        arrived on its connection then since `began_ns`, which no answer of a fast peer can say."""
+        again = False
+        for slot, code, message in self._ended():
+            target = slot.target
+            if (
+                target is None
+                or slot.opened
+                or not target.secure
+                or target.shares
+                or slot.status < 200
+                or not self._is_silent_since(slot, began_ns)
+            ):
+                self._early.append((slot, code, message))
+                continue
+            again = True
+            self.distrust(target)
+            self._multi.remove_handle(slot.curl)
+            slot.answer.clear()
+            slot.head.clear()
+            self._aim(slot, target)
+            self._add_handle(slot.curl)
+        if again:
+            self._running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)[1]
+
+    @staticmethod
+    def _is_silent_since(slot: Slot, began_ns: int) -> bool:
+        """Whether nothing has arrived on the connection of a request that ended; retires it then."""
+        with contextlib.suppress(OSError), _lent(slot.getinfo(pycurl.LASTSOCKET)) as connection:
+            elapsed_ms = (time.monotonic_ns() - began_ns) // 1_000_000
+            if _silent_ms(connection) > elapsed_ms + 2 * _TICK_MS:
+                connection.shutdown(socket.SHUT_RDWR)
+                return True
+        return False
 
     def wait_s(self, timeout_s: float) -> float:
         """How long `step` would wait: until libcurl's next timer, or not at all, or `timeout_s`.
@@ -543,18 +592,23 @@ class Sender:
         self._running = sys.maxsize
         if not self.in_flight:
             return []
-        left, done, failed = multi.info_read()
-        slots = self._slots
-        finished = [(slots[curl], 0, "") for curl in done]
-        finished += [self._failed(slots[curl], code, text) for curl, code, text in failed]
-        while left:
-            left, done, failed = multi.info_read()
-            finished += [(slots[curl], 0, "") for curl in done]
-            finished += [self._failed(slots[curl], code, text) for curl, code, text in failed]
+        finished, self._early = [*self._early, *self._ended()], []
         for slot, _, _ in finished:
             multi.remove_handle(slot.curl)
         self.in_flight -= len(finished)
         return finished
+
+    def _ended(self) -> list[tuple[Slot, int, str]]:
+        """The transfers of which libcurl says for the first time that they have ended."""
+        info_read, slots = self._multi.info_read, self._slots
+        left, done, failed = info_read()
+        ended = [(slots[curl], 0, "") for curl in done]
+        ended += [self._failed(slots[curl], code, text) for curl, code, text in failed]
+        while left:
+            left, done, failed = info_read()
+            ended += [(slots[curl], 0, "") for curl in done]
+            ended += [self._failed(slots[curl], code, text) for curl, code, text in failed]
+        return ended
 
     def _failed(self, slot: Slot, code: int, message: str) -> tuple[Slot, int, str]:
         """Draw from a transfer that libcurl gave up what it says about connections."""
