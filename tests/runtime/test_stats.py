@@ -259,3 +259,27 @@ def test_a_change_that_is_published_meanwhile(
     if readings > changes:
         assert stats.version == words.load(words.rows - 1, d.VERSION)
         assert len(stats.endpoints) == 1 + changes
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("moment", ["open", "close"])
+def test_what_moves_into_the_store_meanwhile_is_pending(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, moment: str, times: int
+) -> None:
+    """A report that is applied while the figures are read stands in its ring or in the store, or in
+    both: never in neither."""
+    desk.reporter.report(desk.fresh("e1"), "retry", "server_error", desk.attempt())
+    original, seen = getattr(ReadStore, moment), 0
+
+    def apply_then(*arguments: Path) -> ReadStore | None:
+        nonlocal seen
+        seen += 1
+        if seen == times:
+            desk.step()
+        result: ReadStore | None = original(*arguments)
+        return result
+
+    monkeypatch.setattr(stats_module.ReadStore, moment, apply_then)
+    assert figures(desk).pending > 0
+    monkeypatch.undo()
+    assert figures(desk).pending == 1

@@ -216,19 +216,21 @@ class _Reading:
         return self._version == self._snapshot.version == self._version_now()
 
     def stats(self) -> Stats:
-        # What was accepted first, and what came of it last: so that no event is missed in between.
+        # What was accepted first, then what waits in the order of its way, and what came of it last: so
+        # that no event is missed in between. One that moves meanwhile may be counted twice.
         slots, workers = self.datadir.publisher_slots(), self.datadir.worker_folders()
         published = self._open(slots, "counters", d.PUBLISHER_FIELDS)
         worked = self._open(workers, "counters", d.WORKER_FIELDS)
         staged = self._open(workers, "stages", d.STAGE_FIELDS)
         sent = {id: _sum(published.values(), id, d.PUBLISHER_FIELDS) for id in self._ids()}
-        stored = self._read_store()
+        applied = self._applied()
         pending: dict[int, int] = {}
         for folder in slots:
             for path in folder.glob("*.ring"):
                 self._add_unsettled(pending, path, {})
         for folder in workers:
-            self._add_unsettled(pending, folder / "outbox.ring", stored.positions)
+            self._add_unsettled(pending, folder / "outbox.ring", applied)
+        stored = self._read_store()
         version = self._snapshot.version if self._snapshot is not None else self._version
         return Stats(
             data_dir=str(self.datadir.path),
@@ -297,6 +299,15 @@ class _Reading:
             for endpoint_id, n in ring.unsettled(str(path), applied).items():
                 pending[endpoint_id] = pending.get(endpoint_id, 0) + n
 
+    def _applied(self) -> dict[bytes, int]:
+        """Up to where the store has each outbox already: what is behind that is not counted there."""
+        with (
+            contextlib.suppress(OSError, FluxhookError),
+            ReadStore.open(self.datadir.store) as store,
+        ):
+            return store.positions()
+        return {}  # `_read_store` says why
+
     def _read_store(self) -> _Stored:
         with self._noting(), ReadStore.open(self.datadir.store) as store, store.instant():
             return _Stored(
@@ -305,7 +316,6 @@ class _Reading:
                 {endpoint for endpoint, _, _ in store.windows()},
                 store.oldest_times_ns(),
                 store.due_times_ns(),
-                store.positions(),
                 store.clock(),
             )
         ids = {} if self._snapshot is None else self._snapshot.ids
@@ -317,7 +327,7 @@ class _Reading:
             )
             for name, id in ids.items()
         ]  # fmt: skip
-        return _Stored(sorted(rows), {}, set(), {}, {}, {}, Clock())
+        return _Stored(sorted(rows), {}, set(), {}, {}, Clock())
 
     def _endpoint(
         self,
@@ -408,7 +418,6 @@ class _Stored(NamedTuple):
     windows: set[int]
     oldest: dict[int, int]
     due: dict[int, int]
-    positions: dict[bytes, int]
     clock: Clock
 
 
