@@ -173,9 +173,10 @@ def _connect_reader(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(uri, uri=True, isolation_level=None)
     try:
         db.execute("SELECT 1 FROM sqlite_schema").fetchone()
-    except sqlite3.OperationalError:
+    except sqlite3.DatabaseError as error:
         db.close()
-        if os.access(path.parent, os.W_OK) or _size(Path(f"{path}-wal")):
+        is_damaged = not isinstance(error, sqlite3.OperationalError)
+        if is_damaged or os.access(path.parent, os.W_OK) or _size(Path(f"{path}-wal")):
             raise
         db = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
     return db
