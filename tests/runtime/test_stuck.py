@@ -142,7 +142,7 @@ def test_the_holder_of_a_lock_is_named(tmp_path: Path, how: str) -> None:
     with holding(path, how) as pid, pytest.raises(LockHeld) as raised:
         wait_for_lock(path, 0)
     assert str(raised.value).startswith(f"{path} is still held after 0 s, by pid {pid} (")
-    assert holders([path]) == []
+    until(lambda: holders([path]) == [], 30.0)  # a fork of the child ends after it
 
 
 def test_who_has_the_file_open_does_not_hold_it(tmp_path: Path) -> None:
