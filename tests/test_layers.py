@@ -18,7 +18,7 @@ PACKAGE: Final = Path(__file__).parents[1] / "engine" / "fluxhook"
 
 #: The parts of the package, from the ground up. A part is a module or a folder of `fluxhook`.
 LAYERS: Final = (
-    {"errors", "text", "_version", "_native"},
+    {"errors", "text", "_version", "_safe_path", "_native"},
     {"events", "config"},
     {"policy", "verify", "http2", "faults", "receiver"},
     {"transport", "store"},

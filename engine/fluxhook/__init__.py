@@ -11,6 +11,7 @@ that it accepted.
         engine.emit("route.error", {...})
 """
 
+from fluxhook import _safe_path as _safe_path  # before all others
 from fluxhook._version import VERSION as __version__
 from fluxhook.config.load import load
 from fluxhook.config.schema import (

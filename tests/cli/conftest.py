@@ -65,7 +65,11 @@ class Program:
             stderr=subprocess.PIPE,
             bufsize=0,  # `select` must not miss what a buffer holds
             cwd=directory,
-            env={**inherited, **environ, "PYTHONPATH": roots},
+            env={
+                **inherited,
+                **environ,
+                "PYTHONPATH": os.pathsep.join([*filter(None, [environ.get("PYTHONPATH")]), roots]),
+            },
         )
         self.pid = self.process.pid
 

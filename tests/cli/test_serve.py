@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from cli.conftest import Invoke, Program, Start, json, until
 from fluxhook import FluxhookError
+from fluxhook.admin.announced import AdminFile
 from fluxhook.cli import serve as serve_module
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.receiver import Behaviour
@@ -223,3 +225,56 @@ def test_a_store_that_is_gone_is_not_made_anew_in_silence(
     assert store.exists()
     program.signal(signal.SIGTERM)
     assert program.end().exit_code == ExitCode.OK
+
+
+def test_it_says_that_it_serves_once_the_admin_api_does(start: Start, tmp_path: Path) -> None:
+    """Also in a folder with modules of names that Python has."""
+    for name in ("queue", "secrets", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('executed')\n")
+    config = write(tmp_path / "f.yaml", "https://hooks.example.com/in")
+    program = start("serve", "--config", config, "--admin", "127.0.0.1:0", *ALLOWED)
+    assert program.line().startswith(f"fluxhook serves: pid {program.pid}, ")
+    assert AdminFile.load(tmp_path / "fluxhook-data" / "admin.json").url
+    program.signal(signal.SIGTERM)
+    said = program.end()
+    assert said.exit_code == ExitCode.OK
+    assert "executed" not in said.stderr
+
+
+def test_a_taken_admin_port_is_an_error_at_start(start: Start, tmp_path: Path) -> None:
+    """One clear line, nothing served, and no worker begun: as for a second engine of the same file."""
+    config = write(tmp_path / "f.yaml", "https://hooks.example.com/in")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = start("serve", "--config", config, "--admin", address, *ALLOWED).end()
+    assert said.exit_code == ExitCode.CONFIG
+    assert said.stdout == ""
+    assert f"{address} cannot be listened on: Address already in use\n" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert not read_stats(tmp_path / "fluxhook-data").running
+    assert not (tmp_path / "fluxhook-data" / "workers" / "0" / "serving").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("raise RuntimeError('odd')", "cannot be loaded: RuntimeError: odd"),
+        ("import os; os._exit(7)", "fluxhook.admin ended with status 7 before it served"),
+        ("def __getattr__(name): raise LookupError(name)", "cannot be loaded: LookupError"),
+    ],
+)
+def test_an_admin_api_that_cannot_start_is_an_error_at_start(
+    start: Start, tmp_path: Path, program: str, said: str
+) -> None:
+    """A broken package, whatever it does, is said; the engine does not go on without its API."""
+    config = write(tmp_path / "f.yaml", "https://hooks.example.com/in")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "uvicorn.py").write_text(program)
+    environ = {"PYTHONPATH": str(tmp_path / "site")}
+    ended = start(
+        "serve", "--config", config, "--admin", "127.0.0.1:0", *ALLOWED, environ=environ
+    ).end()
+    assert ended.exit_code == ExitCode.FAILURE
+    assert ended.stdout == ""
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,4 +1,4 @@
-"""The admin process: `python -m fluxhook.admin serve ALIVE_FD DATA_DIR [BEAT_FD]`.
+"""The admin process: `python -P -m fluxhook.admin serve ALIVE_FD DATA_DIR [REPORT_FD [BEAT_FD]]`.
 
 For the package's own use; the command for people is `fluxhook serve`.
 """
@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import sys
 
-from fluxhook.admin.server import main
-from fluxhook.runtime.process import name_process
+from fluxhook.errors import EngineError
+from fluxhook.runtime.process import described, name_process
+from fluxhook.runtime.readiness import tell
 
 
 def _main() -> None:
-    _, _role, alive_fd, data_dir, *beat_fd = sys.argv
+    _, _role, alive_fd, data_dir, *rest = sys.argv
     name_process("admin", data_dir)
-    main(data_dir, int(alive_fd), *map(int, beat_fd))
+    try:
+        from fluxhook.admin.server import main
+    except Exception as error:  # a package that is broken, or of a version that does not fit
+        if not rest:
+            raise
+        said = f"the admin API cannot be loaded: {described(error)}; install 'fluxhook[admin]' anew"
+        tell(int(rest[0]), EngineError(said))
+        raise SystemExit(1) from None
+    main(data_dir, int(alive_fd), *map(int, rest))
 
 
 _main()

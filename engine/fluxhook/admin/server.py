@@ -9,7 +9,7 @@ import secrets
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -22,10 +22,11 @@ from fluxhook.admin.announced import AdminFile
 from fluxhook.admin.app import AdminApp, create_app
 from fluxhook.config.listen import Listen, parse_listen
 from fluxhook.config.schema import Admin, Config, Tls
-from fluxhook.errors import ConfigError, EngineError, Problem
+from fluxhook.errors import ConfigError, EngineError, FluxhookError, Problem
 from fluxhook.runtime.background import GivingSelector, give_way
 from fluxhook.runtime.heartbeat import Heartbeat
-from fluxhook.runtime.process import log
+from fluxhook.runtime.process import described, log, traced
+from fluxhook.runtime.readiness import tell
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.tls import MemoryFile, read_tls
@@ -58,10 +59,12 @@ def bind(listen: Listen) -> socket.socket:
         # which create_server does not, and then each answer waits 40 ms for an acknowledgement.
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
+        resolved = error.errno is not None and error.errno > 0  # getaddrinfo has numbers of its own
+        said = os.strerror(error.errno or 0) if resolved else error.strerror or error
         raise ConfigError(
             Problem(
                 "webhook.admin.listen",
-                f"{listen.authority} cannot be listened on: {error.strerror or error}",
+                f"{listen.authority} cannot be listened on: {said}",
                 "stop what listens there, or choose another address or port",
             )
         ) from None
@@ -69,12 +72,19 @@ def bind(listen: Listen) -> socket.socket:
 
 
 def serve(
-    data_dir: str, alive_fd: int, *, listen: str | None = None, heartbeat: Heartbeat | None = None
+    data_dir: str,
+    alive_fd: int,
+    *,
+    listen: str | None = None,
+    heartbeat: Heartbeat | None = None,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves until `alive_fd` can be read, whatever it says, or SIGTERM. `listen` stands for the
-    configuration's `admin.listen`; who watches whether the process goes on has given a `heartbeat`.
+    configuration's `admin.listen`; who watches whether the process goes on has given a `heartbeat`;
+    `on_ready` is called once it serves.
 
-    Raises ConfigError if it may not or cannot listen, EngineNotRunning where no engine was started.
+    Raises ConfigError if it may not or cannot listen, EngineNotRunning where no engine was started,
+    EngineError where the application does not start.
     """
     give_way()
     datadir = DataDir(data_dir)
@@ -89,9 +99,11 @@ def serve(
         admin = create_app(data_dir, loopback=address.loopback, own_token=own.token)
         if config.admin.dashboard:
             _mount_dashboard(admin)
-        server = _Server(admin, certificate, datadir.admin_file, own)
+        server = _Server(admin, certificate, datadir.admin_file, own, on_ready)
         with asyncio.Runner(loop_factory=_loop) as runner:
             runner.run(_run(server, bound, alive_fd, heartbeat))
+    if not server.started:
+        raise EngineError("the application did not start; the log says why")
 
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -122,11 +134,17 @@ class _Server(uvicorn.Server):
     """Announces itself in admin.json while it serves."""
 
     def __init__(
-        self, admin: AdminApp, certificate: _Certificate | None, path: Path, own: AdminFile
+        self,
+        admin: AdminApp,
+        certificate: _Certificate | None,
+        path: Path,
+        own: AdminFile,
+        on_ready: Callable[[], None],
     ) -> None:
         self._certificate = certificate
         self._path = path
         self._own = own
+        self._on_ready = on_ready
         super().__init__(
             uvicorn.Config(
                 admin,
@@ -162,6 +180,7 @@ class _Server(uvicorn.Server):
             except OSError as e:  # it serves all the same, for whoever knows where and has a token
                 log.warning("%s cannot be written: %s", self._path, e.strerror)
             log.info("the admin API listens on %s", self._own.url)
+            self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # Not what another one has written over it, nor what somebody has damaged.
@@ -246,12 +265,28 @@ def _mount_dashboard(admin: AdminApp) -> None:
     admin.mount(create_dashboard(admin))
 
 
-def main(data_dir: str, alive_fd: int, beat_fd: int = -1) -> None:
-    """The body of the process; a foreseen error is one line in the log, and status 1."""
+def main(data_dir: str, alive_fd: int, report_fd: int = -1, beat_fd: int = -1) -> None:
+    """The body of the process; an error at its start is told to the supervisor, or is one line in the
+    log, and status 1."""
     # Ctrl-C reaches a terminal's whole process group; the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    told = report_fd < 0
+
+    def report(error: FluxhookError | None = None) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            tell(report_fd, error)
+        elif error is not None:
+            log.error("the admin API does not start: %s", error)
+
     try:
-        serve(data_dir, alive_fd, heartbeat=Heartbeat(beat_fd))
-    except (ConfigError, EngineError) as error:
-        log.error("the admin API does not start: %s", error)
+        serve(data_dir, alive_fd, heartbeat=Heartbeat(beat_fd), on_ready=report)
+    except FluxhookError as error:
+        report(error)
+        raise SystemExit(1) from None
+    except Exception as error:
+        if not told:
+            report(EngineError(described(error)))
+        log.error("the admin API ended:\n%s", traced(error))
         raise SystemExit(1) from None

@@ -1,6 +1,6 @@
 """A receiver of the demo, in a process of its own, so that it takes no time from the host that emits.
 
-    python -m fluxhook.cli.demo_receiver SECRET
+    python -P -m fluxhook.cli.demo_receiver SECRET
 
 It answers each line that it reads with a line: a behaviour to take on, or an empty one, with a
 report. When there is nothing more to read, it writes a last report and ends.
@@ -22,6 +22,7 @@ import msgspec
 
 from fluxhook.errors import EngineError
 from fluxhook.receiver import Behaviour, Received, Receiver
+from fluxhook.runtime.process import python
 
 __all__ = ["Phase", "ReceiverProcess", "Report", "Timing", "event_id", "percentiles"]
 
@@ -71,7 +72,7 @@ class ReceiverProcess:
 
     def __init__(self, secret: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fluxhook.cli.demo_receiver", secret],
+            python("fluxhook.cli.demo_receiver", secret),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the demo, which ends its receivers

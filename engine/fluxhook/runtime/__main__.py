@@ -1,4 +1,4 @@
-"""The body of every child process: `python -m fluxhook.runtime ROLE ALIVE_FD ARGUMENTS`.
+"""The body of every child process: `python -P -m fluxhook.runtime ROLE ALIVE_FD ARGUMENTS`.
 
 For the package's own use; the command for people is `fluxhook serve`.
 """

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import threading
 import time
 from collections.abc import Iterable
@@ -21,6 +19,7 @@ from fluxhook.errors import EngineError
 from fluxhook.runtime.control import Control
 from fluxhook.runtime.process import Child, log
 from fluxhook.runtime.publisher import Publisher
+from fluxhook.runtime.readiness import hear
 from fluxhook.runtime.stats import Stats, read_stats
 
 __all__ = ["DEFAULT_DATA_DIR", "Engine", "connect"]
@@ -182,36 +181,24 @@ class Engine:
 
     def _spawn(self) -> Child:
         """Starts a supervisor and waits until it serves."""
-        ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+        child = Child(
+            "supervisor", str(self.data_dir), stdin=codec.encode(self.config), reports=True
+        )
         try:
-            child = Child(
-                "supervisor",
-                str(self.data_dir),
-                str(ready_write),
-                stdin=codec.encode(self.config),
-                pass_fd=ready_write,
-            )
-        finally:
-            os.close(ready_write)
-        try:
-            said = _read_to_end(ready_read, START_TIMEOUT_S)
-        finally:
-            os.close(ready_read)
-        answer: dict[str, str] = json.loads(said) if said else {}
-        if "ready" in answer:
+            said = hear(child.report_fd, START_TIMEOUT_S)
+        except TimeoutError:
+            child.process.kill()
+            child.reap()
+            raise EngineError(f"the engine did not start within {START_TIMEOUT_S:g} s") from None
+        if said is True:
             return child
         child.process.kill()
         status = child.reap()
-        if not answer:
+        if said is False:
             raise EngineError(
-                f"the engine did not start within {START_TIMEOUT_S:g} s"
-                if said is None
-                else f"the engine ended with status {status} while it started; see its log"
+                f"the engine ended with status {status} while it started; see its log"
             )
-        kind = getattr(errors, answer["error"], EngineError)
-        if kind is errors.ConfigError:
-            raise EngineError(answer["message"])
-        raise kind(answer["message"])
+        raise EngineError(str(said)) if isinstance(said, errors.ConfigError) else said
 
     def _watch(self) -> None:
         """Replaces a supervisor that ended without being asked to."""
@@ -234,17 +221,3 @@ class Engine:
                 except errors.FluxhookError as e:
                     log.error("the supervisor cannot start: %s", e)
                     backoff_s = min(2 * backoff_s, MAX_RESTART_BACKOFF_S)
-
-
-def _read_to_end(fd: int, timeout_s: float) -> bytes | None:
-    """What a pipe brings until its other end is closed; None if that takes longer."""
-    deadline = time.monotonic() + timeout_s
-    poll = select.poll()  # select(2) knows no descriptor above 1023, and a host may have many
-    poll.register(fd, select.POLLIN)
-    said = b""
-    while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-        chunk = os.read(fd, 65536)
-        if not chunk:
-            return said
-        said += chunk
-    return None

@@ -30,6 +30,7 @@ __all__ = [
     "kill_holders",
     "log",
     "name_process",
+    "python",
     "traced",
     "wait_for_lock",
 ]
@@ -132,6 +133,12 @@ def quiet_environment() -> dict[str, str]:
     return environment
 
 
+def python(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of this package. `-P`: never one from the working
+    directory, which may be anybody's; PYTHONPATH stays in force."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
 class Child:
     """A process of this package, and a pidfd that becomes readable when it has ended.
 
@@ -146,35 +153,44 @@ class Child:
         *arguments: str,
         module: str = "fluxhook.runtime",
         stdin: bytes | None = None,
-        pass_fd: int = -1,
+        reports: bool = False,
         beats: bool = False,
     ) -> None:
-        """Runs `python -m MODULE ROLE ALIVE_FD ARGUMENTS`. One that `beats` gets the descriptor of its
-        heartbeat as its last argument."""
+        """Runs `python -P -m MODULE ROLE ALIVE_FD ARGUMENTS`. One that `reports` says on a descriptor,
+        which it gets after these, that it serves or why not (runtime/readiness.py); one that `beats`
+        gets that of its heartbeat as its last argument."""
         alive_read, self._alive_write = os.pipe2(os.O_CLOEXEC)
+        self.report_fd, report_write = os.pipe2(os.O_CLOEXEC) if reports else (-1, -1)
         self.heartbeat = Heartbeat() if beats else None
         self._watch = Watch()
         self._activity = _Activity("unknown", 0.0)
         #: it was killed for it went on no more, and nobody had stopped it
         self.hung = False
-        passed = [alive_read, *([pass_fd] if pass_fd >= 0 else [])]
+        passed = [alive_read]
+        if reports:
+            passed.append(report_write)
+            arguments = (*arguments, str(report_write))
         if self.heartbeat is not None:
             passed.append(self.heartbeat.fd)
             arguments = (*arguments, str(self.heartbeat.fd))
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, role, str(alive_read), *arguments],
+                python(module, role, str(alive_read), *arguments),
                 stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                 pass_fds=passed,
                 env=quiet_environment(),
             )
         except BaseException:
             os.close(self._alive_write)
+            if reports:
+                os.close(self.report_fd)
             if self.heartbeat is not None:
                 self.heartbeat.close()
             raise
         finally:
             os.close(alive_read)
+            if reports:
+                os.close(report_write)
         if stdin is not None:
             assert self.process.stdin is not None
             self.process.stdin.write(stdin)
@@ -218,10 +234,10 @@ class Child:
 
     def release(self) -> None:
         """Closes this process's descriptors; a child that still runs takes that as our end."""
-        for fd in (self.pidfd, self._alive_write):
+        for fd in (self.pidfd, self._alive_write, self.report_fd):
             if fd >= 0:
                 os.close(fd)
-        self.pidfd = self._alive_write = -1
+        self.pidfd = self._alive_write = self.report_fd = -1
         if self.heartbeat is not None:
             self.heartbeat.close()
             self.heartbeat = None

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import msgspec
 
-from fluxhook import errors
 from fluxhook._native import ring
 from fluxhook.config import codec
 from fluxhook.config.check import DEFAULT_WORKERS
@@ -42,6 +41,7 @@ from fluxhook.runtime.judge import Judge
 from fluxhook.runtime.keeper import Keeper
 from fluxhook.runtime.listener import Listener
 from fluxhook.runtime.process import Child, LockHeld, kill_holders, log, wait_for_lock
+from fluxhook.runtime.readiness import hear, tell
 from fluxhook.runtime.slot import recover_slot, repair_slot
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.subscriptions import Subscriptions
@@ -49,7 +49,7 @@ from fluxhook.runtime.syncer import Syncer
 from fluxhook.store import DeliveryStore, StoreDamaged, StoreError
 from fluxhook.transport import datadir as d
 from fluxhook.transport.clock import EngineClock, read_clocks
-from fluxhook.transport.files import FULL, replace_file, write_all
+from fluxhook.transport.files import FULL, replace_file
 from fluxhook.transport.repair import Repair
 from fluxhook.transport.thresholds import Thresholds
 
@@ -73,6 +73,8 @@ CHANNEL_RECORDS = 16_384
 EVENTS_IN_CHANNEL = 8
 #: no endpoint has failed since before Fluxhook was written, 2026, unless the machine's clock says so
 EARLIEST_NS = 1_735_689_600_000_000_000
+#: for a report of which the first bytes are here
+REPORT_S = 5.0
 #: the index of the companion among the children
 COMPANION = -1
 
@@ -92,8 +94,9 @@ class Supervisor:
         companion: str | None = None,
         accept_loss: bool = False,
     ) -> None:
-        """`companion`: a module to be run beside the workers, as `python -m MODULE serve ALIVE_FD
-        DATA_DIR`; the admin API is one. It ends like a worker, and is replaced like one.
+        """`companion`: a module to be run beside the workers, as `python -P -m MODULE serve ALIVE_FD
+        DATA_DIR REPORT_FD BEAT_FD`; the admin API is one. It ends like a worker, and is replaced like
+        one, once it has served; an engine whose companion cannot start does not start either.
         `accept_loss`: a store that is missing or damaged is moved aside, and a new one made."""
         self.datadir = d.DataDir(data_dir)
         self._repair = Repair(self.datadir)
@@ -123,9 +126,12 @@ class Supervisor:
         self._companion = companion
         #: workers by index, and the companion
         self._children: dict[int, Child] = {}
-        indices = range(self._workers) if companion is None else (*range(self._workers), COMPANION)
-        self._backoff_s = dict.fromkeys(indices, MIN_BACKOFF_S)
-        self._start_at = dict.fromkeys(indices, 0.0)
+        self._backoff_s = dict.fromkeys((*range(self._workers), COMPANION), MIN_BACKOFF_S)
+        #: workers follow once the companion serves, so that a start which fails has sent nothing
+        self._start_at: dict[int, float] = {} if companion is None else {COMPANION: 0.0}
+        self._serves = self._draining = False
+        #: why it does not start
+        self._failure: FluxhookError | None = None
         self._bell = d.open_bell(self.datadir.keeper_bell)
         self._epoll.register(self._bell, select.EPOLLIN)
         #: nothing was published yet
@@ -151,6 +157,8 @@ class Supervisor:
         interval = durability_interval(config.durability)
         self._syncer = Syncer(self.datadir, interval.seconds) if interval else None
         self._requests: set[int] = set()
+        #: of a companion that has not reported yet
+        self._report_fd = -1
         #: workers that ended by a fault of their own, and have no successor yet
         self._faulty: set[int] = set()
         self._next_housekeeping = 0.0
@@ -472,13 +480,15 @@ class Supervisor:
     # ---- life ------------------------------------------------------------------------------
 
     def run(self, *, host_fd: int = -1, on_ready: Callable[[], None] = lambda: None) -> None:
-        """Serves until SIGTERM (or SIGINT, or the host's death), then drains and returns."""
+        """Serves until SIGTERM (or SIGINT, or the host's death), then drains and returns. `on_ready` is
+        called once it serves. Raises what keeps the companion from its first start."""
         self._take_signals()
+        self._on_ready = on_ready
         if host_fd >= 0:
             self._epoll.register(host_fd, select.EPOLLIN)
         self._announce()
-        self._start_children()
-        on_ready()
+        if self._companion is None:
+            self._serve()
         draining_until: float | None = None
         while draining_until is None or self._children:
             now = time.monotonic()
@@ -499,6 +509,8 @@ class Supervisor:
                     d.quiet_bell(fd)
                 elif fd == self._listener.fd:
                     self._listener.step()
+                elif fd == self._report_fd:
+                    self._hear_companion()
                 elif fd == host_fd:
                     self._epoll.unregister(fd)
                     self._requests.add(signal.SIGTERM)
@@ -513,6 +525,14 @@ class Supervisor:
         self.close()
         if self._removed:
             raise EngineError(f"the data directory {self.datadir.path} was removed or replaced")
+        if self._failure is not None:
+            raise self._failure
+
+    def _serve(self) -> None:
+        self._serves = True
+        self._start_at |= dict.fromkeys(range(self._workers), 0.0)
+        self._start_children()
+        self._on_ready()
 
     def close(self) -> None:
         """Stores what the workers reported last, and lets the data directory go."""
@@ -595,15 +615,35 @@ class Supervisor:
                 else:
                     assert self._companion is not None
                     child = Child(
-                        "serve", str(self.datadir.path), module=self._companion, beats=True
+                        "serve",
+                        str(self.datadir.path),
+                        module=self._companion,
+                        reports=True,
+                        beats=True,
                     )
+                    self._report_fd = child.report_fd
+                    self._epoll.register(child.report_fd, select.EPOLLIN)
                 self._children[index] = child
                 self._epoll.register(child.pidfd, select.EPOLLIN)
                 del self._start_at[index]
 
+    def _hear_companion(self) -> None:
+        """Takes its report: that it serves, or why it is about to end."""
+        self._epoll.unregister(self._report_fd)
+        said = hear(self._report_fd, REPORT_S)
+        self._report_fd = -1
+        if isinstance(said, FluxhookError) and self._serves:
+            log.error("%s cannot serve: %s", self._companion, said)
+        elif isinstance(said, FluxhookError):
+            self._failure = said
+        elif said and not self._serves and not self._draining:
+            self._serve()
+
     def _child_ended(self, pidfd: int, *, restart: bool) -> None:
         index, child = next((i, c) for i, c in self._children.items() if c.pidfd == pidfd)
         self._epoll.unregister(pidfd)
+        if index == COMPANION and self._report_fd >= 0:
+            self._hear_companion()
         status = child.reap()
         del self._children[index]
         if index != COMPANION:
@@ -612,6 +652,12 @@ class Supervisor:
             if fault:
                 self._faulty.add(index)
         if not restart:
+            return
+        if not self._serves:
+            self._failure = self._failure or EngineError(
+                f"{self._companion} ended with status {status} before it served; its log says why"
+            )
+            self._requests.add(signal.SIGTERM)
             return
         if time.monotonic() - child.started >= STEADY_S:
             self._backoff_s[index] = MIN_BACKOFF_S
@@ -632,6 +678,7 @@ class Supervisor:
                 child.kill_if_stuck()
 
     def _drain_workers(self) -> None:
+        self._draining = True
         self._keeper.stop_feeding()
         self._start_at.clear()
         for child in self._children.values():
@@ -749,23 +796,15 @@ def worker_count(config: Config) -> int:
 
 def embedded_main(data_dir: str, host_fd: int, *, ready_fd: int) -> None:
     """A supervisor that a host process started: its configuration comes on standard input, and it
-    reports on `ready_fd`, as one line of JSON, that it serves or why it cannot."""
-
-    def say(**words: object) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            write_all(ready_fd, json.dumps(words).encode() + b"\n")
-        os.close(ready_fd)
-
+    reports on `ready_fd` that it serves or why it cannot."""
     try:
         config = codec.decode(sys.stdin.buffer.read(), Config)
         supervisor = Supervisor(data_dir, config)
     except FluxhookError as e:
-        # as the host's process knows it
-        kinds = (kind.__name__ for kind in type(e).__mro__ if hasattr(errors, kind.__name__))
-        say(error=next(kinds), message=str(e))
+        tell(ready_fd, e)
         raise SystemExit(1) from None
     try:
-        supervisor.run(host_fd=host_fd, on_ready=lambda: say(ready=True))
+        supervisor.run(host_fd=host_fd, on_ready=lambda: tell(ready_fd))
     except FluxhookError as e:
         log.error("%s", e)
         raise SystemExit(1) from None
