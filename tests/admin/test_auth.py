@@ -188,3 +188,24 @@ def test_with_tokens_any_host_is_answered(guarded: TestClient[Any]) -> None:
     """Behind a reverse proxy the Host is its name; a page of another site has no token."""
     headers = bearer(READ) | {"Host": "hooks.example.com", "Origin": "https://hooks.example.com"}
     assert guarded.get("/v1/webhooks", headers=headers).status_code == 200
+
+
+# ---- a token on loopback too -----------------------------------------------------------------
+
+
+def test_loopback_can_need_a_token(tmp_path: Path) -> None:
+    """`admin.require_token` closes the door without any token: only the process's own one opens it. It
+    takes effect with the next request."""
+    data_dir = tmp_path / "data"
+    supervisor = Supervisor(data_dir, config())
+    try:
+        with client_of(data_dir, own_token="own-token-0123456789") as client:
+            assert client.get("/v1/webhooks").status_code == 200
+            supervisor.publish(config(admin=Admin(require_token=True)))
+            for path in ("/v1/webhooks", "/metrics", "/v1/audit"):
+                problem(client.get(path), 401, "unauthorized")
+            own = bearer("own-token-0123456789")
+            assert client.get("/v1/webhooks", headers=own).status_code == 200
+            assert client.get("/healthz").status_code == 200
+    finally:
+        supervisor.close()

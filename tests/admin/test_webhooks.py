@@ -297,3 +297,21 @@ def test_an_endpoint_that_the_file_hides_is_the_files(tmp_path: Path) -> None:
             )
             shown = client.get("/v1/webhooks/both").json()
             assert (shown["source"], shown["created_at"]) == ("file", None)
+
+
+def test_a_moved_webhook_takes_nothing_hidden_along(site: Site) -> None:
+    """422 says which values are to be given anew; what is left out is not sent to the new place."""
+    layer = {"headers": {"Authorization": "Bearer-hidden-in-header"}}
+    site.create("moving", signature="fluxgate", secret="sk_live_9x8m2p", **layer)
+    elsewhere = f"{site.receiver.url}/moved".replace("127.0.0.1", "localhost")
+    answer = site.client.patch("/v1/webhooks/moving", json={"url": elsewhere})
+    said = problem(answer, 422, "invalid-configuration")
+    assert [error["field"] for error in said["errors"]] == ["headers.Authorization", "secret"]
+    assert site.client.get("/v1/webhooks/moving").json()["url"].endswith("/moving")
+    patch = {"url": elsewhere, "headers": {"Authorization": None}, "secret": "sk_other_9x8m2p"}
+    assert site.client.patch("/v1/webhooks/moving", json=patch).status_code == 200
+    assert site.client.post("/v1/webhooks/moving/test").status_code == 202
+    site.receiver.wait_for(1, "/moved")
+    (received,) = site.receiver.requests("/moved")
+    assert "authorization" not in {name.lower() for name in received.headers}
+    fluxhook.verify(received.body, received.headers, "sk_other_9x8m2p")

@@ -174,6 +174,19 @@ def test_update_changes_what_is_given_and_nothing_else(site: Site) -> None:
     assert said.exit_code == ExitCode.USAGE
 
 
+def test_an_update_that_moves_a_webhook_says_what_is_hidden_anew(site: Site) -> None:
+    """The error names the option of each value; the secret may come from standard input."""
+    site.create("moved", "--header", "X-A: 1", "--signature", "fluxgate", "--secret", "sk_1")
+    elsewhere = ("webhook", "update", "moved", "--url", "https://elsewhere.example/")
+    said = site.run(*elsewhere)
+    assert said.exit_code == ExitCode.CONFIG
+    for option in ("headers.X-A (--header)", "secret (--secret)"):
+        assert option in said.stderr
+    more = ("--header", "X-A: 2", "--secret-file", "-")
+    assert site.run(*elsewhere, *more, stdin="sk_2\n").exit_code == ExitCode.OK
+    assert site.secrets("moved") == ["sk_2"]
+
+
 def test_pause_and_resume(site: Site) -> None:
     site.create("paused")
     assert site.run("webhook", "pause", "paused").stdout == "paused is paused\n"

@@ -153,3 +153,10 @@ def test_secrets_of_the_defaults_are_never_shown() -> None:
         with pytest.raises(ConfigError) as caught:
             validate(Config(defaults={key: {"s3cret": ["s3cret"]} if key == "headers" else 5}))
         assert "s3cret']" not in repr(caught.value)
+
+
+def test_a_token_that_is_needed_and_not_there_is_told() -> None:
+    """It is sound: the command line of the engine's user has a token of its own."""
+    (notice,) = validate(Config(admin=Admin(require_token=True)))
+    assert notice.path == "admin.require_token"
+    assert validate(Config(admin=Admin(require_token=True, tokens=(Token(token=GOOD),)))) == []

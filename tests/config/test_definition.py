@@ -95,10 +95,12 @@ def test_a_layer_is_normalized() -> None:
 
 
 def test_the_defaults_of_the_file_lie_below() -> None:
-    """The layer over the file's `defaults` over its preset over the schema, as for the file's own."""
+    """The layer over the file's `defaults` over its preset over the schema, as for the file's own where
+    the file shares its headers."""
     text = """
     webhook:
       preset: {preset}
+      share_default_headers: true
       defaults: {{timeout: 7s, headers: {{X-A: "1", X-B: "1"}}, retry: {{max_attempts: 9}}}}
       endpoints:
       - name: a

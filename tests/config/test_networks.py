@@ -18,13 +18,16 @@ VECTORS = json.loads((Path(__file__).parents[1] / "vectors.json").read_text())
 @pytest.mark.parametrize("host", VECTORS["egress_refused_by_default"])
 def test_special_hosts_are_refused(host: str) -> None:
     """Each spelling of a private or special address is refused, with the network that would allow
-    it; and that network does allow it."""
+    it; and that network does allow it, where it carries no other address."""
     address = literal_address(host)
     assert address is not None
     refusal = judge(address)
     assert refusal is not None
     assert refusal.remedy == f'add allow_networks: ["{refusal.network}"] under webhook'
-    assert judge(address, [parse_network(refusal.network)]) is None
+    allowed = [parse_network(refusal.network)]
+    if host == "[64:ff9b:1::1]" and (carried := judge(address, allowed)):
+        allowed.append(parse_network(carried.network))
+    assert judge(address, allowed) is None
 
 
 @pytest.mark.parametrize(
@@ -157,3 +160,71 @@ def test_bad_networks(text: str, piece: str) -> None:
 def test_one_address_is_a_network() -> None:
     """A single address may stand for the network that holds only it."""
     assert str(parse_network("127.0.0.1")) == "127.0.0.1/32"
+
+
+#: each with an IPv4 address in it
+CARRYING = {
+    "::ffff:127.0.0.1": "127.0.0.1",
+    "::ffff:0:127.0.0.1": "127.0.0.1",
+    "::127.0.0.1": "127.0.0.1",
+    "64:ff9b::127.0.0.1": "127.0.0.1",
+    "64:ff9b::a9fe:a9fe": "169.254.169.254",
+    "2002:7f00:1::": "127.0.0.1",
+    "2002:c0a8:101:5::9": "192.168.1.1",
+    "2001:0:7f00:1::f7f7:f7f7": "127.0.0.1",  # Teredo, by its server
+    "2001:0:808:808:0:0:80ff:fffe": "127.0.0.1",  # by its client, 8.8.8.8 being the server
+    "64:ff9b:1::127.0.0.1": "127.0.0.1",  # RFC 6052, a prefix of 96 bits
+    "64:ff9b:1:ff::10.0.0.1": "10.0.0.1",
+    "64:ff9b:1:0:7f:0:100::": "127.0.0.1",  # of 64
+    "64:ff9b:1:7f:0:1::": "127.0.0.1",  # of 56
+    "64:ff9b:1:7f00:0:100::": "127.0.0.1",  # of 48
+}
+
+
+@pytest.mark.parametrize(("text", "carried"), CARRYING.items())
+def test_no_ipv6_network_admits_what_is_carried(text: str, carried: str) -> None:
+    """Neither ::/0 nor the network of the form, nor the address itself: an IPv4 network has to."""
+    address = ipaddress.ip_address(text)
+    for network in ("::/0", f"{address}/128", "64:ff9b::/96", "2002::/16", "2000::/3"):
+        allowed = [ipaddress.ip_network(network), ipaddress.ip_network("::/0")]
+        refusal = judge(address, allowed)
+        assert refusal is not None
+        assert carried in refusal.message
+    assert judge(address, [*allowed, ipaddress.ip_network(refusal.network)]) is None
+    assert judge(address, [*allowed, ipaddress.ip_network("0.0.0.0/0")]) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "64:ff9b:1::8.8.8.8",
+        "64:ff9b:1:808:8:800::",
+        "64:ff9b:1:8:8:808::",
+        "64:ff9b:1:0:8:808:800:0",
+        "2001:0:808:808::f7f7:f7f7",
+    ],
+)
+def test_what_carries_a_public_address_is_judged_by_its_range(text: str) -> None:
+    """It needs the range's own network, and no more."""
+    address = ipaddress.ip_address(text)
+    refusal = judge(address)
+    assert refusal is not None
+    assert judge(address, [parse_network(refusal.network)]) is None
+
+
+def test_loopback_itself_is_in_its_own_network() -> None:
+    """::/0 allows what is IPv6 by itself."""
+    allowed = [parse_network("::/0")]
+    for text in ("::1", "fd00::1", "fe80::1"):
+        assert judge(ipaddress.ip_address(text), allowed) is None
+    assert judge(ipaddress.ip_address("127.0.0.1"), allowed) is not None
+
+
+@given(st.ip_addresses(v=6), st.sampled_from(["::/0", "2000::/3", "64:ff9b::/96"]))
+def test_an_allowed_ipv6_network_opens_no_ipv4(
+    address: ipaddress.IPv6Address, network: str
+) -> None:
+    """Whatever Python finds carried in an address is public where the address is admitted."""
+    if judge(address, [parse_network(network)]) is None:
+        carried = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+        assert all(judge(one) is None for one in carried if one is not None)

@@ -71,7 +71,7 @@ def test_networks_that_allow_everything() -> None:
     """A network that opens every private address is allowed, and noticed."""
     (notice,) = loads("webhook: {allow_networks: [0.0.0.0/0]}").notices
     assert notice.path == "webhook.allow_networks[0]"
-    assert "every private and special address" in notice.message
+    assert "every private and special IPv4 address" in notice.message
 
 
 def test_a_notice_of_the_defaults_is_one() -> None:

@@ -374,7 +374,9 @@ def test_a_reload_changes_the_defaults_below(desk: Desk) -> None:
     """What was created takes over new defaults of the file, and keeps its own words."""
     create(desk, timeout="9s")
     defaults = {"timeout": "1s", "concurrency": 5, "headers": {"X-A": "1"}}
-    desk.supervisor.publish(Config(endpoints=(FILE,), defaults=defaults, workers=1))
+    desk.supervisor.publish(
+        Config(endpoints=(FILE,), defaults=defaults, share_default_headers=True, workers=1)
+    )
     changed = desk.endpoint("a")
     assert (changed.timeout, changed.concurrency) == (Duration.parse("9s"), 5)
     assert changed.headers == {"X-A": "1"}

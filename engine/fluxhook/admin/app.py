@@ -102,6 +102,7 @@ def create_app(
         lambda: service.snapshot.config.admin.tokens,
         loopback=loopback,
         own_token=own_token,
+        required=lambda: service.snapshot.config.admin.require_token,
     )
     return AdminApp(service, access)
 

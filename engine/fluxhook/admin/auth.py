@@ -29,16 +29,23 @@ class Access:
     """
 
     def __init__(
-        self, tokens: Callable[[], Sequence[Token]], *, loopback: bool, own_token: str = ""
+        self,
+        tokens: Callable[[], Sequence[Token]],
+        *,
+        loopback: bool,
+        own_token: str = "",
+        required: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`required` is asked each time too: whether a token is needed although there are none."""
         self._tokens = tokens
         self._loopback = loopback
         self._own = own_token
+        self._required = required
 
     @property
     def open(self) -> bool:
         """Whether a request without a token may do everything."""
-        return self._loopback and not self._tokens()
+        return self._loopback and not self._tokens() and not self._required()
 
     def scopes_of(self, token: str) -> frozenset[Scope]:
         """What a token allows; empty if it is none. Takes the same time for every wrong one."""

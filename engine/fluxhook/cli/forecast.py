@@ -261,5 +261,8 @@ def _admin(config: Config) -> str:
     if not admin.enabled:
         return "off"
     scheme = "https" if admin.cert else "http"
-    tokens = plural(len(admin.tokens), "token") if admin.tokens else "open to this machine's users"
-    return f"{scheme}://{parse_listen(admin.listen).authority}, {tokens}"
+    if admin.tokens or admin.require_token:
+        who = plural(len(admin.tokens), "token")
+    else:
+        who = "open to this machine's users"
+    return f"{scheme}://{parse_listen(admin.listen).authority}, {who}"

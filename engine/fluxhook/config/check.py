@@ -11,7 +11,7 @@ import msgspec
 from fluxhook.config.endpoint import check_endpoint
 from fluxhook.config.limits import check_limits
 from fluxhook.config.listen import parse_listen
-from fluxhook.config.networks import Network, parse_network
+from fluxhook.config.networks import Network, carries, parse_network
 from fluxhook.config.problems import Findings, Notice
 from fluxhook.config.reader import read_struct
 from fluxhook.config.schema import Admin, Config, Endpoint
@@ -103,6 +103,11 @@ def _check_admin(admin: Admin, path: str, findings: Findings) -> None:
                 f"is shorter than {MIN_TOKEN} characters, or has some that no token may have",
                 "write a random text of letters and digits, as `openssl rand -hex 32` gives one",
             )
+    if admin.require_token and not admin.tokens and findings.sound(path + "tokens"):
+        findings.notice(
+            path + "require_token",
+            "there are no tokens: nobody but the command line of the engine's user gets in",
+        )
     for name, missing in (("cert", "key"), ("key", "cert")):
         if getattr(admin, name) is not None and getattr(admin, missing) is None:
             findings.problem(
@@ -164,7 +169,15 @@ def _check_networks(config: Config, path: str, findings: Findings) -> tuple[Netw
             continue
         networks.append(network)
         if not network.prefixlen:
-            findings.notice(f"{path}[{i}]", f"{text} allows every private and special address")
+            findings.notice(
+                f"{path}[{i}]",
+                f"{text} allows every private and special IPv{network.version} address",
+            )
+        elif carries(network):
+            findings.notice(
+                f"{path}[{i}]",
+                f"an address in {text} carries an IPv4 address, which has to be public or allowed too",
+            )
     return tuple(networks) if findings.sound(path) else None
 
 

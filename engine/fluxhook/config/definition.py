@@ -10,22 +10,23 @@ import base64
 import os
 import re
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from fluxhook.config.check import known_types
 from fluxhook.config.endpoint import check_endpoint
 from fluxhook.config.layers import Layer, assemble, overlay
 from fluxhook.config.networks import parse_network
-from fluxhook.config.pem import is_pem
+from fluxhook.config.pem import has_private_key, is_pem
 from fluxhook.config.problems import Findings, Notice
 from fluxhook.config.reader import read_struct
 from fluxhook.config.schema import Config, Endpoint, SignatureProfile
-from fluxhook.config.url import url_hostname
+from fluxhook.config.url import url_hostname, url_origin
 from fluxhook.errors import ConfigError
 
 __all__ = [
     "build",
+    "check_move",
     "check_tls_paths",
     "define",
     "free_name",
@@ -84,6 +85,11 @@ def define(name: object, layer: Mapping[str, Any], config: Config) -> tuple[Endp
     endpoint = _assembled({**own, "url": own.get("url") or _NO_URL}, config, findings)
     allowed = tuple(map(parse_network, config.allow_networks))
     check_endpoint(endpoint, "", known_types(config), allowed, findings)
+    if config.defaults.get("headers") and not config.share_default_headers:
+        findings.notice(
+            "headers",
+            "the headers of the file's defaults are not sent: it does not say share_default_headers",
+        )
     if findings.problems:
         raise ConfigError([p._replace(path=written_as(p.path)) for p in findings.problems])
     return endpoint, list(findings.notices)
@@ -119,6 +125,55 @@ def check_tls_paths(
     findings.raise_problems()
 
 
+def check_move(
+    before: Endpoint, after: Endpoint, former: Mapping[str, Any], patch: Mapping[str, Any]
+) -> None:
+    """Refuse to send what is not shown to another place than it was given for.
+
+    Whoever may change an endpoint need not know its secrets, and could have them sent to a place of his
+    own. So a patch that moves it must give anew each value of the `former` layer that is hidden and
+    would stay. Raises ConfigError.
+    """
+    if not (move := _move(before, after)):
+        return
+    findings = Findings()
+    for path in _hidden_and_kept(former, patch):
+        findings.problem(
+            path,
+            f"is hidden, and was not given for where it would be sent now: {move}",
+            "give it anew in the same change" + ("" if path == "url" else ", or remove it (null)"),
+        )
+    findings.raise_problems()
+
+
+def _move(before: Endpoint, after: Endpoint) -> str:
+    """Say how what is sent comes into other hands; empty if it does not."""
+    was, now = url_origin(before.url), url_origin(after.url)
+    if was != now:
+        return f"the URL moves from {was} to {now}"
+    was, now = (url_origin(e.proxy, {}) if e.proxy else "none" for e in (before, after))
+    if was != now:
+        return f"the proxy changes from {was} to {now}"
+    if before.tls.ca != after.tls.ca:
+        return "tls.ca changes, and with it who is taken for the receiver"
+    return ""
+
+
+def _hidden_and_kept(former: Mapping[str, Any], patch: Mapping[str, Any]) -> Iterator[str]:
+    """The paths of hidden values in a layer that a merge patch says nothing of."""
+    if "?" in former.get("url", "") and "url" not in patch:
+        yield "url"
+    headers = patch.get("headers", {})
+    if isinstance(headers, dict):
+        yield from (f"headers.{name}" for name in former.get("headers", {}) if name not in headers)
+    if "secrets" in former and "secrets" not in patch:
+        yield "secret"
+    tls = patch.get("tls", {})
+    key = former.get("tls", {}).get("key")
+    if key is not None and has_private_key(key) and isinstance(tls, dict) and "key" not in tls:
+        yield "tls.key"
+
+
 def _is_below(path: str, folder: str) -> bool:
     """With links followed, those in the folder too."""
     try:
@@ -147,6 +202,8 @@ def build(name: str, layer: Mapping[str, Any], config: Config) -> Endpoint:
 
 def _assembled(own: Layer, config: Config, findings: Findings) -> Endpoint:
     below = read_struct(Endpoint, config.defaults, "defaults", findings, extra={"secret": str})
+    if not config.share_default_headers:
+        below.pop("headers", None)
     if "secret" in below:
         below["secrets"] = (below.pop("secret"),)
     return assemble(Endpoint, overlay(below, own))

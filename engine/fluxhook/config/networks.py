@@ -1,8 +1,11 @@
 """Addresses that a delivery must not reach unless the operator allows their network.
 
 The ranges are those of the IANA special-purpose address registries (RFC 6890), multicast, all that
-is not allocated for global unicast, and the metadata services of the large clouds. An IPv6 address
-that only carries an IPv4 address is judged by the address it carries.
+is not allocated for global unicast, and the metadata services of the large clouds.
+
+An IPv6 address that carries an IPv4 address is judged by both: a gateway, a tunnel or the kernel itself
+sends on to what is carried. So an allowed IPv6 network admits no private IPv4 address; only an allowed
+IPv4 network does, in each form that carries it.
 """
 
 from __future__ import annotations
@@ -13,7 +16,15 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, NamedTuple
 
-__all__ = ["Address", "Network", "Refusal", "judge", "literal_address", "parse_network"]
+__all__ = [
+    "Address",
+    "Network",
+    "Refusal",
+    "carries",
+    "judge",
+    "literal_address",
+    "parse_network",
+]
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -60,12 +71,24 @@ _RANGES: Final[tuple[tuple[Network, str], ...]] = tuple(
 )
 #: RFC 4291 section 2.4; IANA, IPv6 address space: nothing else is allocated for it.
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
-#: Prefixes that carry an IPv4 address, and how far right its last bit stands.
-_CARRIERS: Final = (
-    (IPv6Network("::ffff:0:0/96"), 0),  # IPv4-mapped, RFC 4291 section 2.5.5.2
-    (IPv6Network("64:ff9b::/96"), 0),  # NAT64, RFC 6052
-    (IPv6Network("2002::/16"), 80),  # 6to4, RFC 3056
+#: only a way to write, or to reach, the IPv4 address that is carried: no range of its own is judged
+_PLAIN_CARRIERS: Final = (
+    IPv6Network("::ffff:0:0/96"),  # IPv4-mapped, RFC 4291 section 2.5.5.2
+    IPv6Network("64:ff9b::/96"),  # NAT64, RFC 6052
 )
+_TEREDO: Final = IPv6Network("2001::/32")
+#: Prefixes of addresses that carry an IPv4 address, and how far right its last bit stands.
+_CARRIERS: Final = (
+    *((network, 0) for network in _PLAIN_CARRIERS),
+    (IPv6Network("::ffff:0:0:0/96"), 0),  # IPv4-translated, RFC 7915
+    (IPv6Network("2002::/16"), 80),  # 6to4, RFC 3056
+    (_TEREDO, 64),  # the server, RFC 4380 section 4
+)
+_LOCAL_NAT64: Final = IPv6Network("64:ff9b:1::/48")
+#: RFC 6052 section 2.2: the lengths of prefixes within it
+_NAT64_LENGTHS: Final = (48, 56, 64, 96)
+#: deprecated (RFC 4291 section 2.5.5.1); `::` and `::1` are none of them
+_COMPATIBLE: Final = IPv6Network("::/96")
 
 
 class Refusal(NamedTuple):
@@ -85,20 +108,34 @@ class Refusal(NamedTuple):
 
 
 def judge(address: Address, allowed: Sequence[Network] = ()) -> Refusal | None:
-    """None if the address is public, or lies in one of the allowed networks.
+    """None if the address, and each that it carries, is public or lies in one of the allowed networks.
 
     A network allows an IPv4 address in each form that carries it.
     """
-    real = _carried(address) or address
-    for form in (address, real):
-        if any(form in network for network in allowed):
-            return None
+    plain = any(address in network for network in _PLAIN_CARRIERS)
+    if not plain and (refusal := _judge_itself(address, allowed)):
+        return refusal
+    for carried in _carried(address):
+        if refusal := _judge_itself(carried, allowed):
+            return refusal._replace(address=f"{address} ({refusal.address})")
+    return None
+
+
+def carries(network: Network) -> bool:
+    """Whether each address of the network carries an IPv4 address, which is judged too."""
+    return isinstance(network, IPv6Network) and any(
+        network.subnet_of(carrier) for carrier in (*(c for c, _ in _CARRIERS), _LOCAL_NAT64)
+    )
+
+
+def _judge_itself(address: Address, allowed: Sequence[Network]) -> Refusal | None:
+    if any(address in network for network in allowed):
+        return None
     for network, name in _RANGES:
-        if real in network:
-            text = str(address) if real is address else f"{address} ({real})"
-            return Refusal(text, str(network), name)
-    if isinstance(real, IPv6Address) and real not in _GLOBAL_UNICAST:
-        return Refusal(str(real), f"{real}/128", "not global unicast")
+        if address in network:
+            return Refusal(str(address), str(network), name)
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
+        return Refusal(str(address), f"{address}/128", "not global unicast")
     return None
 
 
@@ -112,7 +149,7 @@ def parse_network(text: str) -> Network:
         except ValueError:
             raise ValueError(f"{text!r:.80} is not a network") from None
         raise ValueError(f"{text!r} has bits beyond its prefix; it may mean {loose}") from None
-    if isinstance(network, IPv6Network) and network.subnet_of(_CARRIERS[0][0]):
+    if isinstance(network, IPv6Network) and network.subnet_of(_PLAIN_CARRIERS[0]):
         raise ValueError(f"{text!r} is IPv4 in IPv6 notation; write the IPv4 network")
     return network
 
@@ -160,10 +197,34 @@ def _number(text: str) -> int | None:
         return None
 
 
-def _carried(address: Address) -> IPv4Address | None:
-    """The IPv4 address inside an IPv6 address of a carrying form."""
-    if isinstance(address, IPv6Address):
-        for network, shift in _CARRIERS:
-            if address in network:
-                return IPv4Address(int(address) >> shift & 0xFFFFFFFF)
-    return None
+def _carried(address: Address) -> list[IPv4Address]:
+    """The IPv4 addresses inside an IPv6 address of a carrying form."""
+    if isinstance(address, IPv4Address):
+        return []
+    number = int(address)
+    found = [number >> shift for network, shift in _CARRIERS if address in network]
+    if address in _TEREDO:
+        found.append(~number)  # the client
+    elif address in _COMPATIBLE and number > 1:
+        found.append(number)
+    elif address in _LOCAL_NAT64:
+        found += _nat64_readings(number)
+    return [IPv4Address(one & 0xFFFFFFFF) for one in found]
+
+
+def _nat64_readings(number: int) -> list[int]:
+    """What an address in the range for local NAT64 may carry. The length of the prefix is the network's
+    own affair, but behind the carried address there are zeros, and bits 64 to 71 are left out (RFC 6052
+    section 2.2)."""
+    readings = []
+    for length in _NAT64_LENGTHS:
+        if length == 96:
+            readings.append(number)
+            continue
+        above = number >> 64  # with the high part of the carried address
+        below = number << 8 & (1 << 64) - 1  # with the low part, without the octet between them
+        joined = above << 64 | below
+        end = length + 32
+        if not number >> 56 & 0xFF and not joined & (1 << 128 - end) - 1:
+            readings.append(joined >> 128 - end)
+    return [one for one in readings if one >> 24 & 0xFF] or readings  # nobody means 0.0.0.0/8

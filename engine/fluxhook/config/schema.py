@@ -199,11 +199,16 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Admin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The admin API and the dashboard of `fluxhook serve`. Outside loopback it needs a token."""
+    """The admin API and the dashboard of `fluxhook serve`. Outside loopback it needs a token.
+
+    On loopback it is open without `tokens`: every user and program of the machine may do everything.
+    """
 
     enabled: bool = True
     listen: str = "127.0.0.1:8090"
     tokens: tuple[Token, ...] = ()
+    #: whether a token is needed on loopback too, be there `tokens` or none
+    require_token: bool = False
     dashboard: bool = True
     #: of a request to the API
     max_body: Size = Size.parse("8MiB")
@@ -249,6 +254,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     data_dir: str | None = None
     #: below it are the TLS files that endpoints created at run time may name; None: they name none
     tls_folder: str | None = None
+    #: whether the `headers` of `defaults` are sent to endpoints that are created at run time too, whose
+    #: URL may be anybody's
+    share_default_headers: bool = False
     admin: Admin = Admin()
     #: options of an endpoint, as the file writes them, that lie below those of endpoints created at
     #: run time

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from fluxhook.config.networks import literal_address
 
-__all__ = ["PROXY_SCHEMES", "Fault", "judge_url", "shown_url", "url_host", "url_hostname"]
+__all__ = [
+    "PROXY_SCHEMES",
+    "Fault",
+    "judge_url",
+    "shown_url",
+    "url_host",
+    "url_hostname",
+    "url_origin",
+]
 
 _URL: Final = re.compile(
     r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL
@@ -23,6 +31,8 @@ _HOST: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 #: RFC 9110 section 4.1 asks for at least 8000 octets.
 _MAX_LENGTH: Final = 8000
+#: RFC 9110 sections 4.2.1 and 4.2.2
+_PORTS: Final = {"http": "80", "https": "443"}
 
 
 class Fault(NamedTuple):
@@ -95,6 +105,18 @@ def url_hostname(url: str) -> str:
     match = _URL.fullmatch(url)
     host = match and _HOST.fullmatch(match[2].rpartition("@")[2])
     return host[1] if host else ""
+
+
+def url_origin(url: str, ports: Mapping[str, str] = _PORTS) -> str:
+    """Return scheme, host and port of a sound URL in one spelling (RFC 6454 section 4). `ports` are
+    those that a scheme has where none is written."""
+    match = _URL.fullmatch(url)
+    host = match and _HOST.fullmatch(match[2].rpartition("@")[2])
+    if not match or not host:
+        return url
+    scheme = match[1].lower()
+    port = host[2].lstrip("0") if host[2] else ports.get(scheme, "")
+    return f"{scheme}://{host[1].lower()}" + (f":{port}" if port else "")
 
 
 def shown_url(url: str) -> str:

@@ -192,7 +192,8 @@ class Control:
 
     def update(self, name: str, patch: dict[str, Any]) -> Subscription:
         """Changes an endpoint by a JSON merge patch (RFC 7396): null takes a field back to its
-        default. Raises ConfigError, UnknownEndpoint, Conflict for an endpoint of the file."""
+        default. One that moves it to another origin, proxy or `tls.ca` says its headers, secrets and
+        client key anew. Raises ConfigError, UnknownEndpoint, Conflict for an endpoint of the file."""
         return self._ask(Update(name, patch), Subscription)
 
     def delete(self, name: str) -> None:

@@ -62,6 +62,12 @@ class Subscriptions:
         self._of_file = {endpoint.name: endpoint for endpoint in config.endpoints}
         for name in self._rows.keys() & self._of_file.keys():
             log.warning("the file's endpoint %s hides the one that was created at run time", name)
+        if config.defaults.get("headers") and not config.share_default_headers and self.created:
+            log.warning(
+                "the headers of webhook.defaults are not sent to endpoints that were created at run "
+                "time, of which there are %d; share_default_headers: true would send them",
+                len(self.created),
+            )
 
     def effective(self) -> Config:
         """The configuration with all endpoints as they are now."""
@@ -155,7 +161,8 @@ class Subscriptions:
             secret = patch.pop("secret")
             patch["secrets"] = None if secret is None else [secret]
         layer = merge_patch(row.layer, patch)
-        _, notices = self._define(name, layer, row.layer)
+        endpoint, notices = self._define(name, layer, row.layer)
+        definition.check_move(self._build(row).endpoint, endpoint, row.layer, patch)
         # Secrets that are written out are there to stay.
         expiring = {} if "secrets" in patch else row.expiring
         self._change(row, now_ns, layer=layer, expiring=expiring)

@@ -11,7 +11,7 @@ from fluxhook.cli.api import segment
 from fluxhook.cli.failure import Failure
 from fluxhook.cli.output import print_json
 from fluxhook.cli.remote import Remote
-from fluxhook.cli.webhook.definition import assign, definition, explained
+from fluxhook.cli.webhook.definition import assign, definition, explained, secret_options
 from fluxhook.cli.webhook.view import print_created
 
 __all__ = ["command"]
@@ -20,6 +20,7 @@ __all__ = ["command"]
 @click.command()
 @options.webhook
 @definition
+@secret_options
 @click.option(
     "--unset",
     metavar="KEY",
@@ -29,13 +30,21 @@ __all__ = ["command"]
 @options.as_json
 @options.remote
 def command(
-    remote: Remote, name: str, layer: dict[str, Any], unset: tuple[str, ...], as_json: bool
+    remote: Remote,
+    name: str,
+    layer: dict[str, Any],
+    secret: str | None,
+    unset: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Change options of a webhook.
 
-    Only what is given changes: a list is replaced as a whole, headers are added to those there are.
-    Its secret changes by `webhook rotate-secret`.
+    Only what is given changes: a list is replaced as a whole, headers are added to those there are. A
+    secret replaces the former one at once; `webhook rotate-secret` has both sign for a time. A URL of
+    another scheme, host or port, another proxy or another tls.ca needs the headers and the secret anew.
     """
+    if secret is not None:
+        assign(layer, "secret", secret)
     for field in unset:
         assign(layer, field, None)
     if not layer:
