@@ -74,9 +74,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def dist(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An sdist, and the wheel built from it."""
+    """An sdist, and the wheel built from it; without optimisation, which takes most of the time."""
     out = tmp_path_factory.mktemp("dist")
-    built = run(sys.executable, "-m", "build", "--no-isolation", "-o", out, cwd=source)
+    command = sys.executable, "-m", "build", "--no-isolation", "-o", out
+    built = run(*command, cwd=source, env={"FLUXHOOK_DEBUG": "1"})
     assert built.returncode == 0, built.stdout
     return out
 

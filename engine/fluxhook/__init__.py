@@ -12,8 +12,12 @@ that it accepted.
 """
 
 from fluxhook import _safe_path as _safe_path  # before all others
+
+# isort: split
+import importlib
+import typing
+
 from fluxhook._version import VERSION as __version__
-from fluxhook.config.load import load
 from fluxhook.config.schema import (
     Admin,
     Aggregate,
@@ -41,11 +45,14 @@ from fluxhook.errors import (
     TooManyPublishers,
     UnknownEndpoint,
 )
-from fluxhook.runtime.control import Control
-from fluxhook.runtime.engine import Engine, connect
-from fluxhook.runtime.publisher import Accepted, Publisher
-from fluxhook.runtime.stats import EndpointStats, Stats
 from fluxhook.verify import ReplayGuard, Verified, verify
+
+if typing.TYPE_CHECKING:
+    from fluxhook.config.load import load
+    from fluxhook.runtime.control import Control
+    from fluxhook.runtime.engine import Engine, connect
+    from fluxhook.runtime.publisher import Accepted, Publisher
+    from fluxhook.runtime.stats import EndpointStats, Stats
 
 __all__ = [
     "Accepted",
@@ -87,3 +94,26 @@ __all__ = [
     "load",
     "verify",
 ]
+
+#: What a host needs, and workers and most commands do not: imported when it is first asked for.
+_LATER = {
+    "Accepted": "fluxhook.runtime.publisher",
+    "Control": "fluxhook.runtime.control",
+    "Engine": "fluxhook.runtime.engine",
+    "EndpointStats": "fluxhook.runtime.stats",
+    "Publisher": "fluxhook.runtime.publisher",
+    "Stats": "fluxhook.runtime.stats",
+    "connect": "fluxhook.runtime.engine",
+    "load": "fluxhook.config.load",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
