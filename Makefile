@@ -4,6 +4,8 @@ PYTHON ?= python3
 # Each interpreter has an environment of its own.
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(subst /,-,$(PYTHON:/%=%)))
 BIN := $(VENV)/bin
+# Three on two cores: many tests wait for a process or a receiver.
+TESTERS := $(shell echo $$(( $$(nproc) > 2 ? 4 : 3 )))
 NATIVE := fluxhook._native.ring fluxhook._native.signing fluxhook._native.topics
 
 .DEFAULT_GOAL := help
@@ -30,7 +32,7 @@ demo: ready-demo
 	$(BIN)/fluxhook demo
 
 test: ready-test lint
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 damage: ready-test
 	nice $(BIN)/python tests/damage/matrix.py $(ARGS)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -19,6 +20,30 @@ settings.register_profile("fluxhook", deadline=None)
 settings.load_profile("fluxhook")
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+#: files that take the longest: side by side with all others, not alone at the end
+LONGEST = (
+    *(
+        "admin/dashboard/test_browser",
+        "crash/test_kill",
+        "test_packaging",
+        "runtime/test_publisher",
+    ),
+    *("runtime/test_interruptions", "admin/dashboard/test_editing", "crash/test_change"),
+    *(
+        "runtime/test_delivery",
+        "runtime/test_batching",
+        "bench/test_instructions",
+        "admin/test_server",
+    ),
+    *("admin/dashboard/test_audit", "admin/dashboard/test_names", "runtime/test_stalled"),
+    *(
+        "runtime/test_poison",
+        "compat/test_kept_data",
+        "native/test_topics",
+        "admin/test_schemathesis",
+    ),
+)
 
 CI = os.environ.get("CI") == "true"
 
@@ -36,7 +61,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What CI leaves out with the newest Python can be chosen by its marker."""
+    """The longest files come first. What CI leaves out with the newest Python has a marker."""
+    folder = Path(__file__).parent
+    order = {folder / f"{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
     for item in items:
         if "crash" in item.path.parts:
             item.add_marker("crash")
