@@ -4,6 +4,7 @@ has gone."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -49,6 +50,7 @@ class Listener:
         self._epoll = select.epoll()
         self._epoll.register(self._server, select.EPOLLIN)
         self._connections: dict[int, _Connection] = {}
+        self._spare = os.open("/dev/null", os.O_RDONLY)
         self.fd = self._epoll.fileno()
 
     def step(self) -> None:
@@ -73,15 +75,31 @@ class Listener:
             self._drop(connection)
         self._server.close()
         self._epoll.close()
+        os.close(self._spare)
 
     def _accept(self) -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+        try:
             sock, _ = self._server.accept()
-            if len(self._connections) >= MAX_CONNECTIONS:
-                self._drop(next(iter(self._connections.values())))
-            sock.setblocking(False)
-            self._connections[sock.fileno()] = _Connection(sock)
-            self._epoll.register(sock, select.EPOLLIN)
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as e:
+            if e.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self._refuse()
+            return
+        if len(self._connections) >= MAX_CONNECTIONS:
+            self._drop(next(iter(self._connections.values())))
+        sock.setblocking(False)
+        self._connections[sock.fileno()] = _Connection(sock)
+        self._epoll.register(sock, select.EPOLLIN)
+
+    def _refuse(self) -> None:
+        """Ends a connection for which there is no descriptor: the client is not left to wait, nor does
+        the socket stay readable."""
+        os.close(self._spare)
+        with contextlib.suppress(OSError):
+            self._server.accept()[0].close()
+        self._spare = os.open("/dev/null", os.O_RDONLY)
 
     def _receive(self, connection: _Connection) -> None:
         received = connection.received
