@@ -29,8 +29,9 @@ cdef extern from "trie.h" nogil:
     uint32_t trie_new_node(trie *t, uint32_t parent)
     int trie_insert(trie *t, uint32_t node, const char *filter, size_t size, uint32_t rank)
     bint trie_name_ok(const char *name, size_t size)
+    bint trie_is_plain(const char *name)
     int trie_match(const trie *t, const uint32_t *roots, size_t n_roots, const char *name,
-                   size_t size, trie_list *hits)
+                   size_t size, bint wildcards, trie_list *hits)
     void trie_list_init(trie_list *list)
     void trie_list_free(trie_list *list)
     int trie_list_extend(trie_list *list, const uint32_t *items, size_t n)
@@ -276,10 +277,27 @@ cdef class Matcher:
             PyTuple_SET_ITEM(ids, i, endpoint_id)
         return ids
 
+    cdef tuple _match(self, _Audience audience, const char *utf8, size_t size, bint wildcards):
+        cdef array.array roots = audience.roots
+        cdef trie_list hits
+        if len(roots) == 0:
+            return audience.free_ids
+        trie_list_init(&hits)
+        try:
+            if trie_match(&self._trie, roots.data.as_uints, len(roots), utf8, size, wildcards,
+                          &hits) < 0:
+                raise MemoryError
+            if hits.used == 0:
+                return audience.free_ids
+            if (trie_list_extend(&hits, audience.free.data.as_uints, len(audience.free)) < 0
+                    or trie_sort_unique(&hits, len(self._ids)) < 0):
+                raise MemoryError
+            return self._ids_of(&hits)
+        finally:
+            trie_list_free(&hits)
+
     def match(self, event_type, topic=None):
         cdef _Audience audience = self._by_type.get(event_type)
-        cdef array.array roots
-        cdef trie_list hits
         cdef Py_ssize_t size
         cdef const char *utf8
         if audience is None:
@@ -291,18 +309,16 @@ cdef class Matcher:
             PyErr_Clear()
             text = _plain("topic name", topic)
             raise _refusal("topic name", text, check_name(text))
-        roots = audience.roots
-        if len(roots) == 0:
-            return audience.free_ids
-        trie_list_init(&hits)
-        try:
-            if trie_match(&self._trie, roots.data.as_uints, len(roots), utf8, size, &hits) < 0:
-                raise MemoryError
-            if hits.used == 0:
-                return audience.free_ids
-            if (trie_list_extend(&hits, audience.free.data.as_uints, len(audience.free)) < 0
-                    or trie_sort_unique(&hits, len(self._ids)) < 0):
-                raise MemoryError
-            return self._ids_of(&hits)
-        finally:
-            trie_list_free(&hits)
+        return self._match(audience, utf8, size, trie_is_plain(utf8))
+
+    def match_filter(self, event_type, str topic_filter not None):
+        cdef _Audience audience = self._by_type.get(event_type)
+        cdef Py_ssize_t size
+        cdef const char *utf8
+        if audience is None:
+            audience = self._audience_of(event_type)
+        utf8 = PyUnicode_AsUTF8AndSize(topic_filter, &size)
+        if utf8 == NULL:
+            PyErr_Clear()
+            raise _refusal("topic filter", topic_filter, check_filter(topic_filter))
+        return self._match(audience, utf8, size, True)

@@ -277,11 +277,14 @@ static inline int trie_name_ok(const char *name, size_t size) {
     return !bad;
 }
 
-/* Follows one valid topic name from all nodes in `here`; `next` is working space. */
+/* Whether a leading wildcard matches the name: not that of a '$' topic (section 4.7.2). */
+static inline int trie_is_plain(const char *name) { return *name != '$'; }
+
+/* Follows one valid topic name from all nodes in `here`; `next` is working space. `wildcards` says
+ * whether those in the first level match. */
 static inline int trie_follow(const trie *t, trie_list *here, trie_list *next, trie_list *hits,
-                              const char *name, size_t size) {
+                              const char *name, size_t size, int wildcards) {
     const char *end = name + size;
-    int wildcards = *name != '$'; /* section 4.7.2: no leading wildcard matches a '$' topic */
     for (const char *start = name; start <= end && here->used > 0;) {
         trie_level level = trie_level_at(start, end);
         uint64_t level_hash = trie_hash(t, level);
@@ -314,12 +317,12 @@ static inline int trie_follow(const trie *t, trie_list *here, trie_list *next, t
 
 /* Adds the ranks of all filters under these roots that match a valid topic name to `hits`. */
 static inline int trie_match(const trie *t, const uint32_t *roots, size_t n_roots, const char *name,
-                             size_t size, trie_list *hits) {
+                             size_t size, int wildcards, trie_list *hits) {
     trie_list here, next;
     trie_list_init(&here);
     trie_list_init(&next);
     int failed = trie_list_extend(&here, roots, n_roots) < 0 ||
-                 trie_follow(t, &here, &next, hits, name, size) < 0;
+                 trie_follow(t, &here, &next, hits, name, size, wildcards) < 0;
     trie_list_free(&here);
     trie_list_free(&next);
     return failed ? -1 : 0;

@@ -278,3 +278,56 @@ def test_an_admin_api_that_cannot_start_is_an_error_at_start(
     assert ended.stdout == ""
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_twins_keep_what_is_stored_for_them(
+    start: Start, invoke: Invoke, tmp_path: Path, receiver: ReceiverProcess
+) -> None:
+    """Endpoints of the same name, as FluxMQ allows them: in whatever order the file has them, when
+    one of them goes and comes back, and over a restart, none gets what was stored for another."""
+    twins = [
+        f"{{name: shop, url: {receiver.url}/{kind}, events: [{kind}.x], timeout: 5s, "
+        "retry: {max_attempts: 100, initial_interval: 50ms, max_interval: 50ms, multiplier: 1}}"
+        for kind in ("a", "b", "c")
+    ]
+    config, data_dir = tmp_path / "f.yaml", tmp_path / "fluxhook-data"
+
+    def lists(*kinds: int) -> None:
+        listed = "".join(f"\n  - {twins[kind]}" for kind in kinds)
+        config.write_text(
+            "webhook:\n  enabled: true\n  workers: 1\n  admin: {enabled: false}\n"
+            f"  event_types: [a.x, b.x, c.x]\n  endpoints:{listed}\n"
+        )
+
+    def stored() -> dict[str, int]:
+        return {e.name: e.stored for e in read_stats(data_dir).endpoints if e.state != "removed"}
+
+    def reload(*kinds: int) -> None:
+        version = read_stats(data_dir).version
+        lists(*kinds)
+        engine.signal(signal.SIGHUP)
+        until(lambda: read_stats(data_dir).version > version, "the new version")
+
+    receiver.behave(Behaviour(status=503))
+    lists(0)
+    engine = serve(start, config)
+    invoke("emit", "a.x", "--id", "a1")
+    until(lambda: stored() == {"shop": 1}, "the first one waits")
+    reload(1, 0, 2)
+    for kind in "abc":
+        invoke("emit", f"{kind}.x", "--id", f"{kind}2")
+    until(lambda: sorted(stored().values()) == [1, 1, 2], "all of them wait")
+    assert stored()["shop"] == 2
+    names = stored()
+    reload(2, 1, 0)
+    assert stored() == names
+    engine.signal(signal.SIGTERM)
+    engine.end()
+    lists(0, 2, 1)
+    engine = serve(start, config)
+    assert stored() == names
+    receiver.behave(None)
+    until(lambda: not any(stored().values()), "what waited is delivered")
+    assert sorted(receiver.ids("/a")) == ["a1", "a2"]
+    assert set(receiver.ids("/b")) == {"b2"}
+    assert set(receiver.ids("/c")) == {"c2"}

@@ -42,8 +42,8 @@ def test_a_sound_configuration() -> None:
     ("config", "path", "piece"),
     [
         (Config(queue_size=0), "queue_size", "0 is out of range"),
-        (Config(workers=64), "ring_bytes", "raise ring_bytes to 256MiB"),
-        (Config(workers=100), "workers", "100 is out of range"),
+        (Config(workers=8, ring_bytes=2**24), "ring_bytes", "raise ring_bytes to 32MiB"),
+        (Config(workers=0), "workers", "0 is out of range"),
         (Config(endpoints=(SOUND, SOUND)), "endpoints[1].name", "also the name of endpoints[0]"),
         (Config(endpoints=(SOUND,) * 3, max_endpoints=2), "endpoints", "more than max_endpoints"),
         (endpoint(url="http://127.0.0.1"), "endpoints[0].url", '["127.0.0.0/8"]'),

@@ -110,7 +110,8 @@ def test_sound_headers_make_one_line(name: str, value: str) -> None:
 
 def loaded(content_type: str, **options: object) -> Loaded:
     endpoint = {"name": "a", "url": "https://x.example/", "headers": {"content-type": content_type}}
-    return loads(json.dumps({"webhook": {"endpoints": [endpoint | options]}}), environ={})
+    section = {"enabled": True, "endpoints": [endpoint | options]}
+    return loads(json.dumps({"webhook": section}), environ={})
 
 
 @pytest.mark.parametrize(
@@ -133,12 +134,28 @@ def test_a_content_type_that_is_sent_anyway(content_type: str, options: dict[str
 @pytest.mark.parametrize(
     ("content_type", "options"),
     [
-        ("text/plain", {}),
         ("application/json", {"envelope": "cloudevents"}),
         ("application/json", {"batch": {"max_events": 5, "format": "ndjson"}}),
     ],
 )
 def test_another_content_type_is_refused(content_type: str, options: dict[str, object]) -> None:
-    """A body would be called what it is not."""
+    """Where the format has a content type of its own, a body would be called what it is not."""
     with pytest.raises(ConfigError, match="is not what is sent: application/"):
         loaded(content_type, **options)
+
+
+@pytest.mark.parametrize("written", ["text/plain", "application/json; charset=utf-8"])
+def test_a_content_type_is_sent_as_it_is_written(written: str) -> None:
+    """Where the body is JSON, as FluxMQ does it; what does not say JSON is noticed."""
+    config, notices = loaded(written)
+    (line,) = [x for x in build(config.endpoints[0]).headers if b"ontent-" in x]
+    assert line == f"Content-Type: {written}".encode()
+    said = "sent as text/plain" if written == "text/plain" else "is not needed"
+    assert [said in str(notice) for notice in notices] == [True]
+
+
+def test_headers_of_signatures_are_free_where_nothing_is_signed() -> None:
+    """An endpoint without a signature may have them, as one of FluxMQ's may."""
+    for name in ("Webhook-Token", "X-Hub-Signature-256", "webhook-id"):
+        assert judge_header(name, "x") is not None
+        assert judge_header(name, "x", signed=False) is None

@@ -446,6 +446,7 @@ def test_event_types_with_capitals() -> None:
     """Where they are declared they are types as others; small letters are other letters."""
     text = """
     webhook:
+      enabled: true
       event_types: [User.Created, Order]
       endpoints:
         - {name: a, url: "https://x.example/", events: [User.Created, "User.*", Order]}

@@ -34,6 +34,7 @@ def test_one_notice(option: str, path: str, piece: str) -> None:
     """What is probably a slip, but can be meant, is one notice with its path."""
     text = f"""
     webhook:
+      enabled: true
       event_types: [order.created]
       endpoints: [{{name: a, url: https://a.example/, {option}}}]
     """
@@ -61,6 +62,7 @@ def test_no_notice(option: str) -> None:
     """What makes sense is passed without a remark."""
     text = f"""
     webhook:
+      enabled: true
       event_types: [order.created]
       endpoints: [{{name: a, url: https://a.example/, {option}}}]
     """
@@ -69,7 +71,7 @@ def test_no_notice(option: str) -> None:
 
 def test_networks_that_allow_everything() -> None:
     """A network that opens every private address is allowed, and noticed."""
-    (notice,) = loads("webhook: {allow_networks: [0.0.0.0/0]}").notices
+    (notice,) = loads("webhook: {enabled: true, allow_networks: [0.0.0.0/0]}").notices
     assert notice.path == "webhook.allow_networks[0]"
     assert "every private and special IPv4 address" in notice.message
 
@@ -78,6 +80,7 @@ def test_a_notice_of_the_defaults_is_one() -> None:
     """A notice about the defaults stands there, once, however many endpoints share them."""
     text = """
     webhook:
+      enabled: true
       defaults: {events: [route.eror]}
       endpoints:
       - {name: a, url: https://a.example/}

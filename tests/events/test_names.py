@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluxhook._native.topics import Matcher
-from fluxhook.events.catalog import TYPES, WITH_TOPIC
+from fluxhook.events.catalog import BOUND, TYPES, WITH_FILTER, WITH_TOPIC
 from fluxhook.events.names import hint, matches, namespace, pattern_fault, type_fault
 
 
@@ -63,3 +63,9 @@ def test_types_with_a_topic() -> None:
         "message.retained",
         "authz.publish_denied",
     } == WITH_TOPIC
+    assert {
+        "subscription.created",
+        "subscription.removed",
+        "authz.subscribe_denied",
+    } == WITH_FILTER
+    assert WITH_TOPIC | WITH_FILTER == BOUND

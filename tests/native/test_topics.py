@@ -206,6 +206,24 @@ def test_filters_bind_only_events_with_a_topic():
     assert matcher.match("any", "b") == (2,)
 
 
+@UNTIMED
+@given(
+    st.lists(filters, min_size=1, max_size=4), st.lists(levels | st.sampled_from("+#"), max_size=5)
+)
+def test_an_event_about_a_filter(bound, levels):
+    """Its levels are compared as they are written, those that begin with `$` like any other."""
+    text = "/".join(levels)
+    expected = {i for i, f in enumerate(bound) if oracle.text_matches(f, text)}
+    matcher = Matcher([*((i, (), (f,)) for i, f in enumerate(bound)), (99, (), ())])
+    assert matcher.match_filter("subscription.created", text) == (*sorted(expected), 99)
+
+
+def test_a_filter_that_is_no_text():
+    """A lone surrogate is refused as in a topic name."""
+    with pytest.raises(ValueError, match="lone surrogate"):
+        Matcher([(1, (), ("#",))]).match_filter("a", "\ud800")
+
+
 def test_untouched_result_is_one_object():
     """Where no filter had a say, the prebuilt tuple itself comes back: it is a cheap dict key."""
     matcher = Matcher([(1, (), ("a",)), (2, ("x", "y.*"), ())])

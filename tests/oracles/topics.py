@@ -49,6 +49,13 @@ def filter_matches(topic_filter: str, topic: str) -> bool:
     return _levels_match(topic_filter.split("/"), topic.split("/"))
 
 
+def text_matches(topic_filter: str, text: str) -> bool:
+    """Whether a filter matches another one, which is compared as a text."""
+    if topic_filter.startswith("$share/"):
+        _, _, topic_filter = topic_filter.split("/", 2)
+    return _levels_match(topic_filter.split("/"), text.split("/"))
+
+
 def _levels_match(filter_levels: list[str], levels: list[str]) -> bool:
     if filter_levels == ["#"]:
         return True

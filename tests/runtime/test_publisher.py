@@ -303,6 +303,37 @@ def undated(body: bytes) -> bytes:
     return re.sub(rb"20\d\d-[0-9T:-]+Z", b"now", body)
 
 
+def test_topic_filters_bind_events_about_a_topic_filter(rig: Rig) -> None:
+    """As FluxMQ's do: `subscription.*` and the denied subscription by their `topic_filter`, taken as a
+    text; an event without a topic goes to all. The filter is no topic name of the event."""
+    filters = {"all": (), "sensors": ("sensors/#",), "one": ("+/1",), "any": ("#",)}
+    with rig.engine(*(rig.endpoint(name, topic_filters=f) for name, f in filters.items())):
+        pass
+    with connect(rig.data_dir) as publisher:
+        for _ in range(2):  # the second time by whatever way is remembered
+            for topic_filter, endpoints in (
+                ("sensors/#", 3),
+                ("sensors/1", 4),
+                ("+/1", 3),
+                ("$share/g/sensors/#", 2),
+                ("sensors", 3),
+                ("", 4),
+            ):
+                data = {"client_id": "c", "topic_filter": topic_filter}
+                for type, more in (
+                    ("subscription.removed", {}),
+                    ("subscription.created", {"qos": 1}),
+                    ("authz.subscribe_denied", {"reason": "x"}),
+                ):
+                    assert publisher.emit(type, {**data, **more}) == endpoints, (type, topic_filter)
+            assert publisher.emit("auth.success", {"client_id": "c", "remote_addr": "x"}) == 4
+            data = {"client_id": "c", "topic_filter": "sensors/#"}
+            assert publisher.emit("subscription.removed", data, topic="other/1") == 3
+    consumer = ring.Consumer(str(rig.data_dir / "rings/0/0.ring"))
+    topics = {EventHead.decode(delivery.event).topic for delivery in consumer.take(1000)}
+    assert topics == {"", "other/1"}
+
+
 def test_a_new_configuration_holds_for_the_next_event(rig: Rig) -> None:
     """However often its type was emitted under the one before."""
     start_and_stop(rig)

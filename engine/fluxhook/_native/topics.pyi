@@ -33,3 +33,10 @@ class Matcher:
 
         Where no topic filter had a say, it is the same tuple object every time.
         """
+
+    def match_filter(self, event_type: str, topic_filter: str) -> tuple[int, ...]:
+        """The same for an event about a topic filter, such as a client's subscription.
+
+        Its levels are compared as they are written: `sensors/#` and `sensors/+` match `sensors/+`, and
+        `sensors/1` does not. A leading wildcard matches all of them, those that begin with `$` too.
+        """

@@ -54,7 +54,7 @@ from fluxhook.admin.views import (
 )
 from fluxhook.config.schema import Endpoint
 from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, Problem, UnknownEndpoint
-from fluxhook.events.catalog import BROKER, TYPES, WITH_TOPIC
+from fluxhook.events.catalog import BOUND, BROKER, TYPES
 from fluxhook.policy import breaker
 from fluxhook.policy.clock import Clock
 from fluxhook.runtime.control import DAY, Control, Selection, Step
@@ -427,7 +427,7 @@ class Service:
             EventType(
                 type=name,
                 catalog="broker" if name in BROKER else "gateway",
-                topic=name in WITH_TOPIC,
+                topic=name in BOUND,
                 schema=None if data is None else msgspec.json.schema(data),
             )
             for name, data in TYPES.items()

@@ -199,13 +199,15 @@ def _coarse(ns: int) -> str:
 
 
 def _requests(endpoint: Endpoint, workers: int) -> str:
-    """See `Snapshot.home` and `Worker._configure`."""
+    """See `Snapshot.home` and `Snapshot.share`."""
     if endpoint.ordered and endpoint.order_key is None:
         return "one at a time"
     limit = endpoint.concurrency
     if endpoint.ordered or limit < workers:
         return f"at most {number(limit)} at a time, all from one worker"
-    return f"at most {number(limit)} at a time, {number(limit // workers)} from each worker"
+    share, over = divmod(limit, workers)
+    each = number(share) if not over else f"{number(share)} or {number(share + 1)}"
+    return f"at most {number(limit)} at a time, {each} from each worker"
 
 
 def _signature(endpoint: Endpoint) -> str:

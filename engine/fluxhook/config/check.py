@@ -18,13 +18,12 @@ from fluxhook.config.schema import Admin, Config, Endpoint
 from fluxhook.config.typecheck import check_types
 from fluxhook.config.unicode import check_unicode
 from fluxhook.config.units import Duration, Size
+from fluxhook.config.workers import DEFAULT_WORKERS, IN_FLIGHT, processes
 from fluxhook.events.catalog import TYPES
 from fluxhook.events.names import declared_fault
 
-__all__ = ["DEFAULT_WORKERS", "check", "known_types", "validate"]
+__all__ = ["check", "known_types", "validate"]
 
-#: The most that `workers: None` becomes.
-DEFAULT_WORKERS: Final = 4
 #: A ring of fewer of the largest events would stand full or empty most of the time.
 _EVENTS_PER_RING: Final = 4
 #: Linux's PATH_MAX; far above any sensible name.
@@ -57,6 +56,7 @@ def check(config: Config, path: str, findings: Findings) -> None:
     """
     check_unicode(msgspec.structs.replace(config, endpoints=()), path, findings)
     check_limits(config, path, findings)
+    _check_workers(config.workers, path + "workers", findings)
     _check_durability(config.durability, path + "durability", findings)
     for name in ("gateway_node", "broker_id", "data_dir", "tls_folder"):
         _check_label(getattr(config, name), path + name, findings)
@@ -128,6 +128,14 @@ def _check_admin(admin: Admin, path: str, findings: Findings) -> None:
         )
 
 
+def _check_workers(workers: int | None, path: str, findings: Findings) -> None:
+    if workers is not None and findings.sound(path) and (count := processes(workers)) < workers:
+        findings.notice(
+            path,
+            f"{workers} become {count} processes, each with up to {IN_FLIGHT:,} requests at a time",
+        )
+
+
 def _check_durability(value: str, path: str, findings: Findings) -> None:
     if value in ("process", "power"):
         return
@@ -184,7 +192,7 @@ def _check_networks(config: Config, path: str, findings: Findings) -> tuple[Netw
 def _check_ring(config: Config, path: str, findings: Findings) -> None:
     if not findings.sound(*(path + name for name in ("ring_bytes", "workers", "max_event_bytes"))):
         return
-    workers = DEFAULT_WORKERS if config.workers is None else config.workers
+    workers = DEFAULT_WORKERS if config.workers is None else processes(config.workers)
     needed = Size(config.max_event_bytes * _EVENTS_PER_RING * workers)
     if config.ring_bytes < needed:
         findings.problem(

@@ -9,6 +9,8 @@ from collections.abc import Set
 from itertools import pairwise
 from typing import Final
 
+import msgspec
+
 from fluxhook.config.headers import content_type, judge_header, media_type
 from fluxhook.config.limits import check_limits
 from fluxhook.config.networks import Network, judge
@@ -51,7 +53,8 @@ def check_endpoint(
     _check_retry(endpoint.retry, path + "retry.", findings)
     _check_signing(endpoint, path, findings)
     _check_tls(endpoint.tls, path + "tls", findings)
-    _check_target(endpoint.url, judge_url(endpoint.url), path + "url", allowed, findings)
+    if findings.sound(path + "type"):  # another protocol's addresses are no URLs of ours
+        _check_target(endpoint.url, judge_url(endpoint.url), path + "url", allowed, findings)
     if endpoint.proxy is not None:
         fault = judge_url(endpoint.proxy, schemes=PROXY_SCHEMES, userinfo=True)
         _check_target(endpoint.proxy, fault, path + "proxy", allowed, findings)
@@ -125,26 +128,29 @@ def _check_target(
 def _check_headers(endpoint: Endpoint, path: str, findings: Findings) -> None:
     spelled: dict[str, str] = {}
     for name, value in endpoint.headers.items():
-        if fault := judge_header(name, value):
+        if fault := judge_header(name, value, signed=endpoint.signature != "none"):
             findings.problem(f"{path}.{name}", *fault)
         elif other := spelled.get(name.lower()):
             findings.problem(f"{path}.{name}", f"is the same header as {other}", "keep one of them")
         elif name.lower() == "content-type":
-            _check_content_type(media_type(value), endpoint, f"{path}.{name}", findings)
+            _check_content_type(value, endpoint, f"{path}.{name}", findings)
         spelled[name.lower()] = name
 
 
 def _check_content_type(written: str, endpoint: Endpoint, path: str, findings: Findings) -> None:
-    """FluxMQ's documentation lets its users write it."""
-    sent = content_type(endpoint)
-    if written == sent:
-        findings.notice(path, f"is not needed: requests are sent as {sent}")
-    else:
+    """FluxMQ sends what its users write."""
+    usual = content_type(msgspec.structs.replace(endpoint, headers={}))
+    media = media_type(written)
+    if media == usual:
+        findings.notice(path, f"is not needed: requests are sent as {usual} without it")
+    elif written != content_type(endpoint):
         findings.problem(
             path,
-            f"{written!r:.80} is not what is sent: {sent}",
+            f"{media!r:.80} is not what is sent: {usual}",
             "remove it; `envelope` and `batch.format` decide",
         )
+    elif not media.endswith(("/json", "+json")):
+        findings.notice(path, f"the body is JSON, and is sent as {media:.80}")
 
 
 def _check_retry(retry: Retry, path: str, findings: Findings) -> None:

@@ -8,7 +8,13 @@ from typing import Final
 from fluxhook.config.schema import BatchFormat, Endpoint
 from fluxhook.config.url import Fault
 
-__all__ = ["content_type", "event_content_type", "judge_header", "media_type"]
+__all__ = [
+    "content_type",
+    "engine_header",
+    "event_content_type",
+    "judge_header",
+    "media_type",
+]
 
 #: of an event alone; the others are plain JSON
 _EVENT: Final = {"cloudevents": "application/cloudevents+json"}
@@ -59,13 +65,21 @@ _REFUSED: Final = {
 _REFUSED_PREFIX: Final = "webhook-"
 
 
-def judge_header(name: str, value: str) -> Fault | None:
-    """What is wrong with a configured header; never shows its value."""
+def engine_header(name: object) -> str | None:
+    """Return why a header is never the operator's to set, or None. Those of signatures depend on the
+    endpoint."""
+    reason = _REFUSED.get(name.lower()) if isinstance(name, str) else None
+    return None if reason is _SIGNED else reason
+
+
+def judge_header(name: str, value: str, *, signed: bool = True) -> Fault | None:
+    """What is wrong with a configured header; never shows its value. `signed`: the endpoint's requests
+    carry a signature of ours."""
     if not _NAME.fullmatch(name):
         return Fault(f"{name!r:.80} is not a header name", "use letters, digits and hyphens")
     lower = name.lower()
     reason = _SIGNED if lower.startswith(_REFUSED_PREFIX) else _REFUSED.get(lower)
-    if reason:
+    if reason and (signed or reason is not _SIGNED):
         return Fault(f"{name} is the engine's own header: {reason}", "remove it")
     if any(c in value for c in "\r\n\0"):
         return Fault(
@@ -94,8 +108,12 @@ def content_type(endpoint: Endpoint) -> str:
 
 
 def event_content_type(endpoint: Endpoint) -> str:
-    """The content type of one of its events by itself."""
-    return _EVENT.get(endpoint.envelope, "application/json")
+    """The content type of one of its events by itself: as the operator wrote it, where it is JSON and
+    no format that has a type of its own."""
+    if own := _EVENT.get(endpoint.envelope):
+        return own
+    written = (value for name, value in endpoint.headers.items() if name.lower() == "content-type")
+    return next(written, "application/json")
 
 
 def media_type(value: str) -> str:

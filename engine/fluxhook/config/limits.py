@@ -39,7 +39,8 @@ LIMITS: Final[dict[type[msgspec.Struct], dict[str, Limit]]] = {
         "block_timeout": _span("1ms", "1h"),
         "ring_bytes": _size("64KiB", "1TiB"),
         "max_event_bytes": _size("1KiB", "256MiB"),
-        "workers": Limit(1, 64),
+        # FluxMQ's are goroutines; there are fewer processes (config/workers.py).
+        "workers": Limit(1, 1_000_000_000),
         "max_publishers": Limit(1, 4096),
         "max_endpoints": Limit(1, 65_536),
         "shutdown_timeout": _span("0s", "24h"),

@@ -14,7 +14,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple, NoReturn
 
-from fluxhook.config import codec
+import msgspec
+
+from fluxhook.config import codec, fluxmq
 from fluxhook.config.check import check
 from fluxhook.config.environment import expand, expand_tokens
 from fluxhook.config.layers import EXPONENTIAL, PRESETS, Layer, Preset, assemble, overlay
@@ -22,7 +24,8 @@ from fluxhook.config.networks import parse_network
 from fluxhook.config.problems import Findings, Notice
 from fluxhook.config.reader import read_struct
 from fluxhook.config.schema import Config, Endpoint
-from fluxhook.config.source import MAX_BYTES, parse
+from fluxhook.config.source import MAX_BYTES, NULLS, parse
+from fluxhook.config.twins import distinguish
 from fluxhook.errors import ConfigError, Problem
 from fluxhook.events.names import hint
 
@@ -81,9 +84,14 @@ def loads(
     extra = {"preset": Preset, "defaults": object, "endpoints": object}
     environ = os.environ if environ is None else environ
     section = expand_tokens(section, f"{_ROOT}.admin", environ, findings)
+    is_fluxmqs = section.get("preset") in (None, *NULLS, "fluxmq")
+    if is_fluxmqs:
+        section = fluxmq.adapt_section(section, _ROOT, findings)
     layer = read_struct(Config, section, _ROOT, findings, extra=extra)
     written = _Written(environ, findings)
     preset: Preset = layer.pop("preset", "fluxmq")
+    if is_fluxmqs:
+        layer = fluxmq.ring_room(layer, _ROOT, findings)
     endpoints = written.endpoints(layer.pop("endpoints", []), layer.pop("defaults", {}), preset)
     networks = layer.get("allow_networks", ()) + _networks(allow_networks, findings)
     layer |= {"endpoints": endpoints, "allow_networks": tuple(dict.fromkeys(networks))}
@@ -91,6 +99,8 @@ def loads(
     config = assemble(Config, overlay(PRESETS[preset][1], layer))
     findings.locate = written.locate
     check(config, f"{_ROOT}.", findings)
+    if is_fluxmqs:
+        fluxmq.tell_of_names(config, f"{_ROOT}.", findings)
     findings.raise_problems()
     return Loaded(config, list(findings.notices))
 
@@ -120,13 +130,26 @@ class _Written:
                 f"{_ROOT}.endpoints", "is not a list", "write one `- name: ...` for each endpoint"
             )
             return ()
-        return tuple(
+        endpoints = [
             self.endpoint(item, f"{_ROOT}.endpoints[{i}]", below, preset)
             for i, item in enumerate(raw)
+        ]
+        names = distinguish(endpoints)
+        for i, name in names.items():
+            twins = [j for j, other in enumerate(endpoints) if other.name == endpoints[i].name]
+            others = ", ".join(f"endpoints[{j}]" for j in twins if j != i)
+            self.findings.notice(
+                f"{_ROOT}.endpoints[{i}].name",
+                f"{endpoints[i].name!r:.80} is also the name of {others:.80}; here it is {name!r:.80}, "
+                "by its url, events and topic_filters",
+            )
+        return tuple(
+            msgspec.structs.replace(endpoint, name=names.get(i, endpoint.name))
+            for i, endpoint in enumerate(endpoints)
         )
 
     def endpoint(self, raw: object, path: str, below: Layer, preset: Preset) -> Endpoint:
-        self.layers.append(layer := self.layer(raw, path))
+        self.layers.append(layer := self.layer(raw, path, is_fluxmqs=preset == "fluxmq"))
         # A stand-in never gets out: a problem goes with it.
         for name, stand_in in (("name", path), ("url", _NO_URL)):
             if name not in layer:
@@ -134,16 +157,21 @@ class _Written:
                     self.findings.problem(f"{path}.{name}", "is missing", f"add {name}: ...")
                 layer = {**layer, name: stand_in}
         whole = overlay(below, layer)
+        if preset == "fluxmq":
+            whole = fluxmq.settle_retry(whole, path, self.findings)
         if preset == "fluxmq" and "signature" not in whole:
             # FluxMQ signs nothing; a secret in its file can only be meant for us.
             whole["signature"] = "fluxgate" if whole.get("secrets") else "none"
         return assemble(Endpoint, whole)
 
-    def layer(self, raw: object, path: str) -> Layer:
+    def layer(self, raw: object, path: str, *, is_fluxmqs: bool = False) -> Layer:
         if isinstance(raw, dict):
             if "secret" in raw:
                 self.singular.add(path)
-            raw = expand(raw, path, self.environ, self.findings)
+            expanded = expand(raw, path, self.environ, self.findings)
+            if is_fluxmqs:
+                expanded = fluxmq.adapt_endpoint(expanded, raw, path, self.findings)
+            raw = expanded
         layer = read_struct(Endpoint, raw, path, self.findings, extra={"secret": str})
         if "secret" in layer:
             if "secrets" in layer:

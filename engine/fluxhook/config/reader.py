@@ -19,7 +19,16 @@ from fluxhook.config.source import NULLS, Plain
 from fluxhook.config.units import MAX_INT64, Duration, Rate, Size, Threshold, whole_number
 from fluxhook.events.names import hint
 
-__all__ = ["BAD", "HIDDEN", "fields_of", "is_struct", "read_struct", "read_value"]
+__all__ = [
+    "BAD",
+    "HIDDEN",
+    "fields_of",
+    "is_struct",
+    "read_number",
+    "read_struct",
+    "read_value",
+    "whole_nanoseconds",
+]
 
 #: What `read_value` returns after it reported a problem.
 BAD: Final = msgspec.UNSET
@@ -34,7 +43,9 @@ _BOOLS: Final = {
 }
 #: Arbitrary; Python refuses to read numbers of thousands of digits.
 _MAX_DIGITS: Final = 64
-_INT: Final = re.compile(r"[-+]?(?:0|[1-9](?:_?[0-9])*)|0x[0-9a-fA-F]+|0o[0-7]+", re.ASCII)
+_INT: Final = re.compile(r"[-+]?(?:0|[1-9](?:_?[0-9])*|0x[0-9a-fA-F]+|0o[0-7]+|0b[01]+)", re.ASCII)
+#: A millisecond: the least that an option of ours takes, but for 0.
+_LEAST_NS: Final = 1_000_000
 _FLOAT: Final = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 
 #: what each type is called, and what to write
@@ -161,8 +172,12 @@ def _scalar(kind: Any, raw: object) -> Any:
     """The value, or BAD. ValueError says what is wrong with a duration, size, rate or threshold."""
     if kind in UNITS:
         # Units read their own text, quoted or not.
+        if isinstance(raw, kind):
+            return raw
         text = str(raw) if isinstance(raw, Plain) else raw
-        return raw if isinstance(raw, kind) else kind.parse(text)
+        if kind is Duration and (ns := whole_nanoseconds(raw)) is not None:
+            return Duration(ns)
+        return kind.parse(text)
     if kind is str:
         if isinstance(raw, Plain):
             return BAD if raw in NULLS else str(raw)
@@ -174,14 +189,37 @@ def _scalar(kind: Any, raw: object) -> Any:
     return _number(kind, raw)
 
 
+def whole_nanoseconds(raw: object) -> int | None:
+    """Return the duration that an unquoted whole number stands for, as Go writes one down; None for
+    anything else. Fewer than a millisecond's are none: who writes 30 means seconds."""
+    number = _whole(raw) if isinstance(raw, Plain) else None
+    return number if number is not None and abs(number) >= _LEAST_NS else None
+
+
+def _whole(raw: Plain) -> int | None:
+    if len(raw) > _MAX_DIGITS:
+        return None
+    if _INT.fullmatch(raw):
+        return int(raw, 0)
+    if _FLOAT.fullmatch(raw) and not raw.lstrip("+-").isdigit():  # 010 is 8 to some
+        return whole_number(raw)
+    return None
+
+
+def read_number(kind: type[int] | type[float], raw: object) -> Any:
+    """Return a number as the file has it, however large or small, or BAD."""
+    try:
+        return _number(kind, raw)
+    except ValueError:
+        return BAD
+
+
 def _number(kind: type[int] | type[float], raw: object) -> Any:
     if isinstance(raw, Plain) and len(raw) <= _MAX_DIGITS:
-        if _INT.fullmatch(raw):
-            raw = int(raw, 0)
+        if (whole := _whole(raw)) is not None:
+            raw = whole
         elif kind is float and _FLOAT.fullmatch(raw):
             raw = float(raw)
-        elif _FLOAT.fullmatch(raw) and not raw.lstrip("+-").isdigit():  # 010 is 8 to some
-            raw = whole_number(raw)
     if isinstance(raw, bool) or not isinstance(raw, (int, float)) or raw != raw:
         return BAD
     if abs(raw) > MAX_INT64:

@@ -126,7 +126,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     type: Literal["http"] = "http"
     #: exact types, namespaces `route.*`, or `*`; empty means all but the engine's own (`webhook.*`)
     events: tuple[str, ...] = ()
-    #: MQTT topic filters; they bind only events that have a topic name; empty means all
+    #: MQTT topic filters; they bind events that have a topic name, or are about a topic filter; empty
+    #: means all
     topic_filters: tuple[str, ...] = ()
     #: conditions on the data, all of which must hold, such as "status_code >= 500"
     where: tuple[str, ...] = ()
@@ -230,7 +231,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: bytes of records that may wait per publisher, over all of its rings
     ring_bytes: Size = Size.parse("64MiB")
     max_event_bytes: Size = Size.parse("1MiB")
-    #: worker processes; None: one per core, at most 4
+    #: worker processes, a bounded number of them; None: one per core, at most 4
     workers: int | None = None
     max_publishers: int = 64
     max_endpoints: int = 4096

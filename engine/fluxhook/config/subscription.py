@@ -7,7 +7,7 @@ from collections.abc import Set
 from fluxhook._native.topics import check_filter
 from fluxhook.config.problems import Findings
 from fluxhook.config.schema import Endpoint
-from fluxhook.events.catalog import TYPES, WITH_TOPIC
+from fluxhook.events.catalog import BOUND, TYPES
 from fluxhook.events.names import hint, matches, namespace, pattern_fault
 from fluxhook.events.where import OPERATORS, parse_condition
 
@@ -45,10 +45,10 @@ def check_subscription(endpoint: Endpoint, path: str, known: Set[str], findings:
         if fault := pattern_fault(pattern, known):
             remedy = 'write a type such as "service.5xx", or a namespace such as "service.*"'
             findings.problem(f"{path}aggregate.types[{i}]", fault, remedy)
-    if endpoint.topic_filters and all_known and wanted <= TYPES.keys() - WITH_TOPIC:
+    if endpoint.topic_filters and all_known and wanted <= TYPES.keys() - BOUND:
         findings.notice(
             f"{path}topic_filters",
-            "they filter nothing: no event type of this endpoint has a topic name",
+            "they filter nothing: no event type of this endpoint has a topic name or a topic filter",
         )
     declared = [TYPES.get(name) for name in wanted]
     fields = {field for data in declared if data for field in data.__struct_encode_fields__}

@@ -11,7 +11,15 @@ import functools
 import re
 from typing import Final, NoReturn
 
-__all__ = ["MAX_INT64", "Duration", "Rate", "Size", "Threshold", "whole_number"]
+__all__ = [
+    "MAX_INT64",
+    "Duration",
+    "Rate",
+    "Size",
+    "Threshold",
+    "go_nanoseconds",
+    "whole_number",
+]
 
 #: Times, sizes and counters are signed 64-bit words in shared memory and in SQLite.
 MAX_INT64: Final = 2**63 - 1
@@ -27,7 +35,7 @@ _NS: Final = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-_TERM: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_TERM: Final = re.compile(r"(?=\.?[0-9])([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _BYTES: Final = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SIZE: Final = re.compile(r"([0-9]+) ?([A-Za-z]*)", re.ASCII)
 _EXPONENT: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?[eE][+]?[0-9]{1,2}", re.ASCII)
@@ -56,6 +64,31 @@ def whole_number(text: str) -> int | None:
     if not value.is_finite() or abs(value) > MAX_INT64 or value != value.to_integral_value():
         return None
     return int(value)
+
+
+def go_nanoseconds(text: object) -> int:
+    """Return what Go's time.ParseDuration makes of a text, a negative duration included.
+
+    What is finer than a nanosecond is cut off, as there. Raises ValueError for any other text.
+
+    >>> go_nanoseconds("-1.5h"), go_nanoseconds(".5us"), go_nanoseconds("1m30s")
+    (-5400000000000, 500, 90000000000)
+    """
+    if not isinstance(text, str) or len(text) > _MAX_TEXT:
+        raise ValueError(f"{text!r:.80} is not a duration")
+    unsigned = text[1:] if text[:1] in ("+", "-") else text
+    if unsigned == "0":
+        return 0
+    if re.fullmatch(r"[0-9.]+", unsigned, re.ASCII):
+        raise ValueError(f"{text!r} has no unit")
+    ns = end = 0
+    while match := _TERM.match(unsigned, end):
+        whole, fraction, unit = match.groups(default="")
+        ns += int(whole + fraction) * _NS[unit] // 10 ** len(fraction)
+        end = match.end()
+    if not end or end < len(unsigned):
+        raise ValueError(f"{text!r} is not a duration")
+    return -ns if text.startswith("-") else ns
 
 
 class _Frozen:
@@ -104,24 +137,10 @@ class Duration(_Frozen):
 
     @classmethod
     def parse(cls, text: object) -> Duration:
-        """Reads Go's notation: "250ms", "3s", "2m", "1h30m", "1.5s", "100us", "0"."""
-        if not isinstance(text, str) or len(text) > _MAX_TEXT:
-            raise ValueError(f"{text!r:.80} is not a duration")
-        if text == "0":
-            return cls(0)
-        if text.startswith("-"):
+        """Reads Go's notation: "250ms", "3s", "2m", "1h30m", "+1.5s", ".5h", "100us", "0"."""
+        ns = go_nanoseconds(text)
+        if ns < 0:
             raise ValueError(f"{text!r} is negative")
-        if re.fullmatch(r"[0-9.]+", text, re.ASCII):
-            raise ValueError(f"{text!r} has no unit")
-        ns = end = 0
-        while match := _TERM.match(text, end):
-            whole, fraction, unit = match.groups(default="")
-            value, finer = divmod(int(whole + fraction) * _NS[unit], 10 ** len(fraction))
-            if finer:
-                raise ValueError(f"{text!r} is finer than a nanosecond")
-            ns, end = ns + value, match.end()
-        if not end or end < len(text):
-            raise ValueError(f"{text!r} is not a duration")
         return cls(ns)
 
     @property

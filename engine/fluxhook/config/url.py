@@ -14,6 +14,7 @@ __all__ = [
     "Fault",
     "judge_url",
     "shown_url",
+    "split_url",
     "url_host",
     "url_hostname",
     "url_origin",
@@ -92,6 +93,16 @@ def _judge_authority(authority: str, shown: str) -> Fault | None:
     if literal is None and (len(host) > 253 or not all(map(_LABEL.fullmatch, labels))):
         return Fault(f"{shown} has a bad host name", "use letters, digits, hyphens and dots")
     return None
+
+
+def split_url(url: str) -> tuple[str, str | None, str]:
+    """Return a URL without what stands before its host and without its fragment, and both of these."""
+    match = _URL.fullmatch(url)
+    if match is None:
+        return url, None, ""
+    scheme, authority, path, query, fragment = match.groups(default="")
+    userinfo, at, host = authority.rpartition("@")
+    return f"{scheme}://{host}{path}{query}", userinfo if at else None, fragment
 
 
 def url_host(url: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -12,7 +12,7 @@ import msgspec
 from fluxhook._native.ring import are_scalars
 from fluxhook.errors import EventError
 from fluxhook.events.broker import MessagePublished
-from fluxhook.events.catalog import BROKER, GATEWAY, TYPES, WITH_TOPIC
+from fluxhook.events.catalog import BROKER, GATEWAY, TYPES, WITH_FILTER, WITH_TOPIC
 from fluxhook.events.data import encode_data, plain_data, typed_data
 from fluxhook.events.gateway import FailuresAggregated
 from fluxhook.events.identity import Ids, Timestamps, id_fault
@@ -32,7 +32,8 @@ _sorted: Final = msgspec.json.Encoder(order="sorted").encode
 
 class Event(msgspec.Struct, frozen=True, dict=True):
     """What every envelope is made from: `timestamp` is RFC 3339 in UTC, `topic` a topic name, `data`
-    the JSON object as every envelope carries it."""
+    the JSON object as every envelope carries it. `topic_filter` is what the event is about, where it
+    is a topic filter and there is no topic name: topic filters bind the event by it."""
 
     id: str
     type: str
@@ -40,6 +41,7 @@ class Event(msgspec.Struct, frozen=True, dict=True):
     data: msgspec.Raw
     topic: str | None
     native: Native
+    topic_filter: str | None = None
 
     @functools.cached_property
     def fields(self) -> dict[str, Any]:
@@ -50,7 +52,7 @@ class Event(msgspec.Struct, frozen=True, dict=True):
 class Kind:
     """What the maker knows of an event type."""
 
-    __slots__ = ("check", "name", "native", "new_id", "topic")
+    __slots__ = ("check", "name", "native", "new_id", "topic", "topic_filter")
 
     def __init__(self, name: str, native: Native, ids: Ids, include_payload: bool) -> None:
         self.name = name
@@ -62,6 +64,10 @@ class Kind:
             self.topic = operator.attrgetter("topic")
         elif name.startswith("message."):
             self.topic = _topic_of
+        #: finds the topic filter in the data
+        self.topic_filter: Callable[[Any], str] | None = (
+            operator.attrgetter("topic_filter") if name in WITH_FILTER else None
+        )
         self.native: Native = "gateway" if name in GATEWAY else native
         if name in BROKER:
             self.native = "broker"
@@ -142,6 +148,9 @@ class EventMaker:
         data = kind.check(data)
         if topic is None and kind.topic is not None:
             topic = kind.topic(data)
+        topic_filter = None
+        if topic is None and kind.topic_filter is not None:
+            topic_filter = kind.topic_filter(data) or None
         if topic is not None:
             if not isinstance(topic, str):
                 raise EventError(
@@ -156,7 +165,7 @@ class EventMaker:
             event_id = str.__str__(event_id)
         timestamp = self.timestamps.now()[1] if now_s is None else self.timestamps(now_s)
         encoded = msgspec.Raw(encode_data(kind.name, data))
-        return Event(event_id, kind.name, timestamp, encoded, topic, kind.native)
+        return Event(event_id, kind.name, timestamp, encoded, topic, kind.native, topic_filter)
 
     def kind(self, event_type: str) -> Kind:
         """What all events of a type have in common. EventError for what is no event type."""

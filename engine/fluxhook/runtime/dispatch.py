@@ -24,6 +24,7 @@ import msgspec
 
 from fluxhook._native.ring import Counters, Delivery, Words
 from fluxhook.config.schema import Endpoint
+from fluxhook.config.workers import IN_FLIGHT
 from fluxhook.policy import breaker
 from fluxhook.runtime.build import Built, build
 from fluxhook.runtime.gate import Gate
@@ -41,8 +42,6 @@ from fluxhook.transport.tls import TlsMaterial
 
 __all__ = ["Dispatcher"]
 
-#: requests of one worker at a time, over all endpoints
-MAX_IN_FLIGHT = 1024
 #: deliveries that wait at hand before no more are taken, slow lanes' aside
 BACKLOG = 1024
 #: the same while the outbox is full; arbitrary, as many as there may be reports that wait
@@ -72,7 +71,7 @@ class Dispatcher:
         clock: EngineClock,
     ) -> None:
         self.lanes: dict[int, Lane] = {}
-        self.sender = Sender(MAX_IN_FLIGHT, judge)
+        self.sender = Sender(IN_FLIGHT, judge)
         self._judge = judge
         self._clock = clock
         self._tls_senders: dict[TlsMaterial, Sender] = {}
@@ -159,7 +158,7 @@ class Dispatcher:
             return self.sender
         sender = self._tls_senders.get(built.tls)
         if sender is None:
-            sender = self._tls_senders[built.tls] = Sender(MAX_IN_FLIGHT, self._judge, built.tls)
+            sender = self._tls_senders[built.tls] = Sender(IN_FLIGHT, self._judge, built.tls)
             self.sender.watch(sender.epoll.fileno())
         return sender
 

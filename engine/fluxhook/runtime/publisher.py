@@ -234,7 +234,7 @@ class Publisher:
             routing = self._reconfigure()
         event = routing.make(type, data, topic=topic, event_id=event_id)
         try:
-            ids = routing.match(event.type, event.topic)
+            ids = routing.endpoints_for(event)
         except ValueError as e:
             raise EventError(f"{event.type}: {e}") from None
         if not ids:

@@ -66,7 +66,8 @@ class Routing:
         self.encode = self._envelopes.encode
         self._words = words
         self._endpoints = snapshot.endpoints() if config.enabled else {}
-        self.match = _matcher(self._endpoints).match
+        matcher = _matcher(self._endpoints)
+        self.match, self._match_filter = matcher.match, matcher.match_filter
         self._homes = {id: snapshot.home(endpoint) for id, endpoint in self._endpoints.items()}
         self._sieves = _sieves(self._endpoints, datadir, words)
         #: of all endpoints that match, none of which has a sieve
@@ -78,6 +79,12 @@ class Routing:
         self.max_bytes = int(config.max_event_bytes)
         self.block_s = config.block_timeout.seconds if config.drop_policy == "block" else 0.0
         self.power = config.durability == "power"
+
+    def endpoints_for(self, event: Event) -> tuple[int, ...]:
+        """Return the endpoints that an event matches. Raises ValueError for a bad topic name."""
+        if event.topic_filter is not None:
+            return self._match_filter(event.type, event.topic_filter)
+        return self.match(event.type, event.topic)
 
     def route(self, ids: tuple[int, ...]) -> list[Part] | None:
         """How an event that matches these endpoints is written; None: ask `sift`."""
@@ -91,6 +98,8 @@ class Routing:
     def shorten(self, event: Event, ids: tuple[int, ...], parts: list[Part]) -> None:
         """Remembers how such an event is written, if it can be told from its type and topic."""
         if len(parts) != 1 or self.power:
+            return
+        if self._kind(event.type).topic_filter is not None:
             return
         style, home, order_key, endpoints, targets = parts[0]
         # The subject of a CloudEvent is its topic.

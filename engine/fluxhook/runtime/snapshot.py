@@ -24,7 +24,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     says why, for each endpoint that cannot be built: its events wait. `files` has a number for each
     endpoint that names files, another one when they have changed. Ids from `known` on belong to
     endpoints that a later snapshot will have first. `clock` is the engine's, of the boot that it
-    names."""
+    names. `twins` has the written name of each of the file's endpoints that shares it with another."""
 
     version: int
     workers: int
@@ -35,6 +35,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     held: dict[str, str] = {}
     files: dict[str, int] = {}
     known: int | None = None
+    twins: dict[str, str] = {}
     clock: Clock = Clock()
 
     def endpoints(self) -> dict[int, Endpoint]:
@@ -69,6 +70,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         if endpoint.ordered or endpoint.concurrency < self.workers:
             return self.ids[endpoint.name] % self.workers
         return None
+
+    def share(self, endpoint: Endpoint, worker: int) -> int:
+        """Return how many requests at a time a worker may make to an endpoint; all workers' shares
+        together are its `concurrency`."""
+        if endpoint.ordered and endpoint.order_key is None:
+            return 1
+        if self.home(endpoint) is not None:
+            return endpoint.concurrency
+        share, over = divmod(endpoint.concurrency, self.workers)
+        return share + (worker < over)
 
     def save(self, datadir: DataDir) -> None:
         """Raises OSError; then the former one is in force."""

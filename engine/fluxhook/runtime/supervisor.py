@@ -19,9 +19,10 @@ import msgspec
 
 from fluxhook._native import ring
 from fluxhook.config import codec
-from fluxhook.config.check import DEFAULT_WORKERS
 from fluxhook.config.schema import Config
+from fluxhook.config.twins import recognize
 from fluxhook.config.units import Duration, Size
+from fluxhook.config.workers import DEFAULT_WORKERS, processes
 from fluxhook.errors import (
     ConfigError,
     EngineError,
@@ -137,7 +138,9 @@ class Supervisor:
         #: nothing was published yet
         self._first = True
         self._judge = Judge()
-        self._subscriptions = Subscriptions(self._store, self._fitted(config), self._clock)
+        self._twins: dict[str, str] = {}
+        config = self._recognized(self._fitted(config))
+        self._subscriptions = Subscriptions(self._store, config, self._clock)
         #: endpoints that were disabled get another chance, which is not on the disk yet
         self._to_enable = True
         try:
@@ -378,12 +381,13 @@ class Supervisor:
         Loading one is the operator's word that its endpoints are to be used: an endpoint whose
         receiver asked to be left alone (410) gets another chance.
         """
-        before = self._subscriptions.config
-        self._subscriptions.configure(self._fitted(config))
+        before, twins = self._subscriptions.config, self._twins
+        self._subscriptions.configure(self._recognized(self._fitted(config)))
         try:
             self._republish()
         except FluxhookError:
             self._subscriptions.configure(before)
+            self._twins = twins
             raise
         if self._enable_all():
             self._republish()
@@ -397,6 +401,16 @@ class Supervisor:
             Size(self._largest),
         )
         return msgspec.structs.replace(config, max_event_bytes=Size(self._largest))
+
+    def _recognized(self, config: Config) -> Config:
+        """The configuration with endpoints of the same name under the names that they had."""
+        try:
+            former = Snapshot.load(self.datadir)
+        except (EngineNotRunning, LayoutError):
+            former = Snapshot(version=0, workers=1, config=Config(), ids={})
+        theirs = [e for e in former.config.endpoints if e.name not in former.created]
+        endpoints, self._twins = recognize(config.endpoints, theirs, former.twins)
+        return msgspec.structs.replace(config, endpoints=endpoints)
 
     def _tidy(self) -> bool:
         """Has the store forget what is over; True if there was any. Raises StoreError where the disk is
@@ -448,6 +462,7 @@ class Supervisor:
             files=self._judge.files,
             known=max((e.id for e in rows), default=-1) + 1,
             clock=self._clock.known,
+            twins=self._twins,
         )
         try:
             snapshot.save(self.datadir)
@@ -790,8 +805,11 @@ def channel_bytes(config: Config) -> int:
 
 
 def worker_count(config: Config) -> int:
-    """`workers`, or one for each core up to four: a worker fills a core, and a host needs some."""
-    return config.workers or min(DEFAULT_WORKERS, os.cpu_count() or 1)
+    """Those for `workers`, or one for each core up to four: a worker fills a core, and a host needs
+    some."""
+    if config.workers is not None:
+        return processes(config.workers)
+    return min(DEFAULT_WORKERS, os.cpu_count() or 1)
 
 
 def embedded_main(data_dir: str, host_fd: int, *, ready_fd: int) -> None:

@@ -162,17 +162,11 @@ class Worker:
         snapshot = self._snapshot
         endpoints = snapshot.endpoints()
         for endpoint_id, endpoint in endpoints.items():
-            if endpoint.ordered and endpoint.order_key is None:
-                limit = 1
-            elif snapshot.home(endpoint) is not None:
-                limit = endpoint.concurrency
-            else:
-                limit = endpoint.concurrency // snapshot.workers
             name = endpoint.name
             self._dispatcher.configure(
                 endpoint_id,
                 endpoint,
-                limit,
+                snapshot.share(endpoint, self.index),
                 misconfigured=name in snapshot.held,
                 files=snapshot.files.get(name, 0),
             )

@@ -13,7 +13,7 @@ from fluxhook.cli import options
 from fluxhook.cli.output import out, print_lines, safe, table
 from fluxhook.cli.remote import Remote
 from fluxhook.errors import FluxhookError
-from fluxhook.events.catalog import BROKER, TYPES, WITH_TOPIC
+from fluxhook.events.catalog import BOUND, BROKER, TYPES
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport.datadir import DataDir
 
@@ -52,7 +52,7 @@ def _catalogs() -> Iterable[EventType]:
         yield EventType(
             type=name,
             catalog="broker" if name in BROKER else "gateway",
-            topic=name in WITH_TOPIC,
+            topic=name in BOUND,
             schema=None if data is None else msgspec.json.schema(data),
         )
 
@@ -79,7 +79,8 @@ def _print(types: list[EventType]) -> None:
     console.print(listed)
     if any(one.topic for one in types):
         with_topic = ", ".join(safe(one.type) for one in types if one.topic)
-        console.print(f"Topic filters bind those with a topic: {with_topic}", style="dim")
+        said = f"Topic filters bind those with a topic or a topic filter: {with_topic}"
+        console.print(said, style="dim")
 
 
 def _fields(schema: Mapping[str, Any] | None) -> str:
