@@ -1,108 +1,142 @@
-"""What a full queue does, under each drop policy."""
+"""What a full queue does, under each drop policy: a publisher and its ring, driven by the table."""
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fluxhook.policy.overflow import Policy, Queue, offer, settle, take
-from fluxhook.policy.table import IllegalMove
+from fluxhook._native import ring
+from fluxhook.config.schema import DropPolicy, Endpoint
+from fluxhook.config.units import Duration
+from fluxhook.policy import overflow
+from fluxhook.policy.overflow import State
+from fluxhook.policy.table import Move
+from fluxhook.runtime import publisher as publishers
+from fluxhook.runtime.publisher import Publisher
+from fluxhook.runtime.stats import read_stats
+from fluxhook.transport import datadir as d
+from runtime.desk import Desk, S
 
-
-def full(taken: int = 0) -> Queue:
-    """Records 1, 2, 3 in a queue for three; the first `taken` of them taken."""
-    queue = Queue(3)
-    for record in (1, 2, 3):
-        queue, _ = offer(queue, "newest", record)
-    for _ in range(taken):
-        queue, _ = take(queue)
-    return queue
-
-
-def test_newest_refuses_the_new_record() -> None:
-    """drop_policy newest: what waits stays, the refusal is counted."""
-    queue, became = offer(full(), "newest", 4)
-    assert became == "refused"
-    assert (queue.refused, queue.dropped, take(queue)[1]) == (1, 0, 1)
+CAPACITY = 3
+TIMEOUT_S = 20 * publishers.BLOCK_POLL_S
 
 
-def test_oldest_drops_the_oldest_that_waits() -> None:
-    """drop_policy oldest: it makes room, counted as dropped."""
-    queue, became = offer(full(), "oldest", 4)
-    assert became == "waiting"
-    assert (queue.dropped, queue.waiting) == (1, (2, 3, 4))
+class Records:
+    """Each record's state, as the table has it; what is seen of publisher and ring must agree."""
 
+    def __init__(self, path: Path, policy: DropPolicy) -> None:
+        self.policy = policy
+        self.desk = Desk(
+            path,
+            Endpoint(name="a", url="https://a.example/", signature="none"),
+            drop_policy=policy,
+            queue_size=CAPACITY,
+            block_timeout=Duration(int(TIMEOUT_S * S)),
+        )
+        self.publisher = Publisher(self.desk.path)
+        self.consumer = ring.Consumer(self.publisher._routing.rings[0].path)
+        self.now_s = 1000.0
+        self.states: dict[str, State] = {}
+        self.held: dict[str, ring.Delivery] = {}
+        self.seen: set[Move[State, overflow.Event, str]] = set()
+        self.makes_room = False
 
-def test_a_taken_record_is_never_dropped() -> None:
-    """It is not in the queue any more, so there is room for another."""
-    queue, became = offer(full(taken=1), "oldest", 4)
-    assert became == "waiting"
-    assert (queue.dropped, queue.waiting, queue.taken) == (0, (2, 3, 4), frozenset({1}))
-    queue, _ = offer(queue, "oldest", 5)
-    assert (queue.dropped, queue.taken) == (1, frozenset({1}))
-    assert settle(queue, 1).settled == 1
+    def close(self) -> None:
+        self.publisher.close()
+        self.desk.close()
 
+    def move(self, record: str, event: overflow.Event, condition: str = "") -> State:
+        """What the table makes of a record; raises IllegalMove for what it does not have."""
+        found = overflow.MOVES.move(self.states[record], event, condition)
+        self.seen.add(found)
+        self.states[record] = found.to
+        return found.to
 
-def test_block_waits_and_then_refuses() -> None:
-    """drop_policy block: the record stays with its publisher until there is room or time is up."""
-    assert offer(full(), "block", 4) == (full(), "offered")
-    assert offer(full(), "block", 4, timed_out=True)[1] == "refused"
-    roomy = settle(full(taken=1), 1)
-    assert offer(roomy, "block", 4, timed_out=True)[1] == "waiting"
+    def waiting(self) -> list[str]:
+        return [record for record, state in self.states.items() if state == "waiting"]
 
+    def sleep(self, seconds: float) -> None:
+        """The publisher's: meanwhile a consumer may make room."""
+        self.now_s += seconds
+        assert self.move(list(self.states)[-1], "offer", "full, block") == "offered"
+        if self.makes_room:
+            self.take()
 
-@pytest.mark.parametrize("record", [1, 2, 9])
-def test_only_a_taken_record_can_be_settled_and_only_once(record: int) -> None:
-    """Settled twice, still waiting, or never offered: a defect."""
-    with pytest.raises(IllegalMove):
-        settle(settle(full(taken=1), 1) if record == 1 else full(), record)
-
-
-class Accounts(RuleBasedStateMachine):
-    """Any mix of offers, takes and settlements, against plain sets of record numbers."""
-
-    @initialize(capacity=st.integers(1, 4))
-    def start(self, capacity: int) -> None:
-        self.queue = Queue(capacity)
-        self.offered = 0
-        self.held: list[int] = []
-
-    @rule(policy=st.sampled_from(get_args(Policy)), timed_out=st.booleans())
-    def offers(self, policy: Policy, timed_out: bool) -> None:
-        before = self.queue
-        self.queue, became = offer(before, policy, self.offered, timed_out=timed_out)
-        if became == "offered":
-            assert self.queue == before
+    def offer(self) -> None:
+        accepted = [state for state in self.states.values() if state != "refused"]
+        kept = [i for i, state in enumerate(accepted) if state in ("waiting", "taken")]
+        if kept and len(accepted) - kept[0] >= 2 * CAPACITY:
+            return  # the ring is full of taken records, and refuses under any policy
+        record, waiting = f"r{len(self.states)}", self.waiting()
+        self.states[record] = "offered"
+        began_s = self.now_s
+        accepts = self.publisher.emit("order.paid", {}, event_id=record)
+        full = len(self.waiting()) >= CAPACITY
+        if not full:
+            condition = "there is room"
+        elif self.policy != "block":
+            condition = f"full, {self.policy}"
         else:
-            self.offered += 1
-        if len(before.waiting) < before.capacity or policy == "oldest":
-            assert became == "waiting"
+            condition = "full, block, block_timeout is over"
+            assert TIMEOUT_S <= self.now_s - began_s < TIMEOUT_S + 2 * publishers.BLOCK_POLL_S
+        assert self.move(record, "offer", condition) == ("waiting" if accepts else "refused")
+        if full and accepts:
+            assert self.move(waiting[0], "drop") == "dropped"
 
-    @rule()
-    def takes(self) -> None:
-        self.queue, record = take(self.queue)
-        if record is not None:
-            assert not self.held or record > max(self.held)
-            self.held.append(record)
+    def take(self) -> None:
+        """The oldest that waits, if any does."""
+        taken = self.consumer.take(1)
+        assert [t.event.split(b"\0")[0].decode() for t in taken] == self.waiting()[:1]
+        for delivery, record in zip(taken, self.waiting()[:1], strict=True):
+            self.held[record] = delivery
+            assert self.move(record, "take") == "taken"
 
-    @precondition(lambda self: self.held)
-    @rule(pick=st.integers(0, 9))
-    def settles(self, pick: int) -> None:
-        self.queue = settle(self.queue, self.held.pop(pick % len(self.held)))
+    def settle(self, record: str) -> None:
+        assert self.held.pop(record).settle(self.desk.reporter._counters, d.DELIVERED)
+        assert self.move(record, "settle") == "settled"
 
-    @invariant()
-    def the_queue_never_holds_more_than_its_capacity(self) -> None:
-        assert len(self.queue.waiting) <= self.queue.capacity
-
-    @invariant()
-    def every_record_is_in_exactly_one_place(self) -> None:
-        queue = self.queue
-        assert sorted(queue.taken) == sorted(self.held)
-        accepted = self.offered - queue.refused
-        assert accepted == queue.settled + queue.dropped + len(queue.waiting) + len(self.held)
+    def compare(self) -> None:
+        """Every record is counted where it is."""
+        stats = read_stats(self.desk.path).endpoint("a")
+        found = Counter(self.states.values())
+        assert stats.accepted == sum(found.values()) - found["refused"]
+        assert (stats.refused, stats.delivered) == (found["refused"], found["settled"])
+        assert sum(stats.dropped.values()) == found["dropped"]
+        assert stats.queued == found["waiting"] + found["taken"]
 
 
-TestAccounts = Accounts.TestCase
+@pytest.mark.parametrize("policy", get_args(DropPolicy))
+def test_a_queue_moves_as_the_table_says(
+    policy: DropPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over many offers, takes and settlements in any order; every move of the policy is seen."""
+    records = Records(tmp_path / "data", policy)
+    fake = SimpleNamespace(monotonic=lambda: records.now_s, sleep=records.sleep)
+    monkeypatch.setattr(publishers, "time", fake)
+    choice = random.Random(1)
+    try:
+        for n in range(300):
+            records.makes_room = choice.random() < 0.5
+            step = choice.choice([records.offer, records.offer, records.take, None])
+            if step is not None:
+                step()
+            elif records.held:
+                records.settle(choice.choice(sorted(records.held)))
+            assert len(records.waiting()) <= CAPACITY
+            if n % 20 == 0:
+                records.compare()
+        records.compare()
+    finally:
+        records.close()
+    other = [word for word in get_args(DropPolicy) if word != policy]
+    expected = {
+        move for move in overflow.MOVES if not any(word in move.condition for word in other)
+    }
+    if policy != "oldest":
+        expected = {move for move in expected if move.event != "drop"}
+    assert records.seen == expected

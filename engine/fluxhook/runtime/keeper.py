@@ -545,22 +545,9 @@ class Keeper:
     ) -> None:
         """Makes a dead letter of a delivery whose report raises."""
         report = _decode_report(record.event)
-        if report.event:
-            row = batch.add(
-                report.delivery_id,
-                report.endpoint,
-                EventHead.decode(report.event),
-                record.body,
-                accepted_ns=report.accepted_ns,
-                due_ns=now_ns,
-            )
-        else:
-            self._sent[worker].discard(report.delivery_id)
-            self._adopted[worker].pop(report.delivery_id, None)
-            found = batch.find(report.delivery_id)
-            if found is None:
-                return
-            row = found
+        row = self._reported(batch, worker, report, record.body, now_ns)
+        if row is None:
+            return
         batch.bury(row, self._clock.wall_ns(now_ns), "internal", described(error))
         batch.count(report.endpoint, "faults")
         log.error(
@@ -617,25 +604,9 @@ class Keeper:
             self._changed.add(endpoint_id)
             self._gather(batch, report, record.body, now_ns)
             return
-        if report.event:
-            row = batch.add(
-                report.delivery_id,
-                endpoint_id,
-                EventHead.decode(report.event),
-                record.body,
-                accepted_ns=report.accepted_ns,
-                due_ns=now_ns,
-                ordered=endpoint is not None and _blocks(endpoint),
-                leased=verdict == "adopted",
-                cause=cause,
-            )
-        else:
-            self._sent[worker].discard(report.delivery_id)
-            self._adopted[worker].pop(report.delivery_id, None)
-            found = batch.find(report.delivery_id)
-            if found is None:
-                return
-            row = found
+        row = self._reported(batch, worker, report, record.body, now_ns)
+        if row is None:
+            return
         self._changed.add(endpoint_id)
         if verdict == "adopted":
             self._adopted[worker][row.id] = record.seq
@@ -676,6 +647,28 @@ class Keeper:
                 batch.count(endpoint_id, f"dropped.{cause}")
         if attempt is not None and endpoint is not None and after.state != "delivered":
             self._disable_if(endpoint_id, endpoint, attempt.cause, now_ns)
+
+    def _reported(
+        self, batch: Batch, worker: int, report: Report, body: bytes, now_ns: int
+    ) -> Row | None:
+        """Return the delivery that a report is about, which the store may not have yet; None if it has
+        ended."""
+        if not report.event:
+            self._sent[worker].discard(report.delivery_id)
+            self._adopted[worker].pop(report.delivery_id, None)
+            return batch.find(report.delivery_id)
+        endpoint = self._endpoints.get(report.endpoint)
+        return batch.add(
+            report.delivery_id,
+            report.endpoint,
+            EventHead.decode(report.event),
+            body,
+            accepted_ns=report.accepted_ns,
+            due_ns=now_ns,
+            ordered=endpoint is not None and _blocks(endpoint),
+            leased=report.verdict == "adopted",
+            cause=report.cause,
+        )
 
     def _disable_if(self, endpoint_id: int, endpoint: Endpoint, cause: str, now_ns: int) -> None:
         """Disables an endpoint whose receiver asked for it, or that has done nothing but fail."""
