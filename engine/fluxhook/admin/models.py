@@ -183,6 +183,8 @@ class WebhookStatus(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool = False
     #: attempts and reports that an error of the engine's own ended
     faults: int = 0
+    #: when an open breaker lets its next request go; null where it may already
+    next_probe_at: str | None = None
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from os import PathLike
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
@@ -55,12 +55,13 @@ from fluxhook.admin.views import (
 from fluxhook.config.schema import Endpoint
 from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, Problem, UnknownEndpoint
 from fluxhook.events.catalog import BOUND, BROKER, TYPES
-from fluxhook.policy import breaker
 from fluxhook.policy.clock import Clock
+from fluxhook.policy.table import IllegalMove
 from fluxhook.runtime.control import DAY, Control, Selection, Step
+from fluxhook.runtime.outlook import Outlook, outlook
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.stats import Stats, is_running, read_stats, serving
-from fluxhook.store import ReadStore, SubscriptionRow
+from fluxhook.store import ReadStore, SubscriptionRow, records
 from fluxhook.store.audit import AuditEntry, read_audit, timestamp
 from fluxhook.store.records import State
 from fluxhook.transport import datadir as d
@@ -74,11 +75,6 @@ STEPS_S: Final = 2.0
 #: dead letters of one step; the supervisor does nothing else meanwhile
 STEP: Final = 500
 _ID: Final = re.compile(r"wh_(0|[1-9][0-9]{0,8})", re.ASCII)
-_BREAKER_STATES: Final[dict[str, Literal["active", "open", "half-open"]]] = {
-    "closed": "active",
-    "open": "open",
-    "half_open": "half-open",
-}
 
 
 class Service:
@@ -228,7 +224,7 @@ class Service:
                 before=None if key is None else int(key[0]),
                 limit=_limit(limit),
             )
-        items = [delivery_view(row, names.name(row.endpoint), clock) for row in rows]
+        items = self.delivery_views([(row, names.name(row.endpoint)) for row in rows], clock)
         more = len(rows) == limit
         return Page(items, write_cursor("deliveries", rows[-1].id) if more else None)
 
@@ -244,7 +240,7 @@ class Service:
         name = names.name(row.endpoint)
         endpoint = self.snapshot.endpoint(name)
         return _with(
-            delivery_view(row, name, clock),
+            self.delivery_views([(row, name)], clock)[0],
             DeliveryDetail,
             history=[attempt_view(one, endpoint) for one in past],
             request=None if body is None else sent_request(row, past, body, endpoint),
@@ -313,7 +309,7 @@ class Service:
                 before=None if key is None else (int(key[0]), int(key[1])),
                 limit=_limit(limit),
             )
-        items = [delivery_view(row, names.name(row.endpoint), clock) for row in rows]
+        items = self.delivery_views([(row, names.name(row.endpoint)) for row in rows], clock)
         next_cursor = None
         if len(rows) == limit:
             next_cursor = write_cursor("dead-letters", rows[-1].ended_ns or 0, rows[-1].id)
@@ -454,6 +450,18 @@ class Service:
     def _endpoint(self, ref: str) -> Endpoint:
         return _endpoint(self.snapshot, ref)
 
+    def delivery_views(
+        self, rows: Sequence[tuple[records.Delivery, str]], clock: Clock
+    ) -> list[Delivery]:
+        """Return deliveries, each with the name of its endpoint, as they are shown."""
+        snapshot, now_ns = self.snapshot, time.time_ns() - clock.offset_ns
+        ahead: dict[str, Outlook] = {}
+        for name in {name for _, name in rows}:
+            ahead[name] = Outlook("unknown")
+            with suppress(IllegalMove):  # of a damaged word, which the status names
+                ahead[name] = outlook(snapshot, snapshot.endpoint(name), self._words, now_ns)
+        return [delivery_view(row, name, clock, ahead[name], now_ns) for row, name in rows]
+
     def _webhook(
         self,
         snapshot: Snapshot,
@@ -465,20 +473,12 @@ class Service:
         # A row may be hidden by the file's endpoint of the same name.
         row = rows.get(endpoint.name) if endpoint.name in snapshot.created else None
         expiring = {} if row is None else row.expiring
-        state: WebhookState
-        if endpoint.name in snapshot.disabled:
-            state = "disabled"
-        elif endpoint.name in snapshot.held:
-            state = "misconfigured"
-        elif endpoint.paused:
-            state = "paused"
-        else:
-            state = _BREAKER_STATES[breaker.unpack(self._words.load(number, d.BREAKER)).name]
+        ahead = outlook(snapshot, endpoint, self._words, 0)
         return Webhook(
             **endpoint_options(endpoint),
             id=f"wh_{number}",
             source="api" if endpoint.name in snapshot.created else "file",
-            state=state,
+            state=cast(WebhookState, ahead.state),
             misconfigured_reason=snapshot.held.get(endpoint.name, ""),
             created_at=timestamp_or_none(row and row.created_ns),
             updated_at=timestamp_or_none(row and row.updated_ns),

@@ -33,6 +33,7 @@ from fluxhook.config.url import shown_url
 from fluxhook.errors import FluxhookError
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.signature import make_profile
+from fluxhook.runtime.outlook import Outlook
 from fluxhook.runtime.stats import EndpointStats, Stats
 from fluxhook.store import records
 from fluxhook.store.audit import timestamp
@@ -82,9 +83,16 @@ def shown_tls(tls: Tls) -> Tls:
     )
 
 
-def delivery_view(row: records.Delivery, name: str, clock: Clock) -> Delivery:
-    """`clock` turns what is waited for into wall time."""
-    first_ns = row.first_failed_ns
+def delivery_view(
+    row: records.Delivery, name: str, clock: Clock, ahead: Outlook, now_ns: int
+) -> Delivery:
+    """`clock` turns what is waited for into wall time; `ahead` is of the endpoint, and `now_ns` engine
+    time."""
+    first_ns, due_ns = row.first_failed_ns, None
+    if row.state == State.WAITING:
+        due_ns = ahead.next_ns(row.due_ns, now_ns)
+    if row.state == State.DELIVERED and row.attempts == 1:  # which earlier versions noted too
+        first_ns = None
     return Delivery(
         id=delivery_id(row.id),
         endpoint=name,
@@ -97,7 +105,7 @@ def delivery_view(row: records.Delivery, name: str, clock: Clock) -> Delivery:
         attempts=row.attempts,
         accepted_at=timestamp(row.accepted_ns),
         first_failed_at=None if first_ns is None else timestamp(clock.wall_ns(first_ns)),
-        due_at=timestamp(clock.wall_ns(row.due_ns)) if row.state == State.WAITING else None,
+        due_at=None if due_ns is None else timestamp(clock.wall_ns(due_ns)),
         ended_at=timestamp_or_none(row.ended_ns),
         cause=row.cause,
         error=row.error,
@@ -202,6 +210,7 @@ def _webhook_status(one: EndpointStats) -> WebhookStatus:
         stages_ms=one.stages,
         oldest_pending_at=timestamp_or_none(one.oldest_pending_ns),
         next_retry_at=timestamp_or_none(one.next_retry_ns),
+        next_probe_at=timestamp_or_none(one.next_probe_ns),
         failing_since=timestamp_or_none(one.failing_since_ns),
         last_error=None
         if last is None

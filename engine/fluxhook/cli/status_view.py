@@ -100,6 +100,7 @@ def _endpoint(one: WebhookStatus) -> EndpointStats:
             "id": int(one.id.removeprefix("wh_")),
             "oldest_pending_ns": _ns(one.oldest_pending_at),
             "next_retry_ns": _ns(one.next_retry_at),
+            "next_probe_ns": _ns(one.next_probe_at),
             "failing_since_ns": _ns(one.failing_since),
             "last_error": last and LastError(_ns(last.at) or 0, last.cause, last.error),
         }
@@ -161,6 +162,8 @@ def _notes(endpoint: EndpointStats, now_ns: int, *, narrow: bool) -> list[str]:
     said += [f"{number(n)} {where}" for where, n in waiting.items() if n]
     if e.next_retry_ns is not None:
         said.append(f"next retry {_until(e.next_retry_ns - now_ns)}")
+    if e.next_probe_ns is not None:
+        said.append(f"next probe {_until(e.next_probe_ns - now_ns)}")
     said += [f"{number(n)} dropped ({cause})" for cause, n in e.dropped.items()]
     counted = {name: getattr(e, name) for name in _NOTED}
     said += [f"{number(n)} {_NOTED[name]}" for name, n in counted.items() if n]

@@ -34,7 +34,19 @@ import msgspec
 from fluxhook.config.schema import Breaker
 from fluxhook.policy.table import IllegalMove, Move, Table
 
-__all__ = ["CLOSED", "MOVES", "Action", "Hold", "Probe", "Send", "State", "pack", "step", "unpack"]
+__all__ = [
+    "CLOSED",
+    "MOVES",
+    "Action",
+    "Hold",
+    "Probe",
+    "Send",
+    "State",
+    "pack",
+    "probe_ns",
+    "step",
+    "unpack",
+]
 
 Name = Literal["closed", "open", "half_open"]
 
@@ -141,6 +153,11 @@ def step(
             return State(move.to, 0), None
         case "ignore":
             return state, None
+
+
+def probe_ns(state: State, breaker: Breaker) -> int | None:
+    """Return when an open breaker lets its next request go; None of one that is not open."""
+    return state.value * _MS + breaker.reset_timeout.ns if state.name == "open" else None
 
 
 def _stamp(now_ns: int) -> int:

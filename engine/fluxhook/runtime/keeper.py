@@ -797,12 +797,10 @@ class Keeper:
             freely = sum(map(len, self._sent)) < OUT_FREELY
             at_a_time = endpoint.concurrency * (endpoint.batch.max_events or 1)
             return at_a_time * (AHEAD if freely else 1) - out, NEVER_NS
-        if state.name == "open":
-            # In milliseconds, rounded up. One that opened later than now is the worker's to correct.
-            opened_ns = state.value * 1_000_000
-            opens_ns = opened_ns + endpoint.circuit_breaker.reset_timeout.ns
-            if opened_ns - 1_000_000 <= now_ns < opens_ns:
-                return 0, opens_ns
+        opens_ns = breaker.probe_ns(state, endpoint.circuit_breaker)
+        # In milliseconds, rounded up. One that opened later than now is the worker's to correct.
+        if opens_ns is not None and state.value * 1_000_000 - 1_000_000 <= now_ns < opens_ns:
+            return 0, opens_ns
         return 1 - out, now_ns + 100_000_000
 
     def _idlest(self) -> int:

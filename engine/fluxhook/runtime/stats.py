@@ -24,9 +24,9 @@ import msgspec
 from fluxhook._native import ring
 from fluxhook.config.schema import Endpoint
 from fluxhook.errors import EngineNotRunning, FluxhookError, LayoutError
-from fluxhook.policy import breaker
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.table import IllegalMove
+from fluxhook.runtime.outlook import Outlook, outlook
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.store import EndpointRow, ReadStore
 from fluxhook.transport import datadir as d
@@ -73,7 +73,10 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     oldest_pending_ns: int | None = None
     #: how long ago that was, whatever the wall clock was set to since
     oldest_pending_age_ns: int = 0
+    #: None where nothing is sent, and where an open breaker may let the next request go already
     next_retry_ns: int | None = None
+    #: when an open breaker lets its next request go; None where it may already
+    next_probe_ns: int | None = None
     refused: int = 0
     filtered: int = 0
     unmetered: int = 0
@@ -342,6 +345,8 @@ class _Reading:
         counted, clock = stored.counters.get(row.id, {}), stored.clock
         now_ns, failing_ns = time.time_ns() - clock.offset_ns, self._word(row.id, d.FAILING)
         latency_ms = _percentiles(done[d.HISTOGRAM :])
+        ahead, due_ns = self._outlook(row, configured, now_ns), stored.due.get(row.id)
+        next_ns = None if due_ns is None else ahead.next_ns(due_ns, now_ns)
         dropped = {"oldest": sent[d.DROPPED_OLDEST], "expired": done[d.DROPPED_EXPIRED]}
         for name, n in counted.items():
             if name.startswith("dropped."):
@@ -351,7 +356,7 @@ class _Reading:
             id=row.id,
             name=row.name,
             url=configured.url if configured else "",
-            state=self._state(row, configured),
+            state=ahead.state,
             accepted=sent[d.ACCEPTED] + counted.get("accepted", 0),
             delivered=done[d.DELIVERED] + counted.get("delivered", 0),
             dead=row.dead,
@@ -364,7 +369,8 @@ class _Reading:
             oldest_pending_age_ns=clock.age_ns(stored.oldest[row.id], now_ns)
             if row.id in stored.oldest
             else 0,
-            next_retry_ns=clock.wall_ns(stored.due[row.id]) if row.id in stored.due else None,
+            next_retry_ns=None if next_ns is None else clock.wall_ns(next_ns),
+            next_probe_ns=None if ahead.probe_ns is None else clock.wall_ns(ahead.probe_ns),
             refused=sent[d.REFUSED],
             filtered=sent[d.FILTERED],
             unmetered=self._word(row.id, d.UNMETERED),
@@ -394,20 +400,16 @@ class _Reading:
     def _held(self, name: str) -> str:
         return "" if self._snapshot is None else self._snapshot.held.get(name, "")
 
-    def _state(self, row: EndpointRow, configured: Endpoint | None) -> str:
-        if configured is None:
-            return "removed" if self._snapshot is not None else "unknown"
-        if row.disabled_ns is not None:
-            return "disabled"
-        if self._held(row.name):
-            return "misconfigured"
-        if configured.paused:
-            return "paused"
+    def _outlook(self, row: EndpointRow, configured: Endpoint | None, now_ns: int) -> Outlook:
+        if self._snapshot is None:
+            return Outlook("unknown")
+        if row.disabled_ns is not None and configured is not None:
+            return Outlook("disabled")
         try:
-            return _STATES[breaker.unpack(self._word(row.id, d.BREAKER)).name]
+            return outlook(self._snapshot, configured, self._words, now_ns)
         except IllegalMove as e:
             self.problems.append(f"{self.datadir.words} is damaged: {e}")
-            return "unknown"
+            return Outlook("unknown")
 
 
 class _Stored(NamedTuple):
@@ -419,9 +421,6 @@ class _Stored(NamedTuple):
     oldest: dict[int, int]
     due: dict[int, int]
     clock: Clock
-
-
-_STATES = {"closed": "active", "open": "open", "half_open": "half-open"}
 
 
 def is_running(datadir: d.DataDir) -> bool:

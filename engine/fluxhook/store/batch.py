@@ -168,7 +168,7 @@ class Batch:
         """
         n = delivery.attempts = delivery.attempts + 1
         ended_ns = attempt.started_ns + 1000 * attempt.total_us
-        if delivery.first_failed_ns is None:
+        if delivery.first_failed_ns is None and attempt.cause != "delivered":
             delivery.first_failed_ns = ended_ns - offset_ns
         id, previous = next(self._store.attempt_ids), delivery.last_attempt
         delivery.last_attempt = id

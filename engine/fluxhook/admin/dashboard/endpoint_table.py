@@ -56,7 +56,7 @@ def _row(one: WebhookStatus) -> Row:
             words.milliseconds(one.latency_ms["p95"]) if one.latency_ms else None,
             words.count(one.pending),
             tables.time(one.oldest_pending_at),
-            tables.time(None if one.state in words.HALTED else one.next_retry_at, due=True),
+            tables.time(one.next_retry_at, due=True),
             tables.error("misconfigured", one.misconfigured_reason)
             if one.misconfigured_reason
             else tables.error(last.cause, last.error, last.at)

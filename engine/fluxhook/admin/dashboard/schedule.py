@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 from fluxhook.admin.models import Delivery
 from fluxhook.admin.service import Service
-from fluxhook.admin.views import delivery_view
 from fluxhook.store import ReadStore
 from fluxhook.store.database import translated
 from fluxhook.store.reader import COLUMNS
@@ -82,5 +81,5 @@ def read_schedule(service: Service, halted: Collection[str], limit: int = 25) ->
             for (id, name), found in counts.items()
             if any(found)
         ],
-        [delivery_view(Row(*row[:-1]), row[-1], clock) for row in rows],
+        service.delivery_views([(Row(*row[:-1]), row[-1]) for row in rows], clock),
     )

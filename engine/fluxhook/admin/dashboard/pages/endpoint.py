@@ -180,12 +180,12 @@ class _Page:
     def _show_trouble(self, one: WebhookStatus) -> None:
         last = one.last_error
         reasons = (one.misconfigured_reason, one.disabled_reason)
-        told = (one.state, *reasons, one.failing_since, last)
+        told = (one.state, *reasons, one.failing_since, one.next_probe_at, last)
         if told == self.told:
             return
         self.told = told
         self.trouble.clear()
-        self.trouble.set_visibility(last is not None or any(reasons))
+        self.trouble.set_visibility(any((last, *reasons, one.next_probe_at)))
         with self.trouble:
             if one.misconfigured_reason:
                 text(
@@ -205,6 +205,10 @@ class _Page:
                 with tag("p"):
                     text("span", "Nothing but failures since ")
                     time(one.failing_since)
+            if one.next_probe_at is not None:
+                with tag("p"):
+                    text("span", "The breaker is open; its next probe is due ")
+                    time(one.next_probe_at)
 
     # ---- what can be done --------------------------------------------------------------------
 
