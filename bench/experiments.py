@@ -167,6 +167,18 @@ class Failures(_Base):
         return {f"engine.{name}": value for name, value in figures.items()}
 
 
+class Aggregated(_Base):
+    """Every event goes into a window of its endpoint."""
+
+    def prepare(self, stack: ExitStack) -> None:
+        self._stage = self.stage(self.row.load, self.scene.nginx, stack)
+        self._stage.warm_up()
+
+    def repeat(self) -> Figures:
+        figures = self._stage.aggregate(self.events)
+        return {f"engine.{name}": value for name, value in figures.items()}
+
+
 class Idle(_Base):
     """From `emit` in an engine that has nothing else to do to the first byte at the receiver."""
 
@@ -497,6 +509,7 @@ KINDS: dict[str, type[Experiment]] = {
     for kind in (
         Deliveries,
         Failures,
+        Aggregated,
         Idle,
         Ingest,
         HostImpact,

@@ -108,6 +108,8 @@ def main() -> None:
         time.sleep(0.5)
         if row.experiment == "Failures":
             figures = stage.fail(options.events, nginx)
+        elif row.experiment == "Aggregated":
+            figures = stage.aggregate(options.events)
         else:
             figures = stage.deliver(options.events)
         recorder.send_signal(signal.SIGINT)

@@ -74,6 +74,7 @@ def line(row: Row) -> str:
     names = {
         "Deliveries": ("engine.rate", "engine.cpu", "ratio.engine", "engine.emit.p50"),
         "Failures": ("engine.rate", "engine.retry.rate"),
+        "Aggregated": ("engine.rate", "engine.keeper"),
         "Idle": ("p50", "p99"),
         "Ingest": ("without.arrived.p99", "with.arrived.p99", "arrived.p99", "ingested"),
         "HostImpact": ("without.p99", "with.p99", "ratio.p99"),
@@ -186,6 +187,17 @@ def failures(row: Row) -> str:
         f"{row['durability']}; n = {_count(row)}; {cell(row, 'engine.attempts', 2)} attempts an "
         f"event; the store takes {cell(row, 'engine.stored_bytes', 0)} bytes an event; spread "
         f"{spread(row)}; losses {row['losses']}."
+    )
+
+
+def aggregated(row: Row) -> str:
+    parts = ("host", "worker", "keeper")
+    head = ("every event into a window", "events/s", *(f"{part}, CPU us" for part in parts))
+    cells = [cell(row, f"engine.{part}") for part in parts]
+    lines = [["emit to counted in the store", cell(row, "engine.rate", 0), *cells]]
+    return (
+        f"{table(head, lines)}\n\n{row['topology']}, {row['payload']}-byte bodies, durability "
+        f"{row['durability']}; n = {_count(row)}; spread {spread(row)}; losses {row['losses']}."
     )
 
 
@@ -385,6 +397,8 @@ def tables(result: Mapping[str, Any]) -> str:
         sections.append(("Deliveries; CPU and latency in microseconds", deliveries(found)))
     if found := _of(rows, "Failures"):
         sections.append(("Failing events, by way of the store", failures(found[0])))
+    if found := _of(rows, "Aggregated"):
+        sections.append(("Aggregated events", aggregated(found[0])))
     if found := _of(rows, "Idle"):
         sections.append(("Latency of an idle engine", idle(found[0])))
     if found := _of(rows, "Ingest"):

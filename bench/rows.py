@@ -37,6 +37,8 @@ class Load(NamedTuple):
     http2: bool = False
     #: between an attempt that fails and the next
     retry_s: float = 3.0
+    #: every event goes into a window that does not close meanwhile
+    aggregate: bool = False
 
     @property
     def topology(self) -> str:
@@ -203,6 +205,17 @@ ROWS = (
         contenders=("engine",),
         key="engine.rate",
         weight=18,
+    ),
+    Row(
+        "aggregate",
+        "Every event into a window",
+        MAIN._replace(aggregate=True),
+        20_000,
+        "Aggregated",
+        contenders=("engine",),
+        key="engine.rate",
+        weight=5,
+        needs=("aggregate",),
     ),
     Row("idle", "Idle engine", MAIN, 400, "Idle", contenders=("engine",), key="p50", weight=5),
     Row(

@@ -21,7 +21,7 @@ from bench.measure import Figures
 from bench.programs.host import SHARES, event_type
 from bench.receiver import Nginx, Program, Receiver
 from bench.rows import Load, http2_option
-from fluxhook import Breaker, Config, Duration, Endpoint, Engine, Retry, Tls
+from fluxhook import Aggregate, Breaker, Config, Duration, Endpoint, Engine, Retry, Tls
 from fluxhook._native.ring import Counters
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.store import ReadStore
@@ -32,6 +32,7 @@ STALL_S = 20.0
 POLL_S = 0.005
 #: how often the store is asked what was delivered by way of it
 STORE_POLL_S = 0.1
+A_DAY = Duration.parse("24h")
 #: events before the first that counts: connections, caches, the ring's pages
 WARM_UP = 4000
 
@@ -58,6 +59,8 @@ def configuration(load: Load, urls: list[str], ca: Path | None = None) -> Config
                 retry=Retry(initial_interval=pause, max_interval=pause, max_attempts=1000),
                 circuit_breaker=Breaker(failure_threshold=1_000_000),
                 tls=Tls(ca=str(ca)) if load.tls else Tls(),
+                # By default an endpoint aggregates the gateway's failures, and nothing here is one.
+                aggregate=Aggregate(window=A_DAY, types=types) if load.aggregate else Aggregate(),
                 **options,
             )
             for n in range(load.endpoints)
@@ -163,9 +166,26 @@ class Stage:
         figures["attempts"] = attempts / count
         return figures | self._books(accepted + count, requests + attempts)
 
+    def aggregate(self, count: int) -> Figures:
+        """Events that go into a window by way of keeper and store, and are never sent."""
+        aggregated = self._aggregated() + count
+        spent = self._spent()
+        begun = time.perf_counter()
+        self._emit(count)
+        _until(lambda: self._aggregated() == aggregated, self._aggregated)
+        seconds = time.perf_counter() - begun
+        figures = self._cost(spent, count) | self._reports(count)
+        figures["rate"] = count / seconds
+        endpoints = self._engine.stats().endpoints
+        figures["lost"] = sum(abs(e.balance) + e.delivered + e.dead for e in endpoints)
+        figures["surplus"] = abs(self._receiver.requests() - self._requests_before)
+        return figures
+
     def warm_up(self) -> None:
         width = max(self.load.in_flight, self.load.endpoints)
-        if self.load.slow:
+        if self.load.aggregate:
+            self.aggregate(WARM_UP)
+        elif self.load.slow:
             self.deliver(2 * width)
         elif self.load.durability == "power":  # each event waits for the disk
             self.deliver(10 * width)
@@ -265,6 +285,10 @@ class Stage:
         counted = self._store.counters().values()
         self._delivered_by_store = sum(c.get("delivered", 0) for c in counted)
         return self._delivered_by_store
+
+    def _aggregated(self) -> int:
+        assert self._store is not None
+        return sum(c.get("aggregated", 0) for c in self._store.counters().values())
 
     def _store_bytes(self) -> int:
         """The pages of the database that are in use."""

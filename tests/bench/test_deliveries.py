@@ -37,6 +37,16 @@ def test_a_stage_balances_its_books(receiver: CountingReceiver) -> None:
     assert figures["cpu"] > 0
 
 
+def test_a_stage_whose_events_are_aggregated(receiver: CountingReceiver) -> None:
+    """All of them are counted in the store, and none is sent."""
+    with Stage(LOAD._replace(aggregate=True), CORES, receiver) as stage:
+        for _ in range(2):
+            figures = stage.aggregate(60)
+            assert (figures["lost"], figures["surplus"]) == (0, 0)
+    assert receiver.requests() == 0
+    assert figures["rate"] > 0
+
+
 def test_a_loss_is_seen(receiver: CountingReceiver) -> None:
     """A request that nobody accounts for makes the books wrong."""
     with Stage(LOAD, CORES, receiver) as stage:

@@ -8,10 +8,12 @@ import msgspec
 import pytest
 from bench.contenders import LABELS, SHARES
 from bench.experiments import KINDS
+from bench.stage import configuration
 from bench.targets import TARGETS
 
 import fluxhook
 from bench import rows
+from fluxhook.policy.aggregate import gathered
 
 
 def test_names_are_unique() -> None:
@@ -42,6 +44,16 @@ def test_rows_cover_what_was_promised() -> None:
     }
     assert any(load.tls for load in loads)
     assert any(load.slow for load in loads)
+
+
+def test_events_are_sent_one_by_one() -> None:
+    """Rows about the way through the rings measure that way: nothing of theirs is aggregated by
+    default. One row is about aggregation, and there every event is."""
+    for row in rows.ROWS:
+        load = row.load._replace(tls=False)
+        for endpoint in configuration(load, ["https://a.example/"] * load.endpoints).endpoints:
+            assert bool(gathered(endpoint.aggregate, endpoint.events)) == load.aggregate, row.name
+    assert [row.name for row in rows.ROWS if row.load.aggregate] == ["aggregate"]
 
 
 def test_every_target_names_a_row_that_may_exist() -> None:

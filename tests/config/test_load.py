@@ -47,10 +47,12 @@ def test_fluxmqs_own_example() -> None:
                 timeout=s("5s"),
                 retry=Retry(max_attempts=3),
                 circuit_breaker=Breaker(failure_threshold=5, reset_timeout=s("60s")),
+                aggregate=Aggregate(window=None),
             ),
         ),
         # FluxMQ's own, with what the file says over them: endpoints of the run time have them too.
         defaults={
+            "aggregate": {"window": None},
             "timeout": "5s",
             "retry": {
                 "schedule": None,
@@ -147,6 +149,7 @@ def test_every_key() -> None:
         threshold: 100/s
         aggregate: {window: 10s, types: [service.*], originals: 0}
         tls: {ca: null}
+        disable_on_gone: yes
         disable_after: 1h
         record: all
     """
@@ -219,6 +222,7 @@ def test_every_key() -> None:
                 sample=0.5,
                 threshold=Threshold.parse("100/s"),
                 aggregate=Aggregate(window=s("10s"), types=("service.*",), originals=0),
+                disable_on_gone=True,
                 disable_after=s("1h"),
                 record="all",
             ),
@@ -246,6 +250,27 @@ def test_preset_fluxgate() -> None:
     assert config == Config(
         endpoints=(Endpoint(name="a", url="https://a.example/", secrets=("x",)),)
     )
+
+
+def test_presets_differ_in_aggregation() -> None:
+    """FluxGate aggregates failures, in windows of ten seconds; FluxMQ sends each. In either a line of
+    the endpoint, or of the defaults, says otherwise."""
+
+    def window(preset: str, defaults: str = "{}", own: str = "") -> Duration | None:
+        return one(
+            f"webhook: {{preset: {preset}, defaults: {defaults}, "
+            f"endpoints: [{{name: a, signature: none, {URL}{own}}}]}}"
+        ).aggregate.window
+
+    assert window("fluxgate") == s("10s")
+    assert window("fluxmq") is None
+    for preset in ("fluxgate", "fluxmq"):
+        assert not window(preset, own=", aggregate: {window: 0s}")
+        assert not window(preset, defaults="{aggregate: {window: 0s}}")
+        assert window(preset, own=", aggregate: {window: 1m}") == s("1m")
+        assert not one(
+            f"webhook: {{preset: {preset}, endpoints: [{{name: a, signature: none, {URL}}}]}}"
+        ).disable_on_gone
 
 
 def test_endpoint_over_defaults_over_preset() -> None:

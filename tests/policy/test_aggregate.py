@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from fluxhook.config.schema import Aggregate
+from fluxhook.config.schema import Aggregate, Endpoint
 from fluxhook.config.units import Duration
-from fluxhook.policy.aggregate import Window, add, aggregates, closes
+from fluxhook.events.catalog import TYPES as CATALOG
+from fluxhook.events.names import matches
+from fluxhook.policy.aggregate import Window, add, aggregates, closes, gathered
 
 S = 1_000_000_000
 NOW = 1_700_000_000 * S
 TYPES = ("service.5xx", "tls.handshake.fail", "circuit.broken")
+NAMES = [".".join(word) for n in (1, 2, 3) for word in itertools.product("ab", repeat=n)]
+PATTERNS = ["*", *NAMES, *(f"{name}.*" for name in NAMES if len(name) < 5)]
 
 
 def options(window_s: float = 10, originals: int = 5) -> Aggregate:
@@ -35,7 +41,7 @@ def gather(
 
 
 @pytest.mark.parametrize(
-    ("patterns", "event_type", "gathered"),
+    ("patterns", "event_type", "is_gathered"),
     [
         (TYPES, "service.5xx", True),
         (TYPES, "service.4xx", False),
@@ -46,12 +52,53 @@ def gather(
     ],
 )
 def test_the_types_say_what_is_gathered(
-    patterns: tuple[str, ...], event_type: str, gathered: bool
+    patterns: tuple[str, ...], event_type: str, is_gathered: bool
 ) -> None:
-    """Types and namespaces, as in `events`; without a window nothing is gathered."""
+    """Types and namespaces, as in `events`; without a window, or with one of 0s, nothing is."""
     aggregate = Aggregate(window=Duration(S), types=patterns)
-    assert aggregates(aggregate, event_type) is gathered
-    assert not aggregates(msgspec.structs.replace(aggregate, window=None), event_type)
+    assert aggregates(aggregate, event_type) is is_gathered
+    for off in (None, Duration(0)):
+        assert not aggregates(msgspec.structs.replace(aggregate, window=off), event_type)
+
+
+def test_the_gateways_three_failures_are_gathered_unless_something_else_is_said() -> None:
+    """FluxGate: "Monitor downstream health with service.5xx, tls.handshake.fail, and circuit.broken.
+    FluxGate aggregates consecutive failures into a single batched notification." In windows of ten
+    seconds."""
+    by_default = Endpoint(name="a", url="").aggregate
+    assert {t for t in CATALOG if aggregates(by_default, t)} == set(TYPES)
+    assert by_default.window == Duration.parse("10s")
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ((), TYPES),
+        (("*",), TYPES),
+        (("service.*",), ("service.5xx",)),
+        (("circuit.broken", "tls.*"), ("tls.handshake.fail", "circuit.broken")),
+        (("tls.handshake.*", "route.error"), ("tls.handshake.fail",)),
+        (("route.*", "service.4xx"), ()),
+    ],
+)
+def test_which_types_an_endpoint_can_get_at_all(
+    events: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    """An endpoint that subscribes to none of them never waits for a window."""
+    assert gathered(Aggregate(), events) == expected
+    assert gathered(Aggregate(window=Duration(0)), events) == ()
+
+
+@given(st.lists(st.sampled_from(PATTERNS), max_size=3), st.lists(st.sampled_from(PATTERNS)))
+def test_what_can_be_gathered_is_what_some_type_is(events: list[str], types: list[str]) -> None:
+    """`gathered` is true to `aggregates`: of patterns over a small alphabet some type meets both, or
+    none does."""
+    aggregate = Aggregate(types=tuple(types))
+    meets = any(
+        aggregates(aggregate, name) and (not events or any(matches(e, name) for e in events))
+        for name in NAMES
+    )
+    assert bool(gathered(aggregate, events)) == meets
 
 
 def test_the_window_is_open_for_its_whole_length() -> None:

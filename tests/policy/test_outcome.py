@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluxhook.config.schema import Retry
+from fluxhook.config.layers import PRESETS, assemble
+from fluxhook.config.schema import Endpoint, Retry
 from fluxhook.policy.outcome import (
     CAUSES,
     Outcome,
@@ -39,6 +40,7 @@ TRANSPORT: tuple[TransportCause, ...] = typing.get_args(TransportCause)
         (400, "retry", "client_error", "failure", None),
         (404, "retry", "client_error", "failure", None),
         (408, "retry", "client_error", "failure", None),
+        (410, "retry", "gone", "failure", None),
         (425, "retry", "client_error", "failure", None),
         (429, "retry", "too_many_requests", "failure", None),
         (500, "retry", "server_error", "failure", None),
@@ -61,14 +63,28 @@ def test_each_status_has_one_outcome(
     """The table of statuses, under the default retry_on."""
     outcome = classify(status, None, DEFAULT)
     assert (outcome.verdict, outcome.cause) == (verdict, cause)
-    assert (outcome.breaker, outcome.rejection, outcome.disables) == (breaker, rejection, False)
+    assert (outcome.breaker, outcome.rejection) == (breaker, rejection)
 
 
-def test_gone_ends_the_delivery_and_disables_the_endpoint() -> None:
-    """410 is dead whatever retry_on says, and only 410 disables (DESIGN section 5)."""
+def test_every_4xx_and_5xx_is_tried_again() -> None:
+    """FluxGate: "When a target endpoint returns a 4xx or 5xx status [...] FluxGate queues the event
+    for retry." 410 is one of them, under the defaults of either preset."""
+    for preset in PRESETS.values():
+        endpoint = assemble(Endpoint, {**preset[0], "name": "a", "url": ""})
+        retry_on, gone = endpoint.retry.retry_on, endpoint.disable_on_gone
+        for status in range(400, 600):
+            assert classify(status, None, retry_on, disable_on_gone=gone).verdict == "retry"
+
+
+def test_gone_ends_the_delivery_where_it_disables_the_endpoint() -> None:
+    """With `disable_on_gone` 410 is dead whatever retry_on says, and no other status is."""
     for retry_on in (DEFAULT, ("410", "4xx"), ()):
-        assert classify(410, None, retry_on) == Outcome("dead", "gone", True, "failure", None)
-    assert [s for s in range(1000) if classify(s, None, DEFAULT).disables] == [410]
+        outcome = classify(410, None, retry_on, disable_on_gone=True)
+        assert outcome == Outcome("dead", "gone", "failure", None)
+    for status in set(range(1000)) - {410}:
+        assert classify(status, None, DEFAULT, disable_on_gone=True) == classify(
+            status, None, DEFAULT
+        )
 
 
 @pytest.mark.parametrize("cause", TRANSPORT)
@@ -116,6 +132,8 @@ def test_the_breaker_does_not_count_what_is_not_the_endpoints_doing() -> None:
         (404, ("429", "5xx"), "dead"),
         (302, ("4xx", "5xx", "transport", "timeout"), "dead"),
         (503, (), "dead"),
+        (410, ("5xx",), "dead"),
+        (410, ("410",), "retry"),
         (200, (), "delivered"),
     ],
 )

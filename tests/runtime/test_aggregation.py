@@ -17,7 +17,7 @@ from fluxhook import Aggregate, Config, Duration, Endpoint, Size
 from fluxhook.receiver import Behaviour
 from fluxhook.runtime import control as c
 from fluxhook.runtime.stats import EndpointStats, read_stats
-from fluxhook.store import State, StoreError
+from fluxhook.store import State, StoreError, SubscriptionRow
 from runtime.conftest import Rig, seconds, until
 from runtime.desk import Desk, S
 
@@ -232,6 +232,7 @@ def test_of_a_deleted_endpoint_it_becomes_a_dead_letter(tmp_path: Path) -> None:
 def test_of_a_disabled_endpoint_it_becomes_a_dead_letter(desk: Desk) -> None:
     """As whatever waits for it."""
     storm(desk, 5)
+    replace(desk, disable_on_gone=True)
     desk.fail(desk.fresh("evt_gone"), "dead", "gone", 410)
     desk.supervisor._housekeep(1e9)
     desk.step()
@@ -256,7 +257,7 @@ def test_of_a_paused_endpoint_the_notification_waits(desk: Desk) -> None:
 def test_when_it_is_switched_off_the_open_window_is_the_last(desk: Desk) -> None:
     """It closes in time; what was under way to it still counts."""
     storm(desk, 5)
-    replace(desk, aggregate=Aggregate())
+    replace(desk, aggregate=Aggregate(window=Duration(0)))
     storm(desk, 5, first=5)
     desk.now_ns += WINDOW.ns
     desk.step()
@@ -283,6 +284,41 @@ def test_an_ordered_endpoint_gets_it_in_its_turn(desk: Desk) -> None:
     assert delivery.id == by_type[TYPE].id
 
 
+def test_definitions_of_before_keep_what_they_say(desk: Desk) -> None:
+    """What was stored before aggregation was on by default: one that says how is as it was; one that
+    says nothing has the default now, and its other options unchanged."""
+    base = {"url": OPS.url, "signature": "none", "events": ["service.*"], "timeout": "7s"}
+    for name, written in (
+        ("says_nothing", {}),
+        ("says_when", {"aggregate": {"window": "25s"}}),
+        ("says_off", {"aggregate": {"window": None}}),
+        ("says_what", {"aggregate": {"types": ["service.*"]}}),
+    ):
+        row = SubscriptionRow(name, {**base, **written}, desk.now_ns, desk.now_ns, {})
+        desk.store.save_subscription(row)
+    desk.reopen()
+    windows = {
+        name: desk.endpoint(f"says_{name}").aggregate.window
+        for name in ("nothing", "when", "off", "what")
+    }
+    ten = Duration.parse("10s")
+    assert windows == {"nothing": ten, "when": Duration.parse("25s"), "off": None, "what": ten}
+    assert desk.endpoint("says_nothing").timeout == Duration.parse("7s")
+    assert not read_stats(desk.path).problems
+
+
+@pytest.mark.parametrize("off", ["0s", None])
+def test_one_line_turns_it_off_at_run_time(desk: Desk, off: str | None) -> None:
+    """`window: 0s` where it is created or changed; a patch with null takes the default back."""
+    layer = {"name": "a", "url": OPS.url, "signature": "none", "events": ["service.5xx"]}
+    desk.ask(c.Create({**layer, "aggregate": {"window": off}}), c.Subscription)
+    assert not desk.endpoint("a").aggregate.window
+    desk.ask(c.Update("a", {"aggregate": None}), c.Subscription)
+    assert desk.endpoint("a").aggregate == Aggregate()
+    desk.ask(c.Update("a", {"aggregate": {"window": "0s"}}), c.Subscription)
+    assert not desk.endpoint("a").aggregate.window
+
+
 # ---- end to end ----------------------------------------------------------------------------
 
 
@@ -303,7 +339,7 @@ def test_a_thousand_failures_in_a_second_are_one_notification(rig: Rig) -> None:
     endpoints = [
         aggregating(rig, "ops", 1.0),
         aggregating(rig, "ordered", 1.0, ordered=True),
-        rig.endpoint("all"),
+        rig.endpoint("all", aggregate=Aggregate(window=Duration(0))),
     ]
     with rig.engine(*endpoints, workers=2) as engine:
         for i in range(1000):
@@ -323,6 +359,28 @@ def test_a_thousand_failures_in_a_second_are_one_notification(rig: Rig) -> None:
         assert (books.balance, books.pending) == (0, 0)
     assert rig.receiver.total("/all") == 1010
     assert stats.endpoint("all").aggregated == 0
+
+
+def test_what_is_gathered_by_default(rig: Rig) -> None:
+    """Embedded, and without a word about it: the gateway's three failure types go into a window, all
+    else goes out at once; with `window: 0s` these do too."""
+    off = Aggregate(window=Duration(0))
+    endpoints = [rig.endpoint("ops"), rig.endpoint("each", aggregate=off)]
+    with rig.engine(*endpoints) as engine:
+        for event_type in (
+            "service.5xx",
+            "tls.handshake.fail",
+            "circuit.broken",
+            "upstream.timeout",
+        ):
+            assert engine.emit(event_type, {}) == 2
+        rig.receiver.wait_for(1, "/ops")
+        rig.receiver.wait_for(4, "/each")
+        until(lambda: engine.stats().endpoint("ops").aggregated == 3)
+        assert engine.stats().endpoint("ops").pending == 1  # the notification to be
+        assert engine.stats().endpoint("each").aggregated == 0
+    (request,) = rig.receiver.requests("/ops")
+    assert json.loads(request.body)["type"] == "upstream.timeout"
 
 
 def test_at_most_one_notification_for_each_window(rig: Rig) -> None:

@@ -154,11 +154,22 @@ def test_what_retry_on_leaves_out_is_dead_at_once(rig: Rig) -> None:
     assert len(rig.receiver.requests("/a")) == 1
 
 
+def test_gone_is_tried_again(rig: Rig) -> None:
+    """410 is a 4xx like any other: its event is delivered when the receiver is back."""
+    rig.receiver.behave(Behaviour(fail_first=2, fail_status=410), "/a")
+    retry = Retry(initial_interval=seconds(0.05))
+    with rig.engine(rig.endpoint("a", retry=retry)) as engine:
+        engine.emit("route.error", ERROR)
+        settled(engine)
+        stats = engine.stats().endpoint("a")
+        assert (stats.state, stats.delivered, stats.failed_attempts) == ("active", 1, 2)
+
+
 def test_gone_disables_the_endpoint_until_the_next_start(rig: Rig) -> None:
-    """410: the event is dead, what waits is buried, nothing more is accepted; loading the
-    configuration again gives the endpoint another chance."""
+    """410 with `disable_on_gone`: the event is dead, what waits is buried, nothing more is accepted;
+    loading the configuration again gives the endpoint another chance."""
     rig.receiver.behave(Behaviour(status=410), "/a")
-    with rig.engine(rig.endpoint("a")) as engine:
+    with rig.engine(rig.endpoint("a", disable_on_gone=True)) as engine:
         engine.emit("route.error", ERROR)
         settled(engine)
         until(lambda: engine.emit("route.error", ERROR) == 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import msgspec
 import pytest
 
 from fluxhook import Config, Duration, Endpoint
@@ -62,6 +63,12 @@ class Worker:
 
 def is_disabled(desk: Desk, endpoint: int = 0) -> bool:
     return desk.store.endpoints()[endpoint].disabled_ns is not None
+
+
+def ask_to_disable(desk: Desk) -> None:
+    """A reload after which a 410 disables."""
+    ops = msgspec.structs.replace(OPS, disable_on_gone=True)
+    desk.supervisor.publish(Config(endpoints=(ops, LOG), workers=1))
 
 
 # ---- when ----------------------------------------------------------------------------------
@@ -140,7 +147,9 @@ def test_a_success_that_overtakes_a_failure(desk: Desk) -> None:
 
 
 def test_gone_disables_at_once(desk: Desk) -> None:
-    """410, with or without `disable_after`; in one batch it is told of once."""
+    """410 where `disable_on_gone` is set, with or without `disable_after`; in one batch it is told of
+    once."""
+    ask_to_disable(desk)
     for i in range(3):
         delivery = desk.fresh(f"evt_{i}")
         desk.reporter.report(delivery, "dead", "gone", desk.attempt("gone", 410))
@@ -150,10 +159,19 @@ def test_gone_disables_at_once(desk: Desk) -> None:
     assert "410" in event["reason"]
 
 
+def test_gone_is_tried_again_by_default(desk: Desk) -> None:
+    """FluxGate retries every 4xx, and FluxMQ whatever is not 2xx: 410 disables nobody unasked."""
+    desk.fail(desk.fresh("evt"), "retry", "gone", 410)
+    assert not is_disabled(desk)
+    assert desk.emitted(DISABLED) == []
+    (delivery,) = desk.sleep_until_due()
+    assert delivery.attempts == 1
+
+
 def test_its_own_disabling_is_not_told_of(tmp_path: Path) -> None:
     """Who hears of disabled endpoints may be disabled itself: that event ends as a dead letter and
     makes no further one."""
-    with Desk(tmp_path / "data", LOG) as desk:
+    with Desk(tmp_path / "data", msgspec.structs.replace(LOG, disable_on_gone=True)) as desk:
         desk.fail(desk.fresh("evt", DISABLED), "dead", "gone", 410)
         assert is_disabled(desk)
         assert len(desk.emitted(DISABLED)) == 1
@@ -165,6 +183,7 @@ def test_its_own_disabling_is_not_told_of(tmp_path: Path) -> None:
 
 def test_what_waits_for_it_becomes_dead_letters(desk: Desk) -> None:
     """With the cause `disabled`, once the snapshot says so; a resume lets them be replayed."""
+    ask_to_disable(desk)
     worker = Worker(desk)
     desk.fail(desk.fresh("evt_waits"))
     worker.fail("gone", 410)

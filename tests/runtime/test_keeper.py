@@ -21,7 +21,11 @@ FAILED = "webhook.delivery.failed"
 def desk(tmp_path: Path) -> Iterator[Desk]:
     secrets = ("sk_live_9x8m2p",)
     ops = Endpoint(
-        name="ops", url="https://hooks.example.com/", secrets=secrets, events=("route.*",)
+        name="ops",
+        url="https://hooks.example.com/",
+        secrets=secrets,
+        events=("route.*",),
+        disable_on_gone=True,
     )
     log = Endpoint(
         name="log",

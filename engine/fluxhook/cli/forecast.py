@@ -10,6 +10,7 @@ from fluxhook.config.pem import is_pem
 from fluxhook.config.schema import Config, Endpoint, Retry
 from fluxhook.config.units import Duration
 from fluxhook.config.url import shown_url
+from fluxhook.policy.aggregate import gathered
 from fluxhook.policy.compression import MIN_BYTES
 from fluxhook.policy.retry import max_attempts, next_delay_ns
 from fluxhook.policy.signature import HEADERS
@@ -75,7 +76,7 @@ def endpoint_facts(endpoint: Endpoint, workers: int) -> dict[str, str]:
         "batch": _batch(e),
         "compression": _compression(e),
         "http": "HTTP/2, many requests on a connection" if e.http_version == "2" else "",
-        "disabled": f"after {e.disable_after} of nothing but failure" if e.disable_after else "",
+        "disabled": _disabled(e),
         "record": "every delivery" if e.record == "all" else "",
         "order": _order(e),
         "proxy": shown_url(e.proxy) if e.proxy else "",
@@ -218,10 +219,19 @@ def _signature(endpoint: Endpoint) -> str:
 
 
 def _aggregate(endpoint: Endpoint) -> str:
-    a = endpoint.aggregate
-    if a.window is None:
+    types = gathered(endpoint.aggregate, endpoint.events)
+    if not types:
         return ""
-    return f"{', '.join(a.types)} of {a.window} become one notification"
+    return f"{', '.join(types)} of {endpoint.aggregate.window} become one notification"
+
+
+def _disabled(endpoint: Endpoint) -> str:
+    when = []
+    if endpoint.disable_on_gone:
+        when.append("when it answers 410")
+    if endpoint.disable_after:
+        when.append(f"after {endpoint.disable_after} of nothing but failure")
+    return " and ".join(when)
 
 
 def _batch(endpoint: Endpoint) -> str:

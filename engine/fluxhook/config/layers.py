@@ -22,9 +22,10 @@ Preset = Literal["fluxmq", "fluxgate"]
 #: Each preset's (endpoint layer, config layer). `fluxgate` is the schema as it stands.
 PRESETS: Final[dict[Preset, tuple[Layer, Layer]]] = {
     "fluxgate": ({}, {}),
-    # The defaults of FluxMQ's `webhook` section; its wait has no jitter.
+    # The defaults of FluxMQ's `webhook` section; its wait has no jitter, and it aggregates nothing.
     "fluxmq": (
         {
+            "aggregate": {"window": None},
             "timeout": Duration.parse("5s"),
             "retry": {
                 "schedule": None,

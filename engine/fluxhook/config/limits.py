@@ -18,15 +18,17 @@ Number = int | float | Duration | Size
 class Limit(NamedTuple):
     """Both bounds belong to the range.
 
-    Upper bounds without a source are arbitrary: they refuse slips of the unit.
+    Upper bounds without a source are arbitrary: they refuse slips of the unit. With `or_off` the
+    number may be zero too, which turns off what it bounds.
     """
 
     low: Number
     high: Number
+    or_off: bool = False
 
 
-def _span(low: str, high: str) -> Limit:
-    return Limit(Duration.parse(low), Duration.parse(high))
+def _span(low: str, high: str, *, or_off: bool = False) -> Limit:
+    return Limit(Duration.parse(low), Duration.parse(high), or_off)
 
 
 def _size(low: str, high: str) -> Limit:
@@ -61,7 +63,7 @@ LIMITS: Final[dict[type[msgspec.Struct], dict[str, Limit]]] = {
     },
     # Each window is one notification: its originals go into one body.
     Aggregate: {
-        "window": _span("100ms", "24h"),
+        "window": _span("100ms", "24h", or_off=True),
         "originals": Limit(0, 100),
     },
     Batch: {
@@ -93,9 +95,9 @@ def check_limits(struct: msgspec.Struct, path: str, findings: Findings) -> None:
 
     `path` ends in a dot or is empty.
     """
-    for name, (low, high) in LIMITS.get(type(struct), {}).items():
+    for name, (low, high, or_off) in LIMITS.get(type(struct), {}).items():
         value = getattr(struct, name)
-        if value is not None and not low <= value <= high:
-            findings.problem(
-                path + name, f"{value} is out of range", f"write a value from {low} to {high}"
-            )
+        if value is None or low <= value <= high or (or_off and not value):
+            continue
+        remedy = f"write a value from {low} to {high}" + ", or 0s to turn it off" * or_off
+        findings.problem(path + name, f"{value} is out of range", remedy)

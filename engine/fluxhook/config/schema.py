@@ -78,11 +78,12 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Aggregate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Makes one notification of the events of some types that arrive within a window.
 
-    Off without a `window`, which begins with the first of them. The notification has their number
-    and the first `originals` of them.
+    The window begins with the first of them; "0s" turns it off. The notification has their number
+    and the first `originals` of them. FluxGate aggregates "to prevent webhook storms during outages";
+    ten seconds are ours: soon enough for whoever is on call, and 360 requests in an hour of outage.
     """
 
-    window: Duration | None = None
+    window: Duration | None = Duration.parse("10s")
     #: types or namespaces; those that FluxGate aggregates
     types: tuple[str, ...] = ("service.5xx", "tls.handshake.fail", "circuit.broken")
     originals: int = 5
@@ -168,6 +169,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: an http, https, socks5 or socks5h URL
     proxy: str | None = None
     paused: bool = False
+    #: a 410 ends the delivery and disables the endpoint; otherwise it is tried again like any 4xx
+    disable_on_gone: bool = False
     #: disables the endpoint after this long of nothing but failure; None: never
     disable_after: Duration | None = None
     #: which deliveries the store keeps for the retention: those that did not succeed at once, or all

@@ -13,6 +13,7 @@ __all__ = [
     "hint",
     "matches",
     "namespace",
+    "overlap",
     "pattern_fault",
     "type_fault",
 ]
@@ -57,6 +58,14 @@ def matches(pattern: str, name: str) -> bool:
     The publisher asks the compiled matcher; this is for configurations.
     """
     return pattern in ("*", name) or (pattern.endswith(".*") and name.startswith(pattern[:-1]))
+
+
+def overlap(pattern: str, other: str) -> bool:
+    """Return whether a type may match both of two sound patterns."""
+    return any(
+        matches(one, two) or (two.endswith(".*") and matches(one, two[:-1] + "x"))
+        for one, two in ((pattern, other), (other, pattern))
+    )
 
 
 def namespace(name: str) -> str:

@@ -8,12 +8,14 @@ each length of a window, and every event is counted in exactly one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from fluxhook.config.schema import Aggregate
-from fluxhook.events.names import matches
+from fluxhook.events.names import matches, overlap
 
-__all__ = ["Window", "add", "aggregates", "closes"]
+__all__ = ["Window", "add", "aggregates", "closes", "gathered"]
 
 
 class Window(msgspec.Struct, frozen=True, array_like=True):
@@ -34,9 +36,21 @@ class Window(msgspec.Struct, frozen=True, array_like=True):
 
 
 def aggregates(aggregate: Aggregate, event_type: str) -> bool:
-    """Whether events of the type are gathered."""
-    return aggregate.window is not None and any(
+    """Return whether events of the type are gathered."""
+    return bool(aggregate.window) and any(
         matches(pattern, event_type) for pattern in aggregate.types
+    )
+
+
+def gathered(aggregate: Aggregate, events: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the types that an endpoint with these event patterns may get at all: none if
+    nothing is ever gathered for it. No pattern stands for every type."""
+    if not aggregate.window:
+        return ()
+    return tuple(
+        pattern
+        for pattern in aggregate.types
+        if not events or any(overlap(pattern, wanted) for wanted in events)
     )
 
 

@@ -56,7 +56,6 @@ class Cause(NamedTuple):
     retried_by: Literal["transport", "timeout", "status"] | None = "status"
     breaker: BreakerView = "failure"
     rejection: Rejection | None = None
-    disables: bool = False
 
 
 #: Every cause of an attempt. The words are stable: store, metrics and API show them.
@@ -69,9 +68,7 @@ CAUSES: Final[dict[str, Cause]] = {
         "The receiver did not accept the signature or the credentials (401 or 403).",
         rejection="signature",
     ),
-    "gone": Cause(
-        "The receiver is gone for good (410); the endpoint was disabled.", None, disables=True
-    ),
+    "gone": Cause("The receiver says that it is gone for good (410)."),
     "content_too_large": Cause(
         "The event is too large for the receiver (413).", breaker="ignore", rejection="size"
     ),
@@ -101,7 +98,7 @@ NOT_ATTEMPTED: Final[dict[str, str]] = {
     "paused": "Held back: the endpoint is paused.",
     "misconfigured": "Held back: the endpoint cannot be used as it is configured; its status says why.",
     "suspect": "Held back: a worker ended while it had the event at hand; it is tried by itself.",
-    "disabled": "Held back: the endpoint answered 410 and was disabled.",
+    "disabled": "Given up: the endpoint is disabled; its status says why.",
     "rate_limit": "Held back: the endpoint is over its rate limit.",
     "over_share": "Held back: too much was waiting for the endpoint, and others need the room.",
     "payload_too_large": "Given up: the event is over the endpoint's max_payload or max_event_bytes.",
@@ -120,12 +117,11 @@ class Outcome(msgspec.Struct, frozen=True):
 
     verdict: Literal["delivered", "retry", "dead"]
     cause: str
-    disables: bool
     breaker: BreakerView
     rejection: Rejection | None
 
 
-_DELIVERED: Final = Outcome("delivered", "delivered", False, "success", None)
+_DELIVERED: Final = Outcome("delivered", "delivered", "success", None)
 
 #: Statuses with a cause of their own; the others go by their class.
 _STATUS_CAUSES: Final = {
@@ -138,11 +134,18 @@ _STATUS_CAUSES: Final = {
 _CLASS_CAUSES: Final = {3: "redirect", 4: "client_error", 5: "server_error"}
 
 
-def classify(status: int, cause: TransportCause | None, retry_on: Collection[str]) -> Outcome:
+def classify(
+    status: int,
+    cause: TransportCause | None,
+    retry_on: Collection[str],
+    *,
+    disable_on_gone: bool = False,
+) -> Outcome:
     """What an attempt came to. `status` is 0 where no status line arrived.
 
     `retry_on` holds "transport", "timeout", classes such as "5xx" and statuses such as "429"; what
-    it does not name is dead at once.
+    it does not name is dead at once. With `disable_on_gone` so is what a 410 answered, whatever
+    `retry_on` says: the endpoint is disabled.
     """
     if 200 <= status <= 299:
         return _DELIVERED
@@ -156,7 +159,8 @@ def classify(status: int, cause: TransportCause | None, retry_on: Collection[str
         again = f"{status // 100}xx" in retry_on or str(status) in retry_on
     else:
         again = row.retried_by in retry_on
-    return Outcome("retry" if again else "dead", word, row.disables, row.breaker, row.rejection)
+    again = again and not (disable_on_gone and word == "gone")
+    return Outcome("retry" if again else "dead", word, row.breaker, row.rejection)
 
 
 def was_answered(cause: str) -> bool:

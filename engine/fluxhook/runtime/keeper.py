@@ -274,7 +274,7 @@ class Keeper:
         """Puts an event into its endpoint's window, which is committed with the report's position."""
         endpoint = self._endpoints.get(report.endpoint, _NOBODY)
         options = endpoint.aggregate
-        if options.window is None:  # since it was changed: what is open closes, nothing else opens
+        if not options.window:  # since it was changed: what is open closes, nothing else opens
             options = msgspec.structs.replace(options, window=Duration(0))
         window = self._windows.get(report.endpoint)
         if window is None:  # its notification is as good as accepted, and pending from here on
@@ -672,11 +672,11 @@ class Keeper:
 
     def _disable_if(self, endpoint_id: int, endpoint: Endpoint, cause: str, now_ns: int) -> None:
         """Disables an endpoint whose receiver asked for it, or that has done nothing but fail."""
-        disables = CAUSES[cause].disables
-        if not disables and endpoint.disable_after is None:
+        gone = cause == "gone" and endpoint.disable_on_gone
+        if not gone and endpoint.disable_after is None:
             return
         failing_ns = self._words.load(endpoint_id, d.FAILING) or now_ns
-        if disables:
+        if gone:
             reason = CAUSES[cause].user
         elif endpoint.disable_after and now_ns - failing_ns >= endpoint.disable_after.ns:
             reason = (

@@ -10,7 +10,7 @@ from operator import attrgetter
 from fluxhook._native.ring import Delivery
 from fluxhook.config.schema import Endpoint
 from fluxhook.policy import batch
-from fluxhook.policy.aggregate import aggregates
+from fluxhook.policy.aggregate import aggregates, gathered
 from fluxhook.policy.compression import MIN_BYTES
 from fluxhook.policy.outcome import Outcome, TransportCause, classify
 from fluxhook.runtime.build import Built
@@ -28,6 +28,8 @@ SLOW_QUEUE = 16
 _WINDOW_NS = 50_000_000
 #: how long batches stay as small as a 413 asked for, before a larger one is tried; arbitrary
 SMALLER_NS = 600_000_000_000
+#: a host that invents types without end must not fill memory; arbitrary
+MAX_TYPES = 256
 
 _body: Callable[[Delivery], bytes] = attrgetter("body")
 
@@ -45,6 +47,7 @@ class Lane:
         "_batch",
         "_compress",
         "_encoding",
+        "_gathers",
         "_headers",
         "_mark_done",
         "_mark_ns",
@@ -110,6 +113,8 @@ class Lane:
         self._mark_ns = 0
         self._mark_done = 0
         self._outcomes: dict[tuple[int, TransportCause | None], Outcome] = {}
+        #: which types go into the window
+        self._gathers: dict[bytes, bool] = {}
 
     def configure(
         self, endpoint: Endpoint, limit: int, sender: Sender, built: Built | None, files: int
@@ -129,7 +134,8 @@ class Lane:
         #: past the endpoint's own timeout, so that a live probe is not taken for lost
         self.probe_timeout_ns = 2 * e.timeout.ns + 1_000_000_000
         self.failure_threshold = e.circuit_breaker.failure_threshold
-        self.aggregating = e.aggregate.window is not None
+        self.aggregating = bool(gathered(e.aggregate, e.events))
+        self._gathers.clear()
         self.batching = e.batch.max_events is not None
         #: the endpoint's options, or smaller ones that its receiver asked for
         self._batch = e.batch
@@ -153,13 +159,21 @@ class Lane:
 
     def gathers(self, delivery: Delivery) -> bool:
         """Whether the delivery goes into the endpoint's window of aggregation."""
-        return aggregates(self.endpoint.aggregate, EventHead.decode(delivery.event).type)
+        event_type = delivery.event.split(b"\0", 2)[1]
+        known = self._gathers.get(event_type)
+        if known is None:
+            known = aggregates(self.endpoint.aggregate, event_type.decode())
+            if len(self._gathers) < MAX_TYPES:
+                self._gathers[event_type] = known
+        return known
 
     def outcome(self, status: int, cause: TransportCause | None = None) -> Outcome:
         """What an attempt came to, by the endpoint's `retry_on`."""
         known = self._outcomes.get((status, cause))
         if known is None:
-            known = self._outcomes[status, cause] = classify(status, cause, self._retry_on)
+            known = self._outcomes[status, cause] = classify(
+                status, cause, self._retry_on, disable_on_gone=self.endpoint.disable_on_gone
+            )
         return known
 
     # ---- requests --------------------------------------------------------------------------

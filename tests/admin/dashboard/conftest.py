@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from admin.conftest import DEADLINE_S, until
-from fluxhook import Breaker, Config, Duration, Endpoint, Engine, Retry
+from fluxhook import Aggregate, Breaker, Config, Duration, Endpoint, Engine, Retry
 from fluxhook.config.schema import Admin, Token
 from fluxhook.receiver import Behaviour
 from fluxhook.transport.datadir import DataDir
@@ -113,7 +113,12 @@ class Site:
                 url=f"{self.receiver.url}/{name}?token=hidden-in-the-query",
                 events=events,
                 headers={"X-Api-Key": "hidden-in-a-header"},
-                **{"circuit_breaker": never, "secrets": ("sk_live_9x8m2p",), **options},
+                **{
+                    "circuit_breaker": never,
+                    "secrets": ("sk_live_9x8m2p",),
+                    "aggregate": Aggregate(window=None),
+                    **options,
+                },
             )
 
         return Config(

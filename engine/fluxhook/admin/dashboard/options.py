@@ -7,6 +7,7 @@ from typing import Final
 
 from fluxhook.admin.dashboard.dom import tag, text, time
 from fluxhook.admin.models import Webhook
+from fluxhook.policy.aggregate import gathered
 
 __all__ = ["OF_FILE", "show_options"]
 
@@ -72,11 +73,12 @@ def _options(webhook: Webhook) -> Iterator[tuple[str, str]]:
     if webhook.ordered:
         key = webhook.order_key
         yield "Order", f"by {key}" if key else "all events"
-    if webhook.aggregate.window is not None:
-        types = ", ".join(webhook.aggregate.types)
-        yield "Aggregation", f"{types} within {webhook.aggregate.window}"
+    if types := gathered(webhook.aggregate, webhook.events):
+        yield "Aggregation", f"{', '.join(types)} within {webhook.aggregate.window}"
     if webhook.headers:
         yield "Headers", ", ".join(webhook.headers)
+    if webhook.disable_on_gone:
+        yield "Disabled", "when it answers 410"
     if webhook.disable_after is not None:
         yield "Disabled after", f"{webhook.disable_after} of failure"
     yield "Record", "every delivery" if webhook.record == "all" else "failures and test events"

@@ -41,6 +41,7 @@ _OPTIONS: Final = {
     "order_key": "--order-key",
     "aggregate.window": "--aggregate-window",
     "aggregate.types": "--aggregate-type",
+    "disable_on_gone": "--disable-on-gone",
     "disable_after": "--disable-after",
     "record": "--record",
 }
@@ -147,7 +148,7 @@ _DECORATORS: Final = (
     _option(
         "aggregate.window",
         metavar="DURATION",
-        help="Make one notification of the failures in it.",
+        help="Make one notification of the failures in it; 0s: send each.",
     ),
     _option(
         "aggregate.types",
@@ -155,6 +156,12 @@ _DECORATORS: Final = (
         multiple=True,
         shell_complete=complete_pattern,
         help="What counts as a failure; repeatable.",
+    ),
+    _option(
+        "disable_on_gone",
+        is_flag=True,
+        default=None,
+        help="Disable it when it answers 410, instead of trying again.",
     ),
     _option("disable_after", metavar="DURATION", help="Disable it after nothing but failure."),
     _option(
