@@ -8,6 +8,7 @@ import pytest
 
 from admin.conftest import Site, problem, until
 from fluxhook.admin.paging import parse_moment, write_cursor
+from fluxhook.events.catalog import TYPES
 from fluxhook.receiver import Behaviour
 from fluxhook.store.audit import AuditEntry, AuditTrail
 from fluxhook.transport.datadir import DataDir
@@ -210,7 +211,7 @@ def test_the_audit_trail_is_paged(site: Site) -> None:
 
 
 def test_event_types_have_schemas(site: Site) -> None:
-    """Both catalogs, and the host's own."""
+    """Both catalogs, with the versions of their data, and the host's own."""
     types = {row["type"]: row for row in site.items("/v1/event-types")}
     assert types["route.error"]["catalog"] == "gateway"
     assert types["message.published"]["topic"] is True
@@ -220,8 +221,15 @@ def test_event_types_have_schemas(site: Site) -> None:
         "type": "order.created",
         "catalog": "host",
         "topic": False,
+        "version": None,
+        "dataschema": None,
         "schema": None,
     }
+    for name in TYPES:
+        version, uri = types[name]["version"], types[name]["dataschema"]
+        assert (version, uri) == ("1.0", f"urn:fluxhook:event:{name}:v1")
+        if types[name]["schema"] is not None:
+            assert types[name]["schema"]["$id"] == uri
 
 
 # ---- what is refused -------------------------------------------------------------------------

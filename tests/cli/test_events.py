@@ -6,13 +6,16 @@ from pathlib import Path
 
 from cli.conftest import Invoke, Site, json
 from fluxhook.events.catalog import TYPES
+from fluxhook.events.schemas import VERSIONS
 
 
 def test_both_catalogs_are_known_without_an_engine(invoke: Invoke) -> None:
-    """With their fields, and which of these may be left out."""
+    """With the version of each one's data, their fields, and which of these may be left out."""
     said = invoke("events", "types").stdout
+    lines = said.splitlines()
     for name in TYPES:
-        assert name in said
+        (line,) = (line for line in lines if line.split()[:1] == [name])
+        assert VERSIONS[name] in line.split()
     assert "request_id: string, path: string, status_code: integer" in said
     assert "payload?: string" in said
     assert "any JSON object" in said
@@ -31,10 +34,20 @@ def test_the_host_s_own_types_are_told(site: Site) -> None:
     there = site.lines("events", "types", "--api", site.admin.url, "--token", site.admin.token)
     assert here == there
     (own,) = (one for one in here if one["catalog"] == "host")
-    assert own == {"type": "order.created", "catalog": "host", "topic": False, "schema": None}
+    assert own == {
+        "type": "order.created",
+        "catalog": "host",
+        "topic": False,
+        "version": None,
+        "dataschema": None,
+        "schema": None,
+    }
 
 
 def test_json_has_the_schemas(invoke: Invoke, tmp_path: Path) -> None:
     said = invoke("events", "types", "route.error", "--json").stdout
-    schema = json(said)["schema"]
+    one = json(said)
+    assert (one["version"], one["dataschema"]) == ("1.0", "urn:fluxhook:event:route.error:v1")
+    schema = one["schema"]
+    assert schema["$id"] == one["dataschema"]
     assert schema["$defs"]["RouteError"]["properties"]["latency_ms"] == {"type": "integer"}

@@ -13,6 +13,7 @@ from events.samples import DATA, ENVELOPES, sample
 from fluxhook.events.catalog import TYPES
 from fluxhook.events.envelope import Envelopes, EnvelopeStyle
 from fluxhook.events.event import EventMaker
+from golden.schemas import ADVICE
 from golden.write import golden
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -43,7 +44,7 @@ FLUXMQ_EXAMPLE = """
 @pytest.mark.parametrize("name", sorted(golden()))
 def test_golden(name: str) -> None:
     """What receivers get never changes unnoticed: every envelope equals its golden line."""
-    assert golden()[name] == (GOLDEN / name).read_bytes().splitlines()
+    assert golden()[name] == (GOLDEN / name).read_bytes().splitlines(), ADVICE
 
 
 def test_golden_files_hold_every_type_and_style() -> None:
@@ -60,6 +61,15 @@ def test_documented_examples(event_type: str, example: str) -> None:
     """The documents in FluxGate's and FluxMQ's documentation come out exactly, as compact JSON."""
     compact = json.dumps(json.loads(example), separators=(",", ":"))
     assert ENVELOPES.encode("native", sample(event_type)) == compact.encode()
+
+
+@pytest.mark.parametrize("event_type", sorted(TYPES))
+def test_a_native_envelope_has_the_document_s_members(event_type: str) -> None:
+    """Those of the document's example, in its order, and none beside them: the version of the data
+    stands in the list of types and in CloudEvents."""
+    event = sample(event_type)
+    example = FLUXGATE_EXAMPLE if event.native == "gateway" else FLUXMQ_EXAMPLE
+    assert list(json.loads(ENVELOPES.encode("native", event))) == list(json.loads(example))
 
 
 @pytest.mark.parametrize("style", [s for s in get_args(EnvelopeStyle) if s != "standard"])
@@ -83,6 +93,17 @@ def test_native_style(event_type: str, native: str, key: str) -> None:
     """A catalog type has its catalog's envelope; any other the configured one."""
     maker = EventMaker(native_envelope="broker" if native == "broker" else "gateway")
     assert key in json.loads(ENVELOPES.encode("native", maker.make(event_type, DATA[event_type])))
+
+
+def test_cloudevents_name_the_version_of_the_data() -> None:
+    """CloudEvents 1.0: `dataschema` is the type and its major version; a host's own type has none."""
+
+    def dataschema(event_type: str) -> object:
+        return json.loads(ENVELOPES.encode("cloudevents", sample(event_type))).get("dataschema")
+
+    assert dataschema("route.error") == "urn:fluxhook:event:route.error:v1"
+    assert dataschema("message.published") == "urn:fluxhook:event:message.published:v1"
+    assert dataschema("order.created") is None
 
 
 def test_cloudevents_subject_is_the_topic_name() -> None:

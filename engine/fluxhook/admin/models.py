@@ -372,9 +372,12 @@ class AcceptedEvents(msgspec.Struct, frozen=True):
 
 class EventType(msgspec.Struct, frozen=True, kw_only=True):
     """A type, and the JSON schema of its data; None: any object. `topic` tells whether topic filters
-    bind it."""
+    bind it. `version` is that of the schema, and `dataschema` what CloudEvents say of it; both are None
+    for the host's own types."""
 
     type: str
     catalog: Literal["gateway", "broker", "host"]
     topic: bool
+    version: str | None = None
+    dataschema: str | None = None
     schema: dict[str, Any] | None

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 
 from fluxhook.admin import search
+from fluxhook.admin.event_types import event_types
 from fluxhook.admin.models import (
     HIDDEN,
     MAX_PAGE,
@@ -54,7 +55,6 @@ from fluxhook.admin.views import (
 )
 from fluxhook.config.schema import Endpoint
 from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, Problem, UnknownEndpoint
-from fluxhook.events.catalog import BOUND, BROKER, TYPES
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.table import IllegalMove
 from fluxhook.runtime.control import DAY, Control, Selection, Step
@@ -419,19 +419,7 @@ class Service:
 
     def event_types(self) -> list[EventType]:
         """Both catalogs with the JSON schemas of their data, and the host's own types."""
-        known = [
-            EventType(
-                type=name,
-                catalog="broker" if name in BROKER else "gateway",
-                topic=name in BOUND,
-                schema=None if data is None else msgspec.json.schema(data),
-            )
-            for name, data in TYPES.items()
-        ]
-        own = [name for name in self.snapshot.config.event_types if name not in TYPES]
-        return known + [
-            EventType(type=name, catalog="host", topic=False, schema=None) for name in own
-        ]
+        return event_types(self.snapshot.config.event_types)
 
     # ---- within ----------------------------------------------------------------------------
 

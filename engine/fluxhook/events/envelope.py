@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from fluxhook.events.event import Event, Native
+from fluxhook.events.schemas import dataschema
 
 __all__ = ["Encode", "EnvelopeStyle", "Envelopes", "Frame"]
 
@@ -40,7 +41,8 @@ class _Broker(msgspec.Struct, frozen=True, gc=False):
 
 
 class _CloudEvent(msgspec.Struct, frozen=True, gc=False):
-    """CloudEvents 1.0 section 3.1; the subject is the event's topic name."""
+    """CloudEvents 1.0 section 3.1; the subject is the event's topic name, `dataschema` the version of
+    its data."""
 
     specversion: str
     id: str
@@ -48,6 +50,7 @@ class _CloudEvent(msgspec.Struct, frozen=True, gc=False):
     type: str
     time: str
     datacontenttype: str
+    dataschema: str | msgspec.UnsetType
     subject: str | msgspec.UnsetType
     data: msgspec.Raw
 
@@ -106,6 +109,7 @@ class Envelopes:
                     event.type,
                     event.timestamp,
                     "application/json",
+                    dataschema(event.type) or unset,
                     event.topic or unset,
                     event.data,
                 )

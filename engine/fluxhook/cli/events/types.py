@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import click
-import msgspec
 
+from fluxhook.admin.event_types import event_types
 from fluxhook.admin.models import EventType
 from fluxhook.cli import options
 from fluxhook.cli.output import out, print_lines, safe, table
 from fluxhook.cli.remote import Remote
 from fluxhook.errors import FluxhookError
-from fluxhook.events.catalog import BOUND, BROKER, TYPES
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport.datadir import DataDir
 
@@ -34,10 +33,12 @@ def command(remote: Remote, word: str | None, as_json: bool) -> None:
     """List event types with their fields; with WORD, those whose name has it.
 
     Both catalogs are known without an engine; the host's own types are those of the data directory,
-    or of the engine behind --api. --json has the JSON schema of each one's data.
+    or of the engine behind --api. The version is that of the data: fields may come to it with a minor
+    number, and only a new major one, of Fluxhook too, takes or changes any. --json has the JSON schema
+    of each one's data.
     """
     if remote.url is None:
-        known = [*_catalogs(), *_own(remote.data_dir)]
+        known = event_types(_own(remote.data_dir))
     else:
         known = list(remote.connect().pages("/v1/event-types", EventType, whole=True))
     found = [one for one in known if word is None or word in one.type]
@@ -47,25 +48,12 @@ def command(remote: Remote, word: str | None, as_json: bool) -> None:
         _print(found)
 
 
-def _catalogs() -> Iterable[EventType]:
-    for name, data in TYPES.items():
-        yield EventType(
-            type=name,
-            catalog="broker" if name in BROKER else "gateway",
-            topic=name in BOUND,
-            schema=None if data is None else msgspec.json.schema(data),
-        )
-
-
-def _own(data_dir: str) -> Iterable[EventType]:
-    """Those that the configuration adds; none without one."""
+def _own(data_dir: str) -> tuple[str, ...]:
+    """Return those that the configuration adds; none without one."""
     try:
-        own = Snapshot.load(DataDir(data_dir)).config.event_types
+        return Snapshot.load(DataDir(data_dir)).config.event_types
     except (FluxhookError, OSError):
-        return
-    for name in own:
-        if name not in TYPES:
-            yield EventType(type=name, catalog="host", topic=False, schema=None)
+        return ()
 
 
 def _print(types: list[EventType]) -> None:
@@ -73,9 +61,14 @@ def _print(types: list[EventType]) -> None:
     if not types:
         console.print("no such type")
         return
-    listed = table("type", "catalog", "data")
+    listed = table("type", "catalog", "version", "data")
     for one in types:
-        listed.add_row(safe(one.type), _TITLES[one.catalog], safe(_fields(one.schema), 4000))
+        listed.add_row(
+            safe(one.type),
+            _TITLES[one.catalog],
+            safe(one.version or ""),
+            safe(_fields(one.schema), 4000),
+        )
     console.print(listed)
     if any(one.topic for one in types):
         with_topic = ", ".join(safe(one.type) for one in types if one.topic)
