@@ -54,6 +54,28 @@ def test_a_webhook_is_shown_by_name_and_by_id(site: Site) -> None:
     assert by_name["created_at"].endswith("Z")
 
 
+@pytest.mark.parametrize(
+    ("events", "near"),
+    [
+        (["route"], "route.*"),
+        (["route.eror"], "route.error"),
+        (["rout.*", "order.created"], "route.*"),
+    ],
+)
+def test_a_subscription_to_nothing_is_pointed_out(site: Site, events: list[str], near: str) -> None:
+    """It is accepted, since a host may emit any type, and said so: in the answer, and whenever the
+    webhook is shown."""
+    made = site.create("mistyped", events=events)
+    (notice,) = made["notices"]
+    said = f"events[0]: no known event type matches {events[0]!r} (did you mean {near}"
+    assert notice.startswith(said)
+    assert site.client.get("/v1/webhooks/mistyped").json()["notices"] == [notice]
+    patched = site.client.patch("/v1/webhooks/mistyped", json={"events": ["route.*"]}).json()
+    assert patched["notices"] == []
+    assert site.client.get("/v1/webhooks/mistyped").json()["notices"] == []
+    assert site.client.delete("/v1/webhooks/mistyped").status_code == 204
+
+
 def test_a_webhook_of_the_file_can_be_paused_but_not_changed(site: Site) -> None:
     """The configuration file owns it."""
     shown = site.client.get("/v1/webhooks/filed").json()

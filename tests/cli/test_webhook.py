@@ -34,6 +34,16 @@ def test_the_line_of_the_documents_works_as_printed(site: Site) -> None:
     assert str(endpoint.timeout) == "3s"
 
 
+def test_a_subscription_to_nothing_is_pointed_out(site: Site) -> None:
+    """When it is created, and when it is shown: nobody waits in silence for events that never come."""
+    common = ("--name", "mistyped", "--url", "https://example.com/", "--secret", "sk")
+    said = site.run("webhook", "create", "--type", "route", *common)
+    assert said.exit_code == ExitCode.OK, said.output
+    for output in (said.stderr, site.run("webhook", "show", "mistyped").stderr):
+        assert "no known event type matches 'route' (did you mean route.*?)" in output
+    site.run("webhook", "delete", "mistyped", "--yes")
+
+
 def test_every_option_becomes_its_field(site: Site) -> None:
     made = site.json(
         "webhook", "create", "--name", "full", "--url", "https://example.com/", "--type", "a.*",
@@ -43,6 +53,7 @@ def test_every_option_becomes_its_field(site: Site) -> None:
         "--retry-schedule", "15s, 2m", "--concurrency", "7", "--rate-limit", "9/s",
         "--max-payload", "64KiB", "--ttl", "1h", "--ordered", "--order-key", "id",
         "--aggregate-window", "10s", "--aggregate-type", "a.b", "--disable-after", "24h",
+        "--disable-on-gone",
         "--record", "all", "--paused", "--set", "circuit_breaker.failure_threshold=10",
         "--set", "retry.jitter=0.5", "--set", "on_head_failure=park",
     )  # fmt: skip
@@ -67,6 +78,7 @@ def test_every_option_becomes_its_field(site: Site) -> None:
         "ordered": True,
         "order_key": "id",
         "on_head_failure": "park",
+        "disable_on_gone": True,
         "disable_after": "24h",
         "record": "all",
         "paused": True,

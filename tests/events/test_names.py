@@ -6,7 +6,14 @@ import pytest
 
 from fluxhook._native.topics import Matcher
 from fluxhook.events.catalog import BOUND, TYPES, WITH_FILTER, WITH_TOPIC
-from fluxhook.events.names import hint, matches, namespace, pattern_fault, type_fault
+from fluxhook.events.names import (
+    hint,
+    matches,
+    namespaces,
+    pattern_fault,
+    type_fault,
+    unmatched,
+)
 
 
 @pytest.mark.parametrize("name", [*TYPES, "order", "a.b.c.d", "service.5xx", "x" * 128])
@@ -44,9 +51,37 @@ def test_matches_as_the_compiled_matcher_does(pattern: str) -> None:
         assert matches(pattern, name) == bool(matcher.match(name)), name
 
 
-def test_namespace() -> None:
-    """The namespace of a type is all of it but its last word."""
-    assert namespace("rate.limit.exceeded") == "rate.limit.*"
+def test_namespaces() -> None:
+    """Each dot ends one."""
+    assert namespaces(["rate.limit.exceeded", "rate.x", "order"]) == {"rate.*", "rate.limit.*"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "near"),
+    [
+        ("route", "route.*"),
+        ("Route", "route.*"),
+        ("rate.limit", "rate.limit.*"),
+        ("route.eror", "route.error"),
+        ("Route.Error", "route.error"),
+        ("rout", "route.*"),
+        ("routes.*", "route.*"),
+        ("rat.*", "rate.*"),
+        ("service.5x", "service.5xx"),
+    ],
+)
+def test_what_matches_nothing_is_pointed_out(pattern: str, near: str) -> None:
+    """With a type or a namespace that is near to it, capitals or not."""
+    said = unmatched(pattern, TYPES)
+    assert said is not None
+    assert said.startswith(f"no known event type matches {pattern!r} (did you mean {near}")
+
+
+def test_what_matches_something_is_not() -> None:
+    """And where nothing is near, nothing is guessed."""
+    for pattern in ("*", "route.*", "rate.*", "route.error"):
+        assert unmatched(pattern, TYPES) is None
+    assert unmatched("zzz", TYPES) == "no known event type matches 'zzz'"
 
 
 def test_hint() -> None:

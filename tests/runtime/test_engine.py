@@ -65,6 +65,18 @@ def test_a_bad_configuration_is_refused_before_anything_starts(rig: Rig) -> None
     assert not rig.data_dir.exists()
 
 
+def test_a_subscription_to_nothing_is_pointed_out(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A host may emit any type, so it is a line in the log of the host, and only for what the engine
+    does not know."""
+    rig.engine(rig.endpoint("a", events=("route", "order.paid")), event_types=("order.paid",))
+    (said,) = caplog.messages
+    assert said.startswith(
+        "endpoints[0].events[0]: no known event type matches 'route' (did you mean route.*?)"
+    )
+
+
 def test_an_unusable_data_directory_is_an_error(rig: Rig, tmp_path: Path) -> None:
     """A file in its place: one sentence, no traceback."""
     (tmp_path / "data").write_text("")

@@ -53,7 +53,10 @@ from fluxhook.admin.views import (
     status_view,
     timestamp_or_none,
 )
+from fluxhook.config.check import known_types
+from fluxhook.config.problems import Findings
 from fluxhook.config.schema import Endpoint
+from fluxhook.config.subscription import check_subscription
 from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, Problem, UnknownEndpoint
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.table import IllegalMove
@@ -128,13 +131,12 @@ class Service:
 
     def webhook(self, ref: str) -> Webhook:
         snapshot = self.snapshot
-        return self._webhook(snapshot, _endpoint(snapshot, ref), *self._subscriptions())
+        return self._whole(snapshot, _endpoint(snapshot, ref))
 
     def webhook_by_id(self, ref: str) -> Webhook:
         """The same for links that hold an id: it wins over an equal name."""
         snapshot = self.snapshot
-        endpoint = _with_id(snapshot, ref) or _endpoint(snapshot, ref)
-        return self._webhook(snapshot, endpoint, *self._subscriptions())
+        return self._whole(snapshot, _with_id(snapshot, ref) or _endpoint(snapshot, ref))
 
     def create(self, layer: dict[str, Any]) -> CreatedWebhook:
         """Creates an endpoint of the options given, as in the YAML file, `secret` and
@@ -449,6 +451,13 @@ class Service:
             with suppress(IllegalMove):  # of a damaged word, which the status names
                 ahead[name] = outlook(snapshot, snapshot.endpoint(name), self._words, now_ns)
         return [delivery_view(row, name, clock, ahead[name], now_ns) for row, name in rows]
+
+    def _whole(self, snapshot: Snapshot, endpoint: Endpoint) -> Webhook:
+        """One endpoint, with what there is to remark about its subscription."""
+        findings = Findings()
+        check_subscription(endpoint, "", known_types(snapshot.config), findings)
+        webhook = self._webhook(snapshot, endpoint, *self._subscriptions())
+        return _with(webhook, Webhook, notices=tuple(map(str, findings.notices)))
 
     def _webhook(
         self,

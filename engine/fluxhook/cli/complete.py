@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from fluxhook.errors import FluxhookError
 from fluxhook.events.catalog import TYPES
-from fluxhook.events.names import namespace
+from fluxhook.events.names import namespaces
 
 __all__ = ["complete_endpoint", "complete_pattern", "complete_type"]
 
@@ -41,5 +41,5 @@ def complete_pattern(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Types and their namespaces."""
-    names = sorted({*TYPES, *map(namespace, TYPES)})
+    names = sorted({*TYPES, *namespaces(TYPES)})
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]

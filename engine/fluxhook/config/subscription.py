@@ -8,7 +8,7 @@ from fluxhook._native.topics import check_filter
 from fluxhook.config.problems import Findings
 from fluxhook.config.schema import Endpoint
 from fluxhook.events.catalog import BOUND, TYPES
-from fluxhook.events.names import hint, matches, namespace, pattern_fault
+from fluxhook.events.names import hint, matches, pattern_fault, pattern_hint, unmatched
 from fluxhook.events.where import OPERATORS, parse_condition
 
 __all__ = ["check_subscription"]
@@ -24,16 +24,12 @@ def check_subscription(endpoint: Endpoint, path: str, known: Set[str], findings:
     for i, pattern in enumerate(endpoint.events):
         if fault := pattern_fault(pattern, known):
             remedy = 'write a type such as "route.error", a namespace such as "route.*", or "*"'
-            findings.problem(f"{path}events[{i}]", fault, remedy)
+            said = fault + pattern_hint(pattern, known)
+            findings.problem(f"{path}events[{i}]", said, remedy)
         wanted |= (found := {name for name in known if matches(pattern, name)})
         all_known = all_known and bool(found)
         if not fault and not found:
-            known_patterns = map(namespace, known) if pattern.endswith(".*") else known
-            findings.notice(
-                f"{path}events[{i}]",
-                f"no known event type matches {pattern!r}{hint(pattern, known_patterns)}; "
-                "if the host emits it, list its type under event_types",
-            )
+            _point_out(pattern, known, f"{path}events[{i}]", findings)
     for i, topic_filter in enumerate(endpoint.topic_filters):
         if fault := check_filter(topic_filter):
             findings.problem(
@@ -45,6 +41,8 @@ def check_subscription(endpoint: Endpoint, path: str, known: Set[str], findings:
         if fault := pattern_fault(pattern, known):
             remedy = 'write a type such as "service.5xx", or a namespace such as "service.*"'
             findings.problem(f"{path}aggregate.types[{i}]", fault, remedy)
+        else:
+            _point_out(pattern, known, f"{path}aggregate.types[{i}]", findings)
     if endpoint.topic_filters and all_known and wanted <= TYPES.keys() - BOUND:
         findings.notice(
             f"{path}topic_filters",
@@ -70,3 +68,9 @@ def check_subscription(endpoint: Endpoint, path: str, known: Set[str], findings:
                 f"nothing meets it: no event type of this endpoint has a field {name!r}"
                 f"{hint(name, fields)}",
             )
+
+
+def _point_out(pattern: str, known: Set[str], path: str, findings: Findings) -> None:
+    """Nobody is to wait in silence for events that never come."""
+    if said := unmatched(pattern, known):
+        findings.notice(path, f"{said}; if the host emits it, list its type under event_types")

@@ -12,10 +12,12 @@ __all__ = [
     "declared_fault",
     "hint",
     "matches",
-    "namespace",
+    "namespaces",
     "overlap",
     "pattern_fault",
+    "pattern_hint",
     "type_fault",
+    "unmatched",
 ]
 
 #: Arbitrary; the longest of both catalogs has 23.
@@ -68,9 +70,25 @@ def overlap(pattern: str, other: str) -> bool:
     )
 
 
-def namespace(name: str) -> str:
-    """The nearest namespace of a type, as a pattern: `route.*` for `route.error`."""
-    return f"{name.rpartition('.')[0] or name}.*"
+def unmatched(pattern: str, known: Collection[str]) -> str | None:
+    """What to say of a sound pattern that matches none of the known types; None if it matches one."""
+    if any(matches(pattern, name) for name in known):
+        return None
+    return f"no known event type matches {pattern!r}{pattern_hint(pattern, known)}"
+
+
+def pattern_hint(pattern: str, known: Collection[str]) -> str:
+    """` (did you mean ...?)` with types and namespaces near to a pattern, or nothing."""
+    word, spaces = pattern.lower(), namespaces(known)
+    if f"{word}.*" in spaces:
+        return f" (did you mean {word}.*?)"
+    return hint(word, spaces if word.endswith(".*") else {*known, *spaces})
+
+
+def namespaces(known: Iterable[str]) -> set[str]:
+    """The namespaces that hold a type, as patterns: `rate.*` and `rate.limit.*` for
+    `rate.limit.exceeded`."""
+    return {f"{name[:i]}.*" for name in known for i, letter in enumerate(name) if letter == "."}
 
 
 def hint(word: str, known: Iterable[str]) -> str:

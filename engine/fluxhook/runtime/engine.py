@@ -56,7 +56,8 @@ class Engine:
 
     def __init__(self, config: Config, data_dir: str | os.PathLike[str] | None = None) -> None:
         """Raises ConfigError, with every problem of the configuration."""
-        validate(config)
+        for notice in validate(config):
+            log.warning("%s", notice)
         self.config = config
         self.data_dir = Path(data_dir or config.data_dir or DEFAULT_DATA_DIR).absolute()
         self._child: Child | None = None

@@ -20,6 +20,8 @@ OF_FILE: Final = (
 def show_options(webhook: Webhook) -> None:
     if webhook.source == "file":
         text("p", OF_FILE, "help")
+    for notice in webhook.notices:
+        text("p", notice, "help")
     with tag("dl", "pairs"):
         for name, value in _options(webhook):
             text("dt", name)
