@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fluxhook.events.catalog import TYPES
+from fluxhook.events.catalog import BROKER, GATEWAY, TYPES
 from fluxhook.events.schemas import VERSIONS, dataschema, schema
 from golden.schemas import ADVICE, envelope_faults, faults, recorded
 
@@ -38,6 +38,38 @@ def test_every_type_has_a_version_and_a_schema_that_names_it() -> None:
         assert (described is None) == (data is None)
         assert described is None or described["$id"] == dataschema(name)
     assert dataschema("order.created") is None
+
+
+#: as FluxMQ's document lists them
+FLUXMQ = """\
+client.connected: client_id, protocol, clean_start, keep_alive, remote_addr
+client.disconnected: client_id, reason, remote_addr
+client.session_takeover: client_id, from_node, to_node
+message.published: client_id, topic, qos, retained, payload_size, payload
+message.delivered: client_id, topic, qos, payload_size
+message.retained: topic, payload_size, cleared
+subscription.created: client_id, topic_filter, qos, subscription_id
+subscription.removed: client_id, topic_filter
+auth.success: client_id, remote_addr
+auth.failure: client_id, reason, remote_addr
+authz.publish_denied: client_id, topic, reason
+authz.subscribe_denied: client_id, topic_filter, reason
+"""
+
+
+def test_the_brokers_types_have_the_documents_fields() -> None:
+    """These types and no other, with these fields and no other, in this order."""
+    documented = dict(line.split(": ") for line in FLUXMQ.splitlines())
+    assert {name: ", ".join(data.__struct_fields__) for name, data in BROKER.items()} == documented
+
+
+def test_the_gateways_types_are_the_documents() -> None:
+    """Those that FluxGate's document names; `webhook.*` beyond `webhook.delivery.failed` is ours."""
+    traffic = {"route.matched", "upstream.timeout", "rate.limit.exceeded"}
+    errors = {"route.error", "service.5xx", "tls.handshake.fail", "circuit.broken"}
+    changes = {"route.created", "policy.updated", "secret.rotated"}
+    ours = {"webhook.endpoint.disabled", "webhook.failures.aggregated", "webhook.test"}
+    assert GATEWAY.keys() == traffic | errors | changes | {"webhook.delivery.failed"} | ours
 
 
 # ---- the guard itself --------------------------------------------------------------------------

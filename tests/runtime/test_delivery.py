@@ -262,15 +262,18 @@ def test_a_rate_limit_spreads_what_comes_at_once(rig: Rig) -> None:
 
 def test_an_open_breaker_holds_back_and_probes(rig: Rig) -> None:
     """After failure_threshold failures nothing is sent but one probe each reset_timeout; what was
-    held back is not an attempt, and is delivered when the endpoint is well."""
+    held back is not an attempt, and is delivered when the endpoint is well. Another endpoint has a
+    breaker of its own."""
     rig.receiver.behave(FAIL, "/a")
     breaker = Breaker(failure_threshold=3, reset_timeout=seconds(0.3))
     endpoint = rig.endpoint(
         "a", circuit_breaker=breaker, concurrency=1, retry=Retry(max_attempts=100)
     )
-    with rig.engine(endpoint) as engine:
+    with rig.engine(endpoint, rig.endpoint("b", circuit_breaker=breaker)) as engine:
         for _ in range(200):
             engine.emit("route.error", ERROR)
+        rig.receiver.wait_for(200, "/b")
+        assert engine.stats().endpoint("b").state == "active"
         until(lambda: len(rig.receiver.requests("/a")) >= 6)
         times = [request.at_ns for request in rig.receiver.requests("/a")]
         assert all(b - a >= 0.29e9 for a, b in pairwise(times[2:]))
