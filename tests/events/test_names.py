@@ -15,6 +15,8 @@ from fluxhook.events.names import (
     unmatched,
 )
 
+KNOWN = frozenset(TYPES)
+
 
 @pytest.mark.parametrize("name", [*TYPES, "order", "a.b.c.d", "service.5xx", "x" * 128])
 def test_types(name: str) -> None:
@@ -72,7 +74,7 @@ def test_namespaces() -> None:
 )
 def test_what_matches_nothing_is_pointed_out(pattern: str, near: str) -> None:
     """With a type or a namespace that is near to it, capitals or not."""
-    said = unmatched(pattern, TYPES)
+    said = unmatched(pattern, KNOWN)
     assert said is not None
     assert said.startswith(f"no known event type matches {pattern!r} (did you mean {near}")
 
@@ -80,8 +82,8 @@ def test_what_matches_nothing_is_pointed_out(pattern: str, near: str) -> None:
 def test_what_matches_something_is_not() -> None:
     """And where nothing is near, nothing is guessed."""
     for pattern in ("*", "route.*", "rate.*", "route.error"):
-        assert unmatched(pattern, TYPES) is None
-    assert unmatched("zzz", TYPES) == "no known event type matches 'zzz'"
+        assert unmatched(pattern, KNOWN) is None
+    assert unmatched("zzz", KNOWN) == "no known event type matches 'zzz'"
 
 
 def test_hint() -> None:

@@ -86,7 +86,7 @@ class Webhook(Endpoint, frozen=True, kw_only=True):
     #: how many former secrets sign beside the present one, and until when
     expiring_secrets: int = 0
     secrets_expire_at: str | None = None
-    #: what its owner should know; not in a list of webhooks
+    #: what its owner should know
     notices: tuple[str, ...] = ()
 
 

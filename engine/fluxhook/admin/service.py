@@ -131,12 +131,13 @@ class Service:
 
     def webhook(self, ref: str) -> Webhook:
         snapshot = self.snapshot
-        return self._whole(snapshot, _endpoint(snapshot, ref))
+        return self._webhook(snapshot, _endpoint(snapshot, ref), *self._subscriptions())
 
     def webhook_by_id(self, ref: str) -> Webhook:
         """The same for links that hold an id: it wins over an equal name."""
         snapshot = self.snapshot
-        return self._whole(snapshot, _with_id(snapshot, ref) or _endpoint(snapshot, ref))
+        endpoint = _with_id(snapshot, ref) or _endpoint(snapshot, ref)
+        return self._webhook(snapshot, endpoint, *self._subscriptions())
 
     def create(self, layer: dict[str, Any]) -> CreatedWebhook:
         """Creates an endpoint of the options given, as in the YAML file, `secret` and
@@ -452,13 +453,6 @@ class Service:
                 ahead[name] = outlook(snapshot, snapshot.endpoint(name), self._words, now_ns)
         return [delivery_view(row, name, clock, ahead[name], now_ns) for row, name in rows]
 
-    def _whole(self, snapshot: Snapshot, endpoint: Endpoint) -> Webhook:
-        """One endpoint, with what there is to remark about its subscription."""
-        findings = Findings()
-        check_subscription(endpoint, "", known_types(snapshot.config), findings)
-        webhook = self._webhook(snapshot, endpoint, *self._subscriptions())
-        return _with(webhook, Webhook, notices=tuple(map(str, findings.notices)))
-
     def _webhook(
         self,
         snapshot: Snapshot,
@@ -483,7 +477,15 @@ class Service:
             secrets_expire_at=timestamp(clock.wall_ns(max(expiring.values())))
             if expiring
             else None,
+            notices=_notices(snapshot, endpoint),
         )
+
+
+def _notices(snapshot: Snapshot, endpoint: Endpoint) -> tuple[str, ...]:
+    """What there is to remark about its subscription."""
+    findings = Findings()
+    check_subscription(endpoint, "", known_types(snapshot.config), findings)
+    return tuple(map(str, findings.notices))
 
 
 class _Names:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Set
 from itertools import pairwise
 from typing import Final
 
@@ -31,7 +30,7 @@ _MAX_NAME: Final = 128
 def check_endpoint(
     endpoint: Endpoint,
     path: str,
-    known: Set[str],
+    known: frozenset[str],
     allowed: tuple[Network, ...] | None,
     findings: Findings,
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-
 from fluxhook._native.topics import check_filter
 from fluxhook.config.problems import Findings
 from fluxhook.config.schema import Endpoint
@@ -14,7 +12,9 @@ from fluxhook.events.where import OPERATORS, parse_condition
 __all__ = ["check_subscription"]
 
 
-def check_subscription(endpoint: Endpoint, path: str, known: Set[str], findings: Findings) -> None:
+def check_subscription(
+    endpoint: Endpoint, path: str, known: frozenset[str], findings: Findings
+) -> None:
     """Reports bad patterns, filters and conditions, and those that can match nothing or all.
 
     `known` are the types of both catalogs and the host's own; `path` ends in a dot.
@@ -70,7 +70,7 @@ def check_subscription(endpoint: Endpoint, path: str, known: Set[str], findings:
             )
 
 
-def _point_out(pattern: str, known: Set[str], path: str, findings: Findings) -> None:
+def _point_out(pattern: str, known: frozenset[str], path: str, findings: Findings) -> None:
     """Nobody is to wait in silence for events that never come."""
     if said := unmatched(pattern, known):
         findings.notice(path, f"{said}; if the host emits it, list its type under event_types")

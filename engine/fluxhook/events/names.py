@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Collection, Iterable
 from typing import Final
@@ -70,14 +71,15 @@ def overlap(pattern: str, other: str) -> bool:
     )
 
 
-def unmatched(pattern: str, known: Collection[str]) -> str | None:
+def unmatched(pattern: str, known: frozenset[str]) -> str | None:
     """What to say of a sound pattern that matches none of the known types; None if it matches one."""
     if any(matches(pattern, name) for name in known):
         return None
     return f"no known event type matches {pattern!r}{pattern_hint(pattern, known)}"
 
 
-def pattern_hint(pattern: str, known: Collection[str]) -> str:
+@functools.lru_cache(maxsize=1024)
+def pattern_hint(pattern: str, known: frozenset[str]) -> str:
     """` (did you mean ...?)` with types and namespaces near to a pattern, or nothing."""
     word, spaces = pattern.lower(), namespaces(known)
     if f"{word}.*" in spaces:

@@ -117,28 +117,6 @@ def test_the_whole_walk(site: Site, opened: Open) -> None:
     assert watch.complaints == []
 
 
-def test_problems_are_surfaced_by_kind(site: Site, opened: Open) -> None:
-    """Skipped endpoints, signature verification failures and payload size rejections have a list each,
-    with the endpoint and the latest events."""
-    site.behave()
-    for type in ("service.5xx", "tls.handshake.fail", "policy.updated"):
-        site.emit(type, 3)
-    stats = site.engine.stats
-    until(lambda: stats().endpoint("partner").state == "open")
-    site.emit("service.5xx", 1)
-    until(lambda: stats().endpoint("partner").skipped and stats().endpoint("small").size_rejections)
-    page, watch = opened(path="/lists")
-    for title, endpoint, event in (
-        ("Skipped endpoints", "partner", "service.5xx"),
-        ("Signature verification failures", "analytics", "tls.handshake.fail"),
-        ("Payload size rejections", "small", "policy.updated"),
-    ):
-        shown = page.locator("section").filter(has_text=title)
-        expect(shown.get_by_role("row").filter(has_text=f"/{endpoint}")).to_be_visible()
-        expect(shown.get_by_role("row").filter(has_text=event).first).to_contain_text(endpoint)
-    assert watch.complaints == []
-
-
 def test_filters_say_what_is_wrong_and_purge_asks_first(site: Site, opened: Open) -> None:
     """A time that is none is named; a purge is confirmed; the filter stays in the address."""
     site.behave()
@@ -404,3 +382,25 @@ def photograph(page: Page, name: str) -> None:
         for theme in THEMES:
             page.emulate_media(color_scheme=theme)
             page.screenshot(path=folder / f"{name}-{width}-{theme}.png", full_page=True)
+
+
+def test_problems_are_surfaced_by_kind(site: Site, opened: Open) -> None:
+    """Skipped endpoints, signature verification failures and payload size rejections have a list each,
+    with the endpoint and the latest events."""
+    site.behave()
+    for type in ("service.5xx", "tls.handshake.fail", "policy.updated"):
+        site.emit(type, 3)
+    stats = site.engine.stats
+    until(lambda: stats().endpoint("partner").state == "open")
+    site.emit("service.5xx", 1)
+    until(lambda: stats().endpoint("partner").skipped and stats().endpoint("small").size_rejections)
+    page, watch = opened(path="/lists")
+    for title, endpoint, event in (
+        ("Skipped endpoints", "partner", "service.5xx"),
+        ("Signature verification failures", "analytics", "tls.handshake.fail"),
+        ("Payload size rejections", "small", "policy.updated"),
+    ):
+        shown = page.locator("section").filter(has_text=title)
+        expect(shown.get_by_role("row").filter(has_text=f"/{endpoint}")).to_be_visible()
+        expect(shown.get_by_role("row").filter(has_text=event).first).to_contain_text(endpoint)
+    assert watch.complaints == []
