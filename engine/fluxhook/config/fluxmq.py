@@ -194,7 +194,7 @@ def _adapt_number(
     is_off: bool,
 ) -> None:
     name = number.path[-1]
-    low, high = LIMITS[number.owner][name]
+    low, high, _ = LIMITS[number.owner][name]
     least, most = (
         (low.ns, high.ns)
         if isinstance(low, Duration) and isinstance(high, Duration)
