@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fluxhook._native.signing import Signer
 from fluxhook.config.schema import SignatureProfile
 from fluxhook.errors import ConfigError, SignatureError
 from fluxhook.policy.signature import HEADERS, make_profile
@@ -272,6 +274,41 @@ def test_the_body_must_be_the_raw_bytes(body: Any) -> None:
     """Decoded or parsed is not what was signed; the error says so."""
     with pytest.raises(TypeError, match="the bytes that arrived"):
         verify(body, sign("fluxgate"), "sk_live_9x8m2p", now=NOW)
+
+
+@every_profile
+def test_secrets_and_headers_may_be_bytes(profile: SignatureProfile) -> None:
+    """As a file and an ASGI server have them; headers as a mapping, a message, pairs or an iterator."""
+    headers, secret = sign(profile), SECRETS[profile]
+    message = Message()
+    for name, value in headers.items():
+        message[name] = value
+    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    given: list[Any] = [headers, message, list(headers.items()), encoded, iter(encoded)]
+    for one in given:
+        verify(BODY, one, secret.encode(), profile=profile, now=NOW)
+    verify(BODY, encoded, ["whsec_" + "A" * 32, secret.encode()], profile=profile, now=NOW)
+    with pytest.raises(SignatureError, match="given twice"):
+        verify(BODY, [*encoded, (encoded[0][0], b"x")], secret, profile=profile, now=NOW)
+
+
+def test_a_secret_of_any_bytes() -> None:
+    """What is no UTF-8 is a key as it is."""
+    key = b"\xff\xfe\x00key"
+    mac = Signer(key).hex(b"", BODY).decode()
+    verify(BODY, {"X-Hub-Signature-256": f"sha256={mac}"}, key, profile="github")
+    with pytest.raises(SignatureError):
+        verify(BODY, {"X-Hub-Signature-256": f"sha256={mac}"}, key[:-1], profile="github")
+
+
+@pytest.mark.parametrize(
+    ("headers", "secret"),
+    [({}, 5), ({}, [5]), ({}, None), (None, "s"), ([("a", 5)], "s"), (["abc"], "s"), ([5], "s")],
+)
+def test_what_is_neither_text_nor_bytes(headers: Any, secret: Any) -> None:
+    """A TypeError that says of what, never a request that passes."""
+    with pytest.raises(TypeError):
+        verify(BODY, headers, secret, now=NOW)
 
 
 @every_profile

@@ -23,7 +23,7 @@ import hmac
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fluxhook._native.signing import Signer
@@ -42,6 +42,11 @@ TOLERANCE_S: Final = 300
 _VERSIONS: Final = {"fluxgate": "v1", "standard": "v1", "stripe": "v1", "github": "sha256"}
 _UNIX_TIME: Final = re.compile(r"[0-9]{1,12}")
 
+#: a mapping, an `email.message.Message` as http.server has it, or pairs as ASGI has them
+Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
+#: in one spelling each
+_Pairs = list[tuple[str, str]]
+
 
 class Verified(NamedTuple):
     """What the signature vouches for beside the body; None where the profile does not sign it."""
@@ -52,8 +57,8 @@ class Verified(NamedTuple):
 
 def verify(
     body: bytes,
-    headers: Mapping[str, str],
-    secret: str | Sequence[str],
+    headers: Headers,
+    secret: str | bytes | Sequence[str | bytes],
     *,
     profile: SignatureProfile = "fluxgate",
     tolerance_s: int = TOLERANCE_S,
@@ -62,13 +67,14 @@ def verify(
 ) -> Verified:
     """Returns if `body` was signed with `secret` (or one of several) within `tolerance_s` of now.
 
-    Header names match in any case. Under `standard` a secret is `whsec_...` or, for ed25519, the
+    Header names match in any case; `headers` may be a mapping or a list of pairs, of text or bytes. A
+    secret is text or the bytes of it. Under `standard` a secret is `whsec_...` or, for ed25519, the
     public key `whpk_...`. `now` is Unix time, for tests. With `replay_guard`, a request that was
     verified before is refused.
 
     Raises SignatureError if the request must not be trusted; ConfigError if a secret is unusable;
-    TypeError if `body` is not bytes; ValueError for a profile that has nothing to verify, or no
-    timestamp to guard. Thread-safe.
+    TypeError if `body` is not bytes, or a header or secret is neither text nor bytes; ValueError for a
+    profile that has nothing to verify, or no timestamp to guard. Thread-safe.
     """
     if not isinstance(body, bytes):
         raise TypeError(
@@ -79,10 +85,14 @@ def verify(
         raise ValueError(f"the profile {profile!r} has no signature to verify")
     if profile == "github" and replay_guard is not None:
         raise ValueError("the profile 'github' signs no timestamp, so a replay looks like a retry")
-    secrets = [secret] if isinstance(secret, str) else secret
+    # Bytes that are no UTF-8 become the same bytes again where they are used.
+    secrets = [
+        _text(one, "a secret", "utf-8", "surrogateescape")
+        for one in ([secret] if isinstance(secret, (str, bytes)) else secret)
+    ]
     if not secrets:
         raise ConfigError(Problem("secret", "there is none", "give the endpoint's secret"))
-    claim = _read(profile, headers)
+    claim = _read(profile, _pairs(headers))
     oldest_s = (time.time() if now is None else now) - tolerance_s
     if claim.timestamp_s is not None and not 0 <= claim.timestamp_s - oldest_s <= 2 * tolerance_s:
         raise SignatureError(f"the timestamp is over {tolerance_s} s off")
@@ -147,7 +157,24 @@ class _Claim(NamedTuple):
     timestamp_s: int | None = None
 
 
-def _read(profile: SignatureProfile, headers: Mapping[str, str]) -> _Claim:
+def _pairs(headers: Headers) -> _Pairs:
+    items = headers.items() if hasattr(headers, "items") else headers
+    try:
+        pairs = [(name, value) for name, value in items]
+    except (TypeError, ValueError):
+        raise TypeError("headers are a mapping, or pairs of a name and a value") from None
+    return [(_text(name, "a header's name"), _text(value, "a header")) for name, value in pairs]
+
+
+def _text(value: object, what: str, encoding: str = "latin-1", errors: str = "strict") -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode(encoding, errors)
+    raise TypeError(f"{what} is text or bytes, not {type(value).__name__}")
+
+
+def _read(profile: SignatureProfile, headers: _Pairs) -> _Claim:
     value = _header(headers, HEADERS[profile])
     if profile == "github":
         return _Claim(b"", _entries(value, None, "="))
@@ -165,8 +192,8 @@ def _read(profile: SignatureProfile, headers: Mapping[str, str]) -> _Claim:
     return _Claim(f"{_unix_time(times[0])}.".encode(), entries, None, int(times[0]))
 
 
-def _header(headers: Mapping[str, str], name: str) -> str:
-    values = {value for key, value in headers.items() if key.lower() == name.lower()}
+def _header(headers: _Pairs, name: str) -> str:
+    values = {value for key, value in headers if key.lower() == name.lower()}
     if len(values) != 1:
         raise SignatureError(f"the header {name} is {'given twice' if values else 'missing'}")
     return values.pop()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -12,10 +14,13 @@ from litestar import Litestar, WebSocket, get, websocket
 from litestar.exceptions import WebSocketDisconnect
 from litestar.testing import TestClient
 
-from admin.conftest import ALL, BASE_URL, problem
-from fluxhook.admin import app as app_module
+from admin.conftest import ALL, BASE_URL, READ, problem
+from fluxhook.admin import exchange
+from fluxhook.admin import load as load_module
 from fluxhook.admin.app import create_app
 from fluxhook.admin.lifespan import run_lifespans
+from fluxhook.admin.load import MAX_OF_ONE, MAX_REQUESTS, Load
+from fluxhook.admin.problems import RequestError
 
 
 class Other:
@@ -89,10 +94,10 @@ def test_what_is_mounted_on_an_open_api_is_guarded(tmp_path: Path, other: Other)
 
 def test_load_is_bounded(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Above MAX_REQUESTS under way the next one is told to come again; health still answers."""
-    monkeypatch.setattr(app_module, "MAX_REQUESTS", 2)
+    monkeypatch.setattr(load_module, "MAX_REQUESTS", 2)
     headers = {"Authorization": f"Bearer {ALL}"}
 
-    async def load() -> tuple[int, httpx.Response, httpx.Response]:
+    async def load() -> tuple[int, httpx.Response, list[httpx.Response], Load]:
         app = create_app(stopped)
         go = asyncio.Event()
 
@@ -110,20 +115,50 @@ def test_load_is_bounded(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None
                 )
                 for _ in range(2)
             ]
-            while app._under_way < 2:
+            while app.load.under_way.total() < 2:
                 await asyncio.sleep(0)
             refused = await client.get("/v1/audit", headers=headers)
-            alive = await client.get("/healthz")
+            alive = [await client.get(path) for path in ("/healthz", "/readyz")]
             go.set()
             done = await asyncio.gather(*held)
         app.service.close()
-        return sum(answer.status_code == 202 for answer in done), refused, alive
+        return sum(answer.status_code == 202 for answer in done), refused, alive, app.load
 
-    done, refused, alive = asyncio.run(load())
+    done, refused, alive, afterwards = asyncio.run(load())
     problem(refused, 503, "overloaded")
     assert refused.headers["retry-after"] == "1"
-    assert alive.status_code == 200
+    assert alive[0].status_code == 200
+    problem(alive[1], 503, "engine-not-running")
     assert done == 2
+    assert not afterwards.under_way
+
+
+def test_one_client_leaves_room_for_others() -> None:
+    """A token, or an address without one, has MAX_OF_ONE requests under way at most."""
+    load = Load()
+    with ExitStack() as held:
+        for _ in range(MAX_OF_ONE):
+            held.enter_context(load.one_more("greedy"))
+        with pytest.raises(RequestError, match=f"{MAX_OF_ONE} requests of this") as refused:
+            held.enter_context(load.one_more("greedy"))
+        assert refused.value.kind == "overloaded"
+        for _ in range(MAX_REQUESTS - MAX_OF_ONE):
+            held.enter_context(load.one_more("modest"))
+        with pytest.raises(RequestError, match=f"^{MAX_REQUESTS} requests are"):
+            held.enter_context(load.one_more("late"))
+    assert not load.under_way
+
+
+def test_two_tokens_do_not_share_their_room(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one of them holds is not held against the other; a token is counted, not its address."""
+    monkeypatch.setattr(load_module, "MAX_OF_ONE", 1)
+    app: Any = create_app(stopped)
+    with TestClient(app, base_url=BASE_URL) as client:
+        name = app.access.client(f"Bearer {READ}")
+        with app.load.one_more(name):
+            for token, status in ((READ, 503), (ALL, 200)):
+                headers = {"Authorization": f"Bearer {token}"}
+                assert client.get("/v1/audit", headers=headers).status_code == status
 
 
 def test_a_client_that_leaves_is_no_fault_of_ours(
@@ -225,3 +260,216 @@ def test_a_compressed_body_is_refused(stopped: Path, coding: str) -> None:
             assert answer.headers["Accept-Encoding"] == "identity"
         plain = {"Content-Encoding": "identity", "Authorization": f"Bearer {ALL}"}
         problem(client.post("/v1/events", content=b"{", headers=plain), 400, "malformed-body")
+
+
+# ---- what comes slowly, broken or odd ---------------------------------------------------------
+
+
+def scope_of(method: str, path: str, **headers: str) -> dict[str, Any]:
+    lines = {"host": "127.0.0.1", "authorization": f"Bearer {ALL}"} | headers
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "client": ("127.0.0.1", 1),
+        "headers": [(name.replace("_", "-").encode(), v.encode()) for name, v in lines.items()],
+    }
+
+
+def answered(app: Any, scope: dict[str, Any], *pieces: bytes, last: Any = None) -> httpx.Response:
+    """What is answered to a request whose body comes in pieces; then nothing comes, or the `last`."""
+    said: list[dict[str, Any]] = []
+    left = list(pieces)
+
+    async def receive() -> dict[str, Any]:
+        if left:
+            return {"type": "http.request", "body": left.pop(0), "more_body": True}
+        if last is not None:
+            return {"type": last}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    body = b"".join(message.get("body", b"") for message in said[1:])
+    answer = httpx.Response(said[0]["status"], headers=said[0]["headers"], content=body)
+    answer.request = httpx.Request(scope["method"], f"{BASE_URL}{quote(scope['path'])}")
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("path", "media"),
+    [
+        ("/v1/events", "application/json"),
+        ("/v1/events", "application/x-ndjson"),
+        ("/v1/webhooks", "application/json"),
+        ("/v1/dead-letters/replay", "application/json"),
+    ],
+)
+def test_a_body_has_a_deadline(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch, path: str, media: str
+) -> None:
+    """Whatever takes it: 408, the connection is closed, and what was accepted of lines is told."""
+    monkeypatch.setattr(exchange, "BODY_GRACE_S", 0.05)
+    app = create_app(stopped)
+    scope = scope_of("POST", path, content_type=media)
+    answer = answered(app, scope, b'{"type":"nobody.x"}\n', b'{"ty')
+    app.service.close()
+    said = problem(answer, 408, "request-timeout")
+    assert answer.headers["connection"] == "close"
+    assert len(said.get("events", ())) == (media == "application/x-ndjson")
+    assert not app.load.under_way
+
+
+def test_a_body_that_comes_has_more_time(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each BODY_RATE bytes are worth a second."""
+    monkeypatch.setattr(exchange, "BODY_GRACE_S", 0.0)
+    one = exchange.Exchange(None, None)
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0.05)
+        return {"type": "http.request", "body": b"x" * exchange.BODY_RATE, "more_body": True}
+
+    async def read() -> None:
+        one._receive = receive
+        with pytest.raises(RequestError):
+            await one.receive()
+        one._size = exchange.BODY_RATE
+        for _ in range(3):
+            await one.receive()
+
+    asyncio.run(read())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/x\nERROR forged",
+        "/\x00",
+        "/v1/webhooks/\x1b[2J",
+        "/\ufffd",
+        "/\u2028x",
+        "/v1/a\r\nb",
+    ],
+)
+def test_odd_paths_are_not_found(
+    stopped: Path, other: Other, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    """Nothing behind sees them, and nothing is logged."""
+    app = create_app(stopped)
+    app.mount(other.app)
+    scope = scope_of("GET", path)
+    assert answered(app, scope, last="http.disconnect").status_code == 404
+    app.service.close()
+    assert not caplog.records
+
+
+def test_a_long_path_is_refused(stopped: Path) -> None:
+    """414, for the API and what is mounted."""
+    app = create_app(stopped)
+    for path in ("/v1/webhooks/" + "a" * 9000, "/" + "a" * 9000):
+        answer = answered(app, scope_of("GET", path), last="http.disconnect")
+        problem(answer, 414, "uri-too-long")
+    app.service.close()
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a b", "x]y", "127.0.0.1:x", "\xff", "a/b", "u@h"])
+def test_a_host_that_is_none_is_refused(stopped: Path, host: str) -> None:
+    """400 (RFC 9112 section 3.2), also where tokens let any host in; so are two of them."""
+    app = create_app(stopped)
+    answer = answered(app, scope_of("GET", "/v1/webhooks", host=host), last="http.disconnect")
+    problem(answer, 400, "malformed-request")
+    scope = scope_of("GET", "/v1/webhooks")
+    scope["headers"].append((b"host", b"127.0.0.1"))
+    problem(answered(app, scope, last="http.disconnect"), 400, "malformed-request")
+    app.service.close()
+
+
+def test_a_fault_of_what_is_mounted_is_one_record(
+    stopped: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the path as it stands in a URL; and none at all where nobody waits for the answer."""
+
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise RuntimeError("broken")
+
+    app = create_app(stopped)
+    app.mount(broken)
+    answer = answered(app, scope_of("GET", "/a b"), b"")
+    problem_500 = answer.json()
+    assert (answer.status_code, problem_500["instance"]) == (500, "/a%20b")
+    assert [record.getMessage() for record in caplog.records] == ["GET /a%20b failed"]
+    caplog.clear()
+    scope, said = scope_of("POST", "/a"), []
+
+    async def gone() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message)
+
+    asyncio.run(app(scope, gone, send))
+    assert not said
+    assert not caplog.records
+    app.service.close()
+
+
+# ---- methods -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/webhooks", "GET, HEAD, OPTIONS, POST"),
+        ("/v1/webhooks/", "GET, HEAD, OPTIONS, POST"),
+        ("/v1/webhooks/a%2Fb", "DELETE, GET, HEAD, OPTIONS, PATCH"),
+        ("/v1/webhooks/status", "GET, HEAD, OPTIONS"),
+        ("/v1/webhooks/%73tatus", "DELETE, GET, HEAD, OPTIONS, PATCH"),
+        ("/v1/webhooks/a/pause", "OPTIONS, POST"),
+        ("/v1/events", "OPTIONS, POST"),
+        ("/v1/dead-letters/dlv_1", "DELETE, OPTIONS"),
+        ("/healthz", "GET, HEAD, OPTIONS"),
+        ("/metrics", "GET, HEAD, OPTIONS"),
+        ("/schema/openapi.json", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_options_lists_what_is_there(stopped: Path, path: str, methods: str) -> None:
+    """In Allow, and to anybody, as the schema does; the refusal of another method says the same."""
+    with TestClient(create_app(stopped), base_url=BASE_URL) as client:
+        answer = client.options(path)
+        assert (answer.status_code, answer.headers["allow"]) == (204, methods)
+        headers = {"Authorization": f"Bearer {ALL}"}
+        refused = client.put(path, headers=headers)
+        assert refused.status_code == 405
+        assert set(refused.headers["allow"].split(", ")) == set(methods.split(", "))
+        problem(client.options("/v1/nothing"), 404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"\x1f\x8b\x08\x00", "begins as gzip does"),
+        (b"\x28\xb5\x2f\xfd\x00", "begins as zstd does"),
+        (b"\xef\xbb\xbf{}", "byte order mark"),
+        ('{"type":"x.a"}'.encode("utf-16"), "UTF-16"),
+        (b"", "it is empty"),
+        (b" \n", "it is empty"),
+        (b'{"a": "\xff"}', "byte 7 is not UTF-8"),
+    ],
+)
+def test_a_body_that_is_no_json_is_told_why(stopped: Path, body: bytes, words: str) -> None:
+    """400 with the likely cause."""
+    with TestClient(create_app(stopped), base_url=BASE_URL) as client:
+        headers = {"Authorization": f"Bearer {ALL}", "Content-Type": "application/json"}
+        for path in ("/v1/events", "/v1/webhooks"):
+            said = problem(client.post(path, content=body, headers=headers), 400, "malformed-body")
+            assert words in said["detail"]

@@ -162,6 +162,14 @@ def test_foreign_hosts_are_refused(host: str) -> None:
         ({"origin": "http://evil.example"}, "WEBSOCKET", False),
         ({"origin": "http://127.0.0.1:9999"}, "POST", False),
         ({"origin": "null"}, "POST", False),
+        ({"origin": "http://["}, "POST", False),
+        ({"origin": "http://[::1"}, "GET", False),
+        ({"origin": "://"}, "WEBSOCKET", False),
+        ({"origin": ""}, "POST", False),
+        ({"origin": "http://127.0.0.1:8090@evil.example"}, "POST", False),
+        ({"origin": "http://evil.example\\@127.0.0.1:8090"}, "POST", False),
+        ({"origin": "http://127.0.0.1:8090/x"}, "POST", False),
+        ({"origin": "HTTP://127.0.0.1:8090"}, "POST", True),
         ({"sec-fetch-site": "cross-site"}, "POST", False),
         ({"sec-fetch-site": "same-site"}, "GET", False),
         (FOLLOWED | {"sec-fetch-dest": "document"}, "GET", True),
@@ -209,3 +217,29 @@ def test_loopback_can_need_a_token(tmp_path: Path) -> None:
             assert client.get("/healthz").status_code == 200
     finally:
         supervisor.close()
+
+
+def test_a_client_has_a_name_that_tells_nothing() -> None:
+    """Each token its own, whatever its scopes; nobody in particular has none."""
+    access = Access(lambda: TOKENS, loopback=False, own_token="own-token-0123456789")
+    names = {access.client(f"Bearer {token.token}") for token in TOKENS}
+    assert len(names) == len(TOKENS)
+    assert not any(token.token in "".join(names) for token in TOKENS)
+    assert access.client("bearer  own-token-0123456789 ") == "own"
+    for nobody in (None, "", "Bearer wrong", f"Basic {ALL}"):
+        assert access.client(nobody) == ""
+        assert access.is_unknown(nobody) == (nobody is not None)
+
+
+def test_two_tokens_with_one_key_do_not_meet(guarded: TestClient[Any]) -> None:
+    """Each has its own answer and its own ids for what it sends under an Idempotency-Key."""
+    event = {"type": "nobody.subscribed"}
+    ids = []
+    for token in (ALL, EMIT, ALL):
+        headers = bearer(token) | {"Idempotency-Key": "the-same"}
+        answer = guarded.post("/v1/events", json=event, headers=headers)
+        assert answer.status_code == 202, answer.text
+        ids.append(answer.json()["events"][0]["id"])
+    assert ids[0] == ids[2] != ids[1]
+    other = guarded.post("/v1/events", json={"type": "nobody.else"}, headers=headers)
+    problem(other, 422, "idempotency-key-reused")

@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from fluxhook.admin import idempotency
-from fluxhook.admin.idempotency import Idempotency, derived_id
+from fluxhook.admin.idempotency import Answers, Idempotency, derived_id
 from fluxhook.admin.models import Accepted
 from fluxhook.admin.problems import RequestError
 
@@ -62,3 +62,68 @@ def test_ids_are_made_of_the_key_and_the_place() -> None:
     assert all(re.fullmatch(r"evt_[0-9a-f]{20}", id) for id in ids)
     assert derived_id("a", 0, "gateway") == derived_id("a", 0, "gateway")
     assert uuid.UUID(derived_id("a", 0, "broker")).version == 5
+
+
+def test_a_key_belongs_to_its_client() -> None:
+    """Two clients with the same key do not meet: neither in what is remembered, nor in the ids."""
+    keys = Idempotency()
+    mine = keys.take("k", "me")
+    other = keys.take("k", "you")
+    mine.add(b"{}", Accepted("e", 1))
+    keys.give_back(mine)
+    keys.give_back(other)
+    assert keys.take("k", "me").accepted == [Accepted("e", 1)]
+    assert keys.take("k", "you").accepted == []
+    ids = {derived_id("k", 0, "gateway", client) for client in ("", "me", "you")}
+    ids |= {derived_id("me:k", 0, "gateway"), derived_id("k", 0, "gateway", "me:0")}
+    assert len(ids) == 5
+
+
+class TestAnswers:
+    def test_a_request_is_made_once(self) -> None:
+        """The repeat has the same answer; another body, path or client is another request."""
+        answers, made = Answers(), iter(range(100))
+
+        def ask(
+            client: str = "me", path: str = "/p", key: str | None = "k", body: bytes = b"1"
+        ) -> int:
+            return answers.once(client, path, key, body, lambda: next(made))
+
+        assert [ask(), ask(), ask()] == [0, 0, 0]
+        assert [ask(client="you"), ask(path="/q"), ask(key="l")] == [1, 2, 3]
+        assert [ask(key=None), ask(key=None)] == [4, 5]
+        with pytest.raises(RequestError) as refused:
+            ask(body=b"2")
+        assert refused.value.kind == "idempotency-key-reused"
+        for bad in ("", "x" * 256, "a\nb"):
+            with pytest.raises(RequestError) as refused:
+                ask(key=bad)
+            assert refused.value.kind == "invalid-request"
+
+    def test_one_at_a_time(self) -> None:
+        """The second is told to wait while the first is under way."""
+        answers = Answers()
+
+        def within() -> str:
+            with pytest.raises(RequestError) as refused:
+                answers.once("me", "/p", "k", b"1", str)
+            assert refused.value.kind == "request-in-progress"
+            return "made"
+
+        assert answers.once("me", "/p", "k", b"1", within) == "made"
+
+    def test_a_refusal_is_not_remembered(self) -> None:
+        """It may be corrected under the same key."""
+        answers = Answers()
+        with pytest.raises(ValueError, match="no"):
+            answers.once("me", "/p", "k", b"1", lambda: int("no"))
+        assert answers.once("me", "/p", "k", b"2", lambda: 2) == 2
+
+    def test_memory_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The oldest answers are forgotten."""
+        monkeypatch.setattr(idempotency, "_MAX_ANSWERS", 3)
+        answers, made = Answers(), iter(range(100))
+        for n in range(9):
+            answers.once("me", "/p", str(n), b"", lambda: next(made))
+        assert len(answers._known) == 3
+        assert answers.once("me", "/p", "8", b"", lambda: next(made)) == 8

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import select
 import socket
 import ssl
@@ -262,3 +264,77 @@ def test_an_address_of_another_machine_is_said() -> None:
     for text in ("192.0.2.1:0", "nowhere.invalid:0"):
         with pytest.raises(ConfigError, match="cannot be listened on"):
             bind(parse_listen(text))
+
+
+ODD = (
+    b"GET /%00 HTTP/1.1",
+    b"GET /v1/x%0aERROR%20forged HTTP/1.1",
+    b"GET /v1/webhooks/%ff?x=%0a HTTP/1.1",
+    b"GET /v1/deliveries?endpoint=%ff%0aERROR HTTP/1.1",
+    b"GET /\xff\xfe HTTP/1.1",
+    b"GET /" + b"a" * 60_000 + b" HTTP/1.1",
+    b"GET /_nicegui/x%0d%0aERROR HTTP/1.1",
+    b"GET /_dashboard/..%2f..%2fapp.py HTTP/1.1",
+    b"GET http://[::1/x HTTP/1.1",
+    b"OPTIONS * HTTP/1.1",
+    b"CONNECT a:1 HTTP/1.1",
+    b"GET / HTTP/1.1\r\nOrigin: http://[",
+    b"GET / HTTP/1.1\r\nOrigin: \xff\xfe",
+    b"GET /login HTTP/1.1\r\nCookie: \xff=;=;",
+    b"GET / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade",
+    b"GET /_nicegui_ws/%0a HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13",
+    b"PRI * HTTP/2.0",
+    b"\x16\x03\x01",
+)
+#: what is sent of a body that breaks off
+BROKEN = (b"Content-Length: 1000\r\n\r\ntoken=", b"Transfer-Encoding: chunked\r\n\r\n5\r\nab")
+
+
+def test_strangers_leave_no_traceback(started: Any) -> None:
+    """Odd paths, heads and origins, and bodies that break off, with and without a token: an answer or
+    the end of the connection, no traceback, and no line in the log but of failed tokens."""
+    process = started(Admin(listen="127.0.0.1:0", tokens=TOKENS))
+    own = process.announced()
+    address = ("127.0.0.1", int(own["url"].rpartition(":")[2]))
+
+    def ask(sent: bytes, whole: bool = True) -> None:
+        with socket.create_connection(address, timeout=DEADLINE_S) as connection:
+            connection.sendall(sent)
+            if whole:
+                assert not connection.recv(65_536).startswith(b"HTTP/1.1 500")
+
+    for head in ODD:
+        ask(head + b"\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    bearer = f"Authorization: Bearer {ALL}\r\n".encode()
+    for path in (b"/login", b"/logout", b"/v1/events", b"/v1/webhooks", b"/_nicegui_ws/socket.io/"):
+        for body in BROKEN:
+            for who in (b"", bearer, b"Authorization: Bearer wrong\r\n"):
+                media = b"Content-Type: application/json\r\n"
+                head = b"POST " + path + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                ask(head + who + media + body, whole=False)
+    assert httpx.get(f"{own['url']}/healthz").status_code == 200
+    process.let_go()
+    status, said = process.end()
+    assert status == 0
+    lines = said.splitlines()
+    assert "the admin API listens on" in lines.pop(0)
+    assert all("a token that is not known came from 127.0.0.1" in line for line in lines), said
+
+
+def test_half_sent_heads_shut_nobody_out(started: Any) -> None:
+    """More of them than there may be connections."""
+    process = started()
+    host, port = process.announced()["url"].removeprefix("http://").split(":")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    try:
+        with contextlib.ExitStack() as held:
+            for _ in range(1060):
+                one = held.enter_context(socket.create_connection((host, int(port))))
+                one.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
+            for path in ("/healthz", "/v1/webhooks"):
+                answer = httpx.get(f"http://{host}:{port}{path}", timeout=DEADLINE_S)
+                assert answer.status_code == 200
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

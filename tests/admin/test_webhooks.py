@@ -337,3 +337,27 @@ def test_a_moved_webhook_takes_nothing_hidden_along(site: Site) -> None:
     (received,) = site.receiver.requests("/moved")
     assert "authorization" not in {name.lower() for name in received.headers}
     fluxhook.verify(received.body, received.headers, "sk_other_9x8m2p")
+
+
+def test_an_idempotency_key_creates_once(site: Site) -> None:
+    """A repeat has the same answer, with the secret that was generated; so have a rotation and a test
+    event. `null` is a key like any other."""
+    layer = {"url": f"{site.receiver.url}/once", "events": ["once.*"], "generate_secret": True}
+    for key in ("once-1", "null"):
+        headers = {"Idempotency-Key": key}
+        first, again = (
+            site.client.post("/v1/webhooks", json={"name": f"once-{key}", **layer}, headers=headers)
+            for _ in range(2)
+        )
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert again.json() == first.json()
+        assert again.headers["location"] == first.headers["location"]
+        assert first.json()["secret"]
+    other = site.client.post("/v1/webhooks", json={**layer, "name": "two"}, headers=headers)
+    problem(other, 422, "idempotency-key-reused")
+    for action, status in (("rotate-secret", 200), ("test", 202)):
+        path = f"/v1/webhooks/once-null/{action}"
+        first, again = (site.client.post(path, headers=headers) for _ in range(2))
+        assert (first.status_code, again.status_code) == (status, status)
+        assert again.json() == first.json()
+    assert site.client.get("/v1/webhooks/once-null").json()["expiring_secrets"] == 1

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import Litestar, Request, Response
@@ -19,6 +25,7 @@ from litestar.exceptions import (
 from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.router import Router
+from litestar.routes import HTTPRoute
 
 from fluxhook._version import VERSION
 from fluxhook.admin.auth import Access
@@ -31,6 +38,7 @@ from fluxhook.admin.document import (
     query_names,
     rules,
 )
+from fluxhook.admin.idempotency import Answers
 from fluxhook.admin.ingest import Ingest
 from fluxhook.admin.models import HIDDEN
 from fluxhook.admin.problems import MEDIA_TYPE, Fault, RequestError, problem_of
@@ -39,7 +47,7 @@ from fluxhook.admin.service import Service
 from fluxhook.config import codec
 from fluxhook.config.secret import Secret
 
-__all__ = ["make_api"]
+__all__ = ["allowed_methods", "make_api"]
 
 log = logging.getLogger("fluxhook")
 
@@ -57,7 +65,18 @@ def make_api(service: Service, ingest: Ingest, access: Access) -> Litestar:
             access.require(scope, connection.headers.get("authorization"))
         _refuse_unknown(connection, handler)
 
+    answers = Answers()
+    # Of their own: those of other requests may all be waiting for something.
+    health_threads = ThreadPoolExecutor(2, "health")
+
+    def once(request: Request[Any, Any, Any]) -> Callable[[bytes, Callable[[], Any]], Any]:
+        """What does something once for each Idempotency-Key of a client at a path."""
+        client = access.client(request.headers.get("authorization"))
+        key = request.headers.get("idempotency-key")
+        return partial(answers.once, client, request.scope["path"], key)
+
     def close() -> None:
+        health_threads.shutdown(wait=False)
         ingest.close()
         service.close()
 
@@ -69,6 +88,9 @@ def make_api(service: Service, ingest: Ingest, access: Access) -> Litestar:
         dependencies={
             "service": Provide(lambda: service, sync_to_thread=False),
             "ingest": Provide(lambda: ingest, sync_to_thread=False),
+            "access": Provide(lambda: access, sync_to_thread=False),
+            "once": Provide(once, sync_to_thread=False),
+            "health_threads": Provide(lambda: health_threads, sync_to_thread=False),
         },
         exception_handlers={Exception: _answer},
         # An answer may hold a secret that is shown once.
@@ -96,6 +118,31 @@ def make_api(service: Service, ingest: Ingest, access: Access) -> Litestar:
     )
 
 
+def allowed_methods(api: Litestar) -> Callable[[str], str]:
+    """Return what tells the value of Allow for a path of the API, or nothing where nothing is.
+    (Litestar's own answer to OPTIONS names the methods of one handler of a path.)"""
+    plain: dict[str, set[str]] = {}
+    patterns: list[tuple[re.Pattern[str], set[str]]] = []
+    for route in api.routes:
+        if not isinstance(route, HTTPRoute):
+            continue
+        methods = {str(method) for method in route.methods} | {"OPTIONS"}
+        if "GET" in methods:
+            methods.add("HEAD")
+        if "{" not in route.path_format:
+            plain[route.path_format] = methods
+        elif not route.path_format.startswith("/schema"):
+            pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(route.path_format))
+            patterns.append((re.compile(pattern), methods))
+
+    def allowed(path: str) -> str:
+        path = path.rstrip("/") or "/"
+        methods = plain.get(path) or next((m for p, m in patterns if p.fullmatch(path)), set())
+        return ", ".join(sorted(methods))
+
+    return allowed
+
+
 async def _only_the_document(request: Request[Any, Any, Any]) -> None:
     """Litestar has a page of its own for what is not there."""
     if "path" in request.path_params:
@@ -103,11 +150,13 @@ async def _only_the_document(request: Request[Any, Any, Any]) -> None:
 
 
 def _refuse_unknown(connection: _Connection, handler: BaseRouteHandler) -> None:
-    """A misspelt filter must not find everything."""
-    if not connection.query_params:
+    """A filter that is misspelt, empty or ambiguous must not find everything."""
+    given = parse_qsl(connection.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    if not given:
         return
     known = query_names(handler).values()
-    unknown = sorted(set(connection.query_params) - set(known))
+    counts = Counter(name for name, _ in given)
+    unknown = sorted(counts.keys() - set(known))
     if unknown:
         remedy = f"the parameters are {', '.join(known)}" if known else "there are no parameters"
         raise RequestError(
@@ -115,6 +164,15 @@ def _refuse_unknown(connection: _Connection, handler: BaseRouteHandler) -> None:
             f"There is no parameter {unknown[0]!r:.80} here.",
             [Fault(f"{name:.80}", "is not known here", remedy) for name in unknown],
         )
+    faults = [Fault(name, "is empty", "leave it out") for name, value in given if not value]
+    faults += [
+        Fault(name, "is given more than once", "give it once")
+        for name, n in counts.items()
+        if n > 1
+    ]
+    if faults:
+        said = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
+        raise RequestError("invalid-request", said, faults)
 
 
 # ---- errors ----------------------------------------------------------------------------------
@@ -125,9 +183,9 @@ def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
         error = RequestError("malformed-body", "The connection ended before the body did.")
     elif isinstance(error, HTTPException) and error.status_code < 500:
         error = _of_litestar(error, request)
-    problem, headers = problem_of(error, request.url.path)
+    problem, headers = problem_of(error, request.scope["path"])
     if problem.status == 500:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        log.error("%s %s failed", request.method, problem.instance, exc_info=error)
     return Response(
         msgspec.json.encode(problem),
         media_type=MEDIA_TYPE,
@@ -151,4 +209,7 @@ def _of_litestar(error: HTTPException, request: Request[Any, Any, Any]) -> Reque
         "method-not-allowed": f"{request.method} is not possible here; the Allow header says what is.",
         "content-too-large": "The body is over admin.max_body.",
     }.get(kind, error.detail)
-    return RequestError(kind, detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if "GET" in (allowed := headers.get("allow", headers.get("Allow", ""))):
+        headers = {"Allow": ", ".join(sorted({*allowed.split(", "), "HEAD"}))}
+    return RequestError(kind, detail, headers=headers)

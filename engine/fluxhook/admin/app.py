@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from os import PathLike
 from typing import Any, Final
 
 import msgspec
 
-from fluxhook.admin.api import make_api
+from fluxhook.admin.api import allowed_methods, make_api
 from fluxhook.admin.auth import Access, judge_browser
+from fluxhook.admin.exchange import Exchange
+from fluxhook.admin.failed_tokens import FailedTokens, peer_of
 from fluxhook.admin.ingest import Ingest
 from fluxhook.admin.lifespan import AsgiApp, run_lifespans
-from fluxhook.admin.names import masked_path
+from fluxhook.admin.load import Load
+from fluxhook.admin.names import encoded_path, masked_path
 from fluxhook.admin.problems import MEDIA_TYPE, Fault, RequestError, problem_of
 from fluxhook.admin.service import Service
 from fluxhook.errors import FluxhookError
 
-__all__ = ["API_PATHS", "MAX_REQUESTS", "AdminApp", "create_app"]
+__all__ = ["API_PATHS", "AdminApp", "create_app"]
+
+log = logging.getLogger("fluxhook")
 
 #: what the API answers; everything else is for what is mounted
 API_PATHS: Final = ("/v1", "/schema", "/healthz", "/readyz", "/metrics")
-#: of the API under way at a time; arbitrary, some more than its THREADS (server.py)
-MAX_REQUESTS: Final = 128
+#: what is answered whatever else is under way
+_HEALTH: Final = ("/healthz", "/readyz")
+#: websockets at a time, one for each page that is open; arbitrary
+MAX_SOCKETS: Final = 256
+#: bytes of a path and its query; RFC 9110 section 4.1 asks for 8000 at least
+MAX_TARGET: Final = 8192
+#: RFC 3986 section 3.2.2, without what is percent-encoded, and a port
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=-]*)(:[0-9]*)?")
 
 
 class AdminApp:
@@ -34,9 +47,12 @@ class AdminApp:
     def __init__(self, service: Service, access: Access) -> None:
         self.service = service
         self.access = access
+        self.failed_tokens = FailedTokens()
         self.api = make_api(service, Ingest(service), access)
+        self.load = Load()
+        self._sockets = 0
+        self._allowed = allowed_methods(self.api)
         self._mounted: AsgiApp | None = None
-        self._under_way = 0
 
     def mount(self, app: AsgiApp) -> None:
         """Has another application serve every path but API_PATHS. It gets lifespan events and
@@ -49,44 +65,84 @@ class AdminApp:
             if self._mounted is not None:
                 apps.append(self._mounted)
             await run_lifespans(apps, scope, receive, send)
-            return
-        try:
-            refusal: FluxhookError | None = self._judge(scope)
-        except FluxhookError as error:  # the configuration cannot be read
-            refusal = error
-        if refusal is not None:
-            await _refuse(refusal, scope, receive, send)
-            return
-        scope = {**scope, "path": masked_path(scope)}
-        if self._mounted is not None and not _is_api(scope["path"]):
-            await self._mounted(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
         else:
-            self._under_way += 1
-            try:
-                if scope["method"] == "HEAD":
-                    # As GET (RFC 9110 section 9.3.2); the server leaves the body out.
-                    scope["method"] = "GET"
-                await self.api(scope, receive, send)
-            finally:
-                self._under_way -= 1
+            await self._request(scope, receive, send)
 
-    def _judge(self, scope: Any) -> RequestError | None:
+    async def _socket(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            self._judge(scope)
+            if self._mounted is None or _is_api(scope["path"]):
+                raise RequestError("not-found", "There is no websocket at this path.")
+            if self._sockets >= MAX_SOCKETS:
+                raise RequestError("overloaded", f"{MAX_SOCKETS} websockets are open.")
+        except FluxhookError:
+            await receive()
+            # Closed before it was accepted: the server answers 403 (ASGI, "Close - send event").
+            await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
+            return
+        self._sockets += 1
+        try:
+            await self._mounted(scope, receive, send)
+        finally:
+            self._sockets -= 1
+
+    async def _request(self, scope: Any, receive: Any, send: Any) -> None:
+        exchange = Exchange(receive, send)
+        try:
+            self._judge(scope)
+            await self._serve(scope, exchange.receive, exchange.send)
+        except FluxhookError as error:  # the configuration cannot be read, say
+            if not exchange.started:
+                await _refuse(error, scope, send)
+        except Exception as error:
+            if exchange.gone:
+                return  # whatever it is: nobody asked any more
+            log.error("%s %s failed", scope["method"], encoded_path(scope["path"]), exc_info=error)
+            if not exchange.started:
+                await _refuse(error, scope, send)
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+        scope = {**scope, "path": masked_path(scope)}
+        path, method = scope["path"], scope["method"]
+        if method == "HEAD":
+            # As GET (RFC 9110 section 9.3.2); the server leaves the body out.
+            scope["method"] = "GET"
+        if self._mounted is not None and not _is_api(path):
+            await self._mounted(scope, receive, send)
+        elif method == "OPTIONS" and (allowed := self._allowed(path)):
+            await _respond(send, 204, {"Allow": allowed})
+        elif path in _HEALTH:
+            await self.api(scope, receive, send)
+        else:
+            authorization = _header(scope, b"authorization")
+            if self.access.is_unknown(authorization):
+                what = f"{method} {encoded_path(path)}"
+                await self.failed_tokens.slow_down(peer_of(scope.get("client")), what)
+            if fault := _coding_fault(scope):
+                raise fault
+            client = self.access.client(authorization) or peer_of(scope.get("client"))
+            with self.load.one_more(client):
+                await self.api(scope, receive, send)
+
+    def _judge(self, scope: Any) -> None:
+        """Raises RequestError for what no part of the application should have to look at."""
+        hosts = [value.decode("latin-1") for key, value in scope["headers"] if key == b"host"]
+        if len(hosts) > 1 or (hosts and not _HOST.fullmatch(hosts[0])):
+            raise RequestError(
+                "malformed-request", "The Host header is none (RFC 9112 section 3.2)."
+            )
+        if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_TARGET:
+            raise RequestError("uri-too-long", f"Path and query have over {MAX_TARGET} bytes.")
+        # No name has a character that cannot be printed; what is no UTF-8 was replaced.
+        if not scope["path"].isprintable() or "\ufffd" in scope["path"]:
+            raise RequestError("not-found", "There is nothing at this path.")
         if self.access.open:
             headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
             refusal = judge_browser(headers, scope.get("method", "WEBSOCKET"))
             if refusal is not None:
-                return refusal
-        path = scope["path"]
-        if _is_api(path) or self._mounted is None:
-            if scope["type"] == "websocket":
-                return RequestError("not-found", "There is no websocket at this path.")
-            if self._under_way >= MAX_REQUESTS and path != "/healthz":
-                return RequestError(
-                    "overloaded",
-                    f"{MAX_REQUESTS} requests are under way; try again in a second.",
-                )
-            return _judge_coding(scope)
-        return None
+                raise refusal
 
 
 def create_app(
@@ -111,7 +167,7 @@ def _is_api(path: str) -> bool:
     return any(path == base or path.startswith(base + "/") for base in API_PATHS)
 
 
-def _judge_coding(scope: Any) -> RequestError | None:
+def _coding_fault(scope: Any) -> RequestError | None:
     """No body is decompressed: a small one could become as large as it likes."""
     codings = [
         value.decode("latin-1") for key, value in scope["headers"] if key == b"content-encoding"
@@ -127,15 +183,21 @@ def _judge_coding(scope: Any) -> RequestError | None:
     )
 
 
-async def _refuse(error: FluxhookError, scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        # Closed before it was accepted: the server answers 403 (ASGI, "Close - send event").
-        await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
-        return
+def _header(scope: Any, name: bytes) -> str | None:
+    value = next((value for key, value in scope["headers"] if key == name), None)
+    return None if value is None else value.decode("latin-1")
+
+
+async def _refuse(error: Exception, scope: Any, send: Any) -> None:
     problem, headers = problem_of(error, scope["path"])
-    body = msgspec.json.encode(problem)
-    headers |= {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body))}
+    await _respond(
+        send, problem.status, headers | {"Content-Type": MEDIA_TYPE}, msgspec.json.encode(problem)
+    )
+
+
+async def _respond(send: Any, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+    if status != 204:
+        headers = headers | {"Content-Length": str(len(body))}
     lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": problem.status, "headers": lines})
+    await send({"type": "http.response.start", "status": status, "headers": lines})
     await send({"type": "http.response.body", "body": body})

@@ -7,19 +7,21 @@ was pointed at 127.0.0.1 (DNS rebinding; the Host header still bears it).
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, get_args
-from urllib.parse import urlsplit
 
 from fluxhook.admin.problems import RequestError
 from fluxhook.config.listen import Listen
 from fluxhook.config.schema import Scope, Token
 
-__all__ = ["ALL_SCOPES", "Access", "judge_browser"]
+__all__ = ["ALL_SCOPES", "Access", "is_foreign", "judge_browser"]
 
 ALL_SCOPES: Final[frozenset[Scope]] = frozenset(get_args(Scope))
 _REALM: Final = 'Bearer realm="fluxhook"'
+_ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#@\s]+)")
 
 
 class Access:
@@ -58,6 +60,19 @@ class Access:
             found = ALL_SCOPES
         return found
 
+    def is_unknown(self, authorization: str | None) -> bool:
+        """Whether a header gives a token that is none."""
+        return authorization is not None and not self.scopes_of(_bearer(authorization))
+
+    def client(self, authorization: str | None) -> str:
+        """Who makes a request, as a name that tells nothing of the token; "" without one."""
+        token = "" if authorization is None else _bearer(authorization)
+        if not self.scopes_of(token):
+            return ""
+        if self._own and hmac.compare_digest(token.encode("utf-8", "replace"), self._own.encode()):
+            return "own"  # it is another one in each process
+        return hashlib.sha256(token.encode()).hexdigest()
+
     def require(self, scope: Scope, authorization: str | None) -> None:
         """Raises RequestError unless the Authorization header's token has the scope."""
         if authorization is None:
@@ -69,8 +84,7 @@ class Access:
                 "admin.tokens in the configuration.",
                 headers={"WWW-Authenticate": _REALM},
             )
-        method, _, token = authorization.partition(" ")
-        scopes = self.scopes_of(token.strip()) if method.lower() == "bearer" else frozenset()
+        scopes = self.scopes_of(_bearer(authorization))
         if not scopes:
             raise RequestError(
                 "unauthorized",
@@ -85,6 +99,12 @@ class Access:
                     "WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope}"'
                 },
             )
+
+
+def _bearer(authorization: str) -> str:
+    """The token in an Authorization header (RFC 6750 section 2.1)."""
+    method, _, token = authorization.partition(" ")
+    return token.strip() if method.lower() == "bearer" else ""
 
 
 def judge_browser(headers: Mapping[str, str], method: str) -> RequestError | None:
@@ -104,14 +124,22 @@ def judge_browser(headers: Mapping[str, str], method: str) -> RequestError | Non
         and headers.get("sec-fetch-dest") == "document"
     )
     origin = headers.get("origin")
-    foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
-    if foreign or (site not in ("same-origin", "none") and not followed):
+    if is_foreign(origin, host) or (site not in ("same-origin", "none") and not followed):
         return RequestError(
             "cross-origin",
             f"A page of {origin or 'another site'!r:.80} made this request; without admin.tokens "
             "only our own pages may.",
         )
     return None
+
+
+def is_foreign(origin: str | None, host: str) -> bool:
+    """Whether an Origin header, if there is one, is that of another host or port. One that cannot be
+    read is (RFC 6454 section 7)."""
+    if origin is None:
+        return False
+    match = _ORIGIN.fullmatch(origin)
+    return match is None or match[1].lower() != host.lower()
 
 
 def _without_port(host: str) -> str:

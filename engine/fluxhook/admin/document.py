@@ -193,7 +193,7 @@ def _complete_operation(operation: dict[str, Any], handler: HTTPRouteHandler, pa
     if "{" in path:
         kinds.append("method-not-allowed")  # of what has a name in that place: status, replay
     for parameter in operation.get("parameters", ()):
-        parameter["schema"] = _without_null(parameter["schema"])
+        parameter["schema"] = _without_default(parameter["schema"])
     if opt["scope"] is None:
         operation["security"] = []
     else:
@@ -204,7 +204,12 @@ def _complete_operation(operation: dict[str, Any], handler: HTTPRouteHandler, pa
     kinds += ["invalid-request"]  # an unknown parameter
     if opt["body"] is not None:
         operation["requestBody"] = _request_body(opt)
-        kinds += ["malformed-body", "unsupported-media-type", "content-too-large"]
+        kinds += [
+            "malformed-body",
+            "unsupported-media-type",
+            "content-too-large",
+            "request-timeout",
+        ]
     by_status: dict[int, list[str]] = {}
     for kind in dict.fromkeys(kinds):
         by_status.setdefault(KINDS[kind].status, []).append(kind)
@@ -215,14 +220,15 @@ def _complete_operation(operation: dict[str, Any], handler: HTTPRouteHandler, pa
         }
 
 
-def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter that is not required is left out; there is no null in a query."""
-    if "oneOf" in schema:
+def _without_default(schema: dict[str, Any]) -> dict[str, Any]:
+    """A filter that is not given is left out; an empty one is refused."""
+    if schema.get("default") == "":
+        return {name: value for name, value in schema.items() if name != "default"} | {
+            "minLength": 1
+        }
+    if "oneOf" in schema:  # a header
         (one,) = (one for one in schema.pop("oneOf") if one != {"type": "null"})
         return {**one, **schema}
-    if isinstance(schema.get("type"), list):
-        (kind,) = (kind for kind in schema["type"] if kind != "null")
-        return {**schema, "type": kind, "enum": [e for e in schema["enum"] if e is not None]}
     return schema
 
 

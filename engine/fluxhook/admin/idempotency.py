@@ -1,5 +1,7 @@
 """Idempotency-Key: the same answer again for the same request, within what memory keeps.
 
+A key belongs to who sent it: two tokens with the same key do not meet (`client`, Access.client).
+
 A key's events are remembered one by one, so that a repeat of a request that was cut short goes on
 where it stopped. Beyond that memory, and after a restart, the ids of the events still say that they
 are the same: they are made of the key.
@@ -13,7 +15,8 @@ import hashlib
 import threading
 import uuid
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -21,19 +24,24 @@ from fluxhook.admin.models import Accepted
 from fluxhook.admin.problems import Fault, RequestError
 from fluxhook.events.event import Native
 
-__all__ = ["MAX_KEY", "Idempotency", "Record", "derived_id"]
+__all__ = ["MAX_KEY", "Answers", "Idempotency", "Record", "derived_id"]
+
+A = TypeVar("A")
 
 #: Arbitrary.
 MAX_KEY: Final = 255
 #: keys, and events of all keys, that are remembered; arbitrary
 _MAX_KEYS: Final = 10_000
 _MAX_EVENTS: Final = 200_000
+#: answers that are remembered; arbitrary
+_MAX_ANSWERS: Final = 1000
 
 
 class Record(msgspec.Struct):
     """What became of a key's events so far. One request at a time has it."""
 
     key: str
+    client: str = ""
     accepted: list[Accepted] = []
     #: of each event's JSON
     digests: list[bytes] = []
@@ -60,11 +68,7 @@ class Record(msgspec.Struct):
         self.complete = True
 
     def _reused(self) -> RequestError:
-        return RequestError(
-            "idempotency-key-reused",
-            "This Idempotency-Key came with other events before.",
-            [Fault("Idempotency-Key", "was used for other events", "use a new key for new events")],
-        )
+        return _reused("events")
 
 
 class Idempotency:
@@ -72,46 +76,84 @@ class Idempotency:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._records: OrderedDict[str, Record] = OrderedDict()
-        self._busy: set[str] = set()
+        self._records: OrderedDict[tuple[str, str], Record] = OrderedDict()
+        self._busy: set[tuple[str, str]] = set()
         self._events = 0
 
-    def take(self, key: str) -> Record:
+    def take(self, key: str, client: str = "") -> Record:
         """The key's record, to be given back. Raises RequestError (409) while another has it."""
-        if not 1 <= len(key) <= MAX_KEY or not key.isprintable():
-            raise RequestError(
-                "invalid-request",
-                "The Idempotency-Key is empty, too long, or has control characters.",
-                [Fault("Idempotency-Key", "cannot be used", f"send 1 to {MAX_KEY} characters")],
-            )
+        _check_key(key)
         with self._lock:
-            if key in self._busy:
-                raise RequestError(
-                    "request-in-progress",
-                    "A request with this Idempotency-Key is under way; repeat it when that has ended.",
-                )
-            self._busy.add(key)
-            record = self._records.pop(key, None)
+            if (client, key) in self._busy:
+                raise _under_way()
+            self._busy.add((client, key))
+            record = self._records.pop((client, key), None)
             if record is None:
-                return Record(key)
+                return Record(key, client)
             self._events -= len(record.accepted)
             return record
 
     def give_back(self, record: Record) -> None:
+        place = record.client, record.key
         with self._lock:
-            self._busy.discard(record.key)
+            self._busy.discard(place)
             if not record.accepted:
                 return
-            self._records[record.key] = record
+            self._records[place] = record
             self._events += len(record.accepted)
             while len(self._records) > _MAX_KEYS or self._events > _MAX_EVENTS:
                 _, oldest = self._records.popitem(last=False)
                 self._events -= len(oldest.accepted)
 
 
-def derived_id(key: str, index: int, native: Native) -> str:
-    """The id of the n-th event under a key, in the form of its catalog."""
+class Answers:
+    """The answers of late to requests that change something, by client, path and key. Safe to share
+    among threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[str, str, str], tuple[bytes, Any]] = OrderedDict()
+        self._busy: set[tuple[str, str, str]] = set()
+
+    def once(
+        self, client: str, path: str, key: str | None, body: bytes, make: Callable[[], A]
+    ) -> A:
+        """What `make` returns, or returned for the same request. What it raises is not remembered.
+
+        Raises RequestError: 409 while such a request is under way, 422 if it had another body.
+        """
+        if key is None:
+            return make()
+        _check_key(key)
+        place = client, path, key
+        with self._lock:
+            if place in self._busy:
+                raise _under_way()
+            known = self._known.get(place)
+            if known is None:
+                self._busy.add(place)
+        if known is not None:
+            digest, answer = known
+            if digest != _digest(body):
+                raise _reused("requests")
+            return answer  # type: ignore[no-any-return]
+        try:
+            made = make()
+            with self._lock:
+                self._known[place] = _digest(body), made
+                while len(self._known) > _MAX_ANSWERS:
+                    self._known.popitem(last=False)
+            return made
+        finally:
+            with self._lock:
+                self._busy.discard(place)
+
+
+def derived_id(key: str, index: int, native: Native, client: str = "") -> str:
+    """The id of the n-th event under a client's key, in the form of its catalog."""
     name = f"urn:fluxhook:idempotency-key:{index}:{key}"
+    if client:
+        name = f"urn:fluxhook:idempotency-key-of:{client}:{index}:{key}"
     if native == "broker":
         return str(uuid.uuid5(uuid.NAMESPACE_URL, name))  # RFC 9562 section 5.5
     return f"evt_{hashlib.sha256(name.encode()).hexdigest()[:20]}"
@@ -119,3 +161,27 @@ def derived_id(key: str, index: int, native: Native) -> str:
 
 def _digest(raw: bytes) -> bytes:
     return hashlib.blake2b(raw, digest_size=8).digest()
+
+
+def _check_key(key: str) -> None:
+    if not 1 <= len(key) <= MAX_KEY or not key.isprintable():
+        raise RequestError(
+            "invalid-request",
+            "The Idempotency-Key is empty, too long, or has control characters.",
+            [Fault("Idempotency-Key", "cannot be used", f"send 1 to {MAX_KEY} characters")],
+        )
+
+
+def _under_way() -> RequestError:
+    return RequestError(
+        "request-in-progress",
+        "A request with this Idempotency-Key is under way; repeat it when that has ended.",
+    )
+
+
+def _reused(what: str) -> RequestError:
+    return RequestError(
+        "idempotency-key-reused",
+        f"This Idempotency-Key came with other {what} before.",
+        [Fault("Idempotency-Key", f"was used for other {what}", f"use a new key for new {what}")],
+    )

@@ -71,11 +71,11 @@ class Ingest:
             if not self.ready:
                 self._checks = _Checks(self._service.snapshot)
 
-    def batch(self, key: str | None) -> Batch:
-        """The events of one request, after `prepare`. Raises RequestError."""
+    def batch(self, key: str | None, client: str = "") -> Batch:
+        """The events of one request, after `prepare`; the key is that client's. Raises RequestError."""
         assert self._publisher is not None
         assert self._checks is not None
-        record = None if key is None else self._keys.take(key)
+        record = None if key is None else self._keys.take(key, client)
         return Batch(self._publisher, self._checks, record, self._keys)
 
     def quick(self, body: bytes) -> bool:
@@ -169,9 +169,8 @@ class Batch:
         except (msgspec.MsgspecError, UnicodeError) as error:
             raise malformed(raw, error, where) from None
         given = struct_of(EventIn, value, within=where, problem="invalid-event")
-        key = None if self._record is None else self._record.key
         try:
-            return self._checks.event(given, key, index)
+            return self._checks.event(given, self._record, index)
         except EventError as error:
             field = ".".join(filter(None, (where, error.field)))
             kind = "event-too-large" if isinstance(error, PayloadTooLarge) else "invalid-event"
@@ -232,11 +231,12 @@ class _Checks:
         self._match = Matcher(()).match
         self._max_bytes = int(config.max_event_bytes)
 
-    def event(self, given: EventIn, key: str | None, index: int) -> EventIn:
+    def event(self, given: EventIn, record: Record | None, index: int) -> EventIn:
         """The event with its id. Raises EventError, PayloadTooLarge."""
         event_id = given.id
-        if event_id is None and key is not None:
-            event_id = derived_id(key, index, self._native_of(given.type))
+        if event_id is None and record is not None:
+            native = self._native_of(given.type)
+            event_id = derived_id(record.key, index, native, record.client)
         event = self._make(given.type, given.data, topic=given.topic, event_id=event_id)
         try:
             self._match(event.type, event.topic)

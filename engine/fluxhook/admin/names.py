@@ -1,17 +1,55 @@
-"""Names of endpoints in paths: what was percent-encoded is part of a name, whatever it looks like."""
+"""How a webhook is named: `billing`, or `wh_7` where no webhook has that name, or `id:wh_7`.
+
+A name that begins with `id:` is written with the colon percent-encoded (`id%3Awh_7`). In a path what is
+percent-encoded is part of a name, whatever it looks like. Elsewhere (queries, bodies, the command line)
+only what begins with `id%` is decoded, so that every other name is written as it is.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+import re
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote
 
-__all__ = ["encoded_path", "masked_path", "unmasked"]
+__all__ = ["Reference", "encoded_path", "masked_path", "path_reference", "reference"]
 
-#: Stand where a router must not see a slash, or a word of ours; no name holds control characters.
+#: Stand where a router must not see a slash, or before what is a name and no word of ours; no name
+#: holds control characters.
 _SLASH: Final = "\x1f"
-_WORD: Final = "\x1e"
+_NAME: Final = "\x1e"
 #: `/v1/webhooks/status` is the status of all, `/v1/webhooks/%73tatus` an endpoint of that name
 _WORDS: Final = frozenset(("status",))
+_BY_ID: Final = "id:"
+_ENCODED: Final = "id%"
+_ID: Final = re.compile(r"wh_(0|[1-9][0-9]{0,8})", re.ASCII)
+
+
+class Reference(NamedTuple):
+    """A name goes first; each is None where it cannot be meant."""
+
+    name: str | None
+    id: int | None
+
+
+def reference(text: str) -> Reference:
+    """What a text in a query, a body or on the command line refers to."""
+    if text.startswith(_BY_ID):
+        return Reference(None, _number(text.removeprefix(_BY_ID)))
+    name = unquote(text) if text.startswith(_ENCODED) else text
+    return Reference(name, _number(text))
+
+
+def path_reference(segment: str) -> Reference:
+    """What a segment of a masked path refers to."""
+    if segment.startswith(_BY_ID):
+        return Reference(None, _number(segment.removeprefix(_BY_ID)))
+    name = segment.removeprefix(_NAME).replace(_SLASH, "/")
+    return Reference(name, _number(segment))
+
+
+def _number(text: str) -> int | None:
+    match = _ID.fullmatch(text)
+    return int(match[1]) if match else None
 
 
 def masked_path(scope: Any) -> str:
@@ -25,14 +63,17 @@ def masked_path(scope: Any) -> str:
 
 def _masked(segment: str) -> str:
     plain = unquote(segment)
-    return _WORD + plain if plain in _WORDS and plain != segment else plain.replace("/", _SLASH)
-
-
-def unmasked(name: str) -> str:
-    """The name as it was meant."""
-    return name.replace(_SLASH, "/").replace(_WORD, "")
+    encoded = plain != segment and (
+        plain in _WORDS or (plain.startswith(_BY_ID) and not segment.startswith(_BY_ID))
+    )
+    return (_NAME if encoded else "") + plain.replace("/", _SLASH)
 
 
 def encoded_path(path: str) -> str:
     """A path that may be masked, as it stands in a URL."""
-    return quote(path.replace(_WORD, "")).replace(quote(_SLASH), quote("/", safe=""))
+    return "/".join(map(_encoded, path.split("/")))
+
+
+def _encoded(segment: str) -> str:
+    plain = segment.removeprefix(_NAME).replace(_SLASH, "/")
+    return quote(plain, safe="" if segment.startswith(_NAME) else ":")

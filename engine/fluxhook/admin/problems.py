@@ -43,6 +43,7 @@ class Kind(NamedTuple):
 
 KINDS: Final[dict[str, Kind]] = {
     "malformed-body": Kind(400, "The body cannot be read."),
+    "malformed-request": Kind(400, "The request's head cannot be read."),
     "unauthorized": Kind(401, "A valid bearer token is needed."),
     "insufficient-scope": Kind(403, "The token does not allow this."),
     "foreign-host": Kind(403, "The request was made for another host."),
@@ -51,16 +52,19 @@ KINDS: Final[dict[str, Kind]] = {
     "unknown-webhook": Kind(404, "There is no such webhook."),
     "unknown-delivery": Kind(404, "There is no such delivery."),
     "method-not-allowed": Kind(405, "The resource does not have this method."),
+    "request-timeout": Kind(408, "The body came too slowly."),
     "conflict": Kind(409, "The present state does not allow this change."),
     "request-in-progress": Kind(409, "A request with this Idempotency-Key is still under way."),
     "content-too-large": Kind(413, "The body is too large."),
     "event-too-large": Kind(413, "An event is too large."),
+    "uri-too-long": Kind(414, "The path and the query are too long."),
     "unsupported-media-type": Kind(415, "The body's content type is not taken here."),
     "invalid-configuration": Kind(422, "The configuration of a webhook has problems."),
     "invalid-event": Kind(422, "An event cannot be accepted as given."),
     "invalid-request": Kind(422, "The request has invalid values."),
     "idempotency-key-reused": Kind(422, "The Idempotency-Key was used for another request."),
     "queue-full": Kind(429, "The queue is full."),
+    "too-many-failures": Kind(429, "Too many tokens that are not known were given."),
     "internal-error": Kind(500, "The fault is ours; the log says more."),
     "engine-not-running": Kind(503, "The engine is not running."),
     "engine-unavailable": Kind(503, "The engine cannot answer."),
@@ -122,7 +126,12 @@ _KIND_OF: Final[dict[type[FluxhookError], str]] = {
     EngineError: "engine-unavailable",
 }
 #: seconds after which it is worth to try again; arbitrary
-RETRY_AFTER_S: Final = {"queue-full": 1, "overloaded": 1, "engine-unavailable": 5}
+RETRY_AFTER_S: Final = {
+    "queue-full": 1,
+    "too-many-failures": 5,
+    "overloaded": 1,
+    "engine-unavailable": 5,
+}
 
 
 def problem_of(error: Exception, instance: str) -> tuple[Problem, dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -12,7 +13,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import uvicorn
@@ -20,6 +21,7 @@ from msgspec.structs import replace
 
 from fluxhook.admin.announced import AdminFile
 from fluxhook.admin.app import AdminApp, create_app
+from fluxhook.admin.connections import Connections
 from fluxhook.config.listen import Listen, parse_listen
 from fluxhook.config.schema import Admin, Config, Tls
 from fluxhook.errors import ConfigError, EngineError, FluxhookError, Problem
@@ -33,8 +35,14 @@ from fluxhook.transport.tls import MemoryFile, read_tls
 
 __all__ = ["bind", "serve"]
 
-#: connections, beyond which uvicorn answers 503 by itself; arbitrary, far above MAX_REQUESTS
+#: connections that are no websockets; arbitrary, far above MAX_REQUESTS (load.py)
 MAX_CONNECTIONS: Final = 1024
+#: connections that the kernel keeps until they are taken, and that are taken at a time
+BACKLOG: Final = 512
+#: descriptors: for the connections, those that are being taken, websockets, and the engine's files
+MAX_FILES: Final = 4096
+#: for the handshake of TLS; asyncio's own is a minute
+HANDSHAKE_S: Final = 15.0
 #: in which calls that block are made; arbitrary
 THREADS: Final = 32
 #: how long requests under way may go on once it is told to end; below the engine's own patience
@@ -107,7 +115,26 @@ def serve(
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    return asyncio.SelectorEventLoop(GivingSelector())
+    return _Loop(GivingSelector())
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """uvicorn has no option for the time that a TLS handshake may take."""
+
+    async def create_server(self, *given: Any, ssl: Any = None, **more: Any) -> asyncio.Server:
+        if ssl is not None:
+            more["ssl_handshake_timeout"] = HANDSHAKE_S
+        return await super().create_server(*given, ssl=ssl, **more)
+
+
+def _raise_files() -> int:
+    """Has the process open up to MAX_FILES, where it may; how many that are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= MAX_FILES:
+        return soft
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 async def _run(
@@ -141,6 +168,7 @@ class _Server(uvicorn.Server):
         own: AdminFile,
         on_ready: Callable[[], None],
     ) -> None:
+        self._connections = Connections(min(MAX_CONNECTIONS, _raise_files() // 2))
         self._certificate = certificate
         self._path = path
         self._own = own
@@ -150,10 +178,11 @@ class _Server(uvicorn.Server):
                 admin,
                 lifespan="on",
                 log_config=None,
-                log_level="warning",
+                log_level="error",  # a warning for each request that is no HTTP would fill the log
                 access_log=False,
                 server_header=False,
-                limit_concurrency=MAX_CONNECTIONS,
+                http=self._connections.protocol,  # type: ignore[arg-type]
+                backlog=BACKLOG,
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
@@ -172,6 +201,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._sweeping = asyncio.create_task(self._connections.keep_sweeping())
         if self._certificate is not None and self.config.ssl is not None:
             self._renewing = asyncio.create_task(self._certificate.renew(self.config.ssl))
         if self.started:

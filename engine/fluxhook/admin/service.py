@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -34,7 +33,7 @@ from fluxhook.admin.models import (
     Webhook,
     WebhookState,
 )
-from fluxhook.admin.names import unmasked
+from fluxhook.admin.names import path_reference, reference
 from fluxhook.admin.paging import (
     delivery_id,
     invalid,
@@ -77,15 +76,15 @@ T = TypeVar("T", bound=msgspec.Struct)
 STEPS_S: Final = 2.0
 #: dead letters of one step; the supervisor does nothing else meanwhile
 STEP: Final = 500
-_ID: Final = re.compile(r"wh_(0|[1-9][0-9]{0,8})", re.ASCII)
 
 
 class Service:
     """The administration of one data directory. Safe to share among threads; every call blocks.
 
-    A webhook is named by its name or its id (`wh_7`). Raises UnknownEndpoint for another, Conflict
-    and ConfigError for changes that cannot be, EngineNotRunning and EngineError where the supervisor
-    does not answer, RequestError for values that cannot be read, StoreError where the disk fails.
+    A webhook is named by its name or its id (admin/names.py). Raises UnknownEndpoint for another,
+    Conflict and ConfigError for changes that cannot be, EngineNotRunning and EngineError where the
+    supervisor does not answer, RequestError for values that cannot be read, StoreError where the disk
+    fails.
     """
 
     def __init__(self, data_dir: str | PathLike[str]) -> None:
@@ -136,7 +135,7 @@ class Service:
     def webhook_by_id(self, ref: str) -> Webhook:
         """The same for links that hold an id: it wins over an equal name."""
         snapshot = self.snapshot
-        endpoint = _with_id(snapshot, ref) or _endpoint(snapshot, ref)
+        endpoint = _with_id(snapshot, path_reference(ref).id) or _endpoint(snapshot, ref)
         return self._webhook(snapshot, endpoint, *self._subscriptions())
 
     def create(self, layer: dict[str, Any]) -> CreatedWebhook:
@@ -390,6 +389,8 @@ class Service:
         limit: int = 100,
     ) -> Page[AuditEntry]:
         """The audit trail, newest first. `endpoint` is a name, that of a removed one included."""
+        if endpoint is not None:
+            endpoint = self._audited(endpoint)
         key = parse_cursor(cursor, "audit", (str, int))
         # Entries have no number of their own, and files rotate away: the key is the time of the last
         # one, and how many of that very time were shown.
@@ -419,6 +420,15 @@ class Service:
         at = entries[-1].at
         same = sum(entry.at == at for entry in entries) + (shown if at == last else 0)
         return Page(entries, write_cursor("audit", at, same))
+
+    def _audited(self, ref: str) -> str:
+        """The name by which the trail knows an endpoint; one may be in it and nowhere else."""
+        meant = reference(ref)
+        if meant.name is not None:
+            return meant.name
+        with self._store() as store:
+            names = _Names(store)
+            return names.name(names.id(ref) or 0)
 
     def event_types(self) -> list[EventType]:
         """Both catalogs with the JSON schemas of their data, and the host's own types."""
@@ -501,13 +511,13 @@ class _Names:
         """Raises UnknownEndpoint."""
         if ref is None:
             return None
+        meant = reference(ref)
         for id, name in self._names.items():
-            if name == ref:
+            if name == meant.name:
                 return id
-        match = _ID.fullmatch(ref)
-        if match and int(match[1]) in self._names:
-            return int(match[1])
-        raise _no_webhook(ref)
+        if meant.id in self._names:
+            return meant.id
+        raise _no_webhook(meant.name or ref)
 
 
 def _with(base: msgspec.Struct, kind: type[T], **more: Any) -> T:
@@ -555,19 +565,16 @@ def _state(name: str) -> State:
 
 
 def _endpoint(snapshot: Snapshot, ref: str) -> Endpoint:
-    ref = unmasked(ref)
-    found = snapshot.endpoint(ref) or _with_id(snapshot, ref)
+    meant = path_reference(ref)
+    found = None if meant.name is None else snapshot.endpoint(meant.name)
+    found = found or _with_id(snapshot, meant.id)
     if found is None:
-        raise _no_webhook(ref)
+        raise _no_webhook(meant.name or ref)
     return found
 
 
-def _with_id(snapshot: Snapshot, ref: str) -> Endpoint | None:
-    match = _ID.fullmatch(ref)
-    if match is None:
-        return None
-    number = int(match[1])
-    found = (e for e in snapshot.config.endpoints if snapshot.ids[e.name] == number)
+def _with_id(snapshot: Snapshot, id: int | None) -> Endpoint | None:
+    found = (e for e in snapshot.config.endpoints if snapshot.ids[e.name] == id)
     return next(found, None)
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from fluxhook._version import VERSION
+from fluxhook.admin import names
 from fluxhook.admin.models import MAX_PAGE, Page
 from fluxhook.admin.problems import Problem
 from fluxhook.cli.exit_codes import ExitCode
@@ -25,7 +26,7 @@ from fluxhook.config.url import shown_url
 from fluxhook.errors import Problem as Fault
 from fluxhook.events.nesting import bounded
 
-__all__ = ["TIMEOUT_S", "Api", "segment"]
+__all__ = ["TIMEOUT_S", "Api", "reference", "segment"]
 
 T = TypeVar("T")
 
@@ -225,8 +226,14 @@ class Api:
         ) from None
 
 
+def reference(text: str) -> str:
+    """What names a webhook on the command line, as one part of a path."""
+    name = names.reference(text).name
+    return quote(text, safe=":") if name is None else segment(name)
+
+
 def segment(name: str) -> str:
-    """A name or an id as one part of a path."""
+    """A name as one part of a path."""
     if not name:
         raise Failure("a name must not be empty", ExitCode.USAGE)
     # "." and ".." would be taken for steps (RFC 3986 section 5.2.4), and `status` for a route.

@@ -189,7 +189,7 @@ def symmetric_key(name: SignatureProfile, secret: str, path: str) -> bytes:
     if secret != secret.strip():
         raise _problem(path, "the secret has white space around it", "trim it")
     if name != "standard":
-        return secret.encode()
+        return secret.encode("utf-8", "surrogateescape")  # bytes of a receiver's (verify.py)
     key = _decode(secret, "whsec_", path)
     # Standard Webhooks 1.0: "At least 24 bytes (192 bits, 512 maximum)"
     if not 24 <= len(key) <= 64:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +13,11 @@ from fastapi import Request
 from litestar.testing import TestClient
 
 from fluxhook.admin.auth import Access
-from fluxhook.admin.dashboard.guard import SESSION, Guard
+from fluxhook.admin.dashboard.guard import SESSION, STATIC, Guard, public_files
 from fluxhook.admin.dashboard.login import login_page, safe_target
 from fluxhook.admin.dashboard.sessions import IDLE_S, MAX_SESSIONS, Session, Sessions
 from fluxhook.admin.dashboard.viewer import Desk, Viewer
+from fluxhook.admin.failed_tokens import FREE
 from fluxhook.admin.problems import RequestError
 from fluxhook.config.schema import Token
 
@@ -162,6 +164,195 @@ def test_nobody_is_asked_where_there_is_no_token() -> None:
     with rig.client:
         assert rig.get("/").text == "the page"
         assert rig.get("/login").headers["location"] == "/"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/_nicegui/x", "/_nicegui/", "/_dashboard/", "/_dashboard/x", "/_dashboard/../app.py", "/x"],
+)
+def test_only_known_files_are_served_to_strangers(rig: Rig, path: str) -> None:
+    """The library makes a page of whatever it does not know; the login's own files are all there is."""
+    assert rig.get(path).status_code == 303
+    assert rig.client.post(path, follow_redirects=False).status_code == 303
+    for known in public_files():
+        assert rig.get(known).text == "the page"
+
+
+def test_the_login_needs_no_other_file(rig: Rig) -> None:
+    """All that its page refers to is public, and is there."""
+    page = rig.get("/login").text
+    for path in re.findall(r'(?:href|src)="([^"]+)"', page):
+        assert path in public_files()
+        if path.startswith("/_dashboard/"):
+            assert (STATIC / path.removeprefix("/_dashboard/")).is_file()
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://[", "://", "x", "http://", "null", "http://a@b", "\xff"]
+)
+def test_an_origin_that_is_none_is_foreign(rig: Rig, origin: str) -> None:
+    """403, never an error of ours."""
+    rig.log_in()
+    scope_headers = {"origin": origin.encode("latin-1")}
+    assert rig.client.get("/", headers=scope_headers).status_code == 403
+    assert rig.client.post("/login", headers=scope_headers).status_code == 403
+
+
+def test_options_are_answered_without_a_page(rig: Rig) -> None:
+    """What is there: pages to look at, and a form to send."""
+    assert rig.client.options("/").headers["allow"] == "GET, HEAD, OPTIONS"
+    assert "POST" in rig.client.options("/login").headers["allow"]
+
+
+@pytest.mark.parametrize("path", ["/login", "/logout", "/"])
+def test_a_post_that_breaks_off_is_no_error(rig: Rig, path: str) -> None:
+    """Nobody waits for an answer."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        pass
+
+    asyncio.run(rig.guard(scope_of("http", path) | {"method": "POST"}, receive, send))
+
+
+def test_wrong_tokens_are_slowed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the login count too, and never hold up the right one."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("fluxhook.admin.failed_tokens.asyncio.sleep", sleep)
+    for _ in range(FREE + 2):
+        assert rig.log_in("wrong-token-0123456789").status_code == 401
+    assert slept == [0.25, 0.5]
+    assert rig.log_in().status_code == 303
+    assert len(slept) == 2
+
+
+def scope_of(kind: str, path: str, cookie: str = "") -> dict[str, Any]:
+    return {
+        "type": kind,
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "server": ("gateway.example.com", 80),
+        "headers": [(b"host", b"gateway.example.com"), (b"cookie", cookie.encode())],
+    }
+
+
+class Tab:
+    """A page that is open: its websocket, and what is said on it."""
+
+    def __init__(self, guard: Any, cookie: str) -> None:
+        self.guard, self.cookie = guard, cookie
+        self.said: list[dict[str, Any]] = []
+        self.heard: list[dict[str, Any]] = []
+        self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._incoming.put_nowait({"type": "websocket.connect"})
+        self.viewer: Any = None
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        """Stands for the library."""
+        self.session = scope[SESSION]
+        while True:
+            message = await receive()
+            self.heard.append(message)
+            if message["type"] == "websocket.connect":
+                await send({"type": "websocket.accept"})
+            elif message["type"] == "websocket.disconnect":
+                await send({"type": "websocket.send", "text": "too late"})
+                return
+
+    async def run(self) -> None:
+        async def send(message: dict[str, Any]) -> None:
+            self.said.append(message)
+
+        self.guard._app = self.app
+        scope = scope_of("websocket", "/_nicegui_ws/socket.io/", self.cookie)
+        await self.guard(scope, self._incoming.get, send)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [message["type"] for message in self.said]
+
+
+def logged_in(rig: Rig) -> str:
+    return str(rig.log_in().headers["set-cookie"].partition(";")[0])
+
+
+@pytest.mark.parametrize("how", ["logout", "idle"])
+def test_the_end_of_a_session_ends_its_tabs(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Their websockets are closed at once, and nothing more is said on them; those of other sessions
+    stay."""
+    now = 1000.0
+    rig.guard._sessions = Sessions(lambda: now)
+    mine, other = logged_in(rig), logged_in(rig)
+
+    async def end() -> None:
+        nonlocal now
+        tabs = [Tab(rig.guard, cookie) for cookie in (mine, mine, other)]
+        running = []
+        for tab in tabs:
+            running.append(asyncio.ensure_future(tab.run()))
+            while not tab.said:
+                await asyncio.sleep(0)
+        if how == "logout":
+            request = Request(scope_of("http", "/logout", mine) | {"method": "POST"})
+            await rig.guard._logout(request)
+        else:
+            tabs[2].session.use()
+            now += IDLE_S - 1
+            tabs[2].session.use()
+            now += 2
+            for tab in tabs:
+                tab._incoming.put_nowait({"type": "websocket.receive", "text": "2"})
+        await asyncio.wait_for(asyncio.gather(*running[:2]), 30)
+        assert not running[2].done()
+        running[2].cancel()
+        for tab in tabs[:2]:
+            assert tab.kinds == ["websocket.accept", "websocket.close"]
+            assert tab.heard[-1]["type"] == "websocket.disconnect"
+            assert tab.session.ended.is_set()
+        assert tabs[2].kinds == ["websocket.accept"]
+
+    asyncio.run(end())
+    assert rig.get("/", cookie=mine).status_code == 303
+    assert not opens_socket(rig, {"cookie": mine})
+
+
+def test_an_open_page_is_no_use(rig: Rig) -> None:
+    """What the page asks by itself where it has no websocket does not put the end off."""
+    now = 0.0
+    rig.guard._sessions = Sessions(lambda: now)
+    cookie = logged_in(rig)
+    now = IDLE_S - 1
+    assert rig.get("/_nicegui_ws/socket.io/?transport=polling", cookie=cookie).status_code == 200
+    now = IDLE_S + 1
+    assert rig.get("/", cookie=cookie).status_code == 303
+
+
+def test_an_ended_session_allows_nothing() -> None:
+    """A page that was open when it ended can neither look nor act; what it did was use."""
+    service: Any = SimpleNamespace(stats=None)
+    now = 0.0
+    session = Session("id", READER, lambda: now)
+    desk = Desk(service, Access(lambda: [Token(token=READER)], loopback=False))
+    viewer = Viewer(desk, Request({"type": "http", SESSION: session}))
+    now = 100.0
+    asyncio.run(viewer.change(lambda: None))
+    assert session.left_s() == IDLE_S
+    session.ended.set()
+    for ask in (viewer.ask, viewer.change):
+        with pytest.raises(RequestError):
+            asyncio.run(ask(lambda: "shown"))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ NiceGUI keeps its pages in the process, so there is one dashboard per process; i
 
 from __future__ import annotations
 
-from pathlib import Path
+import logging
 from typing import Final, Protocol
 
 from fastapi import FastAPI
@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from fluxhook.admin.auth import Access
-from fluxhook.admin.dashboard.guard import Guard
+from fluxhook.admin.dashboard.guard import STATIC, Guard
 from fluxhook.admin.dashboard.pages import (
     audit,
     create,
@@ -29,11 +29,11 @@ from fluxhook.admin.dashboard.pages import (
     retries,
 )
 from fluxhook.admin.dashboard.viewer import Desk
+from fluxhook.admin.failed_tokens import FailedTokens
 from fluxhook.admin.service import Service
 
 __all__ = ["Admin", "create_dashboard"]
 
-_STATIC: Final = Path(__file__).with_name("static")
 #: `/endpoints/new` stands before `/endpoints/{ref}`
 _PAGES: Final = (
     overview,
@@ -57,23 +57,28 @@ class Admin(Protocol):
     def service(self) -> Service: ...
     @property
     def access(self) -> Access: ...
+    @property
+    def failed_tokens(self) -> FailedTokens: ...
 
 
 def create_dashboard(admin: Admin) -> ASGIApp:
     """The pages, behind their guard. Once a process."""
+    # Strangers could fill the log with what is not found, or was never a session.
+    for name, level in (("nicegui", logging.ERROR), ("engineio.server", logging.CRITICAL)):
+        logging.getLogger(name).setLevel(level)
     desk = Desk(admin.service, admin.access)
     for page in _PAGES:
         page.register(desk)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    app.mount("/_dashboard", StaticFiles(directory=_STATIC))
+    app.mount("/_dashboard", StaticFiles(directory=STATIC))
     ui.run_with(
         app,
         title="Fluxhook",
-        favicon=_STATIC / "icon.svg",
+        favicon=STATIC / "icon.svg",
         dark=False,  # the style sheet has both themes, and the library's own stays out of the way
         language="en-US",
         binding_refresh_interval=None,  # nothing is bound, so nothing has to be looked at
         tailwind=False,
         show_welcome_message=False,
     )
-    return Guard(app, admin.access)
+    return Guard(app, admin.access, admin.failed_tokens)

@@ -3,24 +3,31 @@ headers that keep a page to its own server."""
 
 from __future__ import annotations
 
+import asyncio
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
-from starlette.requests import Request
+import nicegui
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fluxhook.admin.auth import Access
+from fluxhook.admin.auth import Access, is_foreign
 from fluxhook.admin.dashboard.login import login_page, safe_target
 from fluxhook.admin.dashboard.sessions import IDLE_S, Session, Sessions
+from fluxhook.admin.failed_tokens import FailedTokens, peer_of
+from fluxhook.admin.problems import RequestError
 
-__all__ = ["SESSION", "Guard"]
+__all__ = ["SESSION", "STATIC", "Guard", "public_files"]
+
+STATIC: Final = Path(__file__).with_name("static")
 
 #: where a request's scope has its session; None: none is needed
 SESSION: Final = "fluxhook.session"
-#: What anyone may fetch: our style sheet, and the library's own files.
-PUBLIC: Final = ("/_dashboard/", "/_nicegui/", "/favicon.ico")
+#: how pages that are open ask on where there is no websocket: no sign of somebody at work
+_POLLING: Final = "/_nicegui_ws/"
 #: of a login form; a token has at most some hundred
 MAX_FORM_BYTES: Final = 8192
 
@@ -36,13 +43,34 @@ HEADERS: Final = {
 }
 
 
+def public_files() -> frozenset[str]:
+    """What anyone may fetch, for the login page needs it: our own static files, the library's fonts. Of
+    other paths the library makes pages, which are not for strangers."""
+    library = Path(nicegui.__file__).parent / "static"
+    fonts = [library / "fonts.css", *(library / "fonts").glob("*")]
+    return frozenset(
+        (
+            "/favicon.ico",
+            *(f"/_dashboard/{file.name}" for file in STATIC.iterdir()),
+            *(
+                f"/_nicegui/{nicegui.__version__}/static/{file.relative_to(library)}"
+                for file in fonts
+            ),
+        )
+    )
+
+
 class Guard:
     """Lets through whoever needs no token or gave one with the scope read, and asks others for it."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(
+        self, app: ASGIApp, access: Access, failed_tokens: FailedTokens | None = None
+    ) -> None:
         self._app = app
         self._access = access
+        self._failed_tokens = failed_tokens or FailedTokens()
         self._sessions = Sessions()
+        self._public = public_files()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -50,11 +78,18 @@ class Guard:
         elif _is_foreign(scope):
             # SameSite cookies are sent from any port of this host; an Origin has its port.
             await _deny(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] == "OPTIONS":
+            own = scope["path"] in ("/login", "/logout")
+            allowed = "GET, HEAD, OPTIONS, POST" if own else "GET, HEAD, OPTIONS"
+            await Response(None, 204, {"allow": allowed})(scope, receive, _with_headers(send))
         elif scope["type"] == "http" and scope["path"] in ("/login", "/logout"):
             request = Request(scope, receive)
-            page = await (self._login if scope["path"] == "/login" else self._logout)(request)
+            try:
+                page = await (self._login if scope["path"] == "/login" else self._logout)(request)
+            except ClientDisconnect:
+                return
             await page(scope, receive, _with_headers(send))
-        elif scope["type"] == "http" and scope["path"].startswith(PUBLIC):
+        elif scope["type"] == "http" and scope["path"] in self._public:
             await self._app(scope, receive, _with_headers(send))
         else:
             await self._admit(scope, receive, send)
@@ -65,7 +100,11 @@ class Guard:
             session is not None and "read" in self._access.scopes_of(session.token)
         ):
             scope[SESSION] = session
-            await self._app(scope, receive, _with_headers(send))
+            if scope["type"] == "websocket" and session is not None:
+                socket = _Socket(receive, send, session, self._sessions)
+                await self._app(scope, socket.receive, socket.send)
+            else:
+                await self._app(scope, receive, _with_headers(send))
         elif scope["type"] == "websocket":
             await _deny(scope, receive, send)
         else:
@@ -85,6 +124,11 @@ class Guard:
         target, token = safe_target(form.get("next", "/")), form.get("token", "").strip()
         scopes = self._access.scopes_of(token)
         if not scopes:
+            try:
+                peer = peer_of(request.scope.get("client"))
+                await self._failed_tokens.slow_down(peer, "the login of the dashboard")
+            except RequestError as refusal:
+                return _page(login_page(target, str(refusal)), 429)
             return _page(
                 login_page(target, "This token is not known. Check it, and try again."), 401
             )
@@ -98,7 +142,7 @@ class Guard:
             max_age=int(IDLE_S),
             httponly=True,
             samesite="strict",
-            secure=request.url.scheme == "https",
+            secure=request.scope["scheme"] == "https",
         )
         return response
 
@@ -118,7 +162,40 @@ class Guard:
         except CookieError:
             return None
         found = cookies.get(_cookie_name(scope))
-        return None if found is None else self._sessions.find(found.value)
+        use = not scope["path"].startswith(_POLLING)
+        return None if found is None else self._sessions.find(found.value, use=use)
+
+
+class _Socket:
+    """`receive` and `send` of a websocket that ends with its session."""
+
+    def __init__(self, receive: Receive, send: Send, session: Session, sessions: Sessions) -> None:
+        self._receive = receive
+        self._send = send
+        self._session = session
+        self._sessions = sessions
+        self._closed = False
+
+    async def receive(self) -> Message:
+        """The next message, or that the connection has ended."""
+        message = asyncio.ensure_future(self._receive())
+        end = asyncio.ensure_future(self._session.ended.wait())
+        try:
+            while not message.done() and (left_s := self._sessions.left_s(self._session)) > 0:
+                await asyncio.wait((message, end), timeout=left_s, return_when="FIRST_COMPLETED")
+            if self._session.ended.is_set() and not self._closed:
+                self._closed = True
+                await self._send({"type": "websocket.close", "code": 1008, "reason": "logged out"})
+            if self._closed:
+                return {"type": "websocket.disconnect", "code": 1008}
+            return message.result()
+        finally:
+            end.cancel()
+            message.cancel()
+
+    async def send(self, message: Message) -> None:
+        if not self._closed:
+            await self._send(message)
 
 
 def _cookie_name(scope: Scope) -> str:
@@ -129,8 +206,7 @@ def _cookie_name(scope: Scope) -> str:
 
 def _is_foreign(scope: Scope) -> bool:
     """Whether a page of another site or port made the request; a followed link has no Origin."""
-    origin = _header(scope, b"origin")
-    return bool(origin) and urlsplit(origin).netloc.lower() != _header(scope, b"host").lower()
+    return is_foreign(_header(scope, b"origin") or None, _header(scope, b"host"))
 
 
 def _header(scope: Scope, name: bytes) -> str:

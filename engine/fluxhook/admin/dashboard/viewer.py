@@ -48,7 +48,10 @@ class Viewer:
         """What the token allows at this moment; the configuration may have changed since."""
         if self._access.open:
             return ALL_SCOPES
-        return self._access.scopes_of(self._session.token) if self._session else frozenset()
+        session = self._session
+        if session is None or session.ended.is_set():
+            return frozenset()
+        return self._access.scopes_of(session.token)
 
     @property
     def may_write(self) -> bool:
@@ -80,6 +83,8 @@ class Viewer:
         """A function of the service that changes something. Raises what it raises, and RequestError
         without the scope."""
         self._require("write")
+        if self._session is not None:
+            self._session.use()
         return await asyncio.to_thread(action, *args, **kwargs)
 
     async def attempt(

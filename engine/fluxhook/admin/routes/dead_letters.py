@@ -28,22 +28,22 @@ _TAGS = ["dead letters"]
 )
 def list_dead_letters(
     service: NamedDependency[Service],
-    endpoint: FromQuery[str | None] = None,
-    type: FromQuery[str | None] = None,
-    cause: FromQuery[str | None] = None,
-    since: FromQuery[str | None] = None,
-    until: FromQuery[str | None] = None,
-    cursor: FromQuery[str | None] = None,
+    endpoint: FromQuery[str] = "",
+    type: FromQuery[str] = "",
+    cause: FromQuery[str] = "",
+    since: FromQuery[str] = "",
+    until: FromQuery[str] = "",
+    cursor: FromQuery[str] = "",
     limit: Limit = 100,
 ) -> Page[Delivery]:
     """The latest to die first; `since` and `until` say when they died."""
     return service.dead_letters(
-        endpoint=endpoint,
-        type=type,
-        cause=cause,
-        since=since,
-        until=until,
-        cursor=cursor,
+        endpoint=endpoint or None,
+        type=type or None,
+        cause=cause or None,
+        since=since or None,
+        until=until or None,
+        cursor=cursor or None,
         limit=limit,
     )
 

@@ -1,8 +1,11 @@
-"""/v1/deliveries and /v1/attempts: what was delivered and what was not."""
+"""/v1/deliveries and /v1/attempts: what was delivered and what was not.
+
+A filter that is not given is "". None would not do: `?state=null` would be read as none at all.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from litestar import get
 from litestar.di import NamedDependency
@@ -22,6 +25,7 @@ from fluxhook.admin.service import Service
 __all__ = ["HANDLERS", "Limit"]
 
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE)]
+_STATES = list(get_args(DeliveryState))
 _TAGS = ["deliveries"]
 
 
@@ -34,27 +38,27 @@ _TAGS = ["deliveries"]
 )
 def list_deliveries(
     service: NamedDependency[Service],
-    wanted: Annotated[DeliveryState | None, QueryParameter(name="state")] = None,
-    endpoint: FromQuery[str | None] = None,
-    type: FromQuery[str | None] = None,
-    cause: FromQuery[str | None] = None,
-    event_id: FromQuery[str | None] = None,
-    since: FromQuery[str | None] = None,
-    until: FromQuery[str | None] = None,
-    cursor: FromQuery[str | None] = None,
+    wanted: Annotated[str, QueryParameter(name="state", schema_extra={"enum": _STATES})] = "",
+    endpoint: FromQuery[str] = "",
+    type: FromQuery[str] = "",
+    cause: FromQuery[str] = "",
+    event_id: FromQuery[str] = "",
+    since: FromQuery[str] = "",
+    until: FromQuery[str] = "",
+    cursor: FromQuery[str] = "",
     limit: Limit = 100,
 ) -> Page[Delivery]:
     """What did not succeed at once, and everything of webhooks with `record: all`, newest first.
     `since` and `until` say when events were accepted."""
     return service.deliveries(
-        endpoint=endpoint,
-        type=type,
-        state=wanted,
-        cause=cause,
-        event_id=event_id,
-        since=since,
-        until=until,
-        cursor=cursor,
+        endpoint=endpoint or None,
+        type=type or None,
+        state=wanted or None,
+        cause=cause or None,
+        event_id=event_id or None,
+        since=since or None,
+        until=until or None,
+        cursor=cursor or None,
         limit=limit,
     )
 
@@ -80,23 +84,23 @@ def show_delivery(service: NamedDependency[Service], delivery_id: FromPath[str])
 )
 def list_attempts(
     service: NamedDependency[Service],
-    endpoint: FromQuery[str | None] = None,
-    type: FromQuery[str | None] = None,
-    outcome: FromQuery[str | None] = None,
-    since: FromQuery[str | None] = None,
-    until: FromQuery[str | None] = None,
-    cursor: FromQuery[str | None] = None,
+    endpoint: FromQuery[str] = "",
+    type: FromQuery[str] = "",
+    outcome: FromQuery[str] = "",
+    since: FromQuery[str] = "",
+    until: FromQuery[str] = "",
+    cursor: FromQuery[str] = "",
     limit: Limit = 100,
 ) -> Page[AttemptRecord]:
     """Those of the deliveries in the store, newest first. `outcome` is `delivered` or a cause of
     failure such as `timeout`; `since` and `until` say when attempts began."""
     return service.attempts(
-        endpoint=endpoint,
-        type=type,
-        outcome=outcome,
-        since=since,
-        until=until,
-        cursor=cursor,
+        endpoint=endpoint or None,
+        type=type or None,
+        outcome=outcome or None,
+        since=since or None,
+        until=until or None,
+        cursor=cursor or None,
         limit=limit,
     )
 

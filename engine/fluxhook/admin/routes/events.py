@@ -10,6 +10,7 @@ from litestar.concurrency import sync_to_thread
 from litestar.di import NamedDependency
 from litestar.params import HeaderParameter
 
+from fluxhook.admin.auth import Access
 from fluxhook.admin.document import rules
 from fluxhook.admin.idempotency import MAX_KEY
 from fluxhook.admin.ingest import Batch, Ingest
@@ -17,8 +18,18 @@ from fluxhook.admin.models import AcceptedEvents, EventIn
 from fluxhook.admin.payload import JSON, NDJSON, media_type
 from fluxhook.admin.problems import RequestError
 
-__all__ = ["HANDLERS"]
+__all__ = ["HANDLERS", "IdempotencyKey"]
 
+#: For the document, and for its length: handlers take the header itself, of which "null" would be none.
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description="A repeat with the same key and content has the same answer.",
+        min_length=1,
+        max_length=MAX_KEY,
+    ),
+]
 _MEDIA: Final = (JSON, NDJSON)
 
 
@@ -45,15 +56,8 @@ _MEDIA: Final = (JSON, NDJSON)
 async def emit_events(
     ingest: NamedDependency[Ingest],
     request: Request[Any, Any, Any],
-    idempotency_key: Annotated[
-        str | None,
-        HeaderParameter(
-            name="Idempotency-Key",
-            description="A repeat with the same key and events has the same answer.",
-            min_length=1,
-            max_length=MAX_KEY,
-        ),
-    ] = None,
+    access: NamedDependency[Access],
+    idempotency_key: IdempotencyKey = None,
 ) -> AcceptedEvents:
     """One event, an array of events, or lines of events (NDJSON).
 
@@ -63,7 +67,8 @@ async def emit_events(
     media = media_type(request.headers.get("content-type"), _MEDIA)
     if not ingest.ready:
         await sync_to_thread(ingest.prepare)
-    with ingest.batch(idempotency_key) as batch:
+    client = access.client(request.headers.get("authorization"))
+    with ingest.batch(request.headers.get("idempotency-key"), client) as batch:
         if media == NDJSON:
             await _emit_lines(batch, request, ingest.max_body)
             return AcceptedEvents(batch.finish())
@@ -87,8 +92,12 @@ async def _read(request: Request[Any, Any, Any], limit: int) -> bytes:
 
 
 async def _emit_lines(batch: Batch, request: Request[Any, Any, Any], limit: int) -> None:
-    async for lines in _lines(request.stream(), limit):
-        await sync_to_thread(batch.lines, lines)
+    try:
+        async for lines in _lines(request.stream(), limit):
+            await sync_to_thread(batch.lines, lines)
+    except RequestError as error:
+        error.events = list(batch.accepted)  # whatever ended it
+        raise
 
 
 async def _lines(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import Executor
+
 from litestar import Response, get
 from litestar.di import NamedDependency
 
@@ -26,11 +29,12 @@ def healthz() -> Health:
     opt=rules(None, ("engine-not-running", "engine-unavailable", "store-failing")),
     tags=_TAGS,
     summary="Ready?",
-    sync_to_thread=True,
 )
-def readyz(service: NamedDependency[Service]) -> Health:
+async def readyz(
+    service: NamedDependency[Service], health_threads: NamedDependency[Executor]
+) -> Health:
     """The engine runs, at least one of its workers serves, and its store can be read."""
-    service.check_ready()
+    await asyncio.get_running_loop().run_in_executor(health_threads, service.check_ready)
     return Health()
 
 

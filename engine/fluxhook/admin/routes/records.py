@@ -24,24 +24,24 @@ __all__ = ["HANDLERS"]
 )
 def list_audit(
     service: NamedDependency[Service],
-    endpoint: FromQuery[str | None] = None,
-    type: FromQuery[str | None] = None,
-    event_id: FromQuery[str | None] = None,
-    action: FromQuery[str | None] = None,
-    since: FromQuery[str | None] = None,
-    until: FromQuery[str | None] = None,
-    cursor: FromQuery[str | None] = None,
+    endpoint: FromQuery[str] = "",
+    type: FromQuery[str] = "",
+    event_id: FromQuery[str] = "",
+    action: FromQuery[str] = "",
+    since: FromQuery[str] = "",
+    until: FromQuery[str] = "",
+    cursor: FromQuery[str] = "",
     limit: Limit = 100,
 ) -> Page[AuditEntry]:
     """What was given up and erased, newest first. `endpoint` is a name, also a former one."""
     return service.audit(
-        endpoint=endpoint,
-        type=type,
-        event_id=event_id,
-        action=action,
-        since=since,
-        until=until,
-        cursor=cursor,
+        endpoint=endpoint or None,
+        type=type or None,
+        event_id=event_id or None,
+        action=action or None,
+        since=since or None,
+        until=until or None,
+        cursor=cursor or None,
         limit=limit,
     )
 

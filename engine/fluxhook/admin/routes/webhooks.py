@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from litestar import Request, Response, delete, get, patch, post
@@ -22,6 +23,7 @@ from fluxhook.admin.models import (
     WebhookStatus,
 )
 from fluxhook.admin.payload import JSON, MERGE_PATCH, decode_object, media_type, struct_of
+from fluxhook.admin.routes.events import IdempotencyKey
 from fluxhook.admin.service import Service
 from fluxhook.config.schema import Endpoint
 from fluxhook.errors import UnknownEndpoint
@@ -30,6 +32,9 @@ __all__ = ["HANDLERS"]
 
 _TAGS = ["webhooks"]
 _PATCH = (MERGE_PATCH, JSON)
+_REPEATED = ("request-in-progress", "idempotency-key-reused")
+
+Once = NamedDependency[Callable[..., Any]]
 
 
 @get("/v1/webhooks", opt=rules("read"), tags=_TAGS, summary="List webhooks", sync_to_thread=True)
@@ -40,7 +45,7 @@ def list_webhooks(service: NamedDependency[Service]) -> Page[Webhook]:
 
 @post(
     "/v1/webhooks",
-    opt=rules("write", ("invalid-configuration", "conflict"), body=Endpoint),
+    opt=rules("write", ("invalid-configuration", "conflict", *_REPEATED), body=Endpoint),
     response_headers=[
         ResponseHeader(name="Location", description="The new webhook.", documentation_only=True)
     ],
@@ -49,12 +54,16 @@ def list_webhooks(service: NamedDependency[Service]) -> Page[Webhook]:
     sync_to_thread=True,
 )
 def create_webhook(
-    service: NamedDependency[Service], request: Request[Any, Any, Any], body: RawBody
+    service: NamedDependency[Service],
+    once: Once,
+    request: Request[Any, Any, Any],
+    body: RawBody,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response[CreatedWebhook]:
     """`url` and `events` are needed (["*"]: all types), and a `secret`, `generate_secret: true` or
     `signature: none`. Without a `name` it has that of the URL's host."""
     media_type(request.headers.get("content-type"), (JSON,))
-    webhook = service.create(decode_object(body))
+    webhook: CreatedWebhook = once(body, lambda: service.create(decode_object(body)))
     return Response(webhook, headers={"Location": f"/v1/webhooks/{webhook.id}"})
 
 
@@ -147,7 +156,7 @@ def resume_webhook(service: NamedDependency[Service], ref: FromPath[str]) -> Web
     "/v1/webhooks/{ref:str}/rotate-secret",
     opt=rules(
         "write",
-        ("unknown-webhook", "conflict", "invalid-configuration"),
+        ("unknown-webhook", "conflict", "invalid-configuration", *_REPEATED),
         body=RotateRequest,
         body_optional=True,
     ),
@@ -158,20 +167,28 @@ def resume_webhook(service: NamedDependency[Service], ref: FromPath[str]) -> Web
 )
 def rotate_secret(
     service: NamedDependency[Service],
+    once: Once,
     request: Request[Any, Any, Any],
     ref: FromPath[str],
     body: RawBody,
+    idempotency_key: IdempotencyKey = None,
 ) -> RotatedSecret:
     """The former secret signs beside the new one until the overlap is over."""
     media_type(request.headers.get("content-type"), (JSON,))
-    return service.rotate_secret(ref, struct_of(RotateRequest, decode_object(body, optional=True)))
+
+    def rotate() -> RotatedSecret:
+        given = struct_of(RotateRequest, decode_object(body, optional=True))
+        return service.rotate_secret(ref, given)
+
+    rotated: RotatedSecret = once(body, rotate)
+    return rotated
 
 
 @post(
     "/v1/webhooks/{ref:str}/test",
     opt=rules(
         "write",
-        ("unknown-webhook", "conflict", "invalid-event", "event-too-large"),
+        ("unknown-webhook", "conflict", "invalid-event", "event-too-large", *_REPEATED),
         body=TestRequest,
         body_optional=True,
     ),
@@ -182,13 +199,20 @@ def rotate_secret(
 )
 def send_test(
     service: NamedDependency[Service],
+    once: Once,
     request: Request[Any, Any, Any],
     ref: FromPath[str],
     body: RawBody,
+    idempotency_key: IdempotencyKey = None,
 ) -> TestSent:
     """To this webhook alone, whatever it subscribes to; its delivery is kept, success included."""
     media_type(request.headers.get("content-type"), (JSON,))
-    return service.send_test(ref, struct_of(TestRequest, decode_object(body, optional=True)))
+
+    def send() -> TestSent:
+        return service.send_test(ref, struct_of(TestRequest, decode_object(body, optional=True)))
+
+    sent: TestSent = once(body, send)
+    return sent
 
 
 @get(

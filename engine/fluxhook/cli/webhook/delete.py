@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fluxhook.cli import options
-from fluxhook.cli.api import segment
+from fluxhook.cli.api import reference
 from fluxhook.cli.confirm import confirm
 from fluxhook.cli.output import out, safe
 from fluxhook.cli.remote import Remote
@@ -24,7 +24,7 @@ def command(remote: Remote, name: str, yes: bool) -> None:
 
     It gets no event any more; what waits for it becomes dead letters.
     """
-    api, path = remote.connect(), f"/v1/webhooks/{segment(name)}"
+    api, path = remote.connect(), f"/v1/webhooks/{reference(name)}"
     if not yes:
         webhook = api.get(path, dict[str, Any])
         what = f"{safe(webhook['name'])} ({safe(webhook['url'])})"

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fluxhook.cli import options
-from fluxhook.cli.api import segment
+from fluxhook.cli.api import reference
 from fluxhook.cli.output import out, print_json, safe
 from fluxhook.cli.remote import Remote
 
@@ -23,7 +23,7 @@ def command(remote: Remote, name: str, as_json: bool) -> None:
 
     They are accepted and kept until `webhook resume`, over restarts too.
     """
-    webhook = remote.connect().post(f"/v1/webhooks/{segment(name)}/pause", dict[str, Any])
+    webhook = remote.connect().post(f"/v1/webhooks/{reference(name)}/pause", dict[str, Any])
     if as_json:
         print_json(webhook)
     else:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fluxhook.cli import options
-from fluxhook.cli.api import segment
+from fluxhook.cli.api import reference
 from fluxhook.cli.output import out, print_json, safe
 from fluxhook.cli.remote import Remote
 
@@ -24,7 +24,7 @@ def command(remote: Remote, name: str, as_json: bool) -> None:
     Also of a webhook that was disabled, as its receiver was gone (410) or failed for too long. What
     waited is sent.
     """
-    webhook = remote.connect().post(f"/v1/webhooks/{segment(name)}/resume", dict[str, Any])
+    webhook = remote.connect().post(f"/v1/webhooks/{reference(name)}/resume", dict[str, Any])
     if as_json:
         print_json(webhook)
     else:

@@ -6,7 +6,7 @@ import click
 
 from fluxhook.admin.models import RotatedSecret
 from fluxhook.cli import options
-from fluxhook.cli.api import segment
+from fluxhook.cli.api import reference
 from fluxhook.cli.failure import Failure
 from fluxhook.cli.output import out, print_json, safe
 from fluxhook.cli.remote import Remote
@@ -37,7 +37,7 @@ def command(remote: Remote, name: str, secret: str | None, overlap: str, as_json
     body = {"overlap": overlap} | ({} if secret is None else {"secret": secret})
     try:
         rotated = remote.connect().post(
-            f"/v1/webhooks/{segment(name)}/rotate-secret", RotatedSecret, body
+            f"/v1/webhooks/{reference(name)}/rotate-secret", RotatedSecret, body
         )
     except Failure as failure:
         raise explained(failure) from None

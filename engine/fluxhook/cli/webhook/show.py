@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fluxhook.cli import options
-from fluxhook.cli.api import segment
+from fluxhook.cli.api import reference
 from fluxhook.cli.output import print_json
 from fluxhook.cli.remote import Remote
 from fluxhook.cli.webhook.view import print_webhook
@@ -24,7 +24,7 @@ def command(remote: Remote, name: str, as_json: bool) -> None:
 
     Secrets and the values of headers are not shown.
     """
-    webhook = remote.connect().get(f"/v1/webhooks/{segment(name)}", dict[str, Any])
+    webhook = remote.connect().get(f"/v1/webhooks/{reference(name)}", dict[str, Any])
     if as_json:
         print_json(webhook)
     else:

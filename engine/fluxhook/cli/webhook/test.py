@@ -10,7 +10,7 @@ import msgspec
 
 from fluxhook.admin.models import DeliveryDetail, TestSent
 from fluxhook.cli import options
-from fluxhook.cli.api import Api, segment
+from fluxhook.cli.api import Api, reference, segment
 from fluxhook.cli.complete import complete_type
 from fluxhook.cli.delivery_view import attempts
 from fluxhook.cli.exit_codes import ExitCode
@@ -67,7 +67,7 @@ def command(
     """
     body = {"type": event_type} | ({} if data is None else {"data": _object(data)})
     api = remote.connect()
-    sent = api.post(f"/v1/webhooks/{segment(name)}/test", TestSent, body)
+    sent = api.post(f"/v1/webhooks/{reference(name)}/test", TestSent, body)
     delivery = _outcome(api, sent.delivery_id, wait_s)
     if as_json:
         print_json(delivery)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fluxhook.cli import options
-from fluxhook.cli.api import segment
+from fluxhook.cli.api import reference
 from fluxhook.cli.failure import Failure
 from fluxhook.cli.output import print_json
 from fluxhook.cli.remote import Remote
@@ -50,7 +50,7 @@ def command(
     if not layer:
         raise click.UsageError("Nothing to change: give an option of the webhook.")
     try:
-        made = remote.connect().patch(f"/v1/webhooks/{segment(name)}", dict[str, Any], layer)
+        made = remote.connect().patch(f"/v1/webhooks/{reference(name)}", dict[str, Any], layer)
     except Failure as failure:
         raise explained(failure) from None
     if as_json:

@@ -1,6 +1,22 @@
 // Small elements that the pages are written with: pictures, states, times, the theme's switch.
 "use strict";
 
+// ---- a session that has ended cannot connect again: the page leads to the login then ------------
+
+async function leaveWithoutSession() {
+  const answer = await fetch(location.href, { method: "HEAD", redirect: "manual" }).catch(() => null);
+  if (answer?.type === "opaqueredirect") location.reload();
+}
+
+window.addEventListener("load", () => {
+  if (!document.getElementById("popup")) return; // the login
+  const waiting = setInterval(() => {
+    if (!window.socket) return;
+    clearInterval(waiting);
+    window.socket.io.on("reconnect_attempt", leaveWithoutSession);
+  }, 200);
+});
+
 // ---- theme: follows the system until somebody chooses; set before anything is painted ---------
 
 const THEME_KEY = "fluxhook-theme";
