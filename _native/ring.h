@@ -649,6 +649,16 @@ static inline uint64_t fx_backlog(fx_producer *p) {
     return fx_waiting(p) + atomic_load_explicit(&p->ring->held, memory_order_relaxed);
 }
 
+/* Whether one record more makes drop policy `oldest` drop one, as far as their number decides. */
+static inline int fx_is_full(fx_producer *p) { return fx_waiting(p) >= p->ring->queue_size; }
+
+/* When the oldest record that waits was put; 0 if none does, or it cannot be read. */
+static inline uint64_t fx_oldest_ns(fx_producer *p) {
+    fx_record rec;
+    uint64_t seq = fx_first_waiting(p), tail = atomic_load_explicit(&p->ring->tail, memory_order_relaxed);
+    return seq < tail && fx_record_of(p->ring, seq, &rec) ? rec.stamp_ns : 0;
+}
+
 /* Drops the oldest record that waits. There is none if the consumer holds them all and has not said
  * so yet, or died before it could. */
 static inline void fx_drop_oldest(fx_producer *p, uint64_t tail, fx_counters *c, uint64_t field) {

@@ -75,6 +75,8 @@ cdef extern from "ring.h" nogil:
     void fx_producer_open(fx_producer *, fx_ring *, bint, int)
     uint64_t fx_waiting(fx_producer *)
     uint64_t fx_backlog(fx_producer *)
+    bint fx_is_full(fx_producer *)
+    uint64_t fx_oldest_ns(fx_producer *)
     uint64_t fx_repair(fx_ring *)
     uint64_t fx_valid_slots(fx_ring *)
     bint fx_strays(fx_ring *)
@@ -593,11 +595,13 @@ cdef void *page_wiped_on_fork() except NULL:
 cdef class Producer(Mapping):
     cdef fx_producer p
     cdef char *alive
+    cdef uint64_t queued_at_most
 
     def __init__(self, str path not None, *, bint drop_oldest=False, int bell=-1, bint sync=False):
         self.attach(path, True)
         fx_producer_open(&self.p, sound_ring(self), drop_oldest, bell)
         self.p.sync_fd = self.fd if sync else -1
+        self.queued_at_most = self.p.ring.queue_size
         # A child of fork() finds it zeroed: it must not write into its parent's ring.
         self.alive = <char *>page_wiped_on_fork()
         self.alive[0] = 1
@@ -675,12 +679,17 @@ cdef uint64_t FEW = 4
 
 cdef Py_ssize_t index_of_least(list producers) except -1:
     """The first ring while there are few, which so stay with one worker, awake, and its connections.
-    Else that with the shortest backlog, of equals any: rings taken in a fixed order could each get
-    the events of one endpoint only, and with them a worker's share of it."""
+    Otherwise the ring with the shortest backlog; ties are broken at random: rings taken in a fixed order
+    could each get the events of one endpoint only, and with them a worker's share of it. Where that
+    one is full, one that is not, or the ring whose oldest record is the oldest of all: if it drops
+    that, they together keep the newest ones."""
     global turn
     cdef Py_ssize_t count = len(producers), best = 0, index, i
     cdef uint64_t least = <uint64_t>-1, backlog
-    if count == 0 or backlog_of(producers[0]) < FEW:
+    if count == 0:
+        return 0
+    backlog = backlog_of(producers[0])
+    if backlog < FEW and backlog < (<Producer>producers[0]).queued_at_most:
         return 0
     turn = turn * 6364136223846793005u + 1442695040888963407u
     index = (turn >> 33) % count
@@ -691,6 +700,21 @@ cdef Py_ssize_t index_of_least(list producers) except -1:
             if least == 0:
                 break
         index = index + 1 if index + 1 < count else 0
+    if least and fx_is_full(&(<Producer>producers[best]).p):
+        return index_of_oldest(producers)
+    return best
+
+
+cdef Py_ssize_t index_of_oldest(list producers) noexcept:
+    """The ring whose oldest waiting record is the oldest, or one that has room after all. They are open."""
+    cdef Py_ssize_t best = 0, i
+    cdef uint64_t oldest_ns = <uint64_t>-1, put_ns
+    for i in range(len(producers)):
+        if not fx_is_full(&(<Producer>producers[i]).p):
+            return i
+        put_ns = fx_oldest_ns(&(<Producer>producers[i]).p)
+        if put_ns < oldest_ns:
+            oldest_ns, best = put_ns, i
     return best
 
 

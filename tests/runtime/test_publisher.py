@@ -25,6 +25,7 @@ from fluxhook import (
 )
 from fluxhook._native import ring
 from fluxhook.events.envelope import EnvelopeStyle
+from fluxhook.runtime.supervisor import Supervisor
 from fluxhook.transport.records import EventHead
 from runtime.conftest import Rig, seconds
 
@@ -160,6 +161,44 @@ def test_oldest_makes_room_for_the_newest(rig: Rig) -> None:
         stats = engine.stats().endpoint("a")
     assert (stats.accepted, stats.dropped, stats.balance) == (500, {"oldest": 450}, 0)
     assert set(rig.receiver.ids("/a")) == {f"n{i}" for i in range(450, 500)}
+
+
+@pytest.mark.parametrize(
+    ("workers", "queue_size"), [(4, 1000), (1, 50), (3, 50), (16, 160), (4, 8), (4, 3)]
+)
+def test_oldest_keeps_the_newest_over_all_rings(rig: Rig, workers: int, queue_size: int) -> None:
+    """The newest `queue_size` events wait, rounded up to a multiple of the rings, and no other, however
+    many rings they are in."""
+    options = {"workers": workers, "queue_size": queue_size, "drop_policy": "oldest"}
+    Supervisor(rig.data_dir, rig.config(rig.endpoint("a"), **options)).close()
+    kept = -(-queue_size // workers) * workers
+    emitted = 3 * kept + 7
+    with connect(rig.data_dir) as publisher:
+        for n in range(emitted):
+            assert publisher.emit("order.paid", {}, event_id=f"n{n}") == 1
+        publisher._emit_any("order.paid", {}, None, f"n{emitted}")
+    found = []
+    for path in rig.data_dir.glob("rings/0/*.ring"):
+        taken = ring.Consumer(str(path)).take(emitted)
+        found += [EventHead.decode(delivery.event).event_id for delivery in taken]
+    newest = [f"n{n}" for n in range(emitted - kept + 1, emitted)] + [f"n{emitted}"]
+    assert sorted(found) == sorted(newest)
+
+
+def test_oldest_keeps_a_rings_share_of_an_endpoint_with_one_worker(rig: Rig) -> None:
+    """Events of an ordered endpoint are in one ring: the newest of its share of `queue_size`, rounded
+    up, wait. Those of other endpoints have all rings."""
+    ordered = rig.endpoint("a", ordered=True, events=("order.paid",))
+    config = rig.config(
+        ordered, rig.endpoint("b", events=("order.sent",)), workers=4, queue_size=1001
+    )
+    Supervisor(rig.data_dir, config).close()
+    with connect(rig.data_dir) as publisher:
+        for n in range(2000):
+            publisher.emit("order.paid", {}, event_id=f"n{n}")
+    consumer = ring.Consumer(str(rig.data_dir / "rings/0/0.ring"))
+    found = [EventHead.decode(delivery.event).event_id for delivery in consumer.take(2000)]
+    assert found == [f"n{n}" for n in range(2000 - 251, 2000)]
 
 
 def test_block_waits_for_room_and_then_refuses(rig: Rig) -> None:

@@ -273,7 +273,8 @@ class Producer(Mapping):
 def least_backlog(producers: list[Producer]) -> int:
     """The index of the ring with the shortest backlog; of none 0.
 
-    It is 0 while that has fewer than 4; of equals it is any.
+    It is 0 while that has fewer than 4; ties are broken at random. Where that ring is full it is one
+    that is not, or the one whose oldest waiting record is the oldest of all.
     """
 
 @final
