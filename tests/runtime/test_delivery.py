@@ -110,6 +110,23 @@ def test_a_failing_event_is_tried_again_with_the_same_bytes(rig: Rig) -> None:
     assert all(0 < a.first_byte_us <= a.total_us for a in attempts)
 
 
+def test_a_retry_is_signed_anew(rig: Rig) -> None:
+    """With the time of its attempt, so that a receiver's tolerance holds; the body is as before."""
+    rig.receiver.behave(Behaviour(fail_first=1, fail_status=503), "/a")
+    retry = Retry(initial_interval=seconds(1.1))
+    endpoint = rig.endpoint("a", retry=retry, signature="fluxgate", secrets=("s3cret",))
+    with rig.engine(endpoint) as engine:
+        engine.emit("route.error", ERROR)
+        settled(engine)
+    first, again = rig.receiver.requests("/a")
+    assert first.body == again.body
+    times = []
+    for request in (first, again):
+        verify(request.body, request.headers, "s3cret", now=request.at_ns / 1e9, tolerance_s=60)
+        times.append(int(request.headers["x-fluxgate-signature"].split(",")[0].removeprefix("t=")))
+    assert times[0] < times[1]
+
+
 def test_exhausted_attempts_end_as_a_dead_letter(rig: Rig) -> None:
     """max_attempts counts attempts, the first included."""
     rig.receiver.behave(FAIL, "/a")
@@ -299,6 +316,23 @@ def test_a_hanging_endpoint_does_not_delay_another(rig: Rig) -> None:
         assert time.monotonic() - begun < 30
         stats = engine.stats().endpoint("hang")
         assert (stats.delivered, stats.balance) == (0, 0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_more_requests_at_a_time_than_concurrency(rig: Rig, workers: int) -> None:
+    """Over all workers, however many events wait and however slow the receiver is."""
+    rig.receiver.behave(Behaviour(delay_s=0.05), "/a")
+    with rig.engine(rig.endpoint("a", concurrency=4), workers=workers) as engine:
+        for _ in range(60):
+            engine.emit("route.error", ERROR)
+        seen = set()
+
+        def delivered() -> bool:
+            seen.add(rig.receiver.state().open)
+            return engine.stats().endpoint("a").delivered == 60
+
+        until(delivered)
+        assert max(seen) == 4  # connections, each with one request at a time
 
 
 def test_workers_share_a_burst_for_slow_endpoints(rig: Rig) -> None:

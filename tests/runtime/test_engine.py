@@ -85,6 +85,14 @@ def test_an_unusable_data_directory_is_an_error(rig: Rig, tmp_path: Path) -> Non
         rig.engine(rig.endpoint("a")).start()
 
 
+def test_what_it_writes_is_its_owners_alone(rig: Rig) -> None:
+    """Nobody else reaches the secrets in `config.json`, or any other file, through the data
+    directory."""
+    with rig.engine(rig.endpoint("a", signature="fluxgate", secrets=("s3cret",))) as engine:
+        assert "s3cret" in (rig.data_dir / "config.json").read_text()
+        assert engine.data_dir.stat().st_mode & 0o077 == 0
+
+
 def test_an_engine_must_be_started(rig: Rig) -> None:
     """emit says what to do."""
     with pytest.raises(EngineError, match="start"):
