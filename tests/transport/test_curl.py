@@ -1198,6 +1198,94 @@ def test_an_allowed_address_that_fails_is_the_cause_and_not_the_denied_one(close
     driver.sender.close()
 
 
+def private(address: str) -> str | None:
+    """The judge of these tests: the proxy's own address is allowed."""
+    return None if address in ("127.0.0.1", "192.0.2.7") else f"{address} is private"
+
+
+def proxied(receiver: ReceiverProcess, url: str, *addresses: str) -> Target:
+    """A target behind a proxy, for which the receiver stands, whose name has these addresses here."""
+    target = make_target(url, proxy=receiver.url)
+    name = url.split("/")[2].partition(":")[0]
+    if addresses:
+        target.options += ((pycurl.RESOLVE, [f"{name}:80:{','.join(addresses)}"]),)
+    return target
+
+
+@pytest.mark.parametrize(
+    "addresses", [("10.0.0.1",), ("192.0.2.7", "10.0.0.1"), ("10.0.0.1", "192.0.2.7"), ("fd00::1",)]
+)
+@pytest.mark.parametrize(
+    "url", ["http://two.test/x", "http://two.test:8080/x", "https://two.test/x"]
+)
+def test_a_name_behind_a_proxy_is_judged_too(receiver, url, addresses):
+    """One address that may not be reached is enough: the proxy could take it. It hears nothing."""
+    driver = Driver(judge=private)
+    before = receiver.state().accepted
+    for _ in range(2):
+        driver.send(proxied(receiver, url, *addresses))
+        (result,) = driver.finish()
+        assert result.attempt.cause == "egress_denied"
+        assert "is private" in result.denied
+    assert (receiver.state().accepted, driver.sender.connections) == (before, 0)
+    driver.sender.close()
+
+
+def test_a_public_name_behind_a_proxy_is_looked_up_once(receiver):
+    """Then requests go to the proxy, over the connection that is kept; when the rules have changed it
+    is judged anew."""
+    denied: list[str] = []
+    asked: list[str] = []
+
+    def judge(address: str) -> str | None:
+        asked.append(address)
+        return "no" if address in denied else None
+
+    driver = Driver(judge=judge)
+    target = proxied(receiver, "http://public.test/looked-up", "192.0.2.7", "192.0.2.8")
+    for n in range(3):
+        driver.send(target, tag=n)
+        (result,) = driver.finish()
+        assert (result.attempt.status, result.tag, result.denied) == (204, n, "")
+    assert sorted(asked) == ["127.0.0.1", "192.0.2.7", "192.0.2.8"]
+    assert driver.sender.connections == 1
+    assert len(receiver.requests("http://public.test/looked-up")) == 3
+    denied.append("192.0.2.8")
+    driver.sender.rejudge()
+    driver.send(target)
+    assert driver.finish()[0].denied == "no"
+    denied.clear()
+    driver.sender.rejudge()
+    driver.send(target)
+    assert driver.finish()[0].attempt.status == 204
+    driver.sender.close()
+
+
+def test_a_name_that_is_unknown_here_is_the_proxys(receiver):
+    """It may know names that we do not; what it reaches is for its own rules."""
+    driver = Driver(judge=private)
+    url = "http://nowhere.invalid/the-proxys"
+    for _ in range(2):
+        driver.send(proxied(receiver, url))
+        assert driver.finish()[0].attempt.status == 204
+    assert len(receiver.requests(url)) == 2
+    driver.sender.close()
+
+
+def test_a_lookup_sends_nothing_on_a_connection_that_is_there(receiver, path):
+    """Not even where another endpoint reaches the same host without a proxy."""
+    driver = Driver(judge=lambda address: None)
+    direct = resolving(f"http://both.test:{receiver.port}{path}", "127.0.0.1")
+    driver.send(direct)
+    assert driver.finish()[0].attempt.status == 204
+    target = make_target(f"http://both.test:{receiver.port}{path}", proxy=receiver.url)
+    driver.send(target)
+    assert driver.finish()[0].attempt.status == 204
+    assert len(receiver.requests(path)) == 1
+    assert len(receiver.requests(f"http://both.test:{receiver.port}{path}")) == 1
+    driver.sender.close()
+
+
 def test_a_denial_is_not_seen_by_the_next_request_on_its_slot(receiver, path):
     """Not even if that opens no socket."""
     driver = Driver(judge=lambda a: "no" if a == "127.0.0.2" else None)

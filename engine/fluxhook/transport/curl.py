@@ -23,6 +23,11 @@ A connection is not used again where it may carry something else than the answer
 To retire is to shut the socket down, whose descriptor is ours: libcurl closes it when it next looks; a
 request that is written to it before that fails at once, unsent, and libcurl takes another connection.
 
+Where a proxy connects to the receiver, no socket of ours shows its address. So a receiver's name is
+looked up here first, by a request that opens no connection: each address is judged, and one that may
+not be reached is enough to refuse. What has no address here is the proxy's to find. It looks the name
+up itself, later and perhaps elsewhere: what it reaches in the end is for its own rules.
+
 libcurl tells a Retry-After only up to six hours, and none in a number beyond 64 bits. To read the heads
 of answers ourselves costs a call for each line. So that is done where it may matter: until a target's
 first success, from a failure to the next success, and always where longer waits are honoured.
@@ -46,6 +51,7 @@ from typing import Any, NamedTuple
 import pycurl
 
 from fluxhook._version import VERSION
+from fluxhook.config.url import url_host, url_hostname
 from fluxhook.policy.outcome import TransportCause, curl_cause
 from fluxhook.policy.proxy import ProxyUse, is_proxys_answer, is_proxys_failure, proxy_use
 from fluxhook.policy.retry import asked_delay_s
@@ -147,6 +153,11 @@ _PARTS = re.compile(rb"([^:]*://[^/?]*)([^?]*)(.*)", re.DOTALL)
 _REWRITTEN = re.compile(rb"%(?:[a-f]|.[a-f])")
 
 
+def _lookup_url(url: str) -> bytes:
+    """A URL of the same host; empty where it is an address, which was judged in the configuration."""
+    return b"" if url_host(url) else f"http://{url_hostname(url)}/".encode()
+
+
 class Target:
     """How an endpoint is reached. Compared by identity, so keep one for each endpoint.
 
@@ -159,6 +170,8 @@ class Target:
         "distrusted",
         "heeded",
         "heeded_always",
+        "looked_up",
+        "lookup_url",
         "options",
         "proxy_use",
         "request_target",
@@ -200,6 +213,10 @@ class Target:
         #: or tell which answer is the proxy's own
         self.heeded = True
         self.heeded_always = max_retry_after_s > _TOLD_RETRY_AFTER_S or self.proxy_use == "forward"
+        #: what is looked up before a proxy is asked for it; empty where there is none, or no name
+        self.lookup_url = _lookup_url(url) if self.proxy_use else b""
+        #: until when that holds (monotonic, in ns), and under which rules
+        self.looked_up = (0, -1)
         #: whether requests share connections, as far as is known
         self.shares = http2
         #: whether there is TLS on the connection, to the receiver or to a proxy
@@ -241,6 +258,7 @@ class Slot:
         "getinfo",
         "head",
         "heeds",
+        "looks_up",
         "opened",
         "options",
         "ready",
@@ -262,6 +280,8 @@ class Slot:
         #: why no socket was opened, as a sentence and as a cause; "" if one was
         self.denied = ""
         self.denied_cause: TransportCause = "egress_denied"
+        #: whether the request only looks a name up, and opens no connection
+        self.looks_up = False
         #: whether a connection was opened for the request
         self.opened = False
         #: whether the request does not take old entries of the DNS cache, and removes them
@@ -408,6 +428,9 @@ class Sender:
         #: whether answers may have come before their requests, though no socket shows them
         self._reads_ahead = False
         self._running = sys.maxsize
+        #: requests that are lookups so far, and how often the rules of the judge have changed
+        self._lookups = 0
+        self._rules = 0
         self._cleaned_ns = 0
         self._multi = pycurl.CurlMulti()
         # Well above what is in flight, for an idle connection is worth keeping; but those alone
@@ -478,7 +501,42 @@ class Sender:
         if slot.heeds is not target.heeded:
             slot.heeds = target.heeded
             setopt(pycurl.HEADERFUNCTION, slot.head.append if slot.heeds else None)
-        slot.ready = None if slot.fresh else target
+        slot.ready = None if slot.fresh or target.lookup_url else target
+        if target.lookup_url and not self._is_looked_up(target):
+            self._look_up(slot, target)
+
+    def _is_looked_up(self, target: Target) -> bool:
+        until_ns, rules = target.looked_up
+        return rules == self._rules and time.monotonic_ns() < until_ns
+
+    def _look_up(self, slot: Slot, target: Target) -> None:
+        """Have the request look the receiver's name up, and be sent when it has ended."""
+        slot.looks_up = slot.fresh = True
+        self._lookups += 1
+        slot.options = ()  # to be set again
+        slot.setopt(pycurl.URL, target.lookup_url)
+        slot.setopt(pycurl.PROXY, "")
+        slot.setopt(pycurl.FRESH_CONNECT, 1)  # or it would be sent, on a connection that is there
+
+    def _looked_up(self, ended: list[tuple[Slot, int, str]]) -> Iterator[tuple[Slot, int, str]]:
+        """Send the requests whose lookups have ended, but for those whose receiver is refused; yield
+        these, and what else has ended."""
+        for slot, code, message in ended:
+            target = slot.target
+            if not slot.looks_up or target is None:
+                yield slot, code, message
+                continue
+            slot.looks_up = False
+            self._lookups -= 1
+            slot.target = None  # its URL is not set
+            if slot.denied:
+                slot.opened = False
+                yield slot, code, message
+                continue
+            target.looked_up = time.monotonic_ns() + DNS_TTL_S * 1_000_000_000, self._rules
+            self._multi.remove_handle(slot.curl)
+            self._aim(slot, target)
+            self._add_handle(slot.curl)
 
     def distrust(self, target: Target) -> None:
         """Have each request to the target open a connection, until one of these brought an answer."""
@@ -608,12 +666,12 @@ class Sender:
             left, done, failed = info_read()
             ended += [(slots[curl], 0, "") for curl in done]
             ended += [self._failed(slots[curl], code, text) for curl, code, text in failed]
-        return ended
+        return list(self._looked_up(ended)) if self._lookups else ended
 
     def _failed(self, slot: Slot, code: int, message: str) -> tuple[Slot, int, str]:
         """Draw from a transfer that libcurl gave up what it says about connections."""
         target = slot.target
-        if target is not None and slot.status < 200 and not slot.denied:
+        if target is not None and slot.status < 200 and not slot.denied and not slot.looks_up:
             self.distrust(target)
             if code == pycurl.E_OPERATION_TIMEDOUT:
                 self._retire_silent(slot, target)
@@ -676,6 +734,7 @@ class Sender:
         """To be called when `judge` may refuse what it allowed before. Opening a socket is judged in
         any case; from now on requests on connections that are kept alive are too (for 0.5 us each)."""
         self._rejudge = True
+        self._rules += 1
         for slot in self._slots.values():
             slot.setopt(pycurl.PREREQFUNCTION, self._reuse_judge(slot))
 
@@ -768,6 +827,8 @@ class Sender:
             # Called for each address of a name in turn: a refusal counts only if none was allowed.
             if denied := judge(str(address.addr[0])):
                 return refuse(denied, "egress_denied")
+            if slot.looks_up:
+                return _SOCKET_BAD
             try:
                 fd = socket.socket(address.family, address.socktype, address.protocol).detach()
             except OSError as e:
