@@ -8,6 +8,7 @@ cimport cython
 
 import errno
 import os
+import stat
 
 from msgspec import UNSET as _UNSET
 
@@ -133,6 +134,33 @@ class OtherVersion(LayoutMismatch):
     """The file is whole, as far as can be seen, and of another layout version."""
 
 
+def is_own(found not None, folder not None):
+    """Whether a file is this user's, or as far as root looks at it, its folder's owner's."""
+    uid = os.geteuid()
+    return found.st_uid == uid or (uid == 0 and found.st_uid == os.stat(folder).st_uid)
+
+
+def open_own(path not None, int flags, *, int kind=stat.S_IFREG):
+    path = os.fspath(path)
+    waiting_for_nobody = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    fd = os.open(path, flags | waiting_for_nobody, 0o600)
+    try:
+        found = os.fstat(fd)
+        if stat.S_ISDIR(found.st_mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if stat.S_IFMT(found.st_mode) != kind:
+            wanted = "FIFO" if kind == stat.S_IFIFO else "regular file"
+            raise OSError(errno.EINVAL, f"it is not a {wanted}", path)
+        if not is_own(found, os.path.dirname(path) or "."):
+            raise OSError(errno.EPERM, "it belongs to another user", path)
+        if flags & os.O_CREAT and stat.S_IMODE(found.st_mode) != 0o600:
+            os.fchmod(fd, 0o600)  # under any umask
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 cdef int check_version(str path, uint64_t magic, uint64_t expected, uint32_t layout) except -1:
     if magic != expected and (magic ^ expected) << 8 == 0 and 48 <= <int>(magic >> 56) < 58:
         raise OtherVersion(f"{path} was written by another version of fluxhook")
@@ -161,7 +189,7 @@ cdef class Mapping:
     cdef int attach(self, str path, bint writable) except -1:
         self.path = path
         self.writable = writable
-        self.fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+        self.fd = open_own(path, os.O_RDWR if writable else os.O_RDONLY)
         self.length = os.fstat(self.fd).st_size
         if self.length < FX_PAGE:
             raise LayoutMismatch(f"{path} is {self.length} bytes long: not a fluxhook file")
@@ -239,7 +267,11 @@ def create_file(str path not None, size_t length, bytes header not None):
     posix_fallocate reserves the blocks, so a full disk is an OSError here and never a SIGBUS later.
     """
     temporary = f"{path}.{os.getpid()}.new"
-    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.unlink(temporary)  # of a process that was killed
+    except FileNotFoundError:
+        pass
+    fd = open_own(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         os.posix_fallocate(fd, 0, length)
         os.pwrite(fd, header, 0)
@@ -375,7 +407,7 @@ cdef class Words(Matrix):
 def reset_words(str path not None, uint64_t rows, uint64_t fields):
     """Makes all words 0, in the file that is there, whatever it holds."""
     length = FX_PAGE + <object>rows * fields * 8
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = open_own(path, os.O_RDWR)
     try:
         os.truncate(fd, length)
         os.posix_fallocate(fd, 0, length)
@@ -480,7 +512,7 @@ def rebuild_ring(str path not None, uint64_t queue_size, uint64_t capacity, byte
     check_boot_id(boot_id)
     cdef uint64_t size = os.stat(path).st_size, slots, most = 0, found
     own = b""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = open_own(path, os.O_RDWR)
     try:
         own = os.pread(fd, 40, 0)
         found_queue, found_capacity = (int.from_bytes(own[at:at + 8], "little") for at in (32, 16))

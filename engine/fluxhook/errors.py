@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "MAX_PROBLEMS",
     "ConfigError",
     "Conflict",
     "EngineError",
@@ -19,7 +20,7 @@ __all__ = [
     "UnknownEndpoint",
 ]
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class FluxhookError(Exception):
@@ -41,12 +42,20 @@ class Problem(NamedTuple):
         return f"{self.path}: {self.message}; {self.remedy}"
 
 
-class ConfigError(FluxhookError):
-    """The configuration cannot be used. `problems` lists every fault found, not only the first."""
+#: that an error lists; arbitrary, more than anybody reads
+MAX_PROBLEMS: Final = 100
 
-    def __init__(self, problems: list[Problem] | Problem) -> None:
-        self.problems = [problems] if isinstance(problems, Problem) else problems
-        super().__init__("\n".join(map(str, self.problems)))
+
+class ConfigError(FluxhookError):
+    """The configuration cannot be used. `problems` lists the faults found, not only the first: up to
+    MAX_PROBLEMS of them. `more` is the number of the others."""
+
+    def __init__(self, problems: list[Problem] | Problem, more: int = 0) -> None:
+        found = [problems] if isinstance(problems, Problem) else problems
+        self.problems = found[:MAX_PROBLEMS]
+        self.more = more + len(found[MAX_PROBLEMS:])
+        lines = [*map(str, self.problems), *([f"and {self.more:,d} more"] if self.more else [])]
+        super().__init__("\n".join(lines))
 
 
 class EventError(FluxhookError):

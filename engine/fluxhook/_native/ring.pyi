@@ -12,6 +12,7 @@ No object here may be used by two threads at once without the GIL, nor by the ch
 except for what `FORKED` says. Whatever is used after `close` raises ValueError.
 """
 
+import os
 from collections.abc import Iterable
 from typing import Any, Final, TypeGuard, final
 
@@ -44,6 +45,17 @@ class LayoutMismatch(Exception):
 
 class OtherVersion(LayoutMismatch):
     """The file is whole, as far as can be seen, and of another layout version."""
+
+def is_own(found: os.stat_result, folder: str | os.PathLike[str]) -> bool:
+    """Return whether a file is this user's or, where root looks at it, its folder's owner's."""
+
+def open_own(path: str | os.PathLike[str], flags: int, *, kind: int = ...) -> int:
+    """Open a file of this user's (`is_own`) without following a link and without waiting; return its
+    descriptor. One that is created is its owner's alone under any umask.
+
+    `kind` is S_IFREG or S_IFIFO. Raises OSError for a file of another kind or owner; with O_EXCL also
+    for one that is there, and a link is one.
+    """
 
 @disjoint_base
 class Mapping:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from fluxhook.transport.files import replace_file
+from fluxhook.transport.files import read_file, replace_file
 
 __all__ = ["AdminFile"]
 
@@ -25,4 +25,4 @@ class AdminFile(msgspec.Struct, frozen=True):
     @classmethod
     def load(cls, path: Path) -> AdminFile:
         """Raises OSError, or msgspec.MsgspecError for one that is damaged."""
-        return msgspec.json.decode(path.read_bytes(), type=cls)
+        return msgspec.json.decode(read_file(path), type=cls)

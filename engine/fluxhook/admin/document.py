@@ -22,6 +22,7 @@ from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 
 from fluxhook.admin.models import (
+    CreatedWebhook,
     EventIn,
     PurgeRequest,
     ReplayRequest,
@@ -32,7 +33,8 @@ from fluxhook.admin.models import (
 from fluxhook.admin.payload import JSON, MERGE_PATCH, NDJSON
 from fluxhook.admin.problems import KINDS, MEDIA_TYPE, Problem
 from fluxhook.config import codec
-from fluxhook.config.schema import Endpoint, Scope
+from fluxhook.config.limits import ENTRIES, LIMITS
+from fluxhook.config.schema import Aggregate, Batch, Breaker, Endpoint, Retry, Scope
 from fluxhook.config.units import Duration, Rate, Size, Threshold
 
 __all__ = [
@@ -166,6 +168,7 @@ def _complete(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
         _STRUCTS, schema_hook=_unit_schema, ref_template="#/components/schemas/{name}"
     )
     components["schemas"] |= ours
+    _bound(components["schemas"])
     components["schemas"][_OPTIONS] = _webhook_options(components["schemas"])
     components["securitySchemes"] = {
         "bearer": {
@@ -183,6 +186,28 @@ def _complete(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
                 if (operation := operations.get(method.lower())) is not None:
                     _complete_operation(operation, handler, route.path_format)
     return document
+
+
+def _bound(schemas: Mapping[str, Any]) -> None:
+    """Writes the limits of an endpoint's options into their schemas."""
+    for kind in (Endpoint, Retry, Breaker, Aggregate, Batch):
+        names = (Webhook, CreatedWebhook) if kind is Endpoint else (kind,)
+        for name in (one.__name__ for one in names):
+            properties = schemas[name]["properties"]
+            for field, most in ENTRIES.get(kind, {}).items():
+                for schema in _members(properties[field]):
+                    if schema.get("type") in ("array", "object"):
+                        bound = "maxItems" if schema["type"] == "array" else "maxProperties"
+                        schema[bound] = most
+            for field, limit in LIMITS.get(kind, {}).items():
+                for schema in _members(properties[field]):
+                    if schema.get("type") in ("integer", "number"):
+                        schema["minimum"], schema["maximum"] = limit.low, limit.high
+
+
+def _members(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """A schema, or those of which it is one."""
+    return schema.get("oneOf") or schema.get("anyOf") or [schema]
 
 
 def _complete_operation(operation: dict[str, Any], handler: HTTPRouteHandler, path: str) -> None:

@@ -150,7 +150,8 @@ def problem_of(error: Exception, instance: str) -> tuple[Problem, dict[str, str]
             detail = "Something unforeseen happened. The admin process's log says what."
         elif isinstance(error, ConfigError):
             faults = [Fault(path, message, remedy) for path, message, remedy in error.problems]
-            detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
+            said = [f"{fault.field}: {fault.message}" for fault in faults]
+            detail = "; ".join([*said, *([f"and {error.more:,d} more"] if error.more else [])])
         elif isinstance(error, EventError) and error.field:
             faults = [Fault(error.field, detail)]
     status, title = KINDS[kind]

@@ -43,7 +43,7 @@ def command(ctx: click.Context, file: str, allow_networks: tuple[str, ...], as_j
     except ConfigError as error:
         if as_json:
             found = [problem._asdict() for problem in error.problems]
-            print_json({"file": file, "valid": False, "problems": found})
+            print_json({"file": file, "valid": False, "problems": found, "more": error.more})
         else:
             print_error(error)
         ctx.exit(ExitCode.CONFIG)

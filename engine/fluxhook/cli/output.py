@@ -77,7 +77,8 @@ def print_error(error: FluxhookError | str) -> None:
     console = err()
     console.print("Error: ", style="bold red", end="")
     if isinstance(error, ConfigError):
-        console.print(f"the configuration has {plural(len(error.problems), 'problem')}")
+        count = len(error.problems) + error.more
+        console.print(f"the configuration has {plural(count, 'problem')}")
     else:
         console.print("\n".join(map(safe, str(error).splitlines())), soft_wrap=True)
     for problem in error.problems if isinstance(error, (ConfigError, Failure)) else ():
@@ -85,6 +86,8 @@ def print_error(error: FluxhookError | str) -> None:
         console.print(f"    {safe(problem.message)}", soft_wrap=True)
         if problem.remedy:
             console.print(f"    → {safe(problem.remedy)}", style="green", soft_wrap=True)
+    if isinstance(error, ConfigError) and error.more:
+        console.print(f"  and {number(error.more)} more")
     if isinstance(error, Failure) and error.remedy:
         print_remedy(error.remedy)
 

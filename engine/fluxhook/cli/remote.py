@@ -15,6 +15,7 @@ from fluxhook.errors import FluxhookError
 from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.stats import is_running
 from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.files import read_file
 
 if TYPE_CHECKING:
     from fluxhook.cli.api import Api
@@ -82,7 +83,7 @@ def announced(datadir: DataDir) -> AdminFile | None:
 def _starting(datadir: DataDir) -> bool:
     """Whether an engine that has just begun is about to bring its admin API up."""
     try:
-        engine = msgspec.json.decode(datadir.engine_file.read_bytes(), type=_EngineFile)
+        engine = msgspec.json.decode(read_file(datadir.engine_file), type=_EngineFile)
     except (OSError, msgspec.MsgspecError):
         return False
     young = 0 <= time.time() - engine.started < STARTING_S

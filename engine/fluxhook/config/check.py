@@ -45,7 +45,7 @@ def validate(config: Config) -> list[Notice]:
     findings.raise_problems()
     check(config, "", findings)
     findings.raise_problems()
-    return list(findings.notices)
+    return findings.notices
 
 
 def check(config: Config, path: str, findings: Findings) -> None:
@@ -70,6 +70,13 @@ def check(config: Config, path: str, findings: Findings) -> None:
     read_struct(Endpoint, config.defaults, path + "defaults", findings, extra={"secret": str})
     if {"secret", "secrets"} <= config.defaults.keys():
         findings.problem(path + "defaults.secret", "stands beside secrets", "keep one of them")
+    if findings.sound(path + "max_endpoints") and len(config.endpoints) > config.max_endpoints:
+        findings.problem(
+            path + "endpoints",
+            f"there are {len(config.endpoints)}, more than max_endpoints ({config.max_endpoints})",
+            "raise max_endpoints",
+        )
+        return
     first: dict[str, int] = {}
     for i, endpoint in enumerate(config.endpoints):
         where = f"{path}endpoints[{i}]."
@@ -80,12 +87,6 @@ def check(config: Config, path: str, findings: Findings) -> None:
                 f"{endpoint.name!r:.80} is also the name of endpoints[{first[endpoint.name]}]",
                 "give each endpoint a name of its own",
             )
-    if findings.sound(path + "max_endpoints") and len(config.endpoints) > config.max_endpoints:
-        findings.problem(
-            path + "endpoints",
-            f"there are {len(config.endpoints)}, more than max_endpoints ({config.max_endpoints})",
-            "raise max_endpoints",
-        )
 
 
 def known_types(config: Config) -> frozenset[str]:

@@ -82,7 +82,8 @@ def define(name: object, layer: Mapping[str, Any], config: Config) -> tuple[Endp
         if not layer.get(required):
             findings.problem(required, "is missing", remedy)
     own = read_struct(Endpoint, {**layer, "name": name}, "", findings)
-    endpoint = _assembled({**own, "url": own.get("url") or _NO_URL}, config, findings)
+    own |= {"name": name, "url": own.get("url") or _NO_URL}
+    endpoint = _assembled(own, config, findings)
     allowed = tuple(map(parse_network, config.allow_networks))
     check_endpoint(endpoint, "", known_types(config), allowed, findings)
     if config.defaults.get("headers") and not config.share_default_headers:
@@ -91,8 +92,10 @@ def define(name: object, layer: Mapping[str, Any], config: Config) -> tuple[Endp
             "the headers of the file's defaults are not sent: it does not say share_default_headers",
         )
     if findings.problems:
-        raise ConfigError([p._replace(path=written_as(p.path)) for p in findings.problems])
-    return endpoint, list(findings.notices)
+        raise ConfigError(
+            [p._replace(path=written_as(p.path)) for p in findings.problems], findings.more
+        )
+    return endpoint, findings.notices
 
 
 def check_tls_paths(

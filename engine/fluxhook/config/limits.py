@@ -1,4 +1,5 @@
-"""The least and the most that each number of the configuration may be."""
+"""The least and the most that each number of the configuration may be, and the most entries of each
+list and mapping. A file, the API and Python have the same limits; docs/limits.md lists them."""
 
 from __future__ import annotations
 
@@ -7,10 +8,19 @@ from typing import Final, NamedTuple
 import msgspec
 
 from fluxhook.config.problems import Findings
-from fluxhook.config.schema import Admin, Aggregate, Batch, Breaker, Config, Endpoint, Retry
+from fluxhook.config.schema import (
+    Admin,
+    Aggregate,
+    Batch,
+    Breaker,
+    Config,
+    Endpoint,
+    Retry,
+    Token,
+)
 from fluxhook.config.units import Duration, Size
 
-__all__ = ["LIMITS", "Limit", "check_limits"]
+__all__ = ["ENTRIES", "LIMITS", "MAX_KEYS", "Limit", "check_limits", "too_many"]
 
 Number = int | float | Duration | Size
 
@@ -88,6 +98,44 @@ LIMITS: Final[dict[type[msgspec.Struct], dict[str, Limit]]] = {
         "reset_timeout": _span("1ms", "720h"),
     },
 }
+
+
+#: Arbitrary, and far above any use: they bound what a definition costs those who read it, and each
+#: event that is judged by it.
+ENTRIES: Final[dict[type[msgspec.Struct], dict[str, int]]] = {
+    Config: {
+        "endpoints": 65_536,
+        "allow_networks": 1000,
+        "event_types": 1000,
+        "defaults": 100,
+    },
+    Endpoint: {
+        "events": 200,
+        "topic_filters": 200,
+        # Asked in `emit`, a third of a microsecond for each.
+        "where": 32,
+        "headers": 64,
+        # Each of them signs each request.
+        "secrets": 16,
+    },
+    Retry: {"schedule": 100, "retry_on": 100},
+    Aggregate: {"types": 100},
+    Admin: {"tokens": 200},
+    Token: {"scopes": 3},
+}
+#: of a mapping of options, in which there are not half as many
+MAX_KEYS: Final = 100
+
+
+def too_many(
+    kind: type[msgspec.Struct], name: str, value: object, path: str, findings: Findings
+) -> bool:
+    """Report a list or mapping in a field that has more entries than it may; True if it has."""
+    most = ENTRIES.get(kind, {}).get(name)
+    if most is None or not isinstance(value, (list, tuple, dict)) or len(value) <= most:
+        return False
+    findings.problem(path, f"has {len(value):,d} entries", f"write at most {most:,d}")
+    return True
 
 
 def check_limits(struct: msgspec.Struct, path: str, findings: Findings) -> None:

@@ -20,6 +20,7 @@ from fluxhook.config import codec, fluxmq
 from fluxhook.config.check import check
 from fluxhook.config.environment import expand, expand_tokens
 from fluxhook.config.layers import EXPONENTIAL, PRESETS, Layer, Preset, assemble, overlay
+from fluxhook.config.limits import too_many
 from fluxhook.config.networks import parse_network
 from fluxhook.config.problems import Findings, Notice
 from fluxhook.config.reader import read_struct
@@ -102,7 +103,7 @@ def loads(
     if is_fluxmqs:
         fluxmq.tell_of_names(config, f"{_ROOT}.", findings)
     findings.raise_problems()
-    return Loaded(config, list(findings.notices))
+    return Loaded(config, findings.notices)
 
 
 class _Written:
@@ -130,14 +131,19 @@ class _Written:
                 f"{_ROOT}.endpoints", "is not a list", "write one `- name: ...` for each endpoint"
             )
             return ()
+        if too_many(Config, "endpoints", raw, f"{_ROOT}.endpoints", self.findings):
+            return ()
         endpoints = [
             self.endpoint(item, f"{_ROOT}.endpoints[{i}]", below, preset)
             for i, item in enumerate(raw)
         ]
         names = distinguish(endpoints)
+        twins: dict[str, list[int]] = {}
+        for i, endpoint in enumerate(endpoints):
+            twins.setdefault(endpoint.name, []).append(i)
         for i, name in names.items():
-            twins = [j for j, other in enumerate(endpoints) if other.name == endpoints[i].name]
-            others = ", ".join(f"endpoints[{j}]" for j in twins if j != i)
+            few = twins[endpoints[i].name][:10]
+            others = ", ".join(f"endpoints[{j}]" for j in few if j != i)
             self.findings.notice(
                 f"{_ROOT}.endpoints[{i}].name",
                 f"{endpoints[i].name!r:.80} is also the name of {others:.80}; here it is {name!r:.80}, "

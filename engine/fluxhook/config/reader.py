@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 import msgspec
 
 from fluxhook.config.codec import UNITS
+from fluxhook.config.limits import MAX_KEYS, too_many
 from fluxhook.config.problems import Findings
 from fluxhook.config.source import NULLS, Plain
 from fluxhook.config.units import MAX_INT64, Duration, Rate, Size, Threshold, whole_number
@@ -90,19 +91,24 @@ def read_struct(
     if not isinstance(raw, dict):
         findings.problem(path, f"{_shown(raw, hidden)} is not a mapping", "write key: value lines")
         return {}
+    if len(raw) > MAX_KEYS:
+        findings.problem(path, f"has {len(raw):,d} keys", f"write at most {MAX_KEYS}")
+        return {}
     wanted = {**fields_of(kind), **(extra or {})}
     values: dict[str, Any] = {}
     for key, item in raw.items():
         if key not in wanted:
             findings.problem(
-                f"{path}.{key}" if path else str(key),
+                f"{path}.{key!s:.80}" if path else f"{key!s:.80}",
                 f"{key!r:.80} is not known here",
-                f"correct or remove it{hint(str(key), wanted)}",
+                f"correct or remove it{findings.hint(hint, str(key), wanted)}",
             )
             continue
         field = wanted[key]
         below = f"{path}.{key}" if path else key
         if _is_null(item) and type(None) not in get_args(field):
+            continue
+        if too_many(kind, key, item, below, findings):
             continue
         if is_struct(field):
             values[key] = read_struct(field, item, below, findings)

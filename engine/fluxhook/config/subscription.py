@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Final, NamedTuple
+
 from fluxhook._native.topics import check_filter
 from fluxhook.config.problems import Findings
 from fluxhook.config.schema import Endpoint
 from fluxhook.events.catalog import BOUND, TYPES
-from fluxhook.events.names import hint, matches, pattern_fault, pattern_hint, unmatched
+from fluxhook.events.names import hint, pattern_fault, pattern_hint, types_of
 from fluxhook.events.where import OPERATORS, parse_condition
 
 __all__ = ["check_subscription"]
+
+#: of a topic filter: `emit` looks at each level of each filter that shares those before with the topic.
+#: Arbitrary, far above what brokers allow, or devices use.
+MAX_LEVELS: Final = 128
+
+
+class _Matched(NamedTuple):
+    """What is known of the types that a pattern matches."""
+
+    any: bool
+    #: one of them may have a topic name, or a topic filter
+    bound: bool
+    #: of the data of any of them; None: one of them is not declared, and may have any
+    fields: frozenset[str] | None
 
 
 def check_subscription(
@@ -19,19 +36,16 @@ def check_subscription(
 
     `known` are the types of both catalogs and the host's own; `path` ends in a dot.
     """
-    wanted: set[str] = set()
-    all_known = bool(endpoint.events)
-    for i, pattern in enumerate(endpoint.events):
+    found = [_matched(pattern, known) for pattern in endpoint.events]
+    for i, (pattern, matched) in enumerate(zip(endpoint.events, found, strict=True)):
         if fault := pattern_fault(pattern, known):
             remedy = 'write a type such as "route.error", a namespace such as "route.*", or "*"'
-            said = fault + pattern_hint(pattern, known)
+            said = fault + findings.hint(pattern_hint, pattern, known)
             findings.problem(f"{path}events[{i}]", said, remedy)
-        wanted |= (found := {name for name in known if matches(pattern, name)})
-        all_known = all_known and bool(found)
-        if not fault and not found:
+        elif not matched.any:
             _point_out(pattern, known, f"{path}events[{i}]", findings)
     for i, topic_filter in enumerate(endpoint.topic_filters):
-        if fault := check_filter(topic_filter):
+        if fault := check_filter(topic_filter) or _filter_fault(topic_filter):
             findings.problem(
                 f"{path}topic_filters[{i}]",
                 f"{topic_filter!r:.80} is not a topic filter: {fault}",
@@ -41,15 +55,16 @@ def check_subscription(
         if fault := pattern_fault(pattern, known):
             remedy = 'write a type such as "service.5xx", or a namespace such as "service.*"'
             findings.problem(f"{path}aggregate.types[{i}]", fault, remedy)
-        else:
+        elif not types_of(pattern, known):
             _point_out(pattern, known, f"{path}aggregate.types[{i}]", findings)
-    if endpoint.topic_filters and all_known and wanted <= TYPES.keys() - BOUND:
+    all_known = bool(found) and all(matched.any for matched in found)
+    if endpoint.topic_filters and all_known and not any(matched.bound for matched in found):
         findings.notice(
             f"{path}topic_filters",
             "they filter nothing: no event type of this endpoint has a topic name or a topic filter",
         )
-    declared = [TYPES.get(name) for name in wanted]
-    fields = {field for data in declared if data for field in data.__struct_encode_fields__}
+    declared = [matched.fields for matched in found if matched.fields is not None]
+    fields = frozenset().union(*declared)
     for i, text in enumerate(endpoint.where):
         where = f"{path}where[{i}]"
         try:
@@ -62,15 +77,36 @@ def check_subscription(
                 "path startswith '/api/', service in ['a', 'b']",
             )
             continue
-        if all_known and all(declared) and name not in fields:
+        if all_known and len(declared) == len(found) and name not in fields:
             findings.notice(
                 where,
                 f"nothing meets it: no event type of this endpoint has a field {name!r}"
-                f"{hint(name, fields)}",
+                f"{findings.hint(hint, name, fields)}",
             )
 
 
 def _point_out(pattern: str, known: frozenset[str], path: str, findings: Findings) -> None:
     """Nobody is to wait in silence for events that never come."""
-    if said := unmatched(pattern, known):
-        findings.notice(path, f"{said}; if the host emits it, list its type under event_types")
+    findings.notice(
+        path,
+        f"no known event type matches {pattern!r}{findings.hint(pattern_hint, pattern, known)}; "
+        "if the host emits it, list its type under event_types",
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _matched(pattern: str, known: frozenset[str]) -> _Matched:
+    names = types_of(pattern, known)
+    data = [TYPES.get(name) for name in names]
+    fields: frozenset[str] | None = None
+    if all(data):
+        fields = frozenset(
+            field for kind in data if kind for field in kind.__struct_encode_fields__
+        )
+    bound = any(name not in TYPES or name in BOUND for name in names)
+    return _Matched(bool(names), bound, fields)
+
+
+def _filter_fault(topic_filter: str) -> str | None:
+    levels = topic_filter.count("/") + 1
+    return f"it has {levels} levels, and {MAX_LEVELS} are allowed" if levels > MAX_LEVELS else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Final
 
@@ -35,10 +35,11 @@ def distinguish(endpoints: Sequence[Endpoint]) -> dict[int, str]:
     taken = {name for name, n in counts.items() if n == 1}
     twins = [i for i, endpoint in enumerate(endpoints) if counts[endpoint.name] > 1]
     names = {}
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(2))
     # By their content where even the digest is the same: what is equal in all is the same endpoint.
     for i in sorted(twins, key=lambda i: (endpoints[i].name, codec.encode(endpoints[i]))):
         name = f"{endpoints[i].name}-{_digest(endpoints[i])}"
-        names[i] = name if name not in taken else _free(name, taken)
+        names[i] = name if name not in taken else _free(name, taken, numbers[name])
         taken.add(names[i])
     return names
 
@@ -59,6 +60,7 @@ def recognize(
     for endpoint in endpoints:
         groups[_written(endpoint)].append(endpoint)
     names = {endpoint.name: endpoint.name for endpoint in endpoints}
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(2))
     for written, group in groups.items():
         theirs = known[written]
         if {*theirs, *(endpoint.name for endpoint in group)} == {written}:
@@ -70,7 +72,7 @@ def recognize(
             if name is None:
                 name = endpoint.name
                 if name != written and name in theirs:
-                    name = _free(name, taken)
+                    name = _free(name, taken, numbers[name])
             taken.add(name)
             names[endpoint.name] = name
     renamed = tuple(
@@ -97,8 +99,8 @@ def _matched(group: list[Endpoint], known: Mapping[str, Endpoint]) -> dict[str, 
     return names
 
 
-def _free(name: str, taken: Collection[str]) -> str:
-    return next(free for n in count(2) if (free := f"{name}-{n}") not in taken)
+def _free(name: str, taken: Collection[str], numbers: Iterator[int]) -> str:
+    return next(free for n in numbers if (free := f"{name}-{n}") not in taken)
 
 
 def _whole(endpoint: Endpoint) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from fluxhook.config.limits import too_many
 from fluxhook.config.problems import Findings
 from fluxhook.config.reader import BAD, HIDDEN, fields_of, is_struct, read_value
 from fluxhook.config.schema import Endpoint
@@ -19,6 +20,8 @@ def check_types(struct: msgspec.Struct, path: str, findings: Findings) -> None:
     for name, kind in fields_of(type(struct)).items():
         value = getattr(struct, name)
         where = path + name
+        if too_many(type(struct), name, value, where, findings):
+            continue
         if is_struct(kind):
             _check_struct(kind, value, where, findings)
         elif name == "endpoints" and isinstance(value, tuple):

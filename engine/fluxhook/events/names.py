@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 import re
-from collections.abc import Collection, Iterable
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 __all__ = [
@@ -18,11 +20,14 @@ __all__ = [
     "pattern_fault",
     "pattern_hint",
     "type_fault",
-    "unmatched",
+    "types_of",
 ]
 
 #: Arbitrary; the longest of both catalogs has 23.
 MAX_TYPE: Final = 128
+#: Words that a slip is compared with, and their length; arbitrary: all of it takes some milliseconds.
+_MAX_NEAR: Final = 500
+_MAX_WORD: Final = 64
 _TYPE: Final = re.compile(r"[a-z0-9_]+(?:\.[a-z0-9_]+)*", re.ASCII)
 
 
@@ -50,9 +55,12 @@ def type_fault(name: str, declared: Collection[str] = ()) -> str | None:
 
 def pattern_fault(pattern: str, declared: Collection[str] = ()) -> str | None:
     """What is wrong with a pattern, or None: a type, a namespace `a.*`, or `*`."""
-    if pattern == "*" or (pattern.endswith(".*") and any(matches(pattern, n) for n in declared)):
+    if pattern == "*":
         return None
-    return type_fault(pattern.removesuffix(".*"), declared)
+    fault = type_fault(pattern.removesuffix(".*"), declared)
+    if fault and pattern.endswith(".*") and types_of(pattern, frozenset(declared)):
+        return None
+    return fault
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -71,11 +79,21 @@ def overlap(pattern: str, other: str) -> bool:
     )
 
 
-def unmatched(pattern: str, known: frozenset[str]) -> str | None:
-    """What to say of a sound pattern that matches none of the known types; None if it matches one."""
-    if any(matches(pattern, name) for name in known):
-        return None
-    return f"no known event type matches {pattern!r}{pattern_hint(pattern, known)}"
+@functools.lru_cache(maxsize=4096)
+def types_of(pattern: str, known: frozenset[str]) -> Sequence[str]:
+    """Return the known types that a pattern matches."""
+    if pattern == "*":
+        return tuple(known)
+    if not pattern.endswith(".*"):
+        return (pattern,) if pattern in known else ()
+    ordered, stem = _ordered(known), pattern[:-1]
+    below = itertools.islice(ordered, bisect_left(ordered, stem), None)
+    return tuple(itertools.takewhile(lambda name: name.startswith(stem), below))
+
+
+@functools.lru_cache(maxsize=1)
+def _ordered(known: frozenset[str]) -> list[str]:
+    return sorted(known)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -94,7 +112,12 @@ def namespaces(known: Iterable[str]) -> set[str]:
 
 
 def hint(word: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)` with the nearest of the known words, or nothing."""
-    # Beyond the length of any name of ours a comparison only costs time.
-    near = difflib.get_close_matches(word[:MAX_TYPE], sorted(set(known)), n=3, cutoff=0.7)
+    """` (did you mean ...?)` with the nearest of the known words, or nothing: with very many of them,
+    too."""
+    words = set(itertools.islice(known, _MAX_NEAR + 1))
+    if len(words) > _MAX_NEAR or len(word) > _MAX_WORD:
+        return ""
+    near = difflib.get_close_matches(
+        word, sorted(one for one in words if len(one) <= _MAX_WORD), n=3, cutoff=0.7
+    )
     return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -8,6 +8,7 @@ reply.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from fluxhook import errors
+from fluxhook._native.ring import is_own
 from fluxhook.config.codec import encode_hook
 from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, EventError, Problem
@@ -52,6 +54,8 @@ __all__ = [
 
 #: bytes; a test event has at most max_event_bytes, and those at most 256 MiB
 MAX_MESSAGE = 300 << 20
+#: the same for every other request; arbitrary, far above what a definition with its certificates has
+MAX_DEFINITION = 1 << 20
 #: deliveries that one request may name, so that none keeps the supervisor for long
 MAX_IDS = 1000
 #: SQLite's integers
@@ -143,6 +147,7 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
     error: str
     message: str
     problems: list[Problem] = []
+    more: int = 0
 
 
 Reply = Subscription | Rotated | TestSent | Done | Failure
@@ -277,6 +282,10 @@ class Control:
                     "request", f"has no JSON form: {e}", "write texts, numbers, lists and dicts"
                 )
             ) from None
+        if len(message) > MAX_DEFINITION and not isinstance(request, Test):
+            raise ConfigError(
+                Problem("request", f"is over {MAX_DEFINITION >> 20} MiB", "send less")
+            )
         reply = self._exchange(message)
         if isinstance(reply, Failure):
             raise _raised(reply)
@@ -288,6 +297,8 @@ class Control:
             connection.settimeout(self._timeout_s)
             try:
                 with socket_path(self._datadir) as path:
+                    if not is_own(os.lstat(path), self._datadir.path):
+                        raise OSError(errno.EPERM, "its socket belongs to another user")
                     self._connect(connection, path)
             except (FileNotFoundError, ConnectionRefusedError):
                 Snapshot.load(self._datadir)  # says it if none was ever started
@@ -356,6 +367,6 @@ def _receive(connection: socket.socket, length: int) -> bytes:
 
 def _raised(failure: Failure) -> errors.FluxhookError:
     if failure.problems:
-        return ConfigError([Problem(*problem) for problem in failure.problems])
+        return ConfigError([Problem(*problem) for problem in failure.problems], failure.more)
     kind = StoreError if failure.error == "StoreError" else getattr(errors, failure.error, None)
     return (kind or EngineError)(failure.message)

@@ -36,13 +36,16 @@ from fluxhook.store.audit import AuditTrail, timestamp
 from fluxhook.store.records import Delivery as Row
 from fluxhook.transport import datadir as d
 from fluxhook.transport.clock import EngineClock
-from fluxhook.transport.files import replace_file
+from fluxhook.transport.files import make_folder, replace_file
 from fluxhook.transport.records import SUSPECT_NS, DueHead, EventHead, Report
 
 __all__ = ["Keeper"]
 
-#: reports in one transaction
+#: What one step takes, hands out, or gives up at most, so that nothing keeps all else waiting: reports
+#: from each outbox in one transaction, deliveries to workers, rows of removed or disabled endpoints.
 BATCH = 1024
+#: windows that one step closes, and endpoints that it disables: a transaction for each; arbitrary
+TRANSACTIONS = 64
 #: how long reports may gather after some have come: a transaction costs as much as dozens of rows
 LINGER_NS = 10_000_000
 #: Deliveries of an endpoint that are out at a time, as a multiple of its `concurrency`, while fewer
@@ -51,8 +54,6 @@ LINGER_NS = 10_000_000
 AHEAD, OUT_FREELY = 16, 4096
 #: after the disk failed
 STORE_BACKOFF_NS = 500_000_000
-#: rows of a removed or disabled endpoint that are buried in one step
-BURY_BATCH = 1000
 #: how often the store is looked through for what is older than the retention
 RETENTION_CHECK_NS = 1_000_000_000
 NEVER_NS = 2**63 - 1
@@ -117,6 +118,9 @@ class Keeper:
         self._faulty: dict[int, int] = {}
         self._store_failed_ns = -STORE_BACKOFF_NS
         self._feeding = True
+        #: what this step may still hand out or give up, and the endpoint at which the last one stopped
+        self._left = BATCH
+        self._stopped_at: int | None = None
         #: endpoints to be disabled: the reason, and since when they have failed
         self._doomed: dict[int, tuple[str, int]] = {}
         #: endpoints disabled in the store and not yet in the snapshot
@@ -292,7 +296,7 @@ class Keeper:
 
     def _close_windows(self, now_ns: int) -> int:
         """Turns each window whose time is over into a delivery; returns when the next one's is."""
-        wake_ns = NEVER_NS
+        wake_ns, left = NEVER_NS, TRANSACTIONS
         for endpoint_id, window in list(self._windows.items()):
             endpoint = self._endpoints.get(endpoint_id)
             if not aggregate.closes(window, now_ns) and endpoint is not None:
@@ -301,6 +305,10 @@ class Keeper:
             if self._left_alone(endpoint_id, now_ns):
                 wake_ns = min(wake_ns, self._faulty[endpoint_id])
                 continue
+            if not left:
+                self.busy = True
+                break
+            left -= 1
             try:
                 with self._store.batch() as batch:
                     batch.close_window(endpoint_id)
@@ -689,7 +697,9 @@ class Keeper:
 
     def _disable_doomed(self, now_ns: int) -> None:
         """A transaction of its own for each, once the reports that led to it are committed."""
-        for endpoint_id, (reason, failing_ns) in list(self._doomed.items()):
+        doomed = list(self._doomed.items())
+        self.busy = self.busy or len(doomed) > TRANSACTIONS
+        for endpoint_id, (reason, failing_ns) in doomed[:TRANSACTIONS]:
             self._store.disable_endpoint(endpoint_id, self._clock.wall_ns(now_ns), reason)
             del self._doomed[endpoint_id]
             self._disabling.add(endpoint_id)
@@ -715,8 +725,7 @@ class Keeper:
         log.error("a report cannot be read (%s); it is kept in %s", described(error), self._damaged)
 
     def _keep_damaged(self, name: str, content: bytes) -> None:
-        with contextlib.suppress(FileExistsError):
-            self._damaged.mkdir(mode=0o700)
+        make_folder(self._damaged)
         replace_file(self._damaged / name, content)
 
     def _left_alone(self, endpoint_id: int, now_ns: int) -> bool:
@@ -741,9 +750,18 @@ class Keeper:
     # ---- what is due -----------------------------------------------------------------------
 
     def _feed(self, now_ns: int) -> int:
-        """Hands out what is due; returns when the next is."""
-        wake_ns = NEVER_NS
-        for endpoint_id, (due_ns, _) in list(self._store.leases.fronts.items()):
+        """Hands out what is due, up to BATCH deliveries; returns when the next is."""
+        wake_ns, self._left = NEVER_NS, BATCH
+        fronts = list(self._store.leases.fronts.items())
+        ids = [endpoint_id for endpoint_id, _ in fronts]
+        if self._stopped_at in ids:  # the others have had their turn
+            first = ids.index(self._stopped_at)
+            fronts = fronts[first:] + fronts[:first]
+        self._stopped_at = None
+        for endpoint_id, (due_ns, _) in fronts:
+            if not self._left:
+                self._stopped_at = endpoint_id
+                break
             if self._left_alone(endpoint_id, now_ns):
                 wake_ns = min(wake_ns, self._faulty[endpoint_id])
                 continue
@@ -753,6 +771,7 @@ class Keeper:
                 raise
             except Exception as e:
                 self._fault(endpoint_id, e, now_ns)
+        self.busy = self.busy or not self._left
         return wake_ns
 
     def _feed_one(self, endpoint_id: int, due_ns: int, now_ns: int) -> int:
@@ -761,7 +780,8 @@ class Keeper:
         if endpoint is None:
             cause = "disabled" if self._is_disabled(endpoint_id) else "removed"
             wall_ns = self._clock.wall_ns(now_ns)
-            if self._store.bury_all(endpoint_id, wall_ns, cause, limit=BURY_BATCH):
+            if buried := self._store.bury_all(endpoint_id, wall_ns, cause, limit=self._left):
+                self._left -= buried
                 self._publish_stored(endpoint_id)
                 self.busy = True
             return NEVER_NS
@@ -774,7 +794,8 @@ class Keeper:
             return again_ns
         wake_ns = NEVER_NS
         home, target = self.snapshot.home(endpoint), struct.pack("<I", endpoint_id)
-        leased = self._store.lease(endpoint_id, now_ns, room)
+        leased = self._store.lease(endpoint_id, now_ns, min(room, self._left))
+        self._left -= len(leased)
         try:
             while leased:
                 if not self._send(self._idlest() if home is None else home, target, leased[0]):

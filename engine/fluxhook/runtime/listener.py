@@ -1,5 +1,5 @@
 """The supervisor's end of the control socket. It never waits: not for a slow client, nor for one that
-has gone."""
+has gone; and between any few requests the keeper has its turn."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import select
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -22,6 +23,8 @@ __all__ = ["Listener"]
 
 #: connections at a time; one more ends that which has not come up with a request for longest
 MAX_CONNECTIONS = 64
+#: requests that one step answers; arbitrary: each of them may write the whole snapshot
+MAX_REQUESTS = 4
 
 _decode = msgspec.msgpack.Decoder(Request).decode
 _encode = msgspec.msgpack.Encoder().encode
@@ -32,6 +35,25 @@ class _Connection:
         self.sock = sock
         self.received = bytearray()
         self.unsent = b""
+
+    @property
+    def length(self) -> int:
+        """Of the request that it sends; -1: not known yet."""
+        if len(self.received) < 4:
+            return -1
+        (length,) = struct.unpack_from("<I", self.received)
+        return int(length)
+
+    @property
+    def is_whole(self) -> bool:
+        return 0 <= self.length <= len(self.received) - 4
+
+    def take(self) -> bytes:
+        """The request that is whole."""
+        end = 4 + self.length
+        message = bytes(self.received[4:end])
+        del self.received[:end]
+        return message
 
 
 class Listener:
@@ -51,10 +73,17 @@ class Listener:
         self._epoll.register(self._server, select.EPOLLIN)
         self._connections: dict[int, _Connection] = {}
         self._spare = os.open("/dev/null", os.O_RDONLY)
+        #: those with a request that is whole, in their order
+        self._asking: deque[_Connection] = deque()
         self.fd = self._epoll.fileno()
 
+    @property
+    def busy(self) -> bool:
+        """Whether requests are left that are whole: call `step` again."""
+        return bool(self._asking)
+
     def step(self) -> None:
-        """Takes what has arrived, and answers each request that is whole."""
+        """Takes what has arrived, and answers up to MAX_REQUESTS of the requests that are whole."""
         for fd, events in self._epoll.poll(0):
             if fd == self._server.fileno():
                 self._accept()
@@ -69,6 +98,25 @@ class Listener:
                     self._receive(connection)
             except OSError:
                 self._drop(connection)
+        left = MAX_REQUESTS
+        while left and self._asking:
+            connection = self._asking.popleft()
+            if connection.sock.fileno() < 0:  # it has gone
+                continue
+            left -= 1
+            connection.unsent += frame(_encode(self._answer(connection.take())))
+            try:
+                self._send(connection)
+            except OSError:
+                self._drop(connection)
+            else:
+                self._note(connection)
+
+    def _note(self, connection: _Connection) -> None:
+        if connection.length > MAX_MESSAGE:
+            self._drop(connection)
+        elif connection.is_whole:
+            self._asking.append(connection)
 
     def close(self) -> None:
         for connection in list(self._connections.values()):
@@ -78,6 +126,11 @@ class Listener:
         os.close(self._spare)
 
     def _accept(self) -> None:
+        if len(self._connections) >= MAX_CONNECTIONS:
+            silent = (c for c in self._connections.values() if c not in self._asking)
+            if (one := next(silent, None)) is None:
+                return  # each of them is about to be answered
+            self._drop(one)
         try:
             sock, _ = self._server.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -87,8 +140,6 @@ class Listener:
                 raise
             self._refuse()
             return
-        if len(self._connections) >= MAX_CONNECTIONS:
-            self._drop(next(iter(self._connections.values())))
         sock.setblocking(False)
         self._connections[sock.fileno()] = _Connection(sock)
         self._epoll.register(sock, select.EPOLLIN)
@@ -102,29 +153,20 @@ class Listener:
         self._spare = os.open("/dev/null", os.O_RDONLY)
 
     def _receive(self, connection: _Connection) -> None:
-        received = connection.received
+        if connection in self._asking:
+            return
         chunk = connection.sock.recv(1 << 20)
         if not chunk:
             self._drop(connection)
             return
-        received += chunk
-        while len(received) >= 4:
-            (length,) = struct.unpack_from("<I", received)
-            if length > MAX_MESSAGE:
-                self._drop(connection)
-                return
-            if len(received) < 4 + length:
-                return
-            message = bytes(received[4 : 4 + length])
-            del received[: 4 + length]
-            connection.unsent += frame(_encode(self._answer(message)))
-            self._send(connection)
+        connection.received += chunk
+        self._note(connection)
 
     def _answer(self, message: bytes) -> msgspec.Struct:
         try:
             return self._apply(_decode(message))
         except ConfigError as e:
-            return Failure("ConfigError", str(e), e.problems)
+            return Failure("ConfigError", str(e), e.problems, e.more)
         except FluxhookError as e:
             return Failure(type(e).__name__, str(e))
         except msgspec.MsgspecError as e:

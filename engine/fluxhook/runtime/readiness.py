@@ -26,6 +26,7 @@ class _Report(msgspec.Struct, omit_defaults=True):
     error: str = ""
     message: str = ""
     problems: list[Problem] = []
+    more: int = 0
 
 
 def tell(fd: int, error: FluxhookError | None = None) -> None:
@@ -33,8 +34,9 @@ def tell(fd: int, error: FluxhookError | None = None) -> None:
     report = _Report()
     if error is not None:
         kinds = (kind.__name__ for kind in type(error).__mro__ if hasattr(errors, kind.__name__))
-        problems = error.problems if isinstance(error, ConfigError) else []
-        report = _Report(next(kinds), str(error), problems)
+        report = _Report(next(kinds), str(error))
+        if isinstance(error, ConfigError):
+            report.problems, report.more = error.problems, error.more
     with contextlib.suppress(BrokenPipeError):
         write_all(fd, msgspec.json.encode(report))
     os.close(fd)
@@ -52,7 +54,7 @@ def hear(fd: int, timeout_s: float) -> FluxhookError | bool:
     if not report.error:
         return True
     if report.problems:
-        return ConfigError(report.problems)
+        return ConfigError(report.problems, report.more)
     kind: type[FluxhookError] = getattr(errors, report.error, EngineError)
     return kind(report.message)
 

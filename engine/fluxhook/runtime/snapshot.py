@@ -13,7 +13,7 @@ from fluxhook.config.schema import Config, Endpoint
 from fluxhook.errors import EngineNotRunning, FluxhookError, LayoutError
 from fluxhook.policy.clock import Clock
 from fluxhook.transport.datadir import DataDir, unusable
-from fluxhook.transport.files import FULL, overwrite_file, replace_file
+from fluxhook.transport.files import FULL, overwrite_file, read_file, replace_file
 
 __all__ = ["Snapshot", "ring_bytes", "ring_queue_size"]
 
@@ -95,7 +95,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     def load(cls, datadir: DataDir) -> Snapshot:
         """Raises EngineNotRunning where there is none, LayoutError where it cannot be read."""
         try:
-            return codec.decode(datadir.snapshot.read_bytes(), cls)
+            return codec.decode(read_file(datadir.snapshot), cls)
         except FileNotFoundError:
             raise EngineNotRunning(
                 f"no fluxhook engine was ever started on {datadir.path}"

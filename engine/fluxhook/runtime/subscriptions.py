@@ -235,7 +235,7 @@ class Subscriptions:
             build(endpoint)
         except ConfigError as e:
             problems = [p._replace(path=written_as(p.path)) for p in e.problems]
-            raise ConfigError(problems) from None
+            raise ConfigError(problems, e.more) from None
         return endpoint, notices
 
     def _build(self, row: SubscriptionRow) -> _Built:

@@ -174,7 +174,7 @@ class Supervisor:
 
     def _take_lock(self) -> d.FileLock:
         try:
-            self.datadir.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.datadir.make()
             self._repair.regular(self.datadir.engine_lock)
             # `is_running` holds the lock for a moment to see whether it can.
             return wait_for_lock(self.datadir.engine_lock, 0.1)
@@ -186,9 +186,7 @@ class Supervisor:
                 "directory"
             ) from None
         except OSError as e:
-            raise EngineError(
-                f"the data directory {self.datadir.path} cannot be used: {e.strerror}"
-            ) from e
+            raise EngineError(d.unusable(e, self.datadir.path)) from e
 
     def _prepare(self, config: Config) -> ring.Words:
         """Creates what is missing, makes whole what is damaged, and repairs rings that were in use when
@@ -371,7 +369,11 @@ class Supervisor:
         counters = ring.Counters(str(worker / "counters"), writable=True)
         if counters.interrupted:
             outbox = ring.Producer(str(worker / "outbox.ring"))
-            rings = [*self.datadir.rings.glob("*/*.ring"), worker / "inbox.ring"]
+            slots = self.datadir.publisher_slots()
+            rings = [
+                *(path for slot in slots for path in slot.glob("*.ring")),
+                worker / "inbox.ring",
+            ]
             counters.recover([ring.Consumer(str(path)) for path in rings], outbox)
         counters.close()
 
@@ -519,11 +521,13 @@ class Supervisor:
                 wait_s = min(wait_s, max(0.0, min(self._start_at.values()) - now))
             if draining_until is not None and now < draining_until:
                 wait_s = min(wait_s, draining_until - now)
-            for fd, _ in self._epoll.poll(0.0 if self._keeper.busy else wait_s):
+            asked = self._listener.busy
+            busy = asked or self._keeper.busy
+            for fd, _ in self._epoll.poll(0.0 if busy else wait_s):
                 if fd == self._bell:
                     d.quiet_bell(fd)
                 elif fd == self._listener.fd:
-                    self._listener.step()
+                    asked = True
                 elif fd == self._report_fd:
                     self._hear_companion()
                 elif fd == host_fd:
@@ -531,6 +535,8 @@ class Supervisor:
                     self._requests.add(signal.SIGTERM)
                 else:
                     self._child_ended(fd, restart=draining_until is None)
+            if asked:
+                self._listener.step()
             if signal.SIGHUP in self._requests and draining_until is None:
                 self._reload_config()
             if self._requests & {signal.SIGTERM, signal.SIGINT} and draining_until is None:

@@ -69,7 +69,7 @@ class Syncer:
 
 
 def _sync_wal(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = ring.open_own(path, os.O_RDONLY)
     try:
         os.fdatasync(fd)
     finally:

@@ -10,7 +10,6 @@ so an entry may stand twice, but never not at all. While the disk is full nothin
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -19,10 +18,11 @@ from pathlib import Path
 
 import msgspec
 
+from fluxhook._native.ring import open_own
 from fluxhook.errors import LayoutError
 from fluxhook.events.nesting import bounded
 from fluxhook.store.database import StoreError
-from fluxhook.transport.files import sync_folder, write_all
+from fluxhook.transport.files import make_folder, read_file, sync_folder, write_all
 
 __all__ = ["AuditEntry", "AuditTrail", "read_audit"]
 
@@ -65,11 +65,10 @@ class AuditTrail:
         lines = b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
         path = self._folder / _NAME
         try:
-            with contextlib.suppress(FileExistsError):
-                self._folder.mkdir(mode=0o700)
+            make_folder(self._folder)
             if (size := _size(path)) and size + len(lines) > self._max_bytes:
                 self._rotate()
-            fd = self._open(path)
+            fd = open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             try:
                 size = os.fstat(fd).st_size
                 _append(fd, size, lines)
@@ -79,16 +78,6 @@ class AuditTrail:
                 sync_folder(self._folder)
         except OSError as e:
             raise StoreError(f"{path} cannot be written: {e.strerror}") from e
-
-    @staticmethod
-    def _open(path: Path) -> int:
-        """Waits for nobody: what is no file may be a pipe that nobody reads."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(path, flags, 0o600)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        return fd
 
     def _rotate(self) -> None:
         for n in range(self._files - 1, 0, -1):
@@ -127,14 +116,6 @@ def _numbered(folder: Path, n: int) -> Path:
     return folder / (_NAME if n == 0 else f"audit.{n}.jsonl")
 
 
-def _read(path: Path) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        return file.read()
-
-
 def read_audit(folder: Path, *, newest_first: bool = False) -> Iterator[AuditEntry]:
     """All entries, the oldest first unless asked otherwise; a file is read when its turn has come. A
     torn line is passed over. Raises LayoutError for a file that cannot be read."""
@@ -144,7 +125,7 @@ def read_audit(folder: Path, *, newest_first: bool = False) -> Iterator[AuditEnt
     for n in sorted(numbers, reverse=not newest_first):
         path = _numbered(folder, n)
         try:
-            lines = _read(path).split(b"\n")
+            lines = read_file(path).split(b"\n")
         except FileNotFoundError:
             continue
         except OSError as e:

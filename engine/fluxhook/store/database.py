@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
@@ -12,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from fluxhook._native.ring import is_own, open_own
 from fluxhook.errors import EngineError, EngineNotRunning, LayoutError
 
 __all__ = [
@@ -123,6 +125,7 @@ def open_writer(path: Path, *, full_sync: bool, create: bool) -> sqlite3.Connect
         elif not path.exists():
             raise StoreDamaged(f"{path} is missing")
         unclean = _size(Path(f"{path}-wal")) > 0
+        _check_own(path)
         db = sqlite3.connect(path, isolation_level=None)
         try:
             db.text_factory = _text
@@ -146,6 +149,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise none
     with translated(path):
+        _check_own(path)
         db = _connect_reader(path)
         try:
             db.execute("PRAGMA busy_timeout = 5000")
@@ -164,6 +168,19 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _check_own(path: Path) -> None:
+    """Raises StoreError where a link, or a file of another user, stands for one of SQLite's: it would
+    follow it. They are not opened here: see `_create`."""
+    for file in (
+        path,
+        *(path.with_name(f"{path.name}-{end}") for end in ("wal", "shm", "journal")),
+    ):
+        with suppress(FileNotFoundError):
+            found = file.lstat()
+            if not (stat.S_ISREG(found.st_mode) and is_own(found, file.parent)):
+                raise StoreError(f"{file} is not a regular file of this user's; move it away")
 
 
 def _connect_reader(path: Path) -> sqlite3.Connection:
@@ -194,7 +211,7 @@ def _create(path: Path) -> None:
     that this process has to it (POSIX advisory locks).
     """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.close(open_own(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         pass
     except OSError as error:

@@ -27,7 +27,9 @@ import contextlib
 import errno
 import fcntl
 import io
+import itertools
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +79,10 @@ __all__ = [
     "is_locked",
     "unusable",
 ]
+
+#: of ours, in a mount point that others may write to
+OWN_FOLDER = "fluxhook"
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 # Counters of a publisher, per endpoint. The ring writes the first two itself (ring.pyx).
 ACCEPTED, DROPPED_OLDEST, REFUSED, FILTERED = range(4)
@@ -142,7 +148,7 @@ class FileLock:
     _file: io.FileIO | None = None
 
     def __init__(self, path: Path) -> None:
-        self._file = io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+        self._file = io.FileIO(ring.open_own(path, os.O_RDWR | os.O_CREAT), "r+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException:
@@ -169,9 +175,11 @@ class FileLock:
 def is_locked(path: Path) -> bool:
     """Whether somebody holds a FileLock. Writes nothing, also where nothing may be written."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
+        fd = ring.open_own(path, os.O_RDONLY)
+    except OSError as e:
+        if e.errno in (errno.ENOENT, errno.EISDIR, errno.EINVAL, errno.ELOOP):
+            return False  # what stands there is no lock, so nobody holds it
+        raise
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -182,10 +190,17 @@ def is_locked(path: Path) -> bool:
 
 
 class DataDir:
-    """Paths and files of one data directory. Holds nothing open."""
+    """Paths and files of one data directory. Holds nothing open.
+
+    It is the directory that was named or, where that is a mount point which a group may write to, as
+    Kubernetes makes one for `fsGroup`, a folder in it that is its owner's alone.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
+        # Earlier versions kept its files in the mount point itself.
+        if _is_shared_mount(self.path) and not os.path.lexists(self.path / "engine.lock"):
+            self.path /= OWN_FOLDER
         self.engine_lock = self.path / "engine.lock"
         self.engine_file = self.path / "engine.json"
         self.snapshot = self.path / "config.json"
@@ -201,6 +216,46 @@ class DataDir:
         self.rings = self.path / "rings"
         self.workers = self.path / "workers"
 
+    def make(self) -> None:
+        """Make the directory unless it is there, and `check` it. Raises OSError."""
+        absent = itertools.takewhile(
+            lambda folder: not folder.exists(), (self.path, *self.path.parents)
+        )
+        for folder in reversed([*absent]):
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+                folder.chmod(0o700)  # under any umask
+        self.check()
+
+    def check(self) -> None:
+        """Raise EngineError unless the directory is this user's, and nobody else may write to it.
+
+        Whoever could might have the engine send, or lose, anything. PostgreSQL asks for the same.
+        Raises OSError where there is none.
+        """
+        found, uid = self.path.stat(), os.geteuid()
+        if not stat.S_ISDIR(found.st_mode):
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self.path))
+        link = self.path.lstat()
+        if stat.S_ISLNK(link.st_mode) and link.st_uid not in (uid, 0):
+            raise EngineError(
+                f"{self.path} is a link that another user (uid {link.st_uid}) has made; name the "
+                "data directory itself"
+            )
+        if _is_shared_mount(self.path):  # with the files of an earlier version in it
+            found = (self.path / "engine.lock").lstat()
+        if found.st_uid != uid:
+            raise EngineError(
+                f"the data directory {self.path} belongs to another user (uid {found.st_uid}, not "
+                f"{uid}); run as that user, give it to this one (chown), or choose another"
+            )
+        if found.st_mode & _OTHERS_WRITE:
+            raise EngineError(
+                f"others may write to the data directory {self.path} (its mode is "
+                f"{stat.S_IMODE(found.st_mode):04o}); take that away (chmod go-w), or choose another, "
+                f"such as {self.path / OWN_FOLDER}"
+            )
+
     def worker(self, index: int) -> Path:
         return self.workers / str(index)
 
@@ -212,20 +267,23 @@ class DataDir:
         return self.worker(worker) / "bell"
 
     def open_words(self, *, writable: bool = True) -> ring.Words:
-        """The shared words. Raises EngineNotRunning where no engine ever started."""
+        """The shared words. Raises EngineNotRunning where no engine ever started, and EngineError where
+        those who are to write may not trust the directory."""
         with self.usable():
             if not self.words.exists():
                 raise EngineNotRunning(
                     f"no fluxhook engine was ever started on {self.path}; start one with "
                     f"`fluxhook serve --data-dir {self.path}`"
                 )
+            if writable:
+                self.check()
             return ring.Words(str(self.words), 0, WORD_FIELDS, writable=writable)
 
     def publisher_slots(self) -> list[Path]:
         """The folders of all publishers that ever attached."""
         if not self.rings.is_dir():
             return []
-        return sorted(p for p in self.rings.iterdir() if p.is_dir() and _is_slot(p.name))
+        return sorted(p for p in self.rings.iterdir() if _is_slot(p.name) and _is_folder(p))
 
     def worker_folders(self, workers: int = 0) -> list[Path]:
         """The folders of all workers that ever were, at their index, and of the first `workers`."""
@@ -234,7 +292,9 @@ class DataDir:
         folders = (
             p
             for p in self.workers.iterdir()
-            if p.name.isdecimal() and (int(p.name) < workers or (p / "outbox.ring").exists())
+            if p.name.isdecimal()
+            and _is_folder(p)
+            and (int(p.name) < workers or (p / "outbox.ring").exists())
         )
         return sorted(folders, key=lambda p: int(p.name))
 
@@ -260,10 +320,41 @@ class DataDir:
             raise EngineError(unusable(e, self.path)) from e
 
 
+def _is_shared_mount(path: Path) -> bool:
+    """Return whether something is mounted there that a group may write to, and nobody else."""
+    try:
+        if path.stat().st_mode & _OTHERS_WRITE != stat.S_IWGRP:
+            return False
+        folder = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            return _mount_of(folder) != _mount_of(above)
+        finally:
+            os.close(above)
+    except OSError:
+        return False
+    finally:
+        os.close(folder)
+
+
+def _mount_of(fd: int) -> str:
+    """Return the line with the id of the mount that a descriptor lies in (proc(5), fdinfo)."""
+    lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+    return next(line for line in lines if line.startswith("mnt_id:"))
+
+
 def unusable(error: OSError, path: Path) -> str:
     """A line about a file that the system does not let us use, with the way out."""
     remedy = _REMEDIES.get(error.errno or 0, "see to it, and try again")
     return f"{error.filename or path} cannot be used: {error.strerror or error}; {remedy}"
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether it is one itself; a link to one may lead anywhere."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def _is_slot(name: str) -> bool:
@@ -281,6 +372,7 @@ _REMEDIES = {
     errno.EPERM: "let this user read and write it",
     errno.EROFS: "let it be written to",
     errno.EIO: "check its disk",
+    errno.ELOOP: "put the file itself there, not a link",
     errno.ENOENT: "the data directory is incomplete: start the engine again",
 }
 
@@ -289,11 +381,12 @@ def make_bell(path: Path) -> None:
     """Creates the FIFO unless it is there."""
     with contextlib.suppress(FileExistsError):
         os.mkfifo(path, 0o600)
+        path.chmod(0o600)  # under any umask
 
 
 def open_bell(path: Path) -> int:
     """A file descriptor that can ring and be read; opening both ends never blocks (fifo(7))."""
-    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    return ring.open_own(path, os.O_RDWR, kind=stat.S_IFIFO)
 
 
 def quiet_bell(fd: int) -> None:

@@ -5,9 +5,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from pathlib import Path
 
-__all__ = ["FULL", "make_folder", "overwrite_file", "replace_file", "sync_folder", "write_all"]
+from fluxhook._native.ring import is_own, open_own
+
+__all__ = [
+    "FULL",
+    "make_folder",
+    "overwrite_file",
+    "read_file",
+    "replace_file",
+    "sync_folder",
+    "write_all",
+]
 
 #: how the system says that there is no room
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -33,10 +44,27 @@ def sync_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder of its owner's alone, on the disk when this returns, if there is none."""
-    with contextlib.suppress(FileExistsError):
+    """Make a folder of its owner's alone, on the disk when this returns, if there is none.
+
+    Raises OSError where something else is: a link or another user's folder, too.
+    """
+    try:
         path.mkdir(mode=0o700)
-        sync_folder(path.parent)
+    except FileExistsError:
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
+        if not is_own(found, path.parent):
+            raise OSError(errno.EPERM, "it belongs to another user", str(path)) from None
+        return
+    path.chmod(0o700)  # under any umask
+    sync_folder(path.parent)
+
+
+def read_file(path: Path) -> bytes:
+    """Return what a file of this user's holds. Raises OSError for a link, or anything else."""
+    with open(open_own(path, os.O_RDONLY), "rb") as file:
+        return file.read()
 
 
 def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
@@ -47,7 +75,8 @@ def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
     """
     temporary = path.with_suffix(".new")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        temporary.unlink(missing_ok=True)  # of a process that was killed
+        fd = open_own(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             write_all(fd, data)
             if sync:
@@ -70,7 +99,7 @@ def overwrite_file(path: Path, data: bytes) -> None:
     one write does all of it, and who reads it finds the old text or the new one. Raises OSError, having
     changed nothing where the blocks do not suffice.
     """
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    fd = open_own(path, os.O_WRONLY)
     try:
         found = os.fstat(fd)
         if len(data) > found.st_blocks * 512:

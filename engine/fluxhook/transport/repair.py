@@ -40,7 +40,7 @@ class Repair:
     def set_aside(self, path: Path) -> Path:
         """Move a file into `damaged/`. Raises OSError."""
         folder = self._datadir.damaged
-        folder.mkdir(exist_ok=True, mode=0o700)
+        make_folder(folder)
         name = "-".join(path.relative_to(self._datadir.path).parts)
         for n in itertools.count(1):
             kept = folder / f"{name}.{n}"
