@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from events.samples import DATA
-from fluxhook import Aggregate, Duration, Retry
+from fluxhook import Aggregate, Duration, Retry, connect
 from fluxhook.events.catalog import BROKER, GATEWAY
 from fluxhook.receiver import Behaviour
 from fluxhook.store import ReadStore
@@ -86,3 +86,32 @@ def test_a_host_never_waits(rig: Rig, drop_policy: str) -> None:
         assert stats.refused + sum(stats.dropped.values()) > 4000  # the queue was full
     assert waits < STRAY_WAITS
     assert sorted(took_ns)[len(took_ns) * 99 // 100] < 10_000_000
+
+
+def test_declared_types_may_have_capitals_everywhere(rig: Rig) -> None:
+    """Where an endpoint is created, changed and tested, where any process emits, where events are
+    gathered: they are types like any other, and never those in small letters."""
+    url = f"{rig.receiver.url}/made"
+    with rig.engine(event_types=("User.Created", "Order")) as engine:
+        layer = {"name": "made", "url": url, "signature": "none", "events": ["User.Created"]}
+        assert engine.control.create(layer).notices == []
+        patch = {
+            "events": ["User.*", "Order"],
+            "aggregate": {"types": ["Order"], "window": "100ms"},
+        }
+        assert engine.control.update("made", patch).notices == []
+        with connect(rig.data_dir) as other:
+            assert other.emit("User.Created", {"n": 1}) == 1
+        assert engine.emit("user.created", {"n": 2}) == 0
+        assert engine.emit("Order", {"n": 3}) == 1
+        engine.control.send_test("made", "User.Created", {"n": 4})
+        rig.receiver.wait_for(3, "/made")
+        assert engine.drain(10)
+    data = {e["type"]: e["data"] for e in map(json.loads, bodies(rig, "/made"))}
+    assert data.keys() == {"User.Created", "webhook.failures.aggregated"}
+    assert data["webhook.failures.aggregated"]["counts"] == {"Order": 1}
+    assert sorted(json.loads(b)["data"].get("n", 3) for b in bodies(rig, "/made")) == [1, 3, 4]
+
+
+def bodies(rig: Rig, path: str) -> list[bytes]:
+    return [request.body for request in rig.receiver.requests(path)]
