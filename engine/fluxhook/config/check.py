@@ -22,10 +22,10 @@ from fluxhook.config.workers import DEFAULT_WORKERS, IN_FLIGHT, processes
 from fluxhook.events.catalog import TYPES
 from fluxhook.events.names import declared_fault
 
-__all__ = ["check", "known_types", "validate"]
+__all__ = ["EVENTS_PER_RING", "check", "known_types", "validate"]
 
 #: A ring of fewer of the largest events would stand full or empty most of the time.
-_EVENTS_PER_RING: Final = 4
+EVENTS_PER_RING: Final = 4
 #: Linux's PATH_MAX; far above any sensible name.
 _MAX_LABEL: Final = 4096
 #: Arbitrary: 96 bits in hexadecimal.
@@ -194,11 +194,11 @@ def _check_ring(config: Config, path: str, findings: Findings) -> None:
     if not findings.sound(*(path + name for name in ("ring_bytes", "workers", "max_event_bytes"))):
         return
     workers = DEFAULT_WORKERS if config.workers is None else processes(config.workers)
-    needed = Size(config.max_event_bytes * _EVENTS_PER_RING * workers)
+    needed = Size(config.max_event_bytes * EVENTS_PER_RING * workers)
     if config.ring_bytes < needed:
         findings.problem(
             path + "ring_bytes",
             f"{config.ring_bytes} shared by {workers} workers is too little: a worker's share must "
-            f"hold {_EVENTS_PER_RING} events of max_event_bytes ({config.max_event_bytes})",
+            f"hold {EVENTS_PER_RING} events of max_event_bytes ({config.max_event_bytes})",
             f"raise ring_bytes to {needed}, or lower max_event_bytes or workers",
         )

@@ -601,6 +601,15 @@ class Dispatcher:
             return True
         return False
 
+    def abandon(self) -> None:
+        """Forget what waits and was not begun: it stays where it is, for whoever follows."""
+        for lane in self._waiting():
+            lane.queue.clear()
+            lane.forget_batches()
+            self._emptied(lane)
+        self._aside.clear()
+        self._backlog = 0
+
     def suspect(self, fresh: list[Delivery], due: list[Delivery], now_ns: int) -> None:
         """Hand to the store what the worker before had at hand when it ended by a fault of its own.
 

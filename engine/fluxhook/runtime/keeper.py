@@ -11,9 +11,11 @@ ring. What it had handed out is handed out again.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import struct
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -84,14 +86,14 @@ class Keeper:
         self._store = store
         self._words = words
         self._clock = clock
+        self._datadir = datadir
         # Those of workers that the engine has no more are read too: their reports are still owed.
         self._outboxes = [Consumer(str(path / "outbox.ring")) for path in datadir.worker_folders()]
-        self._inboxes = [
-            Producer(str(datadir.worker(i) / "inbox.ring"), bell=d.open_bell(datadir.bell(i)))
-            for i in range(snapshot.workers)
-        ]
-        for i in range(snapshot.workers):
-            _empty(str(datadir.worker(i) / "inbox.ring"))
+        self._inboxes: list[Producer] = []
+        self._bells: list[int] = []
+        self._open_inboxes(snapshot.workers)
+        #: workers that get nothing, since they leave
+        self._leaving: frozenset[int] = frozenset()
         self._positions = store.positions()
         for outbox in self._outboxes:
             outbox.rewind()
@@ -163,7 +165,7 @@ class Keeper:
             self._disable_doomed(now_ns)
             self._release_lost()
             wake_ns = self._close_windows(now_ns)
-            if self._caught_up():
+            if self.caught_up:
                 wake_ns = min(wake_ns, self._retire(now_ns))
                 if self._feeding:
                     self._try_suspect(now_ns)
@@ -196,6 +198,44 @@ class Keeper:
         self._lost[worker] = self._outboxes[worker].tail
         if by_own_fault:
             self._lost_by_fault.add(worker)
+
+    def spare_workers(self, workers: Collection[int]) -> None:
+        """Hand out nothing to these: they leave."""
+        self._leaving = frozenset(workers)
+
+    def applied(self, workers: Collection[int]) -> bool:
+        """Whether all is applied that these workers have reported, and the shared words say so."""
+        return self._held is None and all(
+            self._outboxes[worker].next >= self._outboxes[worker].tail for worker in workers
+        )
+
+    def change_workers(self, count: int) -> None:
+        """There are so many workers from now on; those that left have ended, and all that they
+        reported is applied. What was out with one that has no successor is handed out again."""
+        for worker in range(len(self._outboxes), count):
+            outbox = Consumer(str(self._datadir.worker(worker) / "outbox.ring"))
+            outbox.rewind()
+            self._compare(outbox)
+            self._outboxes.append(outbox)
+            self._damaged_reports.append(0)
+            self._sent.append(set())
+            self._adopted.append({})
+        for worker in range(count, len(self._inboxes)):
+            self._store.release(self._sent[worker])
+            self._sent[worker].clear()
+            self._inboxes[worker].close()
+            os.close(self._bells[worker])
+        del self._inboxes[count:], self._bells[count:]
+        self._open_inboxes(count)
+        self._leaving = frozenset()
+
+    def _open_inboxes(self, count: int) -> None:
+        """What stands in those that are opened is in the store, and is handed out again."""
+        for worker in range(len(self._inboxes), count):
+            path = str(self._datadir.worker(worker) / "inbox.ring")
+            _empty(path)
+            self._bells.append(d.open_bell(self._datadir.bell(worker)))
+            self._inboxes.append(Producer(path, bell=self._bells[-1]))
 
     def take_disabled(self) -> bool:
         """Whether an endpoint was disabled since the last call."""
@@ -417,7 +457,8 @@ class Keeper:
                     batch.reschedule(row, now_ns, "suspect")
                     return
 
-    def _caught_up(self) -> bool:
+    @property
+    def caught_up(self) -> bool:
         """Whether all is applied that was reported before this keeper began. Until then a row may
         wait in the store although its delivery has ended, so none is handed out or given up."""
         if all(o.next >= tail for o, tail in zip(self._outboxes, self._inherited, strict=False)):
@@ -793,7 +834,9 @@ class Keeper:
         if room <= 0:
             return again_ns
         wake_ns = NEVER_NS
-        home, target = self.snapshot.home(endpoint), struct.pack("<I", endpoint_id)
+        home, target = self._home(endpoint), struct.pack("<I", endpoint_id)
+        if home in self._leaving or len(self._leaving) == len(self._inboxes):
+            return now_ns + 10_000_000
         leased = self._store.lease(endpoint_id, now_ns, min(room, self._left))
         self._left -= len(leased)
         try:
@@ -824,11 +867,17 @@ class Keeper:
             return 0, opens_ns
         return 1 - out, now_ns + 100_000_000
 
+    def _home(self, endpoint: Endpoint) -> int | None:
+        """The worker that serves an endpoint; None: any may."""
+        ring = self.snapshot.home(endpoint)
+        return None if ring is None else ring % self.snapshot.workers
+
     def _idlest(self) -> int:
         """The worker with the fewest deliveries out."""
         if len(self._inboxes) == 1:
             return 0
-        return min(range(len(self._inboxes)), key=lambda worker: len(self._sent[worker]))
+        there = (worker for worker in range(len(self._inboxes)) if worker not in self._leaving)
+        return min(there, key=lambda worker: len(self._sent[worker]))
 
     def _send(self, worker: int, target: bytes, due: Due) -> bool:
         """Puts a delivery into a worker's inbox; False if it is full."""

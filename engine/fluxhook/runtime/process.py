@@ -23,6 +23,7 @@ from fluxhook.text import repaired
 from fluxhook.transport.datadir import FileLock
 
 __all__ = [
+    "LEAVE",
     "Child",
     "LockHeld",
     "Orphaned",
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 log = logging.getLogger("fluxhook")
+
+#: what a worker is told that is to end without a successor of its own
+LEAVE = b"l"
 
 #: CPU time between two looks below which a process does not run, although it could; arbitrary: one of
 #: twenty on a core gets as much
@@ -201,8 +205,15 @@ class Child:
 
     def drain(self) -> None:
         """Asks the child to finish what it has and to end."""
+        self._ask(b"d")
+
+    def leave(self) -> None:
+        """Asks a worker to finish what it has begun, and to end."""
+        self._ask(LEAVE)
+
+    def _ask(self, what: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._alive_write, b"d")
+            os.write(self._alive_write, what)
 
     def kill_if_stuck(self) -> None:
         """A look at its heartbeat: SIGKILL if it has gone without one for too long. To be called once a

@@ -28,7 +28,7 @@ class Part(NamedTuple):
     """The endpoints of a route that share one record: same bytes, same choice of worker."""
 
     style: EnvelopeStyle
-    #: the worker's index, None: the one with most room
+    #: the ring's index, None: the one with most room
     home: int | None
     order_key: str | None
     endpoints: tuple[int, ...]

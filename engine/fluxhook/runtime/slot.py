@@ -29,11 +29,12 @@ TAKE_ATTEMPTS, TAKE_INTERVAL_S = 3, 0.02
 
 
 class _Rings(NamedTuple):
-    """A ring for each worker, and its bell."""
+    """The rings of a publisher, and for each the bell of the worker that reads it."""
 
     producers: list[ring.Producer]
     bells: list[int]
     drop_policy: DropPolicy
+    workers: int
 
     def close(self) -> None:
         """May be called again, also where it was interrupted."""
@@ -44,7 +45,7 @@ class _Rings(NamedTuple):
 
 
 class Slot:
-    """The first free slot, with one ring for each worker. Raises TooManyPublishers, LayoutMismatch and
+    """The first free slot, with its rings. Raises TooManyPublishers, LayoutMismatch and
     OSError."""
 
     def __init__(self, datadir: d.DataDir, snapshot: Snapshot, name: str | None = None) -> None:
@@ -52,7 +53,7 @@ class Slot:
         #: whose it is: a forked child must not count in it
         self.pid = os.getpid()
         limit = snapshot.config.max_publishers
-        self._rings = _Rings([], [], snapshot.config.drop_policy)
+        self._rings = _Rings([], [], snapshot.config.drop_policy, snapshot.workers)
         self._retired: list[_Rings] = []
         self.path, self._lock = _take(datadir, [name] if name else list(map(str, range(limit))))
         try:
@@ -69,17 +70,21 @@ class Slot:
 
     def fits(self, snapshot: Snapshot) -> bool:
         """Whether the rings are those that a configuration asks for, but for their size."""
-        policy = snapshot.config.drop_policy
-        return len(self.rings) == snapshot.workers and self._rings.drop_policy == policy
+        rings = self._rings
+        return (
+            len(rings.producers) >= snapshot.rings
+            and rings.workers == snapshot.workers
+            and rings.drop_policy == snapshot.config.drop_policy
+        )
 
     def open_rings(self, snapshot: Snapshot) -> None:
-        """Opens a ring for each worker, and lets the workers know of them. All of it or nothing: after
-        an error the slot is as before.
+        """Opens a ring for each worker, and those that there were, and lets the workers know of them.
+        All of it or nothing: after an error the slot is as before.
 
         An empty ring of another size is replaced when the slot is taken; one that still holds
         records keeps its size.
         """
-        rings = _Rings([], [], snapshot.config.drop_policy)
+        rings = _Rings([], [], snapshot.config.drop_policy, snapshot.workers)
         try:
             self._open(rings, snapshot)
         except BaseException:
@@ -94,8 +99,8 @@ class Slot:
         fresh = not self.rings
         boot_id = d.boot_id()
         queue_size, ring_bytes = snapshot.ring_queue_size, snapshot.ring_bytes
-        for worker in range(snapshot.workers):
-            path = str(self.path / f"{worker}.ring")
+        for index in range(max(snapshot.rings, len(self.rings))):
+            path = str(self.path / f"{index}.ring")
             if fresh and os.path.exists(path):
                 ring.repair_ring(path, boot_id)
                 if ring.geometry(path) != (queue_size, ring_bytes) and not ring.unsettled(path):
@@ -105,7 +110,7 @@ class Slot:
                         log.warning("%s keeps its size: %s", path, e.strerror)
             if not os.path.exists(path):
                 ring.create_ring(path, queue_size, ring_bytes, boot_id)
-            rings.bells.append(d.open_bell(self._datadir.bell(worker)))
+            rings.bells.append(d.open_bell(self._datadir.bell(index % snapshot.workers)))
             drop_oldest = rings.drop_policy == "oldest"
             rings.producers.append(
                 ring.Producer(path, drop_oldest=drop_oldest, bell=rings.bells[-1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from fluxhook.config import codec
+from fluxhook.config.check import EVENTS_PER_RING
 from fluxhook.config.schema import Config, Endpoint
 from fluxhook.errors import EngineNotRunning, FluxhookError, LayoutError
 from fluxhook.policy.clock import Clock
@@ -24,7 +25,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     says why, for each endpoint that cannot be built: its events wait. `files` has a number for each
     endpoint that names files, another one when they have changed. Ids from `known` on belong to
     endpoints that a later snapshot will have first. `clock` is the engine's, of the boot that it
-    names. `twins` has the written name of each of the file's endpoints that shares it with another."""
+    names. `twins` has the written name of each of the file's endpoints that shares it with another.
+    `homes` has the rings of endpoints that one worker serves, where they are not their ids modulo
+    the workers."""
 
     version: int
     workers: int
@@ -36,6 +39,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, int] = {}
     known: int | None = None
     twins: dict[str, str] = {}
+    homes: dict[int, int] = {}
     clock: Clock = Clock()
 
     def endpoints(self) -> dict[int, Endpoint]:
@@ -54,22 +58,41 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return next((e for e in self.config.endpoints if e.name == name), None)
 
     @property
+    def rings(self) -> int:
+        """How many rings a publisher has. Ring n is read by worker n modulo the workers."""
+        return max(self.workers, max(self.homes.values(), default=0) + 1)
+
+    @property
     def ring_queue_size(self) -> int:
-        return ring_queue_size(self.config, self.workers)
+        return ring_queue_size(self.config, self.rings)
 
     @property
     def ring_bytes(self) -> int:
-        return ring_bytes(self.config, self.workers)
+        return ring_bytes(self.config, self.rings)
 
     def home(self, endpoint: Endpoint) -> int | None:
-        """The one worker that serves an endpoint; None: any worker may.
+        """The one ring that events for an endpoint are put into, and with it the worker that serves it;
+        None: any.
 
         An ordered endpoint has one home, for its order; one with fewer connections than there are
         workers too, so that the workers together keep the limit.
         """
         if endpoint.ordered or endpoint.concurrency < self.workers:
-            return self.ids[endpoint.name] % self.workers
+            id = self.ids[endpoint.name]
+            return self.homes.get(id, id % self.workers)
         return None
+
+    def at_home(self, former: Snapshot) -> Snapshot:
+        """Return this snapshot with each endpoint that one worker serves in the ring in which it was:
+        what waits there comes before what is put from now on."""
+        before = {former.ids[e.name]: former.home(e) for e in former.config.endpoints}
+        homes = {}
+        for endpoint in self.config.endpoints:
+            id = self.ids[endpoint.name]
+            home = before.get(id)
+            if home is not None and self.home(endpoint) not in (None, home):
+                homes[id] = home
+        return msgspec.structs.replace(self, homes=homes)
 
     def share(self, endpoint: Endpoint, worker: int) -> int:
         """Return how many requests at a time a worker may make to an endpoint; all workers' shares
@@ -108,10 +131,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             ) from e
 
 
-def ring_queue_size(config: Config, workers: int) -> int:
+def ring_queue_size(config: Config, rings: int) -> int:
     """A publisher's `queue_size`, divided among its rings, rounded up."""
-    return -(-config.queue_size // workers)
+    return -(-config.queue_size // rings)
 
 
-def ring_bytes(config: Config, workers: int) -> int:
-    return int(config.ring_bytes) // workers & ~7  # records are aligned to 8 bytes
+def ring_bytes(config: Config, rings: int) -> int:
+    """A ring's share of `ring_bytes`, or what EVENTS_PER_RING of the largest events take."""
+    share = max(int(config.ring_bytes) // rings, EVENTS_PER_RING * int(config.max_event_bytes))
+    return share & ~7  # records are aligned to 8 bytes

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -78,6 +79,19 @@ EARLIEST_NS = 1_735_689_600_000_000_000
 REPORT_S = 5.0
 #: the index of the companion among the children
 COMPANION = -1
+#: how often it is looked whether workers that leave have left
+LEAVING_S = 0.05
+
+
+@dataclass
+class _Change:
+    """Another number of workers, from when those have left that cannot stay as they are."""
+
+    config: Config
+    count: int
+    leavers: set[int]
+    #: when those that are still there are killed
+    until: float
 
 
 class Supervisor:
@@ -139,6 +153,10 @@ class Supervisor:
         self._first = True
         self._judge = Judge()
         self._twins: dict[str, str] = {}
+        #: what was in force before this supervisor published anything
+        self._former = self._load_former()
+        self._moved = self._former.workers != self._workers
+        self._change: _Change | None = None
         config = self._recognized(self._fitted(config))
         self._subscriptions = Subscriptions(self._store, config, self._clock)
         #: endpoints that were disabled get another chance, which is not on the disk yet
@@ -330,6 +348,22 @@ class Supervisor:
             )  # fmt: skip
         return store
 
+    def _load_former(self) -> Snapshot:
+        try:
+            former = Snapshot.load(self.datadir)
+        except (EngineNotRunning, LayoutError):
+            return Snapshot(version=0, workers=self._workers, config=Config(), ids={})
+        if self._rings_at_rest():  # nothing waits for whom a ring's worker was
+            former = msgspec.structs.replace(former, workers=self._workers, homes={})
+        return former
+
+    def _rings_at_rest(self) -> bool:
+        """Whether nothing is in the publishers' rings, and nobody can put anything there now."""
+        slots = self.datadir.publisher_slots()
+        if any(d.is_locked(slot / "lock") for slot in slots):
+            return False
+        return not any(ring.unsettled(str(path)) for s in slots for path in s.glob("*.ring"))
+
     def _former_ids(self) -> dict[str, int] | None:
         """The endpoints' ids as they were published last; empty where nothing was yet, None where it
         cannot be read."""
@@ -406,10 +440,7 @@ class Supervisor:
 
     def _recognized(self, config: Config) -> Config:
         """The configuration with endpoints of the same name under the names that they had."""
-        try:
-            former = Snapshot.load(self.datadir)
-        except (EngineNotRunning, LayoutError):
-            former = Snapshot(version=0, workers=1, config=Config(), ids={})
+        former = self._former
         theirs = [e for e in former.config.endpoints if e.name not in former.created]
         endpoints, self._twins = recognize(config.endpoints, theirs, former.twins)
         return msgspec.structs.replace(config, endpoints=endpoints)
@@ -465,7 +496,7 @@ class Supervisor:
             known=max((e.id for e in rows), default=-1) + 1,
             clock=self._clock.known,
             twins=self._twins,
-        )
+        ).at_home(self._former)
         try:
             snapshot.save(self.datadir)
         except OSError as e:
@@ -473,7 +504,7 @@ class Supervisor:
             raise StoreError(
                 f"{self.datadir.snapshot} cannot be written: {e.strerror}{remedy}"
             ) from e
-        self.snapshot = snapshot
+        self.snapshot = self._former = snapshot
         self._words.store(row, d.VERSION, snapshot.version)
         self._ring_bells()
 
@@ -504,6 +535,7 @@ class Supervisor:
         if host_fd >= 0:
             self._epoll.register(host_fd, select.EPOLLIN)
         self._announce()
+        self._catch_up()
         if self._companion is None:
             self._serve()
         draining_until: float | None = None
@@ -511,6 +543,7 @@ class Supervisor:
             now = time.monotonic()
             wake_ns = self._keeper.step(self._clock.now_ns())
             if draining_until is None:
+                self._advance_change(now)
                 self._start_children()
                 self._housekeep(now)
             elif now >= draining_until:
@@ -519,6 +552,8 @@ class Supervisor:
             wait_s = min(HOUSEKEEPING_S, max(0.0, (wake_ns - self._clock.now_ns()) / 1e9))
             if self._start_at:
                 wait_s = min(wait_s, max(0.0, min(self._start_at.values()) - now))
+            if self._change is not None:
+                wait_s = min(wait_s, LEAVING_S)
             if draining_until is not None and now < draining_until:
                 wait_s = min(wait_s, draining_until - now)
             asked = self._listener.busy
@@ -660,6 +695,15 @@ class Supervisor:
         elif said and not self._serves and not self._draining:
             self._serve()
 
+    def _catch_up(self) -> None:
+        """Apply what workers of an engine before this one reported, where their rings are others' now:
+        what they handed to the store comes before what is still in their rings."""
+        until = time.monotonic() + PATIENCE_S
+        while self._moved and not self._keeper.caught_up and time.monotonic() < until:
+            self._keeper.step(self._clock.now_ns())
+            if not self._keeper.busy:
+                time.sleep(LEAVING_S)  # the disk fails
+
     def _child_ended(self, pidfd: int, *, restart: bool) -> None:
         index, child = next((i, c) for i, c in self._children.items() if c.pidfd == pidfd)
         self._epoll.unregister(pidfd)
@@ -672,7 +716,7 @@ class Supervisor:
             self._keeper.worker_lost(index, by_own_fault=fault)
             if fault:
                 self._faulty.add(index)
-        if not restart:
+        if not restart or (self._change is not None and index in self._change.leavers):
             return
         if not self._serves:
             self._failure = self._failure or EngineError(
@@ -729,18 +773,100 @@ class Supervisor:
                     self._most_bytes,
                 )
                 config = msgspec.structs.replace(config, max_event_bytes=self._most_bytes)
-            if worker_count(config) != self._workers or (
-                config.max_endpoints != self.snapshot.config.max_endpoints
-            ):
-                log.warning("workers and max_endpoints change with the next start only")
-                config = msgspec.structs.replace(
-                    config, workers=self._workers, max_endpoints=self._words.rows - 1
-                )
+            if config.max_endpoints != self.snapshot.config.max_endpoints:
+                log.warning("max_endpoints changes with the next start only")
+                config = msgspec.structs.replace(config, max_endpoints=self._words.rows - 1)
+            if worker_count(config) != self._workers or self._change is not None:
+                self._begin_change(config)
+                return
             self.publish(config)
         except FluxhookError as e:
             log.error("the configuration was not reloaded, the old one stays:\n%s", e)
             return
         log.info("configuration reloaded: version %d", self.snapshot.version)
+
+    # ---- another number of workers -----------------------------------------------------------
+
+    def _begin_change(self, config: Config) -> None:
+        """Ask the workers to leave whose rings others will read. The configuration is in force once
+        they have. Raises EngineError where the files of new workers cannot be made."""
+        count = worker_count(config)
+        self._prepare_new_workers(config, count)
+        leavers = self._leavers(count)
+        until = time.monotonic() + config.shutdown_timeout.seconds
+        if self._change is not None:
+            leavers |= self._change.leavers
+            until = min(until, self._change.until)
+        self._change = _Change(config, count, leavers, until)
+        self._keeper.spare_workers(leavers)
+        for index in leavers:
+            self._start_at.pop(index, None)
+            if index in self._children:
+                self._children[index].leave()
+        log.info(
+            "%d workers from now on, instead of %d%s", count, self._workers,
+            f"; {len(leavers)} of them finish what they have begun" if leavers else "",
+        )  # fmt: skip
+
+    def _prepare_new_workers(self, config: Config, count: int) -> None:
+        # As large as those that there are, whatever the new configuration says.
+        sized = msgspec.structs.replace(
+            config, max_event_bytes=Size(self._largest), max_endpoints=self._words.rows - 1
+        )
+        known = self.datadir.worker_folders()
+        try:
+            with self.datadir.translated():
+                for index in range(count):
+                    folder = self.datadir.worker(index)
+                    self._repair.folder(folder)
+                    self._repair.bell(self.datadir.bell(index))
+                    if folder not in known:
+                        self._prepare_worker(folder, sized)
+        except OSError as e:
+            raise EngineError(
+                f"{e.filename or self.datadir.workers} cannot be made: {e.strerror}"
+            ) from e
+
+    def _leavers(self, count: int) -> set[int]:
+        """Workers that are no more among so many, and those with a ring that another one reads then."""
+        now = self._workers
+        found = (int(path.stem) + 1 for path in self.datadir.rings.glob("*/*.ring"))
+        rings = range(max(self.snapshot.rings, max(found, default=0)))
+        moved = {index % now for index in rings if index % count != index % now}
+        return moved | set(range(count, now))
+
+    def _advance_change(self, now: float) -> None:
+        """Put a change in force once those have left that must, and all that they reported is
+        stored."""
+        change = self._change
+        if change is None or not self._serves:
+            return
+        if left := change.leavers & self._children.keys():
+            if now >= change.until:
+                for index in left:
+                    log.warning("worker %d did not leave in time; it is stopped", index)
+                    self._children[index].process.kill()
+                change.until = now + PATIENCE_S
+            return
+        for index in change.leavers:
+            self._finish(self.datadir.worker(index))
+        if not self._keeper.applied(change.leavers):
+            return
+        self._change = None
+        before, self._workers = self._workers, change.count
+        try:
+            self._keeper.change_workers(change.count)
+            self.publish(change.config)
+        except (FluxhookError, OSError) as e:
+            log.error("the configuration was not reloaded, the old one stays:\n%s", e)
+            self._workers = before
+            self._keeper.change_workers(before)
+        else:
+            log.info("configuration reloaded: version %d", self.snapshot.version)
+        for index in set(range(self._workers)) - self._children.keys():
+            self._backoff_s[index] = MIN_BACKOFF_S
+            self._start_at.setdefault(index, 0.0)
+        self._announce()
 
     def _housekeep(self, now: float) -> None:
         if now < self._next_housekeeping:

@@ -96,6 +96,8 @@ class Worker:
         self._told: dict[str, int] = {}
         self._unreadable = -1
         self._drain_marks: list[tuple[Consumer, int]] | None = None
+        #: nothing more is begun: other workers go on with what is not
+        self._leaving = False
         #: what the worker before had taken from publishers and from the keeper, if it is suspected
         self._suspects: tuple[list[Delivery], list[Delivery]] = [], []
         self._find_rings(first=True, wary=wary)
@@ -111,8 +113,8 @@ class Worker:
             beat()
             self._refresh()
             now_ns = clock.now_ns()
-            took = self._take(now_ns)
-            wake_ns = dispatcher.send(now_ns)
+            took = not self._leaving and self._take(now_ns)
+            wake_ns = 0 if self._leaving else dispatcher.send(now_ns)
             if self._drained():
                 return
             wait_s = 0.0 if took else self._wait_s(now_ns, wake_ns)
@@ -124,9 +126,14 @@ class Worker:
                 if fd == self._bell:
                     d.quiet_bell(fd)
                 elif fd == self._control_fd:
-                    if not os.read(fd, 1):
+                    asked = os.read(fd, 1)
+                    if not asked:
                         return
-                    self._drain()
+                    if asked == process.LEAVE:
+                        self._leaving = True
+                        dispatcher.abandon()
+                    else:
+                        self._drain()
 
     def _drain(self) -> None:
         """Has `run` return once what stands in the rings now is settled or stored."""
@@ -145,7 +152,7 @@ class Worker:
             self._find_rings()
 
     def _reload(self, version: int) -> None:
-        allowed = self._snapshot.config.allow_networks
+        allowed, workers = self._snapshot.config.allow_networks, self._snapshot.workers
         try:
             self._snapshot = Snapshot.load(self._datadir)
         except EngineError as e:  # what is at hand is sent as it would have been
@@ -153,6 +160,8 @@ class Worker:
             process.log.error("the former configuration stays: %s", e)
         else:
             self._clock.known = self._snapshot.clock
+            if self._snapshot.workers != workers:
+                self._rings_version = -1  # it may have rings of others now
             if self._snapshot.config.allow_networks != allowed:
                 self._egress = EgressPolicy(self._snapshot.config.allow_networks)
                 self._dispatcher.rejudge()
@@ -251,7 +260,8 @@ class Worker:
 
     def _wait_s(self, now_ns: int, wake_ns: int) -> float:
         """How long the loop may sleep: not at all if a record came while it said that it sleeps."""
-        if self._dispatcher.backlog_full or self._reporter.stuck:  # nobody rings when there is room
+        # Nobody rings when there is room, and what comes while it leaves is not its to take.
+        if self._dispatcher.backlog_full or self._reporter.stuck or self._leaving:
             return RELIEF_INTERVAL_NS / 1e9
         longest_s = IDLE_WAIT_S
         for ring, pace in self._paced:
@@ -272,6 +282,9 @@ class Worker:
         )
 
     def _drained(self) -> bool:
+        if self._leaving:
+            self._dispatcher.abandon()  # a batch that is to go in halves, say
+            return self._dispatcher.idle
         return self._past_marks() and self._dispatcher.idle
 
 
