@@ -9,13 +9,14 @@ TESTERS := $(shell echo $$(( $$(nproc) > 2 ? 4 : 3 )))
 NATIVE := fluxhook._native.ring fluxhook._native.signing fluxhook._native.topics
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test damage lint lock bench build debug clean distclean
+.PHONY: help demo test damage mutants lint lock bench build debug clean distclean
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo       the engine at work: three endpoints, one of them failing, one hanging'
 	@echo 'make test       lint, types, stubs and all tests (ARGS="-k ring" chooses)'
 	@echo 'make damage     every damage of every file of a data directory; what passed is left out next time'
+	@echo 'make mutants    changes to the modules that decide, each of which a test must notice (docs/testing.md)'
 	@echo 'make lint       lint, types and stubs alone'
 	@echo 'make lock       renews requirements/*.txt, the locked packages of demo and development'
 	@echo 'make bench      the engine beside other ways to send, into bench/RESULTS.md; micro benchmarks'
@@ -36,6 +37,9 @@ test: ready-test lint
 
 damage: ready-test
 	nice $(BIN)/python tests/damage/matrix.py $(ARGS)
+
+mutants: ready-test
+	nice $(BIN)/python tools/mutants.py $(ARGS)
 
 lint: ready-lint
 	$(BIN)/ruff check

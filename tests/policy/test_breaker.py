@@ -79,6 +79,25 @@ EXAMPLES: list[tuple[State, Event, int, int, State, Action | None]] = [
     # the clock stepped back by a day
     (State("open", T0 + 86_400_000), "permit", T0, 0, OPEN, Hold((T0 + RESET_MS) * MS)),
     (State("half_open", T0 + 86_400_000), "permit", T0, 0, HALF_OPEN, Probe(T0)),
+    # and just by as much as a wait is long
+    (
+        State("open", T0 + RESET_MS),
+        "permit",
+        T0,
+        0,
+        State("open", T0 + RESET_MS),
+        Hold((T0 + 2 * RESET_MS) * MS),
+    ),
+    (State("open", T0 + RESET_MS + 1), "permit", T0, 0, OPEN, Hold((T0 + RESET_MS) * MS)),
+    (
+        State("half_open", T0 + PROBE_MS),
+        "permit",
+        T0,
+        0,
+        State("half_open", T0 + PROBE_MS),
+        Hold((T0 + 2 * PROBE_MS) * MS),
+    ),
+    (State("half_open", T0 + PROBE_MS + 1), "permit", T0, 0, HALF_OPEN, Probe(T0)),
 ]
 
 
@@ -113,6 +132,21 @@ def test_times_round_so_that_no_wait_is_cut_short() -> None:
     _, action = breaker.step(state, "permit", opened_ns + RESET_MS * MS, **limits)
     assert isinstance(action, Hold)
     assert action.until_ns >= opened_ns + RESET_MS * MS
+
+
+@pytest.mark.parametrize("name", ["open", "half_open"])
+@pytest.mark.parametrize("early_ns", [1, MS, MS + 1])
+def test_a_wait_shorter_than_the_unit_of_the_word(name: Any, early_ns: int) -> None:
+    """Rounding puts a word up to a millisecond ahead; more is damage, however short the waits are."""
+    state = State(name, T0)
+    config = Breaker(reset_timeout=Duration(0))
+    after, action = breaker.step(
+        state, "permit", T0 * MS - early_ns, breaker=config, probe_timeout_ns=0
+    )
+    if early_ns <= MS:
+        assert (after, action) == (state, Hold(T0 * MS))
+    else:
+        assert after.value < T0
 
 
 def test_an_unknown_state_or_event_raises() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluxhook.policy.clock import STEP_NS, Clock, begin, look
+from fluxhook.policy.clock import STEP_NS, Clock, Offset, begin, look
 
 S = 1_000_000_000
 HOUR = 3600 * S
@@ -65,6 +66,83 @@ def test_small_differences_are_no_step() -> None:
     assert clock.seen_ns == T0 + S
 
 
+def test_a_step_is_more_than_a_tenth_of_a_second() -> None:
+    """In either direction."""
+    clock = new()
+    for sign in (1, -1):
+        assert not clock.is_set(T0 + S, T0 + S + sign * 100_000_000)
+        assert clock.is_set(T0 + S, T0 + S + sign * 100_000_001)
+
+
+def test_a_clock_of_nothing() -> None:
+    """No boot, no time, one offset of nothing."""
+    assert Clock() == Clock(boot_id="", origin_ns=0, seen_ns=0, offsets=(Offset(0, 0, 0),))
+
+
+@pytest.mark.parametrize(("newest_ns", "seen_ns"), [(0, 100), (50, 50), (200, 200)])
+def test_a_clock_that_begins_has_seen_something(newest_ns: int, seen_ns: int) -> None:
+    """What is in the store, or else the present: the next look must not take its time for a step."""
+    clock = begin(Clock(), "boot", 7, 100, newest_ns)
+    assert clock.seen_ns == seen_ns
+    assert begin(clock, "boot", 8, 0, 0).seen_ns == seen_ns
+
+
+#: set back by 57 between 100 and 110, and forward by 80 between 200 and 220
+SET_TWICE = Clock(offsets=(Offset(0, 0, 7), Offset(100, 110, -50), Offset(200, 220, 30)))
+
+
+@pytest.mark.parametrize(
+    ("at", "wall"),
+    [(-5, 2), (0, 7), (1, 8), (100, 107), (101, 51), (200, 150), (201, 231), (1000, 1030)],
+)
+def test_the_wall_time_of_a_moment(at: int, wall: int) -> None:
+    """By the offset since the look before the clock was set; before all, by the first."""
+    assert SET_TWICE.wall_ns(at) == wall
+
+
+@pytest.mark.parametrize(
+    ("wall", "age"),
+    [
+        (250, 80),  # by the last offset
+        (150, 100),  # by the second: the last one never showed it
+        (60, 190),  # twice, and the latter counts
+        (37, 270),  # by the first
+        (171, 80),  # by none; as near as the second comes, which held until 220
+        (330, 0),
+        (335, 0),  # dated a little ahead
+        (-100, 300),  # before anything is known
+    ],
+)
+def test_the_age_of_what_is_dated(wall: int, age: int) -> None:
+    """Of what may have been dated by any of the offsets, the nearest, and then the latest."""
+    assert SET_TWICE.age_ns(wall, 300) == age
+
+
+@pytest.mark.parametrize(("at", "earliest"), [(250, 280), (221, 251), (220, 170), (50, 50)])
+def test_the_earliest_date_since_a_moment(at: int, earliest: int) -> None:
+    """By each offset that may have held then or since."""
+    assert SET_TWICE.earliest_wall_ns(at) == earliest
+
+
+@pytest.mark.parametrize(("wall", "earliest"), [(400, 370), (118, 168), (117, 110), (20, 13)])
+def test_the_earliest_moment_of_a_date(wall: int, earliest: int) -> None:
+    """By each offset by which it may have been dated so."""
+    assert SET_TWICE.earliest_ns(wall) == earliest
+
+
+@pytest.mark.parametrize(
+    ("time", "ok"), [(2**62, True), (2**62 + 1, False), (-(2**62), True), (-(2**62) - 1, False)]
+)
+def test_no_time_beyond_2116_is_read(time: int, ok: bool) -> None:
+    """Sums and differences of two that were read fit 64 bits."""
+    text = b'{"origin_ns": %d}' % time
+    if ok:
+        assert msgspec.json.decode(text, type=Clock).origin_ns == time
+    else:
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(text, type=Clock)
+
+
 def test_times_before_a_step_stay_what_they_were() -> None:
     """The wall time of a moment is what the clock showed then."""
     clock = look(look(new(), T0 + 50 * S, T0 + 50 * S), T0 + 51 * S, T0 + 51 * S + HOUR)
@@ -101,6 +179,7 @@ def test_many_steps_are_forgotten_from_the_first() -> None:
         clock = look(clock, T0 + i * S, T0 + i * S + i * HOUR)
     assert len(clock.offsets) == 64
     assert clock.wall_ns(T0) == T0 + 136 * HOUR
+    assert clock.offsets[0] == Offset(0, T0 + 136 * S, 136 * HOUR)
 
 
 def test_a_clock_survives_being_written() -> None:

@@ -40,6 +40,34 @@ def test_each_move(before: Delivery, event: Event, attempted: bool, after: Deliv
     )
 
 
+@pytest.mark.parametrize(
+    ("first_failed_ns", "due_s"),
+    [
+        (None, 10),  # this is the first failure
+        (NOW - 4 * S, 6),
+        (NOW, 10),
+        (NOW - 60 * S, 0),
+        (NOW + 9, 10),  # a report from a clock that is ahead moves nothing
+    ],
+)
+def test_a_schedule_counts_from_the_first_failure(first_failed_ns: int | None, due_s: int) -> None:
+    """However long the attempts since then took; never into the past."""
+    retry = Retry(schedule=(Duration(10 * S), Duration(20 * S)))
+    after = step(
+        Delivery(), "retry", NOW, retry=retry, attempted=True, first_failed_ns=first_failed_ns
+    )
+    assert after == Delivery("waiting", 1, NOW + due_s * S)
+
+
+def test_what_is_not_said() -> None:
+    """Without a chance given there is no jitter, and what is parked without a time is due at once."""
+    retry = Retry(max_attempts=2, jitter=1.0)
+    after = step(Delivery(), "retry", NOW, retry=retry, attempted=True)
+    assert after == Delivery("waiting", 1, NOW + S)
+    after = step(Delivery(), "parked", NOW, retry=retry, attempted=False)
+    assert after == Delivery("waiting", 0, 0)
+
+
 @pytest.mark.parametrize("event", sorted({move.event for move in MOVES} - {"due"}))
 def test_a_verdict_on_what_no_worker_has_is_a_defect(event: Event) -> None:
     """While it waits in the store, a delivery can only become due."""

@@ -13,6 +13,7 @@ from fluxhook.config.layers import PRESETS, assemble
 from fluxhook.config.schema import Endpoint, Retry
 from fluxhook.policy.outcome import (
     CAUSES,
+    NOT_ATTEMPTED,
     Outcome,
     TransportCause,
     classify,
@@ -200,6 +201,37 @@ def test_all_transport_causes_are_documented() -> None:
 def test_libcurl_codes_by_pycurls_names(name: str, cause: str) -> None:
     """The numbers are those that pycurl has for the names."""
     assert curl_cause(getattr(pycurl, f"E_{name}"), connected=True) == cause
+
+
+#: curl/curl.h, up to libcurl 8.18; pycurl has no names for the latest
+CODES = {
+    "dns": {6},
+    "proxy": {5, 97},
+    "refused": {7, 96},
+    "timeout": {28},
+    "reset": {18, 52, 55, 56, 65},
+    "tls": {35, 43, 53, 54, 58, 59, 60, 66, 77, 80, 82, 83, 90, 91, 98, 101},
+    "protocol": {1, 8, 16, 61, 92, 95},
+    "response_too_large": {63, 100},
+}
+
+
+def test_each_libcurl_code_has_one_cause() -> None:
+    """All that is not listed is a fault of ours."""
+    found: dict[str, set[int]] = {}
+    for code in range(1, 150):
+        found.setdefault(curl_cause(code, connected=True), set()).add(code)
+    assert found.pop("internal").isdisjoint(set.union(*CODES.values()))
+    assert found == CODES
+
+
+def test_the_words_of_what_was_not_attempted_are_stable() -> None:
+    """Store, metrics and API show them; each has its sentence."""
+    held_back = {"breaker_open", "paused", "misconfigured", "suspect", "disabled", "rate_limit"}
+    given_up = {"payload_too_large", "poison", "removed", "retention"}
+    dropped = {"expired", "unreadable", "purged", "queue_full"}
+    assert NOT_ATTEMPTED.keys() == held_back | {"over_share"} | given_up | dropped
+    assert all(sentence.endswith(".") for sentence in NOT_ATTEMPTED.values())
 
 
 @pytest.mark.parametrize("code", [pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR, pycurl.E_GOT_NOTHING])

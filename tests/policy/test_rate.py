@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluxhook.policy.rate import admit
+from fluxhook.policy.rate import admit, is_possible
 
 NOW = 1_700_000_000_000_000_000
 MS = 1_000_000
@@ -70,3 +70,14 @@ def test_a_refusal_admits_nothing(tat: int, interval: int, burst: int) -> None:
     refused_tat, wait = admit(tat, NOW, interval, burst)
     if wait:
         assert admit(refused_tat, NOW, interval, burst) == (refused_tat, wait)
+
+
+def test_what_a_limit_can_have_left_behind() -> None:
+    """At most a whole burst ahead of now; a nanosecond more was left by another limit, or damage."""
+    full = 0
+    for _ in range(5):
+        full, _ = admit(full, NOW, 10 * MS, 3)
+    assert full == NOW + 30 * MS
+    assert is_possible(0, NOW, 10 * MS, 3)
+    assert is_possible(full, NOW, 10 * MS, 3)
+    assert not is_possible(full + 1, NOW, 10 * MS, 3)

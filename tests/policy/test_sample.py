@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
 
 import pytest
@@ -32,6 +34,19 @@ def test_the_choice_is_pinned() -> None:
     """No version may choose otherwise: an id that is replayed would be decided anew."""
     chosen = [i for i in range(40) if in_sample(f"evt_{i}", 0.1)]
     assert chosen == [7, 37]
+
+
+def test_the_end_of_a_share_is_not_part_of_it() -> None:
+    """A share is a half-open range of digests, so that two that meet have no id in common."""
+
+    def digest(event_id: str) -> int:
+        return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "big")
+
+    # one whose digest a float holds exactly
+    event_id = next(id for n in itertools.count() if digest(id := f"evt_{n}") % 2**11 == 0)
+    share = digest(event_id) / 2**64
+    assert not in_sample(event_id, share)
+    assert in_sample(event_id, math.nextafter(share, 1))
 
 
 EVENTS = 20_000

@@ -14,6 +14,8 @@ def test_a_miss_raises() -> None:
     assert table.move("closed", "open", "").to == "open"
     with pytest.raises(IllegalMove, match=r"no move from 'closed' on 'open' \(locked\)"):
         table.move("closed", "open", "locked")
+    with pytest.raises(IllegalMove, match=r"no move from 'open' on 'open'$"):
+        table.move("open", "open", "")
     assert issubclass(IllegalMove, FluxhookError)
 
 
@@ -21,3 +23,9 @@ def test_a_move_stands_once() -> None:
     """Two moves for one key are refused when the table is made."""
     with pytest.raises(ValueError, match="two moves"):
         Table(Move("a", "go", "", "b", ""), Move("a", "go", "", "c", ""))
+
+
+def test_all_moves_in_their_order() -> None:
+    """As they were given: the documents are made of them."""
+    moves = [Move("b", "go", "", "a", ""), Move("a", "go", "", "b", "")]
+    assert list(Table(*moves)) == moves

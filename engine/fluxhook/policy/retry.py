@@ -67,10 +67,10 @@ def asked_delay_s(head: Iterable[bytes], now_s: float) -> int | None:
     """
     longest = 0
     for line in head:
-        name, colon, value = line.partition(b":")
+        name, _, value = line.partition(b":")
         if name.startswith(b"HTTP/"):
             longest = 0
-        elif colon and name.lower() == b"retry-after":
+        elif name.lower() == b"retry-after":
             longest = max(longest, _delay_s(value.decode("latin-1").strip(), now_s))
     return min(longest, _MAX_ASKED_S) or None
 
