@@ -287,11 +287,13 @@ def test_an_open_breaker_holds_back_and_probes(rig: Rig) -> None:
         "a", circuit_breaker=breaker, concurrency=1, retry=Retry(max_attempts=100)
     )
     with rig.engine(endpoint, rig.endpoint("b", circuit_breaker=breaker)) as engine:
-        for _ in range(200):
+        for _ in range(150):
+            engine.emit("route.error", ERROR)
+        until(lambda: len(rig.receiver.requests("/a")) >= 6)
+        for _ in range(50):
             engine.emit("route.error", ERROR)
         rig.receiver.wait_for(200, "/b")
         assert engine.stats().endpoint("b").state == "active"
-        until(lambda: len(rig.receiver.requests("/a")) >= 6)
         times = [request.at_ns for request in rig.receiver.requests("/a")]
         assert all(b - a >= 0.29e9 for a, b in pairwise(times[2:]))
         assert engine.stats().endpoint("a").skipped > 100

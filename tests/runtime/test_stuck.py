@@ -15,7 +15,7 @@ import pytest
 
 from fluxhook import EngineRunning, TooManyPublishers, connect
 from fluxhook.runtime import engine, process, supervisor
-from fluxhook.runtime.heartbeat import START_LOOKS, STUCK_LOOKS, Heartbeat, Watch
+from fluxhook.runtime.heartbeat import LOOK_S, START_LOOKS, STUCK_LOOKS, Heartbeat, Watch
 from fluxhook.runtime.holders import holders, named
 from fluxhook.runtime.process import LockHeld, kill_holders, wait_for_lock
 from fluxhook.runtime.supervisor import Supervisor
@@ -44,7 +44,8 @@ def holding(path: Path, how: str = "") -> Iterator[int]:
 
 
 def test_a_child_is_stuck_after_so_many_looks_without_a_beat() -> None:
-    """Each beat begins anew. Who has not begun has more time."""
+    """30, one a second. Each beat begins anew. Who has not begun has more time."""
+    assert (STUCK_LOOKS, LOOK_S) == (30, 1.0)
     heartbeat, watch = Heartbeat(), Watch()
     assert not any(watch.stuck(heartbeat.count) for _ in range(START_LOOKS - 1))
     heartbeat.beat()
