@@ -19,7 +19,7 @@ from fluxhook.admin import exchange
 from fluxhook.admin import load as load_module
 from fluxhook.admin.app import create_app
 from fluxhook.admin.lifespan import run_lifespans
-from fluxhook.admin.load import MAX_OF_ONE, MAX_REQUESTS, Load
+from fluxhook.admin.load import MAX_OF_ONE, MAX_REQUESTS, PATIENCE_S, Load
 from fluxhook.admin.problems import RequestError
 
 
@@ -115,7 +115,7 @@ def test_load_is_bounded(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None
                 )
                 for _ in range(2)
             ]
-            while app.load.under_way.total() < 2:
+            while app.load.under_way < 2:
                 await asyncio.sleep(0)
             refused = await client.get("/v1/audit", headers=headers)
             alive = [await client.get(path) for path in ("/healthz", "/readyz")]
@@ -133,20 +133,88 @@ def test_load_is_bounded(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert not afterwards.under_way
 
 
+class Asking:
+    """A request, as the load sees it."""
+
+    def __init__(self, waited_s: float = 0.0) -> None:
+        self.waited_s = waited_s
+        self.gave_way = False
+
+    def give_way(self) -> None:
+        self.gave_way = True
+
+
 def test_one_client_leaves_room_for_others() -> None:
     """A token, or an address without one, has MAX_OF_ONE requests under way at most."""
     load = Load()
     with ExitStack() as held:
         for _ in range(MAX_OF_ONE):
-            held.enter_context(load.one_more("greedy"))
+            held.enter_context(load.one_more("greedy", Asking()))
         with pytest.raises(RequestError, match=f"{MAX_OF_ONE} requests of this") as refused:
-            held.enter_context(load.one_more("greedy"))
+            held.enter_context(load.one_more("greedy", Asking()))
         assert refused.value.kind == "overloaded"
         for _ in range(MAX_REQUESTS - MAX_OF_ONE):
-            held.enter_context(load.one_more("modest"))
+            held.enter_context(load.one_more("modest", Asking()))
         with pytest.raises(RequestError, match=f"^{MAX_REQUESTS} requests are"):
-            held.enter_context(load.one_more("late"))
-    assert not load.under_way
+            held.enter_context(load.one_more("late", Asking()))
+    assert load.under_way == 0
+    assert not load._of
+
+
+def test_who_sends_slowly_gives_way() -> None:
+    """Of the same client, or, where all room is taken, of that which has most; never one that is being
+    answered, or whose body has had no time to come."""
+    load = Load()
+    with ExitStack() as held:
+        slow = [Asking(PATIENCE_S + n) for n in range(3)]
+        others = [Asking(PATIENCE_S / 2) for _ in range(MAX_OF_ONE - 3)]
+        for one in (*others, *slow):
+            held.enter_context(load.one_more("slow", one))
+        held.enter_context(load.one_more("slow", Asking()))
+        assert [one.gave_way for one in slow] == [True, False, False]
+        for n in range(MAX_REQUESTS - MAX_OF_ONE):
+            held.enter_context(load.one_more(f"client {n}", Asking(9.0)))
+        held.enter_context(load.one_more("late", Asking()))
+        assert [one.gave_way for one in slow] == [True, True, False]
+        assert not any(one.gave_way for one in others)
+        assert load.under_way == MAX_REQUESTS
+    assert not load._of
+
+
+def test_half_sent_bodies_keep_nobody_out(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest of them is answered with 503, and its connection closed."""
+    monkeypatch.setattr(load_module, "MAX_OF_ONE", 2)
+    monkeypatch.setattr(load_module, "PATIENCE_S", 0.01)
+    headers = {"Authorization": f"Bearer {ALL}"}
+
+    async def attack() -> tuple[list[httpx.Response], httpx.Response]:
+        app = create_app(stopped)
+
+        async def never() -> Any:
+            yield b'{"type":'
+            await asyncio.Event().wait()
+
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as client:
+            slow = [
+                asyncio.ensure_future(client.post("/v1/events", content=never(), headers=headers))
+                for _ in range(2)
+            ]
+            while len(mine := app.load._of.get(app.access.client(f"Bearer {ALL}"), {})) < 2 or any(
+                one.waited_s < load_module.PATIENCE_S for one in mine
+            ):
+                await asyncio.sleep(0.01)
+            answer = await client.get("/v1/audit", headers=headers)
+            done, left = await asyncio.wait(slow, return_when="FIRST_COMPLETED")
+            for one in left:
+                one.cancel()
+        app.service.close()
+        return [one.result() for one in done], answer
+
+    (given_way,), answer = asyncio.run(attack())
+    assert answer.status_code == 200
+    problem(given_way, 503, "overloaded")
+    assert given_way.headers["connection"] == "close"
 
 
 def test_two_tokens_do_not_share_their_room(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +223,7 @@ def test_two_tokens_do_not_share_their_room(stopped: Path, monkeypatch: pytest.M
     app: Any = create_app(stopped)
     with TestClient(app, base_url=BASE_URL) as client:
         name = app.access.client(f"Bearer {READ}")
-        with app.load.one_more(name):
+        with app.load.one_more(name, Asking()):
             for token, status in ((READ, 503), (ALL, 200)):
                 headers = {"Authorization": f"Bearer {token}"}
                 assert client.get("/v1/audit", headers=headers).status_code == status
@@ -246,6 +314,15 @@ def test_head_is_get_without_a_body(stopped: Path, path: str) -> None:
         head, got = client.head(path), client.get(path)
         assert head.status_code == got.status_code
         assert head.headers["content-type"] == got.headers["content-type"]
+
+
+def test_head_of_what_is_mounted(stopped: Path, other: Other) -> None:
+    """It works where GET does."""
+    app: Any = create_app(stopped)
+    app.mount(other.app)
+    with TestClient(app, base_url=BASE_URL) as client:
+        assert client.head("/page").status_code == client.get("/page").status_code == 200
+        assert client.head("/nothing").status_code == 404
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "x-gzip, identity", "ZSTD"])

@@ -12,6 +12,7 @@ import pytest
 from admin.conftest import BASE_URL, problem
 from fluxhook import Config, Endpoint
 from fluxhook.admin.app import create_app
+from fluxhook.admin.names import written
 from fluxhook.cli.api import reference, segment
 from fluxhook.runtime.supervisor import Supervisor
 
@@ -81,7 +82,7 @@ def test_a_name_is_found(client: Client, name: str) -> None:
     assert client.request("GET", f"{path}/status").json()["name"] == name
     refused = client.request("POST", f"{path}/pause").json()
     assert refused["type"].endswith("engine-not-running"), "it was found, and cannot be changed"
-    said = name.replace("id%", "id%25").replace("id:", "id%3A")
+    said = written(name)
     assert client.request("GET", f"/v1/webhooks/{reference(said)}").json()["name"] == name
     for listing in ("deliveries", "dead-letters", "attempts", "audit"):
         assert client.request("GET", f"/v1/{listing}", params={"endpoint": said}).status_code == 200

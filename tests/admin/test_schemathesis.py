@@ -27,13 +27,16 @@ from schemathesis.specs.openapi.checks import (
 
 from admin.conftest import ALL, TOKENS, config
 from fluxhook import Endpoint, Engine
+from fluxhook.admin import failed_tokens
 from fluxhook.admin.app import create_app
 from fluxhook.config.schema import Admin
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Iterator[Any]:
-    """The document of an engine that delivers to a port where nobody listens."""
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The document of an engine that delivers to a port where nobody listens. Unknown tokens, of which
+    there are many, are not slowed."""
+    monkeypatch.setattr(failed_tokens, "MAX_DELAY_S", 0.0)
     data_dir = tmp_path / "data"
     nobody = Endpoint(name="ops", url="http://127.0.0.1:9/", signature="none")
     with Engine(config(nobody, admin=Admin(tokens=TOKENS)), data_dir):

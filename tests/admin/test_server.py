@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -20,6 +21,7 @@ import msgspec
 import pytest
 
 from admin.conftest import ALL, DEADLINE_S, TOKENS, config, until
+from fluxhook.admin import server
 from fluxhook.admin.server import bind
 from fluxhook.config.listen import parse_listen
 from fluxhook.config.schema import Admin, Config
@@ -338,3 +340,25 @@ def test_half_sent_heads_shut_nobody_out(started: Any) -> None:
                 assert answer.status_code == 200
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_tls_handshake_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it has ended uvicorn knows nothing of a connection."""
+    monkeypatch.setattr(server, "HANDSHAKE_S", 0.2)
+    identity = Authority(tmp_path / "ca").issue("localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity.cert, identity.key)
+
+    async def silent() -> bytes:
+        loop = asyncio.get_running_loop()
+        with bind(parse_listen("127.0.0.1:0")) as bound:
+            listening = await loop.create_server(asyncio.Protocol, sock=bound, ssl=context)
+            reader, writer = await asyncio.open_connection(*bound.getsockname())
+            async with asyncio.timeout(DEADLINE_S / 2):
+                said = await reader.read()
+            writer.close()
+            listening.close()
+        return said
+
+    with asyncio.Runner(loop_factory=server._loop) as runner:
+        assert runner.run(silent()) == b""

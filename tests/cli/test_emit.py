@@ -111,7 +111,7 @@ def test_a_command_line_that_makes_no_sense_is_a_usage_error(
 BAD_LINES = (
     (b"not json", "malformed"),
     (b'{"type": "order.created"', "truncated"),
-    (b"\xff\xfe", "malformed"),
+    (b"\xff\xfe", "utf-16"),
     (b'{"type": "order.\xff"}', "utf-8"),
     (b"[]", "array"),
     (b'"order.created"', "str"),

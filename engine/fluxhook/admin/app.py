@@ -92,7 +92,7 @@ class AdminApp:
         exchange = Exchange(receive, send)
         try:
             self._judge(scope)
-            await self._serve(scope, exchange.receive, exchange.send)
+            await self._serve(scope, exchange)
         except FluxhookError as error:  # the configuration cannot be read, say
             if not exchange.started:
                 await _refuse(error, scope, send)
@@ -103,7 +103,8 @@ class AdminApp:
             if not exchange.started:
                 await _refuse(error, scope, send)
 
-    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+    async def _serve(self, scope: Any, exchange: Exchange) -> None:
+        receive, send = exchange.receive, exchange.send
         scope = {**scope, "path": masked_path(scope)}
         path, method = scope["path"], scope["method"]
         if method == "HEAD":
@@ -123,7 +124,7 @@ class AdminApp:
             if fault := _coding_fault(scope):
                 raise fault
             client = self.access.client(authorization) or peer_of(scope.get("client"))
-            with self.load.one_more(client):
+            with self.load.one_more(client, exchange):
                 await self.api(scope, receive, send)
 
     def _judge(self, scope: Any) -> None:

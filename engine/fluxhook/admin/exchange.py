@@ -26,34 +26,61 @@ class Exchange:
         self._whole = False
         self._size = 0
         self._waited_s = 0.0
+        #: since when, and until when at most, the application waits for the body
+        self._since = 0.0
+        self._deadline: asyncio.Timeout | None = None
+        self._gave_way = False
         #: the answer has begun
         self.started = False
         #: nobody waits for it any more
         self.gone = False
 
+    @property
+    def waited_s(self) -> float:
+        """For how long the next piece of the body is awaited; 0: it is not."""
+        return 0.0 if self._deadline is None else time.monotonic() - self._since
+
+    def give_way(self) -> None:
+        """Ends a wait for the body: the room is needed."""
+        if self._deadline is not None:
+            self._gave_way = True
+            self._deadline.reschedule(asyncio.get_running_loop().time())
+
     async def receive(self) -> Any:
-        """Raises RequestError (408) for a body that takes too long."""
+        """Raises RequestError (408, 503) for a body that takes too long, or had to give way."""
         if self._whole:
             return await self._receive()
         left_s = BODY_GRACE_S + self._size / BODY_RATE - self._waited_s
-        began = time.monotonic()
+        self._since = time.monotonic()
         try:
-            async with asyncio.timeout(max(0.0, left_s)):
+            async with asyncio.timeout(max(0.0, left_s)) as self._deadline:
                 message = await self._receive()
         except TimeoutError:
-            raise RequestError(
-                "request-timeout",
-                f"The body came too slowly: {self._size} bytes so far. It may take {BODY_GRACE_S:g} s, "
-                f"and a second more for each {BODY_RATE} bytes.",
-                headers={"Connection": "close"},
-            ) from None
-        self._waited_s += time.monotonic() - began
+            raise self._too_slow() from None
+        finally:
+            self._deadline = None
+            self._waited_s += time.monotonic() - self._since
         if message["type"] == "http.request":
             self._size += len(message.get("body", b""))
             self._whole = not message.get("more_body", False)
         elif message["type"] == "http.disconnect":
             self.gone = True
         return message
+
+    def _too_slow(self) -> RequestError:
+        close = {"Connection": "close"}
+        if self._gave_way:
+            return RequestError(
+                "overloaded",
+                "There was no room for a request whose body had not come; try again in a second.",
+                headers=close,
+            )
+        return RequestError(
+            "request-timeout",
+            f"The body came too slowly: {self._size} bytes so far. It may take {BODY_GRACE_S:g} s, "
+            f"and a second more for each {BODY_RATE} bytes.",
+            headers=close,
+        )
 
     async def send(self, message: Any) -> None:
         self.started = self.started or message["type"] == "http.response.start"

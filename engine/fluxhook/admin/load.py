@@ -1,41 +1,68 @@
-"""How many requests may be under way: in all, and of one client."""
+"""How many requests may be under way: in all, and of one client.
+
+Where there is no room, one whose body is still awaited gives way, the oldest of whoever has most. So
+slow senders keep nobody out.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from fluxhook.admin.problems import RequestError
 
-__all__ = ["MAX_OF_ONE", "MAX_REQUESTS", "Load"]
+__all__ = ["MAX_OF_ONE", "MAX_REQUESTS", "PATIENCE_S", "Load"]
 
 #: Arbitrary, some more than the THREADS (server.py).
 MAX_REQUESTS: Final = 128
 #: So one client leaves room for the others. Arbitrary.
 MAX_OF_ONE: Final = 64
+#: for so long a body is awaited in any case; arbitrary
+PATIENCE_S: Final = 0.25
+
+
+class Waiting(Protocol):
+    """A request (exchange.py)."""
+
+    @property
+    def waited_s(self) -> float: ...
+    def give_way(self) -> None: ...
 
 
 class Load:
-    """Counts the requests that are under way. One thread's: the event loop's."""
+    """The requests that are under way, by client. One thread's: the event loop's."""
 
     def __init__(self) -> None:
-        self.under_way: Counter[str] = Counter()
+        #: the oldest first
+        self._of: dict[str, dict[Waiting, None]] = {}
+
+    @property
+    def under_way(self) -> int:
+        return sum(map(len, self._of.values()))
 
     @contextmanager
-    def one_more(self, client: str) -> Iterator[None]:
+    def one_more(self, client: str, request: Waiting) -> Iterator[None]:
         """For as long as a request goes on. Raises RequestError (503) where there is no room for it."""
-        if self.under_way[client] >= MAX_OF_ONE or self.under_way.total() >= MAX_REQUESTS:
-            who = "of this token or address " if self.under_way[client] >= MAX_OF_ONE else ""
-            n = MAX_OF_ONE if who else MAX_REQUESTS
-            raise RequestError(
-                "overloaded", f"{n} requests {who}are under way; try again in a second."
-            )
-        self.under_way[client] += 1
+        mine = self._of.setdefault(client, {})
         try:
+            if len(mine) >= MAX_OF_ONE:
+                self._make_room([mine], f"{MAX_OF_ONE} requests of this token or address")
+            elif self.under_way >= MAX_REQUESTS:
+                most_first = sorted(self._of.values(), key=len, reverse=True)
+                self._make_room(most_first, f"{MAX_REQUESTS} requests")
+            mine[request] = None
             yield
         finally:
-            self.under_way[client] -= 1
-            if not self.under_way[client]:
-                del self.under_way[client]
+            mine.pop(request, None)
+            if not mine:
+                self._of.pop(client, None)
+
+    def _make_room(self, among: list[dict[Waiting, None]], what: str) -> None:
+        for requests in among:
+            for one in requests:
+                if one.waited_s >= PATIENCE_S:
+                    one.give_way()
+                    del requests[one]
+                    return
+        raise RequestError("overloaded", f"{what} are under way; try again in a second.")

@@ -11,7 +11,7 @@ import re
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote
 
-__all__ = ["Reference", "encoded_path", "masked_path", "path_reference", "reference"]
+__all__ = ["Reference", "encoded_path", "masked_path", "path_reference", "reference", "written"]
 
 #: Stand where a router must not see a slash, or before what is a name and no word of ours; no name
 #: holds control characters.
@@ -37,6 +37,17 @@ def reference(text: str) -> Reference:
         return Reference(None, _number(text.removeprefix(_BY_ID)))
     name = unquote(text) if text.startswith(_ENCODED) else text
     return Reference(name, _number(text))
+
+
+def written(name: str) -> str:
+    """A name as `reference` reads it.
+
+    >>> written("billing"), written("id:wh_7")
+    ('billing', 'id%3Awh_7')
+    """
+    if not name.startswith((_BY_ID, _ENCODED)):
+        return name
+    return name.replace("%", "%25").replace(_BY_ID, f"{_ENCODED}3A", 1)
 
 
 def path_reference(segment: str) -> Reference:

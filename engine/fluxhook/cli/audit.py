@@ -7,10 +7,12 @@ from collections.abc import Iterable
 
 import click
 
+from fluxhook.admin.names import reference
 from fluxhook.cli import options
 from fluxhook.cli.output import out, plural, print_lines, safe, table
 from fluxhook.cli.remote import Remote
 from fluxhook.errors import EngineNotRunning
+from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.store.audit import AuditEntry, read_audit
 from fluxhook.transport.datadir import DataDir
 
@@ -58,12 +60,23 @@ def _read(
     datadir = DataDir(data_dir)
     if not datadir.snapshot.exists():
         raise EngineNotRunning(f"no fluxhook engine was ever started on {datadir.path}")
+    if endpoint is not None:
+        endpoint = _named(datadir, endpoint)
     entries = (
         entry
         for entry in read_audit(datadir.audit)
         if endpoint in (None, entry.endpoint) and event_id in (None, entry.event_id)
     )
     return entries if last is None else deque(entries, maxlen=last)
+
+
+def _named(datadir: DataDir, text: str) -> str:
+    """The name that a text refers to; the trail has names only."""
+    meant = reference(text)
+    if meant.name is not None:
+        return meant.name
+    ids = Snapshot.load(datadir).ids
+    return next((name for name, id in ids.items() if id == meant.id), text)
 
 
 def _print(entries: list[AuditEntry]) -> None:

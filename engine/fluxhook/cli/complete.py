@@ -19,6 +19,7 @@ def complete_endpoint(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """From the data directory, so that it needs no engine; a bad one completes nothing."""
+    from fluxhook.admin.names import written
     from fluxhook.runtime.snapshot import Snapshot
     from fluxhook.transport.datadir import DataDir
 
@@ -27,7 +28,7 @@ def complete_endpoint(
     with contextlib.suppress(FluxhookError, OSError):
         if directory is not None:
             config = Snapshot.load(DataDir(os.fspath(directory))).config
-            names = [endpoint.name for endpoint in config.endpoints]
+            names = [written(endpoint.name) for endpoint in config.endpoints]
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 

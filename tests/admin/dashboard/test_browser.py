@@ -404,3 +404,18 @@ def test_problems_are_surfaced_by_kind(site: Site, opened: Open) -> None:
         expect(shown.get_by_role("row").filter(has_text=f"/{endpoint}")).to_be_visible()
         expect(shown.get_by_role("row").filter(has_text=event).first).to_contain_text(endpoint)
     assert watch.complaints == []
+
+
+def test_a_logout_ends_every_tab(opened: Open) -> None:
+    """Another tab of the browser leads to the login by itself; another browser stays."""
+    page, _ = opened()
+    other, _ = opened()
+    tab = page.context.new_page()
+    tab.goto("/endpoints")
+    expect(tab.locator("h1")).to_have_text("Endpoints")
+    expect(other.locator("#main")).to_be_visible()
+    page.get_by_role("button", name="Log out").click()
+    for ended in (page, tab):
+        expect(ended.get_by_label("Access token")).to_be_visible()
+    other.reload()
+    expect(other.get_by_label("Access token")).to_have_count(0)

@@ -77,11 +77,16 @@ def show_fields(form: Form, types: Sequence[str], present: Webhook | None = None
 
 
 def _url_hint(present: Webhook | None) -> str:
-    if present is None or HIDDEN not in _url(present):
-        return ""
-    return (
-        f"{HIDDEN} stands for what is not shown. Leave the URL as it is, or write all of it anew."
-    )
+    said = []
+    if present is not None and HIDDEN in _url(present):
+        said.append(
+            f"{HIDDEN} stands for what is not shown. Leave the URL as it is, or write all of it anew."
+        )
+    if present is not None and present.headers:
+        said.append(
+            "To move it to another host, use fluxhook webhook update, which can give its headers anew."
+        )
+    return " ".join(said)
 
 
 def _more_fields(form: Form) -> None:
