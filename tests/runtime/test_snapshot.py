@@ -21,3 +21,31 @@ def test_the_workers_share_all_of_the_concurrency(workers: int, concurrency: int
         assert max(shares) - min(shares) <= 1
     else:
         assert shares[snapshot.home(endpoint) or 0] == concurrency
+
+
+@given(
+    st.lists(st.integers(1, 63), min_size=2, max_size=6),
+    st.integers(0, 200),
+    st.sampled_from([{"ordered": True}, {"ordered": True, "order_key": "k"}, {"concurrency": 1}]),
+)
+def test_an_endpoint_keeps_its_ring(counts: list[int], id: int, options: dict[str, object]) -> None:
+    """However the number of workers changes, what is put for an endpoint with one worker goes into the
+    ring in which the events before it are, and a publisher has that ring, of a size that its largest
+    events fit in."""
+    endpoint = Endpoint(name="a", url="https://a.example/", **options)  # type: ignore[arg-type]
+    former, first = None, None
+    for version, workers in enumerate(counts):
+        config = Config(endpoints=(endpoint,), workers=workers)
+        snapshot = Snapshot(version=version, workers=workers, config=config, ids={"a": id})
+        if former is not None:
+            snapshot = snapshot.at_home(former)
+        former = snapshot
+        assert snapshot.rings >= workers
+        assert snapshot.ring_bytes >= config.ring_bytes // snapshot.rings - 8
+        home = snapshot.home(endpoint)
+        if home is None:  # with one worker it is everybody's
+            first = None
+            continue
+        assert home < snapshot.rings
+        assert first in (None, home)
+        first = home

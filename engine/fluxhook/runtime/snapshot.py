@@ -68,7 +68,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ring_bytes(self) -> int:
-        return ring_bytes(self.config, self.rings)
+        """A ring's share; no less than the largest events take, if those of the workers alone hold
+        them."""
+        least = EVENTS_PER_RING * int(self.config.max_event_bytes)
+        least = min(ring_bytes(self.config, self.workers), least)
+        return max(ring_bytes(self.config, self.rings), least)
 
     def home(self, endpoint: Endpoint) -> int | None:
         """The one ring that events for an endpoint are put into, and with it the worker that serves it;
@@ -137,6 +141,5 @@ def ring_queue_size(config: Config, rings: int) -> int:
 
 
 def ring_bytes(config: Config, rings: int) -> int:
-    """A ring's share of `ring_bytes`, or what EVENTS_PER_RING of the largest events take."""
-    share = max(int(config.ring_bytes) // rings, EVENTS_PER_RING * int(config.max_event_bytes))
-    return share & ~7  # records are aligned to 8 bytes
+    """A ring's share of `ring_bytes`."""
+    return int(config.ring_bytes) // rings & ~7  # records are aligned to 8 bytes
