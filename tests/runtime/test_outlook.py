@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fluxhook import Breaker, Duration, Endpoint
+from fluxhook.admin.dashboard.schedule import read_schedule
 from fluxhook.admin.service import Service
 from fluxhook.cli.status_view import stats_of
 from fluxhook.policy import breaker
@@ -99,6 +100,19 @@ def test_a_paused_endpoint(desk: Desk) -> None:
     assert shown(desk)[:3] == (None, None, None)
     desk.ask(c.Resume("ops"), c.Done)
     assert shown(desk) == before
+
+
+def test_the_schedule_of_an_open_breaker(desk: Desk) -> None:
+    """The dashboard's retries have nothing due before the probe, two hours from now."""
+    desk.now_ns -= 2 * HOUR
+    desk.first_failure("evt_a")
+    service = Service(desk.path)
+    (before,) = read_schedule(service, ()).endpoints
+    assert before.counts == (1, 0, 0, 0, 0, 0)
+    open_breaker(desk, time.time_ns())
+    (after,) = read_schedule(service, ()).endpoints
+    service.close()
+    assert after.counts == (0, 0, 0, 0, 1, 0)
 
 
 def test_what_never_failed(desk: Desk) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from os import PathLike
 from typing import Any, Final, TypeVar, cast
@@ -456,12 +456,15 @@ class Service:
     ) -> list[Delivery]:
         """Return deliveries, each with the name of its endpoint, as they are shown."""
         snapshot, now_ns = self.snapshot, time.time_ns() - clock.offset_ns
-        ahead: dict[str, Outlook] = {}
-        for name in {name for _, name in rows}:
-            ahead[name] = Outlook("unknown")
-            with suppress(IllegalMove):  # of a damaged word, which the status names
-                ahead[name] = outlook(snapshot, snapshot.endpoint(name), self._words, now_ns)
+        ahead = {name: self.outlook(snapshot, name, now_ns) for name in {name for _, name in rows}}
         return [delivery_view(row, name, clock, ahead[name], now_ns) for row, name in rows]
+
+    def outlook(self, snapshot: Snapshot, name: str, now_ns: int) -> Outlook:
+        """Return when what waits for an endpoint can be attempted; `now_ns` is engine time."""
+        try:
+            return outlook(snapshot, snapshot.endpoint(name), self._words, now_ns)
+        except IllegalMove:  # of a damaged word, which the status names
+            return Outlook("unknown")
 
     def _webhook(
         self,

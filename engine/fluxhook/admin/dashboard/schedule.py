@@ -72,6 +72,9 @@ def read_schedule(service: Service, halted: Collection[str], limit: int = 25) ->
             for id, name, n in store.db.execute(_COUNT, {"after": after, "until": until}):
                 counts.setdefault((id, name), []).append(n)
             after = until
+        snapshot = service.snapshot
+        for (_, name), found in counts.items():
+            _delay(found, service.outlook(snapshot, name, now_ns).probe_ns, now_ns)
         rows = store.db.execute(
             _NEXT, {"halted": json.dumps(list(halted)), "limit": limit}
         ).fetchall()
@@ -83,3 +86,13 @@ def read_schedule(service: Service, halted: Collection[str], limit: int = 25) ->
         ],
         service.delivery_views([(Row(*row[:-1]), row[-1]) for row in rows], clock),
     )
+
+
+def _delay(counts: list[int], probe_ns: int | None, now_ns: int) -> None:
+    """Nothing goes before an open breaker's next probe: what is due earlier counts as due then."""
+    if probe_ns is None:
+        return
+    ends = [_END if s is None else now_ns + s * 1_000_000_000 for _, s in BUCKETS]
+    first = next(i for i, end in enumerate(ends) if probe_ns <= end)
+    counts[first] += sum(counts[:first])
+    counts[:first] = [0] * first
