@@ -249,6 +249,21 @@ def test_a_bad_option_is_named(site: Site, options: dict[str, Any], field: str) 
     problem(site.client.get("/v1/webhooks/bad"), 404, "unknown-webhook")
 
 
+def test_a_list_that_is_too_long_is_named(site: Site) -> None:
+    """With its limit, however long it is; in a change too."""
+    site.create("short")
+    too_long = {"where": ["status_code >= 500"] * 100_000}
+    layer = {"url": "https://hooks.example.com/", "events": ["*"], **too_long}
+    for answer in (
+        site.client.post("/v1/webhooks", json=layer),
+        site.client.patch("/v1/webhooks/short", json=too_long),
+    ):
+        body = problem(answer, 422, "invalid-configuration")
+        assert body["errors"] == [
+            {"field": "where", "message": "has 100,000 entries", "remedy": "write at most 32"}
+        ]
+
+
 def test_all_problems_are_named_at_once(site: Site) -> None:
     """So that one correction is enough."""
     body = problem(site.client.post("/v1/webhooks", json={}), 422, "invalid-configuration")

@@ -102,16 +102,34 @@ def test_who_asks_is_answered_before_others_come(asked: Asked) -> None:
     assert len(asked.names) == listener.MAX_CONNECTIONS - 1 + 20
 
 
-def test_a_definition_has_a_size(tmp_path: Path) -> None:
-    """It is refused before the supervisor hears of it."""
-    with Desk(tmp_path / "data", ops()), pytest.raises(ConfigError, match="is over 1 MiB"):
-        Control(tmp_path / "data").create({"name": "a", "where": ["x" * 1024] * 1100})
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (
+            {"where": ["status_code >= 500"] * 100_000},
+            "where: has 100,000 entries; write at most 32",
+        ),
+        ({"retry": {"schedule": ["1s"] * 101}}, "retry.schedule: has 101 entries"),
+        ({f"x{i}": i for i in range(100_000)}, "has 100,000 keys; write at most 100"),
+        ({"tls": {"ca": "x" * (8 << 20)}}, "request: is over 8 MiB"),
+    ],
+    ids=["where", "schedule", "keys", "bytes"],
+)
+def test_a_large_definition_is_refused_where_it_comes_from(
+    tmp_path: Path, layer: dict[str, Any], said: str
+) -> None:
+    """The supervisor does not hear of it: here there is none."""
+    control = Control(tmp_path / "data")
+    with pytest.raises(ConfigError, match=said):
+        control.create(layer)
+    with pytest.raises(ConfigError, match=said):
+        control.update("ops", layer)
 
 
 def test_a_test_event_may_be_larger(tmp_path: Path) -> None:
     """Its size is that of an event. Here nobody answers."""
     with Desk(tmp_path / "data", ops()), pytest.raises(EngineError, match="did not answer"):
-        Control(tmp_path / "data", timeout_s=0.1).send_test("ops", data={"x": "x" * (3 << 20)})
+        Control(tmp_path / "data", timeout_s=0.1).send_test("ops", data={"x": "x" * (9 << 20)})
 
 
 # ---- the keeper ----------------------------------------------------------------------------

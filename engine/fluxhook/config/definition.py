@@ -13,19 +13,23 @@ import secrets
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from fluxhook.config.check import known_types
 from fluxhook.config.endpoint import check_endpoint
 from fluxhook.config.layers import Layer, assemble, overlay
+from fluxhook.config.limits import too_many, too_many_keys
 from fluxhook.config.networks import parse_network
 from fluxhook.config.pem import has_private_key, is_pem
 from fluxhook.config.problems import Findings, Notice
-from fluxhook.config.reader import read_struct
+from fluxhook.config.reader import fields_of, is_struct, read_struct
 from fluxhook.config.schema import Config, Endpoint, SignatureProfile
 from fluxhook.config.url import url_hostname, url_origin
 from fluxhook.errors import ConfigError
 
 __all__ = [
     "build",
+    "check_entries",
     "check_move",
     "check_tls_paths",
     "define",
@@ -96,6 +100,29 @@ def define(name: object, layer: Mapping[str, Any], config: Config) -> tuple[Endp
             [p._replace(path=written_as(p.path)) for p in findings.problems], findings.more
         )
     return endpoint, findings.notices
+
+
+def check_entries(layer: Mapping[str, Any]) -> None:
+    """Refuse lists and mappings that are over their limits, without a look at what is in them.
+
+    Raises ConfigError. For who is about to hand a layer to another process.
+    """
+    findings = Findings()
+    _check_entries(Endpoint, layer, "", findings)
+    findings.raise_problems()
+
+
+def _check_entries(
+    kind: type[msgspec.Struct], layer: Mapping[str, Any], path: str, findings: Findings
+) -> None:
+    if too_many_keys(layer, path.removesuffix("."), findings):
+        return
+    for name, value in layer.items():
+        if too_many(kind, name, value, path + name, findings) or not isinstance(value, dict):
+            continue
+        field = fields_of(kind).get(name)
+        if field is not None and is_struct(field):
+            _check_entries(field, value, f"{path}{name}.", findings)
 
 
 def check_tls_paths(

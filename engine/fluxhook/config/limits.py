@@ -3,7 +3,8 @@ list and mapping. A file, the API and Python have the same limits; docs/limits.m
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -20,7 +21,7 @@ from fluxhook.config.schema import (
 )
 from fluxhook.config.units import Duration, Size
 
-__all__ = ["ENTRIES", "LIMITS", "MAX_KEYS", "Limit", "check_limits", "too_many"]
+__all__ = ["ENTRIES", "LIMITS", "MAX_KEYS", "Limit", "check_limits", "too_many", "too_many_keys"]
 
 Number = int | float | Duration | Size
 
@@ -136,6 +137,14 @@ def too_many(
         return False
     findings.problem(path, f"has {len(value):,d} entries", f"write at most {most:,d}")
     return True
+
+
+def too_many_keys(value: Mapping[Any, Any], path: str, findings: Findings) -> bool:
+    """Report a mapping of options that has more than MAX_KEYS; True if it has."""
+    if len(value) > MAX_KEYS:
+        findings.problem(path, f"has {len(value):,d} keys", f"write at most {MAX_KEYS}")
+        return True
+    return False
 
 
 def check_limits(struct: msgspec.Struct, path: str, findings: Findings) -> None:

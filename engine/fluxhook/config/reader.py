@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 import msgspec
 
 from fluxhook.config.codec import UNITS
-from fluxhook.config.limits import MAX_KEYS, too_many
+from fluxhook.config.limits import too_many, too_many_keys
 from fluxhook.config.problems import Findings
 from fluxhook.config.source import NULLS, Plain
 from fluxhook.config.units import MAX_INT64, Duration, Rate, Size, Threshold, whole_number
@@ -91,8 +91,7 @@ def read_struct(
     if not isinstance(raw, dict):
         findings.problem(path, f"{_shown(raw, hidden)} is not a mapping", "write key: value lines")
         return {}
-    if len(raw) > MAX_KEYS:
-        findings.problem(path, f"has {len(raw):,d} keys", f"write at most {MAX_KEYS}")
+    if too_many_keys(raw, path, findings):
         return {}
     wanted = {**fields_of(kind), **(extra or {})}
     values: dict[str, Any] = {}

@@ -20,6 +20,7 @@ import msgspec
 from fluxhook import errors
 from fluxhook._native.ring import is_own
 from fluxhook.config.codec import encode_hook
+from fluxhook.config.definition import check_entries
 from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, EventError, Problem
 from fluxhook.events.names import hint
@@ -54,8 +55,9 @@ __all__ = [
 
 #: bytes; a test event has at most max_event_bytes, and those at most 256 MiB
 MAX_MESSAGE = 300 << 20
-#: the same for every other request; arbitrary, far above what a definition with its certificates has
-MAX_DEFINITION = 1 << 20
+#: the same for every other request; arbitrary, far above the certificates of a definition, which may be
+#: written out (transport/tls.py)
+MAX_DEFINITION = 8 << 20
 #: deliveries that one request may name, so that none keeps the supervisor for long
 MAX_IDS = 1000
 #: SQLite's integers
@@ -193,12 +195,14 @@ class Control:
         `name` is made of the URL's host where there is none, and `generate_secret: true` has a
         secret made. Raises ConfigError, Conflict if the name is taken.
         """
+        check_entries(layer)
         return self._ask(Create(layer), Subscription)
 
     def update(self, name: str, patch: dict[str, Any]) -> Subscription:
         """Changes an endpoint by a JSON merge patch (RFC 7396): null takes a field back to its
         default. One that moves it to another origin, proxy or `tls.ca` says its headers, secrets and
         client key anew. Raises ConfigError, UnknownEndpoint, Conflict for an endpoint of the file."""
+        check_entries(patch)
         return self._ask(Update(name, patch), Subscription)
 
     def delete(self, name: str) -> None:
