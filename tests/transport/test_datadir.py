@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.runtime.supervisor import Supervisor
 from fluxhook.store import ReadStore, StoreError
 from fluxhook.store.audit import AuditTrail
+from fluxhook.transport import datadir
 from fluxhook.transport.datadir import DataDir, FileLock, is_locked, open_bell
 from fluxhook.transport.files import make_folder, overwrite_file, read_file, replace_file
 from support import own_disk
@@ -303,6 +305,16 @@ def test_a_hard_link_to_a_file_of_another_user_is_refused(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert is_own(found, data.path)
     assert is_own(found, "/") == (theirs == 0)
+
+
+def test_a_bell_of_another_user_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any file that cannot be used: no traceback reaches a user."""
+
+    def refused(path: Path) -> int:
+        raise PermissionError(errno.EPERM, "it belongs to another user", str(path))
+
+    monkeypatch.setattr(datadir, "open_bell", refused)
+    assert "keeper.bell cannot be used: it belongs to another user" in begins(tmp_path / "data")
 
 
 def test_another_users_socket_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,8 @@ class Supervisor:
                 for loss in self._repair.losses:
                     log.error("%s", loss)
             self._lock.release()
+            if isinstance(e, OSError):
+                raise EngineError(d.unusable(e, self.datadir.path)) from e
             raise
 
     def _open(self, config: Config, companion: str | None, *, accept_loss: bool) -> None:
