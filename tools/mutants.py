@@ -62,8 +62,8 @@ EQUIVALENT: Final = ROOT / "tests/equivalent_mutants.txt"
 RESULTS: Final = ROOT / ".mutants.json"
 #: of each module's mutants that are not equivalent
 LEAST: Final = 0.95
-#: CPU seconds that a mutant's tests have: a multiple of what they take unchanged, and more
-PATIENCE, PATIENCE_S = 2, 3
+#: CPU seconds that a test has: a multiple of what it takes unchanged, and more
+PATIENCE, PATIENCE_S = 3, 1
 #: of each property and state machine: a mutant that needs more is one of which a table should tell
 EXAMPLES: Final = 25
 #: what a mutant may use of memory, so that one that grows without end harms nobody
@@ -297,6 +297,9 @@ class Tests:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         self.now.clear()
         begun_s = time.process_time()
+        if self._chosen is not None:  # a loop without end is over with the signal
+            limit_s = PATIENCE_S + PATIENCE * self._chosen[item.nodeid]
+            signal.setitimer(signal.ITIMER_VIRTUAL, limit_s)
         try:
             return (yield)
         finally:
@@ -361,21 +364,20 @@ class Run:
         known = self._results.survived.setdefault(target.module, {})
         mutants = mutants_of(target)
         if not all(mutant.name in known for mutant in mutants):
-            if (cpu_s := self._baseline(config, target)) is None:
+            if (passes := self._baseline(config, target)) is None:
                 return None
-            if cpu_s < 0:
+            if not passes:
                 print(f"{target.module}: its tests fail without any change")
                 return 2
-            limit_s = PATIENCE_S + PATIENCE * cpu_s
             left = [mutant for mutant in mutants if mutant.name not in known]
-            if not self._run_mutants(config, target, left, int(limit_s) + 1, known):
+            if not self._run_mutants(config, target, left, known):
                 return None
             self._results.save()
         took = f"{time.monotonic() - begun_s:4.0f} s, {_children_s() - used_s:4.0f} s of CPU"
         return self._verdict(target, mutants, known, took)
 
-    def _baseline(self, config: pytest.Config, target: Target) -> float | None:
-        """Return the CPU time of the tests without a change, -1 if they fail; None in a child.
+    def _baseline(self, config: pytest.Config, target: Target) -> bool | None:
+        """Return whether the tests pass without a change; None in a child.
 
         A child imports all that the tests need, for this process to import once for all.
         """
@@ -383,15 +385,15 @@ class Run:
         read, write = os.pipe()
         if (pid := os.fork()) == 0:
             os.close(read)
-            self._become(config, target, NO_OP, 600, write=write)
+            self._become(config, target, NO_OP, write=write)
             return None
         os.close(write)
         with os.fdopen(read) as pipe:
             said = pipe.read()
-        _, status, usage = os.wait4(pid, 0)
+        _, status = os.waitpid(pid, 0)
         shutil.rmtree(self._folder / str(pid), ignore_errors=True)
         if status or not said:
-            return -1
+            return False
         self._baseline_of = Baseline(said)
         for name in self._baseline_of.modules:
             if name not in sys.modules and not name.startswith(("tests.", "test_")):
@@ -402,14 +404,13 @@ class Run:
         self._dependents = dependents(f"fluxhook.{target.module}")
         gc.collect()
         gc.freeze()  # a collection in a child would copy every page
-        return usage.ru_utime + usage.ru_stime
+        return True
 
     def _run_mutants(
         self,
         config: pytest.Config,
         target: Target,
         mutants: list[Mutation],
-        limit_s: int,
         known: dict[str, bool],
     ) -> bool:
         """False in a child."""
@@ -424,7 +425,7 @@ class Run:
                     continue
                 sys.stdout.flush()
                 if (pid := os.fork()) == 0:
-                    self._become(config, target, mutant, limit_s, tests=tests)
+                    self._become(config, target, mutant, tests=tests)
                     return False
                 children[pid] = Child(mutant, time.monotonic())
             if not children:
@@ -433,6 +434,7 @@ class Run:
             if pid:
                 known[children.pop(pid).mutation.name] = status == 0
                 shutil.rmtree(self._folder / str(pid), ignore_errors=True)
+                self._results.save()
                 continue
             for pid, child in children.items():
                 if time.monotonic() > child.began_s + HANGS_S:
@@ -448,7 +450,6 @@ class Run:
         config: pytest.Config,
         target: Target,
         mutant: Mutation,
-        limit_s: int,
         *,
         tests: Mapping[str, float] | None = None,
         write: int | None = None,
@@ -466,7 +467,6 @@ class Run:
         known = {CALLED: plugin.now.add}
         name = f"fluxhook.{target.module}"
         sys.meta_path.insert(0, Replaced(name, target.path, tree, known))
-        resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 1))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         if not self._options.show:
             null = os.open(os.devnull, os.O_WRONLY)

@@ -225,3 +225,13 @@ class Storm(RuleBasedStateMachine):
 
 
 TestStorm = Storm.TestCase
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kept"),
+    [((6, 4), 2), ((6, 5), 1), ((10,), 1), ((11,), 0), ((11, 5), 0), ((6, 5, 1), 1)],
+)
+def test_originals_have_room_to_the_byte(sizes: tuple[int, ...], kept: int) -> None:
+    """They are the first ones, without a gap: after one that found no room none follows."""
+    events = [("service.5xx", b"x" * size, NOW) for size in sizes]
+    assert len(gather(events, options(), room_bytes=10).originals) == kept

@@ -225,3 +225,80 @@ def test_batches_shrink_to_what_a_receiver_takes(maximum: int, limit: int, refus
         batch = smaller(batch, batch.max_bytes)
         assert smaller(batch, limit + refused).max_bytes >= min(batch.max_bytes, (limit + 1) // 2)
     assert batch.max_bytes >= min(maximum, (limit + 1) // 2)
+
+
+# ---- to the byte ---------------------------------------------------------------------------
+
+EXACT = Batch(max_events=3, max_bytes=Size(100), max_delay=Duration(10))
+
+
+@pytest.mark.parametrize(
+    ("events", "n_bytes", "now_ns", "due"),
+    [
+        (0, 500, 500, False),
+        (2, 99, 9, False),
+        (3, 0, 0, True),
+        (4, 0, 0, True),
+        (2, 100, 0, True),
+        (1, 101, 0, True),
+        (1, 0, 10, True),
+    ],
+)
+def test_what_closes_a_batch(events: int, n_bytes: int, now_ns: int, due: bool) -> None:
+    """max_events, max_bytes or max_delay, whichever is reached first; never without an event."""
+    assert is_due(EXACT, events, n_bytes, 0, now_ns) is due
+
+
+def test_without_a_number_of_events_one_is_enough() -> None:
+    """However long it might wait."""
+    batch = Batch(max_events=None, max_bytes=Size(100), max_delay=Duration(10**18))
+    assert is_due(batch, 1, 0, 0, 0)
+    assert not is_due(batch, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("format", "max_bytes", "count"),
+    [
+        *(("json", 35, 3), ("json", 34, 3), ("json", 33, 2), ("json", 23, 2), ("json", 22, 1)),
+        *(("json", 12, 1), ("json", 11, 1), ("json", 1, 1)),
+        *(("ndjson", 33, 3), ("ndjson", 32, 2), ("ndjson", 22, 2), ("ndjson", 21, 1)),
+    ],
+)
+def test_how_many_fit(format: BatchFormat, max_bytes: int, count: int) -> None:
+    """Three envelopes of ten bytes, with what stands around and between them."""
+    batch = Batch(format=format, max_bytes=Size(max_bytes))
+    assert cut(batch, [10, 10, 10]) == count
+    assert len(join(batch, [b"x" * 10] * count)) <= max(max_bytes, 12)
+
+
+def test_a_batch_never_becomes_smaller_than_a_byte() -> None:
+    """Half of one is one; and a larger limit is not raised."""
+    assert smaller(Batch(max_bytes=Size(5)), 1).max_bytes == 1
+    assert smaller(Batch(max_bytes=Size(5)), 100).max_bytes == 5
+    assert smaller(Batch(max_bytes=Size(500)), 101).max_bytes == 50
+
+
+def test_the_id_of_a_batch_is_pinned() -> None:
+    """A receiver that knows a batch by its id must know it after an upgrade too."""
+    assert batch_id(["evt_a", "evt_b"]) == "batch_09eb518883f0531d7796d2429ae8d349"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "counts"),
+    [([200, 500], 500), ([299, 500], 500), ([500, 200], 500), ([300, 200], 300), ([204, 201], 201)],
+)
+def test_an_event_that_is_named_twice(statuses: list[int], counts: int) -> None:
+    """The one that failed counts, whether it comes first or last."""
+    body = msgspec.json.encode([{"id": "a", "status": status} for status in statuses])
+    assert read_answers(body) == {"a": counts}
+
+
+@pytest.mark.parametrize(("status", "ok"), [(199, False), (200, True), (599, True), (600, False)])
+def test_only_a_final_status_is_an_answer(status: int, ok: bool) -> None:
+    """Of 200 to 599."""
+    body = msgspec.json.encode([{"id": "a", "status": status}])
+    if ok:
+        assert read_answers(body) == {"a": status}
+    else:
+        with pytest.raises(ValueError, match=str(status)):
+            read_answers(body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fluxhook.config.schema import Breaker
@@ -124,6 +124,14 @@ def test_the_examples_take_every_move(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(taken) == set(breaker.MOVES)
 
 
+def test_who_hands_back_no_token_was_no_probe() -> None:
+    """Whatever the token of the probe that is out."""
+    state = State("half_open", 1)
+    for event in ("success", "failure", "release"):
+        after = breaker.step(state, event, T0 * MS, breaker=CONFIG, probe_timeout_ns=PROBE_MS * MS)  # type: ignore[arg-type]
+        assert after == (state, None)
+
+
 def test_times_round_so_that_no_wait_is_cut_short() -> None:
     """A breaker that opens within a millisecond lets nothing through before reset_timeout."""
     opened_ns = T0 * MS + 1
@@ -162,6 +170,7 @@ states = st.builds(State, st.sampled_from(["closed", "open", "half_open"]), valu
 
 
 @given(states)
+@example(State("half_open", 2**48 - 1))
 def test_a_state_is_one_word(state: State) -> None:
     """Every state fits a 64-bit word, positive as a signed one too, and comes back from it."""
     word = breaker.pack(state)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluxhook.config.networks import literal_address
+from fluxhook.policy import egress
 from fluxhook.policy.egress import EgressPolicy
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors.json").read_text())
@@ -84,3 +85,24 @@ def test_memory_is_bounded() -> None:
     for i in range(10_000):
         policy.judge(f"10.0.{i >> 8}.{i & 255}")
     assert len(policy._verdicts) <= 4096
+
+
+def test_a_zone_is_no_part_of_an_address() -> None:
+    """It names an interface of this host (RFC 4007 section 11)."""
+    assert EgressPolicy().judge("fe80::1%eth0") == EgressPolicy().judge("fe80::1")
+
+
+def test_a_verdict_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each address is judged once, until there are too many to remember; then all are forgotten."""
+    judged: list[str] = []
+    monkeypatch.setattr(egress, "_CACHED", 2)
+    monkeypatch.setattr(EgressPolicy, "_judge", lambda self, address: judged.append(address))
+    policy = EgressPolicy()
+    for address in ("a", "b", "b", "a", "c", "a", "c"):
+        policy.judge(address)
+    assert judged == ["a", "b", "c", "a"]
+    monkeypatch.undo()
+    policy = EgressPolicy()
+    first = policy.judge("10.0.0.1")
+    assert first is not None
+    assert policy.judge("10.0.0.1") == first

@@ -243,6 +243,8 @@ def test_an_alert_is_a_tls_failure(code: int) -> None:
     lost = "OpenSSL SSL_read: error:0A000126:SSL routines::unexpected eof while reading, errno 0"
     assert curl_cause(code, connected=True, message=alert) == "tls"
     assert curl_cause(code, connected=True, message=lost) == "reset"
+    # only of a connection that was lost is it the cause
+    assert curl_cause(pycurl.E_COULDNT_CONNECT, connected=True, message=alert) == "refused"
 
 
 def test_a_timeout_before_the_connection_stood_is_told_apart() -> None:

@@ -84,3 +84,38 @@ def test_between_connection_and_request(
 )
 def test_a_forwarding_proxys_own_answer(status: int, fields: dict[str, str], own: bool) -> None:
     assert is_proxys_answer(status, fields) == own
+
+
+@pytest.mark.parametrize(
+    ("cause", "connected_us", "requested", "connect_status", "its"),
+    [
+        ("proxy", 1, True, 200, True),  # libcurl says so itself
+        ("internal", 0, False, 0, False),
+        ("egress_denied", 0, False, 0, False),
+        ("dns", 0, False, 0, False),
+        ("reset", 1, False, 299, False),  # the tunnel stood
+        ("reset", 1, False, 300, True),
+        ("reset", 1, False, 199, True),
+        ("connect_timeout", 1, False, 0, False),
+    ],
+)
+def test_whose_failure_a_cause_is(
+    cause: TransportCause, connected_us: int, requested: bool, connect_status: int, its: bool
+) -> None:
+    """In a tunnel: by what libcurl says, and by what the proxy answered to CONNECT (2xx, it stands)."""
+    assert (
+        is_proxys_failure(
+            "tunnel",
+            cause,
+            connected_us=connected_us,
+            requested=requested,
+            connect_status=connect_status,
+        )
+        is its
+    )
+
+
+def test_the_name_of_a_proxy_is_no_parameter() -> None:
+    """RFC 9209: a member is the proxy's name, and then its parameters."""
+    assert not is_proxys_answer(500, {"proxy-status": "error=1"})
+    assert is_proxys_answer(500, {"proxy-status": "a; error=dns_timeout"})

@@ -76,11 +76,11 @@ def cut(batch: Batch, sizes: Sequence[int]) -> int:
     total = len(frame.opening) + len(frame.ending) - len(frame.separator)
     if total + sum(sizes) + len(frame.separator) * len(sizes) <= batch.max_bytes:
         return len(sizes)
-    for count, size in enumerate(sizes):
-        total += size + len(frame.separator)
-        if total > batch.max_bytes:
-            return max(1, count)
-    return len(sizes)
+    count = 0
+    while total <= batch.max_bytes:
+        total += sizes[count] + len(frame.separator)
+        count += 1
+    return max(1, count - 1)
 
 
 def halves(status: int, events: int) -> tuple[int, int] | None:
