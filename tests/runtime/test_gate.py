@@ -140,6 +140,39 @@ def test_failing_since_the_first_failure_after_a_success(words: Words) -> None:
     assert breaker.unpack(words.load(ROW, BREAKER)) == State("open", T0 + 1)
 
 
+@pytest.mark.parametrize(("word", "failing"), [(0, T0 * MS), (1, 0)])
+def test_failing_since_where_a_success_is_half_done(words: Words, word: int, failing: int) -> None:
+    """A success clears two words; a failure between the two, or right after them, is the first one."""
+    words.store(ROW, BREAKER, word)
+    words.store(ROW, FAILING, failing)
+    Gate(words).failure(lane(3), (T0 + 5) * MS, 0)
+    assert words.load(ROW, FAILING) == (T0 + 5) * MS
+
+
+@pytest.mark.parametrize(
+    ("event", "other", "after"),
+    [
+        ("success", "failure", CLOSED),
+        ("failure", "failure", State("open", T0)),
+        ("failure", "success", State("closed", 1)),
+        ("success", "success", CLOSED),
+    ],
+)
+def test_another_worker_is_quicker(words: Words, event: str, other: str, after: State) -> None:
+    """Between the look at the word and its change: nothing is lost, and nothing counts twice."""
+    contended = Contended(words)
+    gate, a = Gate(cast(Words, contended)), lane(3)
+    words.store(ROW, BREAKER, 1)
+    words.store(ROW, FAILING, T0 * MS)
+    looks = {"success": 1, "failure": 2}[event]
+    quicker = Gate(words)
+    contended.others.extend([None] * looks)
+    contended.others.append(lambda: getattr(quicker, other)(a, T0 * MS, 0))
+    getattr(gate, event)(a, T0 * MS, 0)
+    assert not contended.others
+    assert breaker.unpack(words.load(ROW, BREAKER)) == after
+
+
 class Workers(RuleBasedStateMachine):
     """Workers that share a breaker, each of whose operations others may interrupt at any point.
 
