@@ -53,7 +53,7 @@ def test_a_missing_library_is_a_configuration_error(monkeypatch: pytest.MonkeyPa
 def test_a_bomb_is_refused_before_it_takes_memory(name: str) -> None:
     """A body that would become 1 GiB is given up at the cap."""
     if name == "gzip":
-        packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+        packer = zlib.compressobj(1, zlib.DEFLATED, 31)
         bomb = b"".join(packer.compress(bytes(MEGABYTE)) for _ in range(1024)) + packer.flush()
     else:
         zstd = zstandard.ZstdCompressor().compressobj()
