@@ -17,18 +17,31 @@ from collections.abc import Callable
 from itertools import repeat
 
 from bench import filters
-from fluxhook import Publisher
-from fluxhook._native.ring import Consumer, Counters
+from fluxhook import Config, Endpoint, Publisher, Rate
+from fluxhook._native.ring import Consumer, Counters, Delivery, Producer
 from fluxhook._native.signing import Signer
 from fluxhook._native.topics import Matcher
+from fluxhook.runtime.dispatch import Dispatcher
+from fluxhook.runtime.reporter import Reporter
+from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.runtime.stages import Stages
 from fluxhook.transport import datadir as d
+from fluxhook.transport.clock import EngineClock
+from fluxhook.transport.records import Attempt
 
 WARM_UP, SHORT, LONG = 50, 200, 800
-TYPE = "bench.counted"
+#: for each, an endpoint: one of which nothing is to be asked, and one whose rate is limited
+PLAIN, JUDGED = "bench.plain", "bench.judged"
 DATA = {"invoice": "in_00000001", "amount": 12_345, "currency": "eur", "text": "x" * 400}
 #: what a process costs that does nothing of ours, to compare builds of Python with each other
 REFERENCE = "reference"
-OPERATIONS = (REFERENCE, "emit", "match", "sign", "settle")
+OPERATIONS = (
+    *(REFERENCE, "emit", "match", "sign", "settle"),
+    *("dispatch plain", "dispatch judged", "report"),
+)
+#: deliveries that a worker sends in one round
+_ROUND = 50
+_ATTEMPT = Attempt(1, 503, "server_error", first_byte_us=900, total_us=1000, answer=b"{}")
 
 mark = os.getppid
 
@@ -52,7 +65,7 @@ def emit(publisher: Publisher) -> Operation:
 
     def run(count: int) -> None:
         for _ in repeat(None, count):
-            call(TYPE, DATA)
+            call(PLAIN, DATA)
 
     return run
 
@@ -78,35 +91,112 @@ def sign() -> Operation:
     return run
 
 
-def settle(publisher: Publisher, datadir: d.DataDir) -> Operation:
-    consumer = Consumer(str(datadir.publisher_slots()[0] / "0.ring"))
-    path = datadir.worker(0) / "counters"
-    counters = Counters(str(path), 0, d.WORKER_FIELDS, writable=True)
-    while consumer.take(64):
-        pass
-    for _ in range(WARM_UP + SHORT + LONG):
-        publisher.emit(TYPE, DATA)
-    taken = []
-    while some := consumer.take(64):
-        taken += some
+class Worker:
+    """What a worker does with deliveries, by itself: no request leaves it."""
 
-    def run(count: int) -> None:
-        for delivery in taken[:count]:
-            delivery.settle(counters, d.DELIVERED)
-        del taken[:count]
+    def __init__(self, datadir: d.DataDir, publisher: Publisher) -> None:
+        own, snapshot = datadir.worker(0), Snapshot.load(datadir)
+        self._publisher = publisher
+        self._consumer = Consumer(str(datadir.publisher_slots()[0] / "0.ring"))
+        self._counters = Counters(str(own / "counters"), 0, d.WORKER_FIELDS, writable=True)
+        histograms = Counters(str(own / "stages"), 0, d.STAGE_FIELDS, writable=True)
+        self._clock = EngineClock(snapshot.clock)
+        outbox = Producer(str(own / "outbox.ring"))
+        self._reporter = Reporter(outbox, self._counters, 0, self._clock)
+        stages = Stages(self._counters, histograms, self._clock)
+        self._dispatcher = Dispatcher(
+            datadir.open_words(),
+            self._counters,
+            stages,
+            self._reporter,
+            0,
+            lambda _: None,
+            self._clock,
+        )
+        for id, endpoint in enumerate(snapshot.config.endpoints):
+            self._dispatcher.configure(id, endpoint, LONG)
 
-    return run
+    def settle(self) -> Operation:
+        taken = self._take(PLAIN)
+
+        def run(count: int) -> None:
+            for delivery in taken[:count]:
+                delivery.settle(self._counters, d.DELIVERED)
+            del taken[:count]
+
+        return run
+
+    def dispatch(self, type: str) -> Operation:
+        """From a ring to libcurl, which would begin with the next look at its sockets; the requests are
+        taken back before it has one."""
+        dispatcher, now_ns = self._dispatcher, self._clock.now_ns()
+        sender = dispatcher.sender
+        taken, started = self._take(type), []
+        lane = dispatcher.lanes[taken[0].endpoint]
+        sender._add_handle = started.append
+
+        def run(count: int) -> None:
+            for _ in range(0, count, _ROUND):
+                dispatcher.arrive(taken[:_ROUND], now_ns)
+                del taken[:_ROUND]
+                dispatcher.send(now_ns)
+                for curl in started:
+                    sender.release(sender._slots[curl])
+                started.clear()
+                lane.in_flight = sender.in_flight = 0
+
+        return run
+
+    def report(self) -> Operation:
+        taken, call = self._take(PLAIN), self._reporter.report
+
+        def run(count: int) -> None:
+            for delivery in taken[:count]:
+                call(delivery, "retry", "server_error", _ATTEMPT)
+            del taken[:count]
+
+        return run
+
+    def _take(self, type: str) -> list[Delivery]:
+        """Fresh deliveries, enough for an operation."""
+        while self._consumer.take(64):
+            pass
+        for _ in range(WARM_UP + SHORT + LONG):
+            assert self._publisher.emit(type, DATA) == 1
+        taken = []
+        while some := self._consumer.take(64):
+            taken += some
+        return taken
+
+
+def configuration() -> Config:
+    """What the data directory has to be made ready with."""
+
+    def endpoint(type: str, **options: Rate) -> Endpoint:
+        url, secrets = f"https://hooks.example.com/{type}", ("k" * 32,)
+        return Endpoint(name=type, url=url, events=(type,), secrets=secrets, **options)
+
+    return Config(
+        endpoints=(endpoint(PLAIN), endpoint(JUDGED, rate_limit=Rate.parse("1000000/s"))),
+        event_types=(PLAIN, JUDGED),
+        workers=1,
+        drop_policy="newest",
+    )
 
 
 def main() -> None:
     datadir = d.DataDir(sys.argv[1])
     publisher = Publisher(datadir.path)
+    worker = Worker(datadir, publisher)
     operations: dict[str, Callable[[], Operation]] = {
         REFERENCE: reference,
         "emit": lambda: emit(publisher),
         "match": match,
         "sign": sign,
-        "settle": lambda: settle(publisher, datadir),
+        "settle": worker.settle,
+        "dispatch plain": lambda: worker.dispatch(PLAIN),
+        "dispatch judged": lambda: worker.dispatch(JUDGED),
+        "report": worker.report,
     }
     for name in OPERATIONS:
         run = operations[name]()
