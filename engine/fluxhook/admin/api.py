@@ -70,7 +70,7 @@ def make_api(service: Service, ingest: Ingest, access: Access) -> Litestar:
     health_threads = ThreadPoolExecutor(2, "health")
 
     def once(request: Request[Any, Any, Any]) -> Callable[[bytes, Callable[[], Any]], Any]:
-        """What does something once for each Idempotency-Key of a client at a path."""
+        """Return what does something once for each Idempotency-Key of a client at a path."""
         client = access.client(request.headers.get("authorization"))
         key = request.headers.get("idempotency-key")
         return partial(answers.once, client, request.scope["path"], key)

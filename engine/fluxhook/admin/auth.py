@@ -61,11 +61,11 @@ class Access:
         return found
 
     def is_unknown(self, authorization: str | None) -> bool:
-        """Whether a header gives a token that is none."""
+        """Return whether a header gives a token that is none."""
         return authorization is not None and not self.scopes_of(_bearer(authorization))
 
     def client(self, authorization: str | None) -> str:
-        """Who makes a request, as a name that tells nothing of the token; "" without one."""
+        """Return a name for who makes a request, which tells nothing of the token; "" without one."""
         token = "" if authorization is None else _bearer(authorization)
         if not self.scopes_of(token):
             return ""
@@ -134,8 +134,8 @@ def judge_browser(headers: Mapping[str, str], method: str) -> RequestError | Non
 
 
 def is_foreign(origin: str | None, host: str) -> bool:
-    """Whether an Origin header, if there is one, is that of another host or port. One that cannot be
-    read is (RFC 6454 section 7)."""
+    """Return whether an Origin header, if there is one, is that of another host or port. One that
+    cannot be read is (RFC 6454 section 7)."""
     if origin is None:
         return False
     match = _ORIGIN.fullmatch(origin)

@@ -45,7 +45,7 @@ class Connections:
         return self._n
 
     def protocol(self, **given: Any) -> Connection:
-        """What uvicorn makes for each connection (its option `http`)."""
+        """Return a new connection; uvicorn calls this for each (its option `http`)."""
         return Connection(self, **given)
 
     def add(self, connection: Connection) -> None:

@@ -32,13 +32,13 @@ MAX_WAITING: Final = 64
 
 
 def delay_s(failures: int) -> float:
-    """How long the answer to the n-th failure of a peer waits: doubling, up to MAX_DELAY_S."""
+    """Return for how long the answer to the n-th failure of a peer waits: doubling, up to a bound."""
     return 0.0 if failures <= FREE else min(MAX_DELAY_S, 0.125 * 2 ** min(failures - FREE, 10))
 
 
 def peer_of(client: object) -> str:
-    """Who stands behind an ASGI `client`: an address, of IPv6 the network that one customer has. What
-    is no address, as a proxy's header may have it, is nobody in particular."""
+    """Return the peer behind an ASGI `client`: an address, of IPv6 the network that one customer has.
+    What is no address, as a proxy's header may have it, is "unknown"."""
     host = client[0] if isinstance(client, (tuple, list)) and client else ""
     try:
         address = ipaddress.ip_address(str(host).partition("%")[0])

@@ -118,7 +118,7 @@ class Answers:
     def once(
         self, client: str, path: str, key: str | None, body: bytes, make: Callable[[], A]
     ) -> A:
-        """What `make` returns, or returned for the same request. What it raises is not remembered.
+        """Return what `make` returns, or returned for the same request. What it raises is forgotten.
 
         Raises RequestError: 409 while such a request is under way, 422 if it had another body.
         """

@@ -32,7 +32,7 @@ class Reference(NamedTuple):
 
 
 def reference(text: str) -> Reference:
-    """What a text in a query, a body or on the command line refers to."""
+    """Return what a text in a query, a body or on the command line refers to."""
     if text.startswith(_BY_ID):
         return Reference(None, _number(text.removeprefix(_BY_ID)))
     name = unquote(text) if text.startswith(_ENCODED) else text
@@ -40,7 +40,7 @@ def reference(text: str) -> Reference:
 
 
 def written(name: str) -> str:
-    """A name as `reference` reads it.
+    """Return a name as `reference` reads it.
 
     >>> written("billing"), written("id:wh_7")
     ('billing', 'id%3Awh_7')
@@ -51,7 +51,7 @@ def written(name: str) -> str:
 
 
 def path_reference(segment: str) -> Reference:
-    """What a segment of a masked path refers to."""
+    """Return what a segment of a masked path refers to."""
     if segment.startswith(_BY_ID):
         return Reference(None, _number(segment.removeprefix(_BY_ID)))
     name = segment.removeprefix(_NAME).replace(_SLASH, "/")

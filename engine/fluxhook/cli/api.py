@@ -227,7 +227,7 @@ class Api:
 
 
 def reference(text: str) -> str:
-    """What names a webhook on the command line, as one part of a path."""
+    """Return what names a webhook on the command line as one part of a path."""
     name = names.reference(text).name
     return quote(text, safe=":") if name is None else segment(name)
 

@@ -71,7 +71,7 @@ def _read(
 
 
 def _named(datadir: DataDir, text: str) -> str:
-    """The name that a text refers to; the trail has names only."""
+    """Return the name that a text refers to; the trail has names only."""
     meant = reference(text)
     if meant.name is not None:
         return meant.name

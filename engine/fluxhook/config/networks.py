@@ -122,7 +122,7 @@ def judge(address: Address, allowed: Sequence[Network] = ()) -> Refusal | None:
 
 
 def carries(network: Network) -> bool:
-    """Whether each address of the network carries an IPv4 address, which is judged too."""
+    """Return whether each address of the network carries an IPv4 address, which is judged too."""
     return isinstance(network, IPv6Network) and any(
         network.subnet_of(carrier) for carrier in (*(c for c, _ in _CARRIERS), _LOCAL_NAT64)
     )
@@ -213,9 +213,9 @@ def _carried(address: Address) -> list[IPv4Address]:
 
 
 def _nat64_readings(number: int) -> list[int]:
-    """What an address in the range for local NAT64 may carry. The length of the prefix is the network's
-    own affair, but behind the carried address there are zeros, and bits 64 to 71 are left out (RFC 6052
-    section 2.2)."""
+    """Return what an address in the range for local NAT64 may carry. The length of the prefix is the
+    network's own affair, but behind the carried address there are zeros, and bits 64 to 71 are left out
+    (RFC 6052 section 2.2)."""
     readings = []
     for length in _NAT64_LENGTHS:
         if length == 96:

@@ -44,8 +44,8 @@ HEADERS: Final = {
 
 
 def public_files() -> frozenset[str]:
-    """What anyone may fetch, for the login page needs it: our own static files, the library's fonts. Of
-    other paths the library makes pages, which are not for strangers."""
+    """Return the paths that anyone may fetch, for the login page needs them: our own static files, and
+    the library's fonts. Of other paths the library makes pages, which are not for strangers."""
     library = Path(nicegui.__file__).parent / "static"
     fonts = [library / "fonts.css", *(library / "fonts").glob("*")]
     return frozenset(
