@@ -162,18 +162,23 @@ class Duration(_Frozen):
 
     def __str__(self) -> str:
         """The shortest text in falling units: `1h30m`, `1m30s`, `1.5s`, `250ms`, `100us`, `0s`."""
-        minutes, ns = divmod(self.ns, _NS["m"])
-        hours, minutes = divmod(minutes, 60)
-        text = f"{hours}h" * (hours > 0) + f"{minutes}m" * (minutes > 0)
-        if not ns:
-            return text or "0s"
-        unit = "s" if text else next(u for u in ("s", "ms", "us", "ns") if ns >= _NS[u])
-        whole, rest = divmod(ns, _NS[unit])
-        fraction = f"{rest:0{len(str(_NS[unit])) - 1}}".rstrip("0") if rest else ""
-        return f"{text}{whole}{fraction and '.'}{fraction}{unit}"
+        return _written(self.ns)
 
     def __repr__(self) -> str:
         return f"Duration.parse({str(self)!r})"
+
+
+@functools.lru_cache(maxsize=1024)  # each change writes a dozen of them for each endpoint
+def _written(ns: int) -> str:
+    minutes, ns = divmod(ns, _NS["m"])
+    hours, minutes = divmod(minutes, 60)
+    text = f"{hours}h" * (hours > 0) + f"{minutes}m" * (minutes > 0)
+    if not ns:
+        return text or "0s"
+    unit = "s" if text else next(u for u in ("s", "ms", "us", "ns") if ns >= _NS[u])
+    whole, rest = divmod(ns, _NS[unit])
+    fraction = f"{rest:0{len(str(_NS[unit])) - 1}}".rstrip("0") if rest else ""
+    return f"{text}{whole}{fraction and '.'}{fraction}{unit}"
 
 
 class Size(int):

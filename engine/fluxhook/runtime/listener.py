@@ -1,5 +1,5 @@
 """The supervisor's end of the control socket. It never waits: not for a slow client, nor for one that
-has gone; and between any few requests the keeper has its turn."""
+has gone; and after each request the keeper has its turn."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ __all__ = ["Listener"]
 
 #: connections at a time; one more ends that which has not come up with a request for longest
 MAX_CONNECTIONS = 64
-#: requests that one step answers; arbitrary: each of them may write the whole snapshot
-MAX_REQUESTS = 4
 
 _decode = msgspec.msgpack.Decoder(Request).decode
 _encode = msgspec.msgpack.Encoder().encode
@@ -83,7 +81,7 @@ class Listener:
         return bool(self._asking)
 
     def step(self) -> None:
-        """Takes what has arrived, and answers up to MAX_REQUESTS of the requests that are whole."""
+        """Takes what has arrived, and answers one request that is whole."""
         for fd, events in self._epoll.poll(0):
             if fd == self._server.fileno():
                 self._accept()
@@ -98,12 +96,10 @@ class Listener:
                     self._receive(connection)
             except OSError:
                 self._drop(connection)
-        left = MAX_REQUESTS
-        while left and self._asking:
+        while self._asking:
             connection = self._asking.popleft()
             if connection.sock.fileno() < 0:  # it has gone
                 continue
-            left -= 1
             connection.unsent += frame(_encode(self._answer(connection.take())))
             try:
                 self._send(connection)
@@ -111,6 +107,7 @@ class Listener:
                 self._drop(connection)
             else:
                 self._note(connection)
+            return
 
     def _note(self, connection: _Connection) -> None:
         if connection.length > MAX_MESSAGE:
