@@ -102,10 +102,19 @@ MODULES: Final = {
         Target("runtime.results", ("tests/runtime/test_results.py",)),
         Target(
             "runtime.keeper",
-            ("tests/runtime/test_retries.py", "tests/runtime/test_keeper.py"),
+            ("tests/runtime/test_retries.py",),
             # the way back of what has to be tried again
             (
-                *("_apply", "_disable_if", "_feed", "_feed_one", "_room", "_idlest", "_send"),
+                *(
+                    "_apply",
+                    "_disable_if",
+                    "_feed",
+                    "_feed_one",
+                    "_room",
+                    "_home",
+                    "_idlest",
+                    "_send",
+                ),
                 *("_bury_too_large", "_dead", "replay", "_release_lost", "_reported"),
             ),
         ),

@@ -21,6 +21,7 @@ from fluxhook import Batch, Breaker, Duration, Endpoint, Retry
 from fluxhook._native import ring
 from fluxhook.policy import breaker
 from fluxhook.policy.breaker import State as BreakerState
+from fluxhook.policy.outcome import CAUSES
 from fluxhook.runtime import keeper
 from fluxhook.runtime.stats import read_stats
 from fluxhook.store import State, StoreError
@@ -234,12 +235,51 @@ def test_adopted_is_out_with_its_worker(desk: Desk) -> None:
     assert desk.keeper._adopted == [{}]
 
 
-def test_disabled_for_one_reason_only_once(desk: Desk) -> None:
-    """410 disables; the first reason of several stays."""
-    desk.fail(desk.fresh("evt_a"), "dead", "gone", 410)
-    assert desk.keeper.take_disabled()
-    assert not desk.keeper.take_disabled()
-    desk.fail(desk.fresh("evt_b"), "delivered", "delivered", 200)
+HOUR = Duration(3600 * S)
+GONE = CAUSES["gone"].user
+FAILED = "Every attempt has failed for 1h; the last one: server_error."
+
+
+@pytest.mark.parametrize(
+    ("desk", "cause", "failing_s", "reason"),
+    [
+        ({"disable_after": HOUR}, "server_error", 3600, FAILED),
+        ({"disable_after": HOUR}, "server_error", 3599, None),
+        ({"disable_after": HOUR}, "server_error", None, None),
+        ({"disable_after": HOUR}, "gone", 3599, None),
+        ({"disable_after": Duration(0)}, "server_error", 3600, None),
+        ({"disable_on_gone": True}, "gone", None, GONE),
+        ({"disable_on_gone": True}, "server_error", 3600, None),
+        ({"disable_on_gone": True, "disable_after": HOUR}, "gone", 3600, GONE),
+        ({}, "gone", 3600, None),
+    ],
+    indirect=["desk"],
+)
+def test_what_disables(desk: Desk, cause: str, failing_s: int | None, reason: str | None) -> None:
+    """A 410 where that is wanted, or nothing but failure for so long, since the word of the workers."""
+    since_ns = 0 if failing_s is None else desk.now_ns - failing_s * S
+    desk.word(0, d.FAILING, since_ns)
+    seen: list[tuple[str, str, str]] = []
+    desk.keeper._notices.endpoint_disabled = lambda *told: seen.append(told)  # type: ignore[method-assign]
+    for n in range(2):  # in one batch; the first reason stays
+        attempt = desk.attempt(cause if n == 0 else "server_error")
+        desk.reporter.report(desk.fresh(f"evt_{n}"), "dead", cause, attempt)
+    desk.step()
+    assert desk.store.endpoints()[0].disabled_reason == (reason or "")
+    assert seen == ([("a", reason, since_ns or desk.now_ns)] if reason else [])
+    # and nothing more until the processes know of it
+    desk.fail(desk.fresh("evt_c"), "dead", cause)
+    assert len(seen) == bool(reason)
+    assert desk.keeper.take_disabled() is bool(reason)
+
+
+def test_a_success_disables_nothing(desk: Desk) -> None:
+    """Nor does a report without an attempt."""
+    desk.word(0, d.FAILING, 1)
+    desk.keeper._endpoints = {0: endpoint(disable_after=HOUR)}
+    desk.fail(desk.fresh("evt_a"), "delivered", "delivered", 200)
+    desk.reporter.report(desk.fresh("evt_b"), "dead", "removed")
+    desk.step()
     assert not desk.keeper.take_disabled()
 
 
@@ -361,19 +401,39 @@ def test_a_paused_endpoint_gets_nothing(tmp_path: Path) -> None:
 
 def test_of_a_removed_endpoint_all_is_dead(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """In steps of so many, one after the other."""
-    monkeypatch.setattr(keeper, "BURY_BATCH", 3)
     park(desk, 8)
     desk.step()
+    monkeypatch.setattr(keeper, "BATCH", 3)
     desk.store.release(list(desk.store.leases.out))
     desk.keeper._endpoints = {}
     left = []
     for _ in range(4):
         desk.keeper.busy = False
-        desk.keeper.step(desk.now_ns)
+        desk.keeper._feed(desk.now_ns)
         left.append((desk.word(0, d.STORED), desk.keeper.busy))
     assert left == [(5, True), (2, True), (0, True), (0, False)]
     assert set(states(desk).values()) == {"dead"}
     assert {row.cause for row in rows(desk).values()} == {"removed"}
+
+
+def test_each_endpoint_has_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step hands out so many; the next one goes on with the endpoints that had none."""
+    names = [endpoint(name=name) for name in "abc"]
+    with Desk(tmp_path / "data", *names) as desk:
+        for id, n in ((0, 9), (1, 2), (2, 2)):
+            for i in range(n):
+                delivery = desk.fresh(f"evt_{id}_{i}", endpoint=id)
+                desk.reporter.report(delivery, "parked", "paused")
+        monkeypatch.setattr(desk.keeper, "_feeding", False)
+        desk.step()
+        monkeypatch.setattr(keeper, "BATCH", 2)
+        turns = []
+        for _ in range(5):
+            desk.keeper.busy = False
+            desk.keeper._feed(desk.now_ns)
+            turns.append([delivery.endpoint for delivery in desk.inbox.take(100)])
+            assert desk.keeper.busy
+        assert turns == [[0, 0], [1, 1], [2, 2], [0, 0], [0, 0]]
 
 
 def test_each_is_handed_out_when_it_is_due(desk: Desk) -> None:
@@ -437,6 +497,26 @@ def test_the_worker_that_has_least(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(desk.keeper, "_inboxes", [None, None, None])
     monkeypatch.setattr(desk.keeper, "_sent", [{1, 2}, {3}, {4, 5}])
     assert desk.keeper._idlest() == 1
+    monkeypatch.setattr(desk.keeper, "_leaving", frozenset({1}))
+    assert desk.keeper._idlest() == 0
+
+
+@pytest.mark.parametrize("desk", [{}, {"ordered": True}], indirect=True)
+def test_a_worker_that_leaves_gets_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it is gone, what only it could have waits; the others are looked at again soon."""
+    park(desk, 3)
+    inbox = desk.keeper._inboxes[0]
+    monkeypatch.setattr(desk.keeper, "_feeding", False)
+    desk.step()
+    monkeypatch.setattr(desk.keeper, "_inboxes", [inbox, inbox])
+    monkeypatch.setattr(desk.keeper, "_sent", [set(), set()])
+    ordered = desk.endpoint("a").ordered
+    for leaving, out in (({0, 1}, 0), ({0}, 0 if ordered else 3)):
+        monkeypatch.setattr(desk.keeper, "_leaving", frozenset(leaving))
+        wake_ns = desk.keeper._feed(desk.now_ns)
+        assert [len(sent) for sent in desk.keeper._sent] == [0, out]
+        assert len(desk.store.leases.out) == out
+        assert out or wake_ns == desk.now_ns + 10_000_000
 
 
 def test_an_ordered_endpoint_has_one_worker(tmp_path: Path) -> None:
