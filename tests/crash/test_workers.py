@@ -19,6 +19,9 @@ from fluxhook.transport.datadir import DataDir
 
 Report = Callable[[Row], None]
 
+#: of each test; they need no more for what they are about
+COUNT = EVENTS // 2
+
 
 def config(stage: Stage, workers: int, *more: str) -> Config:
     """One endpoint that any worker serves, and those that only one does: in order, and with few
@@ -77,11 +80,11 @@ def test_workers_change_under_load(stage: Stage, report: Report) -> None:
     stage.behave("line", Behaviour(fail_rate=0.02))
     stage.behave("keyed", Behaviour(fail_rate=0.1))
     stage.serve(config(stage, 2))
-    host = stage.host(EVENTS // 2, EVENTS // 2, rate=2_000)
+    host = stage.host(COUNT // 2, COUNT // 2, rate=1_500)
     stage.start(host)
     counts = [4, 1, 3, 2, 5]
     for i, workers in enumerate(counts, start=1):
-        stage.reach(i * EVENTS // (len(counts) + 1))
+        stage.reach(i * COUNT // (len(counts) + 1))
         change(stage, workers)
         assert len(stage.workers(workers)) == workers
     stage.settle()
@@ -96,10 +99,10 @@ def test_kills_while_the_workers_change(stage: Stage, killed: str, report: Repor
     new number."""
     stage.behave("line", Behaviour(fail_rate=0.02))
     stage.serve(config(stage, 3))
-    host = stage.host(EVENTS // 2, rate=2_000)
+    host = stage.host(COUNT // 2, rate=1_500)
     stage.start(host)
     for i, workers in enumerate((1, 4, 2), start=1):
-        stage.reach(i * EVENTS // 8)
+        stage.reach(i * COUNT // 8)
         before = stage.workers(in_force(stage))
         stage.behave("main", HANGING)
         until(lambda: stage.receiver.state().open >= 2, "requests that hang")
@@ -134,7 +137,7 @@ def test_a_receiver_that_hangs_holds_up_no_other(stage: Stage, report: Report) -
         )
 
     stage.serve(with_slow(2))
-    host = stage.host(EVENTS, rate=2_000)
+    host = stage.host(COUNT, rate=2_000)
     stage.start(host)
     until(lambda: stage.receiver.state().open >= 2, "requests that hang")
     stage.reload(with_slow(4))

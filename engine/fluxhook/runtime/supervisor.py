@@ -355,7 +355,8 @@ class Supervisor:
             former = Snapshot.load(self.datadir)
         except (EngineNotRunning, LayoutError):
             return Snapshot(version=0, workers=self._workers, config=Config(), ids={})
-        if self._rings_at_rest():  # nothing waits for whom a ring's worker was
+        elsewhere = former.workers != self._workers or former.homes
+        if elsewhere and self._rings_at_rest():  # nothing waits for whom a ring's worker was
             former = msgspec.structs.replace(former, workers=self._workers, homes={})
         return former
 
