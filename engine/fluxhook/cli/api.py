@@ -36,7 +36,10 @@ TIMEOUT_S: Final = 30.0
 _CODES: Final = {
     "unauthorized": ExitCode.DENIED,
     "insufficient-scope": ExitCode.DENIED,
+    "too-many-failures": ExitCode.DENIED,
     "foreign-host": ExitCode.DENIED,
+    "malformed-request": ExitCode.USAGE,
+    "uri-too-long": ExitCode.USAGE,
     "not-found": ExitCode.NOT_FOUND,
     "unknown-webhook": ExitCode.NOT_FOUND,
     "unknown-delivery": ExitCode.NOT_FOUND,
@@ -51,6 +54,7 @@ _CODES: Final = {
     "engine-unavailable": ExitCode.UNREACHABLE,
     "store-failing": ExitCode.UNREACHABLE,
     "overloaded": ExitCode.UNREACHABLE,
+    "request-timeout": ExitCode.UNREACHABLE,
 }
 _REMEDIES: Final = {
     "unauthorized": "with --api, give a token in --token-file or FLUXHOOK_TOKEN",
