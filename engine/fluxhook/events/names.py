@@ -102,7 +102,7 @@ def pattern_hint(pattern: str, known: frozenset[str]) -> str:
     word, spaces = pattern.lower(), namespaces(known)
     if f"{word}.*" in spaces:
         return f" (did you mean {word}.*?)"
-    return hint(word, spaces if word.endswith(".*") else {*known, *spaces})
+    return ("" if word.endswith(".*") else hint(word, known)) or hint(word, spaces)
 
 
 def namespaces(known: Iterable[str]) -> set[str]:
