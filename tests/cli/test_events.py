@@ -14,7 +14,8 @@ def test_both_catalogs_are_known_without_an_engine(invoke: Invoke) -> None:
     said = invoke("events", "types").stdout
     lines = said.splitlines()
     for name in TYPES:
-        (line,) = (line for line in lines if line.split()[:1] == [name])
+        # A list of names stands below the table, and may break anywhere.
+        (line,) = (line for line in lines if line.split()[:1] == [name] and "1." in line)
         assert VERSIONS[name] in line.split()
     assert "request_id: string, path: string, status_code: integer" in said
     assert "payload?: string" in said
