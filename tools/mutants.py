@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import gc
 import hashlib
 import json
@@ -68,6 +69,8 @@ PATIENCE, PATIENCE_S = 3, 1
 EXAMPLES: Final = 25
 #: what a mutant may use of memory, so that one that grows without end harms nobody
 MEMORY_BYTES: Final = 4 << 30
+#: in a mutant's folder: the test that noticed it
+NOTICED_BY: Final = "noticed_by"
 #: a folder that no disk stands behind, where there is one
 RAM: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None
 #: a mutant that waits for something that does not happen
@@ -280,11 +283,16 @@ class Baseline:
 
 
 class Tests:
-    """Chooses the tests of a process; in the baseline all that need no other process, of which it notes
-    what they call, and for a mutant those that it is to meet, the quick ones first."""
+    """Chooses the tests of a process. In the baseline: all that need no other process, and it notes
+    what they call. For a mutant: those that it is to meet, first those that noticed the mutants before
+    it, as neighbours are often noticed by the same, and then the quick ones."""
 
-    def __init__(self, chosen: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, folder: Path, chosen: Mapping[str, float] | None = None, first: Sequence[str] = ()
+    ) -> None:
+        self._folder = folder
         self._chosen = chosen
+        self._first = first
         self.passed = 0
         #: what the test that runs has called
         self.now: set[str] = set()
@@ -296,7 +304,7 @@ class Tests:
         items[:] = [i for i in items if "receiver_process" not in getattr(i, "fixturenames", ())]
         if (chosen := self._chosen) is not None:
             items[:] = [item for item in items if item.nodeid in chosen]
-            items.sort(key=lambda item: chosen[item.nodeid])
+            items.sort(key=lambda i: (i.nodeid not in self._first, chosen[i.nodeid]))
         for item in items:
             machine = getattr(item, "cls", None)
             if item.name == "runTest" and machine is not None:
@@ -317,6 +325,8 @@ class Tests:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.passed += report.when == "call" and report.passed
+        if report.failed:
+            (self._folder / NOTICED_BY).write_text(report.nodeid)
 
 
 # ---- the run -------------------------------------------------------------------------------------
@@ -424,6 +434,7 @@ class Run:
     ) -> bool:
         """False in a child."""
         children: dict[int, Child] = {}
+        noticing: list[str] = []
         waiting = list(reversed(mutants))
         while waiting or children:
             while waiting and len(children) < self._options.jobs and not self._late():
@@ -434,7 +445,7 @@ class Run:
                     continue
                 sys.stdout.flush()
                 if (pid := os.fork()) == 0:
-                    self._become(config, target, mutant, tests=tests)
+                    self._become(config, target, mutant, tests=tests, first=noticing[-4:])
                     return False
                 children[pid] = Child(mutant, time.monotonic())
             if not children:
@@ -442,6 +453,8 @@ class Run:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid:
                 known[children.pop(pid).mutation.name] = status == 0
+                with contextlib.suppress(OSError):
+                    noticing.append((self._folder / str(pid) / NOTICED_BY).read_text())
                 shutil.rmtree(self._folder / str(pid), ignore_errors=True)
                 self._results.save()
                 continue
@@ -461,10 +474,13 @@ class Run:
         mutant: Mutation,
         *,
         tests: Mapping[str, float] | None = None,
+        first: Sequence[str] = (),
         write: int | None = None,
     ) -> None:
         """What remains to be done in a child before pytest goes on with its tests."""
-        plugin = Tests(tests)
+        folder = self._folder / str(os.getpid())
+        folder.mkdir()
+        plugin = Tests(folder, tests, first)
         for dependent in self._dependents:
             sys.modules.pop(dependent, None)
             package, _, attribute = dependent.rpartition(".")
@@ -481,8 +497,6 @@ class Run:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 1)
             os.dup2(null, 2)
-        folder = self._folder / str(os.getpid())
-        folder.mkdir()
         tempfile.tempdir = str(folder)
         config.option.basetemp = str(folder / "pytest")
         config.args = [str(ROOT / path) for path in target.tests]

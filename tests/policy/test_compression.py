@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import random
 import sys
 import zlib
 
@@ -105,3 +106,23 @@ def test_an_unknown_encoding_is_refused() -> None:
         decompress(b"", "br", MEGABYTE)
     assert caught.value.status == 415
     assert compression.MIN_BYTES == 1024
+
+
+def test_an_error_says_where_and_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option's path for a configuration, a sentence for a sender."""
+    with pytest.raises(BadEncoding, match="the Content-Encoding 'br' is not known"):
+        decompress(b"", "br", 10)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(ConfigError) as caught:
+        make_compressor("zstd")
+    assert [problem.path for problem in caught.value.problems] == ["compression"]
+
+
+def test_what_others_compress_is_read() -> None:
+    """gzip by its old name, and with the whole window of 32 KiB; zstd without the size of its content,
+    up to the last byte that is allowed."""
+    body = random.Random(1).randbytes(30_000) * 2
+    for name in ("gzip", "x-gzip"):
+        assert decompress(gzip.compress(body), name, len(body)) == body
+    sizeless = zstandard.ZstdCompressor(write_content_size=False).compress(body)
+    assert decompress(sizeless, "zstd", len(body)) == body

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from fluxhook.config.schema import SignatureProfile
 from fluxhook.errors import ConfigError, EventError
-from fluxhook.policy.signature import HEADERS, SIGNATURE_HEADERS, make_profile
+from fluxhook.policy.signature import HEADERS, SIGNATURE_HEADERS, make_profile, public_key
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "vectors.json").read_text()
@@ -218,3 +218,44 @@ def test_ids_that_could_be_read_in_two_ways_are_not_signed(event_id: str) -> Non
     """Standard Webhooks 1.0: no `.` in the id; nor may an id break out of its header."""
     with pytest.raises(EventError, match="event id"):
         make_profile("standard", [WHSEC]).headers(event_id, 7, BODY)
+
+
+def test_a_public_key_is_read() -> None:
+    """`whpk_` and 32 bytes; padding may be left out."""
+    raw = bytes(range(32))
+    text = base64.b64encode(raw).decode()
+    for secret in (f"whpk_{text}", f"whpk_{text.rstrip('=')}"):
+        assert public_key(secret, "keys[0]").public_bytes_raw() == raw
+
+
+@pytest.mark.parametrize(
+    ("secret", "message"),
+    [
+        ("whpk_" + base64.b64encode(bytes(31)).decode(), "an ed25519 key has 32 bytes, not 31"),
+        ("whpk_" + base64.b64encode(bytes(33)).decode(), "an ed25519 key has 32 bytes, not 33"),
+        ("whsk_" + base64.b64encode(bytes(32)).decode(), "does not begin with whpk_"),
+        ("whpk_!", "is not base64"),
+    ],
+)
+def test_what_is_no_public_key(secret: str, message: str) -> None:
+    """An error at its path that says what is wrong."""
+    with pytest.raises(ConfigError) as caught:
+        public_key(secret, "keys[0]")
+    (problem,) = caught.value.problems
+    assert problem.path == "keys[0]"
+    assert message in problem.message
+
+
+def test_a_public_key_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names it."""
+    module = "cryptography.hazmat.primitives.asymmetric.ed25519"
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match="cryptography"):
+        public_key("whpk_" + base64.b64encode(bytes(32)).decode(), "keys[0]")
+
+
+@pytest.mark.parametrize("odd", [WHSEC[:12] + "!" + WHSEC[12:], WHSEC + "?", WHSEC + "\n="])
+def test_a_key_is_strict_base64(odd: str) -> None:
+    """A character that base64 does not have is a mistake, and not left out."""
+    with pytest.raises(ConfigError, match="is not base64"):
+        make_profile("standard", [odd])
