@@ -172,6 +172,21 @@ def test_numbers(count: str) -> None:
     assert load(section=f"queue_size: {count}").config.queue_size == 1_000_000
 
 
+def test_a_queue_that_its_bytes_end_first() -> None:
+    """FluxMQ's queue counts events alone; here a notice says how large they may be."""
+    assert "only if none takes more than 67 bytes" in said(load(section="queue_size: 1e+06"))
+    assert not load(section="queue_size: 1e+06, ring_bytes: 1GiB").notices
+    assert not load(section="queue_size: 100000").notices
+
+
+def test_a_retry_that_sets_nothing() -> None:
+    """FluxMQ makes one attempt then; here the defaults hold, and a notice says so."""
+    loaded = load("retry: {}")
+    assert loaded.config.endpoints[0].retry.max_attempts == 3
+    assert "max_attempts, initial_interval, max_interval, multiplier come from" in said(loaded)
+    assert not load("retry: ~").notices
+
+
 def test_another_protocol_is_one_error() -> None:
     """Its address is not judged as a URL."""
     for url in ("localhost:50051", "grpc://h:1", "dns:///x", "http://a.example/"):

@@ -27,13 +27,25 @@ from fluxhook.config.units import Duration, Size, go_nanoseconds
 from fluxhook.config.url import split_url, url_hostname
 from fluxhook.config.workers import IN_FLIGHT, processes
 
-__all__ = ["adapt_defaults", "adapt_endpoint", "adapt_section", "settle_retry", "tell_of_names"]
+__all__ = [
+    "adapt_defaults",
+    "adapt_endpoint",
+    "adapt_section",
+    "ring_room",
+    "settle_retry",
+    "tell_of_names",
+    "tell_of_room",
+]
 
 #: The settings of FluxMQ's retry. An endpoint that has one has all of it.
 _RETRY: Final = ("max_attempts", "initial_interval", "max_interval", "multiplier")
 #: Names that public DNS does not know, or that only mean something in one network (RFC 6762, RFC
 #: 8375, ICANN's reserved .internal, and what container platforms use).
 _LOCAL_NAMES: Final = (".internal", ".local", ".lan", ".home.arpa", ".svc", ".test")
+
+
+#: What an event takes in a ring; arbitrary, somewhat more than most of a broker's.
+_USUAL_BYTES: Final = 512
 
 
 class _Number(NamedTuple):
@@ -106,7 +118,7 @@ def adapt_endpoint(
     adapted = dict(endpoint)
     _adapt_numbers(_ENDPOINT, adapted, path, findings)
     retry = adapted.get("retry")
-    if isinstance(retry, dict) and retry and set(retry) <= set(_RETRY):
+    if isinstance(retry, dict) and set(retry) <= set(_RETRY):
         missing = [name for name in _RETRY if name not in retry]
         if missing:
             findings.notice(
@@ -316,6 +328,19 @@ def _adapt_filters(endpoint: dict[str, Any], path: str, findings: Findings) -> N
                 )
         adapted.append(topic_filter)
     endpoint["topic_filters"] = adapted
+
+
+def tell_of_room(config: Config, path: str, findings: Findings) -> None:
+    """Give a notice where `ring_bytes` is full before the queue is, unless events are very small."""
+    if not findings.sound(f"{path}queue_size", f"{path}ring_bytes"):
+        return
+    each = int(config.ring_bytes) // config.queue_size
+    if each < _USUAL_BYTES:
+        findings.notice(
+            f"{path}queue_size",
+            f"{config.queue_size:,} events fit in ring_bytes ({config.ring_bytes}) only if none takes "
+            f"more than {each} bytes; raise ring_bytes for larger ones",
+        )
 
 
 def ring_room(layer: Layer, path: str, findings: Findings) -> Layer:

@@ -102,6 +102,7 @@ def loads(
     check(config, f"{_ROOT}.", findings)
     if is_fluxmqs:
         fluxmq.tell_of_names(config, f"{_ROOT}.", findings)
+        fluxmq.tell_of_room(config, f"{_ROOT}.", findings)
     findings.raise_problems()
     return Loaded(config, findings.notices)
 
