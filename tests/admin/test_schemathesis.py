@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import (
@@ -30,6 +30,9 @@ from fluxhook import Endpoint, Engine
 from fluxhook.admin import failed_tokens
 from fluxhook.admin.app import create_app
 from fluxhook.config.schema import Admin
+
+#: paths that are values of another's template too
+WRITTEN_OUT = ("/v1/webhooks/status",)
 
 
 @pytest.fixture
@@ -66,6 +69,8 @@ def test_every_answer_is_documented(api: Any, mode: GenerationMode) -> None:
     database=None,
 )
 def _ask(case: schemathesis.Case) -> None:
+    # OpenAPI 3.1, "Patterned Fields": a path that is written out is matched before a templated one.
+    assume(case.formatted_path == case.path or case.formatted_path not in WRITTEN_OUT)
     case.call_and_validate(
         headers={"Authorization": f"Bearer {ALL}"},
         checks=[
