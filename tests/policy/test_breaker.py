@@ -207,3 +207,10 @@ def test_no_clock_can_wedge_it(state: State) -> None:
         assert 0 < action.until_ns - T0 * MS <= 2 * RESET_MS * MS
         _, action = step(after, "permit", action.until_ns // MS)
     assert isinstance(action, Send | Probe)
+
+
+def test_when_the_next_probe_may_go() -> None:
+    """Of an open breaker: reset_timeout after it opened; no other has such a time."""
+    assert breaker.probe_ns(OPEN, CONFIG) == (T0 + RESET_MS) * MS
+    assert breaker.probe_ns(CLOSED, CONFIG) is None
+    assert breaker.probe_ns(HALF_OPEN, CONFIG) is None

@@ -21,7 +21,13 @@ from hypothesis import strategies as st
 
 from fluxhook.config.schema import SignatureProfile
 from fluxhook.errors import ConfigError, EventError
-from fluxhook.policy.signature import HEADERS, SIGNATURE_HEADERS, make_profile, public_key
+from fluxhook.policy.signature import (
+    HEADERS,
+    SIGNATURE_HEADERS,
+    make_profile,
+    public_key,
+    symmetric_key,
+)
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "vectors.json").read_text()
@@ -259,3 +265,10 @@ def test_a_key_is_strict_base64(odd: str) -> None:
     """A character that base64 does not have is a mistake, and not left out."""
     with pytest.raises(ConfigError, match="is not base64"):
         make_profile("standard", [odd])
+
+
+def test_a_secret_of_any_bytes_is_a_key() -> None:
+    """A receiver may hold it as bytes: what is not UTF-8 comes back as it was."""
+    secret = b"\xffsecret\x80".decode("utf-8", "surrogateescape")
+    assert symmetric_key("fluxgate", secret, "") == b"\xffsecret\x80"
+    assert symmetric_key("stripe", "schlüssel", "") == "schlüssel".encode()
