@@ -13,6 +13,7 @@ import pytest
 from fluxhook import Batch, Breaker, Duration, Endpoint, Retry
 from fluxhook.policy import breaker
 from fluxhook.policy.breaker import State as BreakerState
+from fluxhook.runtime.stages import Stages
 from fluxhook.store import State
 from fluxhook.store.reader import ReadStore
 from fluxhook.store.records import Delivery
@@ -20,7 +21,7 @@ from fluxhook.transport import datadir as d
 from fluxhook.transport.curl import STATUS, Slot
 from fluxhook.transport.records import Attempt
 from runtime.desk import S
-from runtime.wire import Works
+from runtime.wire import WORKER, Works
 
 #: counters of a worker, by name
 COUNTED = {
@@ -113,10 +114,32 @@ def test_each_failure(
     (attempt,) = attempts(works, "evt_a")
     assert (attempt.cause, attempt.status) == (cause, answer.get("status", 0))
     assert attempt.error == answer.get("denied", "no")
-    assert (attempt.worker, works.lane().in_flight, works.lane().done) == (0, 0, 1)
+    assert (attempt.worker, works.lane().in_flight, works.lane().done) == (WORKER, 0, 1)
     # Heads are read from now on where the receiver answered: it may ask for a wait.
     assert works.wire.heeded == ([True] if answer.get("status") else [])
     assert works.wire.released == [slot]
+
+
+@pytest.mark.parametrize("works", [{}, {"batch": Batch(max_events=1)}], indirect=True)
+@pytest.mark.parametrize(
+    ("status", "accepted"), [(199, False), (200, True), (299, True), (300, False)]
+)
+def test_a_success_is_a_2xx(works: Works, status: int, accepted: bool) -> None:
+    """To the last of them; only then need heads not be read any more."""
+    (slot,) = works.emit("evt_a")
+    works.answer(slot, status, opened=True)
+    assert counted(works).get("delivered", 0) == accepted
+    assert works.wire.heeded == [not accepted]
+    assert len(stored(works)) == (not accepted)
+
+
+@pytest.mark.parametrize("works", [{"ordered": True, "on_head_failure": "block"}], indirect=True)
+def test_a_head_that_fails_alone(works: Works) -> None:
+    """What comes after it goes to the store too, even before the keeper has seen the head."""
+    (slot,) = works.emit("evt_a")
+    works.answer(slot, 503)
+    assert works.emit("evt_b") == []
+    assert [row.cause for row in stored(works).values()] == ["order", "server_error"]
 
 
 def test_three_failures_open_the_breaker_and_a_success_begins_anew(works: Works) -> None:
@@ -184,7 +207,7 @@ def test_a_success_that_is_to_be_recorded(works: Works) -> None:
     assert State(stored(works)["evt_a"].state) == State.DELIVERED
     (attempt,) = attempts(works, "evt_a")
     assert (attempt.status, attempt.cause, attempt.error) == (201, "delivered", "")
-    assert (attempt.answer, attempt.worker) == (b"thanks", 0)
+    assert (attempt.answer, attempt.worker) == (b"thanks", WORKER)
     assert works.lane().in_flight == 0
 
 
@@ -351,6 +374,14 @@ def test_a_batch_that_is_refused_for_its_content(works: Works, status: int) -> N
     assert list(stored(works)) == ["evt_d"]
 
 
+@pytest.mark.parametrize("works", [{"batch": Batch(max_events=3)}], indirect=True)
+def test_of_an_odd_number_the_first_half_is_larger(works: Works) -> None:
+    """Two and one of three."""
+    (slot,) = works.emit(*FOUR[:3])
+    works.answer(slot, 400)
+    assert [ids(half, works) for half in works.send()] == [["evt_a", "evt_b"], ["evt_c"]]
+
+
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
 @pytest.mark.parametrize(("status", "next_batch"), [(413, 2), (422, 4)])
 def test_only_what_is_too_large_makes_batches_smaller(
@@ -513,6 +544,40 @@ def test_an_error_of_ours_is_an_attempt(
     assert len(rows) == 12
     for row in rows:
         assert (row.cause, row.attempts, row.error) == ("internal", 1, "Odd: by and by")
+
+
+def test_the_record_of_an_error_of_ours(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt without an answer, of this worker; and nothing is under way any more, wherever the
+    error came up."""
+    monkeypatch.setattr(Stages, "finished", odd)
+    (slot,) = works.emit("evt_a")
+    works.answer(slot, 200, opened=True)
+    assert works.lane().in_flight == 0
+    (attempt,) = attempts(works, "evt_a")
+    assert (attempt.status, attempt.cause, attempt.worker) == (0, "internal", WORKER)
+    assert attempt.error == "Odd: by and by"
+
+
+@pytest.mark.parametrize("works", [BATCH], indirect=True)
+def test_an_error_after_all_has_ended(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was settled before it is settled: no attempt of it failed."""
+    works.desk.word(0, d.BREAKER, 1)
+    monkeypatch.setattr(works.dispatcher._results._gate, "success", odd)
+    (slot,) = works.emit(*FOUR)
+    works.answer(slot, 207, body=results_of(200, 200, 200, 200))
+    assert counted(works) == {"delivered": 4}
+    assert stored(works) == {}
+
+
+def test_an_error_at_what_was_taken_over(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store has it while it is under way: its attempt is reported all the same."""
+    (slot,) = works.emit("evt_a")
+    works.desk.reporter.report(slot.tag[1], "adopted", "over_share")
+    works.desk.step()
+    monkeypatch.setattr(Slot, "failure", odd)
+    works.answer(slot, 500)
+    row = stored(works)["evt_a"]
+    assert (row.cause, row.attempts) == ("internal", 1)
 
 
 def test_a_probe_that_ends_in_an_error_of_ours(

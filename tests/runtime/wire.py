@@ -18,7 +18,10 @@ from fluxhook.transport import datadir as d
 from fluxhook.transport.curl import STATUS, TOTAL_US, Sender, Slot, Target
 from runtime.desk import Desk
 
-__all__ = ["Wire", "Works"]
+__all__ = ["WORKER", "Wire", "Works"]
+
+#: what the worker is called in its attempts
+WORKER = 3
 
 
 class Handle:
@@ -41,6 +44,7 @@ class Wire:
         self.queued = False
         #: what was sent and has not ended, oldest first, and each body
         self.under_way: list[Slot] = []
+        self.slots: list[Slot] = []
         self.bodies: dict[int, bytes] = {}
         self.heeded: list[bool] = []
         self.distrusted: list[Target] = []
@@ -56,6 +60,7 @@ class Wire:
         slot = Slot(cast(Any, Handle()))
         slot.target, slot.tag, slot.started_ns = target, tag, now_ns
         self.under_way.append(slot)
+        self.slots.append(slot)
         self.bodies[id(slot)] = body
         self.queued = True
 
@@ -63,7 +68,7 @@ class Wire:
         self.queued = False
 
     def tags(self) -> list[Any]:
-        return [slot.tag for slot in self.under_way]
+        return [slot.tag for slot in self.slots if slot.tag is not None]
 
     def heed(self, target: Target, heeded: bool) -> None:
         self.heeded.append(heeded)
@@ -94,7 +99,7 @@ class Works:
             self.counters,
             Stages(self.counters, self.stages, clock),
             self.desk.reporter,
-            0,
+            WORKER,
             lambda address: None,
             clock,
         )
@@ -152,7 +157,8 @@ class Works:
             {STATUS: status, TOTAL_US: total_us, pycurl.REQUEST_SIZE: 1}
             | {getattr(pycurl, name): value for name, value in info.items()}
         )
-        slot.answer, slot.denied, slot.opened = [body], denied, opened
+        slot.answer = [body[:9], body[9:]]  # in two pieces, as it may arrive
+        slot.denied, slot.opened = denied, opened
         self.wire.under_way.remove(slot)
         self.dispatcher.collect([(slot, code, message)], self.desk.now_ns)
 
