@@ -235,6 +235,33 @@ def test_adopted_is_out_with_its_worker(desk: Desk) -> None:
     assert desk.keeper._adopted == [{}]
 
 
+@pytest.mark.parametrize("by_own_fault", [False, True])
+def test_what_a_worker_had_that_ended(desk: Desk, by_own_fault: bool) -> None:
+    """It is handed out again; where the worker may have ended at it, as a suspect, and only then."""
+    for _ in range(2):
+        desk.reporter.report(desk.fresh("evt_a"), "adopted", "over_share")
+        desk.step()
+        desk.keeper.worker_lost(0, by_own_fault=by_own_fault)
+        (delivery,) = taken(desk)
+        assert head(delivery).suspect is by_own_fault
+        assert (desk.keeper._lost, desk.keeper._lost_by_fault) == ({}, set())
+        desk.reporter.report(known(desk, head(delivery).delivery_id), "delivered", "delivered")
+        desk.step()
+
+
+def test_the_last_reports_of_a_worker_that_ended(desk: Desk) -> None:
+    """What they settle is not handed out again."""
+    delivery = desk.fresh("evt_a")
+    desk.reporter.report(delivery, "adopted", "over_share")
+    desk.reporter.report(delivery, "delivered", "delivered")
+    desk.keeper.worker_lost(0)
+    desk.keeper._limit = 1  # as after an error: one report at a time
+    desk.keeper.step(desk.now_ns)
+    assert desk.inbox.take(10) == []
+    assert taken(desk) == []
+    assert states(desk) == {"evt_a": "delivered"}
+
+
 HOUR = Duration(3600 * S)
 GONE = CAUSES["gone"].user
 FAILED = "Every attempt has failed for 1h; the last one: server_error."
