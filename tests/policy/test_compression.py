@@ -110,8 +110,9 @@ def test_an_unknown_encoding_is_refused() -> None:
 
 def test_an_error_says_where_and_what(monkeypatch: pytest.MonkeyPatch) -> None:
     """The option's path for a configuration, a sentence for a sender."""
-    with pytest.raises(BadEncoding, match="the Content-Encoding 'br' is not known"):
+    with pytest.raises(BadEncoding) as refused:
         decompress(b"", "br", 10)
+    assert str(refused.value) == "the Content-Encoding 'br' is not known"
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(ConfigError) as caught:
         make_compressor("zstd")

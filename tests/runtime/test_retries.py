@@ -17,7 +17,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fluxhook import Batch, Breaker, Duration, Endpoint, Retry
+from fluxhook import Aggregate, Batch, Breaker, Duration, Endpoint, Retry
 from fluxhook._native import ring
 from fluxhook.policy import breaker
 from fluxhook.policy.breaker import State as BreakerState
@@ -166,7 +166,9 @@ def test_an_attempt_is_dated_by_the_wall_clock(desk: Desk, monkeypatch: pytest.M
     assert desk.store.endpoints()[0].failed_ns == began_ns - 3600 * S
 
 
-def test_a_report_on_what_has_ended_changes_nothing(desk: Desk) -> None:
+def test_a_report_on_what_has_ended_changes_nothing(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is stale: the delivery was replayed, erased, or given up meanwhile."""
     desk.first_failure("evt_a")
     (delivery,) = desk.sleep_until_due()
@@ -176,6 +178,7 @@ def test_a_report_on_what_has_ended_changes_nothing(desk: Desk) -> None:
     desk.step()
     assert rows(desk) == before
     assert read_stats(desk.path).endpoint("a").delivered == 0
+    assert caplog.records == []  # nor is it an error
 
 
 def test_a_retry_for_an_endpoint_that_is_no_more(desk: Desk) -> None:
@@ -233,6 +236,28 @@ def test_adopted_is_out_with_its_worker(desk: Desk) -> None:
     desk.keeper.worker_lost(0)
     assert [delivery.id for delivery in desk.due()] == [second.id]
     assert desk.keeper._adopted == [{}]
+
+
+@pytest.mark.parametrize("desk", [{"aggregate": Aggregate(window=Duration(10 * S))}], indirect=True)
+def test_what_is_aggregated_has_no_row(desk: Desk) -> None:
+    """It is counted in its window, and the window becomes a delivery."""
+    desk.gather("evt_a")
+    desk.step()
+    assert states(desk) == {}
+    assert read_stats(desk.path).endpoint("a").aggregated == 1
+    desk.now_ns += 10 * S
+    desk.step()
+    assert list(states(desk).values()) == ["waiting"]
+
+
+def test_workers_see_what_is_stored(desk: Desk) -> None:
+    """Their word says so as soon as it is committed: an order that is in the store goes on there."""
+    desk.first_failure("evt_a")
+    assert desk.word(0, d.STORED) == 1
+    (delivery,) = desk.sleep_until_due()
+    desk.reporter.report(delivery, "delivered", "delivered")
+    desk.step()
+    assert desk.word(0, d.STORED) == 0
 
 
 @pytest.mark.parametrize("by_own_fault", [False, True])
