@@ -187,6 +187,25 @@ def test_a_retry_that_sets_nothing() -> None:
     assert not load("retry: ~").notices
 
 
+@pytest.mark.parametrize("defaults", ["", "~", "null", "{}", "{concurrency: }"])
+def test_defaults_that_say_nothing(defaults: str) -> None:
+    """An empty section takes no requests from many workers."""
+    endpoint = {"name": "a", "url": "https://a.example/"}
+    text = f"webhook:\n  workers: 500\n  defaults: {defaults}\n  endpoints: [{endpoint}]"
+    config = loads(text, environ={}).config
+    assert config.endpoints[0].concurrency >= 500
+    assert config.defaults["concurrency"] == config.endpoints[0].concurrency
+
+
+def test_a_backoff_of_the_defaults_that_begins_beyond_its_cap() -> None:
+    """It is the cap for endpoints that are created at run time too."""
+    loaded = loads(
+        "webhook: {enabled: true, defaults: {retry: {initial_interval: 1m}}}", environ={}
+    )
+    assert loaded.config.defaults["retry"]["initial_interval"] == "30s"
+    assert "every retry waits 30s" in said(loaded)
+
+
 def test_another_protocol_is_one_error() -> None:
     """Its address is not judged as a URL."""
     for url in ("localhost:50051", "grpc://h:1", "dns:///x", "http://a.example/"):
@@ -200,9 +219,9 @@ def test_headers_that_go_does_not_send() -> None:
     """They are left out with a notice, as are those of one connection and empty ones."""
     names = ("Host", "Content-Length", "Transfer-Encoding", "Trailer", "Connection", "Expect")
     headers = ", ".join(f"{name}: x" for name in names)
-    loaded = load(f"headers: {{{headers}, X-Empty: '', X-Kept: y}}")
+    loaded = load(f"headers: {{{headers}, X-Empty: '', X-Null: ~, X-Kept: y}}")
     assert loaded.config.endpoints[0].headers == {"X-Kept": "y"}
-    assert len(loaded.notices) == len(names) + 1
+    assert len(loaded.notices) == len(names) + 2
     with pytest.raises(ConfigError, match="X-A is empty"):
         load('headers: {X-A: "${NOTHING}"}', environ={"NOTHING": ""})
 

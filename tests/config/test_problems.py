@@ -82,6 +82,10 @@ ENGINE = [
     ("defaults: 5", "defaults", "'5' is not a mapping", ""),
     ("defaults: {url: https://a.example}", "defaults.url", "own", "move it"),
     ("defaults: {name: a}", "defaults.name", "own", "move it"),
+    ("defaults: {timeout: 500us}", "defaults.timeout", "500us is out of range", "from 1ms"),
+    ("defaults: {retry: {jitter: 7}}", "defaults.retry.jitter", "7.0 is out of range", ""),
+    ("preset: fluxgate, defaults: {retry: {initial_interval: 9h, max_interval: 1h}}",
+     "defaults.retry.max_interval", "1h is below initial_interval", "raise max_interval"),
     ("defaults: {timout: 5s}", "defaults.timout", "not known", "did you mean timeout"),
     ("max_endpoints: 1, endpoints: [{name: a, url: https://a.example}, "
      "{name: b, url: https://a.example}]", "endpoints", "there are 2", "raise max_endpoints"),

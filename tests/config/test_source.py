@@ -41,6 +41,12 @@ def test_empty(text: str) -> None:
     assert tree(text) is None
 
 
+@pytest.mark.parametrize("end", ["---", "---\n", "---\n# nothing\n", "...\n---\n~\n---\n"])
+def test_an_empty_document_at_the_end(end: str) -> None:
+    """Templates leave a separator there; it holds nothing that could be overlooked."""
+    assert tree(f"a: 1\n{end}") == {"a": "1"}
+
+
 @pytest.mark.parametrize(
     ("text", "path", "piece", "remedy"),
     [
@@ -52,6 +58,7 @@ def test_empty(text: str) -> None:
         ("a: %b", "file.yaml:1:4", "not YAML", "quotes"),
         ("a: *b", "file.yaml:1:4", "alias", "quote it"),
         ("a: &b [*b]", "file.yaml:1:8", "alias", "quote it"),
+        ("a: 1\n---\n---\nb: 2", "file.yaml:3:1", "second document", "one document"),
         ("a: 1\n---\nb: 2", "file.yaml:2:1", "second document", "one document"),
         ("? [a]\n: b", "file.yaml:1:3", "list or a mapping", "text as key"),
         ("<<: 1", "file.yaml:1:1", "<< without a mapping", "merge"),

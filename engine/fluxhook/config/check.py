@@ -4,11 +4,12 @@ here, so that there is one set of rules."""
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from fluxhook.config.endpoint import check_endpoint
+from fluxhook.config.endpoint import check_endpoint, check_options
+from fluxhook.config.layers import assemble
 from fluxhook.config.limits import check_limits
 from fluxhook.config.listen import parse_listen
 from fluxhook.config.networks import Network, carries, parse_network
@@ -67,9 +68,7 @@ def check(config: Config, path: str, findings: Findings) -> None:
     allowed = _check_networks(config, path + "allow_networks", findings)
     known = known_types(config)
     _check_admin(config.admin, path + "admin.", findings)
-    read_struct(Endpoint, config.defaults, path + "defaults", findings, extra={"secret": str})
-    if {"secret", "secrets"} <= config.defaults.keys():
-        findings.problem(path + "defaults.secret", "stands beside secrets", "keep one of them")
+    _check_defaults(config.defaults, path + "defaults", findings)
     if findings.sound(path + "max_endpoints") and len(config.endpoints) > config.max_endpoints:
         findings.problem(
             path + "endpoints",
@@ -87,6 +86,15 @@ def check(config: Config, path: str, findings: Findings) -> None:
                 f"{endpoint.name!r:.80} is also the name of endpoints[{first[endpoint.name]}]",
                 "give each endpoint a name of its own",
             )
+
+
+def _check_defaults(defaults: dict[str, Any], path: str, findings: Findings) -> None:
+    """Endpoints that are created at run time have them too, whatever the file's own say."""
+    layer = read_struct(Endpoint, defaults, path, findings, extra={"secret": str})
+    if {"secret", "secrets"} <= defaults.keys():
+        findings.problem(path + ".secret", "stands beside secrets", "keep one of them")
+    layer.pop("secret", None)
+    check_options(assemble(Endpoint, {**layer, "name": "", "url": ""}), path + ".", findings)
 
 
 def known_types(config: Config) -> frozenset[str]:

@@ -19,7 +19,7 @@ from fluxhook.config.subscription import check_subscription
 from fluxhook.config.unicode import check_unicode
 from fluxhook.config.url import PROXY_SCHEMES, Fault, judge_url, url_host
 
-__all__ = ["check_endpoint"]
+__all__ = ["check_endpoint", "check_options"]
 
 #: RFC 9110 section 15: a 2xx is a success, and a 1xx never final.
 _RETRY_ON: Final = re.compile(r"transport|timeout|[345]xx|[345][0-9][0-9]", re.ASCII)
@@ -42,14 +42,10 @@ def check_endpoint(
     lead to, None if they are unknown.
     """
     check_unicode(endpoint, path, findings)
-    check_limits(endpoint, path, findings)
-    check_limits(endpoint.circuit_breaker, path + "circuit_breaker.", findings)
-    check_limits(endpoint.aggregate, path + "aggregate.", findings)
-    check_limits(endpoint.batch, path + "batch.", findings)
+    check_options(endpoint, path, findings)
     check_subscription(endpoint, path, known, findings)
     _check_name(endpoint.name, path + "name", findings)
     _check_headers(endpoint, path + "headers", findings)
-    _check_retry(endpoint.retry, path + "retry.", findings)
     _check_signing(endpoint, path, findings)
     _check_tls(endpoint.tls, path + "tls", findings)
     if findings.sound(path + "type"):  # another protocol's addresses are no URLs of ours
@@ -73,6 +69,15 @@ def check_endpoint(
             )
         if endpoint.on_head_failure != "block":
             findings.notice(path + "on_head_failure", "has no effect without ordered: true")
+
+
+def check_options(endpoint: Endpoint, path: str, findings: Findings) -> None:
+    """Report what is wrong with options that need not be the endpoint's own, but can be defaults."""
+    check_limits(endpoint, path, findings)
+    check_limits(endpoint.circuit_breaker, path + "circuit_breaker.", findings)
+    check_limits(endpoint.aggregate, path + "aggregate.", findings)
+    check_limits(endpoint.batch, path + "batch.", findings)
+    _check_retry(endpoint.retry, path + "retry.", findings)
 
 
 def _forwards(url: str, proxy: str) -> bool:

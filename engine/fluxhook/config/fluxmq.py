@@ -22,7 +22,7 @@ from fluxhook.config.networks import literal_address
 from fluxhook.config.problems import Findings
 from fluxhook.config.reader import BAD, read_number, read_value, whole_nanoseconds
 from fluxhook.config.schema import Breaker, Config, Endpoint, Retry
-from fluxhook.config.source import Plain
+from fluxhook.config.source import Plain, is_null
 from fluxhook.config.units import Duration, Size, go_nanoseconds
 from fluxhook.config.url import split_url, url_hostname
 from fluxhook.config.workers import IN_FLIGHT, processes
@@ -254,9 +254,9 @@ def _scale(section: dict[str, Any], workers: int, path: str, findings: Findings)
     if workers <= usual:
         return section
     at_a_time = min(-(-workers // count) * count, count * IN_FLIGHT, int(default.high))  # type: ignore[arg-type]
-    defaults = section.get("defaults")
-    if defaults is None or (isinstance(defaults, dict) and "concurrency" not in defaults):
-        section = {**section, "defaults": {"concurrency": at_a_time, **(defaults or {})}}
+    defaults = {} if is_null(section.get("defaults")) else section["defaults"]
+    if isinstance(defaults, dict) and is_null(defaults.get("concurrency")):
+        section = {**section, "defaults": {**defaults, "concurrency": at_a_time}}
         more = "" if at_a_time >= workers else ", the most there are"
         findings.notice(
             f"{path}.workers",
@@ -297,10 +297,10 @@ def _adapt_headers(
     as_written = written.get("headers")
     kept = {}
     for name, value in headers.items():
-        said = as_written.get(name) if isinstance(as_written, dict) else None
+        said = as_written.get(name, value) if isinstance(as_written, dict) else value
         if reason := engine_header(name):
             findings.notice(f"{path}.headers.{name}", f"is left out: {reason}")
-        elif isinstance(said, str) and not said.strip():
+        elif is_null(said) or (isinstance(said, str) and not said.strip()):
             findings.notice(f"{path}.headers.{name}", "is left out: its value is empty")
         else:
             kept[name] = value

@@ -25,7 +25,7 @@ from fluxhook.config.networks import parse_network
 from fluxhook.config.problems import Findings, Notice
 from fluxhook.config.reader import read_struct
 from fluxhook.config.schema import Config, Endpoint
-from fluxhook.config.source import MAX_BYTES, NULLS, parse
+from fluxhook.config.source import MAX_BYTES, is_null, parse
 from fluxhook.config.twins import distinguish
 from fluxhook.errors import ConfigError, Problem
 from fluxhook.events.names import hint
@@ -85,7 +85,7 @@ def loads(
     extra = {"preset": Preset, "defaults": object, "endpoints": object}
     environ = os.environ if environ is None else environ
     section = expand_tokens(section, f"{_ROOT}.admin", environ, findings)
-    is_fluxmqs = section.get("preset") in (None, *NULLS, "fluxmq")
+    is_fluxmqs = is_null(section.get("preset")) or section["preset"] == "fluxmq"
     if is_fluxmqs:
         section = fluxmq.adapt_section(section, _ROOT, findings)
     layer = read_struct(Config, section, _ROOT, findings, extra=extra)
@@ -96,7 +96,10 @@ def loads(
     endpoints = written.endpoints(layer.pop("endpoints", []), layer.pop("defaults", {}), preset)
     networks = layer.get("allow_networks", ()) + _networks(allow_networks, findings)
     layer |= {"endpoints": endpoints, "allow_networks": tuple(dict.fromkeys(networks))}
-    layer["defaults"] = codec.plain(overlay(PRESETS[preset][0], written.defaults))
+    below = overlay(PRESETS[preset][0], written.defaults)
+    if is_fluxmqs:
+        below = fluxmq.settle_retry(below, f"{_ROOT}.defaults", findings)
+    layer["defaults"] = codec.plain(below)
     config = assemble(Config, overlay(PRESETS[preset][1], layer))
     findings.locate = written.locate
     check(config, f"{_ROOT}.", findings)

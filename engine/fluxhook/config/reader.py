@@ -16,7 +16,7 @@ import msgspec
 from fluxhook.config.codec import UNITS
 from fluxhook.config.limits import too_many, too_many_keys
 from fluxhook.config.problems import Findings
-from fluxhook.config.source import NULLS, Plain
+from fluxhook.config.source import NULLS, Plain, is_null
 from fluxhook.config.units import MAX_INT64, Duration, Rate, Size, Threshold, whole_number
 from fluxhook.events.names import hint
 
@@ -105,7 +105,7 @@ def read_struct(
             continue
         field = wanted[key]
         below = f"{path}.{key}" if path else key
-        if _is_null(item) and type(None) not in get_args(field):
+        if is_null(item) and type(None) not in get_args(field):
             continue
         if too_many(kind, key, item, below, findings):
             continue
@@ -132,7 +132,7 @@ def read_value(
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         (kind,) = (arg for arg in args if arg is not type(None))
-        return None if _is_null(raw) else read_value(kind, raw, path, findings, hidden=hidden)
+        return None if is_null(raw) else read_value(kind, raw, path, findings, hidden=hidden)
     if origin is tuple and isinstance(raw, (list, tuple)):
         items = [
             read_value(args[0], item, f"{path}[{i}]", findings, hidden=hidden)
@@ -232,10 +232,6 @@ def _number(kind: type[int] | type[float], raw: object) -> Any:
     if kind is float:
         return float(raw)
     return int(raw) if isinstance(raw, int) or raw.is_integer() else BAD
-
-
-def _is_null(raw: object) -> bool:
-    return raw is None or (isinstance(raw, Plain) and raw in NULLS)
 
 
 def _wanted(kind: Any) -> tuple[str, str]:

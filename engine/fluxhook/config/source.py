@@ -18,7 +18,7 @@ from fluxhook.config.problems import Findings
 from fluxhook.errors import ConfigError, Problem
 from fluxhook.events.nesting import MAX_DEPTH
 
-__all__ = ["MAX_BYTES", "NULLS", "Plain", "Tree", "parse"]
+__all__ = ["MAX_BYTES", "NULLS", "Plain", "Tree", "is_null", "parse"]
 
 Tree = dict[str, Any] | list[Any] | str
 
@@ -39,6 +39,11 @@ class Plain(str):
     """An unquoted scalar, whose type is decided by the field that reads it."""
 
     __slots__ = ()
+
+
+def is_null(value: object) -> bool:
+    """Return whether a value says nothing: it is empty, or a null."""
+    return value is None or (isinstance(value, Plain) and value in NULLS)
 
 
 def parse(text: str, where: str, findings: Findings, *, root: str) -> Tree | None:
@@ -92,15 +97,19 @@ class _Builder:
 
     def build(self) -> Tree | None:
         tree: Tree | None = None
+        start: yaml.Event | None = None
         documents = 0
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
-                if documents > 1:
-                    raise self.fault(event, "a second document", "keep one document, without ---")
-            elif isinstance(event, yaml.NodeEvent):
-                tree = self.node(event, "", 0)
-        return None if isinstance(tree, Plain) and tree in NULLS else tree
+                start = event
+            elif start is not None and isinstance(event, yaml.NodeEvent):
+                root = self.node(event, "", 0)
+                if documents == 1:
+                    tree = root
+                elif not is_null(root):
+                    raise self.fault(start, "a second document", "keep one document, without ---")
+        return None if is_null(tree) else tree
 
     def node(self, event: yaml.Event, path: str, depth: int) -> Any:
         if depth > MAX_DEPTH:
