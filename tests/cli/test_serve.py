@@ -287,7 +287,8 @@ def test_twins_keep_what_is_stored_for_them(
     one of them goes and comes back, and over a restart, none gets what was stored for another."""
     twins = [
         f"{{name: shop, url: {receiver.url}/{kind}, events: [{kind}.x], timeout: 5s, "
-        "retry: {max_attempts: 100, initial_interval: 50ms, max_interval: 50ms, multiplier: 1}}"
+        "retry: {max_attempts: 100, initial_interval: 50ms, max_interval: 50ms, multiplier: 1}, "
+        "circuit_breaker: {reset_timeout: 100ms}}"
         for kind in ("a", "b", "c")
     ]
     config, data_dir = tmp_path / "f.yaml", tmp_path / "fluxhook-data"

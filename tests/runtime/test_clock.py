@@ -23,6 +23,7 @@ from fluxhook.policy.clock import Clock, look
 from fluxhook.receiver import Behaviour
 from fluxhook.runtime import supervisor
 from fluxhook.runtime.control import Control
+from fluxhook.runtime.outlook import Outlook
 from fluxhook.runtime.stats import EndpointStats, read_stats
 from fluxhook.store import ReadStore, State, StoreError
 from fluxhook.store.audit import timestamp
@@ -477,7 +478,8 @@ def test_what_happened_is_dated_by_the_wall_clock(tmp_path: Path) -> None:
             first, second = pending(desk)
             (dead,) = store.dead_letters()
             started = [store.attempts(row.id)[0].attempt.started_ns for row in (first, second)]
-            due_at = [delivery_view(row, "a", store.clock()).due_at for row in (first, second)]
+            clock, ahead = store.clock(), Outlook("active")
+            due_at = [delivery_view(row, "a", clock, ahead, 0).due_at for row in (first, second)]
             since = search.deliveries(
                 store, since=desk.now_ns - HOUR - 11 * S, until=None, before=None, limit=10,
                 endpoint=None, type=None, state=None, cause=None, event_id=None,
