@@ -14,6 +14,7 @@ from fluxhook import Config, Endpoint
 from fluxhook.admin.app import create_app
 from fluxhook.admin.names import written
 from fluxhook.cli.api import reference, segment
+from fluxhook.runtime.control import Control
 from fluxhook.runtime.supervisor import Supervisor
 
 NAMES = (
@@ -86,6 +87,17 @@ def test_a_name_is_found(client: Client, name: str) -> None:
     assert client.request("GET", f"/v1/webhooks/{reference(said)}").json()["name"] == name
     for listing in ("deliveries", "dead-letters", "attempts", "audit"):
         assert client.request("GET", f"/v1/{listing}", params={"endpoint": said}).status_code == 200
+
+
+@pytest.mark.parametrize("action", ["pause", "resume"])
+def test_the_answer_shows_what_was_changed(
+    client: Client, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    """And not the endpoint whose id its name looks like."""
+    changed: list[str] = []
+    monkeypatch.setattr(Control, action, lambda self, name: changed.append(name))
+    answer = client.request("POST", f"/v1/webhooks/id%3Awh_0/{action}")
+    assert changed == [answer.json()["name"]] == ["id:wh_0"]
 
 
 def test_only_the_word_itself_is_the_status_of_all(client: Client) -> None:

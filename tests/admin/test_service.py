@@ -28,7 +28,7 @@ def webhook(service: Service) -> dict[str, str]:
 
 
 def by_id(service: Service) -> dict[str, str]:
-    found = service.webhook_by_id("wh_1")
+    found = service.webhook("id:wh_1")
     return {"file": "file", found.name: found.source}
 
 

@@ -191,6 +191,7 @@ def test_the_data_directory_is_the_nearest_that_is_named(
 
 
 def test_a_bad_file_or_directory_starts_nothing(invoke: Invoke, tmp_path: Path) -> None:
+    """The error names what cannot be used, says why, and what to do."""
     config = write(tmp_path / "f.yaml", "http://127.0.0.1:9/")
     said = invoke("serve", "--config", config)
     assert said.exit_code == ExitCode.CONFIG
@@ -200,7 +201,7 @@ def test_a_bad_file_or_directory_starts_nothing(invoke: Invoke, tmp_path: Path) 
     (tmp_path / "file").write_text("")
     said = invoke("serve", "--config", config, *ALLOWED, "--data-dir", "file/state")
     assert said.exit_code == ExitCode.FAILURE
-    assert "Error: the data directory" in said.stderr
+    assert "file/state cannot be used: Not a directory; name a folder" in said.stderr
     assert not DataDir(tmp_path / "fluxhook-data").words.exists()
 
 

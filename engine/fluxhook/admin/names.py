@@ -11,7 +11,15 @@ import re
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote
 
-__all__ = ["Reference", "encoded_path", "masked_path", "path_reference", "reference", "written"]
+__all__ = [
+    "Reference",
+    "by_id",
+    "encoded_path",
+    "masked_path",
+    "path_reference",
+    "reference",
+    "written",
+]
 
 #: Stand where a router must not see a slash, or before what is a name and no word of ours; no name
 #: holds control characters.
@@ -48,6 +56,11 @@ def written(name: str) -> str:
     if not name.startswith((_BY_ID, _ENCODED)):
         return name
     return name.replace("%", "%25").replace(_BY_ID, f"{_ENCODED}3A", 1)
+
+
+def by_id(id: str) -> str:
+    """Return an id such as wh_7 as every reader of names takes it, whatever names there are."""
+    return _BY_ID + id
 
 
 def path_reference(segment: str) -> Reference:

@@ -132,25 +132,19 @@ class Service:
         snapshot = self.snapshot
         return self._webhook(snapshot, _endpoint(snapshot, ref), *self._subscriptions())
 
-    def webhook_by_id(self, ref: str) -> Webhook:
-        """The same for links that hold an id: it wins over an equal name."""
-        snapshot = self.snapshot
-        endpoint = _with_id(snapshot, path_reference(ref).id) or _endpoint(snapshot, ref)
-        return self._webhook(snapshot, endpoint, *self._subscriptions())
-
     def create(self, layer: dict[str, Any]) -> CreatedWebhook:
         """Creates an endpoint of the options given, as in the YAML file, `secret` and
         `generate_secret` among them."""
         _refuse_hidden(layer)
         made = self._control().create(layer)
-        webhook = self.webhook(made.name)
+        webhook = self._named(made.name)
         return _with(webhook, CreatedWebhook, secret=made.secret, notices=tuple(made.notices))
 
     def update(self, ref: str, patch: dict[str, Any]) -> CreatedWebhook:
         """A JSON merge patch (RFC 7396): null goes back to the default."""
         _refuse_hidden(patch)
         made = self._control().update(self._endpoint(ref).name, patch)
-        webhook = self.webhook(made.name)
+        webhook = self._named(made.name)
         return _with(webhook, CreatedWebhook, secret=made.secret, notices=tuple(made.notices))
 
     def delete(self, ref: str) -> None:
@@ -160,13 +154,13 @@ class Service:
     def pause(self, ref: str) -> Webhook:
         name = self._endpoint(ref).name
         self._control().pause(name)
-        return self.webhook(name)
+        return self._named(name)
 
     def resume(self, ref: str) -> Webhook:
         """Enables it again too, if it was disabled."""
         name = self._endpoint(ref).name
         self._control().resume(name)
-        return self.webhook(name)
+        return self._named(name)
 
     def rotate_secret(self, ref: str, request: RotateRequest) -> RotatedSecret:
         """The former secret goes on signing, beside the new one, for the overlap."""
@@ -450,6 +444,14 @@ class Service:
 
     def _endpoint(self, ref: str) -> Endpoint:
         return _endpoint(self.snapshot, ref)
+
+    def _named(self, name: str) -> Webhook:
+        """Return the webhook of a name, which need not be a reference to it (`id:wh_7`)."""
+        snapshot = self.snapshot
+        endpoint = snapshot.endpoint(name)
+        if endpoint is None:
+            raise _no_webhook(name)
+        return self._webhook(snapshot, endpoint, *self._subscriptions())
 
     def delivery_views(
         self, rows: Sequence[tuple[records.Delivery, str]], clock: Clock

@@ -373,6 +373,7 @@ _REMEDIES = {
     errno.EROFS: "let it be written to",
     errno.EIO: "check its disk",
     errno.ELOOP: "put the file itself there, not a link",
+    errno.ENOTDIR: "name a folder, and one that lies in folders",
     errno.ENOENT: "the data directory is incomplete: start the engine again",
 }
 

@@ -65,7 +65,7 @@ def test_the_newest_entry_comes_first_page_by_page(opened: Open, trail: list[Aud
     expect(lines(page).first).to_contain_text("without an attempt")
     expect(lines(page).nth(1)).to_contain_text("after 1 attempt")
     expect(lines(page).nth(1).get_by_role("link", name="orders")).to_have_attribute(
-        "href", "/endpoints/wh_0"
+        "href", "/endpoints/id:wh_0"
     )
     third = lines(page).nth(2)
     for said in ("Feb 5, 2026", "Given up and erased", "after 5 attempts", "former", "timeout"):

@@ -140,7 +140,7 @@ def test_an_edit_needs_no_mouse(site: Site, opened: Open, desk: str) -> None:
     expect(page.get_by_role("heading", name="desk was changed")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    page.wait_for_url(re.compile(r"/endpoints/wh_\d+$"))
+    page.wait_for_url(re.compile(r"/endpoints/id:wh_\d+$"))
     assert layer(site)["events"] == ["order.created", "route.error", "circuit.broken"]
 
 

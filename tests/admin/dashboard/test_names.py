@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -17,8 +18,8 @@ from fluxhook.transport.datadir import DataDir
 
 Open = Callable[..., Opened]
 
-#: those of `Site`, in its order; the last one is named like the id of the first
-NAMES = {"orders": "..", "partner": ".", "archive": "wh_0"}
+#: those of `Site`; two are named as the ids of others are written
+NAMES = {"orders": "..", "partner": ".", "archive": "wh_0", "analytics": "id:wh_1"}
 
 
 class OddSite(Site):
@@ -56,12 +57,34 @@ def test_a_link_leads_to_its_endpoint(site: Site, opened: Open) -> None:
 
 
 def test_what_is_done_is_done_to_the_endpoint_that_is_shown(site: Site, opened: Open) -> None:
-    """And not to the one that is named like its id."""
+    """And not to the one whose id its name is, or whose name its id is."""
     page, _ = opened(path="/endpoints/wh_0")
-    expect(page.locator("h1")).to_contain_text("..")
-    page.get_by_role("button", name="Pause").click()
-    expect(page.locator("h1")).to_contain_text("Paused")
-    page.get_by_role("button", name="Resume").click()
-    expect(page.locator("h1")).to_contain_text("Active")
+    expect(page.locator("h1")).to_contain_text("wh_0")
+    before = paused(site)
+    for path, name in (("/endpoints/id:wh_0", ".."), ("/endpoints/id%3Awh_1", "id:wh_1")):
+        page.goto(path)
+        expect(page.locator("h1")).to_contain_text(name)
+        page.get_by_role("button", name="Pause").click()
+        expect(page.locator("h1")).to_contain_text("Paused")
+        assert paused(site) == before | {name}
+        page.get_by_role("button", name="Resume").click()
+        expect(page.locator("h1")).to_contain_text("Active")
+    page.goto("/endpoints/id:wh_0")
     page.get_by_role("button", name="Send test event").click()
     expect(page.locator(".result")).to_contain_text("Delivered")
+
+
+def paused(site: Site) -> set[str]:
+    return {one.name for one in site.engine.stats().endpoints if one.state == "paused"}
+
+
+def test_a_filter_finds_what_was_chosen(site: Site, opened: Open) -> None:
+    """Each endpoint has its own deliveries, whatever the others are named."""
+    page, _ = opened(path="/deliveries")
+    for name in NAMES.values():
+        page.get_by_label("Endpoint").select_option(label=name)
+        page.get_by_role("button", name="Search").click()
+        expect(page.get_by_label("Endpoint")).to_have_value(re.compile("id:wh_"))
+        expect(page.get_by_label("Endpoint").locator("option:checked")).to_have_text(name)
+        shown = page.locator("tbody td:nth-child(3)").all_inner_texts()
+        assert all(name == one.strip() for one in shown), shown

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from fluxhook.admin.dashboard import tables, words
 from fluxhook.admin.dashboard.dom import tag, text
 from fluxhook.admin.dashboard.known import Known
+from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
 from fluxhook.store.audit import AuditEntry
 
@@ -59,7 +60,7 @@ class AuditTable:
 
 def _row(key: str, one: AuditEntry, endpoint_id: str | None, known: Known | None) -> Row:
     tries = f"after {one.attempts:,} attempt{'s' * (one.attempts != 1)}"
-    endpoint = f"/endpoints/{endpoint_id}" if endpoint_id else None
+    endpoint = endpoint_path(endpoint_id) if endpoint_id else None
     return Row(
         key,
         (

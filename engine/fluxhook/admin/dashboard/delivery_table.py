@@ -7,6 +7,7 @@ from typing import Any
 
 from fluxhook.admin.dashboard import tables
 from fluxhook.admin.dashboard.dom import tag, text
+from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
 from fluxhook.admin.models import Delivery
 
@@ -60,7 +61,7 @@ class DeliveryTable:
             tables.cell(one.event_id, classes="id"),
         ]
         if self._endpoint:
-            cells.append(tables.cell(one.endpoint, href=f"/endpoints/{one.endpoint_id}"))
+            cells.append(tables.cell(one.endpoint, href=endpoint_path(one.endpoint_id)))
         if not self._ended:
             cells.append(tables.state(one.state))
         cells += [

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fluxhook.admin.dashboard import tables, words
 from fluxhook.admin.dashboard.dom import link, tag, text
+from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
 from fluxhook.admin.models import WebhookStatus
 
@@ -50,7 +51,7 @@ def _row(one: WebhookStatus) -> Row:
     return Row(
         one.id,
         (
-            tables.cell(one.name, href=f"/endpoints/{one.id}", sub=one.url),
+            tables.cell(one.name, href=endpoint_path(one.id), sub=one.url),
             tables.state(one.state),
             tables.share(one.success_rate),
             words.milliseconds(one.latency_ms["p95"]) if one.latency_ms else None,

@@ -11,6 +11,7 @@ from fluxhook.admin.dashboard.forms import Form
 from fluxhook.admin.dashboard.secret import show_secret
 from fluxhook.admin.dashboard.viewer import Viewer, faults_of
 from fluxhook.admin.models import RotatedSecret, RotateRequest, Webhook
+from fluxhook.admin.names import by_id
 from fluxhook.admin.payload import struct_of
 from fluxhook.errors import FluxhookError
 
@@ -30,7 +31,7 @@ async def rotate(viewer: Viewer, webhook: Webhook) -> bool:
             given = {name: value for name, value in values.items() if value}
             try:
                 request = struct_of(RotateRequest, given)
-                made = await viewer.change(viewer.service.rotate_secret, webhook.name, request)
+                made = await viewer.change(viewer.service.rotate_secret, by_id(webhook.id), request)
             except FluxhookError as error:
                 form.show_faults(faults_of(error))
                 return

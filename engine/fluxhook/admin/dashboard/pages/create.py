@@ -9,6 +9,7 @@ from fluxhook.admin.dashboard.definition import layer_of, show_fields
 from fluxhook.admin.dashboard.dom import button, focus, link, tag, text
 from fluxhook.admin.dashboard.forms import Form
 from fluxhook.admin.dashboard.frame import failure_page, frame
+from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.secret import show_secret
 from fluxhook.admin.dashboard.viewer import Desk, Viewer, faults_of
 from fluxhook.admin.models import CreatedWebhook
@@ -67,5 +68,5 @@ def _created(made: CreatedWebhook) -> None:
     if made.secret is not None:
         show_secret(made.secret, "Give it to the receiver, so that it can verify our signatures.")
     with tag("div", "buttons"):
-        link("Go to the endpoint", f"/endpoints/{made.id}", "button primary")
+        link("Go to the endpoint", endpoint_path(made.id), "button primary")
         link("Create another", "/endpoints/new", "button")

@@ -14,6 +14,7 @@ from fluxhook.admin.dashboard.forms import filter_form, next_page
 from fluxhook.admin.dashboard.frame import frame
 from fluxhook.admin.dashboard.viewer import Desk, Viewer, complaint
 from fluxhook.admin.models import Delivery, Page
+from fluxhook.admin.names import by_id
 from fluxhook.errors import FluxhookError
 
 __all__ = ["endpoint_choices", "register"]
@@ -86,4 +87,4 @@ async def _deliveries(viewer: Viewer, query: Mapping[str, str]) -> None:
 async def endpoint_choices(viewer: Viewer) -> list[tuple[str, str]]:
     """The endpoints as the options of a filter."""
     webhooks = await viewer.ask(viewer.service.webhooks)
-    return [("", "Any"), *((one.id, one.name) for one in webhooks)]
+    return [("", "Any"), *((by_id(one.id), one.name) for one in webhooks)]

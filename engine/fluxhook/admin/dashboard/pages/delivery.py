@@ -11,6 +11,7 @@ from nicegui import ui
 from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.dom import button, link, state_pill, tag, text, time
 from fluxhook.admin.dashboard.frame import card, failure_page, frame
+from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.viewer import Desk, Viewer
 from fluxhook.admin.dashboard.waterfall import show_waterfall
 from fluxhook.admin.models import Attempt, DeliveryDetail, SentRequest
@@ -91,7 +92,7 @@ def _facts(detail: DeliveryDetail) -> None:
     with tag("section", "card"), tag("dl", "pairs across"):
         text("dt", "Endpoint")
         with tag("dd"):
-            link(detail.endpoint, f"/endpoints/{detail.endpoint_id}")
+            link(detail.endpoint, endpoint_path(detail.endpoint_id))
         for name, at in (
             ("Accepted", detail.accepted_at),
             ("First failed", detail.first_failed_at),

@@ -10,9 +10,11 @@ from fluxhook.admin.dashboard.definition import patch_of, show_fields, values_of
 from fluxhook.admin.dashboard.dom import button, focus, link, tag, text
 from fluxhook.admin.dashboard.forms import Form
 from fluxhook.admin.dashboard.frame import failure_page, frame
+from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.options import OF_FILE
 from fluxhook.admin.dashboard.viewer import Desk, Viewer, faults_of
 from fluxhook.admin.models import CreatedWebhook, Webhook
+from fluxhook.admin.names import by_id
 from fluxhook.errors import FluxhookError, UnknownEndpoint
 
 __all__ = ["register"]
@@ -27,7 +29,7 @@ def register(desk: Desk) -> None:
             failure_page(viewer, 403, reason, "/endpoints")
             return
         try:
-            webhook = await viewer.ask(viewer.service.webhook_by_id, ref)
+            webhook = await viewer.ask(viewer.service.webhook, ref)
         except UnknownEndpoint:
             failure_page(viewer, 404, f"There is no endpoint {ref!r:.80}", "/endpoints")
             return
@@ -40,14 +42,14 @@ async def _edit(viewer: Viewer, webhook: Webhook) -> None:
     with frame(viewer, f"Edit {webhook.name}", "/endpoints") as page:
         page.engine(status.running)
         with tag("div", "crumbs"):
-            link(webhook.name, f"/endpoints/{webhook.id}")
+            link(webhook.name, endpoint_path(webhook.id))
         with tag("div", "page-head"):
             text("h1", f"Edit {webhook.name}")
         with tag("section", "card narrow") as place:
             if webhook.source == "file":
                 text("p", OF_FILE)
                 with tag("div", "buttons"):
-                    link("Back to the endpoint", f"/endpoints/{webhook.id}", "button")
+                    link("Back to the endpoint", endpoint_path(webhook.id), "button")
             else:
                 _form(viewer, webhook, types, place)
 
@@ -61,7 +63,7 @@ def _form(viewer: Viewer, webhook: Webhook, types: list[str], place: Element) ->
             form.show_faults([("", "Nothing was changed", "")])
             return
         try:
-            made = await viewer.change(viewer.service.update, webhook.name, patch)
+            made = await viewer.change(viewer.service.update, by_id(webhook.id), patch)
         except FluxhookError as error:
             form.show_faults(faults_of(error))
         else:
@@ -75,7 +77,7 @@ def _form(viewer: Viewer, webhook: Webhook, types: list[str], place: Element) ->
         show_fields(form, types, webhook)
         with tag("div", "buttons"):
             button("Save changes", "", "primary", type="submit")
-            link("Cancel", f"/endpoints/{webhook.id}", "button")
+            link("Cancel", endpoint_path(webhook.id), "button")
 
 
 def _changed(made: CreatedWebhook) -> None:
@@ -85,4 +87,4 @@ def _changed(made: CreatedWebhook) -> None:
     for notice in made.notices:
         text("p", notice, "help")
     with tag("div", "buttons"):
-        link("Go to the endpoint", f"/endpoints/{made.id}", "button primary")
+        link("Go to the endpoint", endpoint_path(made.id), "button primary")

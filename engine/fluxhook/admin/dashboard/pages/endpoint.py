@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import Final
-from urllib.parse import quote
 
 from fastapi import Request
 from nicegui import ui
@@ -16,12 +15,14 @@ from fluxhook.admin.dashboard.delivery_table import DeliveryTable
 from fluxhook.admin.dashboard.dialogs import confirm
 from fluxhook.admin.dashboard.dom import button, icon, link, state_pill, tag, text, time
 from fluxhook.admin.dashboard.frame import card, failure_page, frame
+from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.options import show_options
 from fluxhook.admin.dashboard.rotation import rotate
 from fluxhook.admin.dashboard.sampler import Point
 from fluxhook.admin.dashboard.tiles import Tile
 from fluxhook.admin.dashboard.viewer import Desk, Viewer, complain
 from fluxhook.admin.models import Delivery, Status, TestRequest, Webhook, WebhookStatus
+from fluxhook.admin.names import by_id
 from fluxhook.errors import FluxhookError, UnknownEndpoint
 
 __all__ = ["register"]
@@ -37,7 +38,7 @@ def register(desk: Desk) -> None:
     async def endpoint(request: Request, ref: str) -> None:
         viewer = Viewer(desk, request)
         try:
-            webhook = await viewer.ask(viewer.service.webhook_by_id, ref)
+            webhook = await viewer.ask(viewer.service.webhook, ref)
         except UnknownEndpoint:
             failure_page(viewer, 404, f"There is no endpoint {ref!r:.80}", "/endpoints")
             return
@@ -50,6 +51,8 @@ class _Page:
         self.service = viewer.service
         self.webhook = webhook
         self.number = int(webhook.id.removeprefix("wh_"))
+        #: by which the service knows it, whatever names there are
+        self.ref = by_id(webhook.id)
         #: buttons, and whether they belong to an endpoint that is halted
         self.toggles: dict[Element, bool] = {}
         self.told: object = None
@@ -59,7 +62,6 @@ class _Page:
         self.viewer.line(self.number)
         status = await self.viewer.status()
         recent = await self._recent()
-        encoded = quote(self.webhook.name, safe="")
         with frame(self.viewer, self.webhook.name, "/endpoints") as page:
             self.page = page
             self._head()
@@ -68,7 +70,7 @@ class _Page:
                 self.failed = Tile("Failed attempts", "/s")
                 self.rate = Tile("Success rate")
                 self.pending = Tile("Pending")
-                self.dead = Tile("Dead letters", href=f"/dead-letters?endpoint={encoded}")
+                self.dead = Tile("Dead letters", href=f"/dead-letters?endpoint={self.ref}")
                 self.latency_tile = Tile("Latency p95")
             with tag("div", "grid two"):
                 with card("Throughput, events a second") as side:
@@ -88,7 +90,7 @@ class _Page:
                     endpoint=False,
                 )
                 with side:
-                    link("Search", f"/deliveries?endpoint={encoded}")
+                    link("Search", f"/deliveries?endpoint={self.ref}")
             with tag("div", "grid two"):
                 with card("Counters"):
                     self.counters = tag("dl", "pairs figures")
@@ -117,7 +119,7 @@ class _Page:
                     resume.on("click", self._resume)
                     self.toggles = {pause: False, resume: True}
                     if webhook.source == "api":
-                        with tag("a", "button", href=f"/endpoints/{webhook.id}/edit"):
+                        with tag("a", "button", href=endpoint_path(webhook.id) + "/edit"):
                             icon("edit")
                             text("span", "Edit")
                         if webhook.signature != "none":
@@ -128,9 +130,7 @@ class _Page:
         self.trouble = tag("div", "trouble")
 
     async def _recent(self) -> list[Delivery]:
-        page = await self.viewer.ask(
-            self.service.deliveries, endpoint=self.webhook.name, limit=_RECENT
-        )
+        page = await self.viewer.ask(self.service.deliveries, endpoint=self.ref, limit=_RECENT)
         return page.items
 
     async def _refresh(self) -> None:
@@ -213,11 +213,11 @@ class _Page:
     # ---- what can be done --------------------------------------------------------------------
 
     async def _pause(self) -> None:
-        await self.viewer.attempt("Paused. New events wait.", self.service.pause, self.webhook.name)
+        await self.viewer.attempt("Paused. New events wait.", self.service.pause, self.ref)
         await self._refresh_now()
 
     async def _resume(self) -> None:
-        await self.viewer.attempt("Resumed.", self.service.resume, self.webhook.name)
+        await self.viewer.attempt("Resumed.", self.service.resume, self.ref)
         await self._refresh_now()
 
     async def _refresh_now(self) -> None:
@@ -228,7 +228,7 @@ class _Page:
         if not await rotate(self.viewer, self.webhook):
             return
         try:
-            self.webhook = await self.viewer.ask(self.service.webhook, self.webhook.name)
+            self.webhook = await self.viewer.ask(self.service.webhook, self.ref)
         except FluxhookError as error:
             complain(error)
             return
@@ -245,16 +245,14 @@ class _Page:
         )
         if agreed:
             try:
-                await self.viewer.change(self.service.delete, self.webhook.name)
+                await self.viewer.change(self.service.delete, self.ref)
             except FluxhookError as error:
                 complain(error)
             else:
                 ui.navigate.to("/endpoints")
 
     async def _test(self) -> None:
-        sent = await self.viewer.attempt(
-            "", self.service.send_test, self.webhook.name, TestRequest()
-        )
+        sent = await self.viewer.attempt("", self.service.send_test, self.ref, TestRequest())
         if sent is None:
             return
         self.result.clear()

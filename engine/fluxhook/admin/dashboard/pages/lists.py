@@ -11,6 +11,7 @@ from nicegui import ui
 from fluxhook.admin.dashboard import tables, words
 from fluxhook.admin.dashboard.dom import tag, text
 from fluxhook.admin.dashboard.frame import card, frame
+from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
 from fluxhook.admin.dashboard.viewer import Desk, Viewer
 from fluxhook.admin.models import AttemptRecord, Delivery, WebhookStatus
@@ -144,7 +145,7 @@ class _Section:
                 Row(
                     one.id,
                     (
-                        tables.cell(one.name, href=f"/endpoints/{one.id}", sub=one.url),
+                        tables.cell(one.name, href=endpoint_path(one.id), sub=one.url),
                         tables.state(one.state),
                         words.count(self._kind.count(one)),
                         tables.share(one.success_rate),
@@ -162,7 +163,7 @@ def _attempt(one: AttemptRecord) -> Row:
         (
             tables.cell(one.type, href=f"/deliveries/{one.delivery_id}"),
             tables.cell(one.event_id, classes="id"),
-            tables.cell(one.endpoint, href=f"/endpoints/{one.endpoint_id}"),
+            tables.cell(one.endpoint, href=endpoint_path(one.endpoint_id)),
             str(one.status) if one.status else None,
             tables.error(one.outcome, one.error),
             tables.time(one.started_at),
@@ -176,7 +177,7 @@ def _held_back(one: Delivery) -> Row:
         (
             tables.cell(one.type, href=f"/deliveries/{one.id}"),
             tables.cell(one.event_id, classes="id"),
-            tables.cell(one.endpoint, href=f"/endpoints/{one.endpoint_id}"),
+            tables.cell(one.endpoint, href=endpoint_path(one.endpoint_id)),
             None,
             tables.error(one.cause, one.error),
             tables.time(one.ended_at or one.accepted_at),

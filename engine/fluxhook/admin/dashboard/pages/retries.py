@@ -9,6 +9,7 @@ from fluxhook.admin.dashboard import tables, words
 from fluxhook.admin.dashboard.delivery_table import DeliveryTable
 from fluxhook.admin.dashboard.dom import link, tag, text
 from fluxhook.admin.dashboard.frame import card, frame
+from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.schedule import BUCKETS, Schedule, read_schedule
 from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
 from fluxhook.admin.dashboard.tiles import Tile
@@ -72,7 +73,7 @@ async def _retries(viewer: Viewer) -> None:
                 Row(
                     one.id,
                     (
-                        tables.cell(one.name, href=f"/endpoints/{one.id}"),
+                        tables.cell(one.name, href=endpoint_path(one.id)),
                         tables.state(states.get(one.id, "removed")),
                         *(words.count(n) if n else None for n in one.counts),
                         words.count(sum(one.counts)),
