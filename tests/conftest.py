@@ -22,28 +22,26 @@ settings.load_profile("fluxhook")
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 #: files that take the longest: side by side with all others, not alone at the end
-LONGEST = (
-    *(
-        "admin/dashboard/test_browser",
-        "crash/test_kill",
-        "test_packaging",
-        "runtime/test_publisher",
-    ),
-    *("runtime/test_interruptions", "admin/dashboard/test_editing", "crash/test_change"),
-    *(
-        "runtime/test_delivery",
-        "runtime/test_batching",
-        "bench/test_instructions",
-        "admin/test_server",
-    ),
-    *("admin/dashboard/test_audit", "admin/dashboard/test_names", "runtime/test_stalled"),
-    *(
-        "runtime/test_poison",
-        "compat/test_kept_data",
-        "native/test_topics",
-        "admin/test_schemathesis",
-    ),
-)
+LONGEST = [
+    "admin/dashboard/test_browser",
+    "crash/test_kill",
+    "test_packaging",
+    "runtime/test_publisher",
+    "runtime/test_interruptions",
+    "admin/dashboard/test_editing",
+    "crash/test_change",
+    "runtime/test_delivery",
+    "runtime/test_batching",
+    "bench/test_instructions",
+    "admin/test_server",
+    "admin/dashboard/test_audit",
+    "admin/dashboard/test_names",
+    "runtime/test_stalled",
+    "runtime/test_poison",
+    "compat/test_kept_data",
+    "native/test_topics",
+    "admin/test_schemathesis",
+]
 
 CI = os.environ.get("CI") == "true"
 
