@@ -230,7 +230,7 @@ def test_the_words_of_what_was_not_attempted_are_stable() -> None:
     held_back = {"breaker_open", "paused", "misconfigured", "suspect", "disabled", "rate_limit"}
     given_up = {"payload_too_large", "poison", "removed", "retention"}
     dropped = {"expired", "unreadable", "purged", "queue_full"}
-    assert NOT_ATTEMPTED.keys() == held_back | {"over_share"} | given_up | dropped
+    assert NOT_ATTEMPTED.keys() == held_back | {"over_share", "other_worker"} | given_up | dropped
     assert all(sentence.endswith(".") for sentence in NOT_ATTEMPTED.values())
 
 

@@ -605,3 +605,20 @@ def test_what_cannot_even_be_reported_stays_in_its_ring(
     consumer = works.desk._consumer
     consumer.rewind()
     assert [left.in_ring for left in consumer.take(10)] == [True]
+
+
+# ---- another worker's ----------------------------------------------------------------------
+
+
+def test_what_another_worker_serves_goes_to_the_store(works: Works) -> None:
+    """An endpoint becomes another worker's: what waits and what comes is not sent here, and no longer
+    waits here; what is under way ends as ever."""
+    works.dispatcher.configure(0, works.lane().endpoint, 1)
+    (slot,) = works.emit("evt_1", "evt_2")
+    works.dispatcher.configure(0, works.lane().endpoint, 0)
+    assert not works.emit("evt_3")
+    works.answer(slot, 200)
+    waiting = {id: row.cause for id, row in stored(works).items() if row.state == State.WAITING}
+    assert waiting == {"evt_2": "other_worker", "evt_3": "other_worker"}
+    works.dispatcher.configure(0, works.lane().endpoint, 4)
+    assert len(works.until_due()) == 2

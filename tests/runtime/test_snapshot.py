@@ -9,18 +9,35 @@ from fluxhook import Config, Endpoint
 from fluxhook.runtime.snapshot import Snapshot
 
 
-@given(st.integers(1, 63), st.integers(1, 65_536))
+@given(st.integers(1, 63), st.one_of(st.integers(1, 70), st.integers(1, 65_536)))
 def test_the_workers_share_all_of_the_concurrency(workers: int, concurrency: int) -> None:
-    """No request that the endpoint may get is lost to a division; the shares differ by one at most."""
+    """No request that the endpoint may get is lost to a division, and none is added to them; the shares
+    differ by one at most, or one worker has all."""
     endpoint = Endpoint(name="a", url="https://a.example/", concurrency=concurrency)
     config = Config(endpoints=(endpoint,), workers=workers)
     snapshot = Snapshot(version=1, workers=workers, config=config, ids={"a": 7})
     shares = [snapshot.share(endpoint, worker) for worker in range(workers)]
+    assert sum(shares) == concurrency
     if snapshot.home(endpoint) is None:
-        assert sum(shares) == concurrency
         assert max(shares) - min(shares) <= 1
     else:
         assert shares[snapshot.home(endpoint) or 0] == concurrency
+
+
+@given(st.integers(1, 63), st.integers(1, 70), st.integers(0, 200), st.booleans())
+def test_order_has_one_worker(workers: int, concurrency: int, id: int, keyed: bool) -> None:
+    """That of the endpoint's ring, with one request at a time unless there are keys."""
+    endpoint = Endpoint(
+        name="a",
+        url="https://a.example/",
+        ordered=True,
+        order_key="k" if keyed else None,
+        concurrency=concurrency,
+    )
+    config = Config(endpoints=(endpoint,), workers=workers)
+    snapshot = Snapshot(version=1, workers=workers, config=config, ids={"a": id})
+    shares = {w: n for w in range(workers) if (n := snapshot.share(endpoint, w))}
+    assert shares == {id % workers: concurrency if keyed else 1}
 
 
 @given(

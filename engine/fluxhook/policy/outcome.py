@@ -101,6 +101,7 @@ NOT_ATTEMPTED: Final[dict[str, str]] = {
     "disabled": "Given up: the endpoint is disabled; its status says why.",
     "rate_limit": "Held back: the endpoint is over its rate limit.",
     "over_share": "Held back: too much was waiting for the endpoint, and others need the room.",
+    "other_worker": "Held back: one worker serves the endpoint now, and another had the event.",
     "payload_too_large": "Given up: the event is over the endpoint's max_payload or max_event_bytes.",
     "expired": "Dropped: the event is older than the endpoint's ttl.",
     "poison": "Given up: two workers ended at this event. It can be replayed.",

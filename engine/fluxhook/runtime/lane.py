@@ -128,7 +128,13 @@ class Lane:
         self.sender = sender
         self.files = files
         #: why what arrives goes to the store; empty: it is sent
-        self.parks = "misconfigured" if built is None else "paused" if e.paused else ""
+        self.parks = ""
+        if built is None:
+            self.parks = "misconfigured"
+        elif e.paused:
+            self.parks = "paused"
+        elif not limit:
+            self.parks = "other_worker"
         self.ttl_ns = e.ttl.ns if e.ttl else 0
         self.max_payload = int(e.max_payload) if e.max_payload else 0
         #: past the endpoint's own timeout, so that a live probe is not taken for lost

@@ -100,13 +100,15 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     def share(self, endpoint: Endpoint, worker: int) -> int:
         """Return how many requests at a time a worker may make to an endpoint; all workers' shares
-        together are its `concurrency`."""
-        if endpoint.ordered and endpoint.order_key is None:
-            return 1
-        if self.home(endpoint) is not None:
-            return endpoint.concurrency
-        share, over = divmod(endpoint.concurrency, self.workers)
-        return share + (worker < over)
+        together are its `concurrency`, or one where order allows no more. None go from a worker other
+        than the one that serves it, which may have events from when it was any worker's."""
+        home = self.home(endpoint)
+        if home is None:
+            share, over = divmod(endpoint.concurrency, self.workers)
+            return share + (worker < over)
+        if worker != home % self.workers:
+            return 0
+        return 1 if endpoint.ordered and endpoint.order_key is None else endpoint.concurrency
 
     def save(self, datadir: DataDir) -> None:
         """Raises OSError; then the former one is in force."""

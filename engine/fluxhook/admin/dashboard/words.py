@@ -70,7 +70,7 @@ def percent(share: float | None) -> str:
 
 #: reasons to wait that are no failures
 HELD_BACK: Final = frozenset(
-    ("breaker_open", "misconfigured", "paused", "rate_limit", "over_share")
+    ("breaker_open", "misconfigured", "paused", "rate_limit", "over_share", "other_worker")
 )
 #: states of endpoints that nothing is sent to, so that nothing of theirs is ahead
 HALTED: Final = frozenset(("misconfigured", "paused", "disabled"))
