@@ -136,6 +136,29 @@ def test_same_in_all_but_headers() -> None:
     assert not {*engine.load(z, w)} & {first, second}
 
 
+def test_the_same_in_all() -> None:
+    """An endpoint that stands twice, or more often, is as many endpoints, which keep their names while
+    the file has them: whichever is which, what is stored goes where it was to go."""
+    engine = Engine()
+    pair = engine.load(A, A)
+    assert len(set(pair)) == 2
+    assert engine.load(A, A) == pair
+    three = engine.load(A, B, A, A)
+    assert {*three} > {*pair}
+    assert {*engine.load(A, A)} < {*three}
+    assert {*engine.load(A)} < {*three}
+
+
+def test_one_of_two_is_paused() -> None:
+    """It keeps its name, which is that of another that is not; also where it was paused at run time."""
+    paused = msgspec.structs.replace(A, paused=True)
+    engine = Engine()
+    first, second = engine.load(A, paused)
+    assert engine.load(A, paused) == [first, second]
+    assert engine.load(paused, A) == [second, first]
+    assert {*engine.load(A, A)} == {first, second}
+
+
 def test_names_that_only_look_like_a_twins() -> None:
     """What the file writes stays as it is written."""
     engine = Engine()

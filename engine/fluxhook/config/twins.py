@@ -84,23 +84,30 @@ def recognize(
 
 def _matched(group: list[Endpoint], known: Mapping[str, Endpoint]) -> dict[str, str]:
     """Each one's name among those that are known: first of who is the same in all, then of who is
-    nearly so."""
+    nearly so. Of several that are the same in all any may be any; else it has to be the only one."""
     names: dict[str, str] = {}
     left = dict(known)
     for trait in _TRAITS:
-        wanted = [endpoint for endpoint in group if endpoint.name not in names]
-        ours = Counter(map(trait, wanted))
-        theirs = Counter(map(trait, left.values()))
-        for endpoint in wanted:
-            mark = trait(endpoint)
-            if ours[mark] == theirs[mark] == 1:
-                names[endpoint.name] = next(n for n, other in left.items() if trait(other) == mark)
-                del left[names[endpoint.name]]
+        ours, theirs = defaultdict(list), defaultdict(list)
+        for endpoint in group:
+            if endpoint.name not in names:
+                ours[trait(endpoint)].append(endpoint.name)
+        for name, endpoint in left.items():
+            theirs[trait(endpoint)].append(name)
+        for mark, same in ours.items():
+            if trait in (_all, _whole) or len(same) == len(theirs[mark]) == 1:
+                names.update(zip(same, theirs[mark], strict=False))
+        for name in left.keys() & names.values():
+            del left[name]
     return names
 
 
 def _free(name: str, taken: Collection[str], numbers: Iterator[int]) -> str:
     return next(free for n in numbers if (free := f"{name}-{n}") not in taken)
+
+
+def _all(endpoint: Endpoint) -> bytes:
+    return codec.encode(msgspec.structs.replace(endpoint, name=""))
 
 
 def _whole(endpoint: Endpoint) -> bytes:
@@ -117,7 +124,7 @@ def _url(endpoint: Endpoint) -> bytes:
     return endpoint.url.encode()
 
 
-_TRAITS: Final[tuple[Callable[[Endpoint], bytes], ...]] = (_whole, _kind, _url)
+_TRAITS: Final[tuple[Callable[[Endpoint], bytes], ...]] = (_all, _whole, _kind, _url)
 
 
 def _digest(endpoint: Endpoint) -> str:
