@@ -289,13 +289,15 @@ ODD = (
     b"PRI * HTTP/2.0",
     b"\x16\x03\x01",
 )
+#: what a proxy says of who asks, and anybody may
+FORGED = b"X-Forwarded-For: 192.0.2.1\r\n"
 #: what is sent of a body that breaks off
 BROKEN = (b"Content-Length: 1000\r\n\r\ntoken=", b"Transfer-Encoding: chunked\r\n\r\n5\r\nab")
 
 
 def test_strangers_leave_no_traceback(started: Any) -> None:
     """Odd paths, heads and origins, and bodies that break off, with and without a token: an answer or
-    the end of the connection, no traceback, and no line in the log but of failed tokens."""
+    the end of the connection, no traceback, and no line in the log but of failed tokens, with the address that they came from."""
     process = started(Admin(listen="127.0.0.1:0", tokens=TOKENS))
     own = process.announced()
     address = ("127.0.0.1", int(own["url"].rpartition(":")[2]))
@@ -313,7 +315,7 @@ def test_strangers_leave_no_traceback(started: Any) -> None:
         for body in BROKEN:
             for who in (b"", bearer, b"Authorization: Bearer wrong\r\n"):
                 media = b"Content-Type: application/json\r\n"
-                head = b"POST " + path + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                head = b"POST " + path + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n" + FORGED
                 ask(head + who + media + body, whole=False)
     assert httpx.get(f"{own['url']}/healthz").status_code == 200
     process.let_go()

@@ -38,7 +38,7 @@ def delay_s(failures: int) -> float:
 
 def peer_of(client: object) -> str:
     """Return the peer behind an ASGI `client`: an address, of IPv6 the network that one customer has.
-    What is no address, as a proxy's header may have it, is "unknown"."""
+    What is no address is "unknown"."""
     host = client[0] if isinstance(client, (tuple, list)) and client else ""
     try:
         address = ipaddress.ip_address(str(host).partition("%")[0])

@@ -183,6 +183,8 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 http=self._connections.protocol,  # type: ignore[arg-type]
                 backlog=BACKLOG,
+                # Who asks is who has connected: anybody on this machine can write X-Forwarded-For.
+                proxy_headers=False,
                 timeout_graceful_shutdown=GRACE_S,
             )
         )

@@ -85,7 +85,8 @@ def test_a_token_opens_and_its_end_closes(rig: Rig) -> None:
 
 
 def test_a_cookie_of_https_stays_there(rig: Rig) -> None:
-    """Secure, where the login came over TLS."""
+    """Secure, where the login came over TLS, to us or to a proxy."""
+    assert "Secure" in rig.log_in(**{"X-Forwarded-Proto": "https"}).headers["set-cookie"]
     with TestClient(rig.guard, base_url=BASE.replace("http", "https")) as client:
         answer = client.post("/login", data={"token": READER}, follow_redirects=False)
     assert "Secure" in answer.headers["set-cookie"]

@@ -142,7 +142,7 @@ class Guard:
             max_age=int(IDLE_S),
             httponly=True,
             samesite="strict",
-            secure=request.scope["scheme"] == "https",
+            secure=_is_secure(request.scope),
         )
         return response
 
@@ -202,6 +202,12 @@ def _cookie_name(scope: Scope) -> str:
     """A host's cookies are shared by all of its ports, so each engine's has a name of its own."""
     _, port = scope.get("server") or ("", 0)
     return f"fluxhook_{port}"
+
+
+def _is_secure(scope: Scope) -> bool:
+    """Return whether a browser came over TLS, to us or to a proxy. Who says so untruly has a cookie of
+    his own that is of less use."""
+    return scope["scheme"] == "https" or _header(scope, b"x-forwarded-proto") == "https"
 
 
 def _is_foreign(scope: Scope) -> bool:
