@@ -15,6 +15,8 @@ from admin.conftest import Site
 from fluxhook.admin.ingest import MAX_EVENTS
 from fluxhook.admin.models import MAX_PAGE
 from fluxhook.admin.problems import KINDS
+from fluxhook.config.limits import ENTRIES, LIMITS
+from fluxhook.config.schema import Aggregate, Batch, Breaker, Endpoint, Retry
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
@@ -69,6 +71,32 @@ def test_parameters_are_no_nulls(document: dict[str, Any]) -> None:
             where = (method, path, parameter["name"])
             assert parameter["schema"]["type"] in ("string", "integer"), where
             assert None not in parameter["schema"].get("enum", ()), where
+
+
+def test_the_limits_of_options_are_in_their_schemas(document: dict[str, Any]) -> None:
+    """Of each list, mapping and number of an endpoint; spans and sizes are texts."""
+    schemas = document["components"]["schemas"]
+    wanted = {Endpoint: ("Webhook", "CreatedWebhook", "WebhookOptions")}
+    bounds = {"array": "maxItems", "object": "maxProperties"}
+    seen = 0
+    for kind in (Endpoint, Retry, Breaker, Aggregate, Batch):
+        for name in wanted.get(kind, (kind.__name__,)):
+            properties = schemas[name]["properties"]
+            for field, most in ENTRIES.get(kind, {}).items():
+                (found,) = typed(properties[field], *bounds)
+                assert found[bounds[found["type"]]] == most, (name, field)
+                seen += 1
+            for field, limit in LIMITS.get(kind, {}).items():
+                for found in typed(properties[field], "integer", "number"):
+                    assert (found["minimum"], found["maximum"]) == limit[:2], (name, field)
+                    seen += 1
+    assert seen == 18 + 12, "lists and mappings, numbers"
+
+
+def typed(schema: dict[str, Any], *types: str) -> list[dict[str, Any]]:
+    """A schema, or those of which it is one, that are of these types."""
+    some = schema.get("oneOf") or schema.get("anyOf") or [schema]
+    return [one for one in some if one.get("type") in types]
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

@@ -297,7 +297,8 @@ BROKEN = (b"Content-Length: 1000\r\n\r\ntoken=", b"Transfer-Encoding: chunked\r\
 
 def test_strangers_leave_no_traceback(started: Any) -> None:
     """Odd paths, heads and origins, and bodies that break off, with and without a token: an answer or
-    the end of the connection, no traceback, and no line in the log but of failed tokens, with the address that they came from."""
+    the end of the connection, no traceback, and no line in the log but of failed tokens, with the
+    address that they came from."""
     process = started(Admin(listen="127.0.0.1:0", tokens=TOKENS))
     own = process.announced()
     address = ("127.0.0.1", int(own["url"].rpartition(":")[2]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -13,9 +14,10 @@ import pytest
 
 from fluxhook.config import subscription
 from fluxhook.config.check import validate
-from fluxhook.config.definition import define
+from fluxhook.config.definition import define, normalized, written_as
 from fluxhook.config.limits import ENTRIES, LIMITS, MAX_KEYS
 from fluxhook.config.load import loads
+from fluxhook.config.problems import MAX_PATH
 from fluxhook.config.reader import fields_of, is_struct
 from fluxhook.config.schema import Admin, Aggregate, Config, Endpoint, Retry, Token
 from fluxhook.config.units import Duration
@@ -166,6 +168,34 @@ def test_a_hundred_faults_are_listed_and_the_rest_is_counted() -> None:
     assert str(ConfigError(found.problems)).count("\n") == 99
 
 
+@pytest.mark.parametrize("form", ["file", "api"])
+@pytest.mark.parametrize("letter", ["x", ".", "["])
+def test_a_hostile_name_is_cut(form: str, letter: str) -> None:
+    """What stands in the path of a fault is the caller's: its length, and its dots, cost nothing."""
+    headers = {letter * 900 + str(i): "1" for i in range(50)}
+    tracemalloc.start()
+    try:
+        if form == "file":
+            one = {"name": "a", "url": URL, "signature": "none", "headers": headers}
+            found = errors(lambda: loads(text([one])))
+        else:
+            layer = {"url": URL, "events": ["*"], "signature": "none", "headers": headers}
+            found = errors(lambda: define("a", layer, Config()))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert all(len(problem.path) <= MAX_PATH for problem in found.problems)
+    assert len(str(found)) < 100_000
+    assert peak < 8 << 20
+
+
+def test_ten_sections_of_others_are_named() -> None:
+    """A notice is a line, however many there are."""
+    others = "".join(f"x{i}: 1\n" for i in range(5000))
+    (notice,) = loads(others + "webhook: {preset: fluxgate, endpoints: []}").notices
+    assert notice.message.endswith("x8, x9 and 4,990 more")
+
+
 def test_an_error_that_is_made_elsewhere_lists_a_hundred_too() -> None:
     found = ConfigError([Problem(f"endpoints[{i}]", "is odd", "mend it") for i in range(180)])
     assert len(found.problems) == 100
@@ -255,6 +285,29 @@ def test_paths_and_filters_have_levels() -> None:
         lambda: define("a", {**layer, "topic_filters": ["/".join("a" * 129)]}, Config())
     ).problems
     assert "it has 129 levels, and 128 are allowed" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("option", "path", "most"),
+    [
+        (lambda n: {"secret": "x" * n, "signature": "fluxgate"}, "secrets[0]", 4096),
+        (lambda n: {"order_key": "x" * n, "ordered": True}, "order_key", 1024),
+    ],
+)
+def test_what_each_event_is_signed_and_ordered_by_has_a_length(
+    option: Callable[[int], dict[str, Any]], path: str, most: int
+) -> None:
+    """A long secret would be read for each request, and a long name for each event."""
+
+    def made(n: int) -> Endpoint:
+        layer = {"url": URL, "events": ["*"], "signature": "none", **option(n)}
+        return define("a", normalized(layer), Config())[0]
+
+    made(most)
+    (problem,) = errors(lambda: made(most + 1)).problems
+    assert problem.path == written_as(path)
+    assert f"{most + 1:,d} characters" in problem.message
+    assert f"{most:,d}" in problem.remedy
 
 
 # ---- the page ------------------------------------------------------------------------------

@@ -25,6 +25,10 @@ __all__ = ["check_endpoint", "check_options"]
 _RETRY_ON: Final = re.compile(r"transport|timeout|[345]xx|[345][0-9][0-9]", re.ASCII)
 #: Arbitrary; a name is a label in metrics, a word on the command line, a part of an admin URL.
 _MAX_NAME: Final = 128
+#: Arbitrary, as that of a condition (events/where.py); it is looked up in each event.
+_MAX_ORDER_KEY: Final = 1024
+#: Arbitrary; each request is signed with it.
+_MAX_SECRET: Final = 4096
 
 
 def check_endpoint(
@@ -60,6 +64,12 @@ def check_endpoint(
                 'write "1.1", an https:// URL, or a socks5 proxy',
             )
     _check_batch(endpoint, path, findings)
+    if endpoint.order_key is not None and len(endpoint.order_key) > _MAX_ORDER_KEY:
+        findings.problem(
+            path + "order_key",
+            f"has {len(endpoint.order_key):,d} characters",
+            f"write the name of a field, of at most {_MAX_ORDER_KEY:,d} characters",
+        )
     if not endpoint.ordered and findings.sound(path + "ordered"):
         if endpoint.order_key is not None:
             findings.problem(
@@ -211,6 +221,10 @@ def _secret_fault(secret: str, signature: str) -> Fault | None:
     if not secret or secret != secret.strip():
         # A line break at the end of a secret's file is the usual reason why no signature verifies.
         return Fault("is empty or has white space around it", "write the secret alone")
+    if len(secret) > _MAX_SECRET:
+        return Fault(
+            f"has {len(secret):,d} characters", f"write at most {_MAX_SECRET:,d} characters"
+        )
     if signature != "standard":
         return None
     prefix, _, encoded = secret.partition("_")

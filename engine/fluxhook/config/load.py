@@ -222,7 +222,9 @@ def _section(text: str, where: str, findings: Findings) -> dict[str, Any]:
     if _ROOT not in tree:
         raise ConfigError(Problem(where, f"has no `webhook:` section{hint(_ROOT, tree)}", remedy))
     if others := [f"{name:.80}" for name in tree if name != _ROOT]:
-        findings.notice(where, f"left alone, not being under webhook: {', '.join(others)}")
+        more = f" and {len(others) - 10:,d} more" if len(others) > 10 else ""
+        named = ", ".join(others[:10]) + more
+        findings.notice(where, f"left alone, not being under webhook: {named}")
     section = tree[_ROOT]
     if not isinstance(section, dict):
         raise ConfigError(

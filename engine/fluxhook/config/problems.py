@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Final, NamedTuple, ParamSpec
 
 from fluxhook.errors import MAX_PROBLEMS, ConfigError, Problem
@@ -11,6 +12,11 @@ __all__ = ["Findings", "Notice"]
 
 P = ParamSpec("P")
 
+#: characters of a path that are shown: part of it may be a name that the operator wrote, of any length.
+#: That of a header may have 256.
+MAX_PATH: Final = 320
+#: steps of a path that are told apart: fields of fields, of which there are fewer
+MAX_STEPS: Final = 8
 #: near misses that are looked for, each of which takes a millisecond; arbitrary
 MAX_HINTS: Final = 10
 
@@ -42,18 +48,18 @@ class Findings:
         self._marked: set[str] = set()
 
     def problem(self, path: str, message: str, remedy: str) -> None:
-        path = self.locate(path)
+        path = self._located(path)
         problem = Problem(path, message, remedy)
         if len(self.problems) < MAX_PROBLEMS:
             self.problems[problem] = None
         elif problem not in self.problems:
             self._more_problems.add(hash(problem))
-        for end in (i for i, c in enumerate(path) if c in ".["):
-            self._marked.add(path[:end])
+        ends = (i for i, c in enumerate(path) if c in ".[")
+        self._marked.update(path[:end] for end in islice(ends, MAX_STEPS))
         self._marked.add(path)
 
     def notice(self, path: str, message: str) -> None:
-        notice = Notice(self.locate(path), message)
+        notice = Notice(self._located(path), message)
         if len(self._notices) < MAX_PROBLEMS:
             self._notices[notice] = None
         elif notice not in self._notices:
@@ -81,7 +87,11 @@ class Findings:
 
         A rule about several values asks this first: one fault is then one problem.
         """
-        return self._marked.isdisjoint(map(self.locate, paths))
+        return self._marked.isdisjoint(map(self._located, paths))
+
+    def _located(self, path: str) -> str:
+        path = self.locate(path)
+        return path if len(path) <= MAX_PATH else f"{path[: MAX_PATH - 3]}..."
 
     def raise_problems(self) -> None:
         """Raises one ConfigError with the problems, if there is one."""
