@@ -152,6 +152,33 @@ def test_what_is_parked_waits_as_long_as_it_is_told(desk: Desk) -> None:
     desk.reporter.report(desk.fresh("evt_b"), "parked", "over_share")
     assert [head(delivery).event.split(b"\0")[0] for delivery in taken(desk)] == [b"evt_b"]
     assert rows(desk)["evt_a"].due_ns == far
+    assert rows(desk)["evt_b"].due_ns == desk.now_ns
+
+
+def test_suspects_are_tried_one_at_a_time(desk: Desk) -> None:
+    """Before their time, in the order in which they were reported; nothing else is hurried, and nothing
+    else makes them wait."""
+    far = desk.now_ns + 77 * S
+    for id, cause in (("evt_a", "suspect"), ("evt_b", "paused"), ("evt_c", "suspect")):
+        desk.reporter.report(desk.fresh(id), "parked", cause, not_before_ns=far)
+    for id in ("evt_a", "evt_c"):
+        (delivery,) = taken(desk)
+        assert (head_id(desk, delivery), head(delivery).suspect) == (id, True)
+        assert taken(desk) == []
+        desk.reporter.report(known(desk, head(delivery).delivery_id), "delivered", "delivered")
+    assert taken(desk) == []
+    assert rows(desk)["evt_b"].due_ns == far
+
+
+def test_what_is_out_for_another_reason_holds_up_no_suspect(desk: Desk) -> None:
+    """A suspect waits for the suspect before it alone."""
+    desk.reporter.report(desk.fresh("evt_a"), "parked", "suspect", not_before_ns=desk.now_ns + S)
+    (first,) = taken(desk)
+    desk.reporter.report(desk.fresh("evt_b"), "parked", "paused")
+    assert [head_id(desk, delivery) for delivery in taken(desk)] == ["evt_b"]
+    desk.reporter.report(desk.fresh("evt_c"), "parked", "suspect", not_before_ns=desk.now_ns + S)
+    desk.reporter.report(known(desk, head(first).delivery_id), "delivered", "delivered")
+    assert [head_id(desk, delivery) for delivery in taken(desk)] == ["evt_c"]
 
 
 def test_an_attempt_is_dated_by_the_wall_clock(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +206,7 @@ def test_a_report_on_what_has_ended_changes_nothing(
     assert rows(desk) == before
     assert read_stats(desk.path).endpoint("a").delivered == 0
     assert caplog.records == []  # nor is it an error
+    assert desk.keeper._limit == keeper.BATCH
 
 
 def test_a_retry_for_an_endpoint_that_is_no_more(desk: Desk) -> None:
@@ -188,6 +216,26 @@ def test_a_retry_for_an_endpoint_that_is_no_more(desk: Desk) -> None:
     desk.fail(delivery)
     assert states(desk) == {"evt_a": "dead"}
     assert rows(desk)["evt_a"].cause == "server_error"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "cause", "state"),
+    [
+        ("delivered", "delivered", "delivered"),
+        ("dropped", "expired", "dropped"),
+        ("parked", "paused", "waiting"),
+    ],
+)
+def test_what_else_is_reported_for_an_endpoint_that_is_no_more(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, verdict: Any, cause: str, state: str
+) -> None:
+    """What was delivered is delivered, though the endpoint was removed meanwhile."""
+    monkeypatch.setattr(desk.keeper, "_feeding", False)
+    delivery = desk.fresh("evt_a")
+    desk.keeper._endpoints = {}
+    desk.fail(delivery, verdict, cause, 200)
+    assert states(desk) == {"evt_a": state}
+    assert read_stats(desk.path).endpoint("a").dead == 0
 
 
 @pytest.mark.parametrize("desk", [{"ordered": True, "on_head_failure": "block"}], indirect=True)
@@ -230,7 +278,10 @@ def test_adopted_is_out_with_its_worker(desk: Desk) -> None:
     for delivery in (first, second):
         desk.reporter.report(delivery, "adopted", "over_share")
     assert desk.due() == []
-    assert rows(desk).keys() == {"evt_a", "evt_b"}
+    assert {id: row.cause for id, row in rows(desk).items()} == {
+        "evt_a": "over_share",
+        "evt_b": "over_share",
+    }
     desk.fail(first, "dead")
     assert desk.keeper._adopted == [{second.id: 1}]
     desk.keeper.worker_lost(0)
@@ -287,6 +338,16 @@ def test_the_last_reports_of_a_worker_that_ended(desk: Desk) -> None:
     assert states(desk) == {"evt_a": "delivered"}
 
 
+def test_what_the_next_worker_has_adopted_stays_with_it(desk: Desk) -> None:
+    """Only what was adopted before the worker ended is handed out again."""
+    first, second = desk.fresh("evt_a"), desk.fresh("evt_b")
+    desk.reporter.report(first, "adopted", "over_share")
+    desk.keeper.worker_lost(0)
+    desk.reporter.report(second, "adopted", "over_share")
+    assert [head_id(desk, delivery) for delivery in taken(desk)] == ["evt_a"]
+    assert list(desk.keeper._adopted[0]) == [second.id]
+
+
 HOUR = Duration(3600 * S)
 GONE = CAUSES["gone"].user
 FAILED = "Every attempt has failed for 1h; the last one: server_error."
@@ -325,6 +386,14 @@ def test_what_disables(desk: Desk, cause: str, failing_s: int | None, reason: st
     assert desk.keeper.take_disabled() is bool(reason)
 
 
+def test_a_failure_that_is_tried_again_disables(desk: Desk) -> None:
+    """As one that is the end does."""
+    desk.keeper._endpoints = {0: endpoint(disable_after=HOUR)}
+    desk.word(0, d.FAILING, desk.now_ns - 3600 * S)
+    desk.first_failure("evt_a")
+    assert desk.store.endpoints()[0].disabled_reason == FAILED
+
+
 def test_a_success_disables_nothing(desk: Desk) -> None:
     """Nor does a report without an attempt."""
     desk.word(0, d.FAILING, 1)
@@ -354,6 +423,7 @@ def head_id(desk: Desk, delivery: ring.Delivery) -> str:
 
 def test_what_a_worker_is_told(desk: Desk) -> None:
     """Everything that it would know of an event from its publisher, and what became of it so far."""
+    began_ns = desk.now_ns
     fresh = desk.fresh("evt_a", body=b'{"n": 1}')
     accepted_ns, event = fresh.accepted_ns, fresh.event
     desk.fail(fresh, cause="timeout", status=0)
@@ -366,12 +436,14 @@ def test_what_a_worker_is_told(desk: Desk) -> None:
     delivery.id = row.id
     desk.fail(delivery)
     assert desk.keeper._sent == [set()]
+    desk.now_ns = began_ns + 120 * S
+    (delivery,) = taken(desk)
+    assert not head(delivery).fresh  # the receiver has answered
 
 
 @pytest.mark.parametrize("desk", [{"concurrency": 2}], indirect=True)
-def test_an_endpoint_has_a_window(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many of its deliveries are out at a time; once many are out in all, no more than it can have
-    under way."""
+def test_an_endpoint_has_a_window(desk: Desk) -> None:
+    """So many of its deliveries are out at a time."""
     park(desk, 100)
     assert len(taken(desk)) == 2 * keeper.AHEAD
     assert taken(desk) == []
@@ -379,12 +451,22 @@ def test_an_endpoint_has_a_window(desk: Desk, monkeypatch: pytest.MonkeyPatch) -
     for id in out[:5]:
         desk.reporter.report(known(desk, id), "delivered", "delivered")
     assert len(taken(desk)) == 5
-    monkeypatch.setattr(keeper, "OUT_FREELY", 2 * keeper.AHEAD - 3)
-    out = sorted(desk.store.leases.out)
-    for id in out[2:]:
-        desk.reporter.report(known(desk, id), "delivered", "delivered")
-    desk.step()
-    assert len(desk.store.leases.out) >= 2
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "out", "room"),
+    [(0, 0, 32), (99, 0, 32), (100, 0, 2), (100, 2, 0), (0, 31, 1), (0, 33, -1)],
+)
+def test_the_window_is_small_where_many_are_out(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, elsewhere: int, out: int, room: int
+) -> None:
+    """Once OUT_FREELY are out in all, an endpoint has no more out than it can have under way."""
+    monkeypatch.setattr(keeper, "AHEAD", 16)
+    monkeypatch.setattr(keeper, "OUT_FREELY", 100)
+    monkeypatch.setattr(desk.keeper, "_sent", [set(range(elsewhere)), set()])
+    monkeypatch.setattr(desk.store, "leased", lambda id: out)
+    found = desk.keeper._room(0, endpoint(concurrency=2), desk.now_ns)
+    assert found == (room, keeper.NEVER_NS)
 
 
 def known(desk: Desk, id: int) -> ring.Delivery:
@@ -441,6 +523,24 @@ def test_a_breaker_that_opened_in_the_future(desk: Desk, ahead_ms: int, n: int) 
     assert len(taken(desk)) == n
 
 
+@pytest.mark.parametrize(
+    ("at_ns", "found"),
+    [
+        (-1_000_001, (1, -1_000_001 + 100_000_000)),
+        (-1_000_000, (0, 60 * S)),
+        (60 * S - 1, (0, 60 * S)),
+        (60 * S, (1, 60 * S + 100_000_000)),
+    ],
+)
+def test_when_an_open_breaker_has_room(desk: Desk, at_ns: int, found: tuple[int, int]) -> None:
+    """For one probe: from its reset_timeout on, or where it opened more than a millisecond ahead."""
+    opened_ms = desk.now_ns // 1_000_000
+    desk.word(0, d.BREAKER, breaker.pack(BreakerState("open", opened_ms)))
+    opened_ns = opened_ms * 1_000_000
+    room, again_ns = desk.keeper._room(0, endpoint(**BREAKER), opened_ns + at_ns)
+    assert (room, again_ns - opened_ns) == found
+
+
 def test_a_paused_endpoint_gets_nothing(tmp_path: Path) -> None:
     """What is due waits, and holds nobody up."""
     paused = endpoint(name="paused", paused=True)
@@ -468,6 +568,34 @@ def test_of_a_removed_endpoint_all_is_dead(desk: Desk, monkeypatch: pytest.Monke
     assert {row.cause for row in rows(desk).values()} == {"removed"}
 
 
+def test_of_a_disabled_endpoint_all_is_dead(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says that it was disabled."""
+    monkeypatch.setattr(desk.keeper, "_feeding", False)
+    park(desk, 2)
+    desk.step()
+    monkeypatch.undo()
+    snapshot = desk.supervisor.snapshot
+    desk.keeper.configure(msgspec.structs.replace(snapshot, disabled=frozenset({"a"})))
+    assert taken(desk) == []
+    assert {(row.state, row.cause) for row in rows(desk).values()} == {(State.DEAD, "disabled")}
+
+
+def test_dead_letters_count_for_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made of a removed endpoint's deliveries is work too: the others have their turn in the
+    next step."""
+    with Desk(tmp_path / "data", endpoint(), endpoint(name="b")) as desk:
+        monkeypatch.setattr(desk.keeper, "_feeding", False)
+        park(desk, 3)
+        desk.reporter.report(desk.fresh("evt_b", endpoint=1), "parked", "paused")
+        desk.step()
+        monkeypatch.setattr(keeper, "BATCH", 3)
+        desk.keeper._endpoints = {1: endpoint(name="b")}
+        desk.keeper._feed(desk.now_ns)
+        assert desk.take() == []
+        desk.keeper._feed(desk.now_ns)
+        assert [delivery.endpoint for delivery in desk.take()] == [1]
+
+
 def test_each_endpoint_has_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step hands out so many; the next one goes on with the endpoints that had none."""
     names = [endpoint(name=name) for name in "abc"]
@@ -486,6 +614,57 @@ def test_each_endpoint_has_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             turns.append([delivery.endpoint for delivery in desk.inbox.take(100)])
             assert desk.keeper.busy
         assert turns == [[0, 0], [1, 1], [2, 2], [0, 0], [0, 0]]
+
+
+def test_a_turn_that_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once all had theirs, the next begins anew; a keeper that is busy stays so."""
+    with Desk(tmp_path / "data", endpoint(), endpoint(name="b")) as desk:
+        monkeypatch.setattr(desk.keeper, "_feeding", False)
+        monkeypatch.setattr(keeper, "BATCH", 2)
+        turns = []
+        for _ in range(2):
+            for id, n in ((0, 2), (1, 1)):
+                for i in range(n):
+                    desk.reporter.report(desk.fresh(f"evt_{i}", endpoint=id), "parked", "paused")
+            desk.step()
+            for busy in (False, True):
+                desk.keeper.busy = busy
+                desk.keeper._feed(desk.now_ns)
+                turns.append([delivery.endpoint for delivery in desk.inbox.take(100)])
+                assert desk.keeper.busy
+        assert turns == [[0, 0], [1], [0, 0], [1]]
+        desk.keeper.busy = False
+        desk.keeper._feed(desk.now_ns)
+        assert not desk.keeper.busy
+
+
+@pytest.mark.parametrize(
+    ("desk", "n", "later_s", "handed_out", "wake_s"),
+    [
+        ({}, 1, 5, 1, 5),  # the next is not due yet
+        ({}, 1, None, 1, None),
+        ({"concurrency": 1}, keeper.AHEAD + 3, 5, keeper.AHEAD, None),  # a report will come first
+    ],
+    indirect=["desk"],
+)
+def test_when_more_is_to_hand_out(
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    n: int,
+    later_s: int | None,
+    handed_out: int,
+    wake_s: int | None,
+) -> None:
+    """When the next is due; but never while the endpoint has no room for what is due already."""
+    monkeypatch.setattr(desk.keeper, "_feeding", False)
+    park(desk, n)
+    if later_s is not None:
+        at_ns = desk.now_ns + later_s * S
+        desk.reporter.report(desk.fresh("evt_z"), "parked", "paused", not_before_ns=at_ns)
+    desk.step()
+    wake_ns = desk.keeper._feed(desk.now_ns)
+    assert wake_ns == (keeper.NEVER_NS if wake_s is None else desk.now_ns + wake_s * S)
+    assert len(desk.inbox.take(100)) == handed_out
 
 
 def test_each_is_handed_out_when_it_is_due(desk: Desk) -> None:
@@ -524,6 +703,28 @@ def test_a_full_inbox(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(taken(desk)) == 3
 
 
+def test_an_inbox_that_raises(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of ours: nothing counts as out that no worker has."""
+
+    class Odd:
+        room = 2
+
+        def put(self, *_: object) -> int:
+            self.room -= 1
+            if self.room < 0:
+                raise RuntimeError("odd")
+            return ring.ACCEPTED
+
+    park(desk, 5)
+    monkeypatch.setattr(desk.keeper, "_inboxes", [Odd()])
+    desk.step()
+    assert len(desk.keeper._sent[0]) == 2
+    assert desk.store.leases.out.keys() == desk.keeper._sent[0]
+    monkeypatch.undo()
+    desk.now_ns += keeper.FAULT_BACKOFF_NS
+    assert len(taken(desk)) == 3
+
+
 def test_an_event_that_no_inbox_takes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """It came under a larger max_event_bytes: a dead letter that says so, and out with nobody."""
 
@@ -538,7 +739,7 @@ def test_an_event_that_no_inbox_takes(desk: Desk, monkeypatch: pytest.MonkeyPatc
     for row in rows(desk).values():
         assert row.cause == "payload_too_large"
         assert "raise that" in row.error
-        assert row.ended_ns == desk.now_ns or row.ended_ns is not None
+        assert row.ended_ns is not None
     assert desk.keeper._sent == [set()]
     assert desk.word(0, d.STORED) == 0
 
@@ -546,6 +747,9 @@ def test_an_event_that_no_inbox_takes(desk: Desk, monkeypatch: pytest.MonkeyPatc
 def test_the_worker_that_has_least(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gets the next delivery of an endpoint that no worker has for itself."""
     assert desk.keeper._idlest() == 0
+    monkeypatch.setattr(desk.keeper, "_inboxes", [None, None])
+    monkeypatch.setattr(desk.keeper, "_sent", [{1, 2}, {3}])
+    assert desk.keeper._idlest() == 1
     monkeypatch.setattr(desk.keeper, "_inboxes", [None, None, None])
     monkeypatch.setattr(desk.keeper, "_sent", [{1, 2}, {3}, {4, 5}])
     assert desk.keeper._idlest() == 1
@@ -569,6 +773,29 @@ def test_a_worker_that_leaves_gets_nothing(desk: Desk, monkeypatch: pytest.Monke
         assert [len(sent) for sent in desk.keeper._sent] == [0, out]
         assert len(desk.store.leases.out) == out
         assert out or wake_ns == desk.now_ns + 10_000_000
+
+
+def test_what_is_not_due_needs_no_worker(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keeper is not woken for it while all of them leave."""
+    far = desk.now_ns + 77 * S
+    desk.reporter.report(desk.fresh("evt_a"), "parked", "paused", not_before_ns=far)
+    desk.step()
+    monkeypatch.setattr(desk.keeper, "_leaving", frozenset({0}))
+    assert desk.keeper._feed(desk.now_ns) == far
+
+
+@pytest.mark.parametrize(
+    ("ring", "workers", "worker"), [(None, 2, None), (0, 2, 0), (1, 2, 1), (5, 2, 1), (3, 4, 3)]
+)
+def test_the_worker_of_a_ring(
+    desk: Desk, ring: int | None, workers: int, worker: int | None
+) -> None:
+    """Ring n is read by worker n modulo the workers, also where there were more of them before."""
+    ordered = endpoint(ordered=ring is not None)
+    homes = {} if ring is None else {0: ring}
+    snapshot = desk.supervisor.snapshot
+    desk.keeper.snapshot = msgspec.structs.replace(snapshot, workers=workers, homes=homes)
+    assert desk.keeper._home(ordered) == worker
 
 
 def test_an_ordered_endpoint_has_one_worker(tmp_path: Path) -> None:

@@ -650,7 +650,6 @@ class Keeper:
         endpoint_id, verdict, cause = report.endpoint, report.verdict, report.cause
         endpoint = self._endpoints.get(endpoint_id)
         if verdict == "aggregated":
-            self._changed.add(endpoint_id)
             self._gather(batch, report, record.body, now_ns)
             return
         row = self._reported(batch, worker, report, record.body, now_ns)
