@@ -379,6 +379,7 @@ def test_what_disables(desk: Desk, cause: str, failing_s: int | None, reason: st
         desk.reporter.report(desk.fresh(f"evt_{n}"), "dead", cause, attempt)
     desk.step()
     assert desk.store.endpoints()[0].disabled_reason == (reason or "")
+    assert rows(desk)["evt_0"].cause == cause  # and not an error of ours
     assert seen == ([("a", reason, since_ns or desk.now_ns)] if reason else [])
     # and nothing more until the processes know of it
     desk.fail(desk.fresh("evt_c"), "dead", cause)
