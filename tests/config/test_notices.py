@@ -15,7 +15,12 @@ EP = "webhook.endpoints[0]"
         ("events: [route.eror]", "events[0]", "'route.eror' (did you mean route.error"),
         ("events: [route]", "events[0]", "matches 'route' (did you mean route.*?)"),
         ("events: ['routing.*']", "events[0]", "no known event type matches 'routing.*'"),
-        ("aggregate: {types: [service.5x]}", "aggregate.types[0]", "did you mean service.5xx"),
+        (
+            "aggregate: {window: 1s, types: [service.5x]}",
+            "aggregate.types[0]",
+            "mean service.5xx",
+        ),
+        ("aggregate: {types: ['*']}", "aggregate.types", "have no effect without a window"),
         ("events: ['rout.*']", "events[0]", "'rout.*' (did you mean route.*?)"),
         ("events: [zzz]", "events[0]", "matches 'zzz'; if the host emits it, list its type"),
         ("events: [message.publish]", "events[0]", "did you mean message.published"),

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from fluxhook._native.topics import check_filter
 from fluxhook.config.problems import Findings
-from fluxhook.config.schema import Endpoint
+from fluxhook.config.schema import Aggregate, Endpoint
 from fluxhook.events.catalog import BOUND, TYPES
 from fluxhook.events.names import hint, pattern_fault, pattern_hint, types_of
 from fluxhook.events.where import OPERATORS, parse_condition
@@ -57,6 +57,9 @@ def check_subscription(
             findings.problem(f"{path}aggregate.types[{i}]", fault, remedy)
         elif not types_of(pattern, known):
             _point_out(pattern, known, f"{path}aggregate.types[{i}]", findings)
+    types = endpoint.aggregate.types
+    if types and types != Aggregate().types and not endpoint.aggregate.window:
+        findings.notice(f"{path}aggregate.types", "have no effect without a window")
     all_known = bool(found) and all(matched.any for matched in found)
     if endpoint.topic_filters and all_known and not any(matched.bound for matched in found):
         findings.notice(
