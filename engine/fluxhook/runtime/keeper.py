@@ -87,23 +87,20 @@ class Keeper:
         self._words = words
         self._clock = clock
         self._datadir = datadir
-        # Those of workers that the engine has no more are read too: their reports are still owed.
-        self._outboxes = [Consumer(str(path / "outbox.ring")) for path in datadir.worker_folders()]
+        self._outboxes: list[Consumer] = []
+        #: damaged reports that were passed over, of each outbox
+        self._damaged_reports: list[int] = []
+        #: deliveries out with each worker: those in its inbox, and those it had from a publisher
+        self._sent: list[set[int]] = []
+        #: with the sequence number of the report
+        self._adopted: list[dict[int, int]] = []
+        self._positions = store.positions()
+        self._open_outboxes()
         self._inboxes: list[Producer] = []
         self._bells: list[int] = []
         self._open_inboxes(snapshot.workers)
         #: workers that get nothing, since they leave
         self._leaving: frozenset[int] = frozenset()
-        self._positions = store.positions()
-        for outbox in self._outboxes:
-            outbox.rewind()
-            self._compare(outbox)
-        #: damaged reports that were passed over, of each outbox
-        self._damaged_reports = [0] * len(self._outboxes)
-        #: deliveries out with each worker: those in its inbox, and those it had from a publisher
-        self._sent: list[set[int]] = [set() for _ in self._outboxes]
-        #: with the sequence number of the report
-        self._adopted: list[dict[int, int]] = [{} for _ in self._outboxes]
         #: workers that ended, and where their last report stands in the outbox
         self._lost = {worker: outbox.tail for worker, outbox in enumerate(self._outboxes)}
         #: where the reports of the engine before this one end, as long as some are not applied
@@ -212,14 +209,7 @@ class Keeper:
     def change_workers(self, count: int) -> None:
         """There are so many workers from now on; those that left have ended, and all that they
         reported is applied. What was out with one that has no successor is handed out again."""
-        for worker in range(len(self._outboxes), count):
-            outbox = Consumer(str(self._datadir.worker(worker) / "outbox.ring"))
-            outbox.rewind()
-            self._compare(outbox)
-            self._outboxes.append(outbox)
-            self._damaged_reports.append(0)
-            self._sent.append(set())
-            self._adopted.append({})
+        self._open_outboxes()
         for worker in range(count, len(self._inboxes)):
             self._store.release(self._sent[worker])
             self._sent[worker].clear()
@@ -228,6 +218,17 @@ class Keeper:
         del self._inboxes[count:], self._bells[count:]
         self._open_inboxes(count)
         self._leaving = frozenset()
+
+    def _open_outboxes(self) -> None:
+        """Those of workers that the engine has no more are read too: their reports are still owed."""
+        for folder in self._datadir.worker_folders()[len(self._outboxes) :]:
+            outbox = Consumer(str(folder / "outbox.ring"))
+            outbox.rewind()
+            self._compare(outbox)
+            self._outboxes.append(outbox)
+            self._damaged_reports.append(0)
+            self._sent.append(set())
+            self._adopted.append({})
 
     def _open_inboxes(self, count: int) -> None:
         """What stands in those that are opened is in the store, and is handed out again."""

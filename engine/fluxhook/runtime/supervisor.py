@@ -136,6 +136,8 @@ class Supervisor:
         self._store = self._open_store(config, accept_loss=accept_loss)
         #: something changed that could not be published yet
         self._stale = False
+        #: what is in force: at first what the engine before this one published
+        self.snapshot = self._load_former()
         self._clock = self._begin_clock()
         self._next_saving = 0.0
         was_away = self._look_at_clocks()
@@ -151,13 +153,9 @@ class Supervisor:
         self._failure: FluxhookError | None = None
         self._bell = d.open_bell(self.datadir.keeper_bell)
         self._epoll.register(self._bell, select.EPOLLIN)
-        #: nothing was published yet
-        self._first = True
         self._judge = Judge()
         self._twins: dict[str, str] = {}
-        #: what was in force before this supervisor published anything
-        self._former = self._load_former()
-        self._moved = self._former.workers != self._workers
+        self._moved = self.snapshot.workers != self._workers
         self._change: _Change | None = None
         config = self._recognized(self._fitted(config))
         self._subscriptions = Subscriptions(self._store, config, self._clock)
@@ -443,7 +441,7 @@ class Supervisor:
 
     def _recognized(self, config: Config) -> Config:
         """The configuration with endpoints of the same name under the names that they had."""
-        former = self._former
+        former = self.snapshot
         theirs = [e for e in former.config.endpoints if e.name not in former.created]
         endpoints, self._twins = recognize(config.endpoints, theirs, former.twins)
         return msgspec.structs.replace(config, endpoints=endpoints)
@@ -499,7 +497,7 @@ class Supervisor:
             known=max((e.id for e in rows), default=-1) + 1,
             clock=self._clock.known,
             twins=self._twins,
-        ).at_home(self._former)
+        ).at_home(self.snapshot)
         try:
             snapshot.save(self.datadir)
         except OSError as e:
@@ -507,19 +505,14 @@ class Supervisor:
             raise StoreError(
                 f"{self.datadir.snapshot} cannot be written: {e.strerror}{remedy}"
             ) from e
-        self.snapshot = self._former = snapshot
+        self.snapshot = snapshot
         self._words.store(row, d.VERSION, snapshot.version)
         self._ring_bells()
 
     def _next_version(self) -> int:
         """One that nobody has seen. A supervisor that was killed before it stored the version of the
         file that it had written left the file ahead."""
-        version = self._words.load(self._words.rows - 1, d.VERSION)
-        if self._first:  # from then on no other supervisor writes it
-            with contextlib.suppress(EngineNotRunning, LayoutError):
-                version = max(version, Snapshot.load(self.datadir).version)
-            self._first = False
-        return version + 1
+        return max(self._words.load(self._words.rows - 1, d.VERSION), self.snapshot.version) + 1
 
     def _ring_bells(self) -> None:
         for index in range(self._workers):
@@ -634,8 +627,7 @@ class Supervisor:
     def _begin_clock(self) -> EngineClock:
         known, newest_ns = self._store.clock(), self._store.newest_ns()
         if not known.boot_id:  # a new store, or one made anew beside older words
-            with contextlib.suppress(EngineNotRunning, LayoutError):
-                known = Snapshot.load(self.datadir).clock
+            known = self.snapshot.clock
         if not known.boot_id:  # of a version that went by the wall clock
             newest_ns = max(newest_ns, self._store.last_attempt_ns())
         return EngineClock(clock.begin(known, d.boot_id().hex(), *read_clocks(), newest_ns))
@@ -807,7 +799,7 @@ class Supervisor:
             if index in self._children:
                 self._children[index].leave()
         log.info(
-            "%d workers from now on, instead of %d%s", count, self._workers,
+            "workers: %d from now on, instead of %d%s", count, self._workers,
             f"; {len(leavers)} of them finish what they have begun" if leavers else "",
         )  # fmt: skip
 
