@@ -170,6 +170,8 @@ def test_the_limits_are_as_documented() -> None:
     """Where the page names a number, it is that of the code."""
     assert f"{MAX_PAGE} at most" in DOCS
     assert f"{MAX_EVENTS:,} events" in DOCS
+    limits = (Path(__file__).parents[2] / "docs" / "limits.md").read_text()
+    assert f"| events of one request | {MAX_EVENTS:,} |" in limits
 
 
 def test_the_pages_events_and_webhooks_are_accepted(site: Site) -> None:

@@ -10,6 +10,7 @@ import enum
 import http
 import json
 import math
+import tracemalloc
 import types
 import typing
 import uuid
@@ -344,3 +345,18 @@ def texts_in(value: Any) -> list[str]:
     if isinstance(value, dict):
         return [*value, *(text for item in value.values() for text in texts_in(item))]
     return [text for item in value for text in texts_in(item)] if isinstance(value, list) else []
+
+
+def test_a_deep_place_is_not_kept_with_each_value_at_it() -> None:
+    """To look for a fault takes memory with the size of the data, and not with its depth too."""
+    data: dict[str, Any] = {"list": [*range(5000), float("nan")]}
+    for _ in range(120):
+        data = {"k" * 80: data}
+    tracemalloc.start()
+    try:
+        with pytest.raises(EventError, match=r"\.list\[5000\] = nan has no JSON form"):
+            EventMaker().make("order.created", data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20  # such places would take 50 MB

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -61,21 +61,38 @@ def decode_object(body: bytes, *, optional: bool = False) -> dict[str, Any]:
 
 def _unfit(value: dict[str, Any]) -> Fault | None:
     """The first value that is good JSON, and that no process could hand to another."""
-    left: list[tuple[str, int, Any]] = [("", 0, value)]
+    # The items that are left at each level, and the steps to it: a path for each would take memory with
+    # the length of its keys.
+    left: list[Iterator[tuple[str, Any]]] = [iter([("", value)])]
+    steps: list[str] = []
     while left:
-        path, depth, value = left.pop()
-        if isinstance(value, (dict, list)):
-            if depth == MAX_DEPTH:
-                return Fault(path, "is nested too deeply", f"nest at most {MAX_DEPTH} levels")
-            items = (
-                [(f"{path}.{key}" if path else key, item) for key, item in value.items()]
-                if isinstance(value, dict)
-                else [(f"{path}[{i}]", item) for i, item in enumerate(value)]
-            )
-            left += [(below, depth + 1, item) for below, item in items]
-        elif isinstance(value, int) and not -MAX_INT64 <= value <= MAX_INT64:
-            return Fault(path, "is beyond 64 bits", "write a smaller number, or a text")
+        if (found := next(left[-1], None)) is None:
+            left.pop()
+            del steps[-1:]
+            continue
+        step, item = found
+        if isinstance(item, (dict, list)):
+            if len(steps) == MAX_DEPTH:
+                return Fault(
+                    _path(steps, step), "is nested too deeply", f"nest at most {MAX_DEPTH} levels"
+                )
+            steps.append(step)
+            left.append(_items(item))
+        elif isinstance(item, int) and not -MAX_INT64 <= item <= MAX_INT64:
+            fault = "is beyond 64 bits"
+            return Fault(_path(steps, step), fault, "write a smaller number, or a text")
     return None
+
+
+def _items(value: dict[str, Any] | list[Any]) -> Iterator[tuple[str, Any]]:
+    """What a value holds, each with the step to it."""
+    if isinstance(value, dict):
+        return ((f".{key:.80}", item) for key, item in value.items())
+    return ((f"[{i}]", item) for i, item in enumerate(value))
+
+
+def _path(steps: list[str], last: str) -> str:
+    return "".join([*steps, last]).removeprefix(".")
 
 
 def struct_of(
@@ -87,6 +104,7 @@ def struct_of(
     except msgspec.ValidationError as error:
         match = _AT.fullmatch(str(error))
         message, at = (match[1], match[2] or "") if match else (str(error), "")
+        message = f"{message:.200}"  # with a name that the caller wrote, of any length
         field = ".".join(filter(None, (within, at)))
         known = ", ".join(kind.__struct_fields__)
         fault = Fault(field, message, f"its fields are {known}" if "field" in message else "")

@@ -533,7 +533,7 @@ def _with(base: msgspec.Struct, kind: type[T], **more: Any) -> T:
 def _refuse_hidden(layer: dict[str, Any], path: str = "") -> None:
     """What stands for a hidden value in our answers must not become the value."""
     for key, value in layer.items():
-        where = f"{path}{key}"
+        where = f"{path}{key:.80}"
         if isinstance(value, dict):
             _refuse_hidden(value, f"{where}.")
             continue

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, Final, cast
 
 import msgspec
@@ -52,7 +53,7 @@ def _diagnosis(kind: type[msgspec.Struct], data: dict[str, Any], said: str) -> t
     for name in data:
         if name not in known:
             message = f"data has no field {name!r:.80}{hint(name, known)}"
-            return f"{message}; its fields are {', '.join(known)}", f"data.{name}"
+            return f"{message}; its fields are {', '.join(known)}", f"data.{name:.80}"
     for field in msgspec.structs.fields(kind):
         if field.required and field.name not in data:
             message = f"data lacks the field {field.name!r}; its fields are {', '.join(known)}"
@@ -140,20 +141,29 @@ def _distinct(pairs: list[tuple[str, object]]) -> None:
 
 def _fault(data: dict[str, Any]) -> tuple[str, str] | None:
     """The place and the description of the first value that JSON cannot carry faithfully."""
-    left: list[tuple[str, object, int]] = [("data", data, 1)]
+    # What is left at each level, and the steps to it: a place for each value would take much memory.
+    left: list[Iterator[tuple[str, object]]] = [iter([("data", data)])]
+    steps: list[str] = []
     while left:
-        path, value, level = left.pop()
+        if (found := next(left[-1], None)) is None:
+            left.pop()
+            del steps[-1:]
+            continue
+        step, value = found
         if isinstance(value, float) and not math.isfinite(value):
+            path = "".join([*steps, step])
             return path, f"{path} = {value} has no JSON form; leave it out, or send None or a text"
         if not isinstance(value, (dict, list, tuple)):
             continue
-        if level > MAX_DEPTH:
+        if len(steps) == MAX_DEPTH:
             return "data", f"data is {_TOO_DEEP}"
+        steps.append(step)
         if isinstance(value, dict):
             for key in value:
                 if not isinstance(key, str):
+                    path = "".join(steps)
                     return path, f"{path} has the key {key!r:.80}; JSON keys are texts"
-        left += [(below, item, level + 1) for below, item in reversed(_children(path, value))]
+        left.append(iter(_children(value)))
     return None
 
 
@@ -163,10 +173,10 @@ def _unencodable(event_type: str, data: object, error: Exception) -> EventError:
         return EventError(f"{event_type}: data is {_TOO_DEEP}", field="data")
     path, value = "data", cast("Any", data)
     for _ in range(MAX_DEPTH):
-        below = next((child for child in _children(path, value) if not _encodes(child[1])), None)
+        below = next((child for child in _children(value) if not _encodes(child[1])), None)
         if below is None:
             break
-        path, value = below
+        path, value = path + below[0], below[1]
     # A proxy may pass for what it is not, or raise where isinstance asks it.
     kind: type[Any] = type(value)
     if isinstance(error, UnicodeError):
@@ -188,14 +198,14 @@ def _encodes(value: object) -> bool:
     return True
 
 
-def _children(path: str, value: object) -> list[tuple[str, object]]:
-    """What a value holds, each with its place; nothing where the value does not let itself be read."""
+def _children(value: object) -> list[tuple[str, object]]:
+    """What a value holds, each with the step to it; nothing where it does not let itself be read."""
     try:
         if isinstance(value, dict):
-            return [(f"{path}.{key!s:.80}", item) for key, item in value.items()]
+            return [(f".{key!s:.80}", item) for key, item in value.items()]
         if isinstance(value, (list, tuple, set, frozenset)):
-            return [(f"{path}[{i}]", item) for i, item in enumerate(value)]
-        return [(f"{path}.{name}", getattr(value, name)) for name in _fields(type(value))]
+            return [(f"[{i}]", item) for i, item in enumerate(value)]
+        return [(f".{name}", getattr(value, name)) for name in _fields(type(value))]
     except Exception:
         return []
 
