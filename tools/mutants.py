@@ -523,8 +523,8 @@ class Run:
         tried = sum(name in known for name in counted)
         share = 1 - len(survivors) / max(1, tried)
         print(
-            f"{target.module:20} {len(counted):5} mutants {len(counted) - len(survivors):5} noticed "
-            f"{100 * share:6.1f} %  {len(listed):3} equivalent  {took}"
+            f"{target.module:20} {len(counted):5} mutants {tried - len(survivors):5} of {tried:5} "
+            f"noticed {100 * share:6.1f} %  {len(listed):3} equivalent  {took}"
         )
         for mutant in survivors:
             print(f"    {target.path.relative_to(ROOT)}:{mutant.line}  {mutant.name}")
