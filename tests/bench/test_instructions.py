@@ -20,6 +20,7 @@ from bench.programs.counted import LONG, OPERATIONS, REFERENCE, SHORT
 COUNTS = {name: 1000 * (n + 1) for n, name in enumerate(OPERATIONS)}
 
 
+@pytest.mark.timeout(600)  # callgrind, 20 s on a machine that is at rest
 def test_no_operation_takes_more_instructions_than_recorded() -> None:
     """From an emit to a report, each within the tolerance of bench/instructions.json. After a
     change that is meant to cost more: python -m bench.instructions --update"""

@@ -26,7 +26,7 @@ from fluxhook import Breaker, Config, Duration, Endpoint, Retry, Size, Stats
 from fluxhook.config import codec
 from fluxhook.receiver import Behaviour
 from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.runtime.stats import read_stats
+from fluxhook.runtime.stats import EndpointStats, read_stats
 from fluxhook.transport.datadir import DataDir, FileLock
 from support.receiver import ReceiverProcess
 
@@ -283,8 +283,11 @@ class Stage:
         until(look, f"{count} workers")
         return found
 
+    def stats(self, endpoint: str) -> EndpointStats:
+        return read_stats(self.data_dir).endpoint(endpoint)
+
     def state(self, endpoint: str) -> str:
-        return read_stats(self.data_dir).endpoint(endpoint).state
+        return self.stats(endpoint).state
 
     @property
     def running(self) -> bool:

@@ -40,6 +40,7 @@ def test_probe(stage: Stage, report: Callable[[Row], None]) -> None:
     host = stage.host(SIDE)
     stage.start(host)
     until(lambda: stage.state("side") == "half-open", "a probe")
+    until(lambda: stage.stats("main").delivered == SIDE, "nothing else under way")
     for worker in stage.workers():
         os.kill(worker, signal.SIGSTOP)
         stage.kills += 1

@@ -264,17 +264,16 @@ def test_a_disabled_engine_accepts_and_sends_nothing(rig: Rig) -> None:
 
 
 def test_a_rate_limit_spreads_what_comes_at_once(rig: Rig) -> None:
-    """5 at once, then one every 20 ms: in any window no more than burst plus rate."""
-    limit = Rate.parse({"rate": "50/s", "burst": 5})
+    """5 at once, then one every 50 ms: in any window no more than burst plus rate."""
+    limit = Rate.parse({"rate": "20/s", "burst": 5})
     with rig.engine(rig.endpoint("a", rate_limit=limit)) as engine:
         for _ in range(25):
             engine.emit("route.error", ERROR)
         settled(engine)
     times = sorted(request.at_ns for request in rig.receiver.requests("/a"))
     assert len(times) == 25
-    assert (
-        times[-1] - times[0] >= 0.35e9
-    )  # 20 intervals of 20 ms, less what the receiver's clock adds
+    # 20 intervals of 50 ms, less what a busy machine keeps the first one from its receiver
+    assert times[-1] - times[0] >= 0.6e9
 
 
 def test_an_open_breaker_holds_back_and_probes(rig: Rig) -> None:
@@ -362,7 +361,7 @@ def test_a_small_ring_is_relieved_of_what_is_held_up(rig: Rig) -> None:
     endpoint are neither refused nor dropped."""
     rig.receiver.behave(Behaviour(fault="hang"), "/hang")
     with rig.engine(
-        rig.endpoint("hang", timeout=seconds(2), retry=Retry(max_attempts=1)),
+        rig.endpoint("hang", timeout=seconds(60), retry=Retry(max_attempts=1)),
         rig.endpoint("ok"),
         queue_size=256,
         drop_policy="newest",
