@@ -17,7 +17,8 @@ from support.receiver import ReceiverProcess
 
 # An example's time on a shared machine says nothing; pytest-timeout stops what hangs.
 settings.register_profile("fluxhook", deadline=None)
-settings.load_profile("fluxhook")
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.load_profile(os.environ.get("FLUXHOOK_EXAMPLES", "fluxhook"))
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
