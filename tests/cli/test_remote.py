@@ -13,6 +13,7 @@ import pytest
 
 from cli.conftest import READER, Invoke, Site, json
 from fluxhook import Admin, Config, Engine
+from fluxhook.cli import remote
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.remote import STARTING_S
 from fluxhook.runtime.process import Child
@@ -46,8 +47,11 @@ def test_an_engine_without_its_api_gets_one_by_fluxhook_admin(
     assert f"`fluxhook admin --data-dir {tmp_path / 'data'}`" in said.stderr
 
 
-def test_an_api_that_is_about_to_start_is_waited_for(invoke: Invoke, tmp_path: Path) -> None:
+def test_an_api_that_is_about_to_start_is_waited_for(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Right after `fluxhook serve` a command finds it; a killed engine's is not waited for."""
+    monkeypatch.setattr(remote, "STARTING_S", 60.0)  # a busy machine takes over 10 s to start it
     data = tmp_path / "data"
     config = Config(workers=1, admin=Admin(listen="127.0.0.1:0", dashboard=False))
     with Engine(config, data):
