@@ -68,13 +68,13 @@ def test_more_than_a_connection_takes_open_another(rig: Rig, nginx: Nginx) -> No
 def test_a_server_without_http2_gets_http_1_1(rig: Rig, nginx: Nginx) -> None:
     """Over TLS the server chooses (ALPN)."""
     seen, _ = deliver(rig, nginx, nginx.tls, http_version="2", tls=Tls(ca=nginx.ca))
-    assert seen.protocols == {"HTTP/1.1": EVENTS}
+    assert seen.protocols.keys() == {"HTTP/1.1"}
 
 
 def test_http_1_1_is_the_default(rig: Rig, nginx: Nginx) -> None:
     """A server that could do better is not asked."""
     seen, _ = deliver(rig, nginx, nginx.h2, tls=Tls(ca=nginx.ca))
-    assert seen.protocols == {"HTTP/1.1": EVENTS}
+    assert seen.protocols.keys() == {"HTTP/1.1"}
 
 
 def test_a_connection_that_the_server_ends_costs_no_event(rig: Rig) -> None:

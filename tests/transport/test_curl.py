@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pycurl
@@ -869,6 +870,20 @@ def test_an_answer_that_libcurl_has_read_ahead_is_not_that_to_the_next_request(
     assert [driver.post(target).attempt.status for _ in range(2)] == [503, 503]
     assert driver.sender.connections == 2
     wire.listener.close()
+
+
+@pytest.mark.parametrize(
+    ("sent_ms", "arrived_ms", "silent"), [(0, 100, True), (100, 100, False), (0, 2, False)]
+)
+def test_a_kernels_clock_that_stood_still_makes_no_answer_an_old_one(
+    monkeypatch, sent_ms, arrived_ms, silent
+):
+    """Both times are of one clock: an answer never arrives before its request is sent."""
+    monkeypatch.setattr(curl, "_last_data_ms", lambda _: (sent_ms, arrived_ms))
+    ours, theirs = socket.socketpair()
+    slot = SimpleNamespace(getinfo=lambda _: ours.fileno())
+    with ours, theirs:
+        assert curl.Sender._is_silent_since(slot, time.monotonic_ns()) is silent
 
 
 @pytest.mark.parametrize(

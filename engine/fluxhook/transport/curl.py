@@ -95,8 +95,9 @@ _PREREQ_OK: int = pycurl.PREREQFUNC_OK
 _PREREQ_ABORT: int = pycurl.PREREQFUNC_ABORT
 _SELECT_IN, _SELECT_OUT, _SELECT_ERR = 1, 2, 4  # CURL_CSELECT_*
 _HTTP_1 = (pycurl.CURL_HTTP_VERSION_1_0, pycurl.CURL_HTTP_VERSION_1_1)
-#: milliseconds since data last arrived: tcpi_last_data_recv in struct tcp_info (linux/tcp.h)
-_LAST_DATA_RECV = struct.Struct("=52xI")
+#: milliseconds since data was last sent, and since some last arrived: tcpi_last_data_sent and
+#: tcpi_last_data_recv in struct tcp_info (linux/tcp.h)
+_LAST_DATA = struct.Struct("=44xI4xI")
 #: the kernel's clock for it has this resolution at least (CONFIG_HZ=250, the usual one)
 _TICK_MS = 4
 
@@ -141,10 +142,11 @@ def _is_whole(lines: list[bytes]) -> bool:
     return whole
 
 
-def _silent_ms(connection: socket.socket) -> int:
-    """Return how long nothing has arrived, in milliseconds."""
-    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECV.size)
-    return int(_LAST_DATA_RECV.unpack(info)[0])
+def _last_data_ms(connection: socket.socket) -> tuple[int, int]:
+    """Return for how long nothing was sent, and for how long nothing has arrived, in milliseconds."""
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA.size)
+    sent_ms, arrived_ms = _LAST_DATA.unpack(info)
+    return sent_ms, arrived_ms
 
 
 #: scheme and authority, path, and query of a sound URL
@@ -601,10 +603,16 @@ class Sender:
 
     @staticmethod
     def _is_silent_since(slot: Slot, began_ns: int) -> bool:
-        """Whether nothing has arrived on the connection of a request that ended; retires it then."""
+        """Whether nothing has arrived on the connection of a request that ended, since then and since
+        the request was sent; retires it then.
+
+        The kernel's clock can stand still for long where a hypervisor takes the processor away, so a
+        comparison with ours is not enough.
+        """
         with contextlib.suppress(OSError), _lent(slot.getinfo(pycurl.LASTSOCKET)) as connection:
             elapsed_ms = (time.monotonic_ns() - began_ns) // 1_000_000
-            if _silent_ms(connection) > elapsed_ms + 2 * _TICK_MS:
+            sent_ms, silent_ms = _last_data_ms(connection)
+            if silent_ms > max(sent_ms, elapsed_ms + 2 * _TICK_MS):
                 connection.shutdown(socket.SHUT_RDWR)
                 return True
         return False
@@ -693,9 +701,9 @@ class Sender:
             if not (target.shares and owner.shares):
                 continue
             with contextlib.suppress(OSError), _lent(fd) as connection:
-                if connection.getsockname()[:2] == own and _silent_ms(connection) >= (
-                    slot.getinfo(TOTAL_US) // 1000 - _TICK_MS
-                ):
+                _, silent_ms = _last_data_ms(connection)
+                total_ms = slot.getinfo(TOTAL_US) // 1000
+                if connection.getsockname()[:2] == own and silent_ms >= total_ms - _TICK_MS:
                     connection.shutdown(socket.SHUT_RDWR)
 
     def _look_at_idle(self, fd: int) -> None:
