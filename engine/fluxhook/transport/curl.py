@@ -423,8 +423,6 @@ class Sender:
         self._busy: set[int] = set()
         #: for which target each descriptor was opened; an entry may be as old as those above
         self._owners: dict[int, Target] = {}
-        #: what the last `start` found ready
-        self._seen: list[tuple[int, int]] = []
         #: transfers that ended while they were started, which the next `step` returns
         self._early: list[tuple[Slot, int, str]] = []
         #: whether answers may have come before their requests, though no socket shows them
@@ -562,12 +560,9 @@ class Sender:
         """Sets everything going that `send` queued since the last call."""
         self.queued = False
         # What arrives after this last look before requests are written cannot be told from an answer.
-        # The next `step` need not look for the rest again.
-        self._seen = seen = self.epoll.poll(0, 1024)
         busy, foreign = self._busy, self._foreign
-        if idle := [fd for fd, _ in seen if fd not in busy and fd not in foreign]:
-            self._seen = [(fd, event) for fd, event in seen if fd not in idle]
-            for fd in idle:
+        for fd, _ in self.epoll.poll(0, 1024):
+            if fd not in busy and fd not in foreign:
                 self._look_at_idle(fd)
         began_ns = time.monotonic_ns() if self._reads_ahead else 0
         self._running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)[1]
@@ -632,9 +627,7 @@ class Sender:
         message may hold bytes of the receiver, which need not be text.
         """
         multi = self._multi
-        events, self._seen = self._seen, []
-        if not events:
-            events = self.epoll.poll(self.wait_s(timeout_s), 1024)
+        events = self.epoll.poll(self.wait_s(timeout_s), 1024)
         busy = self._busy
         if self.fired:
             self.fired = []
