@@ -29,7 +29,7 @@ from typing import NamedTuple
 from bench.machine import ROOT
 from bench.programs.counted import LONG, OPERATIONS, REFERENCE, SHORT, configuration
 from bench.receiver import Missing, find_program
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.supervisor.supervisor import Supervisor
 
 __all__ = ["RECORD", "Finding", "build", "compare", "count", "slopes"]
 

@@ -23,9 +23,9 @@ from bench.receiver import Nginx, Program, Receiver
 from bench.rows import Load, http2_option
 from fluxhook import Aggregate, Breaker, Config, Duration, Endpoint, Engine, Retry, Tls
 from fluxhook._native.ring import Counters
-from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.store import ReadStore
 from fluxhook.transport import datadir as d
+from fluxhook.transport.snapshot import Snapshot
 
 #: how long nothing at all may happen
 STALL_S = 20.0

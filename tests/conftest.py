@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from support.machine import unprepared
 from support.receiver import ReceiverProcess
+from support.rig import Rig
 
 # An example's time on a shared machine says nothing; pytest-timeout stops what hangs.
 settings.register_profile("fluxhook", deadline=None)
@@ -27,18 +28,18 @@ LONGEST = [
     "admin/dashboard/test_browser",
     "crash/test_kill",
     "test_packaging",
-    "runtime/test_publisher",
-    "runtime/test_interruptions",
+    "publisher/test_publisher",
+    "publisher/test_interruptions",
     "admin/dashboard/test_editing",
     "crash/test_change",
-    "runtime/test_delivery",
-    "runtime/test_batching",
+    "worker/test_delivery",
+    "worker/test_batching",
     "bench/test_instructions",
     "admin/test_server",
     "admin/dashboard/test_audit",
     "admin/dashboard/test_names",
-    "runtime/test_stalled",
-    "runtime/test_poison",
+    "scheduler/test_stalled",
+    "supervisor/test_poison",
     "compat/test_kept_data",
     "native/test_topics",
     "admin/test_schemathesis",
@@ -111,3 +112,13 @@ def receiver(receiver_process: ReceiverProcess) -> ReceiverProcess:
     """Nobody has ever sent anything to it; starting a process for each test would take longer."""
     receiver_process.renew()
     return receiver_process
+
+
+@pytest.fixture
+def rig(tmp_path: Path, receiver: ReceiverProcess) -> Iterator[Rig]:
+    """Engines, with that receiver."""
+    rig = Rig(receiver, tmp_path / "data")
+    try:
+        yield rig
+    finally:
+        rig.close()

@@ -57,10 +57,10 @@ def test_what_only_a_host_needs_is_imported_when_it_is_asked_for() -> None:
     """A worker, `fluxhook emit` and a receiver that verifies start without a YAML reader and SQLite."""
     script = """
 import sys, fluxhook
-assert not {"yaml", "sqlite3", "fluxhook.runtime.engine"} & sys.modules.keys()
+assert not {"yaml", "sqlite3", "fluxhook.engine"} & sys.modules.keys()
 assert set(fluxhook.__all__) <= set(dir(fluxhook))
 from fluxhook import Engine, load
-assert fluxhook.Engine is Engine and "fluxhook.runtime.engine" in sys.modules
+assert fluxhook.Engine is Engine and "fluxhook.engine" in sys.modules
 from fluxhook import *
 assert Control is fluxhook.Control and not hasattr(fluxhook, "Sender")
 """

@@ -209,7 +209,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_paths_exist(document: Path) -> None:
-    """`tests/crash`, `runtime/gate.py` and the like are there, from the top or in the package."""
+    """`tests/crash`, `worker/admission.py` and the like are there, from the top or in the package."""
     roots = (ROOT, ROOT / "engine" / "fluxhook")
     for path in re.findall(r"`(?!application/)([a-z_]+/[\w./-]+)`", document.read_text()):
         assert any(root.joinpath(path).exists() for root in roots), path

@@ -92,4 +92,4 @@ def test_pythonpath_stays_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *sys.path[:1]]))
     with Engine(Config(workers=1), tmp_path / "data"):
         pass
-    assert "-P -m fluxhook.runtime supervisor" in trace.read_text()
+    assert "-P -m fluxhook.supervisor supervisor" in trace.read_text()

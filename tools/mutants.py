@@ -101,11 +101,11 @@ MODULES: Final = {
     target.module: target
     for target in (
         *map(_policy, POLICIES),
-        Target("runtime.gate", ("tests/runtime/test_gate.py",)),
-        Target("runtime.results", ("tests/runtime/test_results.py",)),
+        Target("worker.admission", ("tests/worker/test_admission.py",)),
+        Target("worker.results", ("tests/worker/test_results.py",)),
         Target(
-            "runtime.keeper",
-            ("tests/runtime/test_retries.py",),
+            "scheduler.scheduler",
+            ("tests/scheduler/test_retries.py",),
             # the way back of what has to be tried again
             (
                 *(

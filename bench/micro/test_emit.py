@@ -18,7 +18,7 @@ import pytest
 
 from fluxhook import Config, Endpoint, Publisher
 from fluxhook._native.ring import Consumer
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.supervisor.supervisor import Supervisor
 
 EVENTS = 1_000
 ROUNDS = 100

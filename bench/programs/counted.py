@@ -21,13 +21,13 @@ from fluxhook import Config, Endpoint, Publisher, Rate
 from fluxhook._native.ring import Consumer, Counters, Delivery, Producer
 from fluxhook._native.signing import Signer
 from fluxhook._native.topics import Matcher
-from fluxhook.runtime.dispatch import Dispatcher
-from fluxhook.runtime.reporter import Reporter
-from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.runtime.stages import Stages
 from fluxhook.transport import datadir as d
 from fluxhook.transport.clock import EngineClock
 from fluxhook.transport.records import Attempt
+from fluxhook.transport.snapshot import Snapshot
+from fluxhook.worker.dispatcher import Dispatcher
+from fluxhook.worker.reporter import Reporter
+from fluxhook.worker.stage_timings import Stages
 
 WARM_UP, SHORT, LONG = 50, 200, 800
 #: for each, an endpoint: one of which nothing is to be asked, and one whose rate is limited

@@ -21,7 +21,7 @@ import time
 from collections import deque
 
 from bench.measure import percentile
-from fluxhook.runtime.background import give_way
+from fluxhook.admin.background import give_way
 
 HEAD = "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: fluxhook-bench\r\n"
 CONNECTIONS = 32

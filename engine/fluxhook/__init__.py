@@ -49,10 +49,10 @@ from fluxhook.verify import ReplayGuard, Verified, verify
 
 if typing.TYPE_CHECKING:
     from fluxhook.config.load import load
-    from fluxhook.runtime.control import Control
-    from fluxhook.runtime.engine import Engine, connect
-    from fluxhook.runtime.publisher import Accepted, Publisher
-    from fluxhook.runtime.stats import EndpointStats, Stats
+    from fluxhook.control import Control
+    from fluxhook.engine import Engine, connect
+    from fluxhook.publisher.publisher import Accepted, Publisher
+    from fluxhook.stats import EndpointStats, Stats
 
 __all__ = [
     "Accepted",
@@ -97,13 +97,13 @@ __all__ = [
 
 #: What a host needs, and workers and most commands do not: imported when it is first asked for.
 _LATER = {
-    "Accepted": "fluxhook.runtime.publisher",
-    "Control": "fluxhook.runtime.control",
-    "Engine": "fluxhook.runtime.engine",
-    "EndpointStats": "fluxhook.runtime.stats",
-    "Publisher": "fluxhook.runtime.publisher",
-    "Stats": "fluxhook.runtime.stats",
-    "connect": "fluxhook.runtime.engine",
+    "Accepted": "fluxhook.publisher.publisher",
+    "Control": "fluxhook.control",
+    "Engine": "fluxhook.engine",
+    "EndpointStats": "fluxhook.stats",
+    "Publisher": "fluxhook.publisher.publisher",
+    "Stats": "fluxhook.stats",
+    "connect": "fluxhook.engine",
     "load": "fluxhook.config.load",
 }
 

@@ -16,7 +16,7 @@ from fluxhook import Config, Endpoint, Engine, Retry
 from fluxhook.admin.app import create_app
 from fluxhook.config.schema import Admin, Token
 from fluxhook.receiver import Behaviour
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.supervisor.supervisor import Supervisor
 from support.receiver import ReceiverProcess
 
 #: far above what a step takes, even on a machine that does much else

@@ -74,7 +74,7 @@ def test_what_is_mounted_has_all_paths_but_the_apis(stopped: Path, other: Other)
 def test_what_is_mounted_on_an_open_api_is_guarded(tmp_path: Path, other: Other) -> None:
     """Its websockets too: they are what another site's page could open."""
     from admin.conftest import config
-    from fluxhook.runtime.supervisor import Supervisor
+    from fluxhook.supervisor.supervisor import Supervisor
 
     Supervisor(tmp_path / "data", config()).close()
     app: Any = create_app(tmp_path / "data")

@@ -12,7 +12,7 @@ from admin.conftest import ALL, EMIT, READ, TOKENS, WRITE, Site, client_of, conf
 from fluxhook.admin.auth import Access, judge_browser
 from fluxhook.admin.problems import RequestError
 from fluxhook.config.schema import Admin, Token
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.supervisor.supervisor import Supervisor
 
 #: one route for each scope, with the status of an allowed request while no engine runs
 ROUTES = {

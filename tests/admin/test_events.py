@@ -16,8 +16,8 @@ from fluxhook.admin.ingest import Batch
 from fluxhook.admin.models import Accepted
 from fluxhook.admin.routes.events import _lines
 from fluxhook.config.schema import Admin
-from fluxhook.runtime.publisher import Publisher
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.publisher.publisher import Publisher
+from fluxhook.supervisor.supervisor import Supervisor
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 

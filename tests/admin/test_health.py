@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from admin.conftest import READ, Site, client_of, problem, until
 from fluxhook import Config
 from fluxhook.receiver import Behaviour
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport.datadir import FileLock
 
 

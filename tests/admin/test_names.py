@@ -14,8 +14,8 @@ from fluxhook import Config, Endpoint
 from fluxhook.admin.app import create_app
 from fluxhook.admin.names import written
 from fluxhook.cli.api import reference, segment
-from fluxhook.runtime.control import Control
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.control import Control
+from fluxhook.supervisor.supervisor import Supervisor
 
 NAMES = (
     "zero",  # wh_0

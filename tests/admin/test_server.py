@@ -22,14 +22,14 @@ import pytest
 
 from admin.conftest import ALL, DEADLINE_S, TOKENS, config, until
 from fluxhook.admin import server
+from fluxhook.admin.background import NICENESS
 from fluxhook.admin.server import bind
 from fluxhook.config.listen import parse_listen
 from fluxhook.config.schema import Admin, Config
 from fluxhook.errors import ConfigError
-from fluxhook.runtime.background import NICENESS
-from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.snapshot import Snapshot
 from support.tls import Authority, encrypted
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from fluxhook import Endpoint
+from fluxhook import control as c
 from fluxhook.admin.service import Service
-from fluxhook.runtime import control as c
 from fluxhook.store import ReadStore
-from runtime.desk import Desk
+from support.scheduler_harness import Desk
 
 FILE = Endpoint(name="file", url="https://file.example/", signature="none")
 LAYER = {"name": "run", "url": "https://run.example/", "events": ["*"], "signature": "none"}

@@ -10,9 +10,9 @@ import pytest
 import fluxhook
 from admin.conftest import Site, client_of, config, problem, until
 from fluxhook import Endpoint
+from fluxhook.control import Create, Subscription
 from fluxhook.receiver import Behaviour
-from fluxhook.runtime.control import Create, Subscription
-from runtime.desk import Desk
+from support.scheduler_harness import Desk
 
 
 def test_the_documents_own_webhook_is_created(site: Site) -> None:

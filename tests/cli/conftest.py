@@ -20,10 +20,10 @@ import fluxhook
 from fluxhook import Admin, Config, Duration, Endpoint, Engine, Retry, Size, Token
 from fluxhook.cli.app import app
 from fluxhook.receiver import Behaviour
-from fluxhook.runtime.process import Child
-from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.process import Child
+from fluxhook.transport.snapshot import Snapshot
 from support.receiver import ReceiverProcess
 
 #: far above what a step takes, even on a machine that does much else

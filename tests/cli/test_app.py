@@ -16,7 +16,7 @@ from cli.conftest import Invoke, Start, until
 from fluxhook import errors
 from fluxhook.cli.app import COMMANDS
 from fluxhook.cli.exit_codes import ExitCode
-from fluxhook.runtime.stats import read_stats
+from fluxhook.stats import read_stats
 
 #: one of each kind that asks the admin API
 NEW = ("webhook create", "deliveries tail", "dead-letters replay", "events types", "admin", "audit")

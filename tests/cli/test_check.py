@@ -10,8 +10,8 @@ from cli.conftest import Invoke, json
 from fluxhook import Config, Duration, Endpoint, Retry
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.forecast import attempts, reservation
-from fluxhook.runtime.publisher import Publisher
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.publisher.publisher import Publisher
+from fluxhook.supervisor.supervisor import Supervisor
 
 SEED = Path(__file__).parents[1] / "config/fluxmq.yaml"
 

@@ -11,7 +11,7 @@ from cli.conftest import Invoke, Start, json
 from fluxhook._native.ring import Consumer
 from fluxhook.cli import emit
 from fluxhook.cli.exit_codes import ExitCode
-from fluxhook.runtime.stats import read_stats
+from fluxhook.stats import read_stats
 from fluxhook.transport.records import EventHead
 
 READING = {

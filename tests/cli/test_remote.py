@@ -16,7 +16,7 @@ from fluxhook import Admin, Config, Engine
 from fluxhook.cli import remote
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.remote import STARTING_S
-from fluxhook.runtime.process import Child
+from fluxhook.transport.process import Child
 
 
 def test_without_an_engine_it_says_how_to_start_one(invoke: Invoke, stopped: Path) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from cli.conftest import Invoke, Start, json, until
 from fluxhook.cli.exit_codes import ExitCode
-from fluxhook.runtime.stats import read_stats
+from fluxhook.stats import read_stats
 from support.receiver import ReceiverProcess
 
 SEED = Path(__file__).parents[1] / "config/fluxmq.yaml"

@@ -16,8 +16,8 @@ from fluxhook.admin.announced import AdminFile
 from fluxhook.cli import serve as serve_module
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.receiver import Behaviour
-from fluxhook.runtime.stats import read_stats
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.stats import read_stats
+from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport.datadir import DataDir
 from support.receiver import ReceiverProcess
 

@@ -11,7 +11,7 @@ from cli.conftest import Invoke, Site, Start, json
 from fluxhook import EndpointStats, Stats
 from fluxhook.cli import status
 from fluxhook.cli.exit_codes import ExitCode
-from fluxhook.runtime.stats import LastError
+from fluxhook.stats import LastError
 
 NOW_NS = 1_770_292_800_000_000_000
 

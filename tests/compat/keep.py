@@ -35,9 +35,9 @@ sys.path.insert(0, str(HERE.parent))
 
 from compat.world import config  # noqa: E402
 from fluxhook import Engine  # noqa: E402
+from fluxhook.control import Selection  # noqa: E402
 from fluxhook.receiver import Behaviour  # noqa: E402
-from fluxhook.runtime.control import Selection  # noqa: E402
-from fluxhook.runtime.stats import read_stats  # noqa: E402
+from fluxhook.stats import read_stats  # noqa: E402
 from support.receiver import ReceiverProcess  # noqa: E402
 
 FAILS = Behaviour(fail_rate=1.0, fail_status=503)

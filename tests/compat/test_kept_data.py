@@ -12,11 +12,11 @@ import pytest
 
 from compat.world import config
 from fluxhook import EndpointStats, Engine
-from fluxhook.runtime.control import Selection
-from fluxhook.runtime.stats import read_stats
+from fluxhook.control import Selection
+from fluxhook.stats import read_stats
 from fluxhook.store.audit import read_audit
-from runtime.conftest import until
 from support.receiver import ReceiverProcess
+from support.rig import until
 
 HERE = Path(__file__).parent
 KEPT = sorted(HERE.glob("*.tar.xz"))

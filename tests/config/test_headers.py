@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fluxhook import ConfigError
 from fluxhook.config.headers import judge_header
 from fluxhook.config.load import Loaded, loads
-from fluxhook.runtime.build import build
+from fluxhook.transport.build import build
 
 
 @pytest.mark.parametrize(

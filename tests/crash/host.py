@@ -28,9 +28,9 @@ import msgspec
 
 from fluxhook import Config, Engine, connect
 from fluxhook.config import codec
-from fluxhook.runtime import heartbeat
-from fluxhook.runtime import supervisor as runtime
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.supervisor import supervisor as supervisor_module
+from fluxhook.supervisor.supervisor import Supervisor
+from fluxhook.transport import heartbeat
 
 __all__ = ["KEYS", "SIDE", "Load", "Progress", "host", "supervise"]
 
@@ -179,7 +179,7 @@ def supervise(
     _apart()
     if stuck_looks:
         heartbeat.STUCK_LOOKS = stuck_looks  # type: ignore[misc]
-        runtime.PATIENCE_S = float(stuck_looks)
+        supervisor_module.PATIENCE_S = float(stuck_looks)
 
     def load() -> Config:
         return codec.decode(Path(config_file).read_bytes(), Config)

@@ -25,9 +25,9 @@ from crash.host import KEYS, SIDE, Load, Progress
 from fluxhook import Breaker, Config, Duration, Endpoint, Retry, Size, Stats
 from fluxhook.config import codec
 from fluxhook.receiver import Behaviour
-from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.runtime.stats import EndpointStats, read_stats
+from fluxhook.stats import EndpointStats, read_stats
 from fluxhook.transport.datadir import DataDir, FileLock
+from fluxhook.transport.snapshot import Snapshot
 from support.receiver import ReceiverProcess
 
 __all__ = [
@@ -58,7 +58,7 @@ HANGING = Behaviour(fault="hang")
 FINE = Behaviour()
 
 _fork = multiprocessing.get_context("forkserver")
-_fork.set_forkserver_preload(["__main__", "fluxhook.runtime.supervisor", "fluxhook"])
+_fork.set_forkserver_preload(["__main__", "fluxhook.supervisor.supervisor", "fluxhook"])
 
 
 def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> None:

@@ -12,7 +12,7 @@ import pytest
 from crash.support import CONCURRENCY, EVENTS, FINE, SIDE, Row, Stage, until
 from fluxhook import Config, Duration
 from fluxhook.receiver import Behaviour
-from fluxhook.runtime.stats import read_stats
+from fluxhook.stats import read_stats
 
 Report = Callable[[Row], None]
 

@@ -14,14 +14,14 @@ import pytest
 from crash.support import Stage
 from fluxhook import EndpointStats, connect
 from fluxhook._native import ring
-from fluxhook.runtime.reporter import Reporter
-from fluxhook.runtime.slot import recover_slot
-from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.runtime.stats import read_stats
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.publisher.slot import recover_slot
+from fluxhook.stats import read_stats
+from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport import datadir as d
 from fluxhook.transport.clock import EngineClock
 from fluxhook.transport.records import EventHead
+from fluxhook.transport.snapshot import Snapshot
+from fluxhook.worker.reporter import Reporter
 
 # ring.h
 PAGE = 4096

@@ -13,9 +13,9 @@ import pytest
 from crash.support import CONCURRENCY, EVENTS, FINE, HANGING, SIDE, Row, Stage, until
 from fluxhook import Config, Duration
 from fluxhook.receiver import Behaviour
-from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.runtime.stats import read_stats
+from fluxhook.stats import read_stats
 from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.snapshot import Snapshot
 
 Report = Callable[[Row], None]
 

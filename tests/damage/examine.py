@@ -10,9 +10,9 @@ from pathlib import Path
 
 from damage.world import Case, World
 from fluxhook.errors import LayoutError
-from fluxhook.runtime.stats import read_stats
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.stats import read_stats
 from fluxhook.store import StoreDamaged
+from fluxhook.supervisor.supervisor import Supervisor
 
 __all__ = ["examine"]
 

@@ -24,8 +24,8 @@ from damage.examine import examine, refused  # noqa: E402
 from damage.world import Case, World, cases, make_world  # noqa: E402
 from fluxhook import Engine  # noqa: E402
 from fluxhook.errors import LayoutError  # noqa: E402
-from fluxhook.runtime.stats import read_stats  # noqa: E402
-from fluxhook.runtime.supervisor import Supervisor  # noqa: E402
+from fluxhook.stats import read_stats  # noqa: E402
+from fluxhook.supervisor.supervisor import Supervisor  # noqa: E402
 from native.rings import RAM  # noqa: E402
 from support.receiver import ReceiverProcess  # noqa: E402
 

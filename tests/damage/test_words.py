@@ -10,7 +10,7 @@ import pytest
 from damage.examine import logged
 from fluxhook import Duration, Endpoint, Rate
 from fluxhook.transport import datadir as d
-from runtime.desk import HOUR, Desk, S
+from support.scheduler_harness import HOUR, Desk, S
 
 LIMITED = Endpoint(
     name="ops",

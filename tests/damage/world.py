@@ -19,7 +19,7 @@ from typing import NamedTuple
 from compat.keep import FAILS, REFUSES, fill, until
 from compat.world import config
 from fluxhook import Config, Engine
-from fluxhook.runtime.stats import read_stats
+from fluxhook.stats import read_stats
 from support.receiver import ReceiverProcess
 
 __all__ = ["DAMAGES", "Case", "World", "cases", "copy", "make_world"]

@@ -1,4 +1,4 @@
-"""The circuit breaker, move by move. Workers race for its word in tests/runtime/test_gate.py."""
+"""The circuit breaker, move by move. Workers race for its word in tests/worker/test_admission.py."""
 
 from __future__ import annotations
 

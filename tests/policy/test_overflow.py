@@ -16,11 +16,11 @@ from fluxhook.config.units import Duration
 from fluxhook.policy import overflow
 from fluxhook.policy.overflow import State
 from fluxhook.policy.table import Move
-from fluxhook.runtime import publisher as publishers
-from fluxhook.runtime.publisher import Publisher
-from fluxhook.runtime.stats import read_stats
+from fluxhook.publisher import publisher as publishers
+from fluxhook.publisher.publisher import Publisher
+from fluxhook.stats import read_stats
 from fluxhook.transport import datadir as d
-from runtime.desk import Desk, S
+from support.scheduler_harness import Desk, S
 
 CAPACITY = 3
 TIMEOUT_S = 20 * publishers.BLOCK_POLL_S

@@ -12,14 +12,14 @@ import pytest
 
 from fluxhook import Config, Endpoint, Engine, EngineError, Publisher, Size
 from fluxhook._native.ring import is_own, open_own
-from fluxhook.runtime.control import Control
-from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.control import Control
 from fluxhook.store import ReadStore, StoreError
 from fluxhook.store.audit import AuditTrail
+from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport import datadir
 from fluxhook.transport.datadir import DataDir, FileLock, is_locked, open_bell
 from fluxhook.transport.files import make_folder, overwrite_file, read_file, replace_file
+from fluxhook.transport.snapshot import Snapshot
 from support import own_disk
 
 CONFIG = Config(

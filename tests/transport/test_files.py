@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fluxhook import Config, Publisher
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport import files
 from fluxhook.transport.files import replace_file
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 
 from fluxhook.errors import EngineError
-from fluxhook.runtime.process import described, name_process
-from fluxhook.runtime.readiness import tell
+from fluxhook.transport.process import described, name_process
+from fluxhook.transport.readiness import tell
 
 
 def _main() -> None:

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from fluxhook._native.topics import Matcher
+from fluxhook.admin.background import offer
 from fluxhook.admin.idempotency import Idempotency, Record, derived_id
 from fluxhook.admin.models import Accepted, EventIn
 from fluxhook.admin.payload import malformed, struct_of
@@ -20,9 +21,8 @@ from fluxhook.events.catalog import BROKER, GATEWAY
 from fluxhook.events.envelope import Envelopes
 from fluxhook.events.event import EventMaker, Native
 from fluxhook.events.nesting import bounded, decode_json
-from fluxhook.runtime.background import offer
-from fluxhook.runtime.publisher import Publisher
-from fluxhook.runtime.snapshot import Snapshot
+from fluxhook.publisher.publisher import Publisher
+from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["MAX_EVENTS", "Batch", "Ingest"]
 

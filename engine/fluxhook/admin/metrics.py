@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from fluxhook._native import ring
 from fluxhook._version import VERSION
-from fluxhook.runtime.stats import EndpointStats, Stats
+from fluxhook.stats import EndpointStats, Stats
 from fluxhook.transport.datadir import SAMPLED_ONE_IN
 
 __all__ = ["CONTENT_TYPE", "Metrics"]

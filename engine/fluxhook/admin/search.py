@@ -16,8 +16,8 @@ __all__ = ["AttemptRow", "attempts", "dead_letters", "deliveries"]
 _ATTEMPT: Final = ", ".join(f"a.{name}" for name in Attempt.__struct_fields__)
 _LAST: Final = 2**63 - 1
 
-# An id begins with the microsecond in which the delivery came to the store (`runtime.reporter`), after
-# it was accepted: what has a lower one than the earliest of `since` need not be read.
+# An id begins with the microsecond in which the delivery came to the store (`worker/reporter.py`),
+# after it was accepted: what has a lower one than the earliest of `since` need not be read.
 _DELIVERIES: Final = f"""
 SELECT {COLUMNS} FROM deliveries AS d NOT INDEXED
 WHERE d.id < :before AND d.id >= :since_id

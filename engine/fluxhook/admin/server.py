@@ -21,16 +21,16 @@ from msgspec.structs import replace
 
 from fluxhook.admin.announced import AdminFile
 from fluxhook.admin.app import AdminApp, create_app
+from fluxhook.admin.background import GivingSelector, give_way
 from fluxhook.admin.connections import Connections
 from fluxhook.config.listen import Listen, parse_listen
 from fluxhook.config.schema import Admin, Config, Tls
 from fluxhook.errors import ConfigError, EngineError, FluxhookError, Problem
-from fluxhook.runtime.background import GivingSelector, give_way
-from fluxhook.runtime.heartbeat import Heartbeat
-from fluxhook.runtime.process import described, log, traced
-from fluxhook.runtime.readiness import tell
-from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.heartbeat import Heartbeat
+from fluxhook.transport.process import described, log, traced
+from fluxhook.transport.readiness import tell
+from fluxhook.transport.snapshot import Snapshot
 from fluxhook.transport.tls import MemoryFile, read_tls
 
 __all__ = ["bind", "serve"]
@@ -51,7 +51,7 @@ GRACE_S: Final = 5
 RENEW_S: Final = 2.0
 #: where the options stand
 _ADMIN: Final = "webhook.admin"
-#: between beats of its heart; a stuck event loop is noticed within STUCK_LOOKS (runtime/heartbeat.py)
+#: between beats of its heart; a stuck event loop is noticed within STUCK_LOOKS (transport/heartbeat.py)
 BEAT_S: Final = 1.0
 
 

@@ -56,17 +56,17 @@ from fluxhook.config.check import known_types
 from fluxhook.config.problems import Findings
 from fluxhook.config.schema import Endpoint
 from fluxhook.config.subscription import check_subscription
+from fluxhook.control import DAY, Control, Selection, Step
 from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, Problem, UnknownEndpoint
+from fluxhook.outlook import Outlook, outlook
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.table import IllegalMove
-from fluxhook.runtime.control import DAY, Control, Selection, Step
-from fluxhook.runtime.outlook import Outlook, outlook
-from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.runtime.stats import Stats, is_running, read_stats, serving
+from fluxhook.stats import Stats, is_running, read_stats, serving
 from fluxhook.store import ReadStore, SubscriptionRow, records
 from fluxhook.store.audit import AuditEntry, read_audit, timestamp
 from fluxhook.store.records import State
 from fluxhook.transport import datadir as d
+from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["Service"]
 

@@ -31,10 +31,10 @@ from fluxhook.config.pem import has_private_key
 from fluxhook.config.schema import Endpoint, Tls
 from fluxhook.config.url import shown_url
 from fluxhook.errors import FluxhookError
+from fluxhook.outlook import Outlook
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.signature import make_profile
-from fluxhook.runtime.outlook import Outlook
-from fluxhook.runtime.stats import EndpointStats, Stats
+from fluxhook.stats import EndpointStats, Stats
 from fluxhook.store import records
 from fluxhook.store.audit import timestamp
 from fluxhook.store.records import PastAttempt, State

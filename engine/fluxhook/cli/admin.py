@@ -13,10 +13,10 @@ from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.failure import Failure
 from fluxhook.cli.output import print_notice
 from fluxhook.cli.remote import announced
-from fluxhook.runtime.process import name_process
-from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.runtime.stats import is_running
+from fluxhook.stats import is_running
 from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.process import name_process
+from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["command"]
 

@@ -30,7 +30,7 @@ __all__ = ["TIMEOUT_S", "Api", "reference", "segment"]
 
 T = TypeVar("T")
 
-#: longer than the engine's own limit for a change (`runtime.control.Control`), which answers first
+#: longer than the engine's own limit for a change (`control.Control`), which answers first
 TIMEOUT_S: Final = 30.0
 
 _CODES: Final = {

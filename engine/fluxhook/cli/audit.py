@@ -12,9 +12,9 @@ from fluxhook.cli import options
 from fluxhook.cli.output import out, plural, print_lines, safe, table
 from fluxhook.cli.remote import Remote
 from fluxhook.errors import EngineNotRunning
-from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.store.audit import AuditEntry, read_audit
 from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["command"]
 

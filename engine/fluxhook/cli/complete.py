@@ -20,8 +20,8 @@ def complete_endpoint(
 ) -> list[CompletionItem]:
     """From the data directory, so that it needs no engine; a bad one completes nothing."""
     from fluxhook.admin.names import written
-    from fluxhook.runtime.snapshot import Snapshot
     from fluxhook.transport.datadir import DataDir
+    from fluxhook.transport.snapshot import Snapshot
 
     names: list[str] = []
     directory = ctx.params.get("data_dir")

@@ -19,9 +19,9 @@ from fluxhook.cli.demo_receiver import ReceiverProcess
 from fluxhook.cli.demo_view import View
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.output import number, out, print_json
+from fluxhook.engine import Engine
 from fluxhook.receiver import Behaviour
-from fluxhook.runtime.engine import Engine
-from fluxhook.runtime.stats import read_stats
+from fluxhook.stats import read_stats
 
 __all__ = ["command"]
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from fluxhook.cli.demo_load import HEALTHY, NAMES, Load
 from fluxhook.cli.demo_receiver import Report, percentiles
 from fluxhook.cli.output import number
-from fluxhook.runtime.stats import EndpointStats, Stats
+from fluxhook.stats import EndpointStats, Stats
 
 __all__ = ["Account", "Result", "judge", "print_account", "print_measures"]
 

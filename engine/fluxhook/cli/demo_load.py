@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from fluxhook.cli.demo_receiver import Phase, event_id
 from fluxhook.config.schema import Breaker, Config, Endpoint, Retry
 from fluxhook.config.units import Duration
-from fluxhook.runtime.engine import Engine
+from fluxhook.engine import Engine
 
 __all__ = ["HANGING", "HEALTHY", "NAMES", "RECOVERING", "Load", "configuration"]
 

@@ -22,7 +22,7 @@ import msgspec
 
 from fluxhook.errors import EngineError
 from fluxhook.receiver import Behaviour, Received, Receiver
-from fluxhook.runtime.process import python
+from fluxhook.transport.process import python
 
 __all__ = ["Phase", "ReceiverProcess", "Report", "Timing", "event_id", "percentiles"]
 

@@ -15,7 +15,7 @@ from fluxhook.cli.demo_load import NAMES
 from fluxhook.cli.demo_receiver import Report
 from fluxhook.cli.output import number
 from fluxhook.cli.status_view import endpoint_state
-from fluxhook.runtime.stats import Stats
+from fluxhook.stats import Stats
 
 __all__ = ["View"]
 

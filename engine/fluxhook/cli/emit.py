@@ -18,8 +18,8 @@ from fluxhook.events.catalog import TYPES
 from fluxhook.events.json_text import json_fault
 from fluxhook.events.names import hint
 from fluxhook.events.nesting import TooDeep, bounded, decode_json
-from fluxhook.runtime.publisher import Publisher
-from fluxhook.runtime.stats import is_running
+from fluxhook.publisher.publisher import Publisher
+from fluxhook.stats import is_running
 from fluxhook.transport.datadir import DataDir
 
 __all__ = ["command"]

@@ -14,11 +14,11 @@ from fluxhook.policy.aggregate import gathered
 from fluxhook.policy.compression import MIN_BYTES
 from fluxhook.policy.retry import max_attempts, next_delay_ns
 from fluxhook.policy.signature import HEADERS
-from fluxhook.runtime.notices import own_config
-from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.runtime.supervisor import CHANNEL_BYTES, CHANNEL_RECORDS, worker_count
+from fluxhook.scheduler.operational_events import own_config
+from fluxhook.supervisor.supervisor import CHANNEL_BYTES, CHANNEL_RECORDS, worker_count
 from fluxhook.transport import datadir as d
 from fluxhook.transport import thresholds
+from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["attempts", "endpoint_facts", "engine_facts", "plan", "reservation", "retry_times_ns"]
 

@@ -10,7 +10,7 @@ import click
 
 from fluxhook.cli.complete import complete_endpoint, complete_type
 from fluxhook.cli.remote import Remote
-from fluxhook.runtime.engine import DEFAULT_DATA_DIR
+from fluxhook.engine import DEFAULT_DATA_DIR
 
 __all__ = [
     "API_VARIABLE",

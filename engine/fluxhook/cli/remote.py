@@ -12,10 +12,10 @@ from fluxhook.admin.announced import AdminFile
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.failure import Failure
 from fluxhook.errors import FluxhookError
-from fluxhook.runtime.snapshot import Snapshot
-from fluxhook.runtime.stats import is_running
+from fluxhook.stats import is_running
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.files import read_file
+from fluxhook.transport.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from fluxhook.cli.api import Api
@@ -28,7 +28,7 @@ STARTING_S = 10.0
 
 
 class _EngineFile(msgspec.Struct):
-    """What a running engine leaves there (`runtime.supervisor`)."""
+    """What a running engine leaves there (`supervisor/supervisor.py`)."""
 
     started: float
     companion: str | None = None

@@ -16,10 +16,10 @@ from fluxhook.cli.output import out, plural, print_notice, safe
 from fluxhook.config.check import validate
 from fluxhook.config.load import Loaded, load
 from fluxhook.config.schema import Config
-from fluxhook.runtime.engine import DEFAULT_DATA_DIR
-from fluxhook.runtime.process import log, name_process
-from fluxhook.runtime.stats import read_stats
-from fluxhook.runtime.supervisor import Supervisor
+from fluxhook.engine import DEFAULT_DATA_DIR
+from fluxhook.stats import read_stats
+from fluxhook.supervisor.supervisor import Supervisor
+from fluxhook.transport.process import log, name_process
 
 __all__ = ["command"]
 

@@ -19,7 +19,7 @@ from fluxhook.cli.output import out, print_json
 from fluxhook.cli.remote import Remote
 from fluxhook.cli.status_view import stats_of, status_view, totals
 from fluxhook.config.url import shown_url
-from fluxhook.runtime.stats import Stats, read_stats
+from fluxhook.stats import Stats, read_stats
 
 __all__ = ["command"]
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from fluxhook.admin.models import Status, WebhookStatus
 from fluxhook.cli.output import number, safe
-from fluxhook.runtime.stats import EndpointStats, LastError, Stats
+from fluxhook.stats import EndpointStats, LastError, Stats
 
 __all__ = ["endpoint_state", "stats_of", "status_view", "totals"]
 

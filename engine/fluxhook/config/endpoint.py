@@ -40,7 +40,7 @@ def check_endpoint(
 ) -> None:
     """Reports all that is wrong with an endpoint as it is written; `path` ends in a dot.
 
-    Whether its files, packages and keys are of use shows when it is built (runtime/build.py).
+    Whether its files, packages and keys are of use shows when it is built (transport/build.py).
 
     `known` are all event types of which the engine knows; `allowed` the networks that its URL may
     lead to, None if they are unknown.

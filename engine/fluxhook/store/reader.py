@@ -275,7 +275,7 @@ class ReadStore:
     def pending_since(self, added_before_ns: int, limit: int) -> list[Delivery]:
         """Pending deliveries that came to the store before then (engine time), the oldest first.
 
-        Ids begin with the time in microseconds (`runtime.reporter`), so this reads none that are
+        Ids begin with the time in microseconds (`worker/reporter.py`), so this reads none that are
         younger.
         """
         return self._deliveries(_PENDING_SINCE, (added_before_ns // 1000 << 6, limit))

@@ -1,1 +1,1 @@
-"""Moving bytes: the rings between processes and HTTP to the endpoints."""
+"""What processes share: files, rings by name, records, the libcurl sender, the processes themselves."""

@@ -2,7 +2,7 @@
 
     engine.lock                held by the running engine
     engine.json                pid and start time of the running engine
-    control.sock               the supervisor listens here for changes (runtime/control.py)
+    control.sock               the supervisor listens here for changes (control.py)
     admin.json                 where the admin API listens, and a token for this host's users
     config.json                the routing snapshot: configuration, endpoint ids, version
     words                      one row per endpoint, and a last one for the engine

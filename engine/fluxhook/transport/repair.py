@@ -2,7 +2,7 @@
 
 What holds events is saved record by record; what only speeds things up, or counts, is made anew; and
 what cannot be used is kept in `damaged/`. Nothing here knows how many events were lost: the books do
-(`runtime/books.py`).
+(`supervisor/books.py`).
 """
 
 from __future__ import annotations

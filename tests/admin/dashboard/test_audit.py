@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from admin.conftest import until
 from admin.dashboard.conftest import READER, Opened, Site
-from fluxhook.runtime.control import Selection
+from fluxhook.control import Selection
 from fluxhook.store.audit import AuditEntry, AuditTrail, timestamp
 from fluxhook.transport.datadir import DataDir
 

@@ -19,7 +19,7 @@ from admin.dashboard.conftest import (
     Site,
     log_in,
 )
-from fluxhook.runtime.control import Selection
+from fluxhook.control import Selection
 
 Open = Callable[..., Opened]
 

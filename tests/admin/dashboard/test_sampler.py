@@ -14,7 +14,7 @@ from fluxhook.admin.dashboard.sampler import (
     percentiles,
     rates,
 )
-from fluxhook.runtime.stats import EndpointStats, Stats
+from fluxhook.stats import EndpointStats, Stats
 
 
 def counts(accepted: int, delivered: int, failed: int, histogram: list[int]) -> Counts:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from fluxhook._native import ring
 from fluxhook.admin.models import Status
 from fluxhook.admin.views import status_view
-from fluxhook.runtime.stats import EndpointStats, Stats
+from fluxhook.stats import EndpointStats, Stats
 
 __all__ = ["HISTORY_S", "INTERVAL_S", "Counts", "Point", "Sampler", "percentiles", "rates"]
 

@@ -21,7 +21,7 @@ __all__ = ["command"]
 
 #: newest deliveries that are looked at each time; arbitrary
 TRACKED: Final = 100
-#: An id begins with the microsecond in which a worker made it (`runtime.reporter`). Workers commit
+#: An id begins with the microsecond in which a worker made it (`worker/reporter.py`). Workers commit
 #: by turns, so one may appear after others with a higher id, but not by much.
 _LATE: Final = 10_000_000 << 6
 

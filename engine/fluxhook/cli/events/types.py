@@ -13,8 +13,8 @@ from fluxhook.cli import options
 from fluxhook.cli.output import out, print_lines, safe, table
 from fluxhook.cli.remote import Remote
 from fluxhook.errors import FluxhookError
-from fluxhook.runtime.snapshot import Snapshot
 from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["command"]
 

@@ -1,0 +1,407 @@
+"""The publisher: what a host program holds to emit events. It does no I/O but into mapped memory.
+
+emit -> make the event -> match -> filter -> encode once for each style -> put into a worker's ring
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from fluxhook._native.ring import ACCEPTED, EXPIRED, FORKED, Words, least_backlog
+from fluxhook.config.schema import DropPolicy
+from fluxhook.errors import EngineError, EngineNotRunning, EventError, PayloadTooLarge, QueueFull
+from fluxhook.events.event import Event, order_key_of
+from fluxhook.events.identity import is_plain_id
+from fluxhook.publisher.routing import Part, Routing
+from fluxhook.publisher.slot import Slot
+from fluxhook.transport import datadir as d
+from fluxhook.transport.process import described, log
+from fluxhook.transport.snapshot import Snapshot
+
+__all__ = ["Accepted", "Publisher"]
+
+#: how often `block` looks whether there is room
+BLOCK_POLL_S = 0.0005
+
+_to_json = msgspec.json.Encoder().encode
+
+
+class Accepted(NamedTuple):
+    """What became of an event: its id, for how many endpoints it was accepted and for how many the
+    ring was full."""
+
+    event_id: str
+    endpoints: int
+    refused: int
+
+
+class Publisher:
+    """Emits events into the engine of a data directory. Open one with `fluxhook.connect`.
+
+    Safe to share among threads. After a fork the child's first `emit` attaches anew, so parent and
+    child never write into the same ring. Accepted events are kept whether or not an engine runs.
+    """
+
+    #: the slot kept for this kind of publisher; None: the first free one
+    slot_name: str | None = None
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str],
+        *,
+        drop_policy: DropPolicy | None = None,
+    ) -> None:
+        """`drop_policy`: this publisher's own, instead of the configuration's; a bulk load wants
+        `block`, so that it waits for the engine rather than push its own events out."""
+        self._datadir = d.DataDir(data_dir)
+        self._drop_policy = drop_policy
+        self._locks: dict[int, _Locks] = {}
+        self._puts = self._synced = 0
+        self._closed = False
+        #: of a data directory that was removed; another thread may be putting into one
+        self._former: list[Slot] = []
+        self._words = self._datadir.open_words()
+        self._engine_row = self._words.rows - 1
+        with self._datadir.usable():
+            self._routing = self._attach(self._words)
+
+    def emit(
+        self,
+        type: str,
+        data: Any = None,
+        *,
+        topic: str | None = None,
+        event_id: str | None = None,
+        raise_on_full: bool = False,
+        sync: bool = True,
+    ) -> int:
+        """Accepts an event for each endpoint that subscribed to it; returns their number.
+
+        0: nobody subscribed. An endpoint for which the ring is full is not counted (`refused` in the
+        statistics counts it); with `raise_on_full` it raises QueueFull. Nor is one whose `where`,
+        `sample` or `threshold` held the event back (`filtered`). `data` is an object of the
+        catalogs, or whatever makes a JSON object: a dict, a dataclass, a msgspec Struct; filters and
+        order keys judge its JSON. `topic` is an MQTT topic name, by default the data's own. Does no I/O
+        and never waits, unless the configuration says `drop_policy: block` or `durability: power`.
+        Without `sync` it does not wait for the disk: `Publisher.sync` then does, for many events at
+        once.
+
+        Raises EventError for a bad type, topic or data, PayloadTooLarge above `max_event_bytes`.
+        """
+        _, accepted, refused = self._emit(type, data, topic, event_id)
+        if self._routing.power and sync:
+            self.sync()
+        if refused and raise_on_full:
+            raise _queue_full(type, accepted, refused)
+        return accepted
+
+    def accept(
+        self,
+        type: str,
+        data: Any = None,
+        *,
+        topic: str | None = None,
+        event_id: str | None = None,
+        raise_on_full: bool = False,
+    ) -> Accepted:
+        """The same as `emit`, for callers who pass the event's id on, such as an HTTP ingest.
+
+        The event has an id even if nobody subscribed; it is the given `event_id`, if there is one.
+        Raises what `emit` raises.
+        """
+        accepted = Accepted(*self._emit(type, data, topic, event_id))
+        if self._routing.power:
+            self.sync()
+        if accepted.refused and raise_on_full:
+            raise _queue_full(type, accepted.endpoints, accepted.refused)
+        return accepted
+
+    def emit_many(self, events: Iterable[tuple[str, Any] | tuple[str, Any, str | None]]) -> int:
+        """Emits (type, data) or (type, data, topic) tuples; returns the sum of what `emit` returns.
+
+        Under `durability: power` they share one sync. Stops at the first bad event, whose error it
+        raises; those before it are accepted.
+        """
+        total = 0
+        try:
+            for i, event in enumerate(events):
+                if not isinstance(event, (tuple, list)) or len(event) not in (2, 3):
+                    raise EventError(
+                        f"item {i} is {event!r:.80}; give (type, data) or (type, data, topic)"
+                    )
+                type, data, *topic = event
+                total += self._emit(type, data, topic[0] if topic else None, None)[1]
+        finally:
+            self.sync()
+        return total
+
+    def sync(self) -> None:
+        """Under `durability: power`, returns once all that this publisher has accepted is on the disk.
+
+        A group commit: whoever waited while another synced finds its events synced by the next. Raises
+        EngineError if the disk fails; what was accepted stays accepted, and is synced by the next.
+        """
+        routing, mine = self._routing, self._puts
+        if not routing.power:
+            return
+        try:
+            with self._own_locks.sync, self._datadir.usable():
+                if self._synced < mine:
+                    mark = self._puts
+                    for ring in routing.rings:
+                        ring.sync()
+                    self._synced = mark
+        except ValueError:
+            self._refuse_if_closed()
+            if routing.slot is self._routing.slot:
+                raise
+            self.sync()  # in a forked child, which attached anew meanwhile
+
+    def close(self) -> None:
+        """Detaches. What was accepted is delivered all the same; `emit` raises EngineError now. May be
+        called again, also where it was interrupted."""
+        self._closed = True
+        self._routing.shortcuts.clear()
+        for slot in (self._routing.slot, *self._former):
+            slot.close()
+        self._words.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # ---- emitting --------------------------------------------------------------------------
+
+    def _emit(
+        self, type: str, data: Any, topic: str | None, event_id: str | None
+    ) -> tuple[str, int, int]:
+        """The event's id, for how many endpoints it was accepted, and for how many refused.
+
+        This is the short way, for what goes into one record and was seen before. Whatever is in its
+        way, be it an error, a full ring or another configuration, is met on the long one.
+        """
+        routing = self._routing
+        try:
+            shortcut = routing.shortcuts.get(type)
+            if shortcut and (event_id is None or is_plain_id(event_id)):
+                kind, templates = shortcut
+                checked, name = kind.check(data), topic
+                if name is None and kind.topic is not None:
+                    name = kind.topic(checked)
+                if known := templates.get(None if name is None else routing.match(type, name)):
+                    template, endpoints = known
+                    id, body = event_id or kind.new_id(), _to_json(checked)
+                    result = template.put(id, body, name)
+                    if result == EXPIRED:
+                        template.date(*routing.now())
+                        result = template.put(id, body, name)
+                    if result == ACCEPTED:
+                        return id, endpoints, 0
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            pass
+        return self._emit_any(type, data, topic, event_id)
+
+    def _emit_any(
+        self, type: str, data: Any, topic: str | None, event_id: str | None
+    ) -> tuple[str, int, int]:
+        """The same by the long way, which is open to every event."""
+        try:
+            return self._emit_slowly(type, data, topic, event_id)
+        except ValueError:
+            self._refuse_if_closed()
+            raise
+
+    def _emit_slowly(
+        self, type: str, data: Any, topic: str | None, event_id: str | None
+    ) -> tuple[str, int, int]:
+        self._refuse_if_closed()
+        routing = self._routing
+        if self._words.load(self._engine_row, d.VERSION) != routing.version:
+            routing = self._reconfigure()
+        event = routing.make(type, data, topic=topic, event_id=event_id)
+        try:
+            ids = routing.endpoints_for(event)
+        except ValueError as e:
+            raise EventError(f"{event.type}: {e}") from None
+        if not ids:
+            return event.id, 0, 0
+        parts = routing.route(ids)
+        if parts is None:
+            if os.getpid() != routing.slot.pid:  # before anything is counted in the parent's place
+                self._reattach(routing.slot)
+                return self._emit_slowly(type, data, topic, event_id)
+            parts = routing.sift(ids, event)
+        else:
+            routing.shorten(event, ids, parts)
+        accepted = refused = 0
+        bodies: dict[str, bytes] = {}
+        failed: list[tuple[Part, Exception]] = []
+        for part in parts:
+            try:
+                body = bodies.get(part.style)
+                if body is None:
+                    body = bodies[part.style] = routing.encode(part.style, event)
+                result = self._put(routing, part, event, body)
+            except Exception as e:
+                failed.append((part, e))
+                continue
+            if result == FORKED:  # and nothing was written: no fork happens between two parts
+                self._reattach(routing.slot)
+                return self._emit_slowly(type, data, topic, event_id)
+            if result == ACCEPTED:
+                accepted += len(part.endpoints)
+            else:
+                refused += len(part.endpoints)
+        if failed:
+            if len(failed) == len(parts):
+                raise failed[0][1]
+            self._refuse(routing, event, failed)
+        return event.id, accepted, refused
+
+    def _refuse(self, routing: Routing, event: Event, failed: list[tuple[Part, Exception]]) -> None:
+        """Some endpoints cannot get the event as they want it, and the others have it."""
+        for part, error in failed:
+            log.error("%s cannot be written as %s: %s", event.type, part.style, described(error))
+            for endpoint_id in part.endpoints:
+                routing.slot.counters.add(endpoint_id, d.REFUSED)
+
+    def _put(self, routing: Routing, part: Part, event: Event, body: bytes) -> int:
+        """One record into one ring: ACCEPTED, FORKED, or what else is in the way."""
+        if len(body) > routing.max_bytes:
+            raise PayloadTooLarge(
+                f"{event.type}: {len(body)} bytes are over max_event_bytes ({routing.max_bytes}); "
+                "send a reference instead of the content, or raise the limit"
+            )
+        key = order_key_of(event, part.order_key) if part.order_key else ""
+        head = "\0".join((event.id, event.type, event.topic or "", key)).encode()
+        give_up_at = 0.0
+        rings, counters = routing.rings, routing.slot.counters
+        while True:
+            if part.home is not None:
+                ring = rings[part.home]
+            else:
+                ring = rings[least_backlog(rings)] if len(rings) > 1 else rings[0]
+            result = ring.put(part.targets, head, body, counters)
+            if result == ACCEPTED:
+                self._puts += 1
+                return result
+            if result == FORKED:
+                return result
+            if routing.block_s and (not give_up_at or time.monotonic() < give_up_at):
+                give_up_at = give_up_at or time.monotonic() + routing.block_s
+                time.sleep(BLOCK_POLL_S)
+            else:
+                for endpoint_id in part.endpoints:
+                    counters.add(endpoint_id, d.REFUSED)
+                return result
+
+    # ---- attaching -------------------------------------------------------------------------
+
+    def _load(self) -> Snapshot:
+        snapshot = Snapshot.load(self._datadir)
+        if self._drop_policy is None:
+            return snapshot
+        config = msgspec.structs.replace(snapshot.config, drop_policy=self._drop_policy)
+        return msgspec.structs.replace(snapshot, config=config)
+
+    def _route(self, snapshot: Snapshot, slot: Slot, words: Words) -> Routing:
+        return Routing(snapshot, slot, self._datadir, words)
+
+    def _attach(self, words: Words) -> Routing:
+        """Takes a slot."""
+        snapshot = self._load()
+        slot = Slot(self._datadir, snapshot, self.slot_name)
+        try:
+            return self._route(snapshot, slot, words)
+        except BaseException:
+            slot.close()
+            raise
+
+    def _reattach(self, stale: Slot) -> None:
+        """In a forked child: takes a slot of its own; the inherited one is the parent's."""
+        lock = self._own_locks.change
+        if _is_mine(lock):  # a signal handler or a finalizer, in the middle of the lines below
+            raise EngineError("this process attaches anew after a fork; emit again when it has")
+        with lock, self._datadir.usable():
+            if self._routing.slot is stale:
+                self._routing = self._attach(self._words)
+                stale.close()
+
+    def _reconfigure(self) -> Routing:
+        """Follows the configuration. A signal handler or a finalizer that emits in the middle of it
+        goes on with the routing that there was, which stays good until `close`."""
+        lock = self._own_locks.change
+        if _is_mine(lock):
+            return self._routing
+        with lock, self._datadir.usable():
+            if not self._words.in_place:
+                return self._follow()
+            snapshot, slot = self._load(), self._routing.slot
+            if snapshot.version != self._routing.version:
+                if not slot.fits(snapshot):
+                    slot.open_rings(snapshot)
+                routing = self._route(snapshot, slot, self._words)
+                if os.getpid() == slot.pid:  # not in a child that was forked in the middle of this
+                    self._routing = routing
+            return self._routing
+
+    def _follow(self) -> Routing:
+        """Attaches to the engine of the data directory that stands where the former one was removed."""
+        try:
+            words = self._datadir.open_words()
+            routing = self._attach(words)
+        except EngineNotRunning:
+            raise EngineError(
+                f"the data directory {self._datadir.path} was removed or replaced, and nothing is "
+                "accepted until an engine is started on it again"
+            ) from None
+        self._former.append(self._routing.slot)
+        # In this order: the version in the new words may by chance be that of the former routing.
+        self._routing = routing
+        self._words, self._engine_row = words, words.rows - 1
+        return routing
+
+    @property
+    def _own_locks(self) -> _Locks:
+        """This process's: one that another thread of the parent held at a fork would never open."""
+        return self._locks.setdefault(os.getpid(), _Locks())
+
+    def _refuse_if_closed(self) -> None:
+        """Called before, and for a ValueError of the compiled layer: `close` may come in between."""
+        if self._closed:
+            raise EngineError("this publisher is closed")
+
+
+class _Locks:
+    """Both reentrant: an emit may be interrupted by a signal handler, or by a finalizer, that emits."""
+
+    def __init__(self) -> None:
+        self.change, self.sync = threading.RLock(), threading.RLock()
+
+
+def _is_mine(lock: threading.RLock) -> bool:
+    """Whether the calling thread holds the lock already."""
+    # What threading.Condition asks too. A flag of our own could be left behind by an exception.
+    return lock._is_owned()  # type: ignore[attr-defined, no-any-return]
+
+
+def _queue_full(type: str, accepted: int, refused: int) -> QueueFull:
+    return QueueFull(
+        f"the queue is full: {type} was refused for {refused} endpoints",
+        accepted=accepted,
+        refused=refused,
+    )

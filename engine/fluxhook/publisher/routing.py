@@ -1,0 +1,210 @@
+"""The routing table: one version of the configuration as a publisher uses it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import NamedTuple
+
+from fluxhook._native.ring import MAX_TARGETS, Producer, Template, Words
+from fluxhook._native.topics import Matcher
+from fluxhook.config.schema import Endpoint
+from fluxhook.events.envelope import Envelopes, EnvelopeStyle
+from fluxhook.events.event import Event, EventMaker, Kind
+from fluxhook.publisher.event_filter import Sieve, sifts
+from fluxhook.publisher.slot import Slot
+from fluxhook.transport.datadir import FILTERED, VERSION, DataDir
+from fluxhook.transport.process import described, log
+from fluxhook.transport.snapshot import Snapshot
+from fluxhook.transport.thresholds import Thresholds
+
+__all__ = ["Part", "Routing", "Shortcut"]
+
+#: routes remembered; arbitrary, far above the sets of endpoints that real events match
+MAX_ROUTES = 4096
+
+
+class Part(NamedTuple):
+    """The endpoints of a route that share one record: same bytes, same choice of worker."""
+
+    style: EnvelopeStyle
+    #: the ring's index, None: the one with most room
+    home: int | None
+    order_key: str | None
+    endpoints: tuple[int, ...]
+    targets: bytes
+
+
+class Shortcut(NamedTuple):
+    """How events of one type are written that go into one record."""
+
+    kind: Kind
+    #: with the number of its endpoints, for each set of endpoints that a topic leads to; that of
+    #: events without a topic under None
+    templates: dict[tuple[int, ...] | None, tuple[Template, int]]
+
+
+class Routing:
+    """What `emit` needs, all of one version: never changed, only replaced, since other threads may
+    be in the middle of an emit."""
+
+    def __init__(self, snapshot: Snapshot, slot: Slot, datadir: DataDir, words: Words) -> None:
+        config = snapshot.config
+        host = socket.gethostname()
+        self.version = snapshot.version
+        self.slot = slot
+        self.rings: list[Producer] = slot.rings
+        maker = EventMaker(
+            native_envelope=config.native_envelope,
+            include_payload=config.include_payload,
+            event_types=config.event_types,
+        )
+        self.make, self._kind, self.now = maker.make, maker.kind, maker.timestamps.now
+        self._envelopes = Envelopes(
+            gateway_node=config.gateway_node or host, broker_id=config.broker_id or host
+        )
+        self.encode = self._envelopes.encode
+        self._words = words
+        self._endpoints = snapshot.endpoints() if config.enabled else {}
+        matcher = _matcher(self._endpoints)
+        self.match, self._match_filter = matcher.match, matcher.match_filter
+        self._homes = {id: snapshot.home(endpoint) for id, endpoint in self._endpoints.items()}
+        self._sieves = _sieves(self._endpoints, datadir, words)
+        #: of all endpoints that match, none of which has a sieve
+        self._routes: dict[tuple[int, ...], list[Part]] = {}
+        #: of all endpoints that an event goes to
+        self._parts: dict[tuple[int, ...], list[Part]] = {}
+        #: of the event types that were seen of late
+        self.shortcuts: dict[str, Shortcut] = {}
+        self.max_bytes = int(config.max_event_bytes)
+        self.block_s = config.block_timeout.seconds if config.drop_policy == "block" else 0.0
+        self.power = config.durability == "power"
+
+    def endpoints_for(self, event: Event) -> tuple[int, ...]:
+        """Return the endpoints that an event matches. Raises ValueError for a bad topic name."""
+        if event.topic_filter is not None:
+            return self._match_filter(event.type, event.topic_filter)
+        return self.match(event.type, event.topic)
+
+    def route(self, ids: tuple[int, ...]) -> list[Part] | None:
+        """How an event that matches these endpoints is written; None: ask `sift`."""
+        known = self._routes.get(ids)
+        if known is None and self._sieves.keys().isdisjoint(ids):
+            if len(self._routes) >= MAX_ROUTES:
+                self._routes = {}
+            known = self._routes[ids] = self.parts(ids)
+        return known
+
+    def shorten(self, event: Event, ids: tuple[int, ...], parts: list[Part]) -> None:
+        """Remembers how such an event is written, if it can be told from its type and topic."""
+        if len(parts) != 1 or self.power:
+            return
+        if self._kind(event.type).topic_filter is not None:
+            return
+        style, home, order_key, endpoints, targets = parts[0]
+        # The subject of a CloudEvent is its topic.
+        if order_key is not None or (style == "cloudevents" and event.topic is not None):
+            return
+        shortcut = self.shortcuts.get(event.type)
+        if shortcut is None:
+            if len(self.shortcuts) >= MAX_ROUTES:
+                self.shortcuts.clear()
+            shortcut = self.shortcuts[event.type] = Shortcut(self._kind(event.type), {})
+        key = None if event.topic is None else ids
+        if key in shortcut.templates:
+            return
+        if len(shortcut.templates) >= MAX_ROUTES:
+            shortcut.templates.clear()
+        template = Template(
+            self.rings if home is None else [self.rings[home]],
+            self.slot.counters,
+            targets,
+            event.type,
+            *self._envelopes.frame(style, event.type, event.native),
+            max_body_bytes=self.max_bytes,
+            words=self._words,
+            row=self._words.rows - 1,
+            field=VERSION,
+            version=self.version,
+        )
+        shortcut.templates[key] = template, len(endpoints)
+
+    def sift(self, ids: tuple[int, ...], event: Event) -> list[Part]:
+        """The same for those whose filters forward the event; counts it for the others."""
+        passed = []
+        for id in ids:
+            sieve = self._sieves.get(id)
+            if sieve is None or self._passes(id, sieve, event):
+                passed.append(id)
+            else:
+                self.slot.counters.add(id, FILTERED)
+        return self.parts(tuple(passed))
+
+    def _passes(self, id: int, sieve: Sieve, event: Event) -> bool:
+        """What cannot be judged is forwarded: an event too many does less harm than one too few."""
+        try:
+            return sieve(event)
+        except Exception as e:
+            log.error("a filter of endpoint %s failed: %s", self._endpoints[id].name, described(e))
+            return True
+
+    def parts(self, ids: tuple[int, ...]) -> list[Part]:
+        """How an event for these endpoints is written: in one record for each style and home, and
+        one for each order key; a record has room for 32 targets."""
+        known = self._parts.get(ids)
+        if known is not None:
+            return known
+        groups: dict[tuple[EnvelopeStyle, int | None, str | None], list[int]] = {}
+        for id in ids:
+            endpoint = self._endpoints[id]
+            key = (endpoint.envelope, self._homes[id], endpoint.order_key)
+            groups.setdefault(key, []).append(id)
+        parts = [
+            Part(*key, chunk := tuple(members[i : i + MAX_TARGETS]), _pack(chunk))
+            for key, members in groups.items()
+            for i in range(0, len(members), MAX_TARGETS)
+        ]
+        if len(self._parts) >= MAX_ROUTES:
+            self._parts = {}
+        self._parts[ids] = parts
+        return parts
+
+
+def _sieves(endpoints: dict[int, Endpoint], datadir: DataDir, words: Words) -> dict[int, Sieve]:
+    filtered = {id: endpoint for id, endpoint in endpoints.items() if sifts(endpoint)}
+    if not filtered:
+        return {}
+    with datadir.translated():
+        thresholds = Thresholds(datadir.thresholds)
+    sieves = {}
+    for id, endpoint in filtered.items():
+        try:
+            sieves[id] = Sieve(id, endpoint, words, thresholds)
+        except Exception as e:  # it is held; what it does not filter waits with the rest
+            log.error("the filters of endpoint %s cannot be used: %s", endpoint.name, described(e))
+    return sieves
+
+
+def _matcher(endpoints: dict[int, Endpoint]) -> Matcher:
+    """Finds who gets an event. An endpoint whose patterns cannot be read gets none."""
+    rows = [(id, e.events, e.topic_filters) for id, e in endpoints.items()]
+    try:
+        return Matcher(rows)
+    except Exception:
+        return Matcher([row for row in rows if _matches(row, endpoints)])
+
+
+def _matches(
+    row: tuple[int, tuple[str, ...], tuple[str, ...]], endpoints: dict[int, Endpoint]
+) -> bool:
+    try:
+        Matcher([row])
+    except Exception as e:
+        log.error("endpoint %s gets no events: %s", endpoints[row[0]].name, described(e))
+        return False
+    return True
+
+
+def _pack(endpoint_ids: tuple[int, ...]) -> bytes:
+    """Ring targets: little-endian 32-bit endpoint ids."""
+    return struct.pack(f"<{len(endpoint_ids)}I", *endpoint_ids)

@@ -1,1 +1,0 @@
-"""The processes: publisher, worker, keeper, supervisor, and the engine that holds them together."""

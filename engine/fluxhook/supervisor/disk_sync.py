@@ -1,0 +1,76 @@
+"""`durability: interval:<duration>`: what was accepted longer ago than that survives a power loss."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from fluxhook._native import ring
+from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.process import log
+
+__all__ = ["Syncer"]
+
+
+class Syncer:
+    """A thread that has the rings and the store's log written to disk, again and again.
+
+    The kernel knows which pages are new, whichever process wrote them: syncing an unchanged file
+    costs microseconds.
+    """
+
+    def __init__(self, datadir: DataDir, interval_s: float) -> None:
+        self._datadir = datadir
+        self._interval_s = interval_s
+        #: files that could not be synced the last time
+        self._failed: set[Path] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fluxhook-sync", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Syncs once more and ends."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            stopping = self._stop.wait(self._interval_s)
+            self._sync()
+
+    def _sync(self) -> None:
+        store = self._datadir.store
+        # Not the store itself: SQLite syncs that before it reuses its log, and to close a descriptor
+        # of it would drop the locks that SQLite has in this process (fcntl(2)). Whoever opened the
+        # store then, and closed it, would take the log away, with all that is committed later.
+        wal = store.with_name(f"{store.name}-wal")
+        for path in (*self._datadir.path.glob("**/*.ring"), wal):
+            try:
+                if path == wal:
+                    _sync_wal(wal)
+                else:
+                    ring.sync_file(str(path), again=path in self._failed)
+            except FileNotFoundError:
+                pass
+            except (OSError, ring.LayoutMismatch) as e:
+                if path not in self._failed:
+                    log.error(
+                        "%s cannot be synced (%s): what was accepted since the last time would not "
+                        "survive a power loss; it is tried again",
+                        path, e.strerror if isinstance(e, OSError) else e,
+                    )  # fmt: skip
+                self._failed.add(path)
+                continue
+            if path in self._failed:
+                log.info("%s is synced again", path)
+            self._failed.discard(path)
+
+
+def _sync_wal(path: Path) -> None:
+    fd = ring.open_own(path, os.O_RDONLY)
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)

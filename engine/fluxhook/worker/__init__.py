@@ -1,0 +1,1 @@
+"""A worker process: takes events from its rings, sends them, and settles or reports what came of it."""

@@ -1,0 +1,329 @@
+"""One endpoint inside one worker: what waits for it, what is under way, what each attempt needs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from operator import attrgetter
+
+from fluxhook._native.ring import Delivery
+from fluxhook.config.schema import Endpoint
+from fluxhook.policy import batch
+from fluxhook.policy.aggregate import aggregates, gathered
+from fluxhook.policy.compression import MIN_BYTES
+from fluxhook.policy.outcome import Outcome, TransportCause, classify
+from fluxhook.transport.build import Built
+from fluxhook.transport.curl import Sender
+from fluxhook.transport.process import log
+from fluxhook.transport.records import EventHead
+
+__all__ = ["Lane"]
+
+#: a lane whose queue takes longer than this to empty is slow: the rest goes to the store
+SLOW_NS = 250_000_000
+#: what a slow lane still keeps at hand, unless a batch takes more
+SLOW_QUEUE = 16
+#: a rate is measured over at least this long
+_WINDOW_NS = 50_000_000
+#: how long batches stay as small as a 413 asked for, before a larger one is tried; arbitrary
+SMALLER_NS = 600_000_000_000
+#: a host that invents types without end must not fill memory; arbitrary
+MAX_TYPES = 256
+
+_body: Callable[[Delivery], bytes] = attrgetter("body")
+
+
+class Lane:
+    """The queue and the limits of one endpoint.
+
+    An ordered lane sends one delivery at a time for each order key. With `on_head_failure: block`
+    its order lives in one place at a time: as long as the store has deliveries of it, what arrives
+    goes to the store too, behind them (`Dispatcher`, which can see the store's word).
+    """
+
+    # A worker may have a thousand of them, and goes through them in turn: few bytes are fast bytes.
+    __slots__ = (
+        "_batch",
+        "_compress",
+        "_encoding",
+        "_gathers",
+        "_headers",
+        "_mark_done",
+        "_mark_ns",
+        "_outcomes",
+        "_pieces",
+        "_retry_on",
+        "_sign",
+        "_signs_id",
+        "_smaller_until_ns",
+        "_weighed",
+        "_weight",
+        "aggregating",
+        "arrives_plainly",
+        "batching",
+        "blocked_until_ns",
+        "blocks",
+        "busy_keys",
+        "done",
+        "endpoint",
+        "ends_plainly",
+        "failure_threshold",
+        "files",
+        "handed_over",
+        "held",
+        "hurried",
+        "id",
+        "in_flight",
+        "limit",
+        "max_payload",
+        "parks",
+        "probe_timeout_ns",
+        "queue",
+        "sender",
+        "sends_plainly",
+        "slow",
+        "slow_queue",
+        "target",
+        "ttl_ns",
+    )
+
+    def __init__(self, endpoint_id: int) -> None:
+        """`configure` comes next."""
+        self.id = endpoint_id
+        self.queue: deque[Delivery] = deque()
+        self.in_flight = 0
+        self.done = 0
+        self.slow = False
+        #: has a queue and no room for a request
+        self.held = False
+        #: not before this time, because of the rate limit
+        self.blocked_until_ns = 0
+        #: what waits is to go out in batches as they are
+        self.hurried = False
+        #: order keys under way, oldest first
+        self.busy_keys: dict[str, Delivery] = {}
+        #: sequence number, in the outbox, of what was last handed to the store
+        self.handed_over = -1
+        #: how many events go into each of the next batches, where that is decided: the queue begins
+        #: with what was taken and put back
+        self._pieces: deque[int] = deque()
+        self._weighed = 0
+        self._weight = 0
+        self._mark_ns = 0
+        self._mark_done = 0
+        self._outcomes: dict[tuple[int, TransportCause | None], Outcome] = {}
+        #: which types go into the window
+        self._gathers: dict[bytes, bool] = {}
+
+    def configure(
+        self, endpoint: Endpoint, limit: int, sender: Sender, built: Built | None, files: int
+    ) -> None:
+        """Take over a changed endpoint; what waits and what is under way stays.
+
+        Without `built` nothing is sent. `files` tells versions of the endpoint's files apart.
+        """
+        e = self.endpoint = endpoint
+        self.limit = limit
+        self.sender = sender
+        self.files = files
+        #: why what arrives goes to the store; empty: it is sent
+        self.parks = ""
+        if built is None:
+            self.parks = "misconfigured"
+        elif e.paused:
+            self.parks = "paused"
+        elif not limit:
+            self.parks = "other_worker"
+        self.ttl_ns = e.ttl.ns if e.ttl else 0
+        self.max_payload = int(e.max_payload) if e.max_payload else 0
+        #: past the endpoint's own timeout, so that a live probe is not taken for lost
+        self.probe_timeout_ns = 2 * e.timeout.ns + 1_000_000_000
+        self.failure_threshold = e.circuit_breaker.failure_threshold
+        self.aggregating = bool(gathered(e.aggregate, e.events))
+        self._gathers.clear()
+        self.batching = e.batch.max_events is not None
+        #: the endpoint's options, or smaller ones that its receiver asked for
+        self._batch = e.batch
+        self._smaller_until_ns = 0
+        self._pieces.clear()
+        #: whether a failing head holds back what is behind it
+        self.blocks = e.ordered and e.on_head_failure == "block"
+        self.slow_queue = max(SLOW_QUEUE, e.batch.max_events or 0)
+        # The ways that most deliveries take, on which nothing has to be asked.
+        self.arrives_plainly = not (self.aggregating or self.parks or self.blocks)
+        self.sends_plainly = not (
+            e.ordered or e.rate_limit or self.ttl_ns or self.max_payload or self.batching
+        )
+        self.ends_plainly = not (e.ordered or e.record == "all")
+        self._signs_id = e.signature == "standard"
+        self._encoding = b"Content-Encoding: " + e.compression.encode()
+        if built:
+            self.target, self._headers, self._sign, self._compress = built[:4]
+        self._retry_on = frozenset(e.retry.retry_on)
+        self._outcomes.clear()
+
+    def gathers(self, delivery: Delivery) -> bool:
+        """Whether the delivery goes into the endpoint's window of aggregation."""
+        event_type = delivery.event.split(b"\0", 2)[1]
+        known = self._gathers.get(event_type)
+        if known is None:
+            known = aggregates(self.endpoint.aggregate, event_type.decode())
+            if len(self._gathers) < MAX_TYPES:
+                self._gathers[event_type] = known
+        return known
+
+    def outcome(self, status: int, cause: TransportCause | None = None) -> Outcome:
+        """What an attempt came to, by the endpoint's `retry_on`."""
+        known = self._outcomes.get((status, cause))
+        if known is None:
+            known = self._outcomes[status, cause] = classify(
+                status, cause, self._retry_on, disable_on_gone=self.endpoint.disable_on_gone
+            )
+        return known
+
+    # ---- requests --------------------------------------------------------------------------
+
+    def request(self, delivery: Delivery, now_s: int) -> tuple[list[bytes], bytes]:
+        """The header lines and the body of an attempt that is signed now."""
+        body = delivery.body
+        if self._compress is None:
+            id = event_id(delivery) if self._signs_id else ""
+            return [*self._headers, *self._sign(id, now_s, body)], body
+        return self._made(event_id(delivery), body, now_s)
+
+    def request_for(self, taken: Sequence[Delivery], now_s: int) -> tuple[list[bytes], bytes]:
+        """The same for what `Dispatcher` took for one request: a batch, or one delivery."""
+        if not self.batching:
+            return self.request(taken[0], now_s)
+        body = batch.join(self.endpoint.batch, list(map(_body, taken)))
+        id = batch.batch_id(map(event_id, taken)) if self._signs_id else ""
+        return self._made(id, body, now_s)
+
+    def _made(self, id: str, body: bytes, now_s: int) -> tuple[list[bytes], bytes]:
+        headers = self._headers
+        if self._compress is not None and len(body) >= MIN_BYTES:
+            headers, body = (*headers, self._encoding), self._compress(body)
+        return [*headers, *self._sign(id, now_s, body)], body
+
+    # ---- the queue -------------------------------------------------------------------------
+
+    def next(self) -> Delivery | None:
+        """Takes from the queue the next delivery that may go as far as the order is concerned."""
+        if not self.endpoint.ordered:
+            return self.queue.popleft() if self.queue else None
+        for i, delivery in enumerate(self.queue):
+            if order_key(delivery) not in self.busy_keys:
+                del self.queue[i]
+                return delivery
+        return None
+
+    def batch_due(self, now_ns: int) -> bool:
+        """Whether what waits goes out in a batch now."""
+        if 0 < self._smaller_until_ns <= now_ns:
+            self._batch, self._smaller_until_ns = self.endpoint.batch, 0
+        queue, options = self.queue, self._batch
+        events = len(queue)
+        if not events or self.hurried or self._pieces or events >= (options.max_events or 1):
+            return events > 0
+        if self._weighed < events:  # the others were weighed before
+            self._weight += sum(map(len, map(_body, islice(queue, self._weighed, None))))
+            self._weighed = events
+        return batch.is_due(options, events, self._weight, queue[0].taken_ns, now_ns)
+
+    @property
+    def batch_until_ns(self) -> int:
+        """When what waits goes out at the latest; there must be something."""
+        return batch.waits_until_ns(self._batch, self.queue[0].taken_ns)
+
+    def next_batch(self) -> list[Delivery]:
+        """Takes the next batch from the queue."""
+        queue, options = self.queue, self._batch
+        if self._pieces:
+            count = self._pieces.popleft()
+        else:
+            bodies = map(_body, islice(queue, options.max_events))
+            count = batch.cut(options, list(map(len, bodies)))
+        popleft = queue.popleft
+        taken = [popleft() for _ in range(count)]
+        self._forget_weight()
+        return taken
+
+    def put_back(self, deliveries: Sequence[Delivery]) -> None:
+        """What was taken last waits again, in its order, and goes out next and together."""
+        self.queue.extendleft(reversed(deliveries))
+        if self.batching:
+            self._pieces.appendleft(len(deliveries))
+        self._forget_weight()
+
+    def shrink_batches(self, refused: Sequence[Delivery], now_ns: int) -> None:
+        """A batch with these was too large for the receiver: the next ones are smaller."""
+        before = self._batch.max_bytes
+        self._batch = batch.smaller(self._batch, sum(map(len, map(_body, refused))))
+        self._smaller_until_ns = now_ns + SMALLER_NS
+        if self._batch.max_bytes < before:
+            log.info(
+                "endpoint %s refused a batch of %d events as too large; batches have at most %s now",
+                self.endpoint.name, len(refused), self._batch.max_bytes,
+            )  # fmt: skip
+
+    def forget_batches(self) -> None:
+        """To be called when something left the queue otherwise than as a batch."""
+        self._pieces.clear()
+        self._forget_weight()
+
+    def _forget_weight(self) -> None:
+        self._weighed = self._weight = 0
+        self.hurried = self.hurried and bool(self.queue)
+
+    def under_way(self) -> list[Delivery]:
+        """What an ordered lane is sending, in the order in which it began."""
+        return list(self.busy_keys.values())
+
+    def begin(self, deliveries: Sequence[Delivery]) -> None:
+        """A request with these is sent."""
+        self.in_flight += 1
+        if self.endpoint.ordered:
+            for delivery in deliveries:
+                self.busy_keys[order_key(delivery)] = delivery
+
+    def end(self, deliveries: Sequence[Delivery]) -> None:
+        """A request with these is over."""
+        self.in_flight -= 1
+        self.done += len(deliveries)
+        if self.endpoint.ordered:
+            for delivery in deliveries:
+                self.busy_keys.pop(order_key(delivery), None)
+
+    def hold(self) -> None:
+        """Send nothing more until it is configured again."""
+        self.parks = "misconfigured"
+        self.arrives_plainly = False
+
+    def recount(self, requests: Sequence[Delivery | list[Delivery]]) -> None:
+        """Take over what is under way, where an error left the counts in doubt."""
+        self.in_flight = len(requests)
+        if self.endpoint.ordered:
+            found = [d for what in requests for d in (what if isinstance(what, list) else [what])]
+            found.sort(key=attrgetter("taken_ns"))
+            self.busy_keys = {order_key(delivery): delivery for delivery in found}
+
+    def judge(self, now_ns: int) -> bool:
+        """Whether the lane is slow: at its present rate the queue lasts longer than SLOW_NS."""
+        elapsed_ns = now_ns - self._mark_ns
+        if elapsed_ns >= _WINDOW_NS:
+            finished = self.done - self._mark_done
+            fresh = elapsed_ns > 20 * _WINDOW_NS  # nobody looked for long: no rate to go by
+            self._mark_ns, self._mark_done = now_ns, self.done
+            if not fresh:
+                self.slow = len(self.queue) * elapsed_ns > SLOW_NS * finished
+        return self.slow
+
+
+def event_id(delivery: Delivery) -> str:
+    """The first part of its EventHead."""
+    return delivery.event.split(b"\0", 1)[0].decode()
+
+
+def order_key(delivery: Delivery) -> str:
+    return EventHead.decode(delivery.event).order_key

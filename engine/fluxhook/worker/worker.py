@@ -1,0 +1,310 @@
+"""A worker process: takes records from its rings, sends them, settles what came of it.
+
+One thread, one loop. Each round: look for a new configuration, take records, start what may go, wait
+for sockets or the bell, settle what finished. What is decided about a delivery is in `dispatch`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+
+from fluxhook._native.ring import Consumer, Counters, Delivery, LayoutMismatch, Producer
+from fluxhook.errors import EngineError
+from fluxhook.policy.egress import EgressPolicy
+from fluxhook.transport import datadir as d
+from fluxhook.transport import process
+from fluxhook.transport.clock import EngineClock
+from fluxhook.transport.heartbeat import Heartbeat
+from fluxhook.transport.snapshot import Snapshot
+from fluxhook.worker.adaptive_polling import LOOK_S, Pace
+from fluxhook.worker.dispatcher import BACKLOG, Dispatcher
+from fluxhook.worker.reporter import Reporter
+from fluxhook.worker.stage_timings import Stages
+
+__all__ = ["Worker", "main"]
+
+#: records taken from one ring in one round; fewer, but for these, from one that has little room
+TAKE_BATCH, TAKE_LEAST = 256, 32
+#: the longest wait; it covers a publisher that was killed between publishing and ringing
+IDLE_WAIT_S = 0.25
+#: where what was taken keeps more than this share of a ring's queue from use, or more than this share
+#: of the ring is full, what is held up leaves it for the store
+PRESSURE = 0.5
+#: new objects before the collector looks through the youngest
+GARBAGE = 20_000
+#: how often rings are looked at for that
+RELIEF_INTERVAL_NS = 5_000_000
+
+
+class Worker:
+    """Everything a worker process holds. `control_fd` is a pipe whose other end the supervisor
+    holds: it reads as ended when the supervisor is dead, and then the worker leaves at once, since
+    whatever is unsettled stays in the files."""
+
+    def __init__(
+        self,
+        path: str,
+        index: int,
+        control_fd: int,
+        heartbeat: Heartbeat | None = None,
+        *,
+        wary: bool = False,
+    ) -> None:
+        """`wary`: the worker before ended by a fault of its own, perhaps at an event that it had."""
+        self.index = index
+        self._datadir = d.DataDir(path)
+        own = self._datadir.worker(index)
+        # An engine that started meanwhile has seen the lock free, and takes this worker's part itself.
+        self._lock = process.wait_for_lock(own / "lock", alive_fd=control_fd)
+        self._words = self._datadir.open_words()
+        self._engine_row = self._words.rows - 1
+        self._counters = Counters(str(own / "counters"), 0, d.WORKER_FIELDS, writable=True)
+        histograms = Counters(str(own / "stages"), 0, d.STAGE_FIELDS, writable=True)
+        self._snapshot = Snapshot.load(self._datadir)
+        outbox = Producer(
+            str(own / "outbox.ring"),
+            bell=d.open_bell(self._datadir.keeper_bell),
+            sync=self._snapshot.config.durability == "power",
+        )
+        self._clock = EngineClock(self._snapshot.clock)
+        self._reporter = Reporter(outbox, self._counters, index, self._clock)
+        self._inbox = Consumer(str(own / "inbox.ring"))
+        self._rings: dict[str, Consumer] = {}
+        self._paced: list[tuple[Consumer, Pace]] = []
+        self._rings_version = -1
+        self._egress = EgressPolicy(self._snapshot.config.allow_networks)
+        self._dispatcher = Dispatcher(
+            self._words,
+            self._counters,
+            Stages(self._counters, histograms, self._clock),
+            self._reporter,
+            index,
+            lambda a: self._egress.judge(a),
+            self._clock,
+        )
+        self._sender = self._dispatcher.sender
+        self._bell = d.open_bell(self._datadir.bell(index))
+        self._control_fd = control_fd
+        self._heartbeat = heartbeat or Heartbeat()
+        self._sender.watch(self._bell)
+        self._sender.watch(control_fd)
+        self._next_relief_ns = 0
+        #: damaged records that were told of, by ring; the version of a snapshot that cannot be read
+        self._told: dict[str, int] = {}
+        self._unreadable = -1
+        self._drain_marks: list[tuple[Consumer, int]] | None = None
+        #: nothing more is begun: other workers go on with what is not
+        self._leaving = False
+        #: what the worker before had taken from publishers and from the keeper, if it is suspected
+        self._suspects: tuple[list[Delivery], list[Delivery]] = [], []
+        self._find_rings(first=True, wary=wary)
+        self._configure()
+        self._dispatcher.suspect(*self._suspects, self._clock.now_ns())
+
+    def run(self) -> None:
+        """Serves until a drain is done or the supervisor is gone."""
+        dispatcher, sender, clock = self._dispatcher, self._sender, self._clock
+        beat = self._heartbeat.beat
+        self._serving = process.wait_for_lock(self._datadir.serving(self.index))
+        while True:
+            beat()
+            self._refresh()
+            now_ns = clock.now_ns()
+            took = not self._leaving and self._take(now_ns)
+            wake_ns = 0 if self._leaving else dispatcher.send(now_ns)
+            if self._drained():
+                return
+            wait_s = 0.0 if took else self._wait_s(now_ns, wake_ns)
+            finished = sender.step(dispatcher.wait_s(wait_s))
+            # Before anything else, or who leaves now would have these repeated.
+            dispatcher.collect(finished, clock.now_ns())
+            self._reporter.flush()
+            for fd in sender.fired:
+                if fd == self._bell:
+                    d.quiet_bell(fd)
+                elif fd == self._control_fd:
+                    asked = os.read(fd, 1)
+                    if not asked:
+                        return
+                    if asked == process.LEAVE:
+                        self._leaving = True
+                        dispatcher.abandon()
+                    else:
+                        self._drain()
+
+    def _drain(self) -> None:
+        """Has `run` return once what stands in the rings now is settled or stored."""
+        self._find_rings()
+        self._dispatcher.draining = True
+        self._drain_marks = [(r, r.tail) for r in (self._inbox, *self._rings.values())]
+
+    def close(self) -> None:
+        self._dispatcher.close()
+
+    def _refresh(self) -> None:
+        version = self._words.load(self._engine_row, d.VERSION)
+        if version not in (self._snapshot.version, self._unreadable):
+            self._reload(version)
+        if self._words.load(self._engine_row, d.RINGS) != self._rings_version:
+            self._find_rings()
+
+    def _reload(self, version: int) -> None:
+        allowed, workers = self._snapshot.config.allow_networks, self._snapshot.workers
+        try:
+            self._snapshot = Snapshot.load(self._datadir)
+        except EngineError as e:  # what is at hand is sent as it would have been
+            self._unreadable = version
+            process.log.error("the former configuration stays: %s", e)
+        else:
+            self._clock.known = self._snapshot.clock
+            if self._snapshot.workers != workers:
+                self._rings_version = -1  # it may have rings of others now
+            if self._snapshot.config.allow_networks != allowed:
+                self._egress = EgressPolicy(self._snapshot.config.allow_networks)
+                self._dispatcher.rejudge()
+            self._configure()
+
+    def _configure(self) -> None:
+        snapshot = self._snapshot
+        endpoints = snapshot.endpoints()
+        for endpoint_id, endpoint in endpoints.items():
+            name = endpoint.name
+            self._dispatcher.configure(
+                endpoint_id,
+                endpoint,
+                snapshot.share(endpoint, self.index),
+                misconfigured=name in snapshot.held,
+                files=snapshot.files.get(name, 0),
+            )
+        for endpoint_id in self._dispatcher.lanes.keys() - endpoints.keys():
+            self._dispatcher.remove(endpoint_id)
+        self._dispatcher.retire_senders()
+        # What is at hand must leave most of a ring to what waits, or it is under pressure for ever.
+        self._dispatcher.backlog_limit = max(1, min(BACKLOG, snapshot.ring_queue_size // 4))
+
+    def _find_rings(self, *, first: bool = False, wary: bool = False) -> None:
+        """Opens the publishers' rings that are this worker's: those of its index, and of indices for
+        which the engine has no worker any more. A fresh ring is rewound, since what an earlier
+        worker had taken from it waits again."""
+        self._rings_version = self._words.load(self._engine_row, d.RINGS)
+        # One whose file is gone is still mapped, and what is in it can be delivered.
+        found = dict(self._rings)
+        for slot in self._datadir.publisher_slots():
+            for path in slot.glob("*.ring"):
+                if int(path.stem) % self._snapshot.workers != self.index:
+                    continue
+                try:
+                    ring = Consumer(str(path))
+                except FileNotFoundError:
+                    continue  # its publisher replaces it, and tells when it has
+                except LayoutMismatch as e:
+                    process.log.error("%s; the next start saves what can be saved", e)
+                    continue
+                known = self._rings.get(str(path))
+                found[str(path)] = known if known and known.uid == ring.uid else ring
+        fresh = [ring for path, ring in found.items() if self._rings.get(path) is not ring]
+        if first:
+            fresh.append(self._inbox)
+            self._counters.recover(fresh, self._reporter.outbox)
+        for ring in fresh:
+            reached = ring.next
+            ring.rewind()
+            self._told.pop(ring.path, None)
+            while wary and ring.next < reached and (taken := ring.take(1)):
+                self._suspects[ring is self._inbox].extend(taken)
+        self._rings = found
+        self._paced = [(ring, Pace()) for ring in found.values()]
+
+    def _take(self, now_ns: int) -> bool:
+        """Moves records from the rings to the lanes; False if there was nothing to take."""
+        dispatcher = self._dispatcher
+        if now_ns >= self._next_relief_ns:
+            self._next_relief_ns = now_ns + RELIEF_INTERVAL_NS
+            rings = self._rings.values()
+            if any(ring.corrupt for ring in rings):
+                self._tell_of_damage()
+            limit = self._snapshot.ring_queue_size * PRESSURE
+            if any(ring.next - ring.head > limit for ring in rings):
+                dispatcher.relieve(now_ns, urgent=True)
+            elif any(ring.load > PRESSURE for ring in rings):
+                dispatcher.relieve(now_ns, urgent=False)
+        if not dispatcher.wants_more(now_ns):
+            return False
+        limit = max(TAKE_LEAST, min(TAKE_BATCH, dispatcher.backlog_limit))
+        due = [] if self._reporter.stuck else self._inbox.take(limit)
+        batches: list[list[Delivery]] = []
+        if not self._past_marks():
+            for ring, pace in self._paced:
+                if taken := ring.take(limit):
+                    pace.note(len(taken))
+                    batches.append(taken)
+        self._refresh()  # these may be for an endpoint of which their sender knew first
+        for delivery in due:
+            dispatcher.arrive_due(delivery, now_ns)
+        if len(batches) > 1:  # one publisher's few do not wait until another's many are made ready
+            batches.sort(key=len)
+            dispatcher.arrive(batches.pop(0), now_ns)
+            dispatcher.send(now_ns)
+        for batch in batches:
+            dispatcher.arrive(batch, now_ns)
+        return bool(due or batches)
+
+    def _tell_of_damage(self) -> None:
+        for path, ring in self._rings.items():
+            if new := ring.corrupt - self._told.get(path, 0):
+                self._told[path] = ring.corrupt
+                process.log.error("%s: %d damaged records in it are lost", path, new)
+
+    def _wait_s(self, now_ns: int, wake_ns: int) -> float:
+        """How long the loop may sleep: not at all if a record came while it said that it sleeps."""
+        # Nobody rings when there is room, and what comes while it leaves is not its to take.
+        if self._dispatcher.backlog_full or self._reporter.stuck or self._leaving:
+            return RELIEF_INTERVAL_NS / 1e9
+        longest_s = IDLE_WAIT_S
+        for ring, pace in self._paced:
+            if pace.brisk(now_ns):
+                longest_s = LOOK_S
+            elif not ring.arm():
+                return 0.0
+        if not self._inbox.arm():
+            return 0.0
+        if wake_ns:
+            return min(longest_s, max(0.0, (wake_ns - now_ns) / 1e9))
+        return longest_s
+
+    def _past_marks(self) -> bool:
+        """While draining: whether all that stood in the rings when it began is taken."""
+        return self._drain_marks is not None and all(
+            ring.next >= mark for ring, mark in self._drain_marks
+        )
+
+    def _drained(self) -> bool:
+        if self._leaving:
+            self._dispatcher.abandon()  # a batch that is to go in halves, say
+            return self._dispatcher.idle
+        return self._past_marks() and self._dispatcher.idle
+
+
+def main(path: str, index: int, control_fd: int, wary: int = 0, beat_fd: int = -1) -> None:
+    """The body of a worker process. Signals are the supervisor's business: a service manager sends
+    SIGTERM to all processes at once, and a worker that died of it would not have drained."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a socket for each request under way
+    try:
+        worker = Worker(path, index, control_fd, Heartbeat(beat_fd), wary=bool(wary))
+    except process.Orphaned:
+        return
+    except (EngineError, LayoutMismatch, OSError) as e:
+        process.log.error("this worker cannot start: %s", e)
+        raise SystemExit(1) from None
+    # What is there now stays, and deliveries are in no cycles: the collector has little to look for.
+    gc.freeze()
+    gc.set_threshold(GARBAGE)
+    try:
+        worker.run()
+    finally:
+        worker.close()

@@ -1,0 +1,143 @@
+"""When the next attempt is, as every view shows it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fluxhook import Breaker, Duration, Endpoint
+from fluxhook import control as c
+from fluxhook.admin.dashboard.schedule import read_schedule
+from fluxhook.admin.service import Service
+from fluxhook.cli.status_view import stats_of
+from fluxhook.outlook import Outlook
+from fluxhook.policy import breaker
+from fluxhook.stats import read_stats
+from fluxhook.store.audit import timestamp
+from fluxhook.transport import datadir as d
+from support.scheduler_harness import HOUR, Desk, S
+
+OPS = Endpoint(
+    name="ops",
+    url="https://ops.example/",
+    signature="none",
+    record="all",
+    circuit_breaker=Breaker(reset_timeout=Duration(2 * HOUR)),
+)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with Desk(tmp_path / "data", OPS) as desk:
+        desk.now_ns = time.time_ns()  # views go by the real one
+        yield desk
+
+
+def open_breaker(desk: Desk, opened_ns: int) -> int:
+    """Returns when it lets a probe go."""
+    state = breaker.State("open", opened_ns // 1_000_000)
+    desk.word(0, d.BREAKER, breaker.pack(state))
+    return state.value * 1_000_000 + 2 * HOUR
+
+
+def shown(desk: Desk) -> tuple[str | None, str | None, str | None, str | None]:
+    """The endpoint's next retry and probe, by the API and the command line, and its delivery's next
+    attempt; the statistics must say the same."""
+    stats = read_stats(desk.path).endpoint("ops")
+    service = Service(desk.path)
+    try:
+        all = service.status()
+        (delivery,) = service.deliveries().items
+    finally:
+        service.close()
+    (status,), (told,) = all.webhooks, stats_of(all, "x").endpoints
+    assert stats.state == status.state
+    for ns, said, text in (
+        (stats.next_retry_ns, status.next_retry_at, told.next_retry_ns),
+        (stats.next_probe_ns, status.next_probe_at, told.next_probe_ns),
+    ):
+        assert said == (None if ns is None else timestamp(ns))
+        assert text == (None if ns is None else ns // 1_000_000 * 1_000_000)
+    return status.next_retry_at, status.next_probe_at, delivery.due_at, delivery.first_failed_at
+
+
+def test_an_open_breaker(desk: Desk) -> None:
+    """The next retry is not before the next probe, which is the same wherever it is shown; once that
+    may go, nobody knows when it will, and no time is shown that is past."""
+    desk.first_failure("evt_a")
+    retry, probe, due, failed = shown(desk)
+    assert retry == due
+    assert retry is not None
+    assert probe is None
+    assert failed is not None
+    opens = timestamp(open_breaker(desk, time.time_ns()))
+    assert shown(desk)[:3] == (opens, opens, opens)
+    open_breaker(desk, time.time_ns() - 3 * HOUR)
+    assert shown(desk)[1] is None
+    desk.word(0, d.BREAKER, breaker.pack(breaker.State("half_open", time.time_ns() // 1_000_000)))
+    assert shown(desk)[1] is None
+
+
+@pytest.mark.parametrize("since_ns", [0, 3 * HOUR])
+def test_what_waits_is_never_past_while_a_breaker_is_open(desk: Desk, since_ns: int) -> None:
+    """Its due time may long be over."""
+    desk.now_ns -= 2 * HOUR
+    desk.first_failure("evt_a")
+    opens_ns = open_breaker(desk, time.time_ns() - since_ns)
+    expected = timestamp(opens_ns) if opens_ns > time.time_ns() else None
+    assert shown(desk)[:3] == (expected, expected, expected)
+
+
+def test_a_paused_endpoint(desk: Desk) -> None:
+    """Nothing is ahead: neither a retry nor a probe; after it is resumed it is as before."""
+    desk.first_failure("evt_a")
+    before = shown(desk)
+    open_breaker(desk, time.time_ns())
+    desk.ask(c.Pause("ops"), c.Done)
+    assert shown(desk)[:3] == (None, None, None)
+    desk.ask(c.Resume("ops"), c.Done)
+    assert shown(desk) == before
+
+
+def test_the_schedule_of_an_open_breaker(desk: Desk) -> None:
+    """The dashboard's retries have nothing due before the probe, two hours from now."""
+    desk.now_ns -= 2 * HOUR
+    desk.first_failure("evt_a")
+    service = Service(desk.path)
+    (before,) = read_schedule(service, ()).endpoints
+    assert before.counts == (1, 0, 0, 0, 0, 0)
+    open_breaker(desk, time.time_ns())
+    (after,) = read_schedule(service, ()).endpoints
+    service.close()
+    assert after.counts == (0, 0, 0, 0, 1, 0)
+
+
+def test_what_never_failed(desk: Desk) -> None:
+    """A delivery that succeeded at its first attempt has no first failure, nor has one that only
+    waits."""
+    fresh = desk.fresh("evt_a")
+    desk.reporter.report(fresh, "delivered", "delivered", desk.attempt("delivered", 204))
+    desk.step()
+    assert shown(desk)[3] is None
+
+
+def test_what_was_only_parked(desk: Desk) -> None:
+    """It was not attempted."""
+    desk.reporter.report(desk.fresh("evt_a"), "parked", "paused")
+    desk.step()
+    assert shown(desk)[3] is None
+
+
+def test_outlooks() -> None:
+    """Only an active endpoint's due time is shown as it is."""
+    for state in ("paused", "disabled", "misconfigured", "removed", "unknown"):
+        assert Outlook(state).next_ns(5, 1) is None
+    assert Outlook("active").next_ns(5, 9) == 5
+    assert Outlook("open", 20).next_ns(5, 9) == 20
+    assert Outlook("open", 20).next_ns(30 * S, 9) == 30 * S
+    assert Outlook("open").next_ns(5, 9) is None
+    assert Outlook("half-open").next_ns(5, 9) is None
+    assert Outlook("half-open").next_ns(10, 9) == 10

@@ -1,0 +1,285 @@
+"""The figures: where what is pending stands, what failed last, and who did how much."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from fluxhook import Endpoint, Engine
+from fluxhook import control as c
+from fluxhook import stats as stats_module
+from fluxhook._native import ring
+from fluxhook.policy import breaker
+from fluxhook.publisher.publisher import Publisher
+from fluxhook.receiver import Behaviour
+from fluxhook.stats import EndpointStats, Stats, read_stats
+from fluxhook.store import ReadStore, State
+from fluxhook.transport import datadir as d
+from support.rig import Rig, seconds, until
+from support.scheduler_harness import Desk, S
+
+OPS = Endpoint(name="ops", url="https://ops.example/", signature="none")
+#: the words of a breaker in these states
+WORDS = {
+    "open": breaker.pack(breaker.State("open", 1)),
+    "half-open": breaker.pack(breaker.State("half_open", 1)),
+}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with Desk(tmp_path / "data", OPS) as desk:
+        yield desk
+
+
+def figures(desk: Desk) -> EndpointStats:
+    return read_stats(desk.path).endpoint("ops")
+
+
+def test_before_anything_happened(desk: Desk) -> None:
+    """Nothing is a number that was never measured."""
+    stats = figures(desk)
+    assert (stats.accepted, stats.pending, stats.balance) == (0, 0, 0)
+    assert stats.oldest_pending_ns is stats.next_retry_ns is stats.last_error is None
+    assert stats.success_rate is stats.latency_ms is stats.failing_since_ns is None
+    assert stats.disabled_reason == ""
+
+
+def test_what_waits_in_the_store(desk: Desk) -> None:
+    """How many, since when the oldest, and when the next is due."""
+    begun_ns = desk.now_ns
+    desk.first_failure("evt_a")
+    desk.now_ns += 5 * S
+    desk.first_failure("evt_b")
+    stats = figures(desk)
+    assert (stats.stored, stats.queued, stats.pending) == (2, 0, 2)
+    assert stats.oldest_pending_ns == begun_ns
+    assert stats.next_retry_ns is not None
+    assert 13.4 * S <= stats.next_retry_ns - begun_ns <= 15 * S
+    (delivery,) = desk.sleep_until_due()
+    desk.reporter.report(delivery, "delivered", "delivered")
+    desk.step()
+    stats = figures(desk)
+    assert (stats.stored, stats.oldest_pending_ns) == (1, begun_ns + 5 * S)
+    (delivery,) = desk.sleep_until_due()
+    desk.reporter.report(delivery, "delivered", "delivered")
+    desk.step()
+    assert figures(desk).oldest_pending_ns is figures(desk).next_retry_ns is None
+
+
+def test_the_last_error(desk: Desk) -> None:
+    """The latest failed attempt, whatever came of the delivery; a success leaves it, a parked
+    delivery is none."""
+    desk.first_failure("evt_a")
+    first = figures(desk).last_error
+    assert first is not None
+    assert (first.at_ns, first.cause, first.error) == (desk.now_ns, "server_error", "no")
+    desk.now_ns += S
+    desk.fail(desk.fresh("evt_b"), "dead", "timeout", 0)
+    second = figures(desk).last_error
+    assert second is not None
+    assert (second.at_ns, second.cause) == (desk.now_ns, "timeout")
+    desk.reporter.report(desk.fresh("evt_c"), "parked", "paused")
+    for delivery in desk.sleep_until_due():
+        desk.reporter.report(delivery, "delivered", "delivered", desk.attempt("delivered", 204))
+    desk.step()
+    assert figures(desk).last_error == second
+
+
+def test_they_are_read_while_and_after_an_engine_runs(desk: Desk) -> None:
+    """Whether one holds the directory is told."""
+    desk.first_failure("evt_a")
+    running = read_stats(desk.path)
+    assert running.running
+    desk.supervisor.close()
+    stopped = read_stats(desk.path)
+    assert not stopped.running
+    assert stopped.endpoints == running.endpoints
+    desk.open()
+
+
+def test_the_states(tmp_path: Path) -> None:
+    """active, paused, disabled, open, half-open, removed: the strongest word wins."""
+    layer = {"name": "a", "url": OPS.url, "events": ["*"], "signature": "none"}
+    with Desk(tmp_path / "data") as desk:
+
+        def state() -> str:
+            return read_stats(desk.path).endpoint("a").state
+
+        id = desk.ask(c.Create(layer), c.Subscription).id
+        assert state() == "active"
+        desk.word(id, d.BREAKER, 1)
+        assert state() == "active"
+        for name in ("open", "half-open"):
+            desk.word(id, d.BREAKER, WORDS[name])
+            assert state() == name
+        desk.ask(c.Pause("a"), c.Done)
+        assert state() == "paused"
+        desk.store.disable_endpoint(id, 1, "gone")
+        assert state() == "disabled"
+        desk.ask(c.Delete("a"), c.Done)
+        assert state() == "removed"
+        with pytest.raises(KeyError):
+            read_stats(desk.path).endpoint("b")
+
+
+def settled(engine: Engine) -> None:
+    assert engine.drain(10), engine.stats()
+    assert all(endpoint.balance == 0 for endpoint in engine.stats().endpoints)
+
+
+def test_who_did_how_much(rig: Rig) -> None:
+    """Each publisher and each worker with its own figures; their sums are the endpoints'."""
+    rig.receiver.behave(Behaviour(fail_first=3), "/a")
+    only = rig.endpoint("b", where=("n >= 8",))
+    with rig.engine(rig.endpoint("a"), only, workers=2) as engine:
+        for n in range(10):
+            engine.emit("order.paid", {"n": n})
+        settled(engine)
+        stats = engine.stats()
+    a, b = stats.endpoint("a"), stats.endpoint("b")
+    assert (a.accepted, a.delivered, a.failed_attempts, b.accepted, b.filtered) == (10, 10, 3, 2, 8)
+    assert a.success_rate == pytest.approx(10 / 13)
+    assert b.success_rate == 1.0
+    assert sum(a.histogram) == 10
+    publishers = {p.name: p for p in stats.processes if p.role == "publisher"}
+    workers = {p.name: p for p in stats.processes if p.role == "worker"}
+    assert (publishers["0"].accepted, publishers["0"].filtered) == (12, 8)
+    assert workers.keys() == {"0", "1"}
+    assert sum(worker.succeeded for worker in workers.values()) == 12
+    assert sum(worker.failed for worker in workers.values()) == 3
+
+
+def test_queued_and_stored(rig: Rig) -> None:
+    """What a worker has in hand is in a ring; what failed is in the store. Both are pending."""
+    rig.receiver.behave(Behaviour(delay_s=0.5), "/slow")
+    rig.receiver.behave(Behaviour(status=503), "/bad")
+    with rig.engine(rig.endpoint("slow"), rig.endpoint("bad", retry=OPS.retry)) as engine:
+        begun_ns = time.time_ns()
+        assert engine.emit("order.paid", {}) == 2
+        assert engine.stats().endpoint("slow").queued == 1
+        # It is in the store before it leaves the ring.
+        until(lambda: (s := engine.stats().endpoint("bad")).stored == 1 and s.queued == 0)
+        stats = engine.stats().endpoint("bad")
+        assert (stats.queued, stats.pending, stats.balance) == (0, 1, 0)
+        assert begun_ns <= (stats.oldest_pending_ns or 0) <= time.time_ns()
+        assert (stats.next_retry_ns or 0) > begun_ns + 13 * S
+        assert stats.last_error is not None
+        assert stats.last_error.cause == "server_error"
+        assert stats.failing_since_ns is not None
+        rig.receiver.wait_for(1, "/slow")
+        until(lambda: (s := engine.stats().endpoint("slow")).delivered == 1 and s.pending == 0)
+
+
+def test_record_all(rig: Rig) -> None:
+    """Every delivery leaves a row with its attempt, a success at once too; by default only failures
+    do. The accounts are the same."""
+    ordered = rig.endpoint("ordered", record="all", ordered=True)
+    with rig.engine(rig.endpoint("all", record="all"), rig.endpoint("some"), ordered) as engine:
+        for n in range(50):
+            assert engine.emit("order.paid", {"n": n}) == 3
+        settled(engine)
+        stats = engine.stats()
+    with ReadStore.open(d.DataDir(rig.data_dir).store) as store:
+        for name, rows in (("all", 50), ("ordered", 50), ("some", 0)):
+            figures = stats.endpoint(name)
+            assert (figures.accepted, figures.delivered, figures.success_rate) == (50, 50, 1.0)
+            assert sum(figures.histogram) == 50
+            found = store.deliveries(endpoint=figures.id)
+            assert [row.state for row in found] == [State.DELIVERED] * rows
+            for row in found:
+                assert [past.attempt.status for past in store.attempts(row.id)] == [204]
+                assert store.body(row.id)
+    assert rig.receiver.total("/all") == 50
+
+
+def test_record_all_can_be_switched_on(rig: Rig) -> None:
+    """At run time; what was delivered before left nothing."""
+    with rig.engine() as engine:
+        layer = {
+            "name": "a",
+            "url": f"{rig.receiver.url}/a",
+            "events": ["*"],
+            "signature": "none",
+            "timeout": str(seconds(5)),
+        }
+        engine.control.create(layer)
+        engine.emit("order.paid", {})
+        settled(engine)
+        engine.control.update("a", {"record": "all"})
+        engine.emit("order.sent", {})
+        settled(engine)
+        with ReadStore.open(d.DataDir(rig.data_dir).store) as store:
+            assert [row.type for row in store.deliveries()] == ["order.sent"]
+        assert engine.stats().endpoint("a").delivered == 2
+
+
+def test_a_publisher_that_attaches_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in these figures or in the next ones, and hinders neither."""
+    with ExitStack() as stack:
+        stack.enter_context(Publisher(desk.path)).emit("x", {})
+        unsettled = ring.unsettled
+
+        def attach(path: str, applied: dict[bytes, int]) -> dict[int, int]:
+            monkeypatch.undo()
+            stack.enter_context(Publisher(desk.path))
+            return unsettled(path, applied)
+
+        monkeypatch.setattr(ring, "unsettled", attach)
+        for expected in (["0", "engine"], ["0", "1", "engine"]):
+            stats = read_stats(desk.path)
+            found = [p.name for p in stats.processes if p.role == "publisher"]
+            assert (found, stats.endpoint("ops").accepted) == (expected, 1)
+
+
+@pytest.mark.parametrize("changes", [0, 1, stats_module.ATTEMPTS - 1, 1000])
+def test_a_change_that_is_published_meanwhile(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, changes: int
+) -> None:
+    """Has the files read again, so that ids and configuration are of one version; but not for ever."""
+    words, read = desk.supervisor._words, stats_module._Reading.stats
+    readings = 0
+
+    def changed(reading: stats_module._Reading) -> Stats:
+        nonlocal readings
+        readings += 1
+        found = read(reading)
+        if readings <= changes:
+            layer = {"url": "https://n.example/", "events": ["*"], "signature": "none"}
+            desk.ask(c.Create({"name": f"n{readings}", **layer}), c.Subscription)
+        return found
+
+    monkeypatch.setattr(stats_module._Reading, "stats", changed)
+    stats = read_stats(desk.path)
+    assert readings == min(changes + 1, stats_module.ATTEMPTS)
+    if readings > changes:
+        assert stats.version == words.load(words.rows - 1, d.VERSION)
+        assert len(stats.endpoints) == 1 + changes
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("moment", ["open", "close"])
+def test_what_moves_into_the_store_meanwhile_is_pending(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, moment: str, times: int
+) -> None:
+    """A report that is applied while the figures are read stands in its ring or in the store, or in
+    both: never in neither."""
+    desk.reporter.report(desk.fresh("e1"), "retry", "server_error", desk.attempt())
+    original, seen = getattr(ReadStore, moment), 0
+
+    def apply_then(*arguments: Path) -> ReadStore | None:
+        nonlocal seen
+        seen += 1
+        if seen == times:
+            desk.step()
+        result: ReadStore | None = original(*arguments)
+        return result
+
+    monkeypatch.setattr(stats_module.ReadStore, moment, apply_then)
+    assert figures(desk).pending > 0
+    monkeypatch.undo()
+    assert figures(desk).pending == 1

@@ -1,0 +1,283 @@
+"""Endpoints that get nothing more: their receiver said so, or they did nothing but fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import msgspec
+import pytest
+
+from fluxhook import Config, Duration, Endpoint
+from fluxhook import control as c
+from fluxhook.receiver import Behaviour
+from fluxhook.stats import read_stats
+from fluxhook.transport import datadir as d
+from fluxhook.worker.admission import Gate
+from fluxhook.worker.endpoint_queue import Lane
+from support.rig import NEVER, Rig, seconds, until
+from support.scheduler_harness import Desk, S
+
+DISABLED = "webhook.endpoint.disabled"
+HOUR = Duration.parse("1h")
+OPS = Endpoint(
+    name="ops",
+    url="https://ops.example/",
+    signature="none",
+    disable_after=HOUR,
+    circuit_breaker=NEVER,
+)
+LOG = Endpoint(name="log", url="https://log.example/", signature="none", events=(DISABLED,))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with Desk(tmp_path / "data", OPS, LOG) as desk:
+        yield desk
+
+
+class Worker:
+    """What a worker does with the words that all of them share."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.gate = Gate(desk.supervisor._words)
+        # all that a gate asks of it
+        lane = SimpleNamespace(
+            id=0, endpoint=OPS, probe_timeout_ns=S, failure_threshold=NEVER.failure_threshold
+        )
+        self.lane = cast(Lane, lane)
+        self.n = 0
+
+    def fail(self, cause: str = "server_error", status: int = 503) -> None:
+        self.n += 1
+        self.gate.failure(self.lane, self.desk.now_ns, 0)
+        self.desk.fail(self.desk.fresh(f"evt_{self.n}"), "dead", cause, status)
+
+    def succeed(self) -> None:
+        self.gate.success(self.lane, self.desk.now_ns, 0)
+
+
+def is_disabled(desk: Desk, endpoint: int = 0) -> bool:
+    return desk.store.endpoints()[endpoint].disabled_ns is not None
+
+
+def ask_to_disable(desk: Desk) -> None:
+    """A reload after which a 410 disables."""
+    ops = msgspec.structs.replace(OPS, disable_on_gone=True)
+    desk.supervisor.publish(Config(endpoints=(ops, LOG), workers=1))
+
+
+# ---- when ----------------------------------------------------------------------------------
+
+
+def test_after_so_long_of_nothing_but_failure(desk: Desk) -> None:
+    """`disable_after` counts from the first failure; the event tells since when, and why."""
+    worker = Worker(desk)
+    begun_ns = desk.now_ns
+    worker.fail()
+    desk.now_ns += HOUR.ns - S
+    worker.fail()
+    assert not is_disabled(desk)
+    assert desk.emitted(DISABLED) == []
+    desk.now_ns += S
+    worker.fail()
+    row = desk.store.endpoints()[0]
+    assert row.disabled_ns == desk.now_ns
+    assert row.disabled_reason == "Every attempt has failed for 1h; the last one: server_error."
+    (event,) = desk.emitted(DISABLED)
+    assert (event["endpoint"], event["reason"]) == ("ops", row.disabled_reason)
+    assert read_stats(desk.path).endpoint("ops").failing_since_ns == begun_ns
+
+
+def test_a_success_in_between_begins_anew(desk: Desk) -> None:
+    """However long it has failed before, and after."""
+    worker = Worker(desk)
+    for _ in range(5):
+        worker.fail()
+        desk.now_ns += HOUR.ns - S
+        worker.fail()
+        worker.succeed()
+        assert read_stats(desk.path).endpoint("ops").failing_since_ns is None
+    assert not is_disabled(desk)
+
+
+def test_a_deed_that_is_not_the_endpoints_does_not_count(desk: Desk) -> None:
+    """An attempt that was ours to fail, or that says nothing of the endpoint, is no failure of its."""
+    worker = Worker(desk)
+    for _ in range(3):
+        worker.gate.release(worker.lane, desk.now_ns, 0)
+        desk.fail(desk.fresh("evt"), "retry", "egress_denied", 0)
+        desk.now_ns += HOUR.ns
+    assert not is_disabled(desk)
+
+
+def test_without_the_option_never(tmp_path: Path) -> None:
+    """An endpoint that fails for a year is tried for a year."""
+    with Desk(
+        tmp_path / "data", Endpoint(name="ops", url="https://a.example/", signature="none")
+    ) as desk:
+        worker = Worker(desk)
+        for _ in range(3):
+            worker.fail()
+            desk.now_ns += 365 * 24 * HOUR.ns
+        assert not is_disabled(desk)
+
+
+def test_a_success_that_overtakes_a_failure(desk: Desk) -> None:
+    """Another worker's success may clear the word just after a first failure set it: then the next
+    failure sets it, and nothing is ever measured from before the success."""
+    worker = Worker(desk)
+    words = desk.supervisor._words
+    worker.fail()
+    # the success of another worker, cut in two by a failure: its breaker is at rest already
+    words.store(0, d.BREAKER, 0)
+    first_ns = desk.now_ns
+    desk.now_ns += HOUR.ns
+    worker.fail()
+    assert words.load(0, d.FAILING) == desk.now_ns > first_ns
+    words.store(0, d.FAILING, 0)  # the second half
+    desk.now_ns += S
+    worker.fail()
+    assert words.load(0, d.FAILING) == desk.now_ns
+    assert not is_disabled(desk)
+
+
+def test_gone_disables_at_once(desk: Desk) -> None:
+    """410 where `disable_on_gone` is set, with or without `disable_after`; in one batch it is told of
+    once."""
+    ask_to_disable(desk)
+    for i in range(3):
+        delivery = desk.fresh(f"evt_{i}")
+        desk.reporter.report(delivery, "dead", "gone", desk.attempt("gone", 410))
+    desk.step()
+    assert is_disabled(desk)
+    (event,) = desk.emitted(DISABLED)
+    assert "410" in event["reason"]
+
+
+def test_gone_is_tried_again_by_default(desk: Desk) -> None:
+    """FluxGate retries every 4xx, and FluxMQ whatever is not 2xx: 410 disables nobody unasked."""
+    desk.fail(desk.fresh("evt"), "retry", "gone", 410)
+    assert not is_disabled(desk)
+    assert desk.emitted(DISABLED) == []
+    (delivery,) = desk.sleep_until_due()
+    assert delivery.attempts == 1
+
+
+def test_its_own_disabling_is_not_told_of(tmp_path: Path) -> None:
+    """Who hears of disabled endpoints may be disabled itself: that event ends as a dead letter and
+    makes no further one."""
+    with Desk(tmp_path / "data", msgspec.structs.replace(LOG, disable_on_gone=True)) as desk:
+        desk.fail(desk.fresh("evt", DISABLED), "dead", "gone", 410)
+        assert is_disabled(desk)
+        assert len(desk.emitted(DISABLED)) == 1
+        assert desk.emitted("webhook.delivery.failed") == []
+
+
+# ---- what follows --------------------------------------------------------------------------
+
+
+def test_what_waits_for_it_becomes_dead_letters(desk: Desk) -> None:
+    """With the cause `disabled`, once the snapshot says so; a resume lets them be replayed."""
+    ask_to_disable(desk)
+    worker = Worker(desk)
+    desk.fail(desk.fresh("evt_waits"))
+    worker.fail("gone", 410)
+    desk.supervisor._housekeep(1e9)
+    desk.step()
+    dead = {row.event_id: row.cause for row in desk.store.dead_letters()}
+    assert dead == {"evt_waits": "disabled", "evt_1": "gone"}
+    assert read_stats(desk.path).endpoint("ops").state == "disabled"
+
+    desk.ask(c.Resume("ops"), c.Done)
+    stats = read_stats(desk.path).endpoint("ops")
+    assert (stats.state, stats.disabled_reason, stats.failing_since_ns) == ("active", "", None)
+    assert desk.ask(c.Replay([row.id for row in desk.store.dead_letters()]), c.Done).count == 2
+    assert len(desk.due()) == 2
+
+
+def test_after_a_resume_failures_count_anew(desk: Desk) -> None:
+    """Otherwise the first one would disable it again."""
+    worker = Worker(desk)
+    worker.fail()
+    desk.now_ns += HOUR.ns
+    worker.fail()
+    assert is_disabled(desk)
+    desk.supervisor._housekeep(1e9)
+    desk.ask(c.Resume("ops"), c.Done)
+    worker.fail()
+    desk.now_ns += HOUR.ns - S
+    worker.fail()
+    assert not is_disabled(desk)
+    desk.now_ns += S
+    worker.fail()
+    assert is_disabled(desk)
+
+
+@pytest.mark.parametrize("how", ["reload", "restart"])
+def test_a_reload_gives_another_chance(desk: Desk, how: str) -> None:
+    """Loading a configuration is the operator's word that it is to be used, and not for one failure
+    only."""
+    worker = Worker(desk)
+    worker.fail()
+    desk.now_ns += HOUR.ns
+    worker.fail()
+    desk.supervisor._housekeep(1e9)
+    assert read_stats(desk.path).endpoint("ops").state == "disabled"
+    now_ns = desk.now_ns
+    if how == "reload":
+        desk.supervisor.publish(Config(endpoints=(OPS, LOG), workers=1))
+    else:
+        desk.reopen()
+        worker = Worker(desk)
+    desk.now_ns = now_ns + HOUR.ns
+    assert read_stats(desk.path).endpoint("ops").state == "active"
+    worker.n = 10
+    worker.fail()
+    assert not is_disabled(desk)
+
+
+# ---- end to end ----------------------------------------------------------------------------
+
+
+def test_disabled_told_of_resumed(rig: Rig) -> None:
+    """A receiver that does nothing but fail is disabled; those who asked hear of it; nothing more is
+    sent there; after a resume deliveries go on."""
+    rig.receiver.behave(Behaviour(status=503), "/bad")
+    bad = rig.endpoint("bad", events=("a.*",), disable_after=seconds(1))
+    with rig.engine(bad, rig.endpoint("log", events=(DISABLED,))) as engine:
+
+        def emit_until_disabled() -> bool:
+            engine.emit("a.b", {})
+            return engine.stats().endpoint("bad").state == "disabled"
+
+        until(emit_until_disabled)
+        until(lambda: rig.receiver.total("/log") == 1)
+        (request,) = rig.receiver.requests("/log")
+        data = json.loads(request.body)["data"]
+        assert data["endpoint"] == "bad"
+        assert data["reason"].startswith("Every attempt has failed for 1s")
+
+        until(lambda: engine.emit("a.b", {}) == 0)
+        assert engine.drain(5)
+        stats = engine.stats().endpoint("bad")
+        assert (stats.delivered, stats.balance) == (0, 0)
+        assert stats.dead == stats.accepted
+
+        rig.receiver.behave(Behaviour(), "/bad")
+        engine.control.resume("bad")
+        assert engine.emit("a.b", {}) == 1
+        rig.receiver.wait_for(1, "/bad")
+        step, replayed = c.Step(0, 0), 0
+        while step.after is not None:
+            step = engine.control.replay(c.Selection(endpoint="bad", after=step.after, limit=100))
+            replayed += step.done
+        assert replayed == stats.dead
+        assert engine.drain(5)
+        stats = engine.stats().endpoint("bad")
+        assert (stats.state, stats.dead, stats.delivered) == ("active", 0, stats.accepted)
+        assert stats.balance == 0

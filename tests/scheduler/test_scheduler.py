@@ -1,0 +1,241 @@
+"""The keeper under a clock that the test moves: the whole life of a failing event, in no time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fluxhook import Endpoint
+from fluxhook.store import Batch, DeliveryStore, StoreError
+from fluxhook.store.audit import AuditTrail, read_audit
+from fluxhook.transport.records import DueHead, EventHead
+from support.scheduler_harness import HOUR, Desk, S
+
+FAILED = "webhook.delivery.failed"
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    secrets = ("sk_live_9x8m2p",)
+    ops = Endpoint(
+        name="ops",
+        url="https://hooks.example.com/",
+        secrets=secrets,
+        events=("route.*",),
+        disable_on_gone=True,
+    )
+    log = Endpoint(
+        name="log",
+        url="https://log.example.com/",
+        secrets=secrets,
+        events=("webhook.delivery.failed", "webhook.endpoint.disabled"),
+    )
+    with Desk(tmp_path / "data", ops, log) as desk:
+        yield desk
+
+
+def test_the_life_of_a_failing_event_over_25_hours(desk: Desk, tmp_path: Path) -> None:
+    """Attempts at 15s, 2m, 10m and 1h after the first failure, within jitter; then
+    `webhook.delivery.failed` and a dead letter; 24 hours later an audit line, and it is gone."""
+    begun_ns = desk.now_ns
+    desk.first_failure("evt_a")
+    seen = []
+    while True:
+        (delivery,) = desk.sleep_until_due()
+        seen.append((desk.now_ns - begun_ns) / S)
+        assert delivery.body == b"{}"
+        desk.fail(delivery)
+        if len(seen) == 4:
+            break
+    for at, scheduled in zip(seen, (15, 120, 600, 3600), strict=True):
+        assert 0.9 * scheduled - 0.1 <= at <= scheduled + 0.1
+
+    store = desk.store
+    (dead,) = store.dead_letters()
+    assert (dead.event_id, dead.attempts, dead.cause) == ("evt_a", 5, "server_error")
+    (notice,) = desk.emitted(FAILED)
+    assert notice == {
+        "endpoint": "ops",
+        "event_id": "evt_a",
+        "event_type": "route.error",
+        "attempts": 5,
+        "cause": "server_error",
+        "error": "no",
+    }
+
+    died_ns = desk.now_ns
+    desk.now_ns = died_ns + 24 * HOUR - S
+    desk.step()
+    assert len(store.dead_letters()) == 1
+    desk.now_ns = died_ns + 24 * HOUR + 2 * S
+    desk.step()
+    assert store.dead_letters() == store.deliveries() == []
+    (entry,) = read_audit(tmp_path / "data" / "audit")
+    assert (entry.endpoint, entry.event_id, entry.attempts) == ("ops", "evt_a", 5)
+    assert store.counters()[0] == {"dropped.purged": 1}
+    assert desk.now_ns - begun_ns < 26 * HOUR
+
+
+def test_a_delivered_event_leaves_no_audit_line(desk: Desk, tmp_path: Path) -> None:
+    """It is purged too, but nothing failed."""
+    desk.first_failure("evt_a")
+    (delivery,) = desk.sleep_until_due()
+    desk.reporter.report(delivery, "delivered", "delivered")
+    desk.step()
+    desk.now_ns += 25 * HOUR
+    desk.step()
+    assert desk.store.deliveries() == []
+    assert list(read_audit(tmp_path / "data" / "audit")) == []
+    assert desk.emitted(FAILED) == []
+
+
+def test_what_is_held_back_for_longer_than_the_retention_is_given_up(desk: Desk) -> None:
+    """An event behind a breaker that never closes has failed too."""
+    delivery = desk.fresh("evt_a")
+    far = desk.now_ns + 1000 * HOUR
+    desk.reporter.report(delivery, "parked", "breaker_open", not_before_ns=far)
+    desk.step()
+    desk.now_ns += 25 * HOUR
+    desk.step()
+    (dead,) = desk.store.dead_letters()
+    assert dead.cause == "retention"
+    (notice,) = desk.emitted(FAILED)
+    assert notice["cause"] == "retention"
+
+
+def test_the_failure_of_a_notice_makes_no_notice(desk: Desk) -> None:
+    """Otherwise an endpoint that is down would be told of it for ever."""
+    delivery = desk.fresh("evt_a")
+    delivery.event = EventHead("evt_a", "webhook.delivery.failed").encode()
+    desk.fail(delivery, "dead")
+    assert len(desk.store.dead_letters()) == 1
+    assert desk.emitted(FAILED) == []
+
+
+def test_the_trail_rotates_and_survives_a_torn_line(tmp_path: Path) -> None:
+    """`audit_files` files of `audit_bytes` are kept; what a crash tore or damaged is passed over."""
+    from fluxhook.store.audit import AuditEntry
+
+    def entry(n: int) -> AuditEntry:
+        texts = dict.fromkeys(
+            ("at", "action", "endpoint", "type", "accepted_at", "ended_at", "cause", "error"), "x"
+        )
+        return AuditEntry(event_id=f"n{n}", attempts=1, **texts)
+
+    folder = tmp_path / "audit"
+    trail = AuditTrail(folder, max_bytes=1000, files=3)
+    for n in range(100):
+        trail.append([entry(n)])
+    assert len(list(folder.iterdir())) == 3
+    kept = [e.event_id for e in read_audit(folder)]
+    assert kept == [f"n{n}" for n in range(100 - len(kept), 100)]
+    assert all(path.stat().st_size <= 1000 for path in folder.iterdir())
+    with (folder / "audit.jsonl").open("ab") as file:
+        file.write(b'{"at": "\xff"}\n{"at": ' + b"[" * 9000 + b"]" * 9000 + b"}\n")
+        file.write(b'{"at": "torn')
+    trail.append([entry(100)])
+    assert [e.event_id for e in read_audit(folder)][-2:] == ["n99", "n100"]
+
+
+def test_reports_survive_a_store_that_cannot_be_read(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was taken from the outbox and not applied is taken again, all of it and once."""
+    desk.first_failure("evt_a")
+    (delivery,) = desk.sleep_until_due()
+    desk.reporter.report(desk.fresh("evt_b"), "parked", "paused")
+    desk.reporter.report(delivery, "retry", "server_error", desk.attempt())
+    desk.reporter.report(desk.fresh("evt_c"), "parked", "paused")
+    desk.store.leases.out.clear()  # so that the row has to be read
+
+    def fails(delivery_id: int) -> None:
+        raise StoreError("input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.store, "delivery", fails)
+        for _ in range(3):
+            desk.step()
+            desk.now_ns += S
+        assert len(desk.store.deliveries()) == 1
+    desk.step()
+    rows = {row.event_id: row for row in desk.store.deliveries()}
+    assert rows.keys() == {"evt_a", "evt_b", "evt_c"}
+    assert rows["evt_a"].attempts == 2
+    assert desk.store.pending[0] == 3
+
+
+def test_reports_survive_a_full_disk(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is released before it is committed; a 410 among it disables as soon as that can be
+    written, and loses nothing of what came with it."""
+    desk.reporter.report(desk.fresh("evt_a"), "dead", "gone", desk.attempt("gone", 410))
+    desk.reporter.report(desk.fresh("evt_b"), "parked", "paused")
+
+    def full(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    for method in ("_write", "disable_endpoint"):
+        with monkeypatch.context() as patched:
+            patched.setattr(DeliveryStore if method == "disable_endpoint" else Batch, method, full)
+            desk.step()
+            desk.now_ns += S
+    assert desk.store.endpoints()[0].disabled_ns is None
+    assert not desk.keeper.take_disabled()
+    desk.step()
+    assert desk.keeper.take_disabled()
+    assert desk.store.endpoints()[0].disabled_ns == desk.now_ns
+    assert {row.event_id for row in desk.store.deliveries()} == {"evt_a", "evt_b"}
+    assert len(desk.emitted("webhook.endpoint.disabled")) == 1
+
+
+def test_a_report_that_cannot_be_read_stops_nobody(desk: Desk) -> None:
+    """Its bytes are kept, and what comes behind it is applied."""
+    target = (0).to_bytes(4, "little")
+    desk.reporter.outbox.put(target, b"\xc1 of another version", b"its body")
+    desk.first_failure("evt_behind")
+    assert [row.event_id for row in desk.store.deliveries()] == ["evt_behind"]
+    kept = sorted((desk.path / "damaged").iterdir())
+    assert [path.suffix for path in kept] == [".body", ".report"]
+    assert [path.read_bytes() for path in kept] == [b"its body", b"\xc1 of another version"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "status", "fresh"),
+    [("timeout", 0, True), ("reset", 0, True), ("server_error", 503, False)],
+)
+def test_what_got_no_answer_is_to_go_over_a_new_connection(
+    desk: Desk, cause: str, status: int, fresh: bool
+) -> None:
+    """Whichever worker is to make the next attempt: its connections may be as dead."""
+    desk.fail(desk.fresh("evt_a"), cause=cause, status=status)
+    (delivery,) = desk.sleep_until_due()
+    assert msgspec.msgpack.decode(delivery.event, type=DueHead).fresh == fresh
+
+
+def test_nothing_is_erased_without_a_line(desk: Desk, tmp_path: Path) -> None:
+    """A full audit folder keeps the failed events in the store, and slows nothing else: deliveries are
+    applied and handed out as ever. Once there is room each has its line."""
+    for n in range(600):
+        desk.reporter.report(desk.fresh(f"evt_{n}"), "dead", "client_error")
+    desk.step()
+    folder = tmp_path / "data" / "audit"
+    (folder / "audit.jsonl").mkdir(parents=True)
+    desk.now_ns += 25 * HOUR
+    desk.step()
+    assert len(desk.store.deliveries(limit=1000)) == 600
+    for n in range(3):
+        desk.reporter.report(desk.fresh(f"evt_new_{n}"), "parked", "paused")
+        assert [delivery.attempts for delivery in desk.due()] == [0]
+        desk.now_ns += S // 4
+    dead = [row.id for row in desk.store.dead_letters(limit=1000)]
+    with pytest.raises(StoreError, match=r"audit\.jsonl cannot be written"):
+        desk.keeper.purge(dead[:5], desk.now_ns)
+    assert len(desk.store.dead_letters(limit=1000)) == 600
+    (folder / "audit.jsonl").rmdir()
+    desk.now_ns += S
+    desk.step()
+    lines = [entry.event_id for entry in read_audit(folder)]
+    assert sorted(lines) == sorted(f"evt_{n}" for n in range(600))
+    assert desk.store.dead_letters() == []

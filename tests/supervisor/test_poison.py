@@ -1,0 +1,149 @@
+"""An event at which a worker ends is found out, and set aside; the others are delivered."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fluxhook import Endpoint
+from fluxhook._native import ring
+from fluxhook.store import State
+from fluxhook.supervisor.supervisor import by_own_fault
+from fluxhook.transport.records import SUSPECT_NS, DueHead
+from fluxhook.worker.dispatcher import Dispatcher
+from fluxhook.worker.stage_timings import Stages
+from support.rig import Rig, until
+from support.scheduler_harness import Desk, S
+
+ENDPOINT = Endpoint(name="a", url="https://a.example/", secrets=("s",))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with Desk(tmp_path / "data", ENDPOINT) as desk:
+        yield desk
+
+
+def successor(desk: Desk, fresh: list[ring.Delivery], due: list[ring.Delivery]) -> None:
+    """The worker that follows one that ended by a fault of its own."""
+    reporter, clock = desk.reporter, desk.supervisor._clock
+    counters = reporter._counters
+    stages = Stages(counters, counters, clock)
+    words = desk.supervisor._words
+    dispatcher = Dispatcher(words, counters, stages, reporter, 0, lambda address: None, clock)
+    dispatcher.configure(0, ENDPOINT, 8)
+    desk.keeper.worker_lost(0, by_own_fault=True)
+    dispatcher.suspect(fresh, due, desk.now_ns)
+    dispatcher.close()
+    desk.step()
+
+
+def taken(desk: Desk) -> list[ring.Delivery]:
+    """What a worker has in hand of what the keeper sent, as it stands in its ring."""
+    desk.step()
+    return desk.inbox.take(100)
+
+
+def head(delivery: ring.Delivery) -> DueHead:
+    return msgspec.msgpack.decode(delivery.event, type=DueHead)
+
+
+def states(desk: Desk) -> dict[str, tuple[int, str]]:
+    found = [*desk.store.pending_since(2**62, 100), *desk.store.expired(2**62, 100)]
+    return {row.event_id: (row.state, row.cause) for row in found}
+
+
+def test_only_its_own_fault_counts() -> None:
+    """An error, or a signal that a program brings upon itself; not one that anybody may send."""
+    assert all(map(by_own_fault, (1, 70, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)))
+    assert not any(map(by_own_fault, (0, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)))
+
+
+def test_suspects_are_tried_one_at_a_time(desk: Desk) -> None:
+    """All that was at hand goes to the store; each is sent when the one before has come back."""
+    successor(desk, [desk.fresh(f"evt_{i}") for i in range(3)], [])
+    assert set(states(desk).values()) == {(State.WAITING, "suspect")}
+    for _ in range(3):
+        (delivery,) = taken(desk)
+        assert head(delivery).suspect
+        delivery.id = head(delivery).delivery_id
+        desk.reporter.report(delivery, "delivered", "delivered", desk.attempt("delivered", 200))
+        desk.step()
+    assert taken(desk) == []
+    assert {state for state, _ in states(desk).values()} == {State.DELIVERED}
+
+
+def test_the_one_at_which_a_worker_ends_again_is_set_aside(desk: Desk) -> None:
+    """A dead letter whose cause says so, and that can be replayed; the others go on."""
+    successor(desk, [desk.fresh(f"evt_{i}") for i in range(3)], [])
+    successor(desk, [desk.fresh("evt_3")], taken(desk))
+    assert states(desk)["evt_0"] == (State.DEAD, "poison")
+    for i in (1, 2, 3):
+        assert states(desk)[f"evt_{i}"] == (State.WAITING, "suspect")
+    (delivery,) = taken(desk)
+    assert head(delivery).event.startswith(b"evt_1")
+    (row,) = desk.store.expired(2**62, 10)
+    assert desk.keeper.replay([row.id], desk.now_ns) == 1
+
+
+def test_what_nobody_tried_alone_is_not_accused(desk: Desk) -> None:
+    """After SUSPECT_S several may be at hand again: then none of them is known to be the cause."""
+    successor(desk, [desk.fresh(f"evt_{i}") for i in range(3)], [])
+    desk.now_ns += SUSPECT_NS + S
+    due = taken(desk)
+    assert len(due) == 3
+    successor(desk, [], due)
+    assert set(states(desk).values()) == {(State.WAITING, "suspect")}
+
+
+def test_what_was_adopted_is_suspected_too(desk: Desk) -> None:
+    """It was under way with the worker, though the store had it already."""
+    delivery = desk.fresh("evt_0")
+    desk.reporter.report(delivery, "adopted", "over_share")
+    desk.step()
+    desk.keeper.worker_lost(0, by_own_fault=True)
+    (again,) = taken(desk)
+    assert head(again).suspect
+
+
+@pytest.mark.parametrize("end", ["os.abort()", "time.sleep(600)"], ids=["crash", "hang"])
+def test_a_real_worker(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """Two workers end at it, or hang there until they are killed, and no more; every other event is
+    delivered."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"""
+import os, sys, time
+if "worker" in sys.orig_argv:
+    from fluxhook.worker.endpoint_queue import Lane
+    real = Lane.request
+    def request(self, delivery, now_s):
+        if b"poison" in delivery.body:
+            with open(os.environ["POISON_LOG"], "a") as log:
+                log.write("x")
+            {end}
+        return real(self, delivery, now_s)
+    Lane.request = request
+elif "fluxhook.supervisor" in sys.orig_argv:
+    from fluxhook.transport import heartbeat
+    heartbeat.STUCK_LOOKS = 5
+"""
+    )
+    log = tmp_path / "ended"
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("POISON_LOG", str(log))
+    with rig.engine(rig.endpoint("a"), workers=2) as engine:
+        for i in range(300):
+            assert engine.emit("order.paid", {"i": "poison" if i == 100 else i}) == 1
+        rig.receiver.wait_for(299, "/a", deadline_s=30)
+        until(lambda: engine.stats().endpoint("a").dead == 1, 60)
+        engine.emit("order.paid", {"i": "after"})
+        rig.receiver.wait_for(300, "/a")
+        assert engine.drain(10)
+        stats = engine.stats().endpoint("a")
+    assert log.read_text() == "xx"
+    assert stats.balance == 0
+    assert stats.delivered == 300

@@ -1,0 +1,62 @@
+"""Engines over one receiver and one data directory, closed whatever happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fluxhook import Breaker, Config, Duration, Endpoint, Engine, Retry
+from support.receiver import ReceiverProcess
+
+
+def seconds(value: float) -> Duration:
+    return Duration(int(value * 1e9))
+
+
+def until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None:
+    """Returns once the condition holds; AssertionError at the deadline."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {deadline_s} s"
+        time.sleep(0.002)
+
+
+#: a schedule short enough for a test; the figures mean nothing
+QUICK = Retry(max_attempts=5, initial_interval=seconds(0.05), max_interval=seconds(0.2))
+#: a breaker that stays out of the way
+NEVER = Breaker(failure_threshold=1_000_000)
+
+
+class Rig:
+    """Starts engines over one receiver and one data directory."""
+
+    def __init__(self, receiver: ReceiverProcess, data_dir: Path) -> None:
+        self.receiver = receiver
+        self.data_dir = data_dir
+        self._engines: list[Engine] = []
+
+    def endpoint(self, name: str, **options: Any) -> Endpoint:
+        """An endpoint whose path at the receiver is its name."""
+        options = {
+            "url": f"{self.receiver.url}/{name}",
+            "signature": "none",
+            "retry": QUICK,
+            "circuit_breaker": NEVER,
+            "timeout": seconds(5),
+        } | options
+        return Endpoint(name=name, **options)
+
+    def config(self, *endpoints: Endpoint, **options: Any) -> Config:
+        options = {"workers": 1, "allow_networks": ("127.0.0.0/8",), "ring_bytes": 2**24} | options
+        return Config(endpoints=endpoints, **options)
+
+    def engine(self, *endpoints: Endpoint, **options: Any) -> Engine:
+        engine = Engine(self.config(*endpoints, **options), self.data_dir)
+        self._engines.append(engine)
+        return engine
+
+    def close(self) -> None:
+        for engine in self._engines:
+            engine.close()

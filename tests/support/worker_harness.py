@@ -1,0 +1,195 @@
+"""A worker and the keeper in this process, over a network that the test plays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import pycurl
+
+from fluxhook import Endpoint
+from fluxhook._native import ring
+from fluxhook.transport import datadir as d
+from fluxhook.transport.curl import STATUS, TOTAL_US, Sender, Slot, Target
+from fluxhook.worker.dispatcher import Dispatcher
+from fluxhook.worker.endpoint_queue import Lane
+from fluxhook.worker.stage_timings import Stages
+from support.scheduler_harness import Desk
+
+__all__ = ["WORKER", "Wire", "Works"]
+
+#: what the worker is called in its attempts
+WORKER = 3
+
+
+class Handle:
+    """What libcurl says of a request."""
+
+    def __init__(self) -> None:
+        self.info: dict[int, Any] = {}
+
+    def setopt(self, *_: object) -> None: ...
+
+    def getinfo(self, what: int) -> Any:
+        return self.info.get(what, 0)
+
+
+class Wire:
+    """In place of a `Sender`: requests are under way until the test ends them."""
+
+    def __init__(self, size: int = 1024) -> None:
+        self.size = size
+        self.queued = False
+        #: what was sent and has not ended, oldest first, and each body
+        self.under_way: list[Slot] = []
+        self.slots: list[Slot] = []
+        self.bodies: dict[int, bytes] = {}
+        self.heeded: list[bool] = []
+        self.distrusted: list[Target] = []
+        self.released: list[Slot] = []
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.under_way)
+
+    def send(
+        self, target: Target, headers: list[bytes], body: bytes, tag: Any, now_ns: int
+    ) -> None:
+        slot = Slot(cast(Any, Handle()))
+        slot.target, slot.tag, slot.started_ns = target, tag, now_ns
+        self.under_way.append(slot)
+        self.slots.append(slot)
+        self.bodies[id(slot)] = body
+        self.queued = True
+
+    def start(self) -> None:
+        self.queued = False
+
+    def tags(self) -> list[Any]:
+        return [slot.tag for slot in self.slots if slot.tag is not None]
+
+    def heed(self, target: Target, heeded: bool) -> None:
+        self.heeded.append(heeded)
+
+    def distrust(self, target: Target) -> None:
+        self.distrusted.append(target)
+
+    def release(self, slot: Slot) -> None:
+        slot.tag = None
+        self.released.append(slot)
+
+    def close(self) -> None: ...
+
+
+class Works:
+    """One worker's dispatcher, its results and its reports, and the keeper of a `Desk`."""
+
+    def __init__(self, path: Path, *endpoints: Endpoint, **options: Any) -> None:
+        self.desk = Desk(path / "data", *endpoints, **options)
+        self.wire = Wire()
+        self.counters = self.desk.reporter._counters
+        self.stages = ring.Counters(
+            str(path / "stages"), self.counters.rows, d.STAGE_FIELDS, writable=True
+        )
+        words, clock = self.desk.supervisor._words, self.desk.supervisor._clock
+        self.dispatcher = Dispatcher(
+            words,
+            self.counters,
+            Stages(self.counters, self.stages, clock),
+            self.desk.reporter,
+            WORKER,
+            lambda address: None,
+            clock,
+        )
+        self.dispatcher.sender.close()
+        self.dispatcher.sender = cast(Sender, self.wire)
+        for id, endpoint in enumerate(endpoints):
+            self.dispatcher.configure(id, endpoint, endpoint.concurrency)
+
+    def __enter__(self) -> Works:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.desk.close()
+
+    def lane(self, endpoint: int = 0) -> Lane:
+        return self.dispatcher.lanes[endpoint]
+
+    # ---- what happens ----------------------------------------------------------------------
+
+    def emit(self, *event_ids: str, endpoint: int = 0, send: bool = True) -> list[Slot]:
+        """Has events arrive from a publisher; returns the requests that this makes."""
+        fresh = [
+            self.desk.fresh(id, body=b'{"id": "%s"}' % id.encode(), endpoint=endpoint)
+            for id in event_ids
+        ]
+        self.dispatcher.arrive(fresh, self.desk.now_ns)
+        return self.send() if send else []
+
+    def send(self) -> list[Slot]:
+        """What may go now."""
+        before = len(self.wire.under_way)
+        self.dispatcher.send(self.desk.now_ns)
+        return self.wire.under_way[before:]
+
+    def answer(
+        self,
+        slot: Slot,
+        status: int = 0,
+        code: int = 0,
+        message: str = "",
+        *,
+        body: bytes = b"",
+        denied: str = "",
+        opened: bool = False,
+        total_us: int = 1000,
+        **info: int,
+    ) -> None:
+        """Ends a request: with a status, with an error of libcurl's, or because it was denied."""
+        cast(Handle, slot.curl).info.update(
+            {STATUS: status, TOTAL_US: total_us, pycurl.REQUEST_SIZE: 1}
+            | {getattr(pycurl, name): value for name, value in info.items()}
+        )
+        slot.answer = [body[:9], body[9:]]  # in two pieces, as it may arrive
+        slot.denied, slot.opened = denied, opened
+        self.wire.under_way.remove(slot)
+        self.dispatcher.collect([(slot, code, message)], self.desk.now_ns)
+
+    def step(self) -> list[Slot]:
+        """The keeper's turn, and the requests for what it handed out."""
+        self.desk.step()
+        for delivery in self.desk.inbox.take(1000):
+            self.dispatcher.arrive_due(delivery, self.desk.now_ns)
+        return self.send()
+
+    def until_due(self) -> list[Slot]:
+        """Moves the clock to whenever the keeper asks to be called, until that makes a request."""
+        for _ in range(10_000):
+            if slots := self.step():
+                return slots
+            self.desk.now_ns = max(self.desk.wake_ns, self.desk.now_ns + 1)
+        raise AssertionError("nothing was ever due")
+
+    def when(self, condition: Callable[[], bool]) -> None:
+        """Steps until the condition holds."""
+        for _ in range(100):
+            if condition():
+                return
+            self.step()
+        raise AssertionError("it never held")
+
+    # ---- what came of it -------------------------------------------------------------------
+
+    def count(self, field: int, endpoint: int = 0) -> int:
+        return self.counters.get(endpoint, field)
+
+    def latencies(self, endpoint: int = 0) -> int:
+        """How many the histogram has."""
+        return sum(self.counters.row(endpoint)[d.HISTOGRAM :])

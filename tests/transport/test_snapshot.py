@@ -1,0 +1,68 @@
+"""What follows from a snapshot of the configuration."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluxhook import Config, Endpoint
+from fluxhook.transport.snapshot import Snapshot
+
+
+@given(st.integers(1, 63), st.one_of(st.integers(1, 70), st.integers(1, 65_536)))
+def test_the_workers_share_all_of_the_concurrency(workers: int, concurrency: int) -> None:
+    """No request that the endpoint may get is lost to a division, and none is added to them; the shares
+    differ by one at most, or one worker has all."""
+    endpoint = Endpoint(name="a", url="https://a.example/", concurrency=concurrency)
+    config = Config(endpoints=(endpoint,), workers=workers)
+    snapshot = Snapshot(version=1, workers=workers, config=config, ids={"a": 7})
+    shares = [snapshot.share(endpoint, worker) for worker in range(workers)]
+    assert sum(shares) == concurrency
+    if snapshot.home(endpoint) is None:
+        assert max(shares) - min(shares) <= 1
+    else:
+        assert shares[snapshot.home(endpoint) or 0] == concurrency
+
+
+@given(st.integers(1, 63), st.integers(1, 70), st.integers(0, 200), st.booleans())
+def test_order_has_one_worker(workers: int, concurrency: int, id: int, keyed: bool) -> None:
+    """That of the endpoint's ring, with one request at a time unless there are keys."""
+    endpoint = Endpoint(
+        name="a",
+        url="https://a.example/",
+        ordered=True,
+        order_key="k" if keyed else None,
+        concurrency=concurrency,
+    )
+    config = Config(endpoints=(endpoint,), workers=workers)
+    snapshot = Snapshot(version=1, workers=workers, config=config, ids={"a": id})
+    shares = {w: n for w in range(workers) if (n := snapshot.share(endpoint, w))}
+    assert shares == {id % workers: concurrency if keyed else 1}
+
+
+@given(
+    st.lists(st.integers(1, 63), min_size=2, max_size=6),
+    st.integers(0, 200),
+    st.sampled_from([{"ordered": True}, {"ordered": True, "order_key": "k"}, {"concurrency": 1}]),
+)
+def test_an_endpoint_keeps_its_ring(counts: list[int], id: int, options: dict[str, object]) -> None:
+    """However the number of workers changes, what is put for an endpoint with one worker goes into the
+    ring in which the events before it are, and a publisher has that ring, of a size that its largest
+    events fit in."""
+    endpoint = Endpoint(name="a", url="https://a.example/", **options)  # type: ignore[arg-type]
+    former, first = None, None
+    for version, workers in enumerate(counts):
+        config = Config(endpoints=(endpoint,), workers=workers)
+        snapshot = Snapshot(version=version, workers=workers, config=config, ids={"a": id})
+        if former is not None:
+            snapshot = snapshot.at_home(former)
+        former = snapshot
+        assert snapshot.rings >= workers
+        assert snapshot.ring_bytes >= config.ring_bytes // snapshot.rings - 8
+        home = snapshot.home(endpoint)
+        if home is None:  # with one worker it is everybody's
+            first = None
+            continue
+        assert home < snapshot.rings
+        assert first in (None, home)
+        first = home

@@ -1,0 +1,624 @@
+"""What becomes of a request that is over: its events, the breaker, the counters and the reports."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from fluxhook import Batch, Breaker, Duration, Endpoint, Retry
+from fluxhook.policy import breaker
+from fluxhook.policy.breaker import State as BreakerState
+from fluxhook.store import State
+from fluxhook.store.reader import ReadStore
+from fluxhook.store.records import Delivery
+from fluxhook.transport import datadir as d
+from fluxhook.transport.curl import STATUS, Slot
+from fluxhook.transport.records import Attempt
+from fluxhook.worker.stage_timings import Stages
+from support.scheduler_harness import S
+from support.worker_harness import WORKER, Works
+
+#: counters of a worker, by name
+COUNTED = {
+    "delivered": d.DELIVERED,
+    "expired": d.DROPPED_EXPIRED,
+    "failed": d.FAILED,
+    "skipped": d.SKIPPED,
+    "signature": d.SIGNATURE_REJECTED,
+    "size": d.SIZE_REJECTED,
+    "resent": d.RESENT,
+    "failed_requests": d.FAILED_REQUESTS,
+    "connected": d.CONNECTED,
+    "faults": d.FAULTS,
+}
+
+
+def endpoint(**options: Any) -> Endpoint:
+    options = {
+        "url": "https://a.example/",
+        "signature": "none",
+        "circuit_breaker": Breaker(failure_threshold=3, reset_timeout=Duration(60 * S)),
+        "retry": Retry(max_attempts=3),
+    } | options
+    return Endpoint(name="a", **options)
+
+
+@pytest.fixture
+def works(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Works]:
+    with Works(tmp_path, endpoint(**getattr(request, "param", {}))) as works:
+        yield works
+
+
+def counted(works: Works) -> dict[str, int]:
+    """The counters that are not 0."""
+    return {name: n for name, field in COUNTED.items() if (n := works.count(field))}
+
+
+def row_of_failures(works: Works) -> BreakerState:
+    return breaker.unpack(works.desk.word(0, d.BREAKER))
+
+
+def stored(works: Works) -> dict[str, Delivery]:
+    """What the store has after the keeper's turn, by event."""
+    works.desk.step()
+    return {row.event_id: row for row in works.desk.store.deliveries(limit=1000)}
+
+
+def attempts(works: Works, event_id: str) -> list[Attempt]:
+    row = stored(works)[event_id]
+    with ReadStore.open(works.desk.supervisor.datadir.store) as store:
+        return [past.attempt for past in store.attempts(row.id)]
+
+
+def ids(slot: Slot, works: Works) -> list[str]:
+    """The events of a batch."""
+    return [event["id"] for event in json.loads(works.wire.bodies[id(slot)])]
+
+
+# ---- one event -----------------------------------------------------------------------------
+
+#: a status, or libcurl's code, or a refusal: cause, the breaker's row of failures (there was one
+#: failure before), and what is counted beside `failed` and `failed_requests`
+FAILURES = [
+    ({"status": 500}, "server_error", 2, {}),
+    ({"status": 404}, "client_error", 2, {}),
+    ({"status": 302}, "redirect", 2, {}),
+    ({"status": 401}, "unauthorized", 2, {"signature": 1}),
+    ({"status": 413}, "content_too_large", 1, {"size": 1}),
+    ({"code": 7}, "refused", 2, {}),
+    ({"code": 28}, "timeout", 2, {}),
+    ({"denied": "10.0.0.1 is private"}, "egress_denied", 1, {}),
+    ({"code": 2}, "internal", 1, {"faults": 1}),
+]
+
+
+@pytest.mark.parametrize(("answer", "cause", "row", "more"), FAILURES)
+def test_each_failure(
+    works: Works, answer: dict[str, Any], cause: str, row: int, more: dict[str, int]
+) -> None:
+    """It is tried again, counted once, and the breaker counts it unless it says nothing about the
+    endpoint: an event that is too large, an address that we refuse, a fault of ours."""
+    works.desk.word(0, d.BREAKER, 1)
+    (slot,) = works.emit("evt_a")
+    works.answer(slot, message="no", **answer)
+    assert row_of_failures(works) == BreakerState("closed", row)
+    assert counted(works) == {"failed": 1, "failed_requests": 1} | more
+    assert works.latencies() == 0
+    delivery = stored(works)["evt_a"]
+    assert (State(delivery.state), delivery.attempts) == (State.WAITING, 1)
+    (attempt,) = attempts(works, "evt_a")
+    assert (attempt.cause, attempt.status) == (cause, answer.get("status", 0))
+    assert attempt.error == answer.get("denied", "no")
+    assert (attempt.worker, works.lane().in_flight, works.lane().done) == (WORKER, 0, 1)
+    # Heads are read from now on where the receiver answered: it may ask for a wait.
+    assert works.wire.heeded == ([True] if answer.get("status") else [])
+    assert works.wire.released == [slot]
+
+
+@pytest.mark.parametrize("works", [{}, {"batch": Batch(max_events=1)}], indirect=True)
+@pytest.mark.parametrize(
+    ("status", "accepted"), [(199, False), (200, True), (299, True), (300, False)]
+)
+def test_a_success_is_a_2xx(works: Works, status: int, accepted: bool) -> None:
+    """To the last of them; only then need heads not be read any more."""
+    (slot,) = works.emit("evt_a")
+    works.answer(slot, status, opened=True)
+    assert counted(works).get("delivered", 0) == accepted
+    assert works.wire.heeded == [not accepted]
+    assert len(stored(works)) == (not accepted)
+
+
+@pytest.mark.parametrize("works", [{"ordered": True, "on_head_failure": "block"}], indirect=True)
+def test_a_head_that_fails_alone(works: Works) -> None:
+    """What comes after it goes to the store too, even before the keeper has seen the head."""
+    (slot,) = works.emit("evt_a")
+    works.answer(slot, 503)
+    assert works.emit("evt_b") == []
+    assert [row.cause for row in stored(works).values()] == ["order", "server_error"]
+
+
+def test_three_failures_open_the_breaker_and_a_success_begins_anew(works: Works) -> None:
+    """Failures count in a row."""
+    for status in (500, 500, 204, 500, 500):
+        (slot,) = works.emit("evt")
+        works.answer(slot, status)
+    assert row_of_failures(works) == BreakerState("closed", 2)
+    assert works.desk.word(0, d.FAILING) == works.desk.now_ns
+    (slot,) = works.emit("evt")
+    works.answer(slot, 500)
+    assert row_of_failures(works).name == "open"
+    assert works.emit("evt_held") == []
+    assert counted(works)["skipped"] == 1
+    held = stored(works)["evt_held"]
+    assert (held.cause, held.attempts) == ("breaker_open", 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        ({"status": 200}, "closed"),
+        ({"status": 500}, "open"),
+        ({"code": 7}, "open"),
+        ({"status": 413}, "probed"),
+        ({"denied": "private"}, "probed"),
+        ({"code": 2}, "probed"),
+    ],
+)
+def test_a_probe(works: Works, answer: dict[str, Any], name: str) -> None:
+    """Its answer closes the breaker or opens it anew; one that says nothing of the endpoint makes
+    room for another probe at once."""
+    for n in range(3):
+        (slot,) = works.emit(f"evt_{n}")
+        works.answer(slot, 500)
+    works.desk.now_ns += 61 * S
+    (slot, *more) = works.emit("evt_probe", "evt_next")
+    assert not more
+    assert works.wire.distrusted == [works.lane().target]
+    works.answer(slot, **answer)
+    state = row_of_failures(works)
+    if name == "probed":
+        assert state == BreakerState("half_open", 0)
+        assert len(works.emit("evt_again")) == 1
+    else:
+        assert state.name == name
+
+
+def test_a_success_leaves_nothing_behind(works: Works) -> None:
+    """It ends in its ring: no report, no row, one latency."""
+    (slot,) = works.emit("evt_a")
+    works.answer(slot, 204, total_us=3000)
+    assert counted(works) == {"delivered": 1}
+    assert works.latencies() == 1
+    assert stored(works) == {}
+    assert works.wire.released == [slot]
+    assert (works.lane().in_flight, works.lane().done) == (0, 1)
+
+
+@pytest.mark.parametrize("works", [{"record": "all"}], indirect=True)
+def test_a_success_that_is_to_be_recorded(works: Works) -> None:
+    """`record: all` keeps the attempt of a success too."""
+    (slot,) = works.emit("evt_a")
+    works.answer(slot, 201, body=b"thanks")
+    assert State(stored(works)["evt_a"].state) == State.DELIVERED
+    (attempt,) = attempts(works, "evt_a")
+    assert (attempt.status, attempt.cause, attempt.error) == (201, "delivered", "")
+    assert (attempt.answer, attempt.worker) == (b"thanks", WORKER)
+    assert works.lane().in_flight == 0
+
+
+def test_a_success_of_what_the_store_has(works: Works) -> None:
+    """It is reported, and the store ends it: no worker counts it."""
+    (slot,) = works.emit("evt_a")
+    works.answer(slot, 503)
+    (slot,) = works.until_due()
+    works.answer(slot, 200)
+    row = stored(works)["evt_a"]
+    assert (State(row.state), row.attempts) == (State.DELIVERED, 2)
+    assert "delivered" not in counted(works)
+    assert works.desk.store.counters()[0] == {"delivered": 1}
+    assert works.lane().in_flight == 0
+
+
+@pytest.mark.parametrize("works", [{"ordered": True}], indirect=True)
+def test_an_ordered_lane_goes_on_with_the_next(works: Works) -> None:
+    """After a success its key is free."""
+    (first,) = works.emit("evt_a", "evt_b")
+    works.answer(first, 200)
+    (second,) = works.send()
+    assert second.tag[1].body == b'{"id": "evt_b"}'
+    works.answer(second, 200)
+    assert counted(works) == {"delivered": 2}
+    assert stored(works) == {}
+
+
+@pytest.mark.parametrize(
+    ("works", "answer", "kept"),
+    [
+        ({"ordered": True, "on_head_failure": "block"}, 503, ["evt_a", "evt_b", "evt_c"]),
+        (
+            {"ordered": True, "on_head_failure": "block", "retry": Retry(retry_on=())},
+            503,
+            ["evt_a"],
+        ),
+        ({"ordered": True, "on_head_failure": "park"}, 503, ["evt_a"]),
+    ],
+    indirect=["works"],
+)
+def test_a_head_that_fails(works: Works, answer: int, kept: list[str]) -> None:
+    """With `block` the order moves to the store, behind the head: what waits and what comes; unless
+    the head is dead, and holds nothing back."""
+    (slot,) = works.emit("evt_a", "evt_b")
+    works.answer(slot, answer)
+    works.emit("evt_c", send=False)
+    rows = stored(works)
+    assert sorted(rows) == kept
+    if len(kept) > 1:
+        assert [rows[id].cause for id in kept] == ["server_error", "order", "order"]
+        assert works.lane().handed_over == works.desk.reporter.outbox.tail - 1
+        assert works.send() == []
+
+
+@pytest.mark.parametrize("works", [{"concurrency": 1}], indirect=True)
+def test_a_lane_that_had_no_room_goes_on(works: Works) -> None:
+    """It is held while its one request is under way, whatever becomes of that."""
+    for status in (200, 500):
+        (slot,) = works.emit("evt_a", "evt_b")
+        assert works.send() == []
+        assert works.lane().held
+        works.answer(slot, status)
+        assert not works.lane().held
+        (slot,) = works.send()
+        works.answer(slot, 200)
+
+
+def test_what_libcurl_sent_again_is_counted(works: Works) -> None:
+    """The receiver may have seen it twice."""
+    (slot,) = works.emit("evt_a")
+    works.answer(slot, 200, REDIRECT_TIME_T=7)
+    assert counted(works) == {"delivered": 1, "resent": 1}
+
+
+def test_one_request_in_sixteen_is_a_sample(works: Works) -> None:
+    """And each that opened a connection, which begins the count anew. After a success heads need not
+    be read any more."""
+
+    def measured() -> int:
+        return sum(works.stages.row(0)[d.STAGE_FIRST_BYTE :][: d.STAGE_FIRST_BYTE - d.STAGE_TLS])
+
+    def send(n: int, **how: Any) -> None:
+        for _ in range(n):
+            (slot,) = works.emit("evt")
+            times = {"STARTTRANSFER_TIME_T": 900, "PRETRANSFER_TIME_T": 100}
+            works.answer(slot, **({"status": 200} | how), **times)
+
+    send(d.SAMPLED_ONE_IN - 1)
+    assert (measured(), works.wire.heeded) == (0, [])
+    send(1)
+    assert (measured(), works.wire.heeded) == (1, [False])
+    send(d.SAMPLED_ONE_IN - 1)
+    assert measured() == 1
+    send(1, opened=True)
+    assert (measured(), counted(works)["connected"]) == (2, 1)
+    send(d.SAMPLED_ONE_IN - 1)
+    assert measured() == 2
+    send(1, status=500)
+    assert measured() == 3
+    assert works.wire.heeded == [False, False, True]
+
+
+def test_several_that_end_together(works: Works) -> None:
+    """Each is what it is; the samples are counted over all of them."""
+    slots = works.emit(*(f"evt_{n}" for n in range(6)))
+    for n, slot in enumerate(slots):
+        slot.curl.info[STATUS] = 200 if n % 2 else 500
+    works.wire.under_way.clear()
+    works.dispatcher.collect([(slot, 0, "") for slot in slots], works.desk.now_ns)
+    assert counted(works) == {"delivered": 3, "failed": 3, "failed_requests": 3}
+    assert works.wire.released == slots
+
+
+# ---- a batch -------------------------------------------------------------------------------
+
+BATCH = {"batch": Batch(max_events=4, max_delay=Duration(S))}
+FOUR = ("evt_a", "evt_b", "evt_c", "evt_d")
+
+
+def results_of(*statuses: int) -> bytes:
+    """A 207 that tells what became of each of FOUR; 0: it does not name it."""
+    named = zip(FOUR, statuses, strict=False)
+    return json.dumps([{"id": id, "status": status} for id, status in named if status]).encode()
+
+
+@pytest.mark.parametrize("works", [BATCH], indirect=True)
+def test_a_batch_is_one_request_to_the_breaker(works: Works) -> None:
+    """One latency, one failure in a row; but each event is counted, and reported by itself."""
+    (slot,) = works.emit(*FOUR)
+    works.answer(slot, 500, message="no")
+    assert row_of_failures(works) == BreakerState("closed", 1)
+    assert counted(works) == {"failed": 4, "failed_requests": 1}
+    assert {row.attempts for row in stored(works).values()} == {1}
+    (slot,) = works.emit(*FOUR)
+    works.answer(slot, 200)
+    assert row_of_failures(works) == BreakerState("closed", 0)
+    assert counted(works) == {"failed": 4, "failed_requests": 1, "delivered": 4}
+    assert works.latencies() == 1
+    assert (works.lane().in_flight, works.lane().done) == (0, 8)
+    assert len(stored(works)) == 4
+
+
+@pytest.mark.parametrize("works", [BATCH], indirect=True)
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_batch_that_is_refused_for_its_content(works: Works, status: int) -> None:
+    """It goes out again in halves, in its order, until one event is left; that alone is an attempt, and
+    the breaker waits for it."""
+    works.desk.word(0, d.BREAKER, 1)
+    (slot,) = works.emit(*FOUR)
+    works.answer(slot, status)
+    assert counted(works) == {"failed_requests": 1}
+    assert row_of_failures(works) == BreakerState("closed", 1)
+    assert works.latencies() == 0
+    first, second = works.send()
+    assert (ids(first, works), ids(second, works)) == (["evt_a", "evt_b"], ["evt_c", "evt_d"])
+    works.answer(first, 200)
+    works.answer(second, status)
+    third, fourth = works.send()
+    works.answer(third, 200)
+    works.answer(fourth, status)
+    more = {"size": 1} if status == 413 else {}
+    assert counted(works) == {"delivered": 3, "failed": 1, "failed_requests": 3} | more
+    assert list(stored(works)) == ["evt_d"]
+
+
+@pytest.mark.parametrize("works", [{"batch": Batch(max_events=3)}], indirect=True)
+def test_of_an_odd_number_the_first_half_is_larger(works: Works) -> None:
+    """Two and one of three."""
+    (slot,) = works.emit(*FOUR[:3])
+    works.answer(slot, 400)
+    assert [ids(half, works) for half in works.send()] == [["evt_a", "evt_b"], ["evt_c"]]
+
+
+@pytest.mark.parametrize("works", [BATCH], indirect=True)
+@pytest.mark.parametrize(("status", "next_batch"), [(413, 2), (422, 4)])
+def test_only_what_is_too_large_makes_batches_smaller(
+    works: Works, status: int, next_batch: int
+) -> None:
+    """After a 413 the next ones have at most half its bytes, for a while."""
+    (slot,) = works.emit(*FOUR)
+    works.answer(slot, status)
+    for half in works.send():
+        works.answer(half, 200)
+    slots = works.emit(*FOUR)
+    assert len(ids(slots[0], works)) in ((1, 2) if next_batch == 2 else (4,))
+
+
+@pytest.mark.parametrize("works", [BATCH], indirect=True)
+def test_a_refused_batch_that_was_a_probe(works: Works) -> None:
+    """Its halves are other requests: the permit is handed back, and one of them is the next probe."""
+    works.desk.word(0, d.BREAKER, breaker.pack(BreakerState("open", 1)))
+    works.desk.now_ns += 61 * S
+    (slot,) = works.emit(*FOUR)
+    works.answer(slot, 413)
+    assert row_of_failures(works) == BreakerState("half_open", 0)
+    (slot,) = works.send()
+    works.answer(slot, 200)
+    assert row_of_failures(works) == BreakerState("closed", 0)
+
+
+@pytest.mark.parametrize("works", [BATCH], indirect=True)
+@pytest.mark.parametrize(
+    ("statuses", "row", "delivered"),
+    [
+        ((200, 200, 200, 200), 0, 4),
+        ((200, 500, 0, 413), 0, 1),
+        ((500, 500, 413, 0), 2, 0),
+        ((413, 413, 413, 413), 1, 0),
+    ],
+)
+def test_a_207_tells_events_apart(
+    works: Works, statuses: tuple[int, ...], row: int, delivered: int
+) -> None:
+    """Each has its own status and outcome; to the breaker the request is a success if one event was,
+    and nothing if all failures say nothing of the endpoint. What is not named is tried again."""
+    works.desk.word(0, d.BREAKER, 1)
+    (slot,) = works.emit(*FOUR)
+    works.answer(slot, 207, body=results_of(*statuses), total_us=5)
+    assert row_of_failures(works) == BreakerState("closed", row)
+    assert works.latencies() == 1
+    found = {id: status for id, status in zip(FOUR, statuses, strict=True) if status != 200}
+    assert stored(works).keys() == found.keys()
+    for event_id, status in found.items():
+        (attempt,) = attempts(works, event_id)
+        causes = {500: "server_error", 413: "content_too_large", 0: "protocol"}
+        assert (attempt.status, attempt.cause) == (status or 207, causes[status])
+        assert attempt.error == ("" if status else "the 207 answer does not name the event")
+    expected = {
+        "delivered": delivered,
+        "failed": len(found),
+        "size": list(found.values()).count(413),
+    }
+    assert counted(works) == {name: n for name, n in expected.items() if n}
+
+
+@pytest.mark.parametrize("works", [BATCH], indirect=True)
+def test_a_207_that_cannot_be_read(works: Works) -> None:
+    """Each event is tried again, and its attempt says why."""
+    (slot,) = works.emit(*FOUR)
+    works.answer(slot, 207, body=b"<html>")
+    assert row_of_failures(works) == BreakerState("closed", 1)
+    for event_id in FOUR:
+        (attempt,) = attempts(works, event_id)
+        assert (attempt.status, attempt.cause) == (207, "protocol")
+        assert attempt.error.startswith("the 207 answer cannot be read: ")
+
+
+@pytest.mark.parametrize("works", [BATCH], indirect=True)
+@pytest.mark.parametrize(("status", "name"), [(200, "closed"), (500, "open"), (413, "half_open")])
+def test_a_207_of_a_probe(works: Works, status: int, name: str) -> None:
+    """The token goes back with whatever the events came to."""
+    works.desk.word(0, d.BREAKER, breaker.pack(BreakerState("open", 1)))
+    works.desk.now_ns += 61 * S
+    (slot,) = works.emit(*FOUR)
+    works.answer(slot, 207, body=results_of(*[status] * 4))
+    state = row_of_failures(works)
+    assert state.name == name
+    assert state.value == 0 or name == "open"
+
+
+@pytest.mark.parametrize("works", [BATCH | {"record": "all"}], indirect=True)
+def test_a_recorded_batch(works: Works) -> None:
+    """`record: all` has an attempt of each event, of a plain success and of a 207."""
+    (slot,) = works.emit(*FOUR)
+    works.answer(slot, 200)
+    (slot,) = works.emit("evt_e", "evt_f", "evt_g", "evt_h")
+    works.answer(slot, 207, body=b'[{"id": "evt_e", "status": 202}]')
+    rows = stored(works)
+    assert [rows[id].state for id in FOUR] == [State.DELIVERED] * 4
+    assert State(rows["evt_e"].state) == State.DELIVERED
+    assert [attempt.status for attempt in attempts(works, "evt_a")] == [200]
+    assert State(rows["evt_f"].state) == State.WAITING
+
+
+@pytest.mark.parametrize("works", [BATCH], indirect=True)
+def test_a_batch_from_ring_and_store(works: Works) -> None:
+    """What has a row is reported, what has none ends in its ring."""
+    (slot,) = works.emit(*FOUR)
+    works.answer(slot, 500)
+    works.until_due()
+    (slot,) = works.wire.under_way
+    taken = slot.tag[1]
+    taken.append(works.desk.fresh("evt_new"))
+    works.answer(slot, 200)
+    rows = stored(works)
+    assert {row.state for row in rows.values()} == {State.DELIVERED}
+    assert rows.keys() == set(FOUR)
+    assert counted(works)["delivered"] == 1
+
+
+# ---- errors of ours ------------------------------------------------------------------------
+
+
+class Odd(Exception):
+    pass
+
+
+def odd(*_: object, **__: object) -> NoReturn:
+    raise Odd("by and by")
+
+
+@pytest.mark.parametrize("works", [{}, BATCH], indirect=True)
+def test_an_error_of_ours_is_an_attempt(
+    works: Works, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the cause `internal`: counted, tried again, nothing to the breaker; and the log tells it
+    once in ten seconds of each endpoint."""
+    monkeypatch.setattr("fluxhook.worker.results.Slot.failure", odd, raising=False)
+    works.desk.word(0, d.BREAKER, 1)
+
+    def fail() -> None:
+        slots = works.emit(*FOUR)
+        for slot in slots:
+            works.answer(slot, 500)
+            assert slot in works.wire.released
+
+    with caplog.at_level(logging.ERROR, "fluxhook"):
+        fail()
+        assert len(caplog.records) == 1
+        works.desk.now_ns += 10 * S - 1
+        fail()
+        assert len(caplog.records) == 1
+        works.desk.now_ns += 1
+        fail()
+        assert len(caplog.records) == 2
+    assert "endpoint a: " in caplog.text
+    assert "Odd: by and by" in caplog.text
+    assert counted(works) == {"failed": 12, "faults": 12}
+    assert row_of_failures(works) == BreakerState("closed", 1)
+    assert works.lane().in_flight == 0
+    works.desk.step()
+    rows = works.desk.store.deliveries(limit=100)
+    assert len(rows) == 12
+    for row in rows:
+        assert (row.cause, row.attempts, row.error) == ("internal", 1, "Odd: by and by")
+
+
+def test_the_record_of_an_error_of_ours(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt without an answer, of this worker; and nothing is under way any more, wherever the
+    error came up."""
+    monkeypatch.setattr(Stages, "finished", odd)
+    (slot,) = works.emit("evt_a")
+    works.answer(slot, 200, opened=True)
+    assert works.lane().in_flight == 0
+    (attempt,) = attempts(works, "evt_a")
+    assert (attempt.status, attempt.cause, attempt.worker) == (0, "internal", WORKER)
+    assert attempt.error == "Odd: by and by"
+
+
+@pytest.mark.parametrize("works", [BATCH], indirect=True)
+def test_an_error_after_all_has_ended(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was settled before it is settled: no attempt of it failed."""
+    works.desk.word(0, d.BREAKER, 1)
+    monkeypatch.setattr(works.dispatcher._results._gate, "success", odd)
+    (slot,) = works.emit(*FOUR)
+    works.answer(slot, 207, body=results_of(200, 200, 200, 200))
+    assert counted(works) == {"delivered": 4}
+    assert stored(works) == {}
+
+
+def test_an_error_at_what_was_taken_over(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store has it while it is under way: its attempt is reported all the same."""
+    (slot,) = works.emit("evt_a")
+    works.desk.reporter.report(slot.tag[1], "adopted", "over_share")
+    works.desk.step()
+    monkeypatch.setattr(Slot, "failure", odd)
+    works.answer(slot, 500)
+    row = stored(works)["evt_a"]
+    assert (row.cause, row.attempts) == ("internal", 1)
+
+
+def test_a_probe_that_ends_in_an_error_of_ours(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Makes room for the next probe."""
+    works.desk.word(0, d.BREAKER, breaker.pack(BreakerState("open", 1)))
+    works.desk.now_ns += 61 * S
+    (slot,) = works.emit("evt_a")
+    monkeypatch.setattr(Slot, "failure", odd)
+    works.answer(slot, 500)
+    assert row_of_failures(works) == BreakerState("half_open", 0)
+
+
+def test_what_cannot_even_be_reported_stays_in_its_ring(
+    works: Works, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next worker finds it there; the others of the batch are reported."""
+    (slot,) = works.emit("evt_a")
+    monkeypatch.setattr(works.desk.reporter, "report", odd)
+    works.answer(slot, 500)
+    monkeypatch.undo()
+    assert "endpoint a: an event stays in its ring" in caplog.text
+    assert stored(works) == {}
+    consumer = works.desk._consumer
+    consumer.rewind()
+    assert [left.in_ring for left in consumer.take(10)] == [True]
+
+
+# ---- another worker's ----------------------------------------------------------------------
+
+
+def test_what_another_worker_serves_goes_to_the_store(works: Works) -> None:
+    """An endpoint becomes another worker's: what waits and what comes is not sent here, and no longer
+    waits here; what is under way ends as ever."""
+    works.dispatcher.configure(0, works.lane().endpoint, 1)
+    (slot,) = works.emit("evt_1", "evt_2")
+    works.dispatcher.configure(0, works.lane().endpoint, 0)
+    assert not works.emit("evt_3")
+    works.answer(slot, 200)
+    waiting = {id: row.cause for id, row in stored(works).items() if row.state == State.WAITING}
+    assert waiting == {"evt_2": "other_worker", "evt_3": "other_worker"}
+    works.dispatcher.configure(0, works.lane().endpoint, 4)
+    assert len(works.until_due()) == 2
