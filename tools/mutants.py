@@ -118,7 +118,7 @@ MODULES: Final = {
                     "_idlest",
                     "_send",
                 ),
-                *("_bury_too_large", "_dead", "replay", "_release_lost", "_reported"),
+                *("_dead_letter_too_large", "_dead", "replay", "_release_lost", "_reported"),
             ),
         ),
     )

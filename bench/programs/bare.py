@@ -107,8 +107,10 @@ class BareLoop:
     def run(self, requests: int, payload: int) -> int:
         """Sends that many requests; returns how many were not answered with a 2xx."""
         template = body_template(payload)
-        slots = {curl: (curl, curl.setopt, curl.getinfo, answer) for curl, answer in self.handles}
-        idle = list(slots.values())
+        transfers = {
+            curl: (curl, curl.setopt, curl.getinfo, answer) for curl, answer in self.handles
+        }
+        idle = list(transfers.values())
         in_flight = len(idle)
         multi, busy, sha256, now = self.multi, self.busy, hashlib.sha256, time.time
         add, remove, act = multi.add_handle, multi.remove_handle, multi.socket_action
@@ -128,13 +130,13 @@ class BareLoop:
                 inner = INNER + second + b"."
                 signature = b"X-FluxGate-Signature: t=" + second + b",v1="
                 while idle and sent < requests:
-                    slot = idle.pop()
+                    transfer = idle.pop()
                     body = template % sent
                     sent += 1
                     mac = sha256(OUTER + sha256(inner + body).digest()).hexdigest().encode()
-                    slot[1](headers_option, [content_type, expect, signature + mac])
-                    slot[1](body_option, body)
-                    add(slot[0])
+                    transfer[1](headers_option, [content_type, expect, signature + mac])
+                    transfer[1](body_option, body)
+                    add(transfer[0])
                 running = act(timeout_event, 0)[1]
             # Fewer running than in flight: an answer came inside socket_action and waits already.
             wait_ms = timer() if running >= in_flight - len(idle) else 0
@@ -150,16 +152,16 @@ class BareLoop:
             while left:
                 left, good, bad = read()
                 for curl in good:
-                    slot = slots[curl]
-                    failed += not 200 <= slot[2](status_info) <= 299
+                    transfer = transfers[curl]
+                    failed += not 200 <= transfer[2](status_info) <= 299
                     remove(curl)
-                    if slot[3]:
-                        slot[3].clear()
-                    idle.append(slot)
+                    if transfer[3]:
+                        transfer[3].clear()
+                    idle.append(transfer)
                 for curl, _, _ in bad:
                     failed += 1
                     remove(curl)
-                    idle.append(slots[curl])
+                    idle.append(transfers[curl])
                 done += len(good) + len(bad)
         return failed
 

@@ -27,7 +27,7 @@ from fluxhook.transport.records import Attempt
 from fluxhook.transport.snapshot import Snapshot
 from fluxhook.worker.dispatcher import Dispatcher
 from fluxhook.worker.reporter import Reporter
-from fluxhook.worker.stage_timings import Stages
+from fluxhook.worker.stage_timings import StageTimings
 
 WARM_UP, SHORT, LONG = 50, 200, 800
 #: for each, an endpoint: one of which nothing is to be asked, and one whose rate is limited
@@ -103,7 +103,7 @@ class Worker:
         self._clock = EngineClock(snapshot.clock)
         outbox = Producer(str(own / "outbox.ring"))
         self._reporter = Reporter(outbox, self._counters, 0, self._clock)
-        stages = Stages(self._counters, histograms, self._clock)
+        stages = StageTimings(self._counters, histograms, self._clock)
         self._dispatcher = Dispatcher(
             datadir.open_words(),
             self._counters,
@@ -132,7 +132,7 @@ class Worker:
         dispatcher, now_ns = self._dispatcher, self._clock.now_ns()
         sender = dispatcher.sender
         taken, started = self._take(type), []
-        lane = dispatcher.lanes[taken[0].endpoint]
+        queue = dispatcher.queues[taken[0].endpoint]
         sender._add_handle = started.append
 
         def run(count: int) -> None:
@@ -141,9 +141,9 @@ class Worker:
                 del taken[:_ROUND]
                 dispatcher.send(now_ns)
                 for curl in started:
-                    sender.release(sender._slots[curl])
+                    sender.release(sender._transfers[curl])
                 started.clear()
-                lane.in_flight = sender.in_flight = 0
+                queue.in_flight = sender.in_flight = 0
 
         return run
 

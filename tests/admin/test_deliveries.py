@@ -33,7 +33,7 @@ def walk(site: Site, path: str, **filters: Any) -> list[dict[str, Any]]:
 def test_pages_hold_everything_once(site: Site, path: str) -> None:
     """In whatever size they are asked for, newest first, while more is added at the front."""
     name = f"paged-{path[4:]}"
-    site.bury(name, 7)
+    site.dead_letter(name, 7)
     key = "delivery_id" if path == "/v1/attempts" else "id"
     whole = [row[key] for row in site.items(path, endpoint=name)]
     assert len(set(whole)) == 7
@@ -48,7 +48,7 @@ def test_pages_hold_everything_once(site: Site, path: str) -> None:
 
 def test_deliveries_are_filtered(site: Site) -> None:
     """By each of the parameters, and by several at once."""
-    ids = site.bury("sieved", 3)
+    ids = site.dead_letter("sieved", 3)
     row = site.client.get(f"/v1/deliveries/{ids[0]}").json()
     assert (row["state"], row["cause"], row["type"]) == ("dead", "server_error", "sieved.happened")
 
@@ -74,7 +74,7 @@ def test_deliveries_are_filtered(site: Site) -> None:
 
 def test_times_bound_a_list(site: Site) -> None:
     """`since` belongs to it, `until` does not; both are of the time that the row shows."""
-    site.bury("timed", 3)
+    site.dead_letter("timed", 3)
     rows = site.items("/v1/deliveries", endpoint="timed")
     moment = rows[1]["accepted_at"]
     since = site.items("/v1/deliveries", endpoint="timed", since=moment)
@@ -105,7 +105,7 @@ def test_attempts_are_filtered_by_their_outcome(site: Site) -> None:
 
 def test_one_dead_letter_is_replayed(site: Site) -> None:
     """It is delivered, with the former attempts before it, and is none any more."""
-    (id,) = site.bury("replayed", 1)
+    (id,) = site.dead_letter("replayed", 1)
     site.receiver.behave(None, "/replayed")
     answer = site.client.post(f"/v1/dead-letters/{id}/replay")
     assert (answer.status_code, answer.json()["done"]) == (202, 1)
@@ -119,7 +119,7 @@ def test_one_dead_letter_is_replayed(site: Site) -> None:
 
 def test_dead_letters_are_replayed_by_filter_in_steps(site: Site) -> None:
     """A limited request answers with a cursor; following it takes each of them once."""
-    site.bury("stepped", 5)
+    site.dead_letter("stepped", 5)
     site.receiver.behave(None, "/stepped")
     nobody = site.client.post(
         "/v1/dead-letters/replay", json={"endpoint": "stepped", "cause": "timeout"}
@@ -140,7 +140,7 @@ def test_dead_letters_are_replayed_by_filter_in_steps(site: Site) -> None:
 
 def test_dead_letters_are_purged(site: Site) -> None:
     """One, or those that match; each leaves a line in the audit trail first."""
-    ids = site.bury("purged", 3)
+    ids = site.dead_letter("purged", 3)
     assert site.client.delete(f"/v1/dead-letters/{ids[0]}").status_code == 204
     problem(site.client.get(f"/v1/deliveries/{ids[0]}"), 404, "unknown-delivery")
     problem(site.client.delete(f"/v1/dead-letters/{ids[0]}"), 404, "unknown-delivery")
@@ -154,7 +154,7 @@ def test_dead_letters_are_purged(site: Site) -> None:
 
 def test_everything_is_purged_only_on_demand(site: Site) -> None:
     """An empty filter is no filter: it takes all: true."""
-    site.bury("all-of-them", 2)
+    site.dead_letter("all-of-them", 2)
     body = problem(site.client.post("/v1/dead-letters/purge", json={}), 422, "invalid-request")
     assert body["errors"][0]["field"] == "all"
     assert len(site.items("/v1/dead-letters", endpoint="all-of-them")) == 2

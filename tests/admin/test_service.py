@@ -12,7 +12,7 @@ from fluxhook import Endpoint
 from fluxhook import control as c
 from fluxhook.admin.service import Service
 from fluxhook.store import ReadStore
-from support.scheduler_harness import Desk
+from support.scheduler_harness import SchedulerHarness
 
 FILE = Endpoint(name="file", url="https://file.example/", signature="none")
 LAYER = {"name": "run", "url": "https://run.example/", "events": ["*"], "signature": "none"}
@@ -42,16 +42,16 @@ def test_a_change_in_the_middle(
 ) -> None:
     """An endpoint that is deleted while a question is answered is in the answer as it was, or not at
     all; and it is not in the next one."""
-    with Desk(tmp_path / "data", FILE) as desk:
-        desk.ask(c.Create(LAYER), c.Subscription)
-        service = Service(desk.path)
+    with SchedulerHarness(tmp_path / "data", FILE) as harness:
+        harness.ask(c.Create(LAYER), c.Subscription)
+        service = Service(harness.path)
         before = ask(service)
         assert before == {"file": "file", "run": "api"}
         opened = ReadStore.open
 
         def delete_first(path: Path) -> Any:
             monkeypatch.undo()
-            desk.ask(c.Delete("run"), c.Done)
+            harness.ask(c.Delete("run"), c.Done)
             return opened(path)
 
         monkeypatch.setattr(ReadStore, "open", delete_first)

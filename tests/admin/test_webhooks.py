@@ -12,7 +12,7 @@ from admin.conftest import Site, client_of, config, problem, until
 from fluxhook import Endpoint
 from fluxhook.control import Create, Subscription
 from fluxhook.receiver import Behaviour
-from support.scheduler_harness import Desk
+from support.scheduler_harness import SchedulerHarness
 
 
 def test_the_documents_own_webhook_is_created(site: Site) -> None:
@@ -325,11 +325,11 @@ def test_a_bad_rotation_is_refused(site: Site, field: str) -> None:
 def test_an_endpoint_that_the_file_hides_is_the_files(tmp_path: Path) -> None:
     """One that was created and then written into the file as well is changed there from then on."""
     layer = {"name": "both", "url": "https://a.example/", "events": ["*"], "secrets": ["sk_1"]}
-    with Desk(tmp_path / "data") as desk:
-        desk.ask(Create(layer), Subscription)
-        with client_of(desk.path) as client:
+    with SchedulerHarness(tmp_path / "data") as harness:
+        harness.ask(Create(layer), Subscription)
+        with client_of(harness.path) as client:
             assert client.get("/v1/webhooks/both").json()["source"] == "api"
-            desk.supervisor.publish(
+            harness.supervisor.publish(
                 config(Endpoint(name="both", url="https://b.example/", signature="none"))
             )
             shown = client.get("/v1/webhooks/both").json()

@@ -32,7 +32,7 @@ ENDS = [(end, share) for end in ("arrived", "read") for share in ("p50", "p99")]
 FIGURES: dict[str, Figures] = {
     "Deliveries": ENGINE,
     "Failures": {"engine.rate": 20e3, "engine.retry.rate": 15e3, "engine.stored_bytes": 900.0},
-    "Aggregated": {"engine.rate": 30e3, "engine.keeper": 12.0},
+    "Aggregated": {"engine.rate": 30e3, "engine.scheduler": 12.0},
     "Idle": {"p50": 150.0, "p99": 900.0},
     "Ingest": {
         **{f"without.{end}.{share}": 150.0 for end, share in ENDS},

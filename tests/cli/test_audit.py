@@ -59,7 +59,7 @@ def test_no_entries_and_no_engine(tmp_path: Path) -> None:
 
 def test_through_the_api_it_shows_the_same(site: Site) -> None:
     """In the same order, over pages."""
-    site.bury("audited", 3)
+    site.dead_letter("audited", 3)
     site.run("dead-letters", "purge", "--endpoint", "audited", "--yes")
     remote = ("--api", site.admin.url, "--token", site.admin.token)
     here = site.lines("audit", "--endpoint", "audited")

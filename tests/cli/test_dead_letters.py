@@ -17,7 +17,7 @@ def letters(site: Site, name: str) -> list[str]:
 
 
 def test_list_has_the_latest_first_and_filters(site: Site) -> None:
-    ids = site.bury("given_up", 3)
+    ids = site.dead_letter("given_up", 3)
     assert letters(site, "given_up") == ids
     for options, found in (
         (("--cause", "timeout"), 0),
@@ -33,7 +33,7 @@ def test_list_has_the_latest_first_and_filters(site: Site) -> None:
 
 
 def test_those_named_are_delivered_again(site: Site) -> None:
-    ids = site.bury("named", 3)
+    ids = site.dead_letter("named", 3)
     site.receiver.behave(Behaviour(), "/named")
     said = site.run("dead-letters", "replay", *ids[:2])
     assert said.stdout == "2 dead letters will be delivered again\n"
@@ -42,7 +42,7 @@ def test_those_named_are_delivered_again(site: Site) -> None:
 
 
 def test_one_that_is_none_stops_no_other(site: Site) -> None:
-    (id,) = site.bury("lone", 1)
+    (id,) = site.dead_letter("lone", 1)
     site.receiver.behave(Behaviour(), "/lone")
     said = site.run("dead-letters", "replay", NOBODY, id)
     assert said.exit_code == ExitCode.NOT_FOUND
@@ -56,8 +56,8 @@ def test_all_that_match_are_delivered_again_step_by_step(
 ) -> None:
     """As many requests as it takes; others stay."""
     monkeypatch.setattr(choice, "STEP", 2)
-    site.bury("matching", 4)
-    others = site.bury("other", 1)
+    site.dead_letter("matching", 4)
+    others = site.dead_letter("other", 1)
     site.receiver.behave(Behaviour(), "/matching")
     said = site.json("dead-letters", "replay", "--endpoint", "matching", "--cause", "server_error")
     assert said == {"done": 4}
@@ -68,7 +68,7 @@ def test_all_that_match_are_delivered_again_step_by_step(
 def test_a_long_replay_shows_how_far_it_is(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal, of the number there are."""
     monkeypatch.setattr(choice, "STEP", 1)
-    site.bury("long", 3)
+    site.dead_letter("long", 3)
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
     said = site.run("dead-letters", "replay", "--endpoint", "long")
     assert "replay" in said.stderr
@@ -76,7 +76,7 @@ def test_a_long_replay_shows_how_far_it_is(site: Site, monkeypatch: pytest.Monke
 
 
 def test_purge_erases_with_a_line_in_the_audit_trail(site: Site) -> None:
-    ids = site.bury("erased", 3)
+    ids = site.dead_letter("erased", 3)
     said = site.run("dead-letters", "purge", ids[0], "--yes")
     assert said.stdout == "1 dead letter was erased\n"
     said = site.run("dead-letters", "purge", "--endpoint", "erased", "--yes")
@@ -87,7 +87,7 @@ def test_purge_erases_with_a_line_in_the_audit_trail(site: Site) -> None:
 
 def test_purge_asks_first(site: Site) -> None:
     """Without a terminal it wants --yes."""
-    ids = site.bury("kept", 1)
+    ids = site.dead_letter("kept", 1)
     for which in (ids, ("--endpoint", "kept"), ("--all",)):
         said = site.run("dead-letters", "purge", *which)
         assert said.exit_code == ExitCode.USAGE
@@ -96,8 +96,8 @@ def test_purge_asks_first(site: Site) -> None:
 
 
 def test_all_takes_all(site: Site) -> None:
-    site.bury("all_a", 1)
-    site.bury("all_b", 2)
+    site.dead_letter("all_a", 1)
+    site.dead_letter("all_b", 2)
     said = site.run("dead-letters", "purge", "--all", "--yes")
     assert said.exit_code == ExitCode.OK
     assert site.lines("dead-letters", "list") == []

@@ -13,7 +13,7 @@ from fluxhook.receiver import Behaviour
 
 def test_list_filters_and_counts(site: Site) -> None:
     """By webhook, type, state, cause, event and time; the newest first, and no more than asked for."""
-    site.bury("listed", 3)
+    site.dead_letter("listed", 3)
     rows = site.lines("deliveries", "list", "--endpoint", "listed")
     ids = [row["id"] for row in rows]
     assert ids == sorted(ids, reverse=True)
@@ -44,7 +44,7 @@ def test_a_list_is_readable_on_every_terminal(
     """No id, time or word of it is broken."""
     monkeypatch.setenv("COLUMNS", str(columns))
     name = f"wide_{columns}"
-    site.bury(name, 1)
+    site.dead_letter(name, 1)
     for command in ("deliveries", "dead-letters"):
         (row,) = site.lines(command, "list", "--endpoint", name)
         said = site.run(command, "list", "--endpoint", name).stdout
@@ -100,7 +100,7 @@ def test_an_unknown_delivery_is_not_found(site: Site) -> None:
 
 def test_tail_follows_what_comes_and_changes(site: Site, start: Start) -> None:
     """Ctrl-C ends it well."""
-    site.bury("followed", 3)
+    site.dead_letter("followed", 3)
     program = start(
         "deliveries", "tail", "--endpoint", "followed", "--last", "2", "--interval", "0.1",
         "--data-dir", site.data_dir, "--json",

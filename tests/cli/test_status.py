@@ -163,9 +163,9 @@ def test_a_success_rate_is_never_rounded_up_to_all(
 
 def test_through_the_api_it_shows_the_same(site: Site) -> None:
     """The table is that of the data directory; JSON is the API's own."""
-    site.bury("shown", 2)
+    site.dead_letter("shown", 2)
     site.run("webhook", "delete", "shown", "--yes")
-    site.bury("owing", 2)
+    site.dead_letter("owing", 2)
     remote = ("--api", site.admin.url, "--token", site.admin.token)
     here, there = site.run("status").stdout, site.run("status", *remote).stdout
     assert there.startswith(f"● running  {site.admin.url}\n")

@@ -171,7 +171,7 @@ def supervise(
     data_dir: str,
     config_file: str,
     control: Connection,
-    companion: str | None,
+    sidecar: str | None,
     stuck_looks: int,
 ) -> None:
     """`fluxhook serve`, without its command line: the configuration is read again at SIGHUP. With
@@ -184,7 +184,7 @@ def supervise(
     def load() -> Config:
         return codec.decode(Path(config_file).read_bytes(), Config)
 
-    supervisor = Supervisor(data_dir, load(), reload=load, companion=companion)
+    supervisor = Supervisor(data_dir, load(), reload=load, sidecar=sidecar)
     supervisor.run(on_ready=lambda: control.send("ready"))
 
 

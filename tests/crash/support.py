@@ -216,13 +216,13 @@ class Stage:
             return True
         return False
 
-    def serve(self, config: Config, *, companion: str | None = None, stuck_looks: int = 0) -> None:
+    def serve(self, config: Config, *, sidecar: str | None = None, stuck_looks: int = 0) -> None:
         """Starts an engine that no host embeds."""
         self.configure(config)
         control, theirs = _fork.Pipe()
         process = _fork.Process(
             target=crash.host.supervise,
-            args=(str(self.data_dir), str(self._config_file), theirs, companion, stuck_looks),
+            args=(str(self.data_dir), str(self._config_file), theirs, sidecar, stuck_looks),
             daemon=True,
         )
         process.start()

@@ -70,7 +70,7 @@ class Client(threading.Thread):
 def test_api(stage: Stage, report: Callable[[Row], None]) -> None:
     """SIGKILL of the admin process, and of everything, while clients post."""
     config = stage.config(admin=Admin(listen="127.0.0.1:0", dashboard=False))
-    stage.serve(config, companion="fluxhook.admin")
+    stage.serve(config, sidecar="fluxhook.admin")
     begun = time.monotonic()
     clients = [Client(stage, n * EVENTS) for n in range(CLIENTS)]
 
@@ -97,7 +97,7 @@ def test_api(stage: Stage, report: Callable[[Row], None]) -> None:
     def kill_everything() -> None:
         admin()
         stage.kill_everything(3)
-        stage.serve(config, companion="fluxhook.admin")
+        stage.serve(config, sidecar="fluxhook.admin")
 
     for client in clients:
         client.start()

@@ -66,7 +66,7 @@ def test_orphan(stage: Stage, report: Callable[[Row], None]) -> None:
 def test_admin(stage: Stage) -> None:
     """The admin process is watched like a worker."""
     config = stage.config(admin=Admin(listen="127.0.0.1:0", dashboard=False))
-    stage.serve(config, companion="fluxhook.admin", stuck_looks=LOOKS)
+    stage.serve(config, sidecar="fluxhook.admin", stuck_looks=LOOKS)
 
     def admin() -> int:
         with contextlib.suppress(OSError, ValueError):

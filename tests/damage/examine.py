@@ -86,8 +86,8 @@ def start(world: World, target: Path, *, accept_loss: bool = False) -> dict[str,
     try:
         now_ns = time.time_ns()
         for _ in range(10):
-            supervisor._keeper.step(now_ns)
-            if not supervisor._keeper.busy:
+            supervisor._scheduler.step(now_ns)
+            if not supervisor._scheduler.busy:
                 break
         return {e.name: e.balance for e in read_stats(target).endpoints if e.balance}
     finally:

@@ -10,7 +10,7 @@ import pytest
 from damage.examine import logged
 from fluxhook import Duration, Endpoint, Rate
 from fluxhook.transport import datadir as d
-from support.scheduler_harness import HOUR, Desk, S
+from support.scheduler_harness import HOUR, S, SchedulerHarness
 
 LIMITED = Endpoint(
     name="ops",
@@ -25,36 +25,36 @@ LIMITED = Endpoint(
 @pytest.mark.parametrize(("word", "said"), [(d.RATE, "rate limit"), (d.FAILING, "has failed")])
 def test_a_time_that_cannot_be_is_cleared(tmp_path: Path, word: int, said: str, bit: int) -> None:
     """With a line that names the endpoint: it neither holds the endpoint nor disables it."""
-    with Desk(tmp_path / "data", LIMITED) as desk:
-        now_ns = desk.supervisor._clock.now_ns()
+    with SchedulerHarness(tmp_path / "data", LIMITED) as harness:
+        now_ns = harness.supervisor._clock.now_ns()
         flipped = (now_ns - S) ^ 1 << bit
-        desk.supervisor._words.store(0, word, flipped)
+        harness.supervisor._words.store(0, word, flipped)
         with logged() as lines:
-            desk.reopen()
+            harness.reopen()
         if word == d.RATE and flipped < now_ns:  # the same as none
             assert not lines
         else:
             assert [line for line in lines if "endpoint ops" in line and said in line]
-            assert desk.supervisor._words.load(0, word) == 0
+            assert harness.supervisor._words.load(0, word) == 0
 
 
 def test_times_that_can_be_stay(tmp_path: Path) -> None:
     """The limit's own allowance that was used up, and a failure that began a month ago."""
-    with Desk(tmp_path / "data", LIMITED) as desk:
-        now_ns = desk.supervisor._clock.now_ns()
+    with SchedulerHarness(tmp_path / "data", LIMITED) as harness:
+        now_ns = harness.supervisor._clock.now_ns()
         words = {d.RATE: now_ns + 9 * S, d.FAILING: now_ns - 30 * 24 * HOUR}
         for word, value in words.items():
-            desk.supervisor._words.store(0, word, value)
+            harness.supervisor._words.store(0, word, value)
         with logged() as lines:
-            desk.reopen()
+            harness.reopen()
         assert not lines
-        assert {word: desk.supervisor._words.load(0, word) for word in words} == words
+        assert {word: harness.supervisor._words.load(0, word) for word in words} == words
 
 
 def test_what_a_former_worker_could_not_build_is_built_anew(tmp_path: Path) -> None:
     """The word is of the engine before, or damaged: it holds nobody."""
-    with Desk(tmp_path / "data", LIMITED) as desk:
-        desk.supervisor._words.store(0, d.UNBUILT, 1 << 40)
-        desk.reopen()
-        desk.supervisor._housekeep(time.monotonic())
-        assert not desk.supervisor.snapshot.held
+    with SchedulerHarness(tmp_path / "data", LIMITED) as harness:
+        harness.supervisor._words.store(0, d.UNBUILT, 1 << 40)
+        harness.reopen()
+        harness.supervisor._housekeep(time.monotonic())
+        assert not harness.supervisor.snapshot.held

@@ -18,7 +18,7 @@ from fluxhook.policy import breaker
 from fluxhook.stats import read_stats
 from fluxhook.store.audit import timestamp
 from fluxhook.transport import datadir as d
-from support.scheduler_harness import HOUR, Desk, S
+from support.scheduler_harness import HOUR, S, SchedulerHarness
 
 OPS = Endpoint(
     name="ops",
@@ -30,24 +30,24 @@ OPS = Endpoint(
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path / "data", OPS) as desk:
-        desk.now_ns = time.time_ns()  # views go by the real one
-        yield desk
+def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
+    with SchedulerHarness(tmp_path / "data", OPS) as harness:
+        harness.now_ns = time.time_ns()  # views go by the real one
+        yield harness
 
 
-def open_breaker(desk: Desk, opened_ns: int) -> int:
+def open_breaker(harness: SchedulerHarness, opened_ns: int) -> int:
     """Returns when it lets a probe go."""
     state = breaker.State("open", opened_ns // 1_000_000)
-    desk.word(0, d.BREAKER, breaker.pack(state))
+    harness.word(0, d.BREAKER, breaker.pack(state))
     return state.value * 1_000_000 + 2 * HOUR
 
 
-def shown(desk: Desk) -> tuple[str | None, str | None, str | None, str | None]:
+def shown(harness: SchedulerHarness) -> tuple[str | None, str | None, str | None, str | None]:
     """The endpoint's next retry and probe, by the API and the command line, and its delivery's next
     attempt; the statistics must say the same."""
-    stats = read_stats(desk.path).endpoint("ops")
-    service = Service(desk.path)
+    stats = read_stats(harness.path).endpoint("ops")
+    service = Service(harness.path)
     try:
         all = service.status()
         (delivery,) = service.deliveries().items
@@ -64,71 +64,75 @@ def shown(desk: Desk) -> tuple[str | None, str | None, str | None, str | None]:
     return status.next_retry_at, status.next_probe_at, delivery.due_at, delivery.first_failed_at
 
 
-def test_an_open_breaker(desk: Desk) -> None:
+def test_an_open_breaker(harness: SchedulerHarness) -> None:
     """The next retry is not before the next probe, which is the same wherever it is shown; once that
     may go, nobody knows when it will, and no time is shown that is past."""
-    desk.first_failure("evt_a")
-    retry, probe, due, failed = shown(desk)
+    harness.first_failure("evt_a")
+    retry, probe, due, failed = shown(harness)
     assert retry == due
     assert retry is not None
     assert probe is None
     assert failed is not None
-    opens = timestamp(open_breaker(desk, time.time_ns()))
-    assert shown(desk)[:3] == (opens, opens, opens)
-    open_breaker(desk, time.time_ns() - 3 * HOUR)
-    assert shown(desk)[1] is None
-    desk.word(0, d.BREAKER, breaker.pack(breaker.State("half_open", time.time_ns() // 1_000_000)))
-    assert shown(desk)[1] is None
+    opens = timestamp(open_breaker(harness, time.time_ns()))
+    assert shown(harness)[:3] == (opens, opens, opens)
+    open_breaker(harness, time.time_ns() - 3 * HOUR)
+    assert shown(harness)[1] is None
+    harness.word(
+        0, d.BREAKER, breaker.pack(breaker.State("half_open", time.time_ns() // 1_000_000))
+    )
+    assert shown(harness)[1] is None
 
 
 @pytest.mark.parametrize("since_ns", [0, 3 * HOUR])
-def test_what_waits_is_never_past_while_a_breaker_is_open(desk: Desk, since_ns: int) -> None:
+def test_what_waits_is_never_past_while_a_breaker_is_open(
+    harness: SchedulerHarness, since_ns: int
+) -> None:
     """Its due time may long be over."""
-    desk.now_ns -= 2 * HOUR
-    desk.first_failure("evt_a")
-    opens_ns = open_breaker(desk, time.time_ns() - since_ns)
+    harness.now_ns -= 2 * HOUR
+    harness.first_failure("evt_a")
+    opens_ns = open_breaker(harness, time.time_ns() - since_ns)
     expected = timestamp(opens_ns) if opens_ns > time.time_ns() else None
-    assert shown(desk)[:3] == (expected, expected, expected)
+    assert shown(harness)[:3] == (expected, expected, expected)
 
 
-def test_a_paused_endpoint(desk: Desk) -> None:
+def test_a_paused_endpoint(harness: SchedulerHarness) -> None:
     """Nothing is ahead: neither a retry nor a probe; after it is resumed it is as before."""
-    desk.first_failure("evt_a")
-    before = shown(desk)
-    open_breaker(desk, time.time_ns())
-    desk.ask(c.Pause("ops"), c.Done)
-    assert shown(desk)[:3] == (None, None, None)
-    desk.ask(c.Resume("ops"), c.Done)
-    assert shown(desk) == before
+    harness.first_failure("evt_a")
+    before = shown(harness)
+    open_breaker(harness, time.time_ns())
+    harness.ask(c.Pause("ops"), c.Done)
+    assert shown(harness)[:3] == (None, None, None)
+    harness.ask(c.Resume("ops"), c.Done)
+    assert shown(harness) == before
 
 
-def test_the_schedule_of_an_open_breaker(desk: Desk) -> None:
+def test_the_schedule_of_an_open_breaker(harness: SchedulerHarness) -> None:
     """The dashboard's retries have nothing due before the probe, two hours from now."""
-    desk.now_ns -= 2 * HOUR
-    desk.first_failure("evt_a")
-    service = Service(desk.path)
+    harness.now_ns -= 2 * HOUR
+    harness.first_failure("evt_a")
+    service = Service(harness.path)
     (before,) = read_schedule(service, ()).endpoints
     assert before.counts == (1, 0, 0, 0, 0, 0)
-    open_breaker(desk, time.time_ns())
+    open_breaker(harness, time.time_ns())
     (after,) = read_schedule(service, ()).endpoints
     service.close()
     assert after.counts == (0, 0, 0, 0, 1, 0)
 
 
-def test_what_never_failed(desk: Desk) -> None:
+def test_what_never_failed(harness: SchedulerHarness) -> None:
     """A delivery that succeeded at its first attempt has no first failure, nor has one that only
     waits."""
-    fresh = desk.fresh("evt_a")
-    desk.reporter.report(fresh, "delivered", "delivered", desk.attempt("delivered", 204))
-    desk.step()
-    assert shown(desk)[3] is None
+    fresh = harness.fresh("evt_a")
+    harness.reporter.report(fresh, "delivered", "delivered", harness.attempt("delivered", 204))
+    harness.step()
+    assert shown(harness)[3] is None
 
 
-def test_what_was_only_parked(desk: Desk) -> None:
+def test_what_was_only_parked(harness: SchedulerHarness) -> None:
     """It was not attempted."""
-    desk.reporter.report(desk.fresh("evt_a"), "parked", "paused")
-    desk.step()
-    assert shown(desk)[3] is None
+    harness.reporter.report(harness.fresh("evt_a"), "parked", "paused")
+    harness.step()
+    assert shown(harness)[3] is None
 
 
 def test_outlooks() -> None:

@@ -20,7 +20,7 @@ from fluxhook.stats import EndpointStats, Stats, read_stats
 from fluxhook.store import ReadStore, State
 from fluxhook.transport import datadir as d
 from support.rig import Rig, seconds, until
-from support.scheduler_harness import Desk, S
+from support.scheduler_harness import S, SchedulerHarness
 
 OPS = Endpoint(name="ops", url="https://ops.example/", signature="none")
 #: the words of a breaker in these states
@@ -31,100 +31,102 @@ WORDS = {
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path / "data", OPS) as desk:
-        yield desk
+def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
+    with SchedulerHarness(tmp_path / "data", OPS) as harness:
+        yield harness
 
 
-def figures(desk: Desk) -> EndpointStats:
-    return read_stats(desk.path).endpoint("ops")
+def figures(harness: SchedulerHarness) -> EndpointStats:
+    return read_stats(harness.path).endpoint("ops")
 
 
-def test_before_anything_happened(desk: Desk) -> None:
+def test_before_anything_happened(harness: SchedulerHarness) -> None:
     """Nothing is a number that was never measured."""
-    stats = figures(desk)
+    stats = figures(harness)
     assert (stats.accepted, stats.pending, stats.balance) == (0, 0, 0)
     assert stats.oldest_pending_ns is stats.next_retry_ns is stats.last_error is None
     assert stats.success_rate is stats.latency_ms is stats.failing_since_ns is None
     assert stats.disabled_reason == ""
 
 
-def test_what_waits_in_the_store(desk: Desk) -> None:
+def test_what_waits_in_the_store(harness: SchedulerHarness) -> None:
     """How many, since when the oldest, and when the next is due."""
-    begun_ns = desk.now_ns
-    desk.first_failure("evt_a")
-    desk.now_ns += 5 * S
-    desk.first_failure("evt_b")
-    stats = figures(desk)
+    begun_ns = harness.now_ns
+    harness.first_failure("evt_a")
+    harness.now_ns += 5 * S
+    harness.first_failure("evt_b")
+    stats = figures(harness)
     assert (stats.stored, stats.queued, stats.pending) == (2, 0, 2)
     assert stats.oldest_pending_ns == begun_ns
     assert stats.next_retry_ns is not None
     assert 13.4 * S <= stats.next_retry_ns - begun_ns <= 15 * S
-    (delivery,) = desk.sleep_until_due()
-    desk.reporter.report(delivery, "delivered", "delivered")
-    desk.step()
-    stats = figures(desk)
+    (delivery,) = harness.sleep_until_due()
+    harness.reporter.report(delivery, "delivered", "delivered")
+    harness.step()
+    stats = figures(harness)
     assert (stats.stored, stats.oldest_pending_ns) == (1, begun_ns + 5 * S)
-    (delivery,) = desk.sleep_until_due()
-    desk.reporter.report(delivery, "delivered", "delivered")
-    desk.step()
-    assert figures(desk).oldest_pending_ns is figures(desk).next_retry_ns is None
+    (delivery,) = harness.sleep_until_due()
+    harness.reporter.report(delivery, "delivered", "delivered")
+    harness.step()
+    assert figures(harness).oldest_pending_ns is figures(harness).next_retry_ns is None
 
 
-def test_the_last_error(desk: Desk) -> None:
+def test_the_last_error(harness: SchedulerHarness) -> None:
     """The latest failed attempt, whatever came of the delivery; a success leaves it, a parked
     delivery is none."""
-    desk.first_failure("evt_a")
-    first = figures(desk).last_error
+    harness.first_failure("evt_a")
+    first = figures(harness).last_error
     assert first is not None
-    assert (first.at_ns, first.cause, first.error) == (desk.now_ns, "server_error", "no")
-    desk.now_ns += S
-    desk.fail(desk.fresh("evt_b"), "dead", "timeout", 0)
-    second = figures(desk).last_error
+    assert (first.at_ns, first.cause, first.error) == (harness.now_ns, "server_error", "no")
+    harness.now_ns += S
+    harness.fail(harness.fresh("evt_b"), "dead", "timeout", 0)
+    second = figures(harness).last_error
     assert second is not None
-    assert (second.at_ns, second.cause) == (desk.now_ns, "timeout")
-    desk.reporter.report(desk.fresh("evt_c"), "parked", "paused")
-    for delivery in desk.sleep_until_due():
-        desk.reporter.report(delivery, "delivered", "delivered", desk.attempt("delivered", 204))
-    desk.step()
-    assert figures(desk).last_error == second
+    assert (second.at_ns, second.cause) == (harness.now_ns, "timeout")
+    harness.reporter.report(harness.fresh("evt_c"), "parked", "paused")
+    for delivery in harness.sleep_until_due():
+        harness.reporter.report(
+            delivery, "delivered", "delivered", harness.attempt("delivered", 204)
+        )
+    harness.step()
+    assert figures(harness).last_error == second
 
 
-def test_they_are_read_while_and_after_an_engine_runs(desk: Desk) -> None:
+def test_they_are_read_while_and_after_an_engine_runs(harness: SchedulerHarness) -> None:
     """Whether one holds the directory is told."""
-    desk.first_failure("evt_a")
-    running = read_stats(desk.path)
+    harness.first_failure("evt_a")
+    running = read_stats(harness.path)
     assert running.running
-    desk.supervisor.close()
-    stopped = read_stats(desk.path)
+    harness.supervisor.close()
+    stopped = read_stats(harness.path)
     assert not stopped.running
     assert stopped.endpoints == running.endpoints
-    desk.open()
+    harness.open()
 
 
 def test_the_states(tmp_path: Path) -> None:
     """active, paused, disabled, open, half-open, removed: the strongest word wins."""
     layer = {"name": "a", "url": OPS.url, "events": ["*"], "signature": "none"}
-    with Desk(tmp_path / "data") as desk:
+    with SchedulerHarness(tmp_path / "data") as harness:
 
         def state() -> str:
-            return read_stats(desk.path).endpoint("a").state
+            return read_stats(harness.path).endpoint("a").state
 
-        id = desk.ask(c.Create(layer), c.Subscription).id
+        id = harness.ask(c.Create(layer), c.Subscription).id
         assert state() == "active"
-        desk.word(id, d.BREAKER, 1)
+        harness.word(id, d.BREAKER, 1)
         assert state() == "active"
         for name in ("open", "half-open"):
-            desk.word(id, d.BREAKER, WORDS[name])
+            harness.word(id, d.BREAKER, WORDS[name])
             assert state() == name
-        desk.ask(c.Pause("a"), c.Done)
+        harness.ask(c.Pause("a"), c.Done)
         assert state() == "paused"
-        desk.store.disable_endpoint(id, 1, "gone")
+        harness.store.disable_endpoint(id, 1, "gone")
         assert state() == "disabled"
-        desk.ask(c.Delete("a"), c.Done)
+        harness.ask(c.Delete("a"), c.Done)
         assert state() == "removed"
         with pytest.raises(KeyError):
-            read_stats(desk.path).endpoint("b")
+            read_stats(harness.path).endpoint("b")
 
 
 def settled(engine: Engine) -> None:
@@ -218,30 +220,32 @@ def test_record_all_can_be_switched_on(rig: Rig) -> None:
         assert engine.stats().endpoint("a").delivered == 2
 
 
-def test_a_publisher_that_attaches_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publisher_that_attaches_meanwhile(
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is in these figures or in the next ones, and hinders neither."""
     with ExitStack() as stack:
-        stack.enter_context(Publisher(desk.path)).emit("x", {})
+        stack.enter_context(Publisher(harness.path)).emit("x", {})
         unsettled = ring.unsettled
 
         def attach(path: str, applied: dict[bytes, int]) -> dict[int, int]:
             monkeypatch.undo()
-            stack.enter_context(Publisher(desk.path))
+            stack.enter_context(Publisher(harness.path))
             return unsettled(path, applied)
 
         monkeypatch.setattr(ring, "unsettled", attach)
         for expected in (["0", "engine"], ["0", "1", "engine"]):
-            stats = read_stats(desk.path)
+            stats = read_stats(harness.path)
             found = [p.name for p in stats.processes if p.role == "publisher"]
             assert (found, stats.endpoint("ops").accepted) == (expected, 1)
 
 
 @pytest.mark.parametrize("changes", [0, 1, stats_module.ATTEMPTS - 1, 1000])
 def test_a_change_that_is_published_meanwhile(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, changes: int
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch, changes: int
 ) -> None:
     """Has the files read again, so that ids and configuration are of one version; but not for ever."""
-    words, read = desk.supervisor._words, stats_module._Reading.stats
+    words, read = harness.supervisor._words, stats_module._Reading.stats
     readings = 0
 
     def changed(reading: stats_module._Reading) -> Stats:
@@ -250,11 +254,11 @@ def test_a_change_that_is_published_meanwhile(
         found = read(reading)
         if readings <= changes:
             layer = {"url": "https://n.example/", "events": ["*"], "signature": "none"}
-            desk.ask(c.Create({"name": f"n{readings}", **layer}), c.Subscription)
+            harness.ask(c.Create({"name": f"n{readings}", **layer}), c.Subscription)
         return found
 
     monkeypatch.setattr(stats_module._Reading, "stats", changed)
-    stats = read_stats(desk.path)
+    stats = read_stats(harness.path)
     assert readings == min(changes + 1, stats_module.ATTEMPTS)
     if readings > changes:
         assert stats.version == words.load(words.rows - 1, d.VERSION)
@@ -264,22 +268,22 @@ def test_a_change_that_is_published_meanwhile(
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("moment", ["open", "close"])
 def test_what_moves_into_the_store_meanwhile_is_pending(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, moment: str, times: int
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch, moment: str, times: int
 ) -> None:
     """A report that is applied while the figures are read stands in its ring or in the store, or in
     both: never in neither."""
-    desk.reporter.report(desk.fresh("e1"), "retry", "server_error", desk.attempt())
+    harness.reporter.report(harness.fresh("e1"), "retry", "server_error", harness.attempt())
     original, seen = getattr(ReadStore, moment), 0
 
     def apply_then(*arguments: Path) -> ReadStore | None:
         nonlocal seen
         seen += 1
         if seen == times:
-            desk.step()
+            harness.step()
         result: ReadStore | None = original(*arguments)
         return result
 
     monkeypatch.setattr(stats_module.ReadStore, moment, apply_then)
-    assert figures(desk).pending > 0
+    assert figures(harness).pending > 0
     monkeypatch.undo()
-    assert figures(desk).pending == 1
+    assert figures(harness).pending == 1

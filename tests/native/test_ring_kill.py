@@ -110,11 +110,11 @@ def work(rig: Rig, ledger: Ledger, seed: int) -> None:
             ledger.settled[place] = 1
 
 
-class Keeper:
+class Scheduler:
     """Empties the outbox; it is the one who is never killed."""
 
     def __init__(self, rig: Rig, ledger: Ledger) -> None:
-        self._consumer = rig.keeper()
+        self._consumer = rig.scheduler()
         self._ledger = ledger
         self.by_endpoint: Counter[int] = Counter()
 
@@ -153,7 +153,7 @@ def test_the_books_balance(
         ring=module,
     )
     ledger = Ledger()
-    keeper = Keeper(rig, ledger)
+    keeper = Scheduler(rig, ledger)
     deaths = {"publisher": 0, "worker": 0}
 
     def start(role: str) -> int:

@@ -20,7 +20,7 @@ from fluxhook.publisher import publisher as publishers
 from fluxhook.publisher.publisher import Publisher
 from fluxhook.stats import read_stats
 from fluxhook.transport import datadir as d
-from support.scheduler_harness import Desk, S
+from support.scheduler_harness import S, SchedulerHarness
 
 CAPACITY = 3
 TIMEOUT_S = 20 * publishers.BLOCK_POLL_S
@@ -31,14 +31,14 @@ class Records:
 
     def __init__(self, path: Path, policy: DropPolicy) -> None:
         self.policy = policy
-        self.desk = Desk(
+        self.harness = SchedulerHarness(
             path,
             Endpoint(name="a", url="https://a.example/", signature="none"),
             drop_policy=policy,
             queue_size=CAPACITY,
             block_timeout=Duration(int(TIMEOUT_S * S)),
         )
-        self.publisher = Publisher(self.desk.path)
+        self.publisher = Publisher(self.harness.path)
         self.consumer = ring.Consumer(self.publisher._routing.rings[0].path)
         self.now_s = 1000.0
         self.states: dict[str, State] = {}
@@ -48,7 +48,7 @@ class Records:
 
     def close(self) -> None:
         self.publisher.close()
-        self.desk.close()
+        self.harness.close()
 
     def move(self, record: str, event: overflow.Event, condition: str = "") -> State:
         """What the table makes of a record; raises IllegalMove for what it does not have."""
@@ -97,12 +97,12 @@ class Records:
             assert self.move(record, "take") == "taken"
 
     def settle(self, record: str) -> None:
-        assert self.held.pop(record).settle(self.desk.reporter._counters, d.DELIVERED)
+        assert self.held.pop(record).settle(self.harness.reporter._counters, d.DELIVERED)
         assert self.move(record, "settle") == "settled"
 
     def compare(self) -> None:
         """Every record is counted where it is."""
-        stats = read_stats(self.desk.path).endpoint("a")
+        stats = read_stats(self.harness.path).endpoint("a")
         found = Counter(self.states.values())
         assert stats.accepted == sum(found.values()) - found["refused"]
         assert (stats.refused, stats.delivered) == (found["refused"], found["settled"])

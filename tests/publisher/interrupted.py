@@ -25,7 +25,7 @@ from fluxhook.transport import datadir as d
 from fluxhook.transport.snapshot import Snapshot
 
 #: the code that is interrupted
-FILES = ("publisher.py", "slot.py", "routing.py", "sieve.py", "snapshot.py", "datadir.py")
+FILES = ("publisher.py", "slot.py", "routing.py", "event_filter.py", "snapshot.py", "datadir.py")
 
 
 class Stopped(BaseException):

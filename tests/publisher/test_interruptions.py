@@ -134,7 +134,7 @@ def folder_for_config(host: Host) -> AbstractContextManager[None]:
 
 
 def without_bell(host: Host) -> AbstractContextManager[None]:
-    return replaced(host.datadir.bell(0), None)
+    return replaced(host.datadir.doorbell(0), None)
 
 
 def without_thresholds(host: Host) -> AbstractContextManager[None]:

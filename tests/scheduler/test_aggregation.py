@@ -19,7 +19,7 @@ from fluxhook.receiver import Behaviour
 from fluxhook.stats import EndpointStats, read_stats
 from fluxhook.store import State, StoreError, SubscriptionRow
 from support.rig import Rig, seconds, until
-from support.scheduler_harness import Desk, S
+from support.scheduler_harness import S, SchedulerHarness
 
 TYPE = "webhook.failures.aggregated"
 WINDOW = Duration.parse("10s")
@@ -32,51 +32,53 @@ OPS = Endpoint(
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path / "data", OPS) as desk:
-        yield desk
+def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
+    with SchedulerHarness(tmp_path / "data", OPS) as harness:
+        yield harness
 
 
-def replace(desk: Desk, **changes: Any) -> None:
+def replace(harness: SchedulerHarness, **changes: Any) -> None:
     """Another definition of the endpoint, by a reload."""
-    desk.supervisor.publish(Config(endpoints=(msgspec.structs.replace(OPS, **changes),), workers=1))
+    harness.supervisor.publish(
+        Config(endpoints=(msgspec.structs.replace(OPS, **changes),), workers=1)
+    )
 
 
-def storm(desk: Desk, n: int, type: str = "service.5xx", first: int = 0) -> None:
+def storm(harness: SchedulerHarness, n: int, type: str = "service.5xx", first: int = 0) -> None:
     for i in range(first, first + n):
-        desk.gather(f"evt_{i}", type, b'{"id":"evt_%d"}' % i)
-    desk.step()
+        harness.gather(f"evt_{i}", type, b'{"id":"evt_%d"}' % i)
+    harness.step()
 
 
-def notifications(desk: Desk) -> list[dict[str, Any]]:
+def notifications(harness: SchedulerHarness) -> list[dict[str, Any]]:
     """The data of each, in their order, whatever became of them."""
-    rows = sorted(desk.store.deliveries(), key=lambda row: row.id)
-    bodies = [desk.store.body(row.id) for row in rows if row.type == TYPE]
+    rows = sorted(harness.store.deliveries(), key=lambda row: row.id)
+    bodies = [harness.store.body(row.id) for row in rows if row.type == TYPE]
     return [json.loads(body or b"")["data"] for body in bodies]
 
 
-def books(desk: Desk) -> EndpointStats:
-    return read_stats(desk.path).endpoint("ops")
+def books(harness: SchedulerHarness) -> EndpointStats:
+    return read_stats(harness.path).endpoint("ops")
 
 
-def windows(desk: Desk) -> int:
-    return len(desk.store.windows())
+def windows(harness: SchedulerHarness) -> int:
+    return len(harness.store.windows())
 
 
 # ---- one window ----------------------------------------------------------------------------
 
 
-def test_a_window_becomes_one_notification(desk: Desk) -> None:
+def test_a_window_becomes_one_notification(harness: SchedulerHarness) -> None:
     """When its time is over, and not before: numbers by type, the first originals, both ends."""
-    begun_ns = desk.now_ns
-    storm(desk, 3)
-    desk.now_ns += 4 * S
-    storm(desk, 2, "circuit.broken", first=3)
-    assert desk.wake_ns <= begun_ns + WINDOW.ns
-    desk.now_ns = begun_ns + WINDOW.ns - 1
-    assert desk.due() == []
-    desk.now_ns += 1
-    (delivery,) = desk.due()
+    begun_ns = harness.now_ns
+    storm(harness, 3)
+    harness.now_ns += 4 * S
+    storm(harness, 2, "circuit.broken", first=3)
+    assert harness.wake_ns <= begun_ns + WINDOW.ns
+    harness.now_ns = begun_ns + WINDOW.ns - 1
+    assert harness.due() == []
+    harness.now_ns += 1
+    (delivery,) = harness.due()
     data = json.loads(delivery.body)["data"]
     assert data == {
         "endpoint": "ops",
@@ -87,34 +89,34 @@ def test_a_window_becomes_one_notification(desk: Desk) -> None:
         "originals": [{"id": "evt_0"}, {"id": "evt_1"}],
     }
     assert data["first_at"] < data["last_at"]
-    assert windows(desk) == 0
+    assert windows(harness) == 0
 
 
-def test_the_books_balance_at_every_moment(desk: Desk) -> None:
+def test_the_books_balance_at_every_moment(harness: SchedulerHarness) -> None:
     """The events are aggregated, the notification is accepted and pending from when its window
     opens; what the publishers count is added to it."""
-    storm(desk, 1000)
-    stats = books(desk)  # these events came from no publisher
+    storm(harness, 1000)
+    stats = books(harness)  # these events came from no publisher
     assert (stats.aggregated, stats.accepted, stats.stored) == (1000, 1, 1)
     assert stats.balance == -1000
-    desk.now_ns += WINDOW.ns
-    (delivery,) = desk.due()
-    assert (books(desk).stored, books(desk).balance) == (1, -1000)
-    desk.reporter.report(delivery, "delivered", "delivered")
-    desk.step()
-    stats = books(desk)
+    harness.now_ns += WINDOW.ns
+    (delivery,) = harness.due()
+    assert (books(harness).stored, books(harness).balance) == (1, -1000)
+    harness.reporter.report(delivery, "delivered", "delivered")
+    harness.step()
+    stats = books(harness)
     assert (stats.delivered, stats.pending, stats.balance) == (1, 0, -1000)
 
 
-def test_windows_follow_one_another(desk: Desk) -> None:
+def test_windows_follow_one_another(harness: SchedulerHarness) -> None:
     """Each event is in one of them; a quiet time makes none."""
     for i in range(5):
-        storm(desk, 10, first=10 * i)
-        desk.now_ns += WINDOW.ns
-        desk.step()
-    desk.now_ns += 10 * WINDOW.ns
-    desk.step()
-    assert [data["count"] for data in notifications(desk)] == [10] * 5
+        storm(harness, 10, first=10 * i)
+        harness.now_ns += WINDOW.ns
+        harness.step()
+    harness.now_ns += 10 * WINDOW.ns
+    harness.step()
+    assert [data["count"] for data in notifications(harness)] == [10] * 5
 
 
 def test_originals_have_only_the_room_that_there_is(tmp_path: Path) -> None:
@@ -125,12 +127,12 @@ def test_originals_have_only_the_room_that_there_is(tmp_path: Path) -> None:
         ({}, {"max_event_bytes": Size(4096), "ring_bytes": Size(2**20)}),
     ):
         path = tmp_path / f"data{len(options)}"
-        with Desk(path, msgspec.structs.replace(OPS, **options), **engine) as desk:
+        with SchedulerHarness(path, msgspec.structs.replace(OPS, **options), **engine) as harness:
             for i, size in enumerate((1000, 3000, 10)):
-                desk.gather(f"evt_{i}", body=b'{"x":"%s"}' % (b"y" * size))
-            desk.step()
-            desk.now_ns += WINDOW.ns
-            (delivery,) = desk.due()
+                harness.gather(f"evt_{i}", body=b'{"x":"%s"}' % (b"y" * size))
+            harness.step()
+            harness.now_ns += WINDOW.ns
+            (delivery,) = harness.due()
             assert len(delivery.body) <= 4096
             data = json.loads(delivery.body)["data"]
             assert (data["count"], len(data["originals"])) == (3, 1)
@@ -142,15 +144,15 @@ def test_any_number_of_types(tmp_path: Path, types: int) -> None:
     is left."""
     aggregate = Aggregate(window=WINDOW, types=("*",))
     options = {"max_event_bytes": Size(16 << 10), "ring_bytes": Size(2**20)}
-    with Desk(
+    with SchedulerHarness(
         tmp_path / "data", msgspec.structs.replace(OPS, aggregate=aggregate), **options
-    ) as desk:
+    ) as harness:
         for i in range(types):
-            desk.gather(f"evt_{i}", f"host.type_{i}")
-        desk.now_ns += WINDOW.ns
-        desk.step()
-        desk.now_ns += WINDOW.ns
-        (delivery,) = desk.due()
+            harness.gather(f"evt_{i}", f"host.type_{i}")
+        harness.now_ns += WINDOW.ns
+        harness.step()
+        harness.now_ns += WINDOW.ns
+        (delivery,) = harness.due()
         data = json.loads(delivery.body)["data"]
         assert data["count"] == types
         assert len(data["counts"]) == (types if types == 100 else 0)
@@ -159,132 +161,132 @@ def test_any_number_of_types(tmp_path: Path, types: int) -> None:
 # ---- what may happen while it is open ------------------------------------------------------
 
 
-def test_a_restart_keeps_the_window(desk: Desk) -> None:
+def test_a_restart_keeps_the_window(harness: SchedulerHarness) -> None:
     """The next supervisor goes on where the store stands; reports that it reads again count once."""
-    storm(desk, 5)
-    now_ns = desk.now_ns
-    desk.reopen()
-    desk.now_ns = now_ns + 5 * S
-    storm(desk, 5, first=5)
-    assert books(desk).aggregated == 10
-    desk.now_ns = now_ns + WINDOW.ns
-    desk.step()
-    (data,) = notifications(desk)
+    storm(harness, 5)
+    now_ns = harness.now_ns
+    harness.reopen()
+    harness.now_ns = now_ns + 5 * S
+    storm(harness, 5, first=5)
+    assert books(harness).aggregated == 10
+    harness.now_ns = now_ns + WINDOW.ns
+    harness.step()
+    (data,) = notifications(harness)
     assert data["count"] == 10
 
 
-def test_a_window_that_is_overdue_closes_at_the_start(desk: Desk) -> None:
+def test_a_window_that_is_overdue_closes_at_the_start(harness: SchedulerHarness) -> None:
     """An engine that was down for an hour tells of what was before at once."""
-    storm(desk, 5)
-    now_ns = desk.now_ns
-    desk.reopen()
-    desk.now_ns = now_ns + 3600 * S
-    assert len(desk.due()) == 1
+    storm(harness, 5)
+    now_ns = harness.now_ns
+    harness.reopen()
+    harness.now_ns = now_ns + 3600 * S
+    assert len(harness.due()) == 1
 
 
 def test_a_failing_disk_loses_and_doubles_nothing(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What could not be written is written when it can be, each event in one window."""
 
     def full(*_: object) -> None:
         raise StoreError("the disk is full")
 
-    storm(desk, 5)
+    storm(harness, 5)
     for _ in range(2):
         with monkeypatch.context() as patched:
             patched.setattr("fluxhook.store.batch.Batch._write", full)
-            storm(desk, 5, first=5)
-            desk.now_ns += S
-    assert books(desk).aggregated == 5
+            storm(harness, 5, first=5)
+            harness.now_ns += S
+    assert books(harness).aggregated == 5
     with monkeypatch.context() as patched:
         patched.setattr("fluxhook.store.batch.Batch._write", full)
-        desk.now_ns += WINDOW.ns
-        desk.step()
-    assert windows(desk) == 1
+        harness.now_ns += WINDOW.ns
+        harness.step()
+    assert windows(harness) == 1
     for _ in range(3):
-        desk.now_ns += WINDOW.ns
-        desk.step()
-    assert sum(data["count"] for data in notifications(desk)) == books(desk).aggregated == 15
+        harness.now_ns += WINDOW.ns
+        harness.step()
+    assert sum(data["count"] for data in notifications(harness)) == books(harness).aggregated == 15
 
 
 def test_of_a_deleted_endpoint_it_becomes_a_dead_letter(tmp_path: Path) -> None:
     """With all that it had counted, at once."""
-    with Desk(tmp_path / "data") as desk:
+    with SchedulerHarness(tmp_path / "data") as harness:
         layer = {"name": "ops", "url": OPS.url, "signature": "none", "events": ["*"]}
-        desk.ask(c.Create({**layer, "aggregate": {"window": "10s"}}), c.Subscription)
-        storm(desk, 5)
-        desk.ask(c.Delete("ops"), c.Done)
-        desk.step()
-        desk.step()
-        (dead,) = desk.store.dead_letters()
+        harness.ask(c.Create({**layer, "aggregate": {"window": "10s"}}), c.Subscription)
+        storm(harness, 5)
+        harness.ask(c.Delete("ops"), c.Done)
+        harness.step()
+        harness.step()
+        (dead,) = harness.store.dead_letters()
         assert (dead.type, dead.cause) == (TYPE, "removed")
-        assert notifications(desk)[0]["count"] == 5
-        stats = books(desk)
+        assert notifications(harness)[0]["count"] == 5
+        stats = books(harness)
         assert (stats.pending, stats.dead, stats.accepted) == (0, 1, 1)
-        storm(desk, 5, first=5)  # was still in a worker's hands
-        desk.step()
-        desk.step()
-        assert [data["count"] for data in notifications(desk)] == [5, 5]
-        assert (books(desk).pending, books(desk).dead) == (0, 2)
+        storm(harness, 5, first=5)  # was still in a worker's hands
+        harness.step()
+        harness.step()
+        assert [data["count"] for data in notifications(harness)] == [5, 5]
+        assert (books(harness).pending, books(harness).dead) == (0, 2)
 
 
-def test_of_a_disabled_endpoint_it_becomes_a_dead_letter(desk: Desk) -> None:
+def test_of_a_disabled_endpoint_it_becomes_a_dead_letter(harness: SchedulerHarness) -> None:
     """As whatever waits for it."""
-    storm(desk, 5)
-    replace(desk, disable_on_gone=True)
-    desk.fail(desk.fresh("evt_gone"), "dead", "gone", 410)
-    desk.supervisor._housekeep(1e9)
-    desk.step()
-    assert {row.type: row.cause for row in desk.store.dead_letters()} == {
+    storm(harness, 5)
+    replace(harness, disable_on_gone=True)
+    harness.fail(harness.fresh("evt_gone"), "dead", "gone", 410)
+    harness.supervisor._housekeep(1e9)
+    harness.step()
+    assert {row.type: row.cause for row in harness.store.dead_letters()} == {
         TYPE: "disabled",
         "route.error": "gone",
     }
 
 
-def test_of_a_paused_endpoint_the_notification_waits(desk: Desk) -> None:
+def test_of_a_paused_endpoint_the_notification_waits(harness: SchedulerHarness) -> None:
     """The window closes in time; its notification goes out when the pause ends."""
-    storm(desk, 5)
-    desk.ask(c.Pause("ops"), c.Done)
-    desk.now_ns += WINDOW.ns
-    assert desk.due() == []
-    (row,) = desk.store.deliveries()
+    storm(harness, 5)
+    harness.ask(c.Pause("ops"), c.Done)
+    harness.now_ns += WINDOW.ns
+    assert harness.due() == []
+    (row,) = harness.store.deliveries()
     assert (row.type, row.state) == (TYPE, State.WAITING)
-    desk.ask(c.Resume("ops"), c.Done)
-    assert len(desk.due()) == 1
+    harness.ask(c.Resume("ops"), c.Done)
+    assert len(harness.due()) == 1
 
 
-def test_when_it_is_switched_off_the_open_window_is_the_last(desk: Desk) -> None:
+def test_when_it_is_switched_off_the_open_window_is_the_last(harness: SchedulerHarness) -> None:
     """It closes in time; what was under way to it still counts."""
-    storm(desk, 5)
-    replace(desk, aggregate=Aggregate(window=Duration(0)))
-    storm(desk, 5, first=5)
-    desk.now_ns += WINDOW.ns
-    desk.step()
-    (data,) = notifications(desk)
+    storm(harness, 5)
+    replace(harness, aggregate=Aggregate(window=Duration(0)))
+    storm(harness, 5, first=5)
+    harness.now_ns += WINDOW.ns
+    harness.step()
+    (data,) = notifications(harness)
     assert data["count"] == 10
-    storm(desk, 1, first=10)
-    desk.step()
-    assert [data["count"] for data in notifications(desk)] == [10, 1]
-    assert windows(desk) == 0
+    storm(harness, 1, first=10)
+    harness.step()
+    assert [data["count"] for data in notifications(harness)] == [10, 1]
+    assert windows(harness) == 0
 
 
-def test_an_ordered_endpoint_gets_it_in_its_turn(desk: Desk) -> None:
+def test_an_ordered_endpoint_gets_it_in_its_turn(harness: SchedulerHarness) -> None:
     """Behind what waits there already."""
-    replace(desk, ordered=True)
-    desk.fail(desk.fresh("evt_head"))
-    storm(desk, 5)
-    desk.now_ns += WINDOW.ns
-    desk.step()
-    by_type = {row.type: row for row in desk.store.deliveries()}
+    replace(harness, ordered=True)
+    harness.fail(harness.fresh("evt_head"))
+    storm(harness, 5)
+    harness.now_ns += WINDOW.ns
+    harness.step()
+    by_type = {row.type: row for row in harness.store.deliveries()}
     assert by_type[TYPE].state == State.BLOCKED
-    (head,) = desk.sleep_until_due()
-    desk.reporter.report(head, "delivered", "delivered")
-    (delivery,) = desk.due()
+    (head,) = harness.sleep_until_due()
+    harness.reporter.report(head, "delivered", "delivered")
+    (delivery,) = harness.due()
     assert delivery.id == by_type[TYPE].id
 
 
-def test_definitions_of_before_keep_what_they_say(desk: Desk) -> None:
+def test_definitions_of_before_keep_what_they_say(harness: SchedulerHarness) -> None:
     """What was stored before aggregation was on by default: one that says how is as it was; one that
     says nothing has the default now, and its other options unchanged."""
     base = {"url": OPS.url, "signature": "none", "events": ["service.*"], "timeout": "7s"}
@@ -294,29 +296,29 @@ def test_definitions_of_before_keep_what_they_say(desk: Desk) -> None:
         ("says_off", {"aggregate": {"window": None}}),
         ("says_what", {"aggregate": {"types": ["service.*"]}}),
     ):
-        row = SubscriptionRow(name, {**base, **written}, desk.now_ns, desk.now_ns, {})
-        desk.store.save_subscription(row)
-    desk.reopen()
+        row = SubscriptionRow(name, {**base, **written}, harness.now_ns, harness.now_ns, {})
+        harness.store.save_subscription(row)
+    harness.reopen()
     windows = {
-        name: desk.endpoint(f"says_{name}").aggregate.window
+        name: harness.endpoint(f"says_{name}").aggregate.window
         for name in ("nothing", "when", "off", "what")
     }
     ten = Duration.parse("10s")
     assert windows == {"nothing": ten, "when": Duration.parse("25s"), "off": None, "what": ten}
-    assert desk.endpoint("says_nothing").timeout == Duration.parse("7s")
-    assert not read_stats(desk.path).problems
+    assert harness.endpoint("says_nothing").timeout == Duration.parse("7s")
+    assert not read_stats(harness.path).problems
 
 
 @pytest.mark.parametrize("off", ["0s", None])
-def test_one_line_turns_it_off_at_run_time(desk: Desk, off: str | None) -> None:
+def test_one_line_turns_it_off_at_run_time(harness: SchedulerHarness, off: str | None) -> None:
     """`window: 0s` where it is created or changed; a patch with null takes the default back."""
     layer = {"name": "a", "url": OPS.url, "signature": "none", "events": ["service.5xx"]}
-    desk.ask(c.Create({**layer, "aggregate": {"window": off}}), c.Subscription)
-    assert not desk.endpoint("a").aggregate.window
-    desk.ask(c.Update("a", {"aggregate": None}), c.Subscription)
-    assert desk.endpoint("a").aggregate == Aggregate()
-    desk.ask(c.Update("a", {"aggregate": {"window": "0s"}}), c.Subscription)
-    assert not desk.endpoint("a").aggregate.window
+    harness.ask(c.Create({**layer, "aggregate": {"window": off}}), c.Subscription)
+    assert not harness.endpoint("a").aggregate.window
+    harness.ask(c.Update("a", {"aggregate": None}), c.Subscription)
+    assert harness.endpoint("a").aggregate == Aggregate()
+    harness.ask(c.Update("a", {"aggregate": {"window": "0s"}}), c.Subscription)
+    assert not harness.endpoint("a").aggregate.window
 
 
 # ---- end to end ----------------------------------------------------------------------------

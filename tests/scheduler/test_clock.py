@@ -34,7 +34,7 @@ from support import rig
 from support.clock import Host, WallClock
 from support.receiver import ReceiverProcess
 from support.rig import NEVER, seconds
-from support.scheduler_harness import HOUR, Desk, S
+from support.scheduler_harness import HOUR, S, SchedulerHarness
 
 FAILS = Behaviour(fail_rate=1.0, fail_status=503)
 FINE = Behaviour()
@@ -242,9 +242,9 @@ class Machine:
         self._patch = monkeypatch
         self._boots = 0
 
-    def boot(self, desk: Desk, step_ns: int) -> None:
+    def boot(self, harness: SchedulerHarness, step_ns: int) -> None:
         """The next engine on the data directory runs in another boot."""
-        desk.close()
+        harness.close()
         self._boots += 1
         boot_id = self._boots.to_bytes(16, "big")
         self._patch.setattr(d, "boot_id", lambda: boot_id)
@@ -254,8 +254,8 @@ class Machine:
             return boot_ns, wall_ns + step_ns
 
         self._patch.setattr(supervisor, "read_clocks", read)
-        desk.open()
-        desk.now_ns = desk.supervisor._clock.now_ns()
+        harness.open()
+        harness.now_ns = harness.supervisor._clock.now_ns()
 
 
 @pytest.fixture
@@ -263,102 +263,102 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(monkeypatch)
 
 
-def desk_of(path: Path, **options: Any) -> Desk:
+def desk_of(path: Path, **options: Any) -> SchedulerHarness:
     """An engine at the present time, with an endpoint and one that is paused."""
     options_of: dict[str, Any] = {"url": "http://127.0.0.1:1/", "signature": "none"}
     endpoints = (
         Endpoint(name="a", **options_of),
         Endpoint(name="paused", paused=True, **options_of),
     )
-    desk = Desk(path / "data", *endpoints, **options)
-    desk.now_ns = desk.supervisor._clock.now_ns()
-    return desk
+    harness = SchedulerHarness(path / "data", *endpoints, **options)
+    harness.now_ns = harness.supervisor._clock.now_ns()
+    return harness
 
 
-def park(desk: Desk, event_id: str) -> None:
+def park(harness: SchedulerHarness, event_id: str) -> None:
     """An event for the paused endpoint."""
-    desk.reporter.report(desk.fresh(event_id, endpoint=1), "parked", "paused")
-    desk.step()
+    harness.reporter.report(harness.fresh(event_id, endpoint=1), "parked", "paused")
+    harness.step()
 
 
-def pending(desk: Desk) -> list[Delivery]:
+def pending(harness: SchedulerHarness) -> list[Delivery]:
     """The oldest first."""
-    return desk.store.deliveries(state=State.WAITING)[::-1]
+    return harness.store.deliveries(state=State.WAITING)[::-1]
 
 
 def test_a_boot_into_the_past_holds_nothing_up(tmp_path: Path, machine: Machine) -> None:
     """The engine's time goes on from when it was last seen; new deliveries come behind the others."""
-    with desk_of(tmp_path) as desk:
-        desk.first_failure("1")
-        (before,) = pending(desk)
-        wait_ns = before.due_ns - desk.now_ns
-        machine.boot(desk, -50 * 365 * 24 * HOUR)
-        assert before.due_ns - desk.now_ns <= wait_ns
-        desk.first_failure("2")
-        rows = pending(desk)
+    with desk_of(tmp_path) as harness:
+        harness.first_failure("1")
+        (before,) = pending(harness)
+        wait_ns = before.due_ns - harness.now_ns
+        machine.boot(harness, -50 * 365 * 24 * HOUR)
+        assert before.due_ns - harness.now_ns <= wait_ns
+        harness.first_failure("2")
+        rows = pending(harness)
         assert [row.event_id for row in rows] == ["1", "2"]
-        desk.now_ns = max(row.due_ns for row in rows)
-        assert {delivery.id for delivery in desk.due()} == {row.id for row in rows}
+        harness.now_ns = max(row.due_ns for row in rows)
+        assert {delivery.id for delivery in harness.due()} == {row.id for row in rows}
 
 
 def test_a_boot_into_the_future_gives_up_nothing_at_once(tmp_path: Path, machine: Machine) -> None:
     """It may be that much later, or the clock may be wrong: for an hour what is pending can be
     attempted, and a dead letter looked at and replayed."""
-    with desk_of(tmp_path) as desk:
-        desk.first_failure("1")
-        park(desk, "2")
-        desk.fail(desk.fresh("3"), "dead")
-        machine.boot(desk, 48 * HOUR)
-        (again,) = desk.due()
-        assert [row.event_id for row in pending(desk)] == ["1", "2"]
-        assert [row.event_id for row in desk.store.dead_letters()] == ["3"]
-        desk.fail(again, "delivered", "delivered", 200)
-        desk.now_ns += HOUR
-        desk.step()
-        assert [row.cause for row in desk.store.dead_letters()] == ["retention"]
+    with desk_of(tmp_path) as harness:
+        harness.first_failure("1")
+        park(harness, "2")
+        harness.fail(harness.fresh("3"), "dead")
+        machine.boot(harness, 48 * HOUR)
+        (again,) = harness.due()
+        assert [row.event_id for row in pending(harness)] == ["1", "2"]
+        assert [row.event_id for row in harness.store.dead_letters()] == ["3"]
+        harness.fail(again, "delivered", "delivered", 200)
+        harness.now_ns += HOUR
+        harness.step()
+        assert [row.cause for row in harness.store.dead_letters()] == ["retention"]
 
 
 def test_a_short_rest_is_no_absence(tmp_path: Path) -> None:
     """An engine that is started again and again finds what is too old all the same."""
-    with desk_of(tmp_path, retention=Duration.parse("1h")) as desk:
-        park(desk, "1")
-        desk.reopen()
-        desk.now_ns += 2 * HOUR
-        desk.step()
-        assert [row.cause for row in desk.store.dead_letters()] == ["retention"]
+    with desk_of(tmp_path, retention=Duration.parse("1h")) as harness:
+        park(harness, "1")
+        harness.reopen()
+        harness.now_ns += 2 * HOUR
+        harness.step()
+        assert [row.cause for row in harness.store.dead_letters()] == ["retention"]
 
 
 def test_an_engine_that_slept_finds_nothing_too_old(tmp_path: Path) -> None:
     """A machine that was suspended for longer than the retention wakes up with all of it."""
-    with desk_of(tmp_path, retention=Duration.parse("1h")) as desk:
-        park(desk, "1")
-        clock = desk.supervisor._clock
+    with desk_of(tmp_path, retention=Duration.parse("1h")) as harness:
+        park(harness, "1")
+        clock = harness.supervisor._clock
         clock.known = msgspec.structs.replace(clock.known, seen_ns=clock.known.seen_ns - 2 * HOUR)
-        desk.supervisor._housekeep(time.monotonic())
-        desk.now_ns += HOUR - S
-        desk.step()
-        assert pending(desk)
-        desk.now_ns += 2 * S
-        desk.step()
-        assert not pending(desk)
+        harness.supervisor._housekeep(time.monotonic())
+        harness.now_ns += HOUR - S
+        harness.step()
+        assert pending(harness)
+        harness.now_ns += 2 * S
+        harness.step()
+        assert not pending(harness)
 
 
 def test_a_full_disk_does_not_keep_the_clock_from_going(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What could not be saved is saved a second later."""
-    with desk_of(tmp_path) as desk:
+    with desk_of(tmp_path) as harness:
 
         def full(clock: Clock) -> None:
             raise StoreError("the disk is full")
 
-        monkeypatch.setattr(desk.store, "save_clock", full)
-        desk.supervisor._next_saving = desk.supervisor._next_housekeeping = 0.0
-        desk.supervisor._housekeep(time.monotonic())
+        monkeypatch.setattr(harness.store, "save_clock", full)
+        harness.supervisor._next_saving = harness.supervisor._next_housekeeping = 0.0
+        harness.supervisor._housekeep(time.monotonic())
         monkeypatch.undo()
-        desk.supervisor._next_housekeeping = 0.0
-        desk.supervisor._housekeep(time.monotonic())
-        assert desk.store.clock() == desk.supervisor._clock.known
+        harness.supervisor._next_housekeeping = 0.0
+        harness.supervisor._housekeep(time.monotonic())
+        assert harness.store.clock() == harness.supervisor._clock.known
 
 
 @pytest.mark.parametrize(
@@ -376,13 +376,13 @@ def test_a_store_that_lost_the_clock(
 ) -> None:
     """The snapshot has it too; breakers and rate limits in the shared words go on by it. Of a damaged
     one nothing is believed, and the log says so."""
-    with desk_of(tmp_path) as desk:
-        set_clock(desk, -HOUR)
-        desk.supervisor._republish()
-        desk.store._write(f"{lost} WHERE key = 'clock'", ())
-        found = desk.supervisor._begin_clock().known
-        assert found.offsets == desk.supervisor._clock.known.offsets
-        assert abs(found.origin_ns - desk.supervisor._clock.known.origin_ns) < S
+    with desk_of(tmp_path) as harness:
+        set_clock(harness, -HOUR)
+        harness.supervisor._republish()
+        harness.store._write(f"{lost} WHERE key = 'clock'", ())
+        found = harness.supervisor._begin_clock().known
+        assert found.offsets == harness.supervisor._clock.known.offsets
+        assert abs(found.origin_ns - harness.supervisor._clock.known.origin_ns) < S
     assert ("clock in it is damaged" in caplog.text) == lost.startswith("UPDATE")
 
 
@@ -397,13 +397,13 @@ def test_no_clock_is_believed_with_which_no_engine_can_begin(clock: str) -> None
 
 def test_a_delivery_whose_id_is_damaged_stops_no_engine(tmp_path: Path, machine: Machine) -> None:
     """Its time is not what the engine goes on from."""
-    with desk_of(tmp_path) as desk:
-        desk.first_failure("1")
-        desk.store._write("UPDATE deliveries SET id = id | 1 << 62", ())
-        machine.boot(desk, 0)
-        assert abs(desk.now_ns - time.time_ns()) < HOUR
-        desk.first_failure("2")
-        assert desk.sleep_until_due()
+    with desk_of(tmp_path) as harness:
+        harness.first_failure("1")
+        harness.store._write("UPDATE deliveries SET id = id | 1 << 62", ())
+        machine.boot(harness, 0)
+        assert abs(harness.now_ns - time.time_ns()) < HOUR
+        harness.first_failure("2")
+        assert harness.sleep_until_due()
 
 
 def test_a_directory_without_a_clock_under_one_that_is_behind(tmp_path: Path) -> None:
@@ -415,84 +415,86 @@ def test_a_directory_without_a_clock_under_one_that_is_behind(tmp_path: Path) ->
         Endpoint(name="a", retry=retry, circuit_breaker=OPENS, **options),
         Endpoint(name="b", aggregate=Aggregate(window=SOON), **options),
     )
-    with Desk(tmp_path / "data", *endpoints) as desk:
-        desk.first_failure("1")
-        desk.now_ns += HOUR
-        (again,) = desk.due()
-        desk.fail(again)  # long after its delivery was made
-        desk.reporter.report(desk.fresh("2", "service.5xx", endpoint=1), "aggregated", "")
-        desk.step()
-        opened = breaker.State("open", -(-desk.now_ns // 1_000_000))
-        desk.word(0, d.BREAKER, breaker.pack(opened))
-        desk.close()
-        snapshot = msgspec.structs.replace(desk.supervisor.snapshot, clock=Clock())
-        snapshot.save(desk.supervisor.datadir)
-        with sqlite3.connect(desk.supervisor.datadir.store) as db:
+    with SchedulerHarness(tmp_path / "data", *endpoints) as harness:
+        harness.first_failure("1")
+        harness.now_ns += HOUR
+        (again,) = harness.due()
+        harness.fail(again)  # long after its delivery was made
+        harness.reporter.report(harness.fresh("2", "service.5xx", endpoint=1), "aggregated", "")
+        harness.step()
+        opened = breaker.State("open", -(-harness.now_ns // 1_000_000))
+        harness.word(0, d.BREAKER, breaker.pack(opened))
+        harness.close()
+        snapshot = msgspec.structs.replace(harness.supervisor.snapshot, clock=Clock())
+        snapshot.save(harness.supervisor.datadir)
+        with sqlite3.connect(harness.supervisor.datadir.store) as db:
             db.execute("DELETE FROM meta WHERE key = 'clock'")
         db.close()
-        desk.open()
-        desk.now_ns = began_ns = desk.supervisor._clock.now_ns()
+        harness.open()
+        harness.now_ns = began_ns = harness.supervisor._clock.now_ns()
         ends_ns = began_ns + 3 * SOON.ns
         found = []
-        while len(found) < 2 and desk.now_ns < ends_ns:
-            found += desk.due()
-            desk.now_ns = min(max(desk.wake_ns, desk.now_ns + 1), ends_ns)
+        while len(found) < 2 and harness.now_ns < ends_ns:
+            found += harness.due()
+            harness.now_ns = min(max(harness.wake_ns, harness.now_ns + 1), ends_ns)
         assert sorted(delivery.endpoint for delivery in found) == [0, 1]
 
 
 # ---- what is dated by a wall clock that was set ------------------------------------------------
 
 
-def set_clock(desk: Desk, step_ns: int) -> None:
-    """At the desk's time, as the supervisor notices it."""
-    clock = desk.supervisor._clock
-    clock.known = look(clock.known, desk.now_ns, desk.now_ns + clock.known.offset_ns)
-    clock.known = look(clock.known, desk.now_ns, desk.now_ns + clock.known.offset_ns + step_ns)
-    desk.store.save_clock(clock.known)
+def set_clock(harness: SchedulerHarness, step_ns: int) -> None:
+    """At the harness's time, as the supervisor notices it."""
+    clock = harness.supervisor._clock
+    clock.known = look(clock.known, harness.now_ns, harness.now_ns + clock.known.offset_ns)
+    clock.known = look(
+        clock.known, harness.now_ns, harness.now_ns + clock.known.offset_ns + step_ns
+    )
+    harness.store.save_clock(clock.known)
 
 
 @pytest.mark.parametrize("step_ns", [-HOUR, 25 * HOUR])
 def test_a_dead_letter_is_kept_for_the_retention(tmp_path: Path, step_ns: int) -> None:
     """No shorter, whatever the clock was set to; nor much longer than the step."""
-    with desk_of(tmp_path, retention=Duration.parse("24h")) as desk:
-        desk.fail(desk.fresh("1"), "dead")
-        set_clock(desk, step_ns)
-        desk.fail(desk.fresh("2"), "dead")
-        desk.now_ns += 24 * HOUR - S
-        desk.step()
-        assert len(desk.store.dead_letters()) == 2
-        desk.now_ns += HOUR + 2 * S
-        desk.step()
-        assert not desk.store.dead_letters()
+    with desk_of(tmp_path, retention=Duration.parse("24h")) as harness:
+        harness.fail(harness.fresh("1"), "dead")
+        set_clock(harness, step_ns)
+        harness.fail(harness.fresh("2"), "dead")
+        harness.now_ns += 24 * HOUR - S
+        harness.step()
+        assert len(harness.store.dead_letters()) == 2
+        harness.now_ns += HOUR + 2 * S
+        harness.step()
+        assert not harness.store.dead_letters()
 
 
 def test_what_happened_is_dated_by_the_wall_clock(tmp_path: Path) -> None:
     """Attempts and ends as it stood then, retries as it will stand; and all of it is found again."""
-    with desk_of(tmp_path) as desk:
-        desk.first_failure("1")
-        set_clock(desk, -HOUR)
-        desk.now_ns += 10 * S
-        desk.first_failure("2")
-        desk.fail(desk.fresh("3"), "dead")
+    with desk_of(tmp_path) as harness:
+        harness.first_failure("1")
+        set_clock(harness, -HOUR)
+        harness.now_ns += 10 * S
+        harness.first_failure("2")
+        harness.fail(harness.fresh("3"), "dead")
         with ReadStore.open(tmp_path / "data" / "store.db") as store:
-            first, second = pending(desk)
+            first, second = pending(harness)
             (dead,) = store.dead_letters()
             started = [store.attempts(row.id)[0].attempt.started_ns for row in (first, second)]
             clock, ahead = store.clock(), Outlook("active")
             due_at = [delivery_view(row, "a", clock, ahead, 0).due_at for row in (first, second)]
             since = search.deliveries(
-                store, since=desk.now_ns - HOUR - 11 * S, until=None, before=None, limit=10,
+                store, since=harness.now_ns - HOUR - 11 * S, until=None, before=None, limit=10,
                 endpoint=None, type=None, state=None, cause=None, event_id=None,
             )  # fmt: skip
-        assert started == [desk.now_ns - 13 * S, desk.now_ns - HOUR - 3 * S]
-        assert dead.ended_ns == desk.now_ns - HOUR
+        assert started == [harness.now_ns - 13 * S, harness.now_ns - HOUR - 3 * S]
+        assert dead.ended_ns == harness.now_ns - HOUR
         assert due_at == [timestamp(row.due_ns - HOUR) for row in (first, second)]
         assert [row.event_id for row in since] == ["3", "2", "1"]
 
 
 def test_ages_are_of_the_time_that_passed(tmp_path: Path) -> None:
     """In the statistics, from which the metric comes."""
-    with desk_of(tmp_path) as desk:
-        desk.first_failure("1")
-        set_clock(desk, 25 * HOUR)
+    with desk_of(tmp_path) as harness:
+        harness.first_failure("1")
+        set_clock(harness, 25 * HOUR)
         assert read_stats(tmp_path / "data").endpoint("a").oldest_pending_age_ns < HOUR

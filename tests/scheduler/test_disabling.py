@@ -16,10 +16,10 @@ from fluxhook import control as c
 from fluxhook.receiver import Behaviour
 from fluxhook.stats import read_stats
 from fluxhook.transport import datadir as d
-from fluxhook.worker.admission import Gate
-from fluxhook.worker.endpoint_queue import Lane
+from fluxhook.worker.admission import Admission
+from fluxhook.worker.endpoint_queue import EndpointQueue
 from support.rig import NEVER, Rig, seconds, until
-from support.scheduler_harness import Desk, S
+from support.scheduler_harness import S, SchedulerHarness
 
 DISABLED = "webhook.endpoint.disabled"
 HOUR = Duration.parse("1h")
@@ -34,211 +34,215 @@ LOG = Endpoint(name="log", url="https://log.example/", signature="none", events=
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path / "data", OPS, LOG) as desk:
-        yield desk
+def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
+    with SchedulerHarness(tmp_path / "data", OPS, LOG) as harness:
+        yield harness
 
 
 class Worker:
     """What a worker does with the words that all of them share."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.gate = Gate(desk.supervisor._words)
+    def __init__(self, harness: SchedulerHarness) -> None:
+        self.harness = harness
+        self.gate = Admission(harness.supervisor._words)
         # all that a gate asks of it
         lane = SimpleNamespace(
             id=0, endpoint=OPS, probe_timeout_ns=S, failure_threshold=NEVER.failure_threshold
         )
-        self.lane = cast(Lane, lane)
+        self.lane = cast(EndpointQueue, lane)
         self.n = 0
 
     def fail(self, cause: str = "server_error", status: int = 503) -> None:
         self.n += 1
-        self.gate.failure(self.lane, self.desk.now_ns, 0)
-        self.desk.fail(self.desk.fresh(f"evt_{self.n}"), "dead", cause, status)
+        self.gate.failure(self.lane, self.harness.now_ns, 0)
+        self.harness.fail(self.harness.fresh(f"evt_{self.n}"), "dead", cause, status)
 
     def succeed(self) -> None:
-        self.gate.success(self.lane, self.desk.now_ns, 0)
+        self.gate.success(self.lane, self.harness.now_ns, 0)
 
 
-def is_disabled(desk: Desk, endpoint: int = 0) -> bool:
-    return desk.store.endpoints()[endpoint].disabled_ns is not None
+def is_disabled(harness: SchedulerHarness, endpoint: int = 0) -> bool:
+    return harness.store.endpoints()[endpoint].disabled_ns is not None
 
 
-def ask_to_disable(desk: Desk) -> None:
+def ask_to_disable(harness: SchedulerHarness) -> None:
     """A reload after which a 410 disables."""
     ops = msgspec.structs.replace(OPS, disable_on_gone=True)
-    desk.supervisor.publish(Config(endpoints=(ops, LOG), workers=1))
+    harness.supervisor.publish(Config(endpoints=(ops, LOG), workers=1))
 
 
 # ---- when ----------------------------------------------------------------------------------
 
 
-def test_after_so_long_of_nothing_but_failure(desk: Desk) -> None:
+def test_after_so_long_of_nothing_but_failure(harness: SchedulerHarness) -> None:
     """`disable_after` counts from the first failure; the event tells since when, and why."""
-    worker = Worker(desk)
-    begun_ns = desk.now_ns
+    worker = Worker(harness)
+    begun_ns = harness.now_ns
     worker.fail()
-    desk.now_ns += HOUR.ns - S
+    harness.now_ns += HOUR.ns - S
     worker.fail()
-    assert not is_disabled(desk)
-    assert desk.emitted(DISABLED) == []
-    desk.now_ns += S
+    assert not is_disabled(harness)
+    assert harness.emitted(DISABLED) == []
+    harness.now_ns += S
     worker.fail()
-    row = desk.store.endpoints()[0]
-    assert row.disabled_ns == desk.now_ns
+    row = harness.store.endpoints()[0]
+    assert row.disabled_ns == harness.now_ns
     assert row.disabled_reason == "Every attempt has failed for 1h; the last one: server_error."
-    (event,) = desk.emitted(DISABLED)
+    (event,) = harness.emitted(DISABLED)
     assert (event["endpoint"], event["reason"]) == ("ops", row.disabled_reason)
-    assert read_stats(desk.path).endpoint("ops").failing_since_ns == begun_ns
+    assert read_stats(harness.path).endpoint("ops").failing_since_ns == begun_ns
 
 
-def test_a_success_in_between_begins_anew(desk: Desk) -> None:
+def test_a_success_in_between_begins_anew(harness: SchedulerHarness) -> None:
     """However long it has failed before, and after."""
-    worker = Worker(desk)
+    worker = Worker(harness)
     for _ in range(5):
         worker.fail()
-        desk.now_ns += HOUR.ns - S
+        harness.now_ns += HOUR.ns - S
         worker.fail()
         worker.succeed()
-        assert read_stats(desk.path).endpoint("ops").failing_since_ns is None
-    assert not is_disabled(desk)
+        assert read_stats(harness.path).endpoint("ops").failing_since_ns is None
+    assert not is_disabled(harness)
 
 
-def test_a_deed_that_is_not_the_endpoints_does_not_count(desk: Desk) -> None:
+def test_a_deed_that_is_not_the_endpoints_does_not_count(harness: SchedulerHarness) -> None:
     """An attempt that was ours to fail, or that says nothing of the endpoint, is no failure of its."""
-    worker = Worker(desk)
+    worker = Worker(harness)
     for _ in range(3):
-        worker.gate.release(worker.lane, desk.now_ns, 0)
-        desk.fail(desk.fresh("evt"), "retry", "egress_denied", 0)
-        desk.now_ns += HOUR.ns
-    assert not is_disabled(desk)
+        worker.gate.release(worker.lane, harness.now_ns, 0)
+        harness.fail(harness.fresh("evt"), "retry", "egress_denied", 0)
+        harness.now_ns += HOUR.ns
+    assert not is_disabled(harness)
 
 
 def test_without_the_option_never(tmp_path: Path) -> None:
     """An endpoint that fails for a year is tried for a year."""
-    with Desk(
+    with SchedulerHarness(
         tmp_path / "data", Endpoint(name="ops", url="https://a.example/", signature="none")
-    ) as desk:
-        worker = Worker(desk)
+    ) as harness:
+        worker = Worker(harness)
         for _ in range(3):
             worker.fail()
-            desk.now_ns += 365 * 24 * HOUR.ns
-        assert not is_disabled(desk)
+            harness.now_ns += 365 * 24 * HOUR.ns
+        assert not is_disabled(harness)
 
 
-def test_a_success_that_overtakes_a_failure(desk: Desk) -> None:
+def test_a_success_that_overtakes_a_failure(harness: SchedulerHarness) -> None:
     """Another worker's success may clear the word just after a first failure set it: then the next
     failure sets it, and nothing is ever measured from before the success."""
-    worker = Worker(desk)
-    words = desk.supervisor._words
+    worker = Worker(harness)
+    words = harness.supervisor._words
     worker.fail()
     # the success of another worker, cut in two by a failure: its breaker is at rest already
     words.store(0, d.BREAKER, 0)
-    first_ns = desk.now_ns
-    desk.now_ns += HOUR.ns
+    first_ns = harness.now_ns
+    harness.now_ns += HOUR.ns
     worker.fail()
-    assert words.load(0, d.FAILING) == desk.now_ns > first_ns
+    assert words.load(0, d.FAILING) == harness.now_ns > first_ns
     words.store(0, d.FAILING, 0)  # the second half
-    desk.now_ns += S
+    harness.now_ns += S
     worker.fail()
-    assert words.load(0, d.FAILING) == desk.now_ns
-    assert not is_disabled(desk)
+    assert words.load(0, d.FAILING) == harness.now_ns
+    assert not is_disabled(harness)
 
 
-def test_gone_disables_at_once(desk: Desk) -> None:
+def test_gone_disables_at_once(harness: SchedulerHarness) -> None:
     """410 where `disable_on_gone` is set, with or without `disable_after`; in one batch it is told of
     once."""
-    ask_to_disable(desk)
+    ask_to_disable(harness)
     for i in range(3):
-        delivery = desk.fresh(f"evt_{i}")
-        desk.reporter.report(delivery, "dead", "gone", desk.attempt("gone", 410))
-    desk.step()
-    assert is_disabled(desk)
-    (event,) = desk.emitted(DISABLED)
+        delivery = harness.fresh(f"evt_{i}")
+        harness.reporter.report(delivery, "dead", "gone", harness.attempt("gone", 410))
+    harness.step()
+    assert is_disabled(harness)
+    (event,) = harness.emitted(DISABLED)
     assert "410" in event["reason"]
 
 
-def test_gone_is_tried_again_by_default(desk: Desk) -> None:
+def test_gone_is_tried_again_by_default(harness: SchedulerHarness) -> None:
     """FluxGate retries every 4xx, and FluxMQ whatever is not 2xx: 410 disables nobody unasked."""
-    desk.fail(desk.fresh("evt"), "retry", "gone", 410)
-    assert not is_disabled(desk)
-    assert desk.emitted(DISABLED) == []
-    (delivery,) = desk.sleep_until_due()
+    harness.fail(harness.fresh("evt"), "retry", "gone", 410)
+    assert not is_disabled(harness)
+    assert harness.emitted(DISABLED) == []
+    (delivery,) = harness.sleep_until_due()
     assert delivery.attempts == 1
 
 
 def test_its_own_disabling_is_not_told_of(tmp_path: Path) -> None:
     """Who hears of disabled endpoints may be disabled itself: that event ends as a dead letter and
     makes no further one."""
-    with Desk(tmp_path / "data", msgspec.structs.replace(LOG, disable_on_gone=True)) as desk:
-        desk.fail(desk.fresh("evt", DISABLED), "dead", "gone", 410)
-        assert is_disabled(desk)
-        assert len(desk.emitted(DISABLED)) == 1
-        assert desk.emitted("webhook.delivery.failed") == []
+    with SchedulerHarness(
+        tmp_path / "data", msgspec.structs.replace(LOG, disable_on_gone=True)
+    ) as harness:
+        harness.fail(harness.fresh("evt", DISABLED), "dead", "gone", 410)
+        assert is_disabled(harness)
+        assert len(harness.emitted(DISABLED)) == 1
+        assert harness.emitted("webhook.delivery.failed") == []
 
 
 # ---- what follows --------------------------------------------------------------------------
 
 
-def test_what_waits_for_it_becomes_dead_letters(desk: Desk) -> None:
+def test_what_waits_for_it_becomes_dead_letters(harness: SchedulerHarness) -> None:
     """With the cause `disabled`, once the snapshot says so; a resume lets them be replayed."""
-    ask_to_disable(desk)
-    worker = Worker(desk)
-    desk.fail(desk.fresh("evt_waits"))
+    ask_to_disable(harness)
+    worker = Worker(harness)
+    harness.fail(harness.fresh("evt_waits"))
     worker.fail("gone", 410)
-    desk.supervisor._housekeep(1e9)
-    desk.step()
-    dead = {row.event_id: row.cause for row in desk.store.dead_letters()}
+    harness.supervisor._housekeep(1e9)
+    harness.step()
+    dead = {row.event_id: row.cause for row in harness.store.dead_letters()}
     assert dead == {"evt_waits": "disabled", "evt_1": "gone"}
-    assert read_stats(desk.path).endpoint("ops").state == "disabled"
+    assert read_stats(harness.path).endpoint("ops").state == "disabled"
 
-    desk.ask(c.Resume("ops"), c.Done)
-    stats = read_stats(desk.path).endpoint("ops")
+    harness.ask(c.Resume("ops"), c.Done)
+    stats = read_stats(harness.path).endpoint("ops")
     assert (stats.state, stats.disabled_reason, stats.failing_since_ns) == ("active", "", None)
-    assert desk.ask(c.Replay([row.id for row in desk.store.dead_letters()]), c.Done).count == 2
-    assert len(desk.due()) == 2
+    assert (
+        harness.ask(c.Replay([row.id for row in harness.store.dead_letters()]), c.Done).count == 2
+    )
+    assert len(harness.due()) == 2
 
 
-def test_after_a_resume_failures_count_anew(desk: Desk) -> None:
+def test_after_a_resume_failures_count_anew(harness: SchedulerHarness) -> None:
     """Otherwise the first one would disable it again."""
-    worker = Worker(desk)
+    worker = Worker(harness)
     worker.fail()
-    desk.now_ns += HOUR.ns
+    harness.now_ns += HOUR.ns
     worker.fail()
-    assert is_disabled(desk)
-    desk.supervisor._housekeep(1e9)
-    desk.ask(c.Resume("ops"), c.Done)
+    assert is_disabled(harness)
+    harness.supervisor._housekeep(1e9)
+    harness.ask(c.Resume("ops"), c.Done)
     worker.fail()
-    desk.now_ns += HOUR.ns - S
+    harness.now_ns += HOUR.ns - S
     worker.fail()
-    assert not is_disabled(desk)
-    desk.now_ns += S
+    assert not is_disabled(harness)
+    harness.now_ns += S
     worker.fail()
-    assert is_disabled(desk)
+    assert is_disabled(harness)
 
 
 @pytest.mark.parametrize("how", ["reload", "restart"])
-def test_a_reload_gives_another_chance(desk: Desk, how: str) -> None:
+def test_a_reload_gives_another_chance(harness: SchedulerHarness, how: str) -> None:
     """Loading a configuration is the operator's word that it is to be used, and not for one failure
     only."""
-    worker = Worker(desk)
+    worker = Worker(harness)
     worker.fail()
-    desk.now_ns += HOUR.ns
+    harness.now_ns += HOUR.ns
     worker.fail()
-    desk.supervisor._housekeep(1e9)
-    assert read_stats(desk.path).endpoint("ops").state == "disabled"
-    now_ns = desk.now_ns
+    harness.supervisor._housekeep(1e9)
+    assert read_stats(harness.path).endpoint("ops").state == "disabled"
+    now_ns = harness.now_ns
     if how == "reload":
-        desk.supervisor.publish(Config(endpoints=(OPS, LOG), workers=1))
+        harness.supervisor.publish(Config(endpoints=(OPS, LOG), workers=1))
     else:
-        desk.reopen()
-        worker = Worker(desk)
-    desk.now_ns = now_ns + HOUR.ns
-    assert read_stats(desk.path).endpoint("ops").state == "active"
+        harness.reopen()
+        worker = Worker(harness)
+    harness.now_ns = now_ns + HOUR.ns
+    assert read_stats(harness.path).endpoint("ops").state == "active"
     worker.n = 10
     worker.fail()
-    assert not is_disabled(desk)
+    assert not is_disabled(harness)
 
 
 # ---- end to end ----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from fluxhook.publisher.publisher import Publisher
 from fluxhook.scheduler import scheduler as keeper
 from fluxhook.store import Batch, DeliveryStore, State, StoreError
 from fluxhook.transport.datadir import FileLock
-from support.scheduler_harness import HOUR, Desk, S
+from support.scheduler_harness import HOUR, S, SchedulerHarness
 
 MAIN, OTHER = 0, 1
 ENDS = tuple(
@@ -33,86 +33,86 @@ REPORTS = 3 * keeper.BATCH
 
 
 class Worker:
-    """The worker of a desk, with deliveries in hand."""
+    """The worker of a harness, with deliveries in hand."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, harness: SchedulerHarness) -> None:
+        self.harness = harness
         for n in range(OUT):
-            desk.reporter.report(desk.fresh(f"evt_{n}"), "parked", "paused")
-        self.hand = desk.due()
+            harness.reporter.report(harness.fresh(f"evt_{n}"), "parked", "paused")
+        self.hand = harness.due()
         assert len(self.hand) == OUT
 
     def report_others(self, count: int = REPORTS) -> None:
         """None of which the keeper has read when this returns."""
         for n in range(count):
-            delivery = self.desk.fresh(f"other_{n}", endpoint=OTHER)
-            self.desk.reporter.report(delivery, "delivered", "delivered")
+            delivery = self.harness.fresh(f"other_{n}", endpoint=OTHER)
+            self.harness.reporter.report(delivery, "delivered", "delivered")
 
     def deliver(self) -> list[int]:
         """Finishes all but IN_FLIGHT; the ids of these."""
         for delivery in self.hand[IN_FLIGHT:]:
-            self.desk.reporter.report(delivery, "delivered", "delivered")
+            self.harness.reporter.report(delivery, "delivered", "delivered")
         return [delivery.id for delivery in self.hand[:IN_FLIGHT]]
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path / "data", *ENDS, event_types=("order.paid",)) as desk:
-        yield desk
+def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
+    with SchedulerHarness(tmp_path / "data", *ENDS, event_types=("order.paid",)) as harness:
+        yield harness
 
 
-def kill_keeper(desk: Desk, *endpoints: Endpoint) -> None:
+def kill_keeper(harness: SchedulerHarness, *endpoints: Endpoint) -> None:
     """The next engine finds everything as a killed keeper left it."""
-    desk.keeper.close = desk.keeper._notices.close  # type: ignore[method-assign]
-    desk.reopen(*endpoints)
+    harness.scheduler.close = harness.scheduler._notices.close  # type: ignore[method-assign]
+    harness.reopen(*endpoints)
 
 
-def handed_out(desk: Desk) -> list[int]:
+def handed_out(harness: SchedulerHarness) -> list[int]:
     """The ids that go to the worker until the keeper has nothing more to do."""
     found: list[int] = []
     while True:
-        desk.wake_ns = desk.keeper.step(desk.now_ns)
-        found += [delivery.id for delivery in desk.take()]
-        if not desk.keeper.busy and desk.wake_ns > desk.now_ns:
+        harness.wake_ns = harness.scheduler.step(harness.now_ns)
+        found += [delivery.id for delivery in harness.take()]
+        if not harness.scheduler.busy and harness.wake_ns > harness.now_ns:
             return sorted(found)
 
 
-def states(desk: Desk) -> Counter[int]:
-    rows = desk.store.deliveries(endpoint=MAIN, limit=10 * OUT)
+def states(harness: SchedulerHarness) -> Counter[int]:
+    rows = harness.store.deliveries(endpoint=MAIN, limit=10 * OUT)
     return Counter(row.state for row in rows)
 
 
-def test_a_new_keeper_hands_out_what_was_in_flight_alone(desk: Desk) -> None:
+def test_a_new_keeper_hands_out_what_was_in_flight_alone(harness: SchedulerHarness) -> None:
     """It reads all that was reported before it began, however much that is."""
-    worker = Worker(desk)
+    worker = Worker(harness)
     worker.report_others()
     left = worker.deliver()
-    kill_keeper(desk)
-    assert handed_out(desk) == left
-    assert states(desk) == {State.WAITING: IN_FLIGHT, State.DELIVERED: OUT - IN_FLIGHT}
+    kill_keeper(harness)
+    assert handed_out(harness) == left
+    assert states(harness) == {State.WAITING: IN_FLIGHT, State.DELIVERED: OUT - IN_FLIGHT}
 
 
-def test_reports_of_a_worker_that_is_no_more_are_read_first(desk: Desk) -> None:
+def test_reports_of_a_worker_that_is_no_more_are_read_first(harness: SchedulerHarness) -> None:
     """The engine before had more workers."""
-    worker = Worker(desk)
+    worker = Worker(harness)
     worker.report_others()
     left = worker.deliver()
-    folder = desk.path / "workers"
-    desk.keeper.close = desk.keeper._notices.close  # type: ignore[method-assign]
-    desk.close()
+    folder = harness.path / "workers"
+    harness.scheduler.close = harness.scheduler._notices.close  # type: ignore[method-assign]
+    harness.close()
     (folder / "0").rename(folder / "5")
-    desk.open()
-    assert handed_out(desk) == left
+    harness.open()
+    assert handed_out(harness) == left
 
 
 def test_a_store_that_fails_meanwhile_changes_nothing(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a row that cannot be read nor a commit that fails, at whichever of the transactions."""
-    worker = Worker(desk)
+    worker = Worker(harness)
     worker.report_others()
     left = worker.deliver()
-    kill_keeper(desk)
+    kill_keeper(harness)
     calls: Counter[str] = Counter()
 
     def fails(call: Any, at: range) -> Any:
@@ -127,101 +127,103 @@ def test_a_store_that_fails_meanwhile_changes_nothing(
     monkeypatch.setattr(Batch, "_write", fails(Batch._write, range(1, 20, 2)))
     monkeypatch.setattr(DeliveryStore, "delivery", fails(DeliveryStore.delivery, range(1, 200, 70)))
     found: list[int] = []
-    while len(found) < IN_FLIGHT or desk.keeper.busy:
-        desk.keeper.step(desk.now_ns)
-        found += [delivery.id for delivery in desk.take()]
-        desk.now_ns += S
+    while len(found) < IN_FLIGHT or harness.scheduler.busy:
+        harness.scheduler.step(harness.now_ns)
+        found += [delivery.id for delivery in harness.take()]
+        harness.now_ns += S
     assert calls["_write"] > 2 * REPORTS // keeper.BATCH
     assert calls["delivery"] > 140
     assert sorted(found) == left
-    assert states(desk)[State.DELIVERED] == OUT - IN_FLIGHT
+    assert states(harness)[State.DELIVERED] == OUT - IN_FLIGHT
 
 
-def test_reports_that_keep_coming_do_not_keep_a_new_keeper_from_feeding(desk: Desk) -> None:
+def test_reports_that_keep_coming_do_not_keep_a_new_keeper_from_feeding(
+    harness: SchedulerHarness,
+) -> None:
     """Only what stood in the outbox when it began has to be applied first."""
-    worker = Worker(desk)
+    worker = Worker(harness)
     worker.report_others()
     left = worker.deliver()
-    kill_keeper(desk)
+    kill_keeper(harness)
     for _ in range(REPORTS // keeper.BATCH + 2):
         worker.report_others(2 * keeper.BATCH)
-        desk.keeper.step(desk.now_ns)
-        assert desk.keeper.busy
-    assert sorted(delivery.id for delivery in desk.take()) == left
+        harness.scheduler.step(harness.now_ns)
+        assert harness.scheduler.busy
+    assert sorted(delivery.id for delivery in harness.take()) == left
 
 
-def test_what_was_delivered_is_not_given_up(desk: Desk) -> None:
+def test_what_was_delivered_is_not_given_up(harness: SchedulerHarness) -> None:
     """Neither as overdue, nor because its endpoint is removed: its report comes first."""
-    worker = Worker(desk)
+    worker = Worker(harness)
     worker.report_others()
     worker.deliver()
-    desk.now_ns += 25 * HOUR
-    kill_keeper(desk, ENDS[OTHER])
-    handed_out(desk)
-    assert states(desk) == {State.DEAD: IN_FLIGHT, State.DELIVERED: OUT - IN_FLIGHT}
+    harness.now_ns += 25 * HOUR
+    kill_keeper(harness, ENDS[OTHER])
+    handed_out(harness)
+    assert states(harness) == {State.DEAD: IN_FLIGHT, State.DELIVERED: OUT - IN_FLIGHT}
 
 
-def test_what_is_replayed_meanwhile_goes_out_once(desk: Desk) -> None:
+def test_what_is_replayed_meanwhile_goes_out_once(harness: SchedulerHarness) -> None:
     """Commands are obeyed before the reports are read."""
-    worker = Worker(desk)
-    desk.first_failure("evt_dead")
-    (dead,) = desk.sleep_until_due()
-    desk.fail(dead, "dead")
+    worker = Worker(harness)
+    harness.first_failure("evt_dead")
+    (dead,) = harness.sleep_until_due()
+    harness.fail(dead, "dead")
     worker.report_others()
     left = worker.deliver()
-    kill_keeper(desk)
-    assert desk.keeper.replay([dead.id, *left], desk.now_ns) == 1
-    assert handed_out(desk) == sorted([dead.id, *left])
+    kill_keeper(harness)
+    assert harness.scheduler.replay([dead.id, *left], harness.now_ns) == 1
+    assert handed_out(harness) == sorted([dead.id, *left])
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["", "store fails"])
 def test_a_lost_workers_reports_are_read_before_anything_is_released(
-    desk: Desk, fails: bool, monkeypatch: pytest.MonkeyPatch
+    harness: SchedulerHarness, fails: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it had adopted is handed out again only if no report of its settles it."""
-    adopted = [desk.fresh(f"evt_{n}") for n in range(OUT)]
+    adopted = [harness.fresh(f"evt_{n}") for n in range(OUT)]
     for delivery in adopted:
-        desk.reporter.report(delivery, "adopted", "over_share")
-    desk.step()
+        harness.reporter.report(delivery, "adopted", "over_share")
+    harness.step()
     worker = object.__new__(Worker)
-    worker.desk, worker.hand = desk, adopted
+    worker.harness, worker.hand = harness, adopted
     worker.report_others()
     left = worker.deliver()
-    desk.keeper.worker_lost(0)
+    harness.scheduler.worker_lost(0)
     if fails:
         with monkeypatch.context() as patched:
             patched.setattr(Batch, "_write", _full)
-            assert handed_out(desk) == []
-        desk.now_ns += S
-    assert handed_out(desk) == left
+            assert handed_out(harness) == []
+        harness.now_ns += S
+    assert handed_out(harness) == left
 
 
 def _full(*_: object) -> None:
     raise StoreError("the disk is full")
 
 
-def test_what_a_successor_adopts_stays_with_it(desk: Desk) -> None:
+def test_what_a_successor_adopts_stays_with_it(harness: SchedulerHarness) -> None:
     """It goes on in the outbox of the lost one, whose reports are not all read yet."""
-    worker = Worker(desk)
+    worker = Worker(harness)
     worker.report_others()
-    desk.keeper.worker_lost(0)
-    desk.reporter.report(desk.fresh("evt_successor"), "adopted", "over_share")
-    assert handed_out(desk) == []
+    harness.scheduler.worker_lost(0)
+    harness.reporter.report(harness.fresh("evt_successor"), "adopted", "over_share")
+    assert handed_out(harness) == []
 
 
-def test_a_worker_whose_supervisor_died_before_it_began_leaves(desk: Desk) -> None:
+def test_a_worker_whose_supervisor_died_before_it_began_leaves(harness: SchedulerHarness) -> None:
     """It takes nothing: a successor of the supervisor has found its lock free, and has workers of its
     own. Nor does it wait for the lock."""
-    with Publisher(desk.path) as publisher:
+    with Publisher(harness.path) as publisher:
         publisher.emit("order.paid", {})
-    rings = list(desk.path.glob("rings/*/*.ring"))
+    rings = list(harness.path.glob("rings/*/*.ring"))
     for held in (False, True):
-        lock = FileLock(desk.path / "workers/0/lock") if held else None
+        lock = FileLock(harness.path / "workers/0/lock") if held else None
         reading, writing = os.pipe()
         os.close(writing)
         command = [sys.executable, "-m", "fluxhook.supervisor", "worker", str(reading)]
         ended = subprocess.run(
-            [*command, str(desk.path), "0"], pass_fds=[reading], timeout=9, capture_output=True
+            [*command, str(harness.path), "0"], pass_fds=[reading], timeout=9, capture_output=True
         )
         os.close(reading)
         assert (ended.returncode, ended.stderr) == (0, b"")

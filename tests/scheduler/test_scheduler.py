@@ -12,13 +12,13 @@ from fluxhook import Endpoint
 from fluxhook.store import Batch, DeliveryStore, StoreError
 from fluxhook.store.audit import AuditTrail, read_audit
 from fluxhook.transport.records import DueHead, EventHead
-from support.scheduler_harness import HOUR, Desk, S
+from support.scheduler_harness import HOUR, S, SchedulerHarness
 
 FAILED = "webhook.delivery.failed"
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
     secrets = ("sk_live_9x8m2p",)
     ops = Endpoint(
         name="ops",
@@ -33,30 +33,32 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         secrets=secrets,
         events=("webhook.delivery.failed", "webhook.endpoint.disabled"),
     )
-    with Desk(tmp_path / "data", ops, log) as desk:
-        yield desk
+    with SchedulerHarness(tmp_path / "data", ops, log) as harness:
+        yield harness
 
 
-def test_the_life_of_a_failing_event_over_25_hours(desk: Desk, tmp_path: Path) -> None:
+def test_the_life_of_a_failing_event_over_25_hours(
+    harness: SchedulerHarness, tmp_path: Path
+) -> None:
     """Attempts at 15s, 2m, 10m and 1h after the first failure, within jitter; then
     `webhook.delivery.failed` and a dead letter; 24 hours later an audit line, and it is gone."""
-    begun_ns = desk.now_ns
-    desk.first_failure("evt_a")
+    begun_ns = harness.now_ns
+    harness.first_failure("evt_a")
     seen = []
     while True:
-        (delivery,) = desk.sleep_until_due()
-        seen.append((desk.now_ns - begun_ns) / S)
+        (delivery,) = harness.sleep_until_due()
+        seen.append((harness.now_ns - begun_ns) / S)
         assert delivery.body == b"{}"
-        desk.fail(delivery)
+        harness.fail(delivery)
         if len(seen) == 4:
             break
     for at, scheduled in zip(seen, (15, 120, 600, 3600), strict=True):
         assert 0.9 * scheduled - 0.1 <= at <= scheduled + 0.1
 
-    store = desk.store
+    store = harness.store
     (dead,) = store.dead_letters()
     assert (dead.event_id, dead.attempts, dead.cause) == ("evt_a", 5, "server_error")
-    (notice,) = desk.emitted(FAILED)
+    (notice,) = harness.emitted(FAILED)
     assert notice == {
         "endpoint": "ops",
         "event_id": "evt_a",
@@ -66,53 +68,55 @@ def test_the_life_of_a_failing_event_over_25_hours(desk: Desk, tmp_path: Path) -
         "error": "no",
     }
 
-    died_ns = desk.now_ns
-    desk.now_ns = died_ns + 24 * HOUR - S
-    desk.step()
+    died_ns = harness.now_ns
+    harness.now_ns = died_ns + 24 * HOUR - S
+    harness.step()
     assert len(store.dead_letters()) == 1
-    desk.now_ns = died_ns + 24 * HOUR + 2 * S
-    desk.step()
+    harness.now_ns = died_ns + 24 * HOUR + 2 * S
+    harness.step()
     assert store.dead_letters() == store.deliveries() == []
     (entry,) = read_audit(tmp_path / "data" / "audit")
     assert (entry.endpoint, entry.event_id, entry.attempts) == ("ops", "evt_a", 5)
     assert store.counters()[0] == {"dropped.purged": 1}
-    assert desk.now_ns - begun_ns < 26 * HOUR
+    assert harness.now_ns - begun_ns < 26 * HOUR
 
 
-def test_a_delivered_event_leaves_no_audit_line(desk: Desk, tmp_path: Path) -> None:
+def test_a_delivered_event_leaves_no_audit_line(harness: SchedulerHarness, tmp_path: Path) -> None:
     """It is purged too, but nothing failed."""
-    desk.first_failure("evt_a")
-    (delivery,) = desk.sleep_until_due()
-    desk.reporter.report(delivery, "delivered", "delivered")
-    desk.step()
-    desk.now_ns += 25 * HOUR
-    desk.step()
-    assert desk.store.deliveries() == []
+    harness.first_failure("evt_a")
+    (delivery,) = harness.sleep_until_due()
+    harness.reporter.report(delivery, "delivered", "delivered")
+    harness.step()
+    harness.now_ns += 25 * HOUR
+    harness.step()
+    assert harness.store.deliveries() == []
     assert list(read_audit(tmp_path / "data" / "audit")) == []
-    assert desk.emitted(FAILED) == []
+    assert harness.emitted(FAILED) == []
 
 
-def test_what_is_held_back_for_longer_than_the_retention_is_given_up(desk: Desk) -> None:
+def test_what_is_held_back_for_longer_than_the_retention_is_given_up(
+    harness: SchedulerHarness,
+) -> None:
     """An event behind a breaker that never closes has failed too."""
-    delivery = desk.fresh("evt_a")
-    far = desk.now_ns + 1000 * HOUR
-    desk.reporter.report(delivery, "parked", "breaker_open", not_before_ns=far)
-    desk.step()
-    desk.now_ns += 25 * HOUR
-    desk.step()
-    (dead,) = desk.store.dead_letters()
+    delivery = harness.fresh("evt_a")
+    far = harness.now_ns + 1000 * HOUR
+    harness.reporter.report(delivery, "parked", "breaker_open", not_before_ns=far)
+    harness.step()
+    harness.now_ns += 25 * HOUR
+    harness.step()
+    (dead,) = harness.store.dead_letters()
     assert dead.cause == "retention"
-    (notice,) = desk.emitted(FAILED)
+    (notice,) = harness.emitted(FAILED)
     assert notice["cause"] == "retention"
 
 
-def test_the_failure_of_a_notice_makes_no_notice(desk: Desk) -> None:
+def test_the_failure_of_a_notice_makes_no_notice(harness: SchedulerHarness) -> None:
     """Otherwise an endpoint that is down would be told of it for ever."""
-    delivery = desk.fresh("evt_a")
+    delivery = harness.fresh("evt_a")
     delivery.event = EventHead("evt_a", "webhook.delivery.failed").encode()
-    desk.fail(delivery, "dead")
-    assert len(desk.store.dead_letters()) == 1
-    assert desk.emitted(FAILED) == []
+    harness.fail(delivery, "dead")
+    assert len(harness.store.dead_letters()) == 1
+    assert harness.emitted(FAILED) == []
 
 
 def test_the_trail_rotates_and_survives_a_torn_line(tmp_path: Path) -> None:
@@ -141,37 +145,39 @@ def test_the_trail_rotates_and_survives_a_torn_line(tmp_path: Path) -> None:
 
 
 def test_reports_survive_a_store_that_cannot_be_read(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was taken from the outbox and not applied is taken again, all of it and once."""
-    desk.first_failure("evt_a")
-    (delivery,) = desk.sleep_until_due()
-    desk.reporter.report(desk.fresh("evt_b"), "parked", "paused")
-    desk.reporter.report(delivery, "retry", "server_error", desk.attempt())
-    desk.reporter.report(desk.fresh("evt_c"), "parked", "paused")
-    desk.store.leases.out.clear()  # so that the row has to be read
+    harness.first_failure("evt_a")
+    (delivery,) = harness.sleep_until_due()
+    harness.reporter.report(harness.fresh("evt_b"), "parked", "paused")
+    harness.reporter.report(delivery, "retry", "server_error", harness.attempt())
+    harness.reporter.report(harness.fresh("evt_c"), "parked", "paused")
+    harness.store.leases.out.clear()  # so that the row has to be read
 
     def fails(delivery_id: int) -> None:
         raise StoreError("input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(desk.store, "delivery", fails)
+        patched.setattr(harness.store, "delivery", fails)
         for _ in range(3):
-            desk.step()
-            desk.now_ns += S
-        assert len(desk.store.deliveries()) == 1
-    desk.step()
-    rows = {row.event_id: row for row in desk.store.deliveries()}
+            harness.step()
+            harness.now_ns += S
+        assert len(harness.store.deliveries()) == 1
+    harness.step()
+    rows = {row.event_id: row for row in harness.store.deliveries()}
     assert rows.keys() == {"evt_a", "evt_b", "evt_c"}
     assert rows["evt_a"].attempts == 2
-    assert desk.store.pending[0] == 3
+    assert harness.store.pending[0] == 3
 
 
-def test_reports_survive_a_full_disk(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_survive_a_full_disk(
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is released before it is committed; a 410 among it disables as soon as that can be
     written, and loses nothing of what came with it."""
-    desk.reporter.report(desk.fresh("evt_a"), "dead", "gone", desk.attempt("gone", 410))
-    desk.reporter.report(desk.fresh("evt_b"), "parked", "paused")
+    harness.reporter.report(harness.fresh("evt_a"), "dead", "gone", harness.attempt("gone", 410))
+    harness.reporter.report(harness.fresh("evt_b"), "parked", "paused")
 
     def full(*_: object) -> None:
         raise StoreError("the disk is full")
@@ -179,24 +185,24 @@ def test_reports_survive_a_full_disk(desk: Desk, monkeypatch: pytest.MonkeyPatch
     for method in ("_write", "disable_endpoint"):
         with monkeypatch.context() as patched:
             patched.setattr(DeliveryStore if method == "disable_endpoint" else Batch, method, full)
-            desk.step()
-            desk.now_ns += S
-    assert desk.store.endpoints()[0].disabled_ns is None
-    assert not desk.keeper.take_disabled()
-    desk.step()
-    assert desk.keeper.take_disabled()
-    assert desk.store.endpoints()[0].disabled_ns == desk.now_ns
-    assert {row.event_id for row in desk.store.deliveries()} == {"evt_a", "evt_b"}
-    assert len(desk.emitted("webhook.endpoint.disabled")) == 1
+            harness.step()
+            harness.now_ns += S
+    assert harness.store.endpoints()[0].disabled_ns is None
+    assert not harness.scheduler.take_disabled()
+    harness.step()
+    assert harness.scheduler.take_disabled()
+    assert harness.store.endpoints()[0].disabled_ns == harness.now_ns
+    assert {row.event_id for row in harness.store.deliveries()} == {"evt_a", "evt_b"}
+    assert len(harness.emitted("webhook.endpoint.disabled")) == 1
 
 
-def test_a_report_that_cannot_be_read_stops_nobody(desk: Desk) -> None:
+def test_a_report_that_cannot_be_read_stops_nobody(harness: SchedulerHarness) -> None:
     """Its bytes are kept, and what comes behind it is applied."""
     target = (0).to_bytes(4, "little")
-    desk.reporter.outbox.put(target, b"\xc1 of another version", b"its body")
-    desk.first_failure("evt_behind")
-    assert [row.event_id for row in desk.store.deliveries()] == ["evt_behind"]
-    kept = sorted((desk.path / "damaged").iterdir())
+    harness.reporter.outbox.put(target, b"\xc1 of another version", b"its body")
+    harness.first_failure("evt_behind")
+    assert [row.event_id for row in harness.store.deliveries()] == ["evt_behind"]
+    kept = sorted((harness.path / "damaged").iterdir())
     assert [path.suffix for path in kept] == [".body", ".report"]
     assert [path.read_bytes() for path in kept] == [b"its body", b"\xc1 of another version"]
 
@@ -206,36 +212,36 @@ def test_a_report_that_cannot_be_read_stops_nobody(desk: Desk) -> None:
     [("timeout", 0, True), ("reset", 0, True), ("server_error", 503, False)],
 )
 def test_what_got_no_answer_is_to_go_over_a_new_connection(
-    desk: Desk, cause: str, status: int, fresh: bool
+    harness: SchedulerHarness, cause: str, status: int, fresh: bool
 ) -> None:
     """Whichever worker is to make the next attempt: its connections may be as dead."""
-    desk.fail(desk.fresh("evt_a"), cause=cause, status=status)
-    (delivery,) = desk.sleep_until_due()
+    harness.fail(harness.fresh("evt_a"), cause=cause, status=status)
+    (delivery,) = harness.sleep_until_due()
     assert msgspec.msgpack.decode(delivery.event, type=DueHead).fresh == fresh
 
 
-def test_nothing_is_erased_without_a_line(desk: Desk, tmp_path: Path) -> None:
+def test_nothing_is_erased_without_a_line(harness: SchedulerHarness, tmp_path: Path) -> None:
     """A full audit folder keeps the failed events in the store, and slows nothing else: deliveries are
     applied and handed out as ever. Once there is room each has its line."""
     for n in range(600):
-        desk.reporter.report(desk.fresh(f"evt_{n}"), "dead", "client_error")
-    desk.step()
+        harness.reporter.report(harness.fresh(f"evt_{n}"), "dead", "client_error")
+    harness.step()
     folder = tmp_path / "data" / "audit"
     (folder / "audit.jsonl").mkdir(parents=True)
-    desk.now_ns += 25 * HOUR
-    desk.step()
-    assert len(desk.store.deliveries(limit=1000)) == 600
+    harness.now_ns += 25 * HOUR
+    harness.step()
+    assert len(harness.store.deliveries(limit=1000)) == 600
     for n in range(3):
-        desk.reporter.report(desk.fresh(f"evt_new_{n}"), "parked", "paused")
-        assert [delivery.attempts for delivery in desk.due()] == [0]
-        desk.now_ns += S // 4
-    dead = [row.id for row in desk.store.dead_letters(limit=1000)]
+        harness.reporter.report(harness.fresh(f"evt_new_{n}"), "parked", "paused")
+        assert [delivery.attempts for delivery in harness.due()] == [0]
+        harness.now_ns += S // 4
+    dead = [row.id for row in harness.store.dead_letters(limit=1000)]
     with pytest.raises(StoreError, match=r"audit\.jsonl cannot be written"):
-        desk.keeper.purge(dead[:5], desk.now_ns)
-    assert len(desk.store.dead_letters(limit=1000)) == 600
+        harness.scheduler.purge(dead[:5], harness.now_ns)
+    assert len(harness.store.dead_letters(limit=1000)) == 600
     (folder / "audit.jsonl").rmdir()
-    desk.now_ns += S
-    desk.step()
+    harness.now_ns += S
+    harness.step()
     lines = [entry.event_id for entry in read_audit(folder)]
     assert sorted(lines) == sorted(f"evt_{n}" for n in range(600))
-    assert desk.store.dead_letters() == []
+    assert harness.store.dead_letters() == []

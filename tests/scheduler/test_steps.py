@@ -19,7 +19,7 @@ from fluxhook.supervisor import control_server as listener
 from fluxhook.supervisor.control_server import Listener
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.records import EventHead
-from support.scheduler_harness import HOUR, Desk
+from support.scheduler_harness import HOUR, SchedulerHarness
 
 
 def ops(name: str = "ops", **options: Any) -> Endpoint:
@@ -129,59 +129,62 @@ def test_a_large_definition_is_refused_where_it_comes_from(
 
 def test_a_test_event_may_be_larger(tmp_path: Path) -> None:
     """Its size is that of an event. Here nobody answers."""
-    with Desk(tmp_path / "data", ops()), pytest.raises(EngineError, match="did not answer"):
+    with (
+        SchedulerHarness(tmp_path / "data", ops()),
+        pytest.raises(EngineError, match="did not answer"),
+    ):
         Control(tmp_path / "data", timeout_s=0.1).send_test("ops", data={"x": "x" * (9 << 20)})
 
 
 # ---- the keeper ----------------------------------------------------------------------------
 
 
-def stored(desk: Desk, endpoint: int, n: int) -> None:
+def stored(harness: SchedulerHarness, endpoint: int, n: int) -> None:
     """Puts so many deliveries into the store, due now."""
-    with desk.store.batch() as batch:
+    with harness.store.batch() as batch:
         for i in range(n):
             batch.add(
-                (desk.now_ns // 1000 + i) << 6 | endpoint,  # as a worker makes one
+                (harness.now_ns // 1000 + i) << 6 | endpoint,  # as a worker makes one
                 endpoint,
                 EventHead(f"e-{endpoint}-{i}", "route.error"),
                 b"{}",
-                accepted_ns=desk.now_ns,
-                due_ns=desk.now_ns,
+                accepted_ns=harness.now_ns,
+                due_ns=harness.now_ns,
             )
 
 
-def out(desk: Desk) -> dict[int, int]:
-    return {e: desk.store.leased(e) for e in range(3)}
+def out(harness: SchedulerHarness) -> dict[int, int]:
+    return {e: harness.store.leased(e) for e in range(3)}
 
 
 def test_a_step_hands_out_a_batch(tmp_path: Path) -> None:
     """Whatever the endpoints may have under way at a time; and the next step begins with those that had
     nothing of this one."""
     endpoints = [ops(f"e{i}", concurrency=65_536) for i in range(3)]
-    with Desk(tmp_path / "data", *endpoints) as desk:
+    with SchedulerHarness(tmp_path / "data", *endpoints) as harness:
         for endpoint in range(3):
-            stored(desk, endpoint, 900)
-        desk.keeper.step(desk.now_ns)
-        assert sum(out(desk).values()) == keeper.BATCH == 1024
-        assert desk.keeper.busy
-        desk.keeper.step(desk.now_ns)
-        assert sum(out(desk).values()) == 2048
-        assert all(out(desk).values())
-        desk.step()
-        assert out(desk) == {0: 900, 1: 900, 2: 900}
-        assert not desk.keeper.busy
+            stored(harness, endpoint, 900)
+        harness.scheduler.step(harness.now_ns)
+        assert sum(out(harness).values()) == keeper.BATCH == 1024
+        assert harness.scheduler.busy
+        harness.scheduler.step(harness.now_ns)
+        assert sum(out(harness).values()) == 2048
+        assert all(out(harness).values())
+        harness.step()
+        assert out(harness) == {0: 900, 1: 900, 2: 900}
+        assert not harness.scheduler.busy
 
 
 def test_a_step_gives_up_a_batch_of_removed_endpoints(tmp_path: Path) -> None:
-    with Desk(tmp_path / "data", ops("e0"), ops("e1"), ops("e2")) as desk:
+    with SchedulerHarness(tmp_path / "data", ops("e0"), ops("e1"), ops("e2")) as harness:
         for endpoint in range(3):
-            stored(desk, endpoint, 900)
-        desk.reopen(ops("other"))
-        pending = sum(desk.store.pending.values())
+            stored(harness, endpoint, 900)
+        harness.reopen(ops("other"))
+        pending = sum(harness.store.pending.values())
         steps = 0
         while pending:
-            desk.keeper.step(desk.now_ns)
-            left = sum(desk.store.pending.values())
+            harness.scheduler.step(harness.now_ns)
+            left = sum(harness.store.pending.values())
             assert 0 < pending - left <= keeper.BATCH
             pending = left
             steps += 1
@@ -192,26 +195,26 @@ def test_a_step_closes_some_windows(tmp_path: Path) -> None:
     """Each is a transaction."""
     aggregating = Aggregate(window=Duration.parse("1s"))
     endpoints = [ops(f"e{i}", aggregate=aggregating) for i in range(150)]
-    with Desk(tmp_path / "data", *endpoints) as desk:
+    with SchedulerHarness(tmp_path / "data", *endpoints) as harness:
         for i in range(150):
-            delivery = desk.fresh(f"e{i}", "service.5xx", endpoint=i)
-            desk.reporter.report(delivery, "aggregated", "")
-        desk.step()
-        assert len(desk.keeper._windows) == 150
-        desk.now_ns += HOUR
+            delivery = harness.fresh(f"e{i}", "service.5xx", endpoint=i)
+            harness.reporter.report(delivery, "aggregated", "")
+        harness.step()
+        assert len(harness.scheduler._windows) == 150
+        harness.now_ns += HOUR
         counts = []
-        while desk.keeper._windows:
-            before = len(desk.keeper._windows)
-            desk.keeper.step(desk.now_ns)
-            counts.append(before - len(desk.keeper._windows))
+        while harness.scheduler._windows:
+            before = len(harness.scheduler._windows)
+            harness.scheduler.step(harness.now_ns)
+            counts.append(before - len(harness.scheduler._windows))
         assert counts == [keeper.TRANSACTIONS, keeper.TRANSACTIONS, 22]
 
 
 def test_a_step_disables_some_endpoints(tmp_path: Path) -> None:
-    with Desk(tmp_path / "data", *(ops(f"e{i}") for i in range(100))) as desk:
-        desk.keeper._doomed = dict.fromkeys(range(100), ("gone", desk.now_ns))
-        desk.keeper.step(desk.now_ns)
-        assert len(desk.keeper._doomed) == 100 - keeper.TRANSACTIONS
-        assert desk.keeper.busy
-        desk.keeper.step(desk.now_ns)
-        assert not desk.keeper._doomed
+    with SchedulerHarness(tmp_path / "data", *(ops(f"e{i}") for i in range(100))) as harness:
+        harness.scheduler._doomed = dict.fromkeys(range(100), ("gone", harness.now_ns))
+        harness.scheduler.step(harness.now_ns)
+        assert len(harness.scheduler._doomed) == 100 - keeper.TRANSACTIONS
+        assert harness.scheduler.busy
+        harness.scheduler.step(harness.now_ns)
+        assert not harness.scheduler._doomed

@@ -57,7 +57,7 @@ while True:
             elif id % 4 == 2:
                 batch.delivered(old, 2)
             else:
-                batch.bury(old, 2, "5xx")
+                batch.dead_letter(old, 2, "5xx")
         batch.position(b"ring", k + 1)
     if k == 3 and step == "after":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -31,7 +31,7 @@ def end(store: DeliveryStore, *ids: int, dead: bool = False) -> None:
             delivery = batch.find(id)
             assert delivery is not None
             if dead:
-                batch.bury(delivery, NOW, "5xx", "503 Service Unavailable")
+                batch.dead_letter(delivery, NOW, "5xx", "503 Service Unavailable")
             else:
                 batch.delivered(delivery, NOW)
 
@@ -200,7 +200,7 @@ def test_a_replayed_dead_letter_starts_anew(
         delivery = batch.find(1)
         assert delivery is not None
         batch.attempt(delivery, attempt)
-        batch.bury(delivery, NOW, "5xx")
+        batch.dead_letter(delivery, NOW, "5xx")
     assert store.replay([1, 2, 3], NOW) == 1
     replayed = store.delivery(1)
     assert replayed is not None
@@ -224,13 +224,13 @@ def test_a_replayed_ordered_delivery_does_not_overtake_a_head(
 
 
 def test_burying_an_endpoint_leaves_what_is_out(store: DeliveryStore, add: Add) -> None:
-    """`bury_all` takes waiting and blocked ones, by parts; reports settle the rest."""
+    """`dead_letter_all` takes waiting and blocked ones, by parts; reports settle the rest."""
     add(n=3)
     add(key="a", n=3)
     add(endpoint=1)
     assert leased_ids(store, limit=2) == [1, 2]
     buried = []
-    while n := store.bury_all(0, NOW, "removed", limit=3):
+    while n := store.dead_letter_all(0, NOW, "removed", limit=3):
         buried.append(n)
     assert buried == [3, 1]
     assert store.pending == {0: 2, 1: 1}
@@ -249,7 +249,7 @@ def test_dead_letters_are_listed_by_pages(store: DeliveryStore, add: Add) -> Non
         for now_ns, id in [(NOW + 2, 1), (NOW + 1, 6)]:
             delivery = batch.find(id)
             assert delivery is not None
-            batch.bury(delivery, now_ns, "5xx")
+            batch.dead_letter(delivery, now_ns, "5xx")
     pages, page = [], store.dead_letters(limit=2)
     while page:
         pages.append([d.id for d in page])
@@ -279,7 +279,7 @@ def test_the_purge_takes_what_has_ended(store: DeliveryStore, add: Add, attempt:
             assert delivery is not None
             batch.attempt(delivery, attempt)
             if id < 3:
-                batch.bury(delivery, NOW + id, "5xx")
+                batch.dead_letter(delivery, NOW + id, "5xx")
     assert [d.id for d in store.expired(NOW + 2, 10)] == [1]
     assert store.purge([1, 3, 4, 5]) == 1
     assert (store.delivery(1), store.body(1), store.attempts(1)) == (None, None, [])
@@ -363,7 +363,7 @@ def test_a_batch_that_ends_in_an_exception_never_was(store: DeliveryStore, add: 
         with store.batch() as batch:
             delivery = batch.find(id)
             assert delivery is not None
-            batch.bury(delivery, NOW, "5xx")
+            batch.dead_letter(delivery, NOW, "5xx")
             batch.count(0, "dead")
             raise KeyError
 
@@ -388,7 +388,7 @@ def buried(store: DeliveryStore, add: Add) -> dict[int, tuple[int, str, int]]:
             with store.batch() as batch:
                 delivery = batch.find(id)
                 assert delivery is not None
-                batch.bury(delivery, ended_ns, cause)
+                batch.dead_letter(delivery, ended_ns, cause)
             facts[id] = endpoint, cause, ended_ns
     return facts
 

@@ -189,7 +189,7 @@ class StoreMachine(RuleBasedStateMachine):
             batch.delivered(delivery, self.now_ns)
             expected["state"] = "delivered"
         elif op == "bury":
-            batch.bury(delivery, self.now_ns, "cause", "error")
+            batch.dead_letter(delivery, self.now_ns, "cause", "error")
             expected["state"] = "dead"
         else:
             batch.drop(delivery, self.now_ns, "expired")
@@ -236,10 +236,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.leased.difference_update(ids)
 
     @rule(endpoint=st.sampled_from(ENDPOINTS))
-    def bury_all(self, endpoint: int) -> None:
+    def dead_letter_all(self, endpoint: int) -> None:
         pending = [(id, d) for id, d in self.model.pending(endpoint) if id not in self.model.leased]
         buried = 0
-        while n := self.store.bury_all(endpoint, self.now_ns, "removed", limit=2):
+        while n := self.store.dead_letter_all(endpoint, self.now_ns, "removed", limit=2):
             buried += n
         assert buried == len(pending)
         for _, d in pending:

@@ -25,7 +25,7 @@ from fluxhook.worker.dispatcher import Dispatcher
 from fluxhook.worker.stage_timings import Stages
 from support.receiver import ReceiverProcess
 from support.rig import Rig, until
-from support.scheduler_harness import Desk, S
+from support.scheduler_harness import S, SchedulerHarness
 from support.tls import self_signed
 
 TORN = "whsk_" + base64.b64encode(bytes(range(64))).decode()
@@ -36,71 +36,73 @@ LAYER = {"name": "rt", "url": "https://rt.example/", "events": ["*"]}
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path / "data", HEALTHY, ODD) as desk:
-        yield desk
+def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
+    with SchedulerHarness(tmp_path / "data", HEALTHY, ODD) as harness:
+        yield harness
 
 
-def state(desk: Desk, name: str) -> tuple[str, str]:
-    stats = read_stats(desk.path).endpoint(name)
+def state(harness: SchedulerHarness, name: str) -> tuple[str, str]:
+    stats = read_stats(harness.path).endpoint(name)
     return stats.state, stats.misconfigured_reason
 
 
 # ---- at the supervisor ---------------------------------------------------------------------
 
 
-def test_it_is_shown_with_the_reason(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_shown_with_the_reason(
+    harness: SchedulerHarness, caplog: pytest.LogCaptureFixture
+) -> None:
     """State and reason are in the statistics and in the log; the others are active."""
-    name, reason = state(desk, "odd")
+    name, reason = state(harness, "odd")
     assert name == "misconfigured"
     assert "secrets[0]: the two halves" in reason
-    assert state(desk, "healthy") == ("active", "")
+    assert state(harness, "healthy") == ("active", "")
     with caplog.at_level(logging.ERROR, "fluxhook"):
-        desk.reopen()
+        harness.reopen()
     assert f"endpoint odd is misconfigured, its events wait: {reason}" in caplog.text
 
 
 @pytest.mark.parametrize("paused", [False, True])
-def test_it_may_be_paused_besides(desk: Desk, paused: bool) -> None:
+def test_it_may_be_paused_besides(harness: SchedulerHarness, paused: bool) -> None:
     """The state says what is worse; that it was paused is told too, so that it can be resumed."""
-    desk.reopen(HEALTHY, msgspec.structs.replace(ODD, paused=paused))
-    stats = read_stats(desk.path).endpoint("odd")
+    harness.reopen(HEALTHY, msgspec.structs.replace(ODD, paused=paused))
+    stats = read_stats(harness.path).endpoint("odd")
     assert (stats.state, stats.paused) == ("misconfigured", paused)
 
 
-def test_its_events_are_accepted_and_wait(desk: Desk) -> None:
+def test_its_events_are_accepted_and_wait(harness: SchedulerHarness) -> None:
     """A publisher takes them, the keeper hands none out, and a repaired endpoint gets them."""
-    with Publisher(desk.path) as publisher:
+    with Publisher(harness.path) as publisher:
         assert publisher.emit("route.x", {}) == 2
-    odd = desk.supervisor.snapshot.ids["odd"]
-    desk.reporter.report(desk.fresh("evt_1", endpoint=odd), "parked", "misconfigured")
-    assert desk.due() == []
-    desk.reopen(HEALTHY, msgspec.structs.replace(ODD, secrets=(GOOD,)))
-    assert state(desk, "odd") == ("active", "")
-    assert [delivery.endpoint for delivery in desk.due()] == [odd]
+    odd = harness.supervisor.snapshot.ids["odd"]
+    harness.reporter.report(harness.fresh("evt_1", endpoint=odd), "parked", "misconfigured")
+    assert harness.due() == []
+    harness.reopen(HEALTHY, msgspec.structs.replace(ODD, secrets=(GOOD,)))
+    assert state(harness, "odd") == ("active", "")
+    assert [delivery.endpoint for delivery in harness.due()] == [odd]
 
 
-def test_a_change_that_cannot_be_built_is_refused(desk: Desk) -> None:
+def test_a_change_that_cannot_be_built_is_refused(harness: SchedulerHarness) -> None:
     """Create, update and rotate; the problem names the field, and nothing was changed."""
     odd = {"signature": "standard", "secret": TORN}
     with pytest.raises(ConfigError, match="secret: the two halves"):
-        desk.ask(c.Create({**LAYER, **odd}), c.Subscription)
-    desk.ask(c.Create({**LAYER, "signature": "standard", "secret": GOOD}), c.Subscription)
+        harness.ask(c.Create({**LAYER, **odd}), c.Subscription)
+    harness.ask(c.Create({**LAYER, "signature": "standard", "secret": GOOD}), c.Subscription)
     with pytest.raises(ConfigError, match="secret: the two halves"):
-        desk.ask(c.Update("rt", odd), c.Subscription)
+        harness.ask(c.Update("rt", odd), c.Subscription)
     with pytest.raises(ConfigError, match="secret: the two halves"):
-        desk.ask(c.Rotate("rt", TORN, 0), c.Rotated)
+        harness.ask(c.Rotate("rt", TORN, 0), c.Rotated)
     with pytest.raises(
         ConfigError, match=r"tls\.ca: the text holds a certificate that cannot be read"
     ):
-        desk.ask(c.Update("rt", {"tls": {"ca": "-----BEGIN CERTIFICATE-----"}}), c.Subscription)
-    assert desk.endpoint("rt").secrets == (GOOD,)
-    assert state(desk, "rt") == ("active", "")
+        harness.ask(c.Update("rt", {"tls": {"ca": "-----BEGIN CERTIFICATE-----"}}), c.Subscription)
+    assert harness.endpoint("rt").secrets == (GOOD,)
+    assert state(harness, "rt") == ("active", "")
 
 
-def test_no_test_event_goes_to_it(desk: Desk) -> None:
+def test_no_test_event_goes_to_it(harness: SchedulerHarness) -> None:
     with pytest.raises(Conflict, match="misconfigured, so nothing can be sent: secrets"):
-        desk.ask(c.Test("odd", "webhook.test", None), c.TestSent)
+        harness.ask(c.Test("odd", "webhook.test", None), c.TestSent)
 
 
 @pytest.mark.parametrize(
@@ -132,21 +134,21 @@ def test_a_default_that_it_leaned_on_is_gone(
 ) -> None:
     """It is held under the new configuration, over a restart too, and goes on when the default is back,
     or when it is changed itself."""
-    with Desk(tmp_path / "data", HEALTHY, **before) as desk:
-        desk.ask(c.Create({**LAYER, **layer}), c.Subscription)
-        config = desk.supervisor._subscriptions.config
+    with SchedulerHarness(tmp_path / "data", HEALTHY, **before) as harness:
+        harness.ask(c.Create({**LAYER, **layer}), c.Subscription)
+        config = harness.supervisor._subscriptions.config
         options = {"allow_networks": (), "defaults": {}, **after}
-        desk.supervisor.publish(msgspec.structs.replace(config, **options))
-        assert state(desk, "rt")[0] == "misconfigured"
-        assert reason in state(desk, "rt")[1]
-        assert state(desk, "healthy") == ("active", "")
-        desk._options = after
-        desk.reopen()
-        assert reason in state(desk, "rt")[1]
-        desk.supervisor.publish(config)
-        assert state(desk, "rt") == ("active", "")
-        desk.reopen()
-        desk.ask(
+        harness.supervisor.publish(msgspec.structs.replace(config, **options))
+        assert state(harness, "rt")[0] == "misconfigured"
+        assert reason in state(harness, "rt")[1]
+        assert state(harness, "healthy") == ("active", "")
+        harness._options = after
+        harness.reopen()
+        assert reason in state(harness, "rt")[1]
+        harness.supervisor.publish(config)
+        assert state(harness, "rt") == ("active", "")
+        harness.reopen()
+        harness.ask(
             c.Update(
                 "rt",
                 {
@@ -158,30 +160,30 @@ def test_a_default_that_it_leaned_on_is_gone(
             ),
             c.Subscription,
         )
-        assert state(desk, "rt") == ("active", "")
+        assert state(harness, "rt") == ("active", "")
 
 
-def test_a_field_of_another_version(desk: Desk) -> None:
+def test_a_field_of_another_version(harness: SchedulerHarness) -> None:
     """What an older version cannot read holds the endpoint; the field is kept for the newer one."""
-    desk.ask(c.Create({**LAYER, "secret": "sk_1"}), c.Subscription)
-    row = desk.supervisor._subscriptions._rows["rt"]
+    harness.ask(c.Create({**LAYER, "secret": "sk_1"}), c.Subscription)
+    row = harness.supervisor._subscriptions._rows["rt"]
     layer = {**row.layer, "of_the_future": 1}
-    desk.store.save_subscription(row._replace(layer=layer))
-    desk.reopen()
-    assert "of_the_future" in state(desk, "rt")[1]
-    (row,) = desk.store.subscriptions()
+    harness.store.save_subscription(row._replace(layer=layer))
+    harness.reopen()
+    assert "of_the_future" in state(harness, "rt")[1]
+    (row,) = harness.store.subscriptions()
     assert row.layer == layer
 
 
 def test_a_lost_secret_can_be_rotated(tmp_path: Path) -> None:
     """The way out for one that leaned on the file's secret."""
-    with Desk(tmp_path / "data", defaults={"secret": "sk_d"}) as desk:
-        desk.ask(c.Create(LAYER), c.Subscription)
-        desk._options = {}
-        desk.reopen()
-        assert state(desk, "rt")[0] == "misconfigured"
-        desk.ask(c.Rotate("rt", None, 0), c.Rotated)
-        assert state(desk, "rt") == ("active", "")
+    with SchedulerHarness(tmp_path / "data", defaults={"secret": "sk_d"}) as harness:
+        harness.ask(c.Create(LAYER), c.Subscription)
+        harness._options = {}
+        harness.reopen()
+        assert state(harness, "rt")[0] == "misconfigured"
+        harness.ask(c.Rotate("rt", None, 0), c.Rotated)
+        assert state(harness, "rt") == ("active", "")
 
 
 # ---- built again ---------------------------------------------------------------------------
@@ -266,12 +268,12 @@ def test_files_are_replaced_one_after_the_other(
     assert judge.files != before
 
 
-def test_what_only_a_worker_cannot_build_is_held_for_a_while(desk: Desk) -> None:
+def test_what_only_a_worker_cannot_build_is_held_for_a_while(harness: SchedulerHarness) -> None:
     """The supervisor takes the worker's word, and lets it try again after SUSPECT_S."""
-    id = desk.supervisor.snapshot.ids["healthy"]
-    desk.word(id, d.UNBUILT, 1)
-    desk.supervisor._housekeep(time.monotonic())
-    assert state(desk, "healthy") == (
+    id = harness.supervisor.snapshot.ids["healthy"]
+    harness.word(id, d.UNBUILT, 1)
+    harness.supervisor._housekeep(time.monotonic())
+    assert state(harness, "healthy") == (
         "misconfigured",
         "a worker could not build it; its log says why",
     )
@@ -289,34 +291,36 @@ def test_what_only_a_worker_cannot_build_is_held_for_a_while(desk: Desk) -> None
 # ---- at the worker -------------------------------------------------------------------------
 
 
-def test_a_worker_survives_what_it_cannot_build(desk: Desk) -> None:
+def test_a_worker_survives_what_it_cannot_build(harness: SchedulerHarness) -> None:
     """The supervisor could, and a file went in between: the lane parks its events and says so."""
-    words, id = desk.supervisor._words, desk.supervisor.snapshot.ids["odd"]
-    reporter = desk.reporter
-    counters, clock = reporter._counters, desk.supervisor._clock
+    words, id = harness.supervisor._words, harness.supervisor.snapshot.ids["odd"]
+    reporter = harness.reporter
+    counters, clock = reporter._counters, harness.supervisor._clock
     stages = Stages(counters, counters, clock)
     dispatcher = Dispatcher(words, counters, stages, reporter, 0, lambda address: None, clock)
     dispatcher.configure(id, ODD, 1)
-    assert desk.word(id, d.UNBUILT) == 1
-    dispatcher.arrive([desk.fresh("evt_1", endpoint=id)], desk.now_ns)
+    assert harness.word(id, d.UNBUILT) == 1
+    dispatcher.arrive([harness.fresh("evt_1", endpoint=id)], harness.now_ns)
     assert dispatcher.idle
-    desk.step()
-    (row,) = desk.store.pending_since(desk.now_ns + S, 10)
+    harness.step()
+    (row,) = harness.store.pending_since(harness.now_ns + S, 10)
     assert (row.cause, row.attempts) == ("misconfigured", 0)
     dispatcher.configure(id, msgspec.structs.replace(ODD, secrets=(GOOD,)), 1)
-    assert dispatcher.lanes[id].parks == ""
+    assert dispatcher.queues[id].parks == ""
     dispatcher.close()
 
 
-def test_connections_made_with_former_files_are_closed(desk: Desk, tmp_path: Path) -> None:
+def test_connections_made_with_former_files_are_closed(
+    harness: SchedulerHarness, tmp_path: Path
+) -> None:
     """Endpoints with equal contents share connections; those that nobody uses any more are closed, but
     not while a request is under way."""
-    words, reporter = desk.supervisor._words, desk.reporter
-    counters, clock = reporter._counters, desk.supervisor._clock
+    words, reporter = harness.supervisor._words, harness.reporter
+    counters, clock = reporter._counters, harness.supervisor._clock
     stages = Stages(counters, counters, clock)
     dispatcher = Dispatcher(words, counters, stages, reporter, 0, lambda address: None, clock)
     ca = tmp_path / "ca.pem"
-    ids = [desk.supervisor.snapshot.ids[name] for name in ("healthy", "odd")]
+    ids = [harness.supervisor.snapshot.ids[name] for name in ("healthy", "odd")]
     secure = msgspec.structs.replace(HEALTHY, tls=Tls(ca=str(ca)))
 
     def configure(name: str) -> Sender:
@@ -324,18 +328,18 @@ def test_connections_made_with_former_files_are_closed(desk: Desk, tmp_path: Pat
         for id in ids:
             dispatcher.configure(id, secure, 1, files=len(name))
         dispatcher.retire_senders()
-        first, second = (dispatcher.lanes[id].sender for id in ids)
+        first, second = (dispatcher.queues[id].sender for id in ids)
         assert first is second
         return first
 
     before = configure("one")
     before.in_flight += 1
     after = configure("three")
-    dispatcher.collect([], desk.now_ns)
+    dispatcher.collect([], harness.now_ns)
     assert after is not before
     assert not before.epoll.closed
     before.in_flight -= 1
-    dispatcher.collect([], desk.now_ns)
+    dispatcher.collect([], harness.now_ns)
     assert before.epoll.closed
     assert not after.epoll.closed
     dispatcher.close()

@@ -12,7 +12,7 @@ import pytest
 from fluxhook import Config
 from fluxhook import control as c
 from fluxhook.errors import ConfigError
-from support.scheduler_harness import Desk
+from support.scheduler_harness import SchedulerHarness
 from support.tls import Authority
 
 URL = "https://hooks.example.com/fg"
@@ -29,26 +29,26 @@ ALL = ["headers.Authorization", "headers.X-Team", "secret"]
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path / "data") as desk:
-        yield desk
+def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
+    with SchedulerHarness(tmp_path / "data") as harness:
+        yield harness
 
 
-def create(desk: Desk, **options: Any) -> None:
+def create(harness: SchedulerHarness, **options: Any) -> None:
     layer = {key: value for key, value in (LAYER | options).items() if value is not None}
-    desk.ask(c.Create(layer), c.Subscription)
+    harness.ask(c.Create(layer), c.Subscription)
 
 
-def update(desk: Desk, patch: dict[str, Any]) -> c.Subscription:
-    return desk.ask(c.Update("a", patch), c.Subscription)
+def update(harness: SchedulerHarness, patch: dict[str, Any]) -> c.Subscription:
+    return harness.ask(c.Update("a", patch), c.Subscription)
 
 
-def refused(desk: Desk, patch: dict[str, Any]) -> list[str]:
+def refused(harness: SchedulerHarness, patch: dict[str, Any]) -> list[str]:
     """The paths of the problems; nothing was changed."""
-    before = desk.endpoint("a")
+    before = harness.endpoint("a")
     with pytest.raises(ConfigError) as caught:
-        update(desk, patch)
-    assert desk.endpoint("a") == before
+        update(harness, patch)
+    assert harness.endpoint("a") == before
     assert "s3cret" not in str(caught.value)
     assert "sk_1" not in str(caught.value)
     return [problem.path for problem in caught.value.problems]
@@ -65,97 +65,97 @@ def refused(desk: Desk, patch: dict[str, Any]) -> list[str]:
         "https://evil.example?hooks.example.com",
     ],
 )
-def test_another_origin_gets_nothing_hidden(desk: Desk, url: str) -> None:
+def test_another_origin_gets_nothing_hidden(harness: SchedulerHarness, url: str) -> None:
     """Scheme, host and port are the origin: a patch that moves the URL gives anew all that is hidden,
     and the error names each value."""
-    create(desk)
-    assert refused(desk, {"url": url}) == ALL
-    assert refused(desk, {"url": url, "secret": "sk_2"}) == ALL[:2]
-    assert refused(desk, {"url": url, **ANEW, "headers": {"X-Team": "ops"}}) == ALL[:1]
-    update(desk, {"url": url, **ANEW})
-    assert desk.endpoint("a").url == url
-    assert desk.endpoint("a").headers == LAYER["headers"]
+    create(harness)
+    assert refused(harness, {"url": url}) == ALL
+    assert refused(harness, {"url": url, "secret": "sk_2"}) == ALL[:2]
+    assert refused(harness, {"url": url, **ANEW, "headers": {"X-Team": "ops"}}) == ALL[:1]
+    update(harness, {"url": url, **ANEW})
+    assert harness.endpoint("a").url == url
+    assert harness.endpoint("a").headers == LAYER["headers"]
 
 
 @pytest.mark.parametrize(
     "url",
     ["https://hooks.example.com/other?x=1", "HTTPS://HOOKS.example.com:443/fg", URL],
 )
-def test_the_same_origin_is_no_move(desk: Desk, url: str) -> None:
+def test_the_same_origin_is_no_move(harness: SchedulerHarness, url: str) -> None:
     """Another path or spelling changes nothing about who receives."""
-    create(desk)
-    update(desk, {"url": url})
-    assert desk.endpoint("a").secrets == ("sk_1",)
+    create(harness)
+    update(harness, {"url": url})
+    assert harness.endpoint("a").secrets == ("sk_1",)
 
 
-def test_what_is_removed_needs_no_word(desk: Desk) -> None:
+def test_what_is_removed_needs_no_word(harness: SchedulerHarness) -> None:
     """Whoever does not know a header may take it away with the move, one or all of them."""
-    create(desk)
+    create(harness)
     gone: dict[str, Any] = {"Authorization": None, "X-Team": None}
-    update(desk, {"url": MOVED, "secret": "sk_2", "headers": gone})
-    assert desk.endpoint("a").headers == {}
-    update(desk, {"headers": {"X-A": "1"}})
-    update(desk, {"url": URL, "secrets": None, "signature": "none", "headers": None})
-    assert desk.endpoint("a").headers == {}
+    update(harness, {"url": MOVED, "secret": "sk_2", "headers": gone})
+    assert harness.endpoint("a").headers == {}
+    update(harness, {"headers": {"X-A": "1"}})
+    update(harness, {"url": URL, "secrets": None, "signature": "none", "headers": None})
+    assert harness.endpoint("a").headers == {}
 
 
-def test_nothing_hidden_moves_freely(desk: Desk) -> None:
+def test_nothing_hidden_moves_freely(harness: SchedulerHarness) -> None:
     """An endpoint without headers and secrets goes wherever it is sent."""
-    create(desk, headers=None, secrets=None, signature="none")
-    update(desk, {"url": MOVED})
+    create(harness, headers=None, secrets=None, signature="none")
+    update(harness, {"url": MOVED})
 
 
-def test_a_secret_that_signs_nothing_stays_behind_too(desk: Desk) -> None:
+def test_a_secret_that_signs_nothing_stays_behind_too(harness: SchedulerHarness) -> None:
     """It could be made to sign by the next change."""
-    create(desk, headers=None, signature="none")
-    assert refused(desk, {"url": MOVED}) == ["secret"]
-    assert refused(desk, {"url": MOVED, "signature": "fluxgate"}) == ["secret"]
+    create(harness, headers=None, signature="none")
+    assert refused(harness, {"url": MOVED}) == ["secret"]
+    assert refused(harness, {"url": MOVED, "signature": "fluxgate"}) == ["secret"]
 
 
-def test_secrets_of_a_rotation_stay_behind(desk: Desk) -> None:
+def test_secrets_of_a_rotation_stay_behind(harness: SchedulerHarness) -> None:
     """What is given with the move is all that signs there."""
-    create(desk, headers=None)
-    desk.ask(c.Rotate("a", "sk_2", 3_600_000_000_000), c.Rotated)
-    assert refused(desk, {"url": MOVED}) == ["secret"]
-    update(desk, {"url": MOVED, "secret": "sk_3"})
-    assert desk.endpoint("a").secrets == ("sk_3",)
+    create(harness, headers=None)
+    harness.ask(c.Rotate("a", "sk_2", 3_600_000_000_000), c.Rotated)
+    assert refused(harness, {"url": MOVED}) == ["secret"]
+    update(harness, {"url": MOVED, "secret": "sk_3"})
+    assert harness.endpoint("a").secrets == ("sk_3",)
 
 
 @pytest.mark.parametrize("proxy", ["http://evil.example:3128", "socks5h://proxy.example:3128"])
-def test_another_proxy_gets_nothing_hidden(desk: Desk, proxy: str) -> None:
+def test_another_proxy_gets_nothing_hidden(harness: SchedulerHarness, proxy: str) -> None:
     """It reads what is sent to an http:// URL, and says where an https:// URL leads."""
-    create(desk, url="http://hooks.example.com/fg")
-    assert refused(desk, {"proxy": proxy}) == ALL
-    update(desk, {"proxy": proxy, **ANEW})
-    assert refused(desk, {"proxy": None}) == ALL
+    create(harness, url="http://hooks.example.com/fg")
+    assert refused(harness, {"proxy": proxy}) == ALL
+    update(harness, {"proxy": proxy, **ANEW})
+    assert refused(harness, {"proxy": None}) == ALL
 
 
-def test_a_hidden_query_goes_to_no_other_proxy(desk: Desk) -> None:
+def test_a_hidden_query_goes_to_no_other_proxy(harness: SchedulerHarness) -> None:
     """The URL is given anew with the proxy."""
     url = "http://hooks.example.com/fg?token=s3cret"
-    create(desk, url=url, headers=None, secrets=None, signature="none")
-    assert refused(desk, {"proxy": "http://evil.example:3128"}) == ["url"]
-    update(desk, {"proxy": "http://evil.example:3128", "url": url})
+    create(harness, url=url, headers=None, secrets=None, signature="none")
+    assert refused(harness, {"proxy": "http://evil.example:3128"}) == ["url"]
+    update(harness, {"proxy": "http://evil.example:3128", "url": url})
 
 
-def test_the_same_proxy_may_have_another_password(desk: Desk) -> None:
+def test_the_same_proxy_may_have_another_password(harness: SchedulerHarness) -> None:
     """Its name and port are where requests go."""
-    create(desk, proxy="http://user:s3cret@proxy.example:3128")
-    update(desk, {"proxy": "http://user:other@PROXY.example:3128"})
-    assert refused(desk, {"proxy": "http://user:other@proxy.example"}) == ALL
+    create(harness, proxy="http://user:s3cret@proxy.example:3128")
+    update(harness, {"proxy": "http://user:other@PROXY.example:3128"})
+    assert refused(harness, {"proxy": "http://user:other@proxy.example"}) == ALL
 
 
-def test_other_authorities_get_nothing_hidden(desk: Desk, tmp_path: Path) -> None:
+def test_other_authorities_get_nothing_hidden(harness: SchedulerHarness, tmp_path: Path) -> None:
     """`tls.ca` says who is believed to be the receiver; a client's key stays behind as well."""
     ours, theirs = (Authority(tmp_path / name, name) for name in ("ours", "theirs"))
     identity = ours.issue("client")
     cert, key, ca = (Path(p).read_text() for p in (identity.cert, identity.key, theirs.cert))
-    create(desk, tls={"cert": cert, "key": key})
-    assert refused(desk, {"tls": {"ca": ca}}) == [*ALL, "tls.key"]
-    assert refused(desk, {"url": MOVED, **ANEW}) == ["tls.key"]
-    update(desk, {"url": MOVED, **ANEW, "tls": {"cert": cert, "key": key}})
-    update(desk, {"url": URL, **ANEW, "tls": None})
-    assert desk.endpoint("a").tls.key is None
+    create(harness, tls={"cert": cert, "key": key})
+    assert refused(harness, {"tls": {"ca": ca}}) == [*ALL, "tls.key"]
+    assert refused(harness, {"url": MOVED, **ANEW}) == ["tls.key"]
+    update(harness, {"url": MOVED, **ANEW, "tls": {"cert": cert, "key": key}})
+    update(harness, {"url": URL, **ANEW, "tls": None})
+    assert harness.endpoint("a").tls.key is None
 
 
 # ---- defaults of the file ----------------------------------------------------------------------
@@ -168,22 +168,24 @@ def test_headers_of_the_defaults_are_the_files_own(
 ) -> None:
     """They do not reach an endpoint that is created at run time, whose URL may be anybody's; its owner
     is told, and the log says it of those that there are."""
-    with Desk(tmp_path / "data", defaults=DEFAULTS) as desk:
-        made = desk.ask(c.Create(LAYER | {"headers": {"X-A": "1"}}), c.Subscription)
-        assert desk.endpoint("a").headers == {"X-A": "1"}
-        assert str(desk.endpoint("a").timeout) == "9s"
+    with SchedulerHarness(tmp_path / "data", defaults=DEFAULTS) as harness:
+        made = harness.ask(c.Create(LAYER | {"headers": {"X-A": "1"}}), c.Subscription)
+        assert harness.endpoint("a").headers == {"X-A": "1"}
+        assert str(harness.endpoint("a").timeout) == "9s"
         assert any("share_default_headers" in notice for notice in made.notices)
         with caplog.at_level(logging.WARNING):
-            desk.supervisor.publish(Config(workers=1, defaults=DEFAULTS))
+            harness.supervisor.publish(Config(workers=1, defaults=DEFAULTS))
         assert "share_default_headers" in caplog.text
         assert "s3cret" not in caplog.text
 
 
 def test_the_file_may_share_them(tmp_path: Path) -> None:
     """`share_default_headers` sends them to whatever is created; a move needs no word of them then."""
-    with Desk(tmp_path / "data", defaults=DEFAULTS, share_default_headers=True) as desk:
-        create(desk, headers=None)
-        assert desk.endpoint("a").headers == DEFAULTS["headers"]
-        update(desk, {"url": MOVED, "secret": "sk_2"})
-        desk.supervisor.publish(Config(workers=1, defaults=DEFAULTS))
-        assert desk.endpoint("a").headers == {}
+    with SchedulerHarness(
+        tmp_path / "data", defaults=DEFAULTS, share_default_headers=True
+    ) as harness:
+        create(harness, headers=None)
+        assert harness.endpoint("a").headers == DEFAULTS["headers"]
+        update(harness, {"url": MOVED, "secret": "sk_2"})
+        harness.supervisor.publish(Config(workers=1, defaults=DEFAULTS))
+        assert harness.endpoint("a").headers == {}

@@ -17,43 +17,45 @@ from fluxhook.transport.records import SUSPECT_NS, DueHead
 from fluxhook.worker.dispatcher import Dispatcher
 from fluxhook.worker.stage_timings import Stages
 from support.rig import Rig, until
-from support.scheduler_harness import Desk, S
+from support.scheduler_harness import S, SchedulerHarness
 
 ENDPOINT = Endpoint(name="a", url="https://a.example/", secrets=("s",))
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path / "data", ENDPOINT) as desk:
-        yield desk
+def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
+    with SchedulerHarness(tmp_path / "data", ENDPOINT) as harness:
+        yield harness
 
 
-def successor(desk: Desk, fresh: list[ring.Delivery], due: list[ring.Delivery]) -> None:
+def successor(
+    harness: SchedulerHarness, fresh: list[ring.Delivery], due: list[ring.Delivery]
+) -> None:
     """The worker that follows one that ended by a fault of its own."""
-    reporter, clock = desk.reporter, desk.supervisor._clock
+    reporter, clock = harness.reporter, harness.supervisor._clock
     counters = reporter._counters
     stages = Stages(counters, counters, clock)
-    words = desk.supervisor._words
+    words = harness.supervisor._words
     dispatcher = Dispatcher(words, counters, stages, reporter, 0, lambda address: None, clock)
     dispatcher.configure(0, ENDPOINT, 8)
-    desk.keeper.worker_lost(0, by_own_fault=True)
-    dispatcher.suspect(fresh, due, desk.now_ns)
+    harness.scheduler.worker_lost(0, by_own_fault=True)
+    dispatcher.suspect(fresh, due, harness.now_ns)
     dispatcher.close()
-    desk.step()
+    harness.step()
 
 
-def taken(desk: Desk) -> list[ring.Delivery]:
+def taken(harness: SchedulerHarness) -> list[ring.Delivery]:
     """What a worker has in hand of what the keeper sent, as it stands in its ring."""
-    desk.step()
-    return desk.inbox.take(100)
+    harness.step()
+    return harness.inbox.take(100)
 
 
 def head(delivery: ring.Delivery) -> DueHead:
     return msgspec.msgpack.decode(delivery.event, type=DueHead)
 
 
-def states(desk: Desk) -> dict[str, tuple[int, str]]:
-    found = [*desk.store.pending_since(2**62, 100), *desk.store.expired(2**62, 100)]
+def states(harness: SchedulerHarness) -> dict[str, tuple[int, str]]:
+    found = [*harness.store.pending_since(2**62, 100), *harness.store.expired(2**62, 100)]
     return {row.event_id: (row.state, row.cause) for row in found}
 
 
@@ -63,50 +65,52 @@ def test_only_its_own_fault_counts() -> None:
     assert not any(map(by_own_fault, (0, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)))
 
 
-def test_suspects_are_tried_one_at_a_time(desk: Desk) -> None:
+def test_suspects_are_tried_one_at_a_time(harness: SchedulerHarness) -> None:
     """All that was at hand goes to the store; each is sent when the one before has come back."""
-    successor(desk, [desk.fresh(f"evt_{i}") for i in range(3)], [])
-    assert set(states(desk).values()) == {(State.WAITING, "suspect")}
+    successor(harness, [harness.fresh(f"evt_{i}") for i in range(3)], [])
+    assert set(states(harness).values()) == {(State.WAITING, "suspect")}
     for _ in range(3):
-        (delivery,) = taken(desk)
+        (delivery,) = taken(harness)
         assert head(delivery).suspect
         delivery.id = head(delivery).delivery_id
-        desk.reporter.report(delivery, "delivered", "delivered", desk.attempt("delivered", 200))
-        desk.step()
-    assert taken(desk) == []
-    assert {state for state, _ in states(desk).values()} == {State.DELIVERED}
+        harness.reporter.report(
+            delivery, "delivered", "delivered", harness.attempt("delivered", 200)
+        )
+        harness.step()
+    assert taken(harness) == []
+    assert {state for state, _ in states(harness).values()} == {State.DELIVERED}
 
 
-def test_the_one_at_which_a_worker_ends_again_is_set_aside(desk: Desk) -> None:
+def test_the_one_at_which_a_worker_ends_again_is_set_aside(harness: SchedulerHarness) -> None:
     """A dead letter whose cause says so, and that can be replayed; the others go on."""
-    successor(desk, [desk.fresh(f"evt_{i}") for i in range(3)], [])
-    successor(desk, [desk.fresh("evt_3")], taken(desk))
-    assert states(desk)["evt_0"] == (State.DEAD, "poison")
+    successor(harness, [harness.fresh(f"evt_{i}") for i in range(3)], [])
+    successor(harness, [harness.fresh("evt_3")], taken(harness))
+    assert states(harness)["evt_0"] == (State.DEAD, "poison")
     for i in (1, 2, 3):
-        assert states(desk)[f"evt_{i}"] == (State.WAITING, "suspect")
-    (delivery,) = taken(desk)
+        assert states(harness)[f"evt_{i}"] == (State.WAITING, "suspect")
+    (delivery,) = taken(harness)
     assert head(delivery).event.startswith(b"evt_1")
-    (row,) = desk.store.expired(2**62, 10)
-    assert desk.keeper.replay([row.id], desk.now_ns) == 1
+    (row,) = harness.store.expired(2**62, 10)
+    assert harness.scheduler.replay([row.id], harness.now_ns) == 1
 
 
-def test_what_nobody_tried_alone_is_not_accused(desk: Desk) -> None:
+def test_what_nobody_tried_alone_is_not_accused(harness: SchedulerHarness) -> None:
     """After SUSPECT_S several may be at hand again: then none of them is known to be the cause."""
-    successor(desk, [desk.fresh(f"evt_{i}") for i in range(3)], [])
-    desk.now_ns += SUSPECT_NS + S
-    due = taken(desk)
+    successor(harness, [harness.fresh(f"evt_{i}") for i in range(3)], [])
+    harness.now_ns += SUSPECT_NS + S
+    due = taken(harness)
     assert len(due) == 3
-    successor(desk, [], due)
-    assert set(states(desk).values()) == {(State.WAITING, "suspect")}
+    successor(harness, [], due)
+    assert set(states(harness).values()) == {(State.WAITING, "suspect")}
 
 
-def test_what_was_adopted_is_suspected_too(desk: Desk) -> None:
+def test_what_was_adopted_is_suspected_too(harness: SchedulerHarness) -> None:
     """It was under way with the worker, though the store had it already."""
-    delivery = desk.fresh("evt_0")
-    desk.reporter.report(delivery, "adopted", "over_share")
-    desk.step()
-    desk.keeper.worker_lost(0, by_own_fault=True)
-    (again,) = taken(desk)
+    delivery = harness.fresh("evt_0")
+    harness.reporter.report(delivery, "adopted", "over_share")
+    harness.step()
+    harness.scheduler.worker_lost(0, by_own_fault=True)
+    (again,) = taken(harness)
     assert head(again).suspect
 
 
@@ -118,15 +122,15 @@ def test_a_real_worker(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         f"""
 import os, sys, time
 if "worker" in sys.orig_argv:
-    from fluxhook.worker.endpoint_queue import Lane
-    real = Lane.request
+    from fluxhook.worker.endpoint_queue import EndpointQueue
+    real = EndpointQueue.request
     def request(self, delivery, now_s):
         if b"poison" in delivery.body:
             with open(os.environ["POISON_LOG"], "a") as log:
                 log.write("x")
             {end}
         return real(self, delivery, now_s)
-    Lane.request = request
+    EndpointQueue.request = request
 elif "fluxhook.supervisor" in sys.orig_argv:
     from fluxhook.transport import heartbeat
     heartbeat.STUCK_LOOKS = 5

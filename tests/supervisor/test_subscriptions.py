@@ -21,107 +21,111 @@ from fluxhook.stats import read_stats
 from fluxhook.store import State, StoreError
 from fluxhook.transport import datadir as d
 from fluxhook.transport.snapshot import Snapshot
-from support.scheduler_harness import HOUR, Desk, S
+from support.scheduler_harness import HOUR, S, SchedulerHarness
 
 LAYER = {"url": "https://a.example/", "events": ["*"], "secrets": ["sk_1"]}
 FILE = Endpoint(name="file", url="https://file.example/", secrets=("sk_f",))
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path / "data", FILE) as desk:
-        yield desk
+def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
+    with SchedulerHarness(tmp_path / "data", FILE) as harness:
+        yield harness
 
 
-def create(desk: Desk, name: str = "a", **options: Any) -> c.Subscription:
+def create(harness: SchedulerHarness, name: str = "a", **options: Any) -> c.Subscription:
     layer = {k: v for k, v in {"name": name, **LAYER, **options}.items() if v is not None}
-    return desk.ask(c.Create(layer), c.Subscription)
+    return harness.ask(c.Create(layer), c.Subscription)
 
 
-def names(desk: Desk) -> list[str]:
-    return [e.name for e in Snapshot.load(d.DataDir(desk.path)).config.endpoints]
+def names(harness: SchedulerHarness) -> list[str]:
+    return [e.name for e in Snapshot.load(d.DataDir(harness.path)).config.endpoints]
 
 
-def rotate(desk: Desk, name: str = "a", secret: str | None = None, hours: int = 24) -> c.Rotated:
-    return desk.ask(c.Rotate(name, secret, hours * HOUR), c.Rotated)
+def rotate(
+    harness: SchedulerHarness, name: str = "a", secret: str | None = None, hours: int = 24
+) -> c.Rotated:
+    return harness.ask(c.Rotate(name, secret, hours * HOUR), c.Rotated)
 
 
-def expire(desk: Desk, hours: float) -> bool:
+def expire(harness: SchedulerHarness, hours: float) -> bool:
     """Lets the clock be so much later."""
-    changed = desk.supervisor._subscriptions.expire(time.time_ns() + int(hours * HOUR))
-    desk.supervisor._republish()
+    changed = harness.supervisor._subscriptions.expire(time.time_ns() + int(hours * HOUR))
+    harness.supervisor._republish()
     return changed
 
 
 # ---- creating ------------------------------------------------------------------------------
 
 
-def test_what_was_created_is_what_every_process_reads(desk: Desk) -> None:
+def test_what_was_created_is_what_every_process_reads(harness: SchedulerHarness) -> None:
     """The snapshot has it, with an id of its own, when the request is answered."""
-    made = create(desk)
-    snapshot = Snapshot.load(d.DataDir(desk.path))
-    assert names(desk) == ["file", "a"]
+    made = create(harness)
+    snapshot = Snapshot.load(d.DataDir(harness.path))
+    assert names(harness) == ["file", "a"]
     assert snapshot.ids == {"file": 0, "a": made.id}
     assert snapshot.created == {"a"}
     assert (made.secret, made.notices) == (None, [])
 
 
-def test_what_its_owner_should_know(desk: Desk) -> None:
+def test_what_its_owner_should_know(harness: SchedulerHarness) -> None:
     """Notices come back, with the fields' paths."""
-    assert create(desk, events=["route.eror"]).notices == [
+    assert create(harness, events=["route.eror"]).notices == [
         "events[0]: no known event type matches 'route.eror' (did you mean route.error?); "
         "if the host emits it, list its type under event_types"
     ]
 
 
-def test_names_are_made_of_the_host(desk: Desk) -> None:
+def test_names_are_made_of_the_host(harness: SchedulerHarness) -> None:
     """And numbered, file endpoints counted too."""
-    made = [desk.ask(c.Create(LAYER), c.Subscription).name for _ in range(3)]
+    made = [harness.ask(c.Create(LAYER), c.Subscription).name for _ in range(3)]
     assert made == ["a.example", "a.example-2", "a.example-3"]
-    assert desk.ask(c.Create({**LAYER, "url": "https://file/"}), c.Subscription).name == "file-2"
+    assert harness.ask(c.Create({**LAYER, "url": "https://file/"}), c.Subscription).name == "file-2"
 
 
 @pytest.mark.parametrize("taken", ["file", "a"])
-def test_a_name_is_given_once(desk: Desk, taken: str) -> None:
+def test_a_name_is_given_once(harness: SchedulerHarness, taken: str) -> None:
     """Whoever has it, the file or another subscription."""
-    create(desk)
+    create(harness)
     with pytest.raises(Conflict, match=f"'{taken}' already; choose another name"):
-        create(desk, taken)
-    assert names(desk) == ["file", "a"]
+        create(harness, taken)
+    assert names(harness) == ["file", "a"]
 
 
 @pytest.mark.parametrize("name", ["status", "wh_3", "a b", "", 17, ["x"], {"x": 1}])
-def test_names_that_cannot_be(desk: Desk, name: Any) -> None:
+def test_names_that_cannot_be(harness: SchedulerHarness, name: Any) -> None:
     """A problem of the field, whatever stands there; nothing is kept."""
     with pytest.raises(ConfigError) as caught:
-        create(desk, name)
+        create(harness, name)
     assert [problem.path for problem in caught.value.problems] == ["name"]
-    assert names(desk) == ["file"]
-    assert desk.store.subscriptions() == []
+    assert names(harness) == ["file"]
+    assert harness.store.subscriptions() == []
 
 
-def test_what_is_refused_leaves_no_trace(desk: Desk) -> None:
+def test_what_is_refused_leaves_no_trace(harness: SchedulerHarness) -> None:
     """All problems in one answer, and neither a row nor a name that is used up."""
-    version = desk.supervisor.snapshot.version
+    version = harness.supervisor.snapshot.version
     with pytest.raises(ConfigError) as caught:
-        create(desk, url="ftp://x", retry={"max_attempts": 0}, where=["?"])
+        create(harness, url="ftp://x", retry={"max_attempts": 0}, where=["?"])
     assert {p.path for p in caught.value.problems} == {"url", "retry.max_attempts", "where[0]"}
-    assert [row.name for row in desk.store.endpoints()] == ["file"]
-    assert desk.supervisor.snapshot.version == version
+    assert [row.name for row in harness.store.endpoints()] == ["file"]
+    assert harness.supervisor.snapshot.version == version
 
 
 @pytest.mark.parametrize("signature", ["fluxgate", "standard", "stripe", "github"])
-def test_a_secret_can_be_made(desk: Desk, signature: str) -> None:
+def test_a_secret_can_be_made(harness: SchedulerHarness, signature: str) -> None:
     """It is told once, in the answer, and signs."""
-    made = create(desk, secrets=None, generate_secret=True, signature=signature)
+    made = create(harness, secrets=None, generate_secret=True, signature=signature)
     assert made.secret
-    assert desk.endpoint("a").secrets == (made.secret,)
+    assert harness.endpoint("a").secrets == (made.secret,)
 
 
 def test_a_secret_is_made_for_the_profile_of_the_defaults(tmp_path: Path) -> None:
     """An engine whose defaults say `standard` makes whsec_ secrets."""
-    with Desk(tmp_path / "data", defaults={"signature": "standard"}) as desk:
-        assert (create(desk, secrets=None, generate_secret=True).secret or "").startswith("whsec_")
+    with SchedulerHarness(tmp_path / "data", defaults={"signature": "standard"}) as harness:
+        assert (create(harness, secrets=None, generate_secret=True).secret or "").startswith(
+            "whsec_"
+        )
 
 
 @pytest.mark.parametrize(
@@ -134,54 +138,54 @@ def test_a_secret_is_made_for_the_profile_of_the_defaults(tmp_path: Path) -> Non
     ],
 )
 def test_where_the_secret_comes_from_is_said_once(
-    desk: Desk, options: dict[str, Any], path: str
+    harness: SchedulerHarness, options: dict[str, Any], path: str
 ) -> None:
     """One secret, a list of them, or one to be made; not two of these."""
     with pytest.raises(ConfigError) as caught:
-        create(desk, **options)
+        create(harness, **options)
     assert caught.value.problems[0].path == path
 
 
 def test_there_is_room_for_so_many(tmp_path: Path) -> None:
     """`max_endpoints` counts every name that was ever used; one that was deleted can come back."""
-    with Desk(tmp_path / "data", FILE, max_endpoints=3) as desk:
-        create(desk, "a")
-        create(desk, "b")
+    with SchedulerHarness(tmp_path / "data", FILE, max_endpoints=3) as harness:
+        create(harness, "a")
+        create(harness, "b")
         with pytest.raises(Conflict, match="room for 3 names"):
-            create(desk, "c")
-        desk.ask(c.Delete("a"), c.Done)
+            create(harness, "c")
+        harness.ask(c.Delete("a"), c.Done)
         with pytest.raises(Conflict, match="give the name of one that was deleted"):
-            create(desk, "c")
-        assert create(desk, "a").id == 1
+            create(harness, "c")
+        assert create(harness, "a").id == 1
 
 
-def test_what_comes_back_under_a_name_begins_anew(desk: Desk) -> None:
+def test_what_comes_back_under_a_name_begins_anew(harness: SchedulerHarness) -> None:
     """A pause, a 410 and failures of one that was deleted do not bind its successor of that name."""
-    id = create(desk).id
-    desk.ask(c.Pause("a"), c.Done)
-    desk.store.disable_endpoint(id, 1, "gone")
-    desk.word(id, d.FAILING, 17)
-    desk.word(id, d.BREAKER, 17)
-    desk.ask(c.Delete("a"), c.Done)
-    assert create(desk).id == id
-    assert not desk.endpoint("a").paused
-    assert Snapshot.load(d.DataDir(desk.path)).disabled == frozenset()
-    assert (desk.word(id, d.FAILING), desk.word(id, d.BREAKER)) == (0, 0)
+    id = create(harness).id
+    harness.ask(c.Pause("a"), c.Done)
+    harness.store.disable_endpoint(id, 1, "gone")
+    harness.word(id, d.FAILING, 17)
+    harness.word(id, d.BREAKER, 17)
+    harness.ask(c.Delete("a"), c.Done)
+    assert create(harness).id == id
+    assert not harness.endpoint("a").paused
+    assert Snapshot.load(d.DataDir(harness.path)).disabled == frozenset()
+    assert (harness.word(id, d.FAILING), harness.word(id, d.BREAKER)) == (0, 0)
 
 
 # ---- changing ------------------------------------------------------------------------------
 
 
-def update(desk: Desk, patch: dict[str, Any], name: str = "a") -> Endpoint:
-    desk.ask(c.Update(name, patch), c.Subscription)
-    return desk.endpoint(name)
+def update(harness: SchedulerHarness, patch: dict[str, Any], name: str = "a") -> Endpoint:
+    harness.ask(c.Update(name, patch), c.Subscription)
+    return harness.endpoint(name)
 
 
-def test_a_patch_merges(desk: Desk) -> None:
+def test_a_patch_merges(harness: SchedulerHarness) -> None:
     """RFC 7396: what is not named stays, null takes back to the default, lists are replaced."""
-    create(desk, retry={"max_attempts": 3, "jitter": 0.5}, headers={"X-A": "1"}, timeout="9s")
+    create(harness, retry={"max_attempts": 3, "jitter": 0.5}, headers={"X-A": "1"}, timeout="9s")
     changed = update(
-        desk,
+        harness,
         {
             "retry": {"jitter": None},
             "headers": {"X-B": "2"},
@@ -195,11 +199,11 @@ def test_a_patch_merges(desk: Desk) -> None:
     assert changed.secrets == ("sk_1",)
 
 
-def test_an_empty_patch_changes_nothing(desk: Desk) -> None:
+def test_an_empty_patch_changes_nothing(harness: SchedulerHarness) -> None:
     """Nor does one that names the endpoint as it is."""
-    create(desk)
-    before = desk.endpoint("a")
-    assert update(desk, {}) == update(desk, {"name": "a"}) == before
+    create(harness)
+    before = harness.endpoint("a")
+    assert update(harness, {}) == update(harness, {"name": "a"}) == before
 
 
 @pytest.mark.parametrize(
@@ -219,15 +223,17 @@ def test_an_empty_patch_changes_nothing(desk: Desk) -> None:
         ({"tiemout": None, "timeout": "x"}, "timeout"),
     ],
 )
-def test_a_patch_is_judged_as_a_whole(desk: Desk, patch: dict[str, Any], path: str) -> None:
+def test_a_patch_is_judged_as_a_whole(
+    harness: SchedulerHarness, patch: dict[str, Any], path: str
+) -> None:
     """What comes out must be sound; otherwise nothing of the patch is kept."""
-    create(desk)
-    before = desk.endpoint("a")
+    create(harness)
+    before = harness.endpoint("a")
     with pytest.raises(ConfigError) as caught:
-        update(desk, {"timeout": "9s", **patch})
+        update(harness, {"timeout": "9s", **patch})
     assert [problem.path for problem in caught.value.problems] == [path]
-    assert desk.endpoint("a") == before
-    assert desk.store.subscriptions()[0].layer == LAYER
+    assert harness.endpoint("a") == before
+    assert harness.store.subscriptions()[0].layer == LAYER
 
 
 UNKNOWN: list[Callable[[str], c.Request]] = [
@@ -241,143 +247,147 @@ UNKNOWN: list[Callable[[str], c.Request]] = [
 
 
 @pytest.mark.parametrize("request_for", UNKNOWN)
-def test_an_unknown_name(desk: Desk, request_for: Callable[[str], c.Request]) -> None:
+def test_an_unknown_name(
+    harness: SchedulerHarness, request_for: Callable[[str], c.Request]
+) -> None:
     """Says so, and what was meant."""
-    create(desk, "billing")
+    create(harness, "billing")
     with pytest.raises(UnknownEndpoint, match=r"no endpoint 'biling' \(did you mean billing\?\)"):
-        desk.ask(request_for("biling"), c.Done)
+        harness.ask(request_for("biling"), c.Done)
     with pytest.raises(UnknownEndpoint, match=r"no endpoint 'zzzzzz'$"):
-        desk.ask(request_for("zzzzzz"), c.Done)
+        harness.ask(request_for("zzzzzz"), c.Done)
 
 
 @pytest.mark.parametrize("request_for", [UNKNOWN[0], UNKNOWN[1], UNKNOWN[4]])
 def test_the_files_endpoints_are_the_files(
-    desk: Desk, request_for: Callable[[str], c.Request]
+    harness: SchedulerHarness, request_for: Callable[[str], c.Request]
 ) -> None:
     """They are changed where they stand; the error says where and how."""
     with pytest.raises(Conflict, match=r"stands in the configuration file.*SIGHUP"):
-        desk.ask(request_for("file"), c.Done)
+        harness.ask(request_for("file"), c.Done)
 
 
 # ---- pausing -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["file", "a"])
-def test_a_pause_outlives_the_engine(desk: Desk, name: str) -> None:
+def test_a_pause_outlives_the_engine(harness: SchedulerHarness, name: str) -> None:
     """Of an endpoint of either kind; a resume ends it, twice is once."""
-    create(desk)
+    create(harness)
     for _ in range(2):
-        desk.ask(c.Pause(name), c.Done)
-        assert desk.endpoint(name).paused
-    desk.reopen()
-    assert desk.endpoint(name).paused
+        harness.ask(c.Pause(name), c.Done)
+        assert harness.endpoint(name).paused
+    harness.reopen()
+    assert harness.endpoint(name).paused
     for _ in range(2):
-        desk.ask(c.Resume(name), c.Done)
-        assert not desk.endpoint(name).paused
-    desk.reopen()
-    assert not desk.endpoint(name).paused
+        harness.ask(c.Resume(name), c.Done)
+        assert not harness.endpoint(name).paused
+    harness.reopen()
+    assert not harness.endpoint(name).paused
 
 
-def test_a_pause_in_the_definition(desk: Desk) -> None:
+def test_a_pause_in_the_definition(harness: SchedulerHarness) -> None:
     """Of a subscription it can be ended; of a file's endpoint only there."""
-    create(desk, paused=True)
-    assert desk.endpoint("a").paused
-    desk.ask(c.Resume("a"), c.Done)
-    assert not desk.endpoint("a").paused
-    desk.supervisor.publish(Config(endpoints=(msgspec.structs.replace(FILE, paused=True),)))
+    create(harness, paused=True)
+    assert harness.endpoint("a").paused
+    harness.ask(c.Resume("a"), c.Done)
+    assert not harness.endpoint("a").paused
+    harness.supervisor.publish(Config(endpoints=(msgspec.structs.replace(FILE, paused=True),)))
     with pytest.raises(Conflict, match="paused in the configuration file"):
-        desk.ask(c.Resume("file"), c.Done)
+        harness.ask(c.Resume("file"), c.Done)
 
 
 # ---- deleting ------------------------------------------------------------------------------
 
 
-def test_what_waits_for_it_becomes_dead_letters(desk: Desk) -> None:
+def test_what_waits_for_it_becomes_dead_letters(harness: SchedulerHarness) -> None:
     """With the cause `removed`; its name stays in the statistics, as removed."""
-    id = create(desk).id
+    id = create(harness).id
     for i in range(3):
-        desk.fail(desk.fresh(f"evt_{i}", endpoint=id))
-    desk.ask(c.Delete("a"), c.Done)
-    desk.step()
-    assert [(row.cause, row.endpoint) for row in desk.store.dead_letters()] == [("removed", id)] * 3
-    stats = read_stats(desk.path).endpoint("a")
+        harness.fail(harness.fresh(f"evt_{i}", endpoint=id))
+    harness.ask(c.Delete("a"), c.Done)
+    harness.step()
+    assert [(row.cause, row.endpoint) for row in harness.store.dead_letters()] == [
+        ("removed", id)
+    ] * 3
+    stats = read_stats(harness.path).endpoint("a")
     assert (stats.state, stats.dead, stats.pending) == ("removed", 3, 0)
-    assert names(desk) == ["file"]
-    desk.reopen()
-    assert names(desk) == ["file"]
+    assert names(harness) == ["file"]
+    harness.reopen()
+    assert names(harness) == ["file"]
 
 
-def test_its_successor_gets_nothing_of_what_waited(desk: Desk) -> None:
+def test_its_successor_gets_nothing_of_what_waited(harness: SchedulerHarness) -> None:
     """Whoever takes the name has to wait until that is put away, be it for a request under way."""
-    id = create(desk).id
+    id = create(harness).id
     for i in range(2):
-        desk.fail(desk.fresh(f"evt_{i}", endpoint=id))
-    out = desk.sleep_until_due()[0]
-    desk.ask(c.Delete("a"), c.Done)
+        harness.fail(harness.fresh(f"evt_{i}", endpoint=id))
+    out = harness.sleep_until_due()[0]
+    harness.ask(c.Delete("a"), c.Done)
     with pytest.raises(Conflict, match=r"deliveries of it \(2\) are still being put away"):
-        create(desk)
-    desk.step()
+        create(harness)
+    harness.step()
     with pytest.raises(Conflict, match=r"\(1\)"):
-        create(desk)
-    desk.fail(out)
-    assert create(desk).id == id
-    assert desk.due() == []
-    assert read_stats(desk.path).endpoint("a").dead == 2
+        create(harness)
+    harness.fail(out)
+    assert create(harness).id == id
+    assert harness.due() == []
+    assert read_stats(harness.path).endpoint("a").dead == 2
 
 
-def test_it_is_deleted_once(desk: Desk) -> None:
+def test_it_is_deleted_once(harness: SchedulerHarness) -> None:
     """The second time there is none of that name."""
-    create(desk)
-    desk.ask(c.Delete("a"), c.Done)
+    create(harness)
+    harness.ask(c.Delete("a"), c.Done)
     with pytest.raises(UnknownEndpoint):
-        desk.ask(c.Delete("a"), c.Done)
+        harness.ask(c.Delete("a"), c.Done)
 
 
 # ---- persistence ---------------------------------------------------------------------------
 
 
-def test_they_outlive_the_engine(desk: Desk) -> None:
+def test_they_outlive_the_engine(harness: SchedulerHarness) -> None:
     """With ids, changes and secrets."""
-    create(desk, "a")
-    create(desk, "b", timeout="9s")
-    update(desk, {"concurrency": 3}, "b")
-    rotate(desk, "b", "sk_2")
-    before = Snapshot.load(d.DataDir(desk.path))
-    desk.reopen()
-    after = Snapshot.load(d.DataDir(desk.path))
+    create(harness, "a")
+    create(harness, "b", timeout="9s")
+    update(harness, {"concurrency": 3}, "b")
+    rotate(harness, "b", "sk_2")
+    before = Snapshot.load(d.DataDir(harness.path))
+    harness.reopen()
+    after = Snapshot.load(d.DataDir(harness.path))
     assert (after.config, after.ids, after.created) == (before.config, before.ids, before.created)
     assert after.version > before.version
-    assert expire(desk, 25)
-    assert desk.endpoint("b").secrets == ("sk_2",)
+    assert expire(harness, 25)
+    assert harness.endpoint("b").secrets == ("sk_2",)
 
 
 def test_the_files_endpoint_hides_one_of_the_same_name(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+    harness: SchedulerHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As long as it is in the file; what was created is kept, and is back afterwards."""
-    id = create(desk).id
+    id = create(harness).id
     of_file = msgspec.structs.replace(FILE, name="a")
     with caplog.at_level(logging.WARNING):
-        desk.reopen(of_file)
+        harness.reopen(of_file)
     assert "hides" in caplog.text
-    assert desk.endpoint("a") == of_file
-    snapshot = Snapshot.load(d.DataDir(desk.path))
+    assert harness.endpoint("a") == of_file
+    snapshot = Snapshot.load(d.DataDir(harness.path))
     assert (snapshot.ids["a"], snapshot.created) == (id, frozenset())
     with pytest.raises(Conflict):
-        desk.ask(c.Delete("a"), c.Done)
-    desk.supervisor.publish(Config(endpoints=(FILE,), workers=1))
-    assert desk.endpoint("a").url == LAYER["url"]
-    assert desk.supervisor.snapshot.created == {"a"}
+        harness.ask(c.Delete("a"), c.Done)
+    harness.supervisor.publish(Config(endpoints=(FILE,), workers=1))
+    assert harness.endpoint("a").url == LAYER["url"]
+    assert harness.supervisor.snapshot.created == {"a"}
 
 
-def test_a_reload_changes_the_defaults_below(desk: Desk) -> None:
+def test_a_reload_changes_the_defaults_below(harness: SchedulerHarness) -> None:
     """What was created takes over new defaults of the file, and keeps its own words."""
-    create(desk, timeout="9s")
+    create(harness, timeout="9s")
     defaults = {"timeout": "1s", "concurrency": 5, "headers": {"X-A": "1"}}
-    desk.supervisor.publish(
+    harness.supervisor.publish(
         Config(endpoints=(FILE,), defaults=defaults, share_default_headers=True, workers=1)
     )
-    changed = desk.endpoint("a")
+    changed = harness.endpoint("a")
     assert (changed.timeout, changed.concurrency) == (Duration.parse("9s"), 5)
     assert changed.headers == {"X-A": "1"}
 
@@ -385,67 +395,67 @@ def test_a_reload_changes_the_defaults_below(desk: Desk) -> None:
 # ---- secrets -------------------------------------------------------------------------------
 
 
-def test_a_rotation_has_both_sign_for_a_while(desk: Desk) -> None:
+def test_a_rotation_has_both_sign_for_a_while(harness: SchedulerHarness) -> None:
     """The new one first; when the overlap is over it is the only one."""
-    create(desk)
-    rotated = rotate(desk, hours=24)
+    create(harness)
+    rotated = rotate(harness, hours=24)
     assert rotated.generated
     assert abs(rotated.expires_ns - time.time_ns() - 24 * HOUR) < 60 * S
-    assert desk.endpoint("a").secrets == (rotated.secret, "sk_1")
-    assert not expire(desk, 23.9)
-    assert expire(desk, 24.1)
-    assert desk.endpoint("a").secrets == (rotated.secret,)
-    assert not expire(desk, 1000)
+    assert harness.endpoint("a").secrets == (rotated.secret, "sk_1")
+    assert not expire(harness, 23.9)
+    assert expire(harness, 24.1)
+    assert harness.endpoint("a").secrets == (rotated.secret,)
+    assert not expire(harness, 1000)
 
 
-def test_a_rotation_without_overlap(desk: Desk) -> None:
+def test_a_rotation_without_overlap(harness: SchedulerHarness) -> None:
     """The former secret is out at once."""
-    create(desk)
-    rotate(desk, secret="sk_2", hours=0)
-    assert desk.endpoint("a").secrets == ("sk_2",)
+    create(harness)
+    rotate(harness, secret="sk_2", hours=0)
+    assert harness.endpoint("a").secrets == ("sk_2",)
 
 
-def test_a_rotation_never_lengthens_a_secrets_life(desk: Desk) -> None:
+def test_a_rotation_never_lengthens_a_secrets_life(harness: SchedulerHarness) -> None:
     """Three at a time, each with its own end: rotating again does not bring an old one back."""
-    create(desk)
-    rotate(desk, secret="sk_2", hours=1)
-    rotate(desk, secret="sk_3", hours=48)
-    assert desk.endpoint("a").secrets == ("sk_3", "sk_2", "sk_1")
-    assert expire(desk, 2)
-    assert desk.endpoint("a").secrets == ("sk_3", "sk_2")
-    rotate(desk, secret="sk_4", hours=1)
-    assert expire(desk, 2)
-    assert desk.endpoint("a").secrets == ("sk_4",)
+    create(harness)
+    rotate(harness, secret="sk_2", hours=1)
+    rotate(harness, secret="sk_3", hours=48)
+    assert harness.endpoint("a").secrets == ("sk_3", "sk_2", "sk_1")
+    assert expire(harness, 2)
+    assert harness.endpoint("a").secrets == ("sk_3", "sk_2")
+    rotate(harness, secret="sk_4", hours=1)
+    assert expire(harness, 2)
+    assert harness.endpoint("a").secrets == ("sk_4",)
 
 
-def test_secrets_written_out_stay(desk: Desk) -> None:
+def test_secrets_written_out_stay(harness: SchedulerHarness) -> None:
     """Whoever writes the list anew during an overlap means it: nothing of it expires, least of all
     the last one."""
-    create(desk)
-    rotate(desk, secret="sk_2")
-    update(desk, {"secrets": ["sk_1"]})
-    assert not expire(desk, 1000)
-    assert desk.endpoint("a").secrets == ("sk_1",)
+    create(harness)
+    rotate(harness, secret="sk_2")
+    update(harness, {"secrets": ["sk_1"]})
+    assert not expire(harness, 1000)
+    assert harness.endpoint("a").secrets == ("sk_1",)
 
 
-def test_another_change_does_not_stop_the_clock(desk: Desk) -> None:
+def test_another_change_does_not_stop_the_clock(harness: SchedulerHarness) -> None:
     """A patch of something else leaves the overlap as it is."""
-    create(desk)
-    rotate(desk, secret="sk_2")
-    update(desk, {"timeout": "1s"})
-    assert expire(desk, 25)
-    assert desk.endpoint("a").secrets == ("sk_2",)
+    create(harness)
+    rotate(harness, secret="sk_2")
+    update(harness, {"timeout": "1s"})
+    assert expire(harness, 25)
+    assert harness.endpoint("a").secrets == ("sk_2",)
 
 
 def test_secrets_of_the_defaults_can_be_rotated(tmp_path: Path) -> None:
     """They sign beside the endpoint's own for the overlap, then only that."""
-    with Desk(tmp_path / "data", defaults={"secrets": ["sk_0"]}) as desk:
-        create(desk, secrets=None)
-        assert desk.endpoint("a").secrets == ("sk_0",)
-        rotate(desk, secret="sk_1")
-        assert desk.endpoint("a").secrets == ("sk_1", "sk_0")
-        assert expire(desk, 25)
-        assert desk.endpoint("a").secrets == ("sk_1",)
+    with SchedulerHarness(tmp_path / "data", defaults={"secrets": ["sk_0"]}) as harness:
+        create(harness, secrets=None)
+        assert harness.endpoint("a").secrets == ("sk_0",)
+        rotate(harness, secret="sk_1")
+        assert harness.endpoint("a").secrets == ("sk_1", "sk_0")
+        assert expire(harness, 25)
+        assert harness.endpoint("a").secrets == ("sk_1",)
 
 
 @pytest.mark.parametrize(
@@ -459,56 +469,56 @@ def test_secrets_of_the_defaults_can_be_rotated(tmp_path: Path) -> None:
     ],
 )
 def test_rotations_that_cannot_be(
-    desk: Desk, options: dict[str, Any], secret: str | None, hours: int, path: str
+    harness: SchedulerHarness, options: dict[str, Any], secret: str | None, hours: int, path: str
 ) -> None:
     """A secret that is no secret, or the present one; and two signatures where one header is."""
-    create(desk, **options)
-    before = desk.endpoint("a").secrets
+    create(harness, **options)
+    before = harness.endpoint("a").secrets
     with pytest.raises(ConfigError) as caught:
-        rotate(desk, secret=secret, hours=hours)
+        rotate(harness, secret=secret, hours=hours)
     assert [problem.path for problem in caught.value.problems] == [path]
-    assert desk.endpoint("a").secrets == before
+    assert harness.endpoint("a").secrets == before
 
 
-def test_what_signs_nothing_has_nothing_to_rotate(desk: Desk) -> None:
+def test_what_signs_nothing_has_nothing_to_rotate(harness: SchedulerHarness) -> None:
     """A conflict, not a secret that nobody uses; for github one that ends at once is fine."""
-    create(desk, signature="none")
+    create(harness, signature="none")
     with pytest.raises(Conflict, match="signs nothing"):
-        rotate(desk)
-    create(desk, "b", signature="github")
-    assert rotate(desk, "b", hours=0).secret == desk.endpoint("b").secrets[0]
+        rotate(harness)
+    create(harness, "b", signature="github")
+    assert rotate(harness, "b", hours=0).secret == harness.endpoint("b").secrets[0]
 
 
 def test_a_full_disk_does_not_end_the_engine(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A secret that expires then is forgotten once the disk takes it."""
-    create(desk)
-    rotate(desk, secret="sk_2", hours=0)
-    row = desk.supervisor._subscriptions._rows["a"]
-    desk.supervisor._subscriptions._save(
+    create(harness)
+    rotate(harness, secret="sk_2", hours=0)
+    row = harness.supervisor._subscriptions._rows["a"]
+    harness.supervisor._subscriptions._save(
         row._replace(layer={**row.layer, "secrets": ["sk_2", "sk_1"]}, expiring={"sk_1": 1})
     )
-    desk.supervisor._republish()
+    harness.supervisor._republish()
 
     def full(row: object) -> None:
         raise StoreError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(desk.store, "save_subscription", full)
-        desk.supervisor._housekeep(1e9)
+        patched.setattr(harness.store, "save_subscription", full)
+        harness.supervisor._housekeep(1e9)
         assert "the disk is full" in caplog.text
         with pytest.raises(StoreError):
-            create(desk, "b")
-    assert desk.endpoint("a").secrets == ("sk_2", "sk_1")
-    assert names(desk) == ["file", "a"]
-    desk.supervisor._housekeep(2e9)
-    assert desk.endpoint("a").secrets == ("sk_2",)
-    create(desk, "b")
+            create(harness, "b")
+    assert harness.endpoint("a").secrets == ("sk_2", "sk_1")
+    assert names(harness) == ["file", "a"]
+    harness.supervisor._housekeep(2e9)
+    assert harness.endpoint("a").secrets == ("sk_2",)
+    create(harness, "b")
 
 
 def test_a_snapshot_that_cannot_be_written_is_written_later(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller hears of it; what was stored all the same is in effect within a second of the disk's
     recovery, and the engine goes on."""
@@ -516,93 +526,95 @@ def test_a_snapshot_that_cannot_be_written_is_written_later(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    before = desk.supervisor.snapshot
+    before = harness.supervisor.snapshot
     with monkeypatch.context() as patched:
         patched.setattr(Snapshot, "save", full)
         with pytest.raises(StoreError, match=r"config\.json cannot be written: No space left"):
-            create(desk)
-        desk.supervisor._housekeep(1e9)
-        assert desk.supervisor.snapshot is before
+            create(harness)
+        harness.supervisor._housekeep(1e9)
+        assert harness.supervisor.snapshot is before
         with pytest.raises(StoreError):
-            desk.supervisor.publish(Config(workers=1))
-    desk.supervisor._housekeep(2e9)
-    assert names(desk) == ["file", "a"]
-    assert desk.supervisor.snapshot.version == before.version + 1
+            harness.supervisor.publish(Config(workers=1))
+    harness.supervisor._housekeep(2e9)
+    assert names(harness) == ["file", "a"]
+    assert harness.supervisor.snapshot.version == before.version + 1
 
 
 # ---- tests, replays, purges ----------------------------------------------------------------
 
 
-def test_a_test_event_is_in_the_store_from_the_start(desk: Desk) -> None:
+def test_a_test_event_is_in_the_store_from_the_start(harness: SchedulerHarness) -> None:
     """It goes to the one endpoint, whatever that subscribes to, and is counted like any event."""
-    id = create(desk, events=["route.error"]).id
-    sent = desk.ask(c.Test("a", "webhook.test", {"hello": 1}), c.TestSent)
-    row = desk.store.delivery(sent.delivery_id)
+    id = create(harness, events=["route.error"]).id
+    sent = harness.ask(c.Test("a", "webhook.test", {"hello": 1}), c.TestSent)
+    row = harness.store.delivery(sent.delivery_id)
     assert row is not None
     assert (row.state, row.type, row.event_id) == (State.WAITING, "webhook.test", sent.event_id)
-    assert b'"data":{"hello":1}' in (desk.store.body(row.id) or b"")
-    (delivery,) = desk.due()
+    assert b'"data":{"hello":1}' in (harness.store.body(row.id) or b"")
+    (delivery,) = harness.due()
     assert (delivery.id, delivery.endpoint) == (row.id, id)
-    desk.reporter.report(delivery, "delivered", "delivered")
-    desk.step()
-    stats = read_stats(desk.path).endpoint("a")
+    harness.reporter.report(delivery, "delivered", "delivered")
+    harness.step()
+    stats = read_stats(harness.path).endpoint("a")
     assert (stats.accepted, stats.delivered, stats.balance) == (1, 1, 0)
-    assert [row.state for row in desk.store.deliveries()] == [State.DELIVERED]
+    assert [row.state for row in harness.store.deliveries()] == [State.DELIVERED]
 
 
 @pytest.mark.parametrize(("pause", "word"), [(True, "paused"), (False, "disabled")])
-def test_a_test_needs_an_endpoint_that_is_at_work(desk: Desk, pause: bool, word: str) -> None:
+def test_a_test_needs_an_endpoint_that_is_at_work(
+    harness: SchedulerHarness, pause: bool, word: str
+) -> None:
     """Whoever tests wants an answer now."""
-    id = create(desk).id
+    id = create(harness).id
     if pause:
-        desk.ask(c.Pause("a"), c.Done)
+        harness.ask(c.Pause("a"), c.Done)
     else:
-        desk.store.disable_endpoint(id, 1, "gone")
-        desk.supervisor._republish()
+        harness.store.disable_endpoint(id, 1, "gone")
+        harness.supervisor._republish()
     with pytest.raises(Conflict, match=f"'a' is {word}; resume it first"):
-        desk.ask(c.Test("a", "webhook.test", None), c.TestSent)
-    desk.ask(c.Resume("a"), c.Done)
-    desk.ask(c.Test("a", "webhook.test", None), c.TestSent)
+        harness.ask(c.Test("a", "webhook.test", None), c.TestSent)
+    harness.ask(c.Resume("a"), c.Done)
+    harness.ask(c.Test("a", "webhook.test", None), c.TestSent)
 
 
-def dead_letters(desk: Desk, n: int) -> list[int]:
+def dead_letters(harness: SchedulerHarness, n: int) -> list[int]:
     for i in range(n):
-        desk.fail(desk.fresh(f"evt_{i}"), "dead")
-    return [row.id for row in desk.store.dead_letters()][::-1]
+        harness.fail(harness.fresh(f"evt_{i}"), "dead")
+    return [row.id for row in harness.store.dead_letters()][::-1]
 
 
-def test_a_dead_letter_is_replayed_once(desk: Desk) -> None:
+def test_a_dead_letter_is_replayed_once(harness: SchedulerHarness) -> None:
     """However often it is named; what is not dead is passed over."""
-    ids = dead_letters(desk, 3)
-    assert desk.ask(c.Replay([ids[0], ids[0], ids[1], 12345]), c.Done).count == 2
-    assert desk.ask(c.Replay(ids[:2]), c.Done).count == 0
-    assert {delivery.id for delivery in desk.due()} == set(ids[:2])
-    assert desk.word(0, d.STORED) == 2
-    assert read_stats(desk.path).endpoint("file").dead == 1
+    ids = dead_letters(harness, 3)
+    assert harness.ask(c.Replay([ids[0], ids[0], ids[1], 12345]), c.Done).count == 2
+    assert harness.ask(c.Replay(ids[:2]), c.Done).count == 0
+    assert {delivery.id for delivery in harness.due()} == set(ids[:2])
+    assert harness.word(0, d.STORED) == 2
+    assert read_stats(harness.path).endpoint("file").dead == 1
 
 
 def test_the_trail_is_written_before_anything_is_erased(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A purge whose trail cannot be written erases nothing; one line for each, however often it is
     named."""
-    ids = dead_letters(desk, 3)
-    trail = desk.keeper._retention._trail
+    ids = dead_letters(harness, 3)
+    trail = harness.scheduler._retention._trail
     lines: list[str] = []
 
     def fails(entries: object) -> None:
         raise StoreError("no room for the trail")
 
     def append(entries: Any) -> None:
-        assert len(desk.store.dead_letters()) == 3  # all of them are still there
+        assert len(harness.store.dead_letters()) == 3  # all of them are still there
         lines.extend(entry.event_id for entry in entries)
 
     monkeypatch.setattr(trail, "append", fails)
     with pytest.raises(StoreError):
-        desk.ask(c.Purge(ids), c.Done)
-    assert len(desk.store.dead_letters()) == 3
+        harness.ask(c.Purge(ids), c.Done)
+    assert len(harness.store.dead_letters()) == 3
     monkeypatch.setattr(trail, "append", append)
-    assert desk.ask(c.Purge([ids[0], ids[0], ids[1]]), c.Done).count == 2
+    assert harness.ask(c.Purge([ids[0], ids[0], ids[1]]), c.Done).count == 2
     assert lines == ["evt_0", "evt_1"]
-    assert [row.id for row in desk.store.dead_letters()] == ids[2:]
-    assert desk.store.counters()[0]["dropped.purged"] == 2
+    assert [row.id for row in harness.store.dead_letters()] == ids[2:]
+    assert harness.store.counters()[0]["dropped.purged"] == 2

@@ -20,7 +20,7 @@ from fluxhook.transport import datadir as d
 from fluxhook.transport.records import Attempt, DueHead, EventHead, Verdict
 from fluxhook.worker.reporter import Reporter
 
-__all__ = ["HOUR", "Desk", "S"]
+__all__ = ["HOUR", "S", "SchedulerHarness"]
 
 S = 1_000_000_000
 HOUR = 3600 * S
@@ -28,7 +28,7 @@ HOUR = 3600 * S
 R = TypeVar("R", bound=msgspec.Struct)
 
 
-class Desk:
+class SchedulerHarness:
     """It reports what it likes, takes what is due, and asks for changes. No process is started."""
 
     def __init__(self, path: Path, *endpoints: Endpoint, **options: Any) -> None:
@@ -49,7 +49,7 @@ class Desk:
         path = self.path
         config = Config(endpoints=self._endpoints, workers=1, **self._options)
         self.supervisor = Supervisor(path, config)
-        self.keeper = self.supervisor._keeper
+        self.scheduler = self.supervisor._scheduler
         own = self.supervisor.datadir.worker(0)
         counters = ring.Counters(str(own / "counters"), writable=True)
         outbox = ring.Producer(str(own / "outbox.ring"))
@@ -71,7 +71,7 @@ class Desk:
         self._endpoints = endpoints or self._endpoints
         self.open()
 
-    def __enter__(self) -> Desk:
+    def __enter__(self) -> SchedulerHarness:
         return self
 
     def __exit__(
@@ -96,8 +96,8 @@ class Desk:
     def step(self) -> None:
         """All that the keeper has to do now."""
         for _ in range(20):
-            self.wake_ns = self.keeper.step(self.now_ns)
-            if self.wake_ns > self.now_ns and not self.keeper.busy:
+            self.wake_ns = self.scheduler.step(self.now_ns)
+            if self.wake_ns > self.now_ns and not self.scheduler.busy:
                 break
 
     # ---- a worker's part -------------------------------------------------------------------

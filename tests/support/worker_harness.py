@@ -12,11 +12,11 @@ import pycurl
 from fluxhook import Endpoint
 from fluxhook._native import ring
 from fluxhook.transport import datadir as d
-from fluxhook.transport.curl import STATUS, TOTAL_US, Sender, Slot, Target
+from fluxhook.transport.curl import STATUS, TOTAL_US, Sender, Target, Transfer
 from fluxhook.worker.dispatcher import Dispatcher
-from fluxhook.worker.endpoint_queue import Lane
+from fluxhook.worker.endpoint_queue import EndpointQueue
 from fluxhook.worker.stage_timings import Stages
-from support.scheduler_harness import Desk
+from support.scheduler_harness import SchedulerHarness
 
 __all__ = ["WORKER", "Wire", "Works"]
 
@@ -43,12 +43,12 @@ class Wire:
         self.size = size
         self.queued = False
         #: what was sent and has not ended, oldest first, and each body
-        self.under_way: list[Slot] = []
-        self.slots: list[Slot] = []
+        self.under_way: list[Transfer] = []
+        self.transfers: list[Transfer] = []
         self.bodies: dict[int, bytes] = {}
         self.heeded: list[bool] = []
         self.distrusted: list[Target] = []
-        self.released: list[Slot] = []
+        self.released: list[Transfer] = []
 
     @property
     def in_flight(self) -> int:
@@ -57,18 +57,18 @@ class Wire:
     def send(
         self, target: Target, headers: list[bytes], body: bytes, tag: Any, now_ns: int
     ) -> None:
-        slot = Slot(cast(Any, Handle()))
-        slot.target, slot.tag, slot.started_ns = target, tag, now_ns
-        self.under_way.append(slot)
-        self.slots.append(slot)
-        self.bodies[id(slot)] = body
+        transfer = Transfer(cast(Any, Handle()))
+        transfer.target, transfer.tag, transfer.started_ns = target, tag, now_ns
+        self.under_way.append(transfer)
+        self.transfers.append(transfer)
+        self.bodies[id(transfer)] = body
         self.queued = True
 
     def start(self) -> None:
         self.queued = False
 
     def tags(self) -> list[Any]:
-        return [slot.tag for slot in self.slots if slot.tag is not None]
+        return [transfer.tag for transfer in self.transfers if transfer.tag is not None]
 
     def heed(self, target: Target, heeded: bool) -> None:
         self.heeded.append(heeded)
@@ -76,29 +76,29 @@ class Wire:
     def distrust(self, target: Target) -> None:
         self.distrusted.append(target)
 
-    def release(self, slot: Slot) -> None:
-        slot.tag = None
-        self.released.append(slot)
+    def release(self, transfer: Transfer) -> None:
+        transfer.tag = None
+        self.released.append(transfer)
 
     def close(self) -> None: ...
 
 
 class Works:
-    """One worker's dispatcher, its results and its reports, and the keeper of a `Desk`."""
+    """One worker's dispatcher, its results and its reports, and the keeper of a `SchedulerHarness`."""
 
     def __init__(self, path: Path, *endpoints: Endpoint, **options: Any) -> None:
-        self.desk = Desk(path / "data", *endpoints, **options)
+        self.harness = SchedulerHarness(path / "data", *endpoints, **options)
         self.wire = Wire()
-        self.counters = self.desk.reporter._counters
+        self.counters = self.harness.reporter._counters
         self.stages = ring.Counters(
             str(path / "stages"), self.counters.rows, d.STAGE_FIELDS, writable=True
         )
-        words, clock = self.desk.supervisor._words, self.desk.supervisor._clock
+        words, clock = self.harness.supervisor._words, self.harness.supervisor._clock
         self.dispatcher = Dispatcher(
             words,
             self.counters,
             Stages(self.counters, self.stages, clock),
-            self.desk.reporter,
+            self.harness.reporter,
             WORKER,
             lambda address: None,
             clock,
@@ -117,31 +117,31 @@ class Works:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self.desk.close()
+        self.harness.close()
 
-    def lane(self, endpoint: int = 0) -> Lane:
-        return self.dispatcher.lanes[endpoint]
+    def lane(self, endpoint: int = 0) -> EndpointQueue:
+        return self.dispatcher.queues[endpoint]
 
     # ---- what happens ----------------------------------------------------------------------
 
-    def emit(self, *event_ids: str, endpoint: int = 0, send: bool = True) -> list[Slot]:
+    def emit(self, *event_ids: str, endpoint: int = 0, send: bool = True) -> list[Transfer]:
         """Has events arrive from a publisher; returns the requests that this makes."""
         fresh = [
-            self.desk.fresh(id, body=b'{"id": "%s"}' % id.encode(), endpoint=endpoint)
+            self.harness.fresh(id, body=b'{"id": "%s"}' % id.encode(), endpoint=endpoint)
             for id in event_ids
         ]
-        self.dispatcher.arrive(fresh, self.desk.now_ns)
+        self.dispatcher.arrive(fresh, self.harness.now_ns)
         return self.send() if send else []
 
-    def send(self) -> list[Slot]:
+    def send(self) -> list[Transfer]:
         """What may go now."""
         before = len(self.wire.under_way)
-        self.dispatcher.send(self.desk.now_ns)
+        self.dispatcher.send(self.harness.now_ns)
         return self.wire.under_way[before:]
 
     def answer(
         self,
-        slot: Slot,
+        transfer: Transfer,
         status: int = 0,
         code: int = 0,
         message: str = "",
@@ -153,28 +153,28 @@ class Works:
         **info: int,
     ) -> None:
         """Ends a request: with a status, with an error of libcurl's, or because it was denied."""
-        cast(Handle, slot.curl).info.update(
+        cast(Handle, transfer.curl).info.update(
             {STATUS: status, TOTAL_US: total_us, pycurl.REQUEST_SIZE: 1}
             | {getattr(pycurl, name): value for name, value in info.items()}
         )
-        slot.answer = [body[:9], body[9:]]  # in two pieces, as it may arrive
-        slot.denied, slot.opened = denied, opened
-        self.wire.under_way.remove(slot)
-        self.dispatcher.collect([(slot, code, message)], self.desk.now_ns)
+        transfer.answer = [body[:9], body[9:]]  # in two pieces, as it may arrive
+        transfer.denied, transfer.opened = denied, opened
+        self.wire.under_way.remove(transfer)
+        self.dispatcher.collect([(transfer, code, message)], self.harness.now_ns)
 
-    def step(self) -> list[Slot]:
+    def step(self) -> list[Transfer]:
         """The keeper's turn, and the requests for what it handed out."""
-        self.desk.step()
-        for delivery in self.desk.inbox.take(1000):
-            self.dispatcher.arrive_due(delivery, self.desk.now_ns)
+        self.harness.step()
+        for delivery in self.harness.inbox.take(1000):
+            self.dispatcher.arrive_due(delivery, self.harness.now_ns)
         return self.send()
 
-    def until_due(self) -> list[Slot]:
+    def until_due(self) -> list[Transfer]:
         """Moves the clock to whenever the keeper asks to be called, until that makes a request."""
         for _ in range(10_000):
-            if slots := self.step():
-                return slots
-            self.desk.now_ns = max(self.desk.wake_ns, self.desk.now_ns + 1)
+            if transfers := self.step():
+                return transfers
+            self.harness.now_ns = max(self.harness.wake_ns, self.harness.now_ns + 1)
         raise AssertionError("nothing was ever due")
 
     def when(self, condition: Callable[[], bool]) -> None:

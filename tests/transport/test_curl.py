@@ -49,7 +49,7 @@ def allow(address: str) -> None:
 
 
 class Result(NamedTuple):
-    """What is read of a slot before it is released."""
+    """What is read of a transfer before it is released."""
 
     tag: Any
     code: int
@@ -97,24 +97,28 @@ class Driver:
 
     def step(self, timeout_s: float = 0.0) -> list[Result]:
         results = []
-        for slot, code, message in self.sender.step(timeout_s):
-            cause = curl_cause(code, connected=slot.connected, message=message) if code else None
-            attempt = slot.attempt(slot.denied_cause if slot.denied else cause or "", message, 0)
-            new = slot.getinfo(pycurl.NUM_CONNECTS)
-            read = sum(map(len, slot.answer))
+        for transfer, code, message in self.sender.step(timeout_s):
+            cause = (
+                curl_cause(code, connected=transfer.connected, message=message) if code else None
+            )
+            attempt = transfer.attempt(
+                transfer.denied_cause if transfer.denied else cause or "", message, 0
+            )
+            new = transfer.getinfo(pycurl.NUM_CONNECTS)
+            read = sum(map(len, transfer.answer))
             results.append(
                 Result(
-                    slot.tag,
+                    transfer.tag,
                     code,
                     cause,
                     attempt,
-                    slot.getinfo(RESENT_US) > 0,
-                    slot.denied,
+                    transfer.getinfo(RESENT_US) > 0,
+                    transfer.denied,
                     new,
                     read,
                 )
             )
-            self.sender.release(slot)
+            self.sender.release(transfer)
         return results
 
     def wait(self, ready: Callable[[], bool]) -> None:
@@ -230,7 +234,7 @@ def test_success_with_and_without_a_body(driver, receiver, path, answer):
 
 
 def test_an_answer_is_not_seen_by_the_next_request_on_its_slot(driver, receiver, path, closed_port):
-    """A slot starts clean: no bytes, status or reason of an earlier request."""
+    """A transfer starts clean: no bytes, status or reason of an earlier request."""
     receiver.behave(Behaviour(status=500, body=b"oops"), path)
     assert driver.post(receiver.url + path).attempt.answer == b"oops"
     result = driver.post(f"http://127.0.0.1:{closed_port}/")
@@ -238,7 +242,7 @@ def test_an_answer_is_not_seen_by_the_next_request_on_its_slot(driver, receiver,
     receiver.behave(Behaviour(), path)
     result = driver.post(receiver.url + path)
     assert (result.attempt.status, result.attempt.answer, result.denied) == (204, b"", "")
-    assert len(driver.sender._slots) == 1
+    assert len(driver.sender._transfers) == 1
 
 
 def test_the_request_is_sent_byte_by_byte_as_given(driver, wire):
@@ -881,9 +885,9 @@ def test_a_kernels_clock_that_stood_still_makes_no_answer_an_old_one(
     """Both times are of one clock: an answer never arrives before its request is sent."""
     monkeypatch.setattr(curl, "_last_data_ms", lambda _: (sent_ms, arrived_ms))
     ours, theirs = socket.socketpair()
-    slot = SimpleNamespace(getinfo=lambda _: ours.fileno())
+    transfer = SimpleNamespace(getinfo=lambda _: ours.fileno())
     with ours, theirs:
-        assert curl.Sender._is_silent_since(slot, time.monotonic_ns()) is silent
+        assert curl.Sender._is_silent_since(transfer, time.monotonic_ns()) is silent
 
 
 @pytest.mark.parametrize(
@@ -1029,8 +1033,8 @@ _TEXTS = st.lists(_PARTS, max_size=12).map("".join)
 @example("/a/.//../", "?/../%2f?")
 @example("", "")
 def test_a_url_is_sent_as_it_is_written(echo, wire, path, query):
-    """Whatever the configuration takes: no dots are taken out, no escapes are changed. A slot that had
-    such a URL before sends the next one as well."""
+    """Whatever the configuration takes: no dots are taken out, no escapes are changed. A transfer that
+    had such a URL before sends the next one as well."""
     origin = wire.url.removesuffix("/hook")
     written = f"/{path}" + ("" if query is None else f"?{query}")
     assert judge_url(origin + written) is None
@@ -1078,7 +1082,7 @@ def test_a_proxy_of_the_environment_is_ignored(driver, receiver, path):
 
 @pytest.mark.usefixtures("proxies_in_environment")
 def test_a_proxy_of_the_endpoint_is_used(driver, receiver, monkeypatch):
-    """Whatever NO_PROXY in the environment says; and the next endpoint on the same slot has none."""
+    """Whatever NO_PROXY in the environment says; the next endpoint on the same transfer has none."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("NO_PROXY", "*")
     url = "http://endpoint.invalid/through-a-proxy"
@@ -1086,13 +1090,13 @@ def test_a_proxy_of_the_endpoint_is_used(driver, receiver, monkeypatch):
     assert len(receiver.requests(url)) == 1  # the form that a proxy gets
     assert driver.post(receiver.url + "/without-a-proxy").attempt.status == 204
     assert len(receiver.requests("/without-a-proxy")) == 1
-    assert len(driver.sender._slots) == 1
+    assert len(driver.sender._transfers) == 1
 
 
 def through_proxy(driver: Driver, wire: Wire, url: str, *said: bytes) -> Attempt:
     """An attempt through a proxy that says these in turn, each after something came, then closes."""
     proxy = wire.url.removesuffix("/hook")
-    slot = driver.sender.send(make_target(url, proxy=proxy), HEADERS, BODY, 0, time.time_ns())
+    transfer = driver.sender.send(make_target(url, proxy=proxy), HEADERS, BODY, 0, time.time_ns())
     driver.sender.start()
     connection = wire.accept(driver)
     for answer in said:
@@ -1102,9 +1106,9 @@ def through_proxy(driver: Driver, wire: Wire, url: str, *said: bytes) -> Attempt
     connection.close()
     while driver.sender.in_flight:
         for _, code, message in driver.sender.step(0.25):
-            status, cause, message = slot.failure(code, message)
-            attempt = slot.attempt(cause or "", message, 0, status)
-            driver.sender.release(slot)
+            status, cause, message = transfer.failure(code, message)
+            attempt = transfer.attempt(cause or "", message, 0, status)
+            driver.sender.release(transfer)
     return attempt
 
 
@@ -1156,18 +1160,18 @@ def test_what_a_proxy_answers_where_it_forwards(driver, wire, head, cause):
 @pytest.mark.parametrize("url", ["http://endpoint.invalid/", "https://127.0.0.1:9/"])
 def test_a_proxy_that_is_not_there_is_the_cause(driver, closed_port, scheme, url):
     target = make_target(url, proxy=f"{scheme}://127.0.0.1:{closed_port}")
-    slot = driver.sender.send(target, HEADERS, BODY, 0, time.time_ns())
+    transfer = driver.sender.send(target, HEADERS, BODY, 0, time.time_ns())
     driver.sender.start()
     while driver.sender.in_flight:
         for _, code, message in driver.sender.step(0.25):
-            assert slot.failure(code, message) == (0, "proxy", message)
+            assert transfer.failure(code, message) == (0, "proxy", message)
 
 
 # ---- egress --------------------------------------------------------------------------------
 
 
 def test_a_denied_address_gets_no_packet(receiver, path):
-    """The judge is asked before the socket opens; the slot says what it said; nothing connects."""
+    """The judge is asked before the socket opens; the transfer says what it said; nothing connects."""
     asked: list[str] = []
 
     def judge(address: str) -> str:
@@ -1313,13 +1317,13 @@ def test_a_denial_is_not_seen_by_the_next_request_on_its_slot(receiver, path):
 
 def test_connections_kept_alive_are_judged_anew_when_the_rules_have_changed(receiver, wire, path):
     """After `rejudge` a connection made under the old rules carries no request of the new ones,
-    whichever slot it is for; and once they allow it again, requests arrive."""
+    whichever transfer it is for; and once they allow it again, requests arrive."""
     verdict: list[str | None] = [None]
     driver = Driver(judge=lambda address: verdict[0])
     for _ in range(4):
         driver.send(receiver.url + path)
     driver.finish()
-    driver.send(wire.url)  # takes one of the four slots, and is sent before the change
+    driver.send(wire.url)  # takes one of the four transfers, and is sent before the change
     wire.read_request(driver, wire.accept(driver))
     verdict[0] = "forbidden now"
     driver.sender.rejudge()
@@ -1423,10 +1427,10 @@ def test_old_addresses_are_refused_once_a_second(receiver, path, monkeypatch):
         said: list[list[str]] = []
         for time_ns in times_ns:
             said.append(lines := [])
-            slot = driver.sender.send(target, [], BODY, None, time_ns)
-            slot.curl.setopt(pycurl.FORBID_REUSE, 1)
-            slot.curl.setopt(pycurl.VERBOSE, 1)
-            slot.curl.setopt(
+            transfer = driver.sender.send(target, [], BODY, None, time_ns)
+            transfer.curl.setopt(pycurl.FORBID_REUSE, 1)
+            transfer.curl.setopt(pycurl.VERBOSE, 1)
+            transfer.curl.setopt(
                 pycurl.DEBUGFUNCTION,
                 lambda kind, text, lines=lines: lines.append(text.decode("latin-1")),
             )
@@ -1454,9 +1458,9 @@ def test_stages_are_of_what_happened(receiver, path):
         driver.sender.send(target, HEADERS, BODY, None, time.time_ns())
         driver.sender.start()
         while driver.sender.in_flight:
-            for slot, _, _ in driver.sender.step(0.25):
-                found.append((slot.opened, slot.stages()))
-                driver.sender.release(slot)
+            for transfer, _, _ in driver.sender.step(0.25):
+                found.append((transfer.opened, transfer.stages()))
+                driver.sender.release(transfer)
     (opened, new), (opened_again, kept) = found
     assert (opened, opened_again) == (True, False)
     assert new.connect_us > 0

@@ -17,7 +17,7 @@ from fluxhook.store import ReadStore, StoreError
 from fluxhook.store.audit import AuditTrail
 from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport import datadir
-from fluxhook.transport.datadir import DataDir, FileLock, is_locked, open_bell
+from fluxhook.transport.datadir import DataDir, FileLock, is_locked, open_doorbell
 from fluxhook.transport.files import make_folder, overwrite_file, read_file, replace_file
 from fluxhook.transport.snapshot import Snapshot
 from support import own_disk
@@ -297,7 +297,8 @@ def test_a_hard_link_to_a_file_of_another_user_is_refused(
     monkeypatch.setattr(os, "geteuid", lambda: theirs + 1)
     assert not is_own(found, data.path)
     for use in (lambda: read_file(data.snapshot), lambda: FileLock(data.engine_lock),
-                lambda: open_bell(data.keeper_bell), lambda: make_folder(data.rings)):  # fmt: skip
+                lambda: open_doorbell(data.scheduler_doorbell),
+                lambda: make_folder(data.rings)):  # fmt: skip
         with pytest.raises(OSError, match="it belongs to another user"):
             use()
     with pytest.raises(StoreError, match="not a regular file of this user's"):
@@ -313,7 +314,7 @@ def test_a_bell_of_another_user_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     def refused(path: Path) -> int:
         raise PermissionError(errno.EPERM, "it belongs to another user", str(path))
 
-    monkeypatch.setattr(datadir, "open_bell", refused)
+    monkeypatch.setattr(datadir, "open_doorbell", refused)
     assert "keeper.bell cannot be used: it belongs to another user" in begins(tmp_path / "data")
 
 

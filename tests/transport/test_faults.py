@@ -34,19 +34,19 @@ class Client:
         self.sender = Sender(8, lambda address: None)
 
     def post(self, target: Target) -> Made:
-        slot = self.sender.send(target, [b"Expect:"], b"{}", None, time.time_ns())
+        transfer = self.sender.send(target, [b"Expect:"], b"{}", None, time.time_ns())
         self.sender.start()
         end = time.monotonic() + DEADLINE_S
         while not (finished := self.sender.step(0.05)):
             assert time.monotonic() < end
         ((_, code, message),) = finished
-        status, cause, error = slot.status, None, ""
+        status, cause, error = transfer.status, None, ""
         if not 200 <= status <= 299:
-            status, cause, error = slot.failure(code, message)
+            status, cause, error = transfer.failure(code, message)
         word = classify(status, cause, ()).cause
-        attempt = slot.attempt(word, error, 0, status)
-        made = Made(word, attempt.status, attempt.error, slot.opened)
-        self.sender.release(slot)
+        attempt = transfer.attempt(word, error, 0, status)
+        made = Made(word, attempt.status, attempt.error, transfer.opened)
+        self.sender.release(transfer)
         return made
 
     def quiet(self, receiver: ReceiverProcess) -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from fluxhook import Endpoint
 from fluxhook.publisher.publisher import Publisher
-from fluxhook.transport.datadir import quiet_bell
-from fluxhook.worker.adaptive_polling import BRISK, CALM, LOOK_S, Pace
+from fluxhook.transport.datadir import quiet_doorbell
+from fluxhook.worker.adaptive_polling import BRISK, CALM, LOOK_S, AdaptivePolling
 from fluxhook.worker.worker import IDLE_WAIT_S, Worker
-from support.scheduler_harness import Desk
+from support.scheduler_harness import SchedulerHarness
 
 MS = 1_000_000
 S = 1000 * MS
@@ -23,7 +23,7 @@ BEGIN = 1000 * S
 
 
 @pytest.mark.parametrize(
-    ("rates", "brisk"),
+    ("rates", "busy"),
     [
         ((BRISK,), True),
         ((BRISK - 100,), False),
@@ -33,47 +33,49 @@ BEGIN = 1000 * S
         ((), False),
     ],
 )
-def test_brisk_begins_at_one_rate_and_ends_at_a_lower(rates: tuple[int, ...], brisk: bool) -> None:
+def test_brisk_begins_at_one_rate_and_ends_at_a_lower(rates: tuple[int, ...], busy: bool) -> None:
     """So that a load between the two does not switch it all the time."""
-    pace, now_ns = Pace(), BEGIN
-    pace.brisk(now_ns)
+    pace, now_ns = AdaptivePolling(), BEGIN
+    pace.busy(now_ns)
     for rate in rates:
         now_ns += 10 * MS
         pace.note(rate // 100)
-        pace.brisk(now_ns)
-    assert pace.brisk(now_ns) == brisk
+        pace.busy(now_ns)
+    assert pace.busy(now_ns) == busy
 
 
 def test_a_burst_after_silence_is_not_a_pace() -> None:
     """What counts is the rate since the last look, however long ago that was."""
-    pace = Pace()
-    pace.brisk(BEGIN)
+    pace = AdaptivePolling()
+    pace.busy(BEGIN)
     pace.note(100)
-    assert not pace.brisk(BEGIN + S)
+    assert not pace.busy(BEGIN + S)
 
 
 def test_the_answer_stands_for_eight_milliseconds() -> None:
     """Within that time nothing changes it."""
-    pace = Pace()
-    pace.brisk(BEGIN)
+    pace = AdaptivePolling()
+    pace.busy(BEGIN)
     pace.note(1000)
-    assert not pace.brisk(BEGIN + 7 * MS)
-    assert pace.brisk(BEGIN + 8 * MS)
-    assert pace.brisk(BEGIN + 15 * MS)
-    assert not pace.brisk(BEGIN + 16 * MS)
+    assert not pace.busy(BEGIN + 7 * MS)
+    assert pace.busy(BEGIN + 8 * MS)
+    assert pace.busy(BEGIN + 15 * MS)
+    assert not pace.busy(BEGIN + 16 * MS)
 
 
 def test_a_brisk_worker_spares_its_host_the_bell(tmp_path: Path) -> None:
     """It comes back by itself; a calm one sleeps for long, and an event rings for it."""
-    desk = Desk(tmp_path / "data", Endpoint(name="a", url="http://127.0.0.1:1/", signature="none"))
+    harness = SchedulerHarness(
+        tmp_path / "data", Endpoint(name="a", url="http://127.0.0.1:1/", signature="none")
+    )
     reading, writing = os.pipe()
     try:
-        with Publisher(desk.path) as publisher:
-            worker = Worker(str(desk.path), 0, reading)
+        with Publisher(harness.path) as publisher:
+            worker = Worker(str(harness.path), 0, reading)
 
             def rings() -> bool:
                 publisher.emit("x", {})
-                return bool(select.select([worker._bell], [], [], 0)[0])
+                return bool(select.select([worker._doorbell], [], [], 0)[0])
 
             now_ns = BEGIN
             worker._wait_s(now_ns, 0)
@@ -86,10 +88,10 @@ def test_a_brisk_worker_spares_its_host_the_bell(tmp_path: Path) -> None:
                 assert rings() == rung
                 assert worker._take(now_ns)
                 if rung:
-                    quiet_bell(worker._bell)
+                    quiet_doorbell(worker._doorbell)
             worker.close()
     finally:
-        desk.close()
+        harness.close()
         os.close(reading)
         os.close(writing)
 
@@ -103,21 +105,21 @@ def test_one_publishers_few_do_not_wait_for_the_many_of_another(
         Endpoint(name=name, url="http://127.0.0.1:1/", events=(f"{name}.*",), signature="none")
         for name in order
     ]
-    desk = Desk(tmp_path / "data", *ends, event_types=("busy.x", "quiet.x"))
+    harness = SchedulerHarness(tmp_path / "data", *ends, event_types=("busy.x", "quiet.x"))
     reading, writing = os.pipe()
     try:
         with ExitStack() as stack:
             for name in order:
-                publisher = stack.enter_context(Publisher(desk.path))
+                publisher = stack.enter_context(Publisher(harness.path))
                 for _ in range(20 if name == "busy" else 1):
                     publisher.emit(f"{name}.x", {})
-            worker = Worker(str(desk.path), 0, reading)
+            worker = Worker(str(harness.path), 0, reading)
             stack.callback(worker.close)
             assert worker._take(BEGIN)
-            lanes = {lane.endpoint.name: lane for lane in worker._dispatcher.lanes.values()}
+            lanes = {lane.endpoint.name: lane for lane in worker._dispatcher.queues.values()}
             assert (lanes["quiet"].in_flight, len(lanes["quiet"].queue)) == (1, 0)
             assert (lanes["busy"].in_flight, len(lanes["busy"].queue)) == (0, 20)
     finally:
-        desk.close()
+        harness.close()
         os.close(reading)
         os.close(writing)

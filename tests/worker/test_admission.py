@@ -21,8 +21,8 @@ from fluxhook.config.units import Duration, Rate
 from fluxhook.policy import breaker
 from fluxhook.policy.breaker import CLOSED, Action, Hold, Probe, Send, State
 from fluxhook.transport.datadir import BREAKER, FAILING, RATE, WORD_FIELDS
-from fluxhook.worker.admission import Gate
-from fluxhook.worker.endpoint_queue import Lane
+from fluxhook.worker.admission import Admission
+from fluxhook.worker.endpoint_queue import EndpointQueue
 
 MS = 1_000_000
 T0 = 1_700_000_000_000
@@ -32,7 +32,7 @@ PROBE_MS = 300
 ROW = 1
 
 
-def lane(threshold: int = 3, rate_limit: str | None = None) -> Lane:
+def lane(threshold: int = 3, rate_limit: str | None = None) -> EndpointQueue:
     """All that a gate asks of a lane."""
     endpoint = Endpoint(
         name="a",
@@ -43,7 +43,7 @@ def lane(threshold: int = 3, rate_limit: str | None = None) -> Lane:
     fields = SimpleNamespace(
         id=ROW, endpoint=endpoint, probe_timeout_ns=PROBE_MS * MS, failure_threshold=threshold
     )
-    return cast(Lane, fields)
+    return cast(EndpointQueue, fields)
 
 
 class Contended:
@@ -100,7 +100,7 @@ def words(tmp_path: Path) -> Iterator[Words]:
 
 def test_a_success_ends_the_row_of_failures(words: Words) -> None:
     """Two failures, a success, two failures: the third in a row alone opens it."""
-    gate, a = Gate(cast(Words, words)), lane(3)
+    gate, a = Admission(cast(Words, words)), lane(3)
     for _ in range(3):
         gate.failure(a, T0 * MS, 0)
         gate.failure(a, T0 * MS, 0)
@@ -116,7 +116,7 @@ def test_a_success_ends_the_row_of_failures(words: Words) -> None:
 def test_a_probe_that_tells_nothing_makes_room_for_another(words: Words) -> None:
     """`release` hands the permit back at once, and not after the probe's time; what was no probe has
     none to hand back."""
-    gate, a = Gate(words), lane(1)
+    gate, a = Admission(words), lane(1)
     gate.failure(a, T0 * MS, 0)
     probe = gate.permit(a, (T0 + RESET_MS) * MS)
     assert probe == Probe(T0 + RESET_MS)
@@ -129,7 +129,7 @@ def test_a_probe_that_tells_nothing_makes_room_for_another(words: Words) -> None
 
 def test_failing_since_the_first_failure_after_a_success(words: Words) -> None:
     """The word says when nothing but failure began, and nothing once the endpoint answered."""
-    gate, a = Gate(words), lane(2)
+    gate, a = Admission(words), lane(2)
     gate.success(a, T0 * MS, 0)
     assert words.load(ROW, FAILING) == 0
     for at in (T0, T0 + 1, T0 + 2):  # the third comes late, to an open breaker
@@ -145,7 +145,7 @@ def test_failing_since_where_a_success_is_half_done(words: Words, word: int, fai
     """A success clears two words; a failure between the two, or right after them, is the first one."""
     words.store(ROW, BREAKER, word)
     words.store(ROW, FAILING, failing)
-    Gate(words).failure(lane(3), (T0 + 5) * MS, 0)
+    Admission(words).failure(lane(3), (T0 + 5) * MS, 0)
     assert words.load(ROW, FAILING) == (T0 + 5) * MS
 
 
@@ -161,11 +161,11 @@ def test_failing_since_where_a_success_is_half_done(words: Words, word: int, fai
 def test_another_worker_is_quicker(words: Words, event: str, other: str, after: State) -> None:
     """Between the look at the word and its change: nothing is lost, and nothing counts twice."""
     contended = Contended(words)
-    gate, a = Gate(cast(Words, contended)), lane(3)
+    gate, a = Admission(cast(Words, contended)), lane(3)
     words.store(ROW, BREAKER, 1)
     words.store(ROW, FAILING, T0 * MS)
     looks = {"success": 1, "failure": 2}[event]
-    quicker = Gate(words)
+    quicker = Admission(words)
     contended.others.extend([None] * looks)
     contended.others.append(lambda: getattr(quicker, other)(a, T0 * MS, 0))
     getattr(gate, event)(a, T0 * MS, 0)
@@ -184,7 +184,7 @@ class Workers(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.words = Words(str(Path(self.folder.name, "words")), 3, WORD_FIELDS)
         self.contended = Contended(self.words)
-        self.gate = Gate(cast(Words, self.contended))
+        self.gate = Admission(cast(Words, self.contended))
         self.lane = lane(threshold)
         self.threshold = threshold
         self.now = T0
@@ -313,7 +313,7 @@ class Workers(RuleBasedStateMachine):
     def it_can_always_recover(self) -> None:
         """Whatever happened: wait, ask, succeed, and it is closed."""
         saved = [(field, self.words.load(ROW, field)) for field in (BREAKER, FAILING)]
-        gate, later = Gate(self.words), (self.now + RESET_MS + PROBE_MS) * MS
+        gate, later = Admission(self.words), (self.now + RESET_MS + PROBE_MS) * MS
         action = gate.permit(self.lane, later)
         assert isinstance(action, Send | Probe)
         gate.success(self.lane, later, action.token if isinstance(action, Probe) else 0)
@@ -331,7 +331,7 @@ TestWorkers.settings = settings(max_examples=100, stateful_step_count=25, deadli
 
 def test_without_a_limit_nothing_waits(words: Words) -> None:
     """And no word is touched."""
-    gate, a = Gate(words), lane()
+    gate, a = Admission(words), lane()
     assert [gate.admit(a, T0 * MS) for _ in range(100)] == [0] * 100
     assert words.load(ROW, RATE) == 0
 
@@ -340,7 +340,7 @@ def test_a_limit_holds_however_many_workers_ask(words: Words) -> None:
     """`10/s`: one goes, and the others wait for their turn; also where another worker was quicker
     between the look at the word and its change."""
     contended = Contended(words)
-    gate, a = Gate(cast(Words, contended)), lane(rate_limit="10/s")
+    gate, a = Admission(cast(Words, contended)), lane(rate_limit="10/s")
     assert a.endpoint.rate_limit is not None
     interval_ns, burst = a.endpoint.rate_limit.interval_ns, a.endpoint.rate_limit.burst
     waits: list[int] = []

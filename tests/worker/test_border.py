@@ -25,12 +25,12 @@ from fluxhook.transport.process import described
 from fluxhook.worker import dispatcher as dispatch
 from fluxhook.worker import endpoint_queue as lane
 from fluxhook.worker.dispatcher import Dispatcher
-from fluxhook.worker.endpoint_queue import Lane
+from fluxhook.worker.endpoint_queue import EndpointQueue
 from fluxhook.worker.results import Results
 from fluxhook.worker.stage_timings import Stages
 from support.receiver import ReceiverProcess
 from support.rig import Rig, seconds, until
-from support.scheduler_harness import Desk, S
+from support.scheduler_harness import S, SchedulerHarness
 
 EVENTS = 40
 
@@ -47,7 +47,7 @@ def fail(*_: object, **__: object) -> NoReturn:
 
 
 class Bench:
-    """A dispatcher in this process, over a real receiver and the keeper of a `Desk`."""
+    """A dispatcher in this process, over a real receiver and the keeper of a `SchedulerHarness`."""
 
     def __init__(self, path: Path, receiver: ReceiverProcess, **odd: Any) -> None:
         def endpoint(name: str, **options: Any) -> Endpoint:
@@ -56,13 +56,15 @@ class Bench:
 
         self.receiver = receiver
         self.endpoints = (endpoint("healthy"), endpoint("odd", **odd))
-        self.desk = Desk(path / "data", *self.endpoints, allow_networks=("127.0.0.0/8",))
-        counters = self.desk.reporter._counters
+        self.harness = SchedulerHarness(
+            path / "data", *self.endpoints, allow_networks=("127.0.0.0/8",)
+        )
+        counters = self.harness.reporter._counters
         histograms = ring.Counters(
             str(path / "stages"), counters.rows, d.STAGE_FIELDS, writable=True
         )
-        words, clock = self.desk.supervisor._words, self.desk.supervisor._clock
-        stages, reporter = Stages(counters, histograms, clock), self.desk.reporter
+        words, clock = self.harness.supervisor._words, self.harness.supervisor._clock
+        stages, reporter = Stages(counters, histograms, clock), self.harness.reporter
         self.dispatcher = Dispatcher(
             words, counters, stages, reporter, 0, lambda address: None, clock
         )
@@ -74,13 +76,13 @@ class Bench:
             self.dispatcher.configure(id, endpoint, 8)
 
     @property
-    def odd(self) -> Lane:
-        return self.dispatcher.lanes[1]
+    def odd(self) -> EndpointQueue:
+        return self.dispatcher.queues[1]
 
     def run(self, events: int = EVENTS) -> None:
         """Events for both endpoints, in turn, until none is with the worker any more."""
         fresh = [
-            self.desk.fresh(f"evt_{i}-{id}", body=b'{"id": "evt_%d-%d"}' % (i, id), endpoint=id)
+            self.harness.fresh(f"evt_{i}-{id}", body=b'{"id": "evt_%d-%d"}' % (i, id), endpoint=id)
             for i in range(events)
             for id in (0, 1)
         ]
@@ -91,14 +93,14 @@ class Bench:
             self.dispatcher.send(self.now_ns())
             finished = self.dispatcher.sender.step(self.dispatcher.wait_s(0.01))
             self.dispatcher.collect(finished, self.now_ns())
-        self.desk.step()
+        self.harness.step()
 
     def stats(self, name: str = "odd") -> EndpointStats:
-        return read_stats(self.desk.path).endpoint(name)
+        return read_stats(self.harness.path).endpoint(name)
 
     def close(self) -> None:
         self.dispatcher.close()
-        self.desk.close()
+        self.harness.close()
 
 
 @pytest.fixture
@@ -139,7 +141,7 @@ def add_handle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     real = sender._add_handle
 
     def add(handle: Any) -> None:
-        if sender._slots[handle].tag[0] is bench.odd:
+        if sender._transfers[handle].tag[0] is bench.odd:
             raise Odd
         real(handle)
 
@@ -149,10 +151,10 @@ def add_handle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 def read_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Stages.finished
 
-    def finished(self: Stages, lane: Lane, slot: curl.Slot) -> None:
+    def finished(self: Stages, lane: EndpointQueue, transfer: curl.Transfer) -> None:
         if lane is bench.odd:
             raise Odd
-        real(self, lane, slot)
+        real(self, lane, transfer)
 
     monkeypatch.setattr(Stages, "finished", finished)
     monkeypatch.setattr("fluxhook.transport.datadir.SAMPLED_ONE_IN", 1)
@@ -206,7 +208,7 @@ def test_each_step_of_a_worker(
     (record,) = caplog.records
     assert "endpoint odd" in record.getMessage()
     monkeypatch.undo()
-    for row in bench.desk.store.pending_since(2**62, 1000):
+    for row in bench.harness.store.pending_since(2**62, 1000):
         assert (row.cause, row.attempts, row.endpoint) == ("internal", 1, 1)
 
 
@@ -220,7 +222,7 @@ def test_what_cannot_be_built(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(dispatch, "build", build)
     bench.endpoints = (bench.endpoints[0], Endpoint(name="odd", url="http://127.0.0.1/"))
     bench.configure()
-    assert bench.desk.word(1, d.UNBUILT) == 1
+    assert bench.harness.word(1, d.UNBUILT) == 1
     bench.run()
     assert bench.receiver.distinct("/healthy") == EVENTS
     assert (bench.stats().stored, bench.stats().faults) == (EVENTS, 0)
@@ -234,7 +236,7 @@ def test_an_error_of_no_delivery(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
     assert bench.receiver.distinct("/healthy") == EVENTS
     assert bench.stats().stored == EVENTS
     assert bench.odd.parks == "misconfigured"
-    assert bench.desk.word(1, d.UNBUILT) == 1
+    assert bench.harness.word(1, d.UNBUILT) == 1
 
 
 @pytest.mark.parametrize(
@@ -257,11 +259,11 @@ def test_a_report_that_cannot_be_made_stays_in_its_ring(
 ) -> None:
     """It is not lost: the next worker finds it there, as new as it was."""
     bench.odd._sign = fail
-    real = bench.desk.reporter._encode
-    monkeypatch.setattr(bench.desk.reporter, "_encode", fail)
+    real = bench.harness.reporter._encode
+    monkeypatch.setattr(bench.harness.reporter, "_encode", fail)
     bench.run(1)
-    monkeypatch.setattr(bench.desk.reporter, "_encode", real)
-    consumer = bench.desk._consumer
+    monkeypatch.setattr(bench.harness.reporter, "_encode", real)
+    consumer = bench.harness._consumer
     consumer.rewind()
     (left,) = consumer.take(10)
     assert (left.endpoint, left.id) == (1, 0)
@@ -273,13 +275,13 @@ def test_a_real_worker(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         """
 import sys
 if "worker" in sys.argv or "worker" in sys.orig_argv:
-    from fluxhook.worker.endpoint_queue import Lane
-    real = Lane.request
+    from fluxhook.worker.endpoint_queue import EndpointQueue
+    real = EndpointQueue.request
     def request(self, delivery, now_s):
         if self.endpoint.name == "odd":
             raise RuntimeError("odd")
         return real(self, delivery, now_s)
-    Lane.request = request
+    EndpointQueue.request = request
 """
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -305,19 +307,19 @@ PLAIN = (
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path / "data", *PLAIN) as desk:
-        yield desk
+def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
+    with SchedulerHarness(tmp_path / "data", *PLAIN) as harness:
+        yield harness
 
 
-def report(desk: Desk, n: int) -> None:
+def report(harness: SchedulerHarness, n: int) -> None:
     for i in range(n):
         for id in (0, 1):
-            delivery = desk.fresh(f"evt_{i}-{id}", endpoint=id)
-            desk.reporter.report(delivery, "retry", "server_error", desk.attempt())
+            delivery = harness.fresh(f"evt_{i}-{id}", endpoint=id)
+            harness.reporter.report(delivery, "retry", "server_error", harness.attempt())
 
 
-def test_a_report_that_raises(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_that_raises(harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """It becomes a dead letter, which can be replayed; those around it are applied, once each."""
     real = keeper.life.step
 
@@ -327,22 +329,24 @@ def test_a_report_that_raises(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> No
     odd = Endpoint(
         name="odd", url="https://b.example/", secrets=("s",), retry=Retry(max_attempts=77)
     )
-    desk.reopen(PLAIN[0], odd)
+    harness.reopen(PLAIN[0], odd)
     monkeypatch.setattr(keeper.life, "step", step)
-    report(desk, 5)
+    report(harness, 5)
     for _ in range(10):
-        desk.step()
-    healthy, broken = (read_stats(desk.path).endpoint(name) for name in ("healthy", "odd"))
+        harness.step()
+    healthy, broken = (read_stats(harness.path).endpoint(name) for name in ("healthy", "odd"))
     assert (healthy.stored, healthy.failed_attempts, healthy.dead) == (5, 0, 0)
     assert (broken.stored, broken.dead, broken.faults) == (0, 5, 5)
     assert broken.queued == 0
-    dead = [desk.store.delivery(row.id) for row in desk.store.expired(2**62, 10)]
+    dead = [harness.store.delivery(row.id) for row in harness.store.expired(2**62, 10)]
     assert all(row and row.state == State.DEAD and row.cause == "internal" for row in dead)
     monkeypatch.undo()
-    assert desk.keeper.replay([row.id for row in dead if row], desk.now_ns) == 5
+    assert harness.scheduler.replay([row.id for row in dead if row], harness.now_ns) == 5
 
 
-def test_a_report_of_which_nothing_can_be_made(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_of_which_nothing_can_be_made(
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its bytes are kept, and its event counts as dropped, so that the books are right."""
     real = keeper._decode_report
 
@@ -351,47 +355,47 @@ def test_a_report_of_which_nothing_can_be_made(desk: Desk, monkeypatch: pytest.M
         return fail() if found.endpoint == 1 else found
 
     monkeypatch.setattr(keeper, "_decode_report", decode)
-    report(desk, 3)
+    report(harness, 3)
     for _ in range(10):
-        desk.step()
-    healthy, broken = (read_stats(desk.path).endpoint(name) for name in ("healthy", "odd"))
+        harness.step()
+    healthy, broken = (read_stats(harness.path).endpoint(name) for name in ("healthy", "odd"))
     assert (healthy.stored, healthy.faults) == (3, 0)
     assert broken.dropped == {"unreadable": 3}
     assert broken.queued == broken.stored == 0
-    assert len(list((desk.path / "damaged").glob("*.report"))) == 3
+    assert len(list((harness.path / "damaged").glob("*.report"))) == 3
 
 
-def test_a_value_that_the_store_does_not_take(desk: Desk) -> None:
+def test_a_value_that_the_store_does_not_take(harness: SchedulerHarness) -> None:
     """A commit that raises is no end of the others either."""
-    desk.reporter.report(desk.fresh("evt_0"), "parked", "paused", not_before_ns=2**63 - 1)
-    attempt = desk.attempt()
-    delivery = desk.fresh("evt_1", endpoint=1)
+    harness.reporter.report(harness.fresh("evt_0"), "parked", "paused", not_before_ns=2**63 - 1)
+    attempt = harness.attempt()
+    delivery = harness.fresh("evt_1", endpoint=1)
     delivery.accepted_ns = 2**64 - 1
-    desk.reporter.report(delivery, "retry", "server_error", attempt)
-    desk.reporter.report(desk.fresh("evt_2"), "retry", "server_error", attempt)
+    harness.reporter.report(delivery, "retry", "server_error", attempt)
+    harness.reporter.report(harness.fresh("evt_2"), "retry", "server_error", attempt)
     for _ in range(10):
-        desk.step()
-    stats = read_stats(desk.path)
+        harness.step()
+    stats = read_stats(harness.path)
     assert stats.endpoint("healthy").stored == 2
     assert stats.endpoint("odd").dropped == {"unreadable": 1}
 
 
-def test_handing_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_handing_out(harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is due for the others is handed out; the endpoint is tried again a while later."""
     for id in (0, 1):
-        desk.reporter.report(desk.fresh(f"evt_{id}", endpoint=id), "parked", "paused")
-    real = desk.keeper._room
+        harness.reporter.report(harness.fresh(f"evt_{id}", endpoint=id), "parked", "paused")
+    real = harness.scheduler._room
 
     def room(endpoint_id: int, *more: Any) -> tuple[int, int]:
         return fail() if endpoint_id == 1 else real(endpoint_id, *more)
 
-    monkeypatch.setattr(desk.keeper, "_room", room)
-    assert [delivery.endpoint for delivery in desk.due()] == [0]
-    assert read_stats(desk.path).endpoint("odd").faults == 1
+    monkeypatch.setattr(harness.scheduler, "_room", room)
+    assert [delivery.endpoint for delivery in harness.due()] == [0]
+    assert read_stats(harness.path).endpoint("odd").faults == 1
     monkeypatch.undo()
-    assert desk.due() == []
-    desk.now_ns += keeper.FAULT_BACKOFF_NS
-    assert [delivery.endpoint for delivery in desk.due()] == [1]
+    assert harness.due() == []
+    harness.now_ns += keeper.FAULT_BACKOFF_NS
+    assert [delivery.endpoint for delivery in harness.due()] == [1]
 
 
 def test_a_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,39 +405,41 @@ def test_a_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Endpoint(name=name, url="https://a.example/", secrets=("s",), aggregate=window)
         for name in ("healthy", "odd")
     )
-    with Desk(tmp_path / "data", healthy, odd) as desk:
+    with SchedulerHarness(tmp_path / "data", healthy, odd) as harness:
         for id in (0, 1):
-            delivery = desk.fresh(f"evt_{id}", "service.5xx", endpoint=id)
-            desk.reporter.report(delivery, "aggregated", "")
-        desk.step()
-        real = desk.keeper._notify
+            delivery = harness.fresh(f"evt_{id}", "service.5xx", endpoint=id)
+            harness.reporter.report(delivery, "aggregated", "")
+        harness.step()
+        real = harness.scheduler._notify
 
         def notify(batch: Any, endpoint_id: int, *more: Any) -> None:
             return fail() if endpoint_id == 1 else real(batch, endpoint_id, *more)
 
-        monkeypatch.setattr(desk.keeper, "_notify", notify)
-        desk.now_ns += 11 * S
-        assert [delivery.endpoint for delivery in desk.due()] == [0]
+        monkeypatch.setattr(harness.scheduler, "_notify", notify)
+        harness.now_ns += 11 * S
+        assert [delivery.endpoint for delivery in harness.due()] == [0]
         monkeypatch.undo()
-        desk.store._write("UPDATE windows SET state = ?", (b"\xc1",))
-        desk.reopen()
-        assert [delivery.endpoint for delivery in desk.sleep_until_due()][-1:] == [1]
-        assert (desk.path / "damaged" / "1.window").read_bytes() == b"\xc1"
+        harness.store._write("UPDATE windows SET state = ?", (b"\xc1",))
+        harness.reopen()
+        assert [delivery.endpoint for delivery in harness.sleep_until_due()][-1:] == [1]
+        assert (harness.path / "damaged" / "1.window").read_bytes() == b"\xc1"
 
 
-def test_a_failing_store_is_no_fault(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_store_is_no_fault(
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A full disk goes on being what stops the releases, and nothing becomes a dead letter for it."""
-    report(desk, 2)
+    report(harness, 2)
 
     def full(*_: object) -> NoReturn:
         raise StoreError("full")
 
     monkeypatch.setattr(keeper.Batch, "commit", full)
-    desk.step()
+    harness.step()
     monkeypatch.undo()
-    desk.now_ns += S
-    desk.step()
-    assert [read_stats(desk.path).endpoint(name).stored for name in ("healthy", "odd")] == [2, 2]
+    harness.now_ns += S
+    harness.step()
+    assert [read_stats(harness.path).endpoint(name).stored for name in ("healthy", "odd")] == [2, 2]
 
 
 # ---- a publisher ---------------------------------------------------------------------------
@@ -442,7 +448,10 @@ def test_a_failing_store_is_no_fault(desk: Desk, monkeypatch: pytest.MonkeyPatch
 def test_a_filter_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The event is forwarded to its endpoint too: one too many does less harm than one too few."""
     odd = Endpoint(name="odd", url="https://b.example/", secrets=("s",), sample=0.5)
-    with Desk(tmp_path / "data", PLAIN[0], odd) as desk, Publisher(desk.path) as publisher:
+    with (
+        SchedulerHarness(tmp_path / "data", PLAIN[0], odd) as harness,
+        Publisher(harness.path) as publisher,
+    ):
         monkeypatch.setattr(Sieve, "__call__", fail)
         assert publisher.emit("order.paid", {"i": 1}) == 2
 
@@ -451,7 +460,10 @@ def test_an_envelope_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Mon
     """The others have the event, and the endpoint counts it as refused; where nobody can have it, it
     is the caller's error."""
     odd = Endpoint(name="odd", url="https://b.example/", secrets=("s",), envelope="cloudevents")
-    with Desk(tmp_path / "data", odd, PLAIN[0]) as desk, Publisher(desk.path) as publisher:
+    with (
+        SchedulerHarness(tmp_path / "data", odd, PLAIN[0]) as harness,
+        Publisher(harness.path) as publisher,
+    ):
         real = publisher._routing.encode
 
         def encode(style: Any, event: Any) -> bytes:
@@ -459,18 +471,21 @@ def test_an_envelope_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Mon
 
         monkeypatch.setattr(publisher._routing, "encode", encode)
         assert publisher.emit("order.paid", {"i": 1}) == 1
-        stats = read_stats(desk.path)
+        stats = read_stats(harness.path)
         assert (stats.endpoint("odd").refused, stats.endpoint("healthy").accepted) == (1, 1)
         monkeypatch.undo()
         with pytest.raises(PayloadTooLarge):
             publisher.emit("order.paid", {"i": "x" * (2 << 20)})
-        assert read_stats(desk.path).endpoint("healthy").accepted == 1
+        assert read_stats(harness.path).endpoint("healthy").accepted == 1
 
 
 def test_patterns_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An endpoint of another version's, say, which is held: the others get their events."""
     odd = Endpoint(name="odd", url="https://b.example/", secrets=("s",), events=("..",))
-    with Desk(tmp_path / "data", PLAIN[0], odd) as desk, Publisher(desk.path) as publisher:
+    with (
+        SchedulerHarness(tmp_path / "data", PLAIN[0], odd) as harness,
+        Publisher(harness.path) as publisher,
+    ):
         assert publisher.emit("order.paid", {"i": 1}) == 1
 
 

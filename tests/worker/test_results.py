@@ -17,7 +17,7 @@ from fluxhook.store import State
 from fluxhook.store.reader import ReadStore
 from fluxhook.store.records import Delivery
 from fluxhook.transport import datadir as d
-from fluxhook.transport.curl import STATUS, Slot
+from fluxhook.transport.curl import STATUS, Transfer
 from fluxhook.transport.records import Attempt
 from fluxhook.worker.stage_timings import Stages
 from support.scheduler_harness import S
@@ -60,24 +60,24 @@ def counted(works: Works) -> dict[str, int]:
 
 
 def row_of_failures(works: Works) -> BreakerState:
-    return breaker.unpack(works.desk.word(0, d.BREAKER))
+    return breaker.unpack(works.harness.word(0, d.BREAKER))
 
 
 def stored(works: Works) -> dict[str, Delivery]:
     """What the store has after the keeper's turn, by event."""
-    works.desk.step()
-    return {row.event_id: row for row in works.desk.store.deliveries(limit=1000)}
+    works.harness.step()
+    return {row.event_id: row for row in works.harness.store.deliveries(limit=1000)}
 
 
 def attempts(works: Works, event_id: str) -> list[Attempt]:
     row = stored(works)[event_id]
-    with ReadStore.open(works.desk.supervisor.datadir.store) as store:
+    with ReadStore.open(works.harness.supervisor.datadir.store) as store:
         return [past.attempt for past in store.attempts(row.id)]
 
 
-def ids(slot: Slot, works: Works) -> list[str]:
+def ids(transfer: Transfer, works: Works) -> list[str]:
     """The events of a batch."""
-    return [event["id"] for event in json.loads(works.wire.bodies[id(slot)])]
+    return [event["id"] for event in json.loads(works.wire.bodies[id(transfer)])]
 
 
 # ---- one event -----------------------------------------------------------------------------
@@ -103,9 +103,9 @@ def test_each_failure(
 ) -> None:
     """It is tried again, counted once, and the breaker counts it unless it says nothing about the
     endpoint: an event that is too large, an address that we refuse, a fault of ours."""
-    works.desk.word(0, d.BREAKER, 1)
-    (slot,) = works.emit("evt_a")
-    works.answer(slot, message="no", **answer)
+    works.harness.word(0, d.BREAKER, 1)
+    (transfer,) = works.emit("evt_a")
+    works.answer(transfer, message="no", **answer)
     assert row_of_failures(works) == BreakerState("closed", row)
     assert counted(works) == {"failed": 1, "failed_requests": 1} | more
     assert works.latencies() == 0
@@ -117,7 +117,7 @@ def test_each_failure(
     assert (attempt.worker, works.lane().in_flight, works.lane().done) == (WORKER, 0, 1)
     # Heads are read from now on where the receiver answered: it may ask for a wait.
     assert works.wire.heeded == ([True] if answer.get("status") else [])
-    assert works.wire.released == [slot]
+    assert works.wire.released == [transfer]
 
 
 @pytest.mark.parametrize("works", [{}, {"batch": Batch(max_events=1)}], indirect=True)
@@ -126,8 +126,8 @@ def test_each_failure(
 )
 def test_a_success_is_a_2xx(works: Works, status: int, accepted: bool) -> None:
     """To the last of them; only then need heads not be read any more."""
-    (slot,) = works.emit("evt_a")
-    works.answer(slot, status, opened=True)
+    (transfer,) = works.emit("evt_a")
+    works.answer(transfer, status, opened=True)
     assert counted(works).get("delivered", 0) == accepted
     assert works.wire.heeded == [not accepted]
     assert len(stored(works)) == (not accepted)
@@ -136,8 +136,8 @@ def test_a_success_is_a_2xx(works: Works, status: int, accepted: bool) -> None:
 @pytest.mark.parametrize("works", [{"ordered": True, "on_head_failure": "block"}], indirect=True)
 def test_a_head_that_fails_alone(works: Works) -> None:
     """What comes after it goes to the store too, even before the keeper has seen the head."""
-    (slot,) = works.emit("evt_a")
-    works.answer(slot, 503)
+    (transfer,) = works.emit("evt_a")
+    works.answer(transfer, 503)
     assert works.emit("evt_b") == []
     assert [row.cause for row in stored(works).values()] == ["order", "server_error"]
 
@@ -145,12 +145,12 @@ def test_a_head_that_fails_alone(works: Works) -> None:
 def test_three_failures_open_the_breaker_and_a_success_begins_anew(works: Works) -> None:
     """Failures count in a row."""
     for status in (500, 500, 204, 500, 500):
-        (slot,) = works.emit("evt")
-        works.answer(slot, status)
+        (transfer,) = works.emit("evt")
+        works.answer(transfer, status)
     assert row_of_failures(works) == BreakerState("closed", 2)
-    assert works.desk.word(0, d.FAILING) == works.desk.now_ns
-    (slot,) = works.emit("evt")
-    works.answer(slot, 500)
+    assert works.harness.word(0, d.FAILING) == works.harness.now_ns
+    (transfer,) = works.emit("evt")
+    works.answer(transfer, 500)
     assert row_of_failures(works).name == "open"
     assert works.emit("evt_held") == []
     assert counted(works)["skipped"] == 1
@@ -173,13 +173,13 @@ def test_a_probe(works: Works, answer: dict[str, Any], name: str) -> None:
     """Its answer closes the breaker or opens it anew; one that says nothing of the endpoint makes
     room for another probe at once."""
     for n in range(3):
-        (slot,) = works.emit(f"evt_{n}")
-        works.answer(slot, 500)
-    works.desk.now_ns += 61 * S
-    (slot, *more) = works.emit("evt_probe", "evt_next")
+        (transfer,) = works.emit(f"evt_{n}")
+        works.answer(transfer, 500)
+    works.harness.now_ns += 61 * S
+    (transfer, *more) = works.emit("evt_probe", "evt_next")
     assert not more
     assert works.wire.distrusted == [works.lane().target]
-    works.answer(slot, **answer)
+    works.answer(transfer, **answer)
     state = row_of_failures(works)
     if name == "probed":
         assert state == BreakerState("half_open", 0)
@@ -190,20 +190,20 @@ def test_a_probe(works: Works, answer: dict[str, Any], name: str) -> None:
 
 def test_a_success_leaves_nothing_behind(works: Works) -> None:
     """It ends in its ring: no report, no row, one latency."""
-    (slot,) = works.emit("evt_a")
-    works.answer(slot, 204, total_us=3000)
+    (transfer,) = works.emit("evt_a")
+    works.answer(transfer, 204, total_us=3000)
     assert counted(works) == {"delivered": 1}
     assert works.latencies() == 1
     assert stored(works) == {}
-    assert works.wire.released == [slot]
+    assert works.wire.released == [transfer]
     assert (works.lane().in_flight, works.lane().done) == (0, 1)
 
 
 @pytest.mark.parametrize("works", [{"record": "all"}], indirect=True)
 def test_a_success_that_is_to_be_recorded(works: Works) -> None:
     """`record: all` keeps the attempt of a success too."""
-    (slot,) = works.emit("evt_a")
-    works.answer(slot, 201, body=b"thanks")
+    (transfer,) = works.emit("evt_a")
+    works.answer(transfer, 201, body=b"thanks")
     assert State(stored(works)["evt_a"].state) == State.DELIVERED
     (attempt,) = attempts(works, "evt_a")
     assert (attempt.status, attempt.cause, attempt.error) == (201, "delivered", "")
@@ -213,14 +213,14 @@ def test_a_success_that_is_to_be_recorded(works: Works) -> None:
 
 def test_a_success_of_what_the_store_has(works: Works) -> None:
     """It is reported, and the store ends it: no worker counts it."""
-    (slot,) = works.emit("evt_a")
-    works.answer(slot, 503)
-    (slot,) = works.until_due()
-    works.answer(slot, 200)
+    (transfer,) = works.emit("evt_a")
+    works.answer(transfer, 503)
+    (transfer,) = works.until_due()
+    works.answer(transfer, 200)
     row = stored(works)["evt_a"]
     assert (State(row.state), row.attempts) == (State.DELIVERED, 2)
     assert "delivered" not in counted(works)
-    assert works.desk.store.counters()[0] == {"delivered": 1}
+    assert works.harness.store.counters()[0] == {"delivered": 1}
     assert works.lane().in_flight == 0
 
 
@@ -252,14 +252,14 @@ def test_an_ordered_lane_goes_on_with_the_next(works: Works) -> None:
 def test_a_head_that_fails(works: Works, answer: int, kept: list[str]) -> None:
     """With `block` the order moves to the store, behind the head: what waits and what comes; unless
     the head is dead, and holds nothing back."""
-    (slot,) = works.emit("evt_a", "evt_b")
-    works.answer(slot, answer)
+    (transfer,) = works.emit("evt_a", "evt_b")
+    works.answer(transfer, answer)
     works.emit("evt_c", send=False)
     rows = stored(works)
     assert sorted(rows) == kept
     if len(kept) > 1:
         assert [rows[id].cause for id in kept] == ["server_error", "order", "order"]
-        assert works.lane().handed_over == works.desk.reporter.outbox.tail - 1
+        assert works.lane().handed_over == works.harness.reporter.outbox.tail - 1
         assert works.send() == []
 
 
@@ -267,19 +267,19 @@ def test_a_head_that_fails(works: Works, answer: int, kept: list[str]) -> None:
 def test_a_lane_that_had_no_room_goes_on(works: Works) -> None:
     """It is held while its one request is under way, whatever becomes of that."""
     for status in (200, 500):
-        (slot,) = works.emit("evt_a", "evt_b")
+        (transfer,) = works.emit("evt_a", "evt_b")
         assert works.send() == []
         assert works.lane().held
-        works.answer(slot, status)
+        works.answer(transfer, status)
         assert not works.lane().held
-        (slot,) = works.send()
-        works.answer(slot, 200)
+        (transfer,) = works.send()
+        works.answer(transfer, 200)
 
 
 def test_what_libcurl_sent_again_is_counted(works: Works) -> None:
     """The receiver may have seen it twice."""
-    (slot,) = works.emit("evt_a")
-    works.answer(slot, 200, REDIRECT_TIME_T=7)
+    (transfer,) = works.emit("evt_a")
+    works.answer(transfer, 200, REDIRECT_TIME_T=7)
     assert counted(works) == {"delivered": 1, "resent": 1}
 
 
@@ -292,9 +292,9 @@ def test_one_request_in_sixteen_is_a_sample(works: Works) -> None:
 
     def send(n: int, **how: Any) -> None:
         for _ in range(n):
-            (slot,) = works.emit("evt")
+            (transfer,) = works.emit("evt")
             times = {"STARTTRANSFER_TIME_T": 900, "PRETRANSFER_TIME_T": 100}
-            works.answer(slot, **({"status": 200} | how), **times)
+            works.answer(transfer, **({"status": 200} | how), **times)
 
     send(d.SAMPLED_ONE_IN - 1)
     assert (measured(), works.wire.heeded) == (0, [])
@@ -313,13 +313,13 @@ def test_one_request_in_sixteen_is_a_sample(works: Works) -> None:
 
 def test_several_that_end_together(works: Works) -> None:
     """Each is what it is; the samples are counted over all of them."""
-    slots = works.emit(*(f"evt_{n}" for n in range(6)))
-    for n, slot in enumerate(slots):
-        slot.curl.info[STATUS] = 200 if n % 2 else 500
+    transfers = works.emit(*(f"evt_{n}" for n in range(6)))
+    for n, transfer in enumerate(transfers):
+        transfer.curl.info[STATUS] = 200 if n % 2 else 500
     works.wire.under_way.clear()
-    works.dispatcher.collect([(slot, 0, "") for slot in slots], works.desk.now_ns)
+    works.dispatcher.collect([(transfer, 0, "") for transfer in transfers], works.harness.now_ns)
     assert counted(works) == {"delivered": 3, "failed": 3, "failed_requests": 3}
-    assert works.wire.released == slots
+    assert works.wire.released == transfers
 
 
 # ---- a batch -------------------------------------------------------------------------------
@@ -337,13 +337,13 @@ def results_of(*statuses: int) -> bytes:
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
 def test_a_batch_is_one_request_to_the_breaker(works: Works) -> None:
     """One latency, one failure in a row; but each event is counted, and reported by itself."""
-    (slot,) = works.emit(*FOUR)
-    works.answer(slot, 500, message="no")
+    (transfer,) = works.emit(*FOUR)
+    works.answer(transfer, 500, message="no")
     assert row_of_failures(works) == BreakerState("closed", 1)
     assert counted(works) == {"failed": 4, "failed_requests": 1}
     assert {row.attempts for row in stored(works).values()} == {1}
-    (slot,) = works.emit(*FOUR)
-    works.answer(slot, 200)
+    (transfer,) = works.emit(*FOUR)
+    works.answer(transfer, 200)
     assert row_of_failures(works) == BreakerState("closed", 0)
     assert counted(works) == {"failed": 4, "failed_requests": 1, "delivered": 4}
     assert works.latencies() == 1
@@ -356,9 +356,9 @@ def test_a_batch_is_one_request_to_the_breaker(works: Works) -> None:
 def test_a_batch_that_is_refused_for_its_content(works: Works, status: int) -> None:
     """It goes out again in halves, in its order, until one event is left; that alone is an attempt, and
     the breaker waits for it."""
-    works.desk.word(0, d.BREAKER, 1)
-    (slot,) = works.emit(*FOUR)
-    works.answer(slot, status)
+    works.harness.word(0, d.BREAKER, 1)
+    (transfer,) = works.emit(*FOUR)
+    works.answer(transfer, status)
     assert counted(works) == {"failed_requests": 1}
     assert row_of_failures(works) == BreakerState("closed", 1)
     assert works.latencies() == 0
@@ -377,8 +377,8 @@ def test_a_batch_that_is_refused_for_its_content(works: Works, status: int) -> N
 @pytest.mark.parametrize("works", [{"batch": Batch(max_events=3)}], indirect=True)
 def test_of_an_odd_number_the_first_half_is_larger(works: Works) -> None:
     """Two and one of three."""
-    (slot,) = works.emit(*FOUR[:3])
-    works.answer(slot, 400)
+    (transfer,) = works.emit(*FOUR[:3])
+    works.answer(transfer, 400)
     assert [ids(half, works) for half in works.send()] == [["evt_a", "evt_b"], ["evt_c"]]
 
 
@@ -388,24 +388,24 @@ def test_only_what_is_too_large_makes_batches_smaller(
     works: Works, status: int, next_batch: int
 ) -> None:
     """After a 413 the next ones have at most half its bytes, for a while."""
-    (slot,) = works.emit(*FOUR)
-    works.answer(slot, status)
+    (transfer,) = works.emit(*FOUR)
+    works.answer(transfer, status)
     for half in works.send():
         works.answer(half, 200)
-    slots = works.emit(*FOUR)
-    assert len(ids(slots[0], works)) in ((1, 2) if next_batch == 2 else (4,))
+    transfers = works.emit(*FOUR)
+    assert len(ids(transfers[0], works)) in ((1, 2) if next_batch == 2 else (4,))
 
 
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
 def test_a_refused_batch_that_was_a_probe(works: Works) -> None:
     """Its halves are other requests: the permit is handed back, and one of them is the next probe."""
-    works.desk.word(0, d.BREAKER, breaker.pack(BreakerState("open", 1)))
-    works.desk.now_ns += 61 * S
-    (slot,) = works.emit(*FOUR)
-    works.answer(slot, 413)
+    works.harness.word(0, d.BREAKER, breaker.pack(BreakerState("open", 1)))
+    works.harness.now_ns += 61 * S
+    (transfer,) = works.emit(*FOUR)
+    works.answer(transfer, 413)
     assert row_of_failures(works) == BreakerState("half_open", 0)
-    (slot,) = works.send()
-    works.answer(slot, 200)
+    (transfer,) = works.send()
+    works.answer(transfer, 200)
     assert row_of_failures(works) == BreakerState("closed", 0)
 
 
@@ -424,9 +424,9 @@ def test_a_207_tells_events_apart(
 ) -> None:
     """Each has its own status and outcome; to the breaker the request is a success if one event was,
     and nothing if all failures say nothing of the endpoint. What is not named is tried again."""
-    works.desk.word(0, d.BREAKER, 1)
-    (slot,) = works.emit(*FOUR)
-    works.answer(slot, 207, body=results_of(*statuses), total_us=5)
+    works.harness.word(0, d.BREAKER, 1)
+    (transfer,) = works.emit(*FOUR)
+    works.answer(transfer, 207, body=results_of(*statuses), total_us=5)
     assert row_of_failures(works) == BreakerState("closed", row)
     assert works.latencies() == 1
     found = {id: status for id, status in zip(FOUR, statuses, strict=True) if status != 200}
@@ -447,8 +447,8 @@ def test_a_207_tells_events_apart(
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
 def test_a_207_that_cannot_be_read(works: Works) -> None:
     """Each event is tried again, and its attempt says why."""
-    (slot,) = works.emit(*FOUR)
-    works.answer(slot, 207, body=b"<html>")
+    (transfer,) = works.emit(*FOUR)
+    works.answer(transfer, 207, body=b"<html>")
     assert row_of_failures(works) == BreakerState("closed", 1)
     for event_id in FOUR:
         (attempt,) = attempts(works, event_id)
@@ -460,10 +460,10 @@ def test_a_207_that_cannot_be_read(works: Works) -> None:
 @pytest.mark.parametrize(("status", "name"), [(200, "closed"), (500, "open"), (413, "half_open")])
 def test_a_207_of_a_probe(works: Works, status: int, name: str) -> None:
     """The token goes back with whatever the events came to."""
-    works.desk.word(0, d.BREAKER, breaker.pack(BreakerState("open", 1)))
-    works.desk.now_ns += 61 * S
-    (slot,) = works.emit(*FOUR)
-    works.answer(slot, 207, body=results_of(*[status] * 4))
+    works.harness.word(0, d.BREAKER, breaker.pack(BreakerState("open", 1)))
+    works.harness.now_ns += 61 * S
+    (transfer,) = works.emit(*FOUR)
+    works.answer(transfer, 207, body=results_of(*[status] * 4))
     state = row_of_failures(works)
     assert state.name == name
     assert state.value == 0 or name == "open"
@@ -472,10 +472,10 @@ def test_a_207_of_a_probe(works: Works, status: int, name: str) -> None:
 @pytest.mark.parametrize("works", [BATCH | {"record": "all"}], indirect=True)
 def test_a_recorded_batch(works: Works) -> None:
     """`record: all` has an attempt of each event, of a plain success and of a 207."""
-    (slot,) = works.emit(*FOUR)
-    works.answer(slot, 200)
-    (slot,) = works.emit("evt_e", "evt_f", "evt_g", "evt_h")
-    works.answer(slot, 207, body=b'[{"id": "evt_e", "status": 202}]')
+    (transfer,) = works.emit(*FOUR)
+    works.answer(transfer, 200)
+    (transfer,) = works.emit("evt_e", "evt_f", "evt_g", "evt_h")
+    works.answer(transfer, 207, body=b'[{"id": "evt_e", "status": 202}]')
     rows = stored(works)
     assert [rows[id].state for id in FOUR] == [State.DELIVERED] * 4
     assert State(rows["evt_e"].state) == State.DELIVERED
@@ -486,13 +486,13 @@ def test_a_recorded_batch(works: Works) -> None:
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
 def test_a_batch_from_ring_and_store(works: Works) -> None:
     """What has a row is reported, what has none ends in its ring."""
-    (slot,) = works.emit(*FOUR)
-    works.answer(slot, 500)
+    (transfer,) = works.emit(*FOUR)
+    works.answer(transfer, 500)
     works.until_due()
-    (slot,) = works.wire.under_way
-    taken = slot.tag[1]
-    taken.append(works.desk.fresh("evt_new"))
-    works.answer(slot, 200)
+    (transfer,) = works.wire.under_way
+    taken = transfer.tag[1]
+    taken.append(works.harness.fresh("evt_new"))
+    works.answer(transfer, 200)
     rows = stored(works)
     assert {row.state for row in rows.values()} == {State.DELIVERED}
     assert rows.keys() == set(FOUR)
@@ -516,22 +516,22 @@ def test_an_error_of_ours_is_an_attempt(
 ) -> None:
     """With the cause `internal`: counted, tried again, nothing to the breaker; and the log tells it
     once in ten seconds of each endpoint."""
-    monkeypatch.setattr("fluxhook.worker.results.Slot.failure", odd, raising=False)
-    works.desk.word(0, d.BREAKER, 1)
+    monkeypatch.setattr("fluxhook.worker.results.Transfer.failure", odd, raising=False)
+    works.harness.word(0, d.BREAKER, 1)
 
     def fail() -> None:
-        slots = works.emit(*FOUR)
-        for slot in slots:
-            works.answer(slot, 500)
-            assert slot in works.wire.released
+        transfers = works.emit(*FOUR)
+        for transfer in transfers:
+            works.answer(transfer, 500)
+            assert transfer in works.wire.released
 
     with caplog.at_level(logging.ERROR, "fluxhook"):
         fail()
         assert len(caplog.records) == 1
-        works.desk.now_ns += 10 * S - 1
+        works.harness.now_ns += 10 * S - 1
         fail()
         assert len(caplog.records) == 1
-        works.desk.now_ns += 1
+        works.harness.now_ns += 1
         fail()
         assert len(caplog.records) == 2
     assert "endpoint a: " in caplog.text
@@ -539,8 +539,8 @@ def test_an_error_of_ours_is_an_attempt(
     assert counted(works) == {"failed": 12, "faults": 12}
     assert row_of_failures(works) == BreakerState("closed", 1)
     assert works.lane().in_flight == 0
-    works.desk.step()
-    rows = works.desk.store.deliveries(limit=100)
+    works.harness.step()
+    rows = works.harness.store.deliveries(limit=100)
     assert len(rows) == 12
     for row in rows:
         assert (row.cause, row.attempts, row.error) == ("internal", 1, "Odd: by and by")
@@ -550,8 +550,8 @@ def test_the_record_of_an_error_of_ours(works: Works, monkeypatch: pytest.Monkey
     """An attempt without an answer, of this worker; and nothing is under way any more, wherever the
     error came up."""
     monkeypatch.setattr(Stages, "finished", odd)
-    (slot,) = works.emit("evt_a")
-    works.answer(slot, 200, opened=True)
+    (transfer,) = works.emit("evt_a")
+    works.answer(transfer, 200, opened=True)
     assert works.lane().in_flight == 0
     (attempt,) = attempts(works, "evt_a")
     assert (attempt.status, attempt.cause, attempt.worker) == (0, "internal", WORKER)
@@ -561,21 +561,21 @@ def test_the_record_of_an_error_of_ours(works: Works, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
 def test_an_error_after_all_has_ended(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was settled before it is settled: no attempt of it failed."""
-    works.desk.word(0, d.BREAKER, 1)
-    monkeypatch.setattr(works.dispatcher._results._gate, "success", odd)
-    (slot,) = works.emit(*FOUR)
-    works.answer(slot, 207, body=results_of(200, 200, 200, 200))
+    works.harness.word(0, d.BREAKER, 1)
+    monkeypatch.setattr(works.dispatcher._results._admission, "success", odd)
+    (transfer,) = works.emit(*FOUR)
+    works.answer(transfer, 207, body=results_of(200, 200, 200, 200))
     assert counted(works) == {"delivered": 4}
     assert stored(works) == {}
 
 
 def test_an_error_at_what_was_taken_over(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store has it while it is under way: its attempt is reported all the same."""
-    (slot,) = works.emit("evt_a")
-    works.desk.reporter.report(slot.tag[1], "adopted", "over_share")
-    works.desk.step()
-    monkeypatch.setattr(Slot, "failure", odd)
-    works.answer(slot, 500)
+    (transfer,) = works.emit("evt_a")
+    works.harness.reporter.report(transfer.tag[1], "adopted", "over_share")
+    works.harness.step()
+    monkeypatch.setattr(Transfer, "failure", odd)
+    works.answer(transfer, 500)
     row = stored(works)["evt_a"]
     assert (row.cause, row.attempts) == ("internal", 1)
 
@@ -584,11 +584,11 @@ def test_a_probe_that_ends_in_an_error_of_ours(
     works: Works, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Makes room for the next probe."""
-    works.desk.word(0, d.BREAKER, breaker.pack(BreakerState("open", 1)))
-    works.desk.now_ns += 61 * S
-    (slot,) = works.emit("evt_a")
-    monkeypatch.setattr(Slot, "failure", odd)
-    works.answer(slot, 500)
+    works.harness.word(0, d.BREAKER, breaker.pack(BreakerState("open", 1)))
+    works.harness.now_ns += 61 * S
+    (transfer,) = works.emit("evt_a")
+    monkeypatch.setattr(Transfer, "failure", odd)
+    works.answer(transfer, 500)
     assert row_of_failures(works) == BreakerState("half_open", 0)
 
 
@@ -596,13 +596,13 @@ def test_what_cannot_even_be_reported_stays_in_its_ring(
     works: Works, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next worker finds it there; the others of the batch are reported."""
-    (slot,) = works.emit("evt_a")
-    monkeypatch.setattr(works.desk.reporter, "report", odd)
-    works.answer(slot, 500)
+    (transfer,) = works.emit("evt_a")
+    monkeypatch.setattr(works.harness.reporter, "report", odd)
+    works.answer(transfer, 500)
     monkeypatch.undo()
     assert "endpoint a: an event stays in its ring" in caplog.text
     assert stored(works) == {}
-    consumer = works.desk._consumer
+    consumer = works.harness._consumer
     consumer.rewind()
     assert [left.in_ring for left in consumer.take(10)] == [True]
 
@@ -614,10 +614,10 @@ def test_what_another_worker_serves_goes_to_the_store(works: Works) -> None:
     """An endpoint becomes another worker's: what waits and what comes is not sent here, and no longer
     waits here; what is under way ends as ever."""
     works.dispatcher.configure(0, works.lane().endpoint, 1)
-    (slot,) = works.emit("evt_1", "evt_2")
+    (transfer,) = works.emit("evt_1", "evt_2")
     works.dispatcher.configure(0, works.lane().endpoint, 0)
     assert not works.emit("evt_3")
-    works.answer(slot, 200)
+    works.answer(transfer, 200)
     waiting = {id: row.cause for id, row in stored(works).items() if row.state == State.WAITING}
     assert waiting == {"evt_2": "other_worker", "evt_3": "other_worker"}
     works.dispatcher.configure(0, works.lane().endpoint, 4)

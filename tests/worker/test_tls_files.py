@@ -19,7 +19,7 @@ from fluxhook.store import SubscriptionRow
 from fluxhook.transport.datadir import DataDir
 from support.receiver import ReceiverProcess
 from support.rig import Rig, seconds, until
-from support.scheduler_harness import Desk
+from support.scheduler_harness import SchedulerHarness
 from support.tls import Authority, self_signed
 
 #: an attempt every tenth of a second, for as long as it takes
@@ -86,37 +86,37 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path / "data") as desk:
-        yield desk
+def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
+    with SchedulerHarness(tmp_path / "data") as harness:
+        yield harness
 
 
-def test_pem_text_may_be_given_at_run_time(desk: Desk, tmp_path: Path) -> None:
+def test_pem_text_may_be_given_at_run_time(harness: SchedulerHarness, tmp_path: Path) -> None:
     """It is used as a file would be, and a key in it is never shown."""
     cert, key = (Path(path).read_text() for path in self_signed(tmp_path, "client"))
-    desk.ask(c.Create({**LAYER, "tls": {"ca": cert, "cert": cert, "key": key}}), c.Subscription)
-    (endpoint,) = desk.supervisor.snapshot.config.endpoints
-    assert desk.supervisor.snapshot.held == {}
+    harness.ask(c.Create({**LAYER, "tls": {"ca": cert, "cert": cert, "key": key}}), c.Subscription)
+    (endpoint,) = harness.supervisor.snapshot.config.endpoints
+    assert harness.supervisor.snapshot.held == {}
     assert endpoint.tls == Tls(ca=cert, cert=cert, key=key)
     assert "PRIVATE" not in repr(endpoint)
     assert "PRIVATE" not in repr(Config(defaults={"tls": {"key": key}}))
     assert endpoint_options(endpoint)["tls"] == Tls(ca=cert, cert=cert, key="***")
     with pytest.raises(ConfigError, match=r"tls\.key: the text does not belong") as caught:
         other = Path(self_signed(tmp_path, "other").key).read_text()
-        desk.ask(c.Update("rt", {"tls": {"key": other}}), c.Subscription)
+        harness.ask(c.Update("rt", {"tls": {"key": other}}), c.Subscription)
     assert "PRIVATE" not in str(caught.value)
 
 
-def test_no_path_may_be_given_without_a_folder(desk: Desk, folder: Path) -> None:
+def test_no_path_may_be_given_without_a_folder(harness: SchedulerHarness, folder: Path) -> None:
     """Who may change endpoints may not have the engine read any file; and the answer does not
     tell whether there is such a file."""
     said = set()
     for path in (folder / "ca.pem", folder / "none.pem", Path("/etc/shadow"), Path("/proc/kmsg")):
         with pytest.raises(ConfigError, match="no tls_folder") as caught:
-            desk.ask(c.Create({**LAYER, "tls": {"ca": str(path)}}), c.Subscription)
+            harness.ask(c.Create({**LAYER, "tls": {"ca": str(path)}}), c.Subscription)
         said.add(str(caught.value).replace(str(path), "PATH"))
     assert len(said) == 1
-    assert desk.supervisor.snapshot.config.endpoints == ()
+    assert harness.supervisor.snapshot.config.endpoints == ()
 
 
 @pytest.mark.parametrize(
@@ -136,21 +136,21 @@ def test_a_path_is_below_the_folder(folder: Path, path: str) -> None:
     )
 
 
-def test_paths_that_were_given_before_stay(desk: Desk, folder: Path) -> None:
+def test_paths_that_were_given_before_stay(harness: SchedulerHarness, folder: Path) -> None:
     """Those of a data directory from before are judged only when they are changed."""
     path = str(folder / "ca.pem")
     row = SubscriptionRow("rt", {**LAYER, "tls": {"ca": path}}, 1, 1, {})
     del row.layer["name"]
-    desk.store.save_subscription(row)
-    desk.reopen()
-    desk.ask(c.Update("rt", {"concurrency": 3}), c.Subscription)
-    (endpoint,) = desk.supervisor.snapshot.config.endpoints
+    harness.store.save_subscription(row)
+    harness.reopen()
+    harness.ask(c.Update("rt", {"concurrency": 3}), c.Subscription)
+    (endpoint,) = harness.supervisor.snapshot.config.endpoints
     assert (endpoint.tls.ca, endpoint.concurrency) == (path, 3)
     with pytest.raises(ConfigError, match="no tls_folder"):
-        desk.ask(c.Update("rt", {"tls": {"ca": str(folder / "link.pem")}}), c.Subscription)
-    desk.ask(c.Update("rt", {"tls": {"ca": None}}), c.Subscription)
+        harness.ask(c.Update("rt", {"tls": {"ca": str(folder / "link.pem")}}), c.Subscription)
+    harness.ask(c.Update("rt", {"tls": {"ca": None}}), c.Subscription)
     with pytest.raises(ConfigError, match="no tls_folder"):
-        desk.ask(c.Update("rt", {"tls": {"ca": path}}), c.Subscription)
+        harness.ask(c.Update("rt", {"tls": {"ca": path}}), c.Subscription)
 
 
 # ---- what decrypts TLS ---------------------------------------------------------------------

@@ -31,7 +31,7 @@ class _EngineFile(msgspec.Struct):
     """What a running engine leaves there (`supervisor/supervisor.py`)."""
 
     started: float
-    companion: str | None = None
+    sidecar: str | None = None
 
 
 class Remote(NamedTuple):
@@ -87,7 +87,7 @@ def _starting(datadir: DataDir) -> bool:
     except (OSError, msgspec.MsgspecError):
         return False
     young = 0 <= time.time() - engine.started < STARTING_S
-    return engine.companion is not None and young and is_running(datadir)
+    return engine.sidecar is not None and young and is_running(datadir)
 
 
 def _absent(datadir: DataDir) -> Failure:

@@ -95,7 +95,7 @@ def command(
         directory,
         config,
         reload=reload,
-        companion=_companion(config),
+        sidecar=_sidecar(config),
         accept_loss=accept_loss,
     )
     where = str(supervisor.datadir.path)
@@ -129,7 +129,7 @@ def _with_admin(config: Config, listen: str | None, no_admin: bool) -> Config:
     return config
 
 
-def _companion(config: Config) -> str | None:
+def _sidecar(config: Config) -> str | None:
     """The module of the admin API, if it is to run and can."""
     if not config.admin.enabled:
         return None

@@ -13,7 +13,7 @@ DEFAULT_WORKERS: Final = 4
 IN_FLIGHT: Final = 1024
 #: A worker fills a core. Arbitrary, for machines with fewer: so many share the default `ring_bytes`.
 _ENOUGH: Final = 16
-#: The id of a delivery has six bits for its worker, and the keeper has the last of their numbers.
+#: The id of a delivery has six bits for its worker, and the scheduler has the last of their numbers.
 _MOST: Final = 63
 
 

@@ -1,4 +1,4 @@
-"""The sieve of one endpoint in one publisher: what of the events that match it is forwarded."""
+"""The event_filter of one endpoint in one publisher: what of the events that match it is forwarded."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fluxhook.policy.sample import in_sample
 from fluxhook.transport.datadir import UNMETERED
 from fluxhook.transport.thresholds import Thresholds
 
-__all__ = ["Sieve", "sifts"]
+__all__ = ["EventFilter", "has_filters"]
 
 
-def sifts(endpoint: Endpoint) -> bool:
+def has_filters(endpoint: Endpoint) -> bool:
     """Whether an endpoint has any filter beyond its subscription."""
     return bool(endpoint.where) or endpoint.sample < 1 or endpoint.threshold is not None
 
 
-class Sieve:
+class EventFilter:
     """Asks where, sample and threshold, in this order: what one holds back the next never sees, so
     that a threshold counts what is left. `words` are the shared ones of the endpoints."""
 

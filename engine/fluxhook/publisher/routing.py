@@ -11,7 +11,7 @@ from fluxhook._native.topics import Matcher
 from fluxhook.config.schema import Endpoint
 from fluxhook.events.envelope import Envelopes, EnvelopeStyle
 from fluxhook.events.event import Event, EventMaker, Kind
-from fluxhook.publisher.event_filter import Sieve, sifts
+from fluxhook.publisher.event_filter import EventFilter, has_filters
 from fluxhook.publisher.slot import Slot
 from fluxhook.transport.datadir import FILTERED, VERSION, DataDir
 from fluxhook.transport.process import described, log
@@ -70,7 +70,7 @@ class Routing:
         self.match, self._match_filter = matcher.match, matcher.match_filter
         self._homes = {id: snapshot.home(endpoint) for id, endpoint in self._endpoints.items()}
         self._sieves = _sieves(self._endpoints, datadir, words)
-        #: of all endpoints that match, none of which has a sieve
+        #: of all endpoints that match, none of which has a event_filter
         self._routes: dict[tuple[int, ...], list[Part]] = {}
         #: of all endpoints that an event goes to
         self._parts: dict[tuple[int, ...], list[Part]] = {}
@@ -133,17 +133,17 @@ class Routing:
         """The same for those whose filters forward the event; counts it for the others."""
         passed = []
         for id in ids:
-            sieve = self._sieves.get(id)
-            if sieve is None or self._passes(id, sieve, event):
+            event_filter = self._sieves.get(id)
+            if event_filter is None or self._passes(id, event_filter, event):
                 passed.append(id)
             else:
                 self.slot.counters.add(id, FILTERED)
         return self.parts(tuple(passed))
 
-    def _passes(self, id: int, sieve: Sieve, event: Event) -> bool:
+    def _passes(self, id: int, event_filter: EventFilter, event: Event) -> bool:
         """What cannot be judged is forwarded: an event too many does less harm than one too few."""
         try:
-            return sieve(event)
+            return event_filter(event)
         except Exception as e:
             log.error("a filter of endpoint %s failed: %s", self._endpoints[id].name, described(e))
             return True
@@ -170,19 +170,21 @@ class Routing:
         return parts
 
 
-def _sieves(endpoints: dict[int, Endpoint], datadir: DataDir, words: Words) -> dict[int, Sieve]:
-    filtered = {id: endpoint for id, endpoint in endpoints.items() if sifts(endpoint)}
+def _sieves(
+    endpoints: dict[int, Endpoint], datadir: DataDir, words: Words
+) -> dict[int, EventFilter]:
+    filtered = {id: endpoint for id, endpoint in endpoints.items() if has_filters(endpoint)}
     if not filtered:
         return {}
     with datadir.translated():
         thresholds = Thresholds(datadir.thresholds)
-    sieves = {}
+    event_filters = {}
     for id, endpoint in filtered.items():
         try:
-            sieves[id] = Sieve(id, endpoint, words, thresholds)
+            event_filters[id] = EventFilter(id, endpoint, words, thresholds)
         except Exception as e:  # it is held; what it does not filter waits with the rest
             log.error("the filters of endpoint %s cannot be used: %s", endpoint.name, described(e))
-    return sieves
+    return event_filters
 
 
 def _matcher(endpoints: dict[int, Endpoint]) -> Matcher:

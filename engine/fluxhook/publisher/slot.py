@@ -29,10 +29,10 @@ TAKE_ATTEMPTS, TAKE_INTERVAL_S = 3, 0.02
 
 
 class _Rings(NamedTuple):
-    """The rings of a publisher, and for each the bell of the worker that reads it."""
+    """The rings of a publisher, and for each the doorbell of the worker that reads it."""
 
     producers: list[ring.Producer]
-    bells: list[int]
+    doorbells: list[int]
     drop_policy: DropPolicy
     workers: int
 
@@ -40,8 +40,8 @@ class _Rings(NamedTuple):
         """May be called again, also where it was interrupted."""
         for producer in self.producers:
             producer.close()
-        while self.bells:
-            os.close(self.bells.pop())
+        while self.doorbells:
+            os.close(self.doorbells.pop())
 
 
 class Slot:
@@ -110,18 +110,20 @@ class Slot:
                         log.warning("%s keeps its size: %s", path, e.strerror)
             if not os.path.exists(path):
                 ring.create_ring(path, queue_size, ring_bytes, boot_id)
-            rings.bells.append(d.open_bell(self._datadir.bell(index % snapshot.workers)))
+            rings.doorbells.append(
+                d.open_doorbell(self._datadir.doorbell(index % snapshot.workers))
+            )
             drop_oldest = rings.drop_policy == "oldest"
             rings.producers.append(
-                ring.Producer(path, drop_oldest=drop_oldest, bell=rings.bells[-1])
+                ring.Producer(path, drop_oldest=drop_oldest, bell=rings.doorbells[-1])
             )
         # Even if none is new: who made them may have been killed before it could tell.
         words = self._datadir.open_words()
         words.add(words.rows - 1, d.RINGS, 1)
         words.close()
-        for bell in rings.bells:
+        for doorbell in rings.doorbells:
             with contextlib.suppress(BlockingIOError):
-                os.write(bell, b"\0")
+                os.write(doorbell, b"\0")
 
     def close(self) -> None:
         """Gives the slot back. What stands in its rings is delivered all the same. May be called

@@ -14,7 +14,7 @@ from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.process import described, log
 from fluxhook.transport.snapshot import Snapshot
 
-__all__ = ["Notices", "own_config"]
+__all__ = ["OperationalEvents", "own_config"]
 
 FAILED = "webhook.delivery.failed"
 DISABLED = "webhook.endpoint.disabled"
@@ -33,7 +33,7 @@ def own_config(config: Config) -> Config:
     """
     return msgspec.structs.replace(
         config,
-        # Never `block`: the keeper, which emits here, is what makes room.
+        # Never `block`: the scheduler, which emits here, is what makes room.
         drop_policy="newest",
         ring_bytes=Size(min(config.ring_bytes, RING_BYTES)),
         endpoints=tuple(endpoint for endpoint in config.endpoints if endpoint.events),
@@ -48,7 +48,7 @@ class _OwnEvents(Publisher):
         return msgspec.structs.replace(snapshot, config=own_config(snapshot.config))
 
 
-class Notices:
+class OperationalEvents:
     """Emits like any publisher, into the rings, to whoever subscribed.
 
     It is told before the dead letter is committed, so that a crash in between loses no notice; the

@@ -1,10 +1,10 @@
-"""The keeper: the one writer of the store, and the way back of what has to be tried again.
+"""The scheduler: the one writer of the store, and the way back of what has to be tried again.
 
 It lives in the supervisor's process. Reports come from the workers' outbox rings and are committed
 in batches; a ring is released only afterwards. What is due goes out through the inbox rings, a
 bounded number for each endpoint, and its row stays until a report settles it.
 
-A keeper that is killed repeats what it had not released: the store knows up to where it applied each
+A scheduler that is killed repeats what it had not released: the store knows up to where it applied each
 ring. What it had handed out is handed out again.
 """
 
@@ -29,7 +29,7 @@ from fluxhook.policy import aggregate, breaker
 from fluxhook.policy import delivery as life
 from fluxhook.policy.outcome import CAUSES, was_answered
 from fluxhook.scheduler.mint import Mint
-from fluxhook.scheduler.operational_events import Notices
+from fluxhook.scheduler.operational_events import OperationalEvents
 from fluxhook.scheduler.retention import Retention
 from fluxhook.store import Batch, DeliveryStore, Due, State, StoreError
 from fluxhook.store.audit import AuditTrail, timestamp
@@ -41,7 +41,7 @@ from fluxhook.transport.process import described, log, traced
 from fluxhook.transport.records import SUSPECT_NS, DueHead, EventHead, Report
 from fluxhook.transport.snapshot import Snapshot
 
-__all__ = ["Keeper"]
+__all__ = ["Scheduler"]
 
 #: What one step takes, hands out, or gives up at most, so that nothing keeps all else waiting: reports
 #: from each outbox in one transaction, deliveries to workers, rows of removed or disabled endpoints.
@@ -63,7 +63,7 @@ NEVER_NS = 2**63 - 1
 FAULT_BACKOFF_NS = 10_000_000_000
 #: a notification leaves this much of max_event_bytes to what is not its originals
 NOTIFICATION_BYTES = 2048
-#: in the ids of deliveries that the keeper makes; workers have 0 to 63 (worker/reporter.py)
+#: in the ids of deliveries that the scheduler makes; workers have 0 to 63 (worker/reporter.py)
 OWN_INDEX = 63
 
 _decode_report = msgspec.msgpack.Decoder(Report).decode
@@ -72,8 +72,8 @@ _encode_window = msgspec.msgpack.Encoder().encode
 _decode_window = msgspec.msgpack.Decoder(aggregate.Window).decode
 
 
-class Keeper:
-    """Call `step` whenever the bell rings or the time it returned has come."""
+class Scheduler:
+    """Call `step` whenever the doorbell rings or the time it returned has come."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Keeper:
         self._positions = store.positions()
         self._open_outboxes()
         self._inboxes: list[Producer] = []
-        self._bells: list[int] = []
+        self._doorbells: list[int] = []
         self._open_inboxes(snapshot.workers)
         #: workers that get nothing, since they leave
         self._leaving: frozenset[int] = frozenset()
@@ -135,8 +135,8 @@ class Keeper:
         self._damaged = datadir.path / "damaged"
         self._next_purge_ns = self._next_overdue_ns = 0
         self._purge_failing = False
-        self._notices = Notices(datadir)
-        store.on_bury = self._notices.delivery_failed
+        self._events = OperationalEvents(datadir)
+        store.on_dead_letter = self._events.delivery_failed
         self.configure(snapshot)
         self._windows = {id: self._window(id, state) for id, _, state in store.windows()}
         for endpoint_id in store.pending:
@@ -148,7 +148,7 @@ class Keeper:
         self._endpoints = snapshot.endpoints()
         self._names = {id: name for name, id in snapshot.ids.items()}
         self._retention.configure(snapshot)
-        self._notices.configure(snapshot)
+        self._events.configure(snapshot)
         self._mint = Mint(snapshot.config)
 
     def step(self, now_ns: int) -> int:
@@ -173,7 +173,7 @@ class Keeper:
             self.busy = False
             return now_ns + STORE_BACKOFF_NS
         if self.busy or now_ns < self._linger_until_ns:
-            return min(wake_ns, self._linger_until_ns)  # without a bell
+            return min(wake_ns, self._linger_until_ns)  # without a doorbell
         if not all([outbox.arm() for outbox in self._outboxes]):
             self.busy = True
         return wake_ns
@@ -214,8 +214,8 @@ class Keeper:
             self._store.release(self._sent[worker])
             self._sent[worker].clear()
             self._inboxes[worker].close()
-            os.close(self._bells[worker])
-        del self._inboxes[count:], self._bells[count:]
+            os.close(self._doorbells[worker])
+        del self._inboxes[count:], self._doorbells[count:]
         self._open_inboxes(count)
         self._leaving = frozenset()
 
@@ -235,8 +235,8 @@ class Keeper:
         for worker in range(len(self._inboxes), count):
             path = str(self._datadir.worker(worker) / "inbox.ring")
             _empty(path)
-            self._bells.append(d.open_bell(self._datadir.bell(worker)))
-            self._inboxes.append(Producer(path, bell=self._bells[-1]))
+            self._doorbells.append(d.open_doorbell(self._datadir.doorbell(worker)))
+            self._inboxes.append(Producer(path, bell=self._doorbells[-1]))
 
     def take_disabled(self) -> bool:
         """Whether an endpoint was disabled since the last call."""
@@ -418,7 +418,7 @@ class Keeper:
         self.step(self._clock.now_ns())
         while self.busy:
             self.step(self._clock.now_ns())
-        self._notices.close()
+        self._events.close()
 
     def _release_lost(self) -> None:
         """Has what a lost worker had adopted handed out again, but for what its last reports settle.
@@ -460,7 +460,7 @@ class Keeper:
 
     @property
     def caught_up(self) -> bool:
-        """Whether all is applied that was reported before this keeper began. Until then a row may
+        """Whether all is applied that was reported before this scheduler began. Until then a row may
         wait in the store although its delivery has ended, so none is handed out or given up."""
         if all(o.next >= tail for o, tail in zip(self._outboxes, self._inherited, strict=False)):
             self._inherited.clear()
@@ -474,7 +474,9 @@ class Keeper:
             overdue = [d for d in self._retention.overdue(now_ns) if d.id not in out]
             with self._store.batch() as batch:
                 for delivery in overdue:
-                    batch.bury(batch.copy(delivery), self._clock.wall_ns(now_ns), "retention")
+                    batch.dead_letter(
+                        batch.copy(delivery), self._clock.wall_ns(now_ns), "retention"
+                    )
             for endpoint_id in {delivery.endpoint for delivery in overdue}:
                 self._publish_stored(endpoint_id)
             self._next_overdue_ns = now_ns + (0 if overdue else RETENTION_CHECK_NS)
@@ -598,7 +600,7 @@ class Keeper:
         row = self._reported(batch, worker, report, record.body, now_ns)
         if row is None:
             return
-        batch.bury(row, self._clock.wall_ns(now_ns), "internal", described(error))
+        batch.dead_letter(row, self._clock.wall_ns(now_ns), "internal", described(error))
         batch.count(report.endpoint, "faults")
         log.error(
             "a report on endpoint %s cannot be applied, its delivery is a dead letter:\n%s",
@@ -690,7 +692,7 @@ class Keeper:
                 batch.delivered(row, self._clock.wall_ns(now_ns))
                 batch.count(endpoint_id, "delivered")
             case "dead":
-                batch.bury(row, self._clock.wall_ns(now_ns), cause, error)
+                batch.dead_letter(row, self._clock.wall_ns(now_ns), cause, error)
             case "dropped":
                 batch.drop(row, self._clock.wall_ns(now_ns), cause)
                 batch.count(endpoint_id, f"dropped.{cause}")
@@ -745,7 +747,7 @@ class Keeper:
             del self._doomed[endpoint_id]
             self._disabling.add(endpoint_id)
             name = self._names.get(endpoint_id, str(endpoint_id))
-            self._notices.endpoint_disabled(name, reason, self._clock.wall_ns(failing_ns))
+            self._events.endpoint_disabled(name, reason, self._clock.wall_ns(failing_ns))
             log.warning("endpoint %s is disabled: %s", name, reason)
 
     def _set_aside(
@@ -821,8 +823,8 @@ class Keeper:
         if endpoint is None:
             cause = "disabled" if self._is_disabled(endpoint_id) else "removed"
             wall_ns = self._clock.wall_ns(now_ns)
-            if buried := self._store.bury_all(endpoint_id, wall_ns, cause, limit=self._left):
-                self._left -= buried
+            if dead := self._store.dead_letter_all(endpoint_id, wall_ns, cause, limit=self._left):
+                self._left -= dead
                 self._publish_stored(endpoint_id)
                 self.busy = True
             return NEVER_NS
@@ -890,19 +892,19 @@ class Keeper:
         head = _encode_due(due_head)
         result = self._inboxes[worker].put(target, head, body)
         if result == TOO_LARGE:
-            self._bury_too_large(row)
+            self._dead_letter_too_large(row)
         elif result != FULL:
             self._sent[worker].add(row.id)
         return result != FULL
 
-    def _bury_too_large(self, row: Row) -> None:
+    def _dead_letter_too_large(self, row: Row) -> None:
         """It came while `max_event_bytes` was larger, and the worker's ring cannot take it."""
         error = (
             "larger than max_event_bytes allows now: raise that, start the engine anew, and replay"
         )
         with self._store.batch() as batch:
             wall_ns = self._clock.wall_ns(self._clock.now_ns())
-            batch.bury(batch.copy(row), wall_ns, "payload_too_large", error)
+            batch.dead_letter(batch.copy(row), wall_ns, "payload_too_large", error)
         self._publish_stored(row.endpoint)
 
     def _is_disabled(self, endpoint_id: int) -> bool:

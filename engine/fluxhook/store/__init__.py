@@ -1,4 +1,4 @@
-"""The SQLite store: what waits for an attempt, dead letters, attempts, the keeper's positions."""
+"""The SQLite store: what waits for an attempt, dead letters, attempts, the scheduler's positions."""
 
 from fluxhook.store.batch import Batch
 from fluxhook.store.database import StoreDamaged, StoreError

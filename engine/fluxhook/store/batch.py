@@ -189,11 +189,11 @@ class Batch:
         """Ends a delivery by a policy, which `cause` names."""
         self._end(delivery, _DROPPED, wall_ns, cause, "")
 
-    def bury(self, delivery: Delivery, wall_ns: int, cause: str, error: str = "") -> None:
-        """Makes a dead letter of a pending delivery, and tells the store's `on_bury`."""
+    def dead_letter(self, delivery: Delivery, wall_ns: int, cause: str, error: str = "") -> None:
+        """Makes a dead letter of a pending delivery, and tells the store's `on_dead_letter`."""
         self._end(delivery, _DEAD, wall_ns, cause, error)
         self._dead[delivery.endpoint] += 1
-        self._store.on_bury(delivery)
+        self._store.on_dead_letter(delivery)
 
     def replay(self, delivery: Delivery, now_ns: int) -> None:
         """Makes a dead letter wait again, due now and with all of its attempts before it.

@@ -1,4 +1,4 @@
-"""The store as its one writer, the keeper, has it."""
+"""The store as its one writer, the scheduler, has it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class DeliveryStore(ReadStore):
         ((last,),) = self._all("SELECT coalesce(max(id), 0) FROM attempts")
         self.attempt_ids = itertools.count(last + 1)
         #: is told of each dead letter before it is committed, so perhaps more than once
-        self.on_bury: Callable[[Delivery], None] = lambda delivery: None
+        self.on_dead_letter: Callable[[Delivery], None] = lambda delivery: None
 
     @classmethod
     def open(cls, path: Path, *, full_sync: bool = False, create: bool = True) -> Self:
@@ -156,7 +156,7 @@ class DeliveryStore(ReadStore):
             if delivery is not None:
                 self.leases.waits(delivery.endpoint, (delivery.due_ns, delivery.id))
 
-    def bury_all(
+    def dead_letter_all(
         self, endpoint: int, wall_ns: int, cause: str, error: str = "", *, limit: int = 1000
     ) -> int:
         """Makes dead letters of an endpoint's pending deliveries, at most `limit` at a time.
@@ -166,13 +166,13 @@ class DeliveryStore(ReadStore):
         enough = limit + self.leases.counts[endpoint]
         pending = self._deliveries(_WAITING, (endpoint, enough))
         pending += self._deliveries(_BLOCKED, (endpoint, enough))
-        buried = [d for d in pending if d.id not in self.leases.out][:limit]
+        dead = [d for d in pending if d.id not in self.leases.out][:limit]
         with self.batch() as batch:
-            for delivery in buried:
-                batch.bury(batch.copy(delivery), wall_ns, cause, error)
-        if len(buried) < limit:
+            for delivery in dead:
+                batch.dead_letter(batch.copy(delivery), wall_ns, cause, error)
+        if len(dead) < limit:
             self.leases.fronts.pop(endpoint, None)
-        return len(buried)
+        return len(dead)
 
     def replay(self, delivery_ids: Iterable[int], now_ns: int) -> int:
         """Makes the dead letters among these wait again, due now; returns how many.

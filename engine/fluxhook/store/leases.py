@@ -13,7 +13,7 @@ Place = tuple[int, int]
 
 
 class Leases:
-    """Kept in memory only: a lease must not outlive the keeper that gave it.
+    """Kept in memory only: a lease must not outlive the scheduler that gave it.
 
     `fronts` has, for each endpoint with waiting deliveries that are not leased, a place before
     which there are none of them. So a search passes by what is out, however much that is.

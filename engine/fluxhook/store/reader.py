@@ -1,4 +1,4 @@
-"""What the store can be asked, by the keeper and, read-only, by any other process."""
+"""What the store can be asked, by the scheduler and, read-only, by any other process."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WHERE d.id < :before AND (:endpoint IS NULL OR d.endpoint = :endpoint)
 ORDER BY d.id DESC LIMIT :limit
 """
 
-# The newest of each endpoint, merged: with the endpoint first in the index, one that has buried
+# The newest of each endpoint, merged: with the endpoint first in the index, one that has dead
 # half a million does not stand in the way of another's.
 _DEAD = f"""
 SELECT {COLUMNS} FROM endpoints AS e CROSS JOIN deliveries AS d ON d.id IN (
@@ -74,7 +74,7 @@ FROM endpoints WHERE pending > 0 AND due_ns IS NOT NULL
 """
 
 # Reads what waits for its time, and what waits in a line, in the indexes alone: 65 ms per million. An
-# index for it would spare that, and cost each failing delivery a tenth of the keeper's time.
+# index for it would spare that, and cost each failing delivery a tenth of the scheduler's time.
 _OLDEST = f"""
 SELECT e.id, d.accepted_ns FROM endpoints AS e CROSS JOIN deliveries AS d ON d.id = (
     SELECT min(id) FROM (

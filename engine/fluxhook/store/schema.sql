@@ -1,5 +1,5 @@
 -- One engine's deliveries: those that wait for an attempt, and for a while those that ended.
--- The keeper is the only writer. Times are nanoseconds since the epoch, UTC: what happened by the
+-- The scheduler is the only writer. Times are nanoseconds since the epoch, UTC: what happened by the
 -- wall clock, what is waited for by the engine's (policy/clock.py), which nobody sets.
 --
 -- A delivery's states (State in records.py):
@@ -7,7 +7,7 @@
 --   1 blocked    waits behind another delivery of its order, and then becomes waiting
 --   2 delivered  3 dead  4 dropped    ended at ended_ns; the body stays until the purge
 --
--- Handing a row to a worker writes nothing: who holds a row is in the keeper's memory alone, so
+-- Handing a row to a worker writes nothing: who holds a row is in the scheduler's memory alone, so
 -- after a restart every row that has not ended is handed out again.
 
 PRAGMA application_id = 0x466c7868;  -- "Flxh"
@@ -109,7 +109,7 @@ CREATE TABLE counters (
     PRIMARY KEY (endpoint, name)
 ) WITHOUT ROWID;
 
--- Up to where each ring towards the keeper has been applied, committed with what was applied.
+-- Up to where each ring towards the scheduler has been applied, committed with what was applied.
 CREATE TABLE ring_positions (
     ring_uid BLOB    PRIMARY KEY,
     seq      INTEGER NOT NULL

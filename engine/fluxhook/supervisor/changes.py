@@ -10,7 +10,7 @@ from fluxhook import control as c
 from fluxhook.config.units import Duration
 from fluxhook.errors import Conflict, UnknownEndpoint
 from fluxhook.events.names import hint
-from fluxhook.scheduler.scheduler import Keeper
+from fluxhook.scheduler.scheduler import Scheduler
 from fluxhook.store import DeliveryStore
 from fluxhook.supervisor.subscriptions import Subscriptions
 from fluxhook.transport.clock import EngineClock
@@ -26,14 +26,14 @@ class Changes:
         self,
         subscriptions: Subscriptions,
         store: DeliveryStore,
-        keeper: Keeper,
+        scheduler: Scheduler,
         clock: EngineClock,
         publish: Callable[[], Snapshot],
     ) -> None:
         """`publish` has every process use the present subscriptions."""
         self._subscriptions = subscriptions
         self._store = store
-        self._keeper = keeper
+        self._scheduler = scheduler
         self._clock = clock
         self._publish = publish
 
@@ -44,7 +44,7 @@ class Changes:
             case c.Create(layer):
                 name, secret, notices = self._subscriptions.create(layer, now_ns)
                 id = self._publish().ids[name]
-                self._keeper.begin_anew(id)
+                self._scheduler.begin_anew(id)
                 return c.Subscription(name, id, secret, list(map(str, notices)))
             case c.Update(name, patch):
                 notices = self._subscriptions.update(name, patch, now_ns)
@@ -67,9 +67,9 @@ class Changes:
             case c.Test(name, type, data):
                 return self._test(name, type, data, now_ns)
             case c.Replay(ids):
-                return c.Done(self._keeper.replay(ids[: c.MAX_IDS], now_ns))
+                return c.Done(self._scheduler.replay(ids[: c.MAX_IDS], now_ns))
             case c.Purge(ids):
-                return c.Done(self._keeper.purge(ids[: c.MAX_IDS], now_ns))
+                return c.Done(self._scheduler.purge(ids[: c.MAX_IDS], now_ns))
         return c.Done()
 
     def _resume(self, name: str, now_ns: int) -> None:
@@ -78,23 +78,23 @@ class Changes:
         self._store.pause_endpoint(id, False)
         if any(row.id == id and row.disabled_ns is not None for row in self._store.endpoints()):
             self._store.enable_endpoint(id)
-        self._keeper.begin_anew(id)
+        self._scheduler.begin_anew(id)
         self._publish()
 
     def _test(self, name: str, type: str, data: object, now_ns: int) -> c.TestSent:
         id = self._id(name)
-        if reason := self._keeper.snapshot.held.get(name):
+        if reason := self._scheduler.snapshot.held.get(name):
             raise Conflict(f"{name!r:.80} is misconfigured, so nothing can be sent: {reason}")
-        endpoint = self._keeper.endpoint(id)
+        endpoint = self._scheduler.endpoint(id)
         if endpoint is None or endpoint.paused:
             raise Conflict(
                 f"{name!r:.80} is {'paused' if endpoint else 'disabled'}; resume it first"
             )
-        row = self._keeper.send_test(id, type, data, now_ns)
+        row = self._scheduler.send_test(id, type, data, now_ns)
         return c.TestSent(row.event_id, row.id)
 
     def _id(self, name: str) -> int:
-        ids = self._keeper.snapshot.ids
+        ids = self._scheduler.snapshot.ids
         if name not in ids:
             raise UnknownEndpoint(f"there is no endpoint {name!r:.80}{hint(name, ids)}")
         return ids[name]

@@ -1,5 +1,5 @@
 """The supervisor's end of the control socket. It never waits: not for a slow client, nor for one that
-has gone; and after each request the keeper has its turn."""
+has gone; and after each request the scheduler has its turn."""
 
 from __future__ import annotations
 

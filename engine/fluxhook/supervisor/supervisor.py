@@ -1,6 +1,6 @@
-"""The supervisor process: prepares the data directory, keeps the workers running, runs the keeper.
+"""The supervisor process: prepares the data directory, keeps the workers running, runs the scheduler.
 
-One thread, one epoll: the keeper's bell, the workers' pidfds, signals, and the pipe of the host.
+One thread, one epoll: the scheduler's doorbell, the workers' pidfds, signals, and the pipe of the host.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from fluxhook.errors import (
 from fluxhook.policy import breaker, clock, rate
 from fluxhook.policy.table import IllegalMove
 from fluxhook.publisher.slot import recover_slot, repair_slot
-from fluxhook.scheduler.scheduler import Keeper
+from fluxhook.scheduler.scheduler import Scheduler
 from fluxhook.store import DeliveryStore, StoreDamaged, StoreError
 from fluxhook.supervisor.books import discrepancies, explain, summary
 from fluxhook.supervisor.changes import Changes
@@ -68,7 +68,7 @@ PATIENCE_S = 10.0
 #: how often the clock is saved, and after how long without a look at it the engine was away
 SAVING_S = 60.0
 AWAY_NS = 150_000_000_000
-#: rings between worker and keeper
+#: rings between worker and scheduler
 CHANNEL_BYTES = 16 << 20
 CHANNEL_RECORDS = 16_384
 #: events of the largest size that one of them holds at least
@@ -77,8 +77,8 @@ EVENTS_IN_CHANNEL = 8
 EARLIEST_NS = 1_735_689_600_000_000_000
 #: for a report of which the first bytes are here
 REPORT_S = 5.0
-#: the index of the companion among the children
-COMPANION = -1
+#: the index of the sidecar among the children
+SIDECAR = -1
 #: how often it is looked whether workers that leave have left
 LEAVING_S = 0.05
 
@@ -106,22 +106,22 @@ class Supervisor:
         config: Config,
         *,
         reload: Callable[[], Config] | None = None,
-        companion: str | None = None,
+        sidecar: str | None = None,
         accept_loss: bool = False,
     ) -> None:
-        """`companion`: a module to be run beside the workers, as `python -P -m MODULE serve ALIVE_FD
+        """`sidecar`: a module to be run beside the workers, as `python -P -m MODULE serve ALIVE_FD
         DATA_DIR REPORT_FD BEAT_FD`; the admin API is one. It ends like a worker, and is replaced like
-        one, once it has served; an engine whose companion cannot start does not start either.
+        one, once it has served; an engine whose sidecar cannot start does not start either.
         `accept_loss`: a store that is missing or damaged is moved aside, and a new one made."""
         self.datadir = d.DataDir(data_dir)
         self._repair = Repair(self.datadir)
         self._reload = reload
         self._lock = self._take_lock()
         self._workers = worker_count(config)
-        #: of an event that the rings between workers and keeper take
+        #: of an event that the rings between workers and scheduler take
         self._most_bytes = Size(max(CHANNEL_BYTES // 8, int(config.max_event_bytes)))
         try:
-            self._open(config, companion, accept_loss=accept_loss)
+            self._open(config, sidecar, accept_loss=accept_loss)
         except BaseException as e:
             if isinstance(e, FluxhookError):
                 for loss in self._repair.losses:
@@ -131,7 +131,7 @@ class Supervisor:
                 raise EngineError(d.unusable(e, self.datadir.path)) from e
             raise
 
-    def _open(self, config: Config, companion: str | None, *, accept_loss: bool) -> None:
+    def _open(self, config: Config, sidecar: str | None, *, accept_loss: bool) -> None:
         self._words = self._prepare(config)
         self._store = self._open_store(config, accept_loss=accept_loss)
         #: something changed that could not be published yet
@@ -142,17 +142,17 @@ class Supervisor:
         self._next_saving = 0.0
         was_away = self._look_at_clocks()
         self._epoll = select.epoll()
-        self._companion = companion
-        #: workers by index, and the companion
+        self._sidecar = sidecar
+        #: workers by index, and the sidecar
         self._children: dict[int, Child] = {}
-        self._backoff_s = dict.fromkeys((*range(self._workers), COMPANION), MIN_BACKOFF_S)
-        #: workers follow once the companion serves, so that a start which fails has sent nothing
-        self._start_at: dict[int, float] = {} if companion is None else {COMPANION: 0.0}
+        self._backoff_s = dict.fromkeys((*range(self._workers), SIDECAR), MIN_BACKOFF_S)
+        #: workers follow once the sidecar serves, so that a start which fails has sent nothing
+        self._start_at: dict[int, float] = {} if sidecar is None else {SIDECAR: 0.0}
         self._serves = self._draining = False
         #: why it does not start
         self._failure: FluxhookError | None = None
-        self._bell = d.open_bell(self.datadir.keeper_bell)
-        self._epoll.register(self._bell, select.EPOLLIN)
+        self._doorbell = d.open_doorbell(self.datadir.scheduler_doorbell)
+        self._epoll.register(self._doorbell, select.EPOLLIN)
         self._judge = Judge()
         self._twins: dict[str, str] = {}
         self._moved = self.snapshot.workers != self._workers
@@ -167,18 +167,20 @@ class Supervisor:
             log.warning("%s; it is tried again every second", e)
         self._publish()
         self._clear_impossible_times()
-        self._keeper = Keeper(self.datadir, self._store, self._words, self.snapshot, self._clock)
+        self._scheduler = Scheduler(
+            self.datadir, self._store, self._words, self.snapshot, self._clock
+        )
         if was_away:
-            self._keeper.spare()
+            self._scheduler.spare()
         changes = Changes(
-            self._subscriptions, self._store, self._keeper, self._clock, self._republish
+            self._subscriptions, self._store, self._scheduler, self._clock, self._republish
         )
         self._listener = Listener(self.datadir, changes.apply)
         self._epoll.register(self._listener.fd, select.EPOLLIN)
         interval = durability_interval(config.durability)
         self._syncer = Syncer(self.datadir, interval.seconds) if interval else None
         self._requests: set[int] = set()
-        #: of a companion that has not reported yet
+        #: of a sidecar that has not reported yet
         self._report_fd = -1
         #: workers that ended by a fault of their own, and have no successor yet
         self._faulty: set[int] = set()
@@ -280,12 +282,12 @@ class Supervisor:
             repair.store(path)
         repair.regular(shm)
         repair.socket(datadir.control_socket)
-        repair.bell(datadir.keeper_bell)
+        repair.doorbell(datadir.scheduler_doorbell)
         for path in (datadir.rings, datadir.workers, datadir.audit):
             repair.folder(path)
         for index in range(self._workers):
             repair.folder(datadir.worker(index))
-            repair.bell(datadir.bell(index))
+            repair.doorbell(datadir.doorbell(index))
         Thresholds.make(datadir.thresholds)
 
     def _prepare_worker(self, own: Path, config: Config) -> None:
@@ -294,7 +296,7 @@ class Supervisor:
         repair.histograms(own / "stages", config.max_endpoints)
         capacity = channel_bytes(config)
         repair.inbox(own / "inbox.ring", CHANNEL_RECORDS, capacity)
-        # What is damaged in it is the keeper's to settle, and to tell.
+        # What is damaged in it is the scheduler's to settle, and to tell.
         repair.ring(own / "outbox.ring", CHANNEL_RECORDS, capacity, weed=False)
         for path in map(str, (own / "inbox.ring", own / "outbox.ring")):
             # One that an engine with a smaller max_event_bytes made takes no event of today's size.
@@ -430,7 +432,7 @@ class Supervisor:
             self._republish()
 
     def _fitted(self, config: Config) -> Config:
-        """Events that the rings between worker and keeper could not take are refused by `emit`."""
+        """Events that the rings between worker and scheduler could not take are refused by `emit`."""
         if config.max_event_bytes <= self._largest:
             return config
         log.warning(
@@ -467,7 +469,7 @@ class Supervisor:
         """Raises StoreError where the disk fails; then it is tried again every second."""
         self._stale = True
         self._publish()
-        self._keeper.configure(self.snapshot)
+        self._scheduler.configure(self.snapshot)
         self._stale = False
         return self.snapshot
 
@@ -507,16 +509,16 @@ class Supervisor:
             ) from e
         self.snapshot = snapshot
         self._words.store(row, d.VERSION, snapshot.version)
-        self._ring_bells()
+        self._ring_doorbells()
 
     def _next_version(self) -> int:
         """One that nobody has seen. A supervisor that was killed before it stored the version of the
         file that it had written left the file ahead."""
         return max(self._words.load(self._words.rows - 1, d.VERSION), self.snapshot.version) + 1
 
-    def _ring_bells(self) -> None:
+    def _ring_doorbells(self) -> None:
         for index in range(self._workers):
-            fd = d.open_bell(self.datadir.bell(index))
+            fd = d.open_doorbell(self.datadir.doorbell(index))
             with contextlib.suppress(BlockingIOError):
                 os.write(fd, b"\0")
             os.close(fd)
@@ -525,19 +527,19 @@ class Supervisor:
 
     def run(self, *, host_fd: int = -1, on_ready: Callable[[], None] = lambda: None) -> None:
         """Serves until SIGTERM (or SIGINT, or the host's death), then drains and returns. `on_ready` is
-        called once it serves. Raises what keeps the companion from its first start."""
+        called once it serves. Raises what keeps the sidecar from its first start."""
         self._take_signals()
         self._on_ready = on_ready
         if host_fd >= 0:
             self._epoll.register(host_fd, select.EPOLLIN)
         self._announce()
         self._catch_up()
-        if self._companion is None:
+        if self._sidecar is None:
             self._serve()
         draining_until: float | None = None
         while draining_until is None or self._children:
             now = time.monotonic()
-            wake_ns = self._keeper.step(self._clock.now_ns())
+            wake_ns = self._scheduler.step(self._clock.now_ns())
             if draining_until is None:
                 self._advance_change(now)
                 self._start_children()
@@ -553,10 +555,10 @@ class Supervisor:
             if draining_until is not None and now < draining_until:
                 wait_s = min(wait_s, draining_until - now)
             asked = self._listener.busy
-            busy = asked or self._keeper.busy
+            busy = asked or self._scheduler.busy
             for fd, _ in self._epoll.poll(0.0 if busy else wait_s):
-                if fd == self._bell:
-                    d.quiet_bell(fd)
+                if fd == self._doorbell:
+                    d.quiet_doorbell(fd)
                 elif fd == self._listener.fd:
                     asked = True
                 elif fd == self._report_fd:
@@ -589,7 +591,7 @@ class Supervisor:
     def close(self) -> None:
         """Stores what the workers reported last, and lets the data directory go."""
         self._listener.close()
-        self._keeper.close()
+        self._scheduler.close()
         self._look_at_clocks()
         self._save_clock()
         if self._syncer is not None:
@@ -608,14 +610,14 @@ class Supervisor:
             signal.signal(number, note)
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, note)
-        signal.set_wakeup_fd(self._bell, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._doorbell, warn_on_full_buffer=False)
 
     def _announce(self) -> None:
         said = {
             "pid": os.getpid(),
             "started": time.time(),
             "workers": self._workers,
-            "companion": self._companion,
+            "companion": self._sidecar,
         }
         try:
             replace_file(self.datadir.engine_file, json.dumps(said).encode(), sync=False)
@@ -659,16 +661,16 @@ class Supervisor:
         now = time.monotonic()
         for index, start_at in list(self._start_at.items()):
             if now >= start_at:
-                if index != COMPANION:
+                if index != SIDECAR:
                     wary = str(int(index in self._faulty))
                     self._faulty.discard(index)
                     child = Child("worker", str(self.datadir.path), str(index), wary, beats=True)
                 else:
-                    assert self._companion is not None
+                    assert self._sidecar is not None
                     child = Child(
                         "serve",
                         str(self.datadir.path),
-                        module=self._companion,
+                        module=self._sidecar,
                         reports=True,
                         beats=True,
                     )
@@ -684,7 +686,7 @@ class Supervisor:
         said = hear(self._report_fd, REPORT_S)
         self._report_fd = -1
         if isinstance(said, FluxhookError) and self._serves:
-            log.error("%s cannot serve: %s", self._companion, said)
+            log.error("%s cannot serve: %s", self._sidecar, said)
         elif isinstance(said, FluxhookError):
             self._failure = said
         elif said and not self._serves and not self._draining:
@@ -694,28 +696,28 @@ class Supervisor:
         """Apply what workers of an engine before this one reported, where their rings are others' now:
         what they handed to the store comes before what is still in their rings."""
         until = time.monotonic() + PATIENCE_S
-        while self._moved and not self._keeper.caught_up and time.monotonic() < until:
-            self._keeper.step(self._clock.now_ns())
-            if not self._keeper.busy:
+        while self._moved and not self._scheduler.caught_up and time.monotonic() < until:
+            self._scheduler.step(self._clock.now_ns())
+            if not self._scheduler.busy:
                 time.sleep(LEAVING_S)  # the disk fails
 
     def _child_ended(self, pidfd: int, *, restart: bool) -> None:
         index, child = next((i, c) for i, c in self._children.items() if c.pidfd == pidfd)
         self._epoll.unregister(pidfd)
-        if index == COMPANION and self._report_fd >= 0:
+        if index == SIDECAR and self._report_fd >= 0:
             self._hear_companion()
         status = child.reap()
         del self._children[index]
-        if index != COMPANION:
+        if index != SIDECAR:
             fault = child.hung or by_own_fault(status)
-            self._keeper.worker_lost(index, by_own_fault=fault)
+            self._scheduler.worker_lost(index, by_own_fault=fault)
             if fault:
                 self._faulty.add(index)
         if not restart or (self._change is not None and index in self._change.leavers):
             return
         if not self._serves:
             self._failure = self._failure or EngineError(
-                f"{self._companion} ended with status {status} before it served; its log says why"
+                f"{self._sidecar} ended with status {status} before it served; its log says why"
             )
             self._requests.add(signal.SIGTERM)
             return
@@ -726,7 +728,7 @@ class Supervisor:
         self._start_at[index] = time.monotonic() + backoff_s
         log.warning(
             "%s (pid %d) ended with status %d; a new one starts in %.2f s",
-            self._companion if index == COMPANION else f"worker {index}",
+            self._sidecar if index == SIDECAR else f"worker {index}",
             child.pid, status, backoff_s,
         )  # fmt: skip
 
@@ -739,7 +741,7 @@ class Supervisor:
 
     def _drain_workers(self) -> None:
         self._draining = True
-        self._keeper.stop_feeding()
+        self._scheduler.stop_feeding()
         self._start_at.clear()
         for child in self._children.values():
             child.drain()
@@ -793,7 +795,7 @@ class Supervisor:
             leavers |= self._change.leavers
             until = min(until, self._change.until)
         self._change = _Change(config, count, leavers, until)
-        self._keeper.spare_workers(leavers)
+        self._scheduler.spare_workers(leavers)
         for index in leavers:
             self._start_at.pop(index, None)
             if index in self._children:
@@ -814,7 +816,7 @@ class Supervisor:
                 for index in range(count):
                     folder = self.datadir.worker(index)
                     self._repair.folder(folder)
-                    self._repair.bell(self.datadir.bell(index))
+                    self._repair.doorbell(self.datadir.doorbell(index))
                     if folder not in known:
                         self._prepare_worker(folder, sized)
         except OSError as e:
@@ -845,17 +847,17 @@ class Supervisor:
             return
         for index in change.leavers:
             self._finish(self.datadir.worker(index))
-        if not self._keeper.applied(change.leavers):
+        if not self._scheduler.applied(change.leavers):
             return
         self._change = None
         before, self._workers = self._workers, change.count
         try:
-            self._keeper.change_workers(change.count)
+            self._scheduler.change_workers(change.count)
             self.publish(change.config)
         except (FluxhookError, OSError) as e:
             log.error("the configuration was not reloaded, the old one stays:\n%s", e)
             self._workers = before
-            self._keeper.change_workers(before)
+            self._scheduler.change_workers(before)
         else:
             log.info("configuration reloaded: version %d", self.snapshot.version)
         for index in set(range(self._workers)) - self._children.keys():
@@ -868,7 +870,7 @@ class Supervisor:
             return
         self._next_housekeeping = now + HOUSEKEEPING_S
         if self._look_at_clocks():
-            self._keeper.spare()
+            self._scheduler.spare()
         if now >= self._next_saving:
             self._save_clock()
         if not self._lock.is_at(self.datadir.engine_lock):
@@ -881,7 +883,7 @@ class Supervisor:
                 log.error("%s; the next start saves what can be saved", e)
         try:
             tidied = self._tidy()
-            disabled = self._keeper.take_disabled()
+            disabled = self._scheduler.take_disabled()
             rebuilt = self._suspect_unbuilt(now) or self._judge.look(now)
             if disabled or tidied or rebuilt or self._stale:
                 self._republish()
@@ -927,7 +929,7 @@ _FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.
 
 
 def channel_bytes(config: Config) -> int:
-    """The size of the rings between worker and keeper."""
+    """The size of the rings between worker and scheduler."""
     return max(CHANNEL_BYTES, EVENTS_IN_CHANNEL * int(config.max_event_bytes))
 
 

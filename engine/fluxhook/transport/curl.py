@@ -59,7 +59,16 @@ from fluxhook.text import decoded, repaired
 from fluxhook.transport.records import Attempt
 from fluxhook.transport.tls import MemoryFile, TlsMaterial
 
-__all__ = ["RESENT_US", "STATUS", "TOTAL_US", "Sender", "Slot", "Stages", "Target", "one_of_each"]
+__all__ = [
+    "RESENT_US",
+    "STATUS",
+    "TOTAL_US",
+    "Sender",
+    "Stages",
+    "Target",
+    "Transfer",
+    "one_of_each",
+]
 
 USER_AGENT = f"Fluxhook/{VERSION}"
 #: what is read of an answer before the rest is refused; nobody needs more than an error page
@@ -76,7 +85,7 @@ _TOLD_RETRY_AFTER_S = 21_600
 #: what a report keeps of an answer
 ANSWER_EXCERPT_BYTES = 512
 
-# What `Slot.getinfo` is asked for with each request.
+# What `Transfer.getinfo` is asked for with each request.
 #: the status of the answer, 0 if none arrived
 STATUS: int = pycurl.RESPONSE_CODE
 #: microseconds from the start to the end
@@ -247,7 +256,7 @@ class Stages(NamedTuple):
     first_byte_us: int
 
 
-class Slot:
+class Transfer:
     """One easy handle, lent to one request at a time. `tag` is the caller's own."""
 
     __slots__ = (
@@ -398,7 +407,7 @@ class Sender:
         self, size: int, judge: Callable[[str], str | None], tls: TlsMaterial | None = None
     ) -> None:
         self.epoll = select.epoll()
-        self.idle: list[Slot] = []
+        self.idle: list[Transfer] = []
         #: how many requests may be in flight, and how many are
         self.size = size
         self.in_flight = 0
@@ -412,7 +421,7 @@ class Sender:
         self._tls = tls = tls or TlsMaterial()
         # A path, for libcurl parses the authorities anew for each connection if it has only their text.
         self._authorities = None if tls.ca is None else MemoryFile(tls.ca)
-        self._slots: dict[pycurl.Curl, Slot] = {}
+        self._transfers: dict[pycurl.Curl, Transfer] = {}
         self._foreign: set[int] = set()
         #: What epoll watches a descriptor for. An entry may outlive its descriptor, as libcurl
         #: closes idle connections without a word; it is dropped when the number is given out again.
@@ -424,7 +433,7 @@ class Sender:
         #: for which target each descriptor was opened; an entry may be as old as those above
         self._owners: dict[int, Target] = {}
         #: transfers that ended while they were started, which the next `step` returns
-        self._early: list[tuple[Slot, int, str]] = []
+        self._early: list[tuple[Transfer, int, str]] = []
         #: whether answers may have come before their requests, though no socket shows them
         self._reads_ahead = False
         self._running = sys.maxsize
@@ -452,91 +461,95 @@ class Sender:
 
     def send(
         self, target: Target, headers: list[bytes], body: bytes, tag: Any, now_ns: int
-    ) -> Slot:
+    ) -> Transfer:
         """Queues one POST; the next `step` starts it. Fewer than `size` must be in flight.
 
         Raises what libcurl refuses; nothing is queued then.
         """
-        slot = self.idle.pop() if self.idle else self._make_slot()
-        setopt = slot.setopt
+        transfer = self.idle.pop() if self.idle else self._make_transfer()
+        setopt = transfer.setopt
         try:
-            if slot.ready is not target:
-                self._aim(slot, target)
+            if transfer.ready is not target:
+                self._aim(transfer, target)
             cleans = not 0 <= now_ns - self._cleaned_ns < _CLEANING_NS
             if cleans and 0 <= now_ns - self._cleaned_ns < _PAUSE_NS:
                 self._cleaned_ns = now_ns
-            if slot.cleans is not cleans:
+            if transfer.cleans is not cleans:
                 setopt(pycurl.DNS_CACHE_TIMEOUT, DNS_TTL_S if cleans else -1)
-                slot.cleans = cleans
+                transfer.cleans = cleans
             setopt(pycurl.HTTPHEADER, headers)
             setopt(pycurl.POSTFIELDS, body)
-            slot.tag = tag
-            slot.started_ns = now_ns
-            self._add_handle(slot.curl)
+            transfer.tag = tag
+            transfer.started_ns = now_ns
+            self._add_handle(transfer.curl)
         except BaseException:  # which of its options are set nobody knows
-            del self._slots[slot.curl]
-            slot.curl.close()
+            del self._transfers[transfer.curl]
+            transfer.curl.close()
             raise
         self.in_flight += 1
         self.queued = True
-        return slot
+        return transfer
 
-    def _aim(self, slot: Slot, target: Target) -> None:
-        """Set what of the target differs from what the slot had before."""
-        setopt = slot.setopt
-        if slot.options is not target.options:
+    def _aim(self, transfer: Transfer, target: Target) -> None:
+        """Set what of the target differs from what the transfer had before."""
+        setopt = transfer.setopt
+        if transfer.options is not target.options:
             for option, value in target.options:
                 setopt(option, value)
-            slot.options = target.options
-        if slot.target is not target:
+            transfer.options = target.options
+        if transfer.target is not target:
             setopt(pycurl.URL, target.url)
-            slot.target = target
+            transfer.target = target
             self._reads_ahead = self._reads_ahead or target.secure
-            if target.rewritten or slot.rewritten:
+            if target.rewritten or transfer.rewritten:
                 setopt(pycurl.REQUEST_TARGET, target.request_target)
-                slot.rewritten = True
-        if slot.fresh is not target.distrusted:
-            slot.fresh = target.distrusted
-            setopt(pycurl.FRESH_CONNECT, int(slot.fresh))
-        if slot.heeds is not target.heeded:
-            slot.heeds = target.heeded
-            setopt(pycurl.HEADERFUNCTION, slot.head.append if slot.heeds else None)
-        slot.ready = None if slot.fresh or target.lookup_url else target
+                transfer.rewritten = True
+        if transfer.fresh is not target.distrusted:
+            transfer.fresh = target.distrusted
+            setopt(pycurl.FRESH_CONNECT, int(transfer.fresh))
+        if transfer.heeds is not target.heeded:
+            transfer.heeds = target.heeded
+            setopt(pycurl.HEADERFUNCTION, transfer.head.append if transfer.heeds else None)
+        transfer.ready = None if transfer.fresh or target.lookup_url else target
         if target.lookup_url and not self._is_looked_up(target):
-            self._look_up(slot, target)
+            self._look_up(transfer, target)
 
     def _is_looked_up(self, target: Target) -> bool:
         until_ns, rules = target.looked_up
         return rules == self._rules and time.monotonic_ns() < until_ns
 
-    def _look_up(self, slot: Slot, target: Target) -> None:
+    def _look_up(self, transfer: Transfer, target: Target) -> None:
         """Have the request look the receiver's name up, and be sent when it has ended."""
-        slot.looks_up = slot.fresh = True
+        transfer.looks_up = transfer.fresh = True
         self._lookups += 1
-        slot.options = ()  # to be set again
-        slot.setopt(pycurl.URL, target.lookup_url)
-        slot.setopt(pycurl.PROXY, "")
-        slot.setopt(pycurl.FRESH_CONNECT, 1)  # or it would be sent, on a connection that is there
+        transfer.options = ()  # to be set again
+        transfer.setopt(pycurl.URL, target.lookup_url)
+        transfer.setopt(pycurl.PROXY, "")
+        transfer.setopt(
+            pycurl.FRESH_CONNECT, 1
+        )  # or it would be sent, on a connection that is there
 
-    def _looked_up(self, ended: list[tuple[Slot, int, str]]) -> Iterator[tuple[Slot, int, str]]:
+    def _looked_up(
+        self, ended: list[tuple[Transfer, int, str]]
+    ) -> Iterator[tuple[Transfer, int, str]]:
         """Send the requests whose lookups have ended, but for those whose receiver is refused; yield
         these, and what else has ended."""
-        for slot, code, message in ended:
-            target = slot.target
-            if not slot.looks_up or target is None:
-                yield slot, code, message
+        for transfer, code, message in ended:
+            target = transfer.target
+            if not transfer.looks_up or target is None:
+                yield transfer, code, message
                 continue
-            slot.looks_up = False
+            transfer.looks_up = False
             self._lookups -= 1
-            slot.target = None  # its URL is not set
-            if slot.denied:
-                slot.opened = False
-                yield slot, code, message
+            transfer.target = None  # its URL is not set
+            if transfer.denied:
+                transfer.opened = False
+                yield transfer, code, message
                 continue
             target.looked_up = time.monotonic_ns() + DNS_TTL_S * 1_000_000_000, self._rules
-            self._multi.remove_handle(slot.curl)
-            self._aim(slot, target)
-            self._add_handle(slot.curl)
+            self._multi.remove_handle(transfer.curl)
+            self._aim(transfer, target)
+            self._add_handle(transfer.curl)
 
     def distrust(self, target: Target) -> None:
         """Have each request to the target open a connection, until one of these brought an answer."""
@@ -552,9 +565,9 @@ class Sender:
             self._changed(target)
 
     def _changed(self, target: Target) -> None:
-        for slot in self._slots.values():
-            if slot.ready is target:
-                slot.ready = None
+        for transfer in self._transfers.values():
+            if transfer.ready is target:
+                transfer.ready = None
 
     def start(self) -> None:
         """Sets everything going that `send` queued since the last call."""
@@ -574,37 +587,37 @@ class Sender:
         there before: libcurl reads ahead, so it need not have been in the socket any more. Nothing has
         arrived on its connection then since `began_ns`, which no answer of a fast peer can say."""
         again = False
-        for slot, code, message in self._ended():
-            target = slot.target
+        for transfer, code, message in self._ended():
+            target = transfer.target
             if (
                 target is None
-                or slot.opened
+                or transfer.opened
                 or not target.secure
                 or target.shares
-                or slot.status < 200
-                or not self._is_silent_since(slot, began_ns)
+                or transfer.status < 200
+                or not self._is_silent_since(transfer, began_ns)
             ):
-                self._early.append((slot, code, message))
+                self._early.append((transfer, code, message))
                 continue
             again = True
             self.distrust(target)
-            self._multi.remove_handle(slot.curl)
-            slot.answer.clear()
-            slot.head.clear()
-            self._aim(slot, target)
-            self._add_handle(slot.curl)
+            self._multi.remove_handle(transfer.curl)
+            transfer.answer.clear()
+            transfer.head.clear()
+            self._aim(transfer, target)
+            self._add_handle(transfer.curl)
         if again:
             self._running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)[1]
 
     @staticmethod
-    def _is_silent_since(slot: Slot, began_ns: int) -> bool:
+    def _is_silent_since(transfer: Transfer, began_ns: int) -> bool:
         """Whether nothing has arrived on the connection of a request that ended, since then and since
         the request was sent; retires it then.
 
         The kernel's clock can stand still for long where a hypervisor takes the processor away, so a
         comparison with ours is not enough.
         """
-        with contextlib.suppress(OSError), _lent(slot.getinfo(pycurl.LASTSOCKET)) as connection:
+        with contextlib.suppress(OSError), _lent(transfer.getinfo(pycurl.LASTSOCKET)) as connection:
             elapsed_ms = (time.monotonic_ns() - began_ns) // 1_000_000
             sent_ms, silent_ms = _last_data_ms(connection)
             if silent_ms > max(sent_ms, elapsed_ms + 2 * _TICK_MS):
@@ -620,11 +633,11 @@ class Sender:
         timer_ms = self._multi.timeout()
         return timeout_s if timer_ms < 0 else min(timeout_s, timer_ms / 1000.0)
 
-    def step(self, timeout_s: float) -> list[tuple[Slot, int, str]]:
+    def step(self, timeout_s: float) -> list[tuple[Transfer, int, str]]:
         """Waits at most `timeout_s`, moves the transfers on, and returns the finished ones.
 
-        Each is (slot, libcurl's error code or 0, its message). Read the slot, then `release` it. A
-        message may hold bytes of the receiver, which need not be text.
+        Each is (transfer, libcurl's error code or 0, its message). Read the transfer, then `release`
+        it. A message may hold bytes of the receiver, which need not be text.
         """
         multi = self._multi
         events = self.epoll.poll(self.wait_s(timeout_s), 1024)
@@ -652,40 +665,45 @@ class Sender:
         if not self.in_flight:
             return []
         finished, self._early = [*self._early, *self._ended()], []
-        for slot, _, _ in finished:
-            multi.remove_handle(slot.curl)
+        for transfer, _, _ in finished:
+            multi.remove_handle(transfer.curl)
         self.in_flight -= len(finished)
         return finished
 
-    def _ended(self) -> list[tuple[Slot, int, str]]:
+    def _ended(self) -> list[tuple[Transfer, int, str]]:
         """The transfers of which libcurl says for the first time that they have ended."""
-        info_read, slots = self._multi.info_read, self._slots
+        info_read, transfers = self._multi.info_read, self._transfers
         left, done, failed = info_read()
-        ended = [(slots[curl], 0, "") for curl in done]
-        ended += [self._failed(slots[curl], code, text) for curl, code, text in failed]
+        ended = [(transfers[curl], 0, "") for curl in done]
+        ended += [self._failed(transfers[curl], code, text) for curl, code, text in failed]
         while left:
             left, done, failed = info_read()
-            ended += [(slots[curl], 0, "") for curl in done]
-            ended += [self._failed(slots[curl], code, text) for curl, code, text in failed]
+            ended += [(transfers[curl], 0, "") for curl in done]
+            ended += [self._failed(transfers[curl], code, text) for curl, code, text in failed]
         return list(self._looked_up(ended)) if self._lookups else ended
 
-    def _failed(self, slot: Slot, code: int, message: str) -> tuple[Slot, int, str]:
+    def _failed(self, transfer: Transfer, code: int, message: str) -> tuple[Transfer, int, str]:
         """Draw from a transfer that libcurl gave up what it says about connections."""
-        target = slot.target
-        if target is not None and slot.status < 200 and not slot.denied and not slot.looks_up:
+        target = transfer.target
+        if (
+            target is not None
+            and transfer.status < 200
+            and not transfer.denied
+            and not transfer.looks_up
+        ):
             self.distrust(target)
             if code == pycurl.E_OPERATION_TIMEDOUT:
-                self._retire_silent(slot, target)
-        return slot, code, repaired(message)
+                self._retire_silent(transfer, target)
+        return transfer, code, repaired(message)
 
-    def _retire_silent(self, slot: Slot, target: Target) -> None:
+    def _retire_silent(self, transfer: Transfer, target: Target) -> None:
         """Retire what is likely dead, as the request got no answer in its time: its connection, if
         others share it and nothing at all arrived on it meanwhile, and idle ones of the target.
 
         HTTP/2 could ask a connection for a sign of life (PING), but libcurl does that only in
         curl_easy_upkeep, which pycurl does not offer (7.49).
         """
-        own = (slot.getinfo(pycurl.LOCAL_IP), slot.getinfo(pycurl.LOCAL_PORT))
+        own = (transfer.getinfo(pycurl.LOCAL_IP), transfer.getinfo(pycurl.LOCAL_PORT))
         for fd, owner in list(self._owners.items()):
             if fd not in self._busy:
                 if owner is target:
@@ -695,7 +713,7 @@ class Sender:
                 continue
             with contextlib.suppress(OSError), _lent(fd) as connection:
                 _, silent_ms = _last_data_ms(connection)
-                total_ms = slot.getinfo(TOTAL_US) // 1000
+                total_ms = transfer.getinfo(TOTAL_US) // 1000
                 if connection.getsockname()[:2] == own and silent_ms >= total_ms - _TICK_MS:
                     connection.shutdown(socket.SHUT_RDWR)
 
@@ -736,56 +754,56 @@ class Sender:
         any case; from now on requests on connections that are kept alive are too (for 0.5 us each)."""
         self._rejudge = True
         self._rules += 1
-        for slot in self._slots.values():
-            slot.setopt(pycurl.PREREQFUNCTION, self._reuse_judge(slot))
+        for transfer in self._transfers.values():
+            transfer.setopt(pycurl.PREREQFUNCTION, self._reuse_judge(transfer))
 
     def tags(self) -> list[Any]:
         """The tags of all requests under way."""
-        return [slot.tag for slot in self._slots.values() if slot.tag is not None]
+        return [transfer.tag for transfer in self._transfers.values() if transfer.tag is not None]
 
-    def release(self, slot: Slot) -> None:
-        """Gives the slot back; its measurements are gone with the next request."""
-        if slot.cleans:
-            self._cleaned_ns = max(self._cleaned_ns, slot.started_ns)
-        if slot.answer:
-            slot.answer.clear()
-        if slot.head:
-            slot.head.clear()
-        slot.denied = ""
-        if slot.opened:
-            self._note_opened(slot)
-        slot.tag = None
-        self.idle.append(slot)
+    def release(self, transfer: Transfer) -> None:
+        """Gives the transfer back; its measurements are gone with the next request."""
+        if transfer.cleans:
+            self._cleaned_ns = max(self._cleaned_ns, transfer.started_ns)
+        if transfer.answer:
+            transfer.answer.clear()
+        if transfer.head:
+            transfer.head.clear()
+        transfer.denied = ""
+        if transfer.opened:
+            self._note_opened(transfer)
+        transfer.tag = None
+        self.idle.append(transfer)
 
-    def _note_opened(self, slot: Slot) -> None:
+    def _note_opened(self, transfer: Transfer) -> None:
         """The connection that the request opened has brought an answer, or none."""
-        slot.opened = False
-        target = slot.target
-        if target is not None and slot.status >= 200:
-            if slot.fresh:
+        transfer.opened = False
+        target = transfer.target
+        if target is not None and transfer.status >= 200:
+            if transfer.fresh:
                 target.distrusted = False
             if target.shares:
-                target.shares = slot.getinfo(pycurl.INFO_HTTP_VERSION) not in _HTTP_1
+                target.shares = transfer.getinfo(pycurl.INFO_HTTP_VERSION) not in _HTTP_1
 
     def close(self) -> None:
         """Aborts what is in flight and closes every connection. Handles close before the process
         ends: libcurl's own threads may otherwise outlive them."""
-        for curl, slot in self._slots.items():
-            if slot.tag is not None:
+        for curl, transfer in self._transfers.items():
+            if transfer.tag is not None:
                 with contextlib.suppress(pycurl.error):
                     self._multi.remove_handle(curl)
         self._multi.close()
-        for curl in self._slots:
+        for curl in self._transfers:
             curl.close()
-        self._slots.clear()
+        self._transfers.clear()
         self.idle.clear()
         self.epoll.close()
         if self._authorities:
             self._authorities.close()
 
-    def _make_slot(self) -> Slot:
+    def _make_transfer(self) -> Transfer:
         curl = pycurl.Curl()
-        slot = Slot(curl)
+        transfer = Transfer(curl)
         setopt = curl.setopt
         setopt(pycurl.POST, 1)
         setopt(pycurl.NOSIGNAL, 1)
@@ -795,8 +813,8 @@ class Sender:
         setopt(pycurl.FOLLOWLOCATION, 0)
         setopt(pycurl.PATH_AS_IS, 1)  # else ".." and "." are taken out
         setopt(pycurl.DNS_CACHE_TIMEOUT, DNS_TTL_S)
-        setopt(pycurl.WRITEFUNCTION, slot.answer.append)  # a builtin: no Python frame a chunk
-        setopt(pycurl.OPENSOCKETFUNCTION, self._socket_opener(slot))
+        setopt(pycurl.WRITEFUNCTION, transfer.answer.append)  # a builtin: no Python frame a chunk
+        setopt(pycurl.OPENSOCKETFUNCTION, self._socket_opener(transfer))
         tls = self._tls
         setopt(_CA_CACHE_TIMEOUT, AUTHORITIES_TTL_S)
         if self._authorities:
@@ -812,43 +830,43 @@ class Sender:
                 pycurl.KEYPASSWD, ""
             )  # else OpenSSL asks a terminal for that of an encrypted key
         if self._rejudge:
-            setopt(pycurl.PREREQFUNCTION, self._reuse_judge(slot))
-        self._slots[curl] = slot
-        return slot
+            setopt(pycurl.PREREQFUNCTION, self._reuse_judge(transfer))
+        self._transfers[curl] = transfer
+        return transfer
 
-    def _socket_opener(self, slot: Slot) -> Callable[[int, Any], int]:
+    def _socket_opener(self, transfer: Transfer) -> Callable[[int, Any], int]:
         judge = self._judge
 
         def refuse(denied: str, cause: TransportCause) -> int:
-            if not slot.opened:
-                slot.denied, slot.denied_cause = denied, cause
+            if not transfer.opened:
+                transfer.denied, transfer.denied_cause = denied, cause
             return _SOCKET_BAD
 
         def open_socket(purpose: int, address: Any) -> int:
             # Called for each address of a name in turn: a refusal counts only if none was allowed.
             if denied := judge(str(address.addr[0])):
                 return refuse(denied, "egress_denied")
-            if slot.looks_up:
+            if transfer.looks_up:
                 return _SOCKET_BAD
             try:
                 fd = socket.socket(address.family, address.socktype, address.protocol).detach()
             except OSError as e:
                 return refuse(f"no socket could be opened: {e.strerror}", "internal")
-            slot.denied, slot.opened = "", True
+            transfer.denied, transfer.opened = "", True
             self._registered.pop(fd, None)
-            if slot.target is not None:
-                self._owners[fd] = slot.target
+            if transfer.target is not None:
+                self._owners[fd] = transfer.target
             self.connections += 1
             return fd
 
         return open_socket
 
-    def _reuse_judge(self, slot: Slot) -> Callable[[str, str, int, int], int]:
+    def _reuse_judge(self, transfer: Transfer) -> Callable[[str, str, int, int], int]:
         judge = self._judge
 
         def judge_peer(peer: str, own: str, peer_port: int, own_port: int) -> int:
             if denied := judge(peer):
-                slot.denied, slot.denied_cause = denied, "egress_denied"
+                transfer.denied, transfer.denied_cause = denied, "egress_denied"
                 return _PREREQ_ABORT
             return _PREREQ_OK
 

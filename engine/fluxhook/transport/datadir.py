@@ -10,15 +10,15 @@
     store.db                   retries, dead letters, attempts
     audit/                     what was given up and erased: JSON lines (store/audit.py)
     damaged/                   what could not be read or used, if there ever was any
-    keeper.bell                wakes the keeper
+    keeper.bell                wakes the scheduler
     rings/<slot>/              one publisher: lock, counters, <worker>.ring for each worker; the slot
                                is a number, or `engine` for the engine's own
     workers/<worker>/          one worker: lock, serving (locked once it serves), counters,
                                stages, bell, inbox.ring, outbox.ring
 
-A bell is a FIFO: its reader sleeps in epoll, and whoever publishes into a ring whose consumer sleeps
-writes one byte. Unlike an eventfd it has a name, so that any process can ring it, before and after
-its reader was replaced.
+A doorbell is a FIFO: its reader sleeps in epoll, and a process that publishes into a ring whose
+consumer sleeps writes one byte. Unlike an eventfd it has a name, so that any process can ring it,
+before and after its reader was replaced.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class DataDir:
         self.damaged = self.path / "damaged"
         self.store_logs = tuple(self.path / f"store.db-{end}" for end in ("wal", "shm"))
         self.control_socket = self.path / "control.sock"
-        self.keeper_bell = self.path / "keeper.bell"
+        self.scheduler_doorbell = self.path / "keeper.bell"
         self.admin_file = self.path / "admin.json"
         self.rings = self.path / "rings"
         self.workers = self.path / "workers"
@@ -263,7 +263,7 @@ class DataDir:
         """Locked while the worker takes and sends events."""
         return self.worker(worker) / "serving"
 
-    def bell(self, worker: int) -> Path:
+    def doorbell(self, worker: int) -> Path:
         return self.worker(worker) / "bell"
 
     def open_words(self, *, writable: bool = True) -> ring.Words:
@@ -385,12 +385,12 @@ def make_bell(path: Path) -> None:
         path.chmod(0o600)  # under any umask
 
 
-def open_bell(path: Path) -> int:
+def open_doorbell(path: Path) -> int:
     """A file descriptor that can ring and be read; opening both ends never blocks (fifo(7))."""
     return ring.open_own(path, os.O_RDWR, kind=stat.S_IFIFO)
 
 
-def quiet_bell(fd: int) -> None:
+def quiet_doorbell(fd: int) -> None:
     """Takes all bytes out, so that epoll is quiet until it rings again."""
     with contextlib.suppress(BlockingIOError):
         while len(os.read(fd, 4096)) == 4096:

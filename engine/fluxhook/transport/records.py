@@ -4,8 +4,8 @@ A ring record has a list of targets (endpoint ids), a head and a body. The body 
 envelope, byte for byte as it is sent; the head depends on the ring:
 
     publisher -> worker   EventHead
-    worker -> keeper      Report (its own targets are not used)
-    keeper -> worker      DueHead
+    worker -> scheduler      Report (its own targets are not used)
+    scheduler -> worker      DueHead
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ Verdict = Literal["delivered", "retry", "dead", "parked", "adopted", "dropped", 
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a worker tells the keeper about one delivery (one event for one endpoint).
+    """What a worker tells the scheduler about one delivery (one event for one endpoint).
 
     `delivery_id` is the store's row. A worker chooses the id of a delivery that the store does not
     know yet, and sends its `event` head and body with the first report; later ones leave both empty.

@@ -59,7 +59,7 @@ class Repair:
             log.warning("%s; an empty folder takes its place", wrong)
         make_folder(path)
 
-    def bell(self, path: Path) -> None:
+    def doorbell(self, path: Path) -> None:
         if wrong := self._kind(path, stat.S_ISFIFO):
             log.warning("%s; %s", wrong, _ANEW)
         d.make_bell(path)

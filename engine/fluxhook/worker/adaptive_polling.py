@@ -1,23 +1,23 @@
-"""Whether a publisher's events come so fast that the worker does better to look for them by the clock.
+"""Decides whether a worker waits for a doorbell, or looks at a publisher's ring by the clock.
 
-A worker that sleeps is woken by a bell, which the host rings within `emit`: a system call, and mostly
-an interrupt for another core. While a publisher's events are few that is how they are sent at once.
-While they are many the worker wakes often enough, so it does not say in that ring that it sleeps, and
-the bell is spared: interrupt mitigation, as network drivers do it (NAPI).
+A worker that sleeps is woken by a doorbell, which the host rings within `emit`: a system call, and
+mostly an interrupt for another core. Few events are sent at once in this way. Where a publisher's
+events are many, the worker wakes often enough. It does not say in that ring that it sleeps, so the host
+is spared the doorbell: interrupt mitigation, as network drivers do it (NAPI).
 """
 
 from __future__ import annotations
 
-__all__ = ["LOOK_S", "Pace"]
+__all__ = ["LOOK_S", "AdaptivePolling"]
 
 #: how long an event may lie until the worker looks
 LOOK_S = 0.001
-#: events a second from which the clock sets the pace, and below which the bell does again
+#: events a second from which the clock sets the polling, and below which the doorbell does again
 BRISK, CALM = 1000, 500
 _WINDOW_NS = 8_000_000
 
 
-class Pace:
+class AdaptivePolling:
     """Counts what was taken from one ring, and judges it over the last 8 ms or more."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Pace:
     def note(self, taken: int) -> None:
         self._taken += taken
 
-    def brisk(self, now_ns: int) -> bool:
+    def busy(self, now_ns: int) -> bool:
         elapsed_ns = now_ns - self._mark_ns
         if elapsed_ns >= _WINDOW_NS:
             least = CALM if self._brisk else BRISK

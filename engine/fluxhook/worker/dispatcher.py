@@ -1,11 +1,11 @@
 """What a worker does with a delivery: queue it, send it, settle it, or give it to the store.
 
-A delivery that succeeds at once never leaves the ring. Any other is handed over to the keeper, by a
+A delivery that succeeds at once never leaves the ring. Any other is handed over to the scheduler, by a
 report that makes its place in the ring free again:
 
     the endpoint is paused, or its breaker open     parked
     it cannot be built                              parked: its state is misconfigured
-    its lane is slow and full                       parked: one endpoint's trouble stays its own
+    its queue is slow and full                       parked: one endpoint's trouble stays its own
     held up while the ring runs full                parked, or adopted if it is under way
     its endpoint aggregates its type                aggregated
     it succeeded, and its endpoint records all      delivered
@@ -29,20 +29,20 @@ from fluxhook.policy import breaker
 from fluxhook.transport import datadir as field
 from fluxhook.transport.build import Built, build
 from fluxhook.transport.clock import EngineClock
-from fluxhook.transport.curl import Sender, Slot
+from fluxhook.transport.curl import Sender, Transfer
 from fluxhook.transport.process import described, log
 from fluxhook.transport.records import SUSPECT_NS, DueHead, Verdict
 from fluxhook.transport.tls import TlsMaterial
-from fluxhook.worker.admission import Gate
-from fluxhook.worker.endpoint_queue import Lane
+from fluxhook.worker.admission import Admission
+from fluxhook.worker.endpoint_queue import EndpointQueue
 from fluxhook.worker.idle_gauge import IdleGauge
 from fluxhook.worker.reporter import Reporter
 from fluxhook.worker.results import Results
-from fluxhook.worker.stage_timings import Stages
+from fluxhook.worker.stage_timings import StageTimings
 
 __all__ = ["Dispatcher"]
 
-#: deliveries that wait at hand before no more are taken, slow lanes' aside
+#: deliveries that wait at hand before no more are taken, slow queues' aside
 BACKLOG = 1024
 #: the same while the outbox is full; arbitrary, as many as there may be reports that wait
 STUCK_BACKLOG = 16_384
@@ -51,36 +51,36 @@ STUCK_BACKLOG = 16_384
 HELD_UP_NS, HELD_UP_BUSY_NS = 10_000_000, 200_000_000
 #: and for this long, a ring that is over half full of whatever
 HELD_LONG_NS = 1_000_000_000
-#: what the keeper sends for an endpoint to which nothing is sent comes back after this long
-PARK_NS = 1_000_000_000
+#: what the scheduler sends for an endpoint to which nothing is sent comes back after this long
+DEFER_NS = 1_000_000_000
 
 _decode_due = msgspec.msgpack.Decoder(DueHead).decode
 
 
 class Dispatcher:
-    """The lanes of one worker and the requests under way."""
+    """The queues of one worker and the requests under way."""
 
     def __init__(
         self,
         words: Words,
         counters: Counters,
-        stages: Stages,
+        stages: StageTimings,
         reporter: Reporter,
         worker: int,
         judge: Callable[[str], str | None],
         clock: EngineClock,
     ) -> None:
-        self.lanes: dict[int, Lane] = {}
+        self.queues: dict[int, EndpointQueue] = {}
         self.sender = Sender(IN_FLIGHT, judge)
         self._judge = judge
         self._clock = clock
         self._tls_senders: dict[TlsMaterial, Sender] = {}
-        #: those of them that no lane uses any more
+        #: those of them that no queue uses any more
         self._unused: list[TlsMaterial] = []
         self._words = words
-        self._gate = Gate(words)
+        self._admission = Admission(words)
         self._counters = counters
-        self._stages = stages
+        self._timings = stages
         self._reporter = reporter
         self._results = Results(
             words,
@@ -89,13 +89,13 @@ class Dispatcher:
             reporter,
             worker,
             resume=self._resume,
-            park=self._park_queue,
+            defer=self._defer_all,
             again=self._put_back,
             recount=self._recount,
         )
-        #: the lanes in which something waits: those that may have room, and those that have none
-        self._ready: dict[int, Lane] = {}
-        self._held: dict[int, Lane] = {}
+        #: the queues in which something waits: those that may have room, and those that have none
+        self._ready: dict[int, EndpointQueue] = {}
+        self._held: dict[int, EndpointQueue] = {}
         #: deliveries of the store, which do not go out while the outbox is full
         self._aside: list[Delivery] = []
         self._backlog = 0
@@ -116,21 +116,21 @@ class Dispatcher:
         misconfigured: bool = False,
         files: int = 0,
     ) -> None:
-        """Add a lane, or change one; what waits and what is under way stays.
+        """Add a queue, or change one; what waits and what is under way stays.
 
         `misconfigured`: the supervisor found that it cannot be built. `files` changes with the files
         that the endpoint names.
         """
-        lane = self.lanes.get(endpoint_id)
-        if lane is None:
-            lane = self.lanes[endpoint_id] = Lane(endpoint_id)
+        queue = self.queues.get(endpoint_id)
+        if queue is None:
+            queue = self.queues[endpoint_id] = EndpointQueue(endpoint_id)
             # What an earlier worker handed over may not have reached the store yet.
-            lane.handed_over = self._reporter.outbox.tail - 1
+            queue.handed_over = self._reporter.outbox.tail - 1
         elif (
-            lane.endpoint == endpoint
-            and lane.limit == limit
-            and lane.files == files
-            and (lane.parks == "misconfigured") == misconfigured
+            queue.endpoint == endpoint
+            and queue.limit == limit
+            and queue.files == files
+            and (queue.defers == "misconfigured") == misconfigured
         ):
             return
         built, sender = None, self.sender
@@ -142,11 +142,11 @@ class Dispatcher:
                 # The supervisor could build it: a file went in between.
                 built = None
                 self._tell_unbuilt(endpoint_id, endpoint, e)
-        lane.configure(endpoint, limit, sender, built, files)
-        if lane.held:
-            self._resume(lane)
-        if lane.parks:
-            self._park_queue(lane, lane.parks)
+        queue.configure(endpoint, limit, sender, built, files)
+        if queue.held:
+            self._resume(queue)
+        if queue.defers:
+            self._defer_all(queue, queue.defers)
 
     def _tell_unbuilt(self, endpoint_id: int, endpoint: Endpoint, error: Exception) -> None:
         """The supervisor has the endpoint held, for a while, by every worker."""
@@ -163,9 +163,9 @@ class Dispatcher:
         return sender
 
     def retire_senders(self) -> None:
-        """Close the senders that no lane uses any more, with their connections, once what is under way
-        has ended. To be called when all lanes are configured."""
-        used = {id(lane.sender) for lane in self.lanes.values()}
+        """Close the senders that no queue uses any more, with their connections, once what is under way
+        has ended. To be called when all queues are configured."""
+        used = {id(queue.sender) for queue in self.queues.values()}
         self._unused = [key for key, sender in self._tls_senders.items() if id(sender) not in used]
         self._close_unused()
 
@@ -178,9 +178,9 @@ class Dispatcher:
                 sender.close()
 
     def remove(self, endpoint_id: int) -> None:
-        """Ends a lane; what waits in it is dead, what is under way is settled by its result."""
-        lane = self.lanes.pop(endpoint_id)
-        self._park_queue(lane, "removed", verdict="dead")
+        """End a queue; what waits in it is dead, what is under way is settled by its result."""
+        queue = self.queues.pop(endpoint_id)
+        self._defer_all(queue, "removed", verdict="dead")
 
     # ---- arrival ---------------------------------------------------------------------------
 
@@ -201,87 +201,89 @@ class Dispatcher:
         return self.sender.in_flight + sum(s.in_flight for s in self._tls_senders.values())
 
     def wants_more(self, now_ns: int) -> bool:
-        """Whether the worker should take more records. Under a full backlog slow lanes are found
+        """Whether the worker should take more records. Under a full backlog slow queues are found
         out, and what is too much in them goes to the store."""
-        if self._reporter.stuck:  # no lane can leave what is too much to the store
+        if self._reporter.stuck:  # no queue can leave what is too much to the store
             return not self.backlog_full
         if self._backlog >= self.backlog_limit and self._gauge.idle(now_ns):
-            for lane in self._waiting():
+            for queue in self._not_empty():
                 # A short queue is not what fills the backlog.
-                long = 4 * len(lane.queue) >= self.backlog_limit
-                if long and not lane.slow and lane.judge(now_ns):
-                    self._slow_down(lane)
+                long = 4 * len(queue.waiting) >= self.backlog_limit
+                if long and not queue.slow and queue.judge(now_ns):
+                    self._slow_down(queue)
         return self._backlog < self.backlog_limit
 
-    def _waiting(self) -> list[Lane]:
-        """The lanes that have a queue."""
+    def _not_empty(self) -> list[EndpointQueue]:
+        """The queues in which something waits."""
         return [*self._ready.values(), *self._held.values()]
 
     def arrive(self, deliveries: list[Delivery], now_ns: int) -> None:
         """Queues what comes from the publishers' rings."""
-        lane: Lane | None = None
-        append: Callable[[Delivery], None] | None = None  # to a lane that need not be asked
+        queue: EndpointQueue | None = None
+        append: Callable[[Delivery], None] | None = None  # to a queue that need not be asked
         last, asked = -1, 0
         for delivery in deliveries:
             delivery.taken_ns = now_ns
             id = delivery.endpoint
             if id != last:  # neighbours are often for the same one
                 last, append = id, None
-                lane = self.lanes.get(id)
-                if lane is not None and lane.arrives_plainly and not lane.slow:
-                    append = lane.queue.append
-                    if not lane.queue:
-                        self._ready[id] = lane
+                queue = self.queues.get(id)
+                if queue is not None and queue.arrives_plainly and not queue.slow:
+                    append = queue.waiting.append
+                    if not queue.waiting:
+                        self._ready[id] = queue
             if append is not None:
                 append(delivery)
             else:
                 asked += 1
                 try:
-                    self._arrive(lane, delivery)
+                    self._arrive(queue, delivery)
                 except Exception as e:
-                    self._fault(lane, delivery, e, now_ns)
+                    self._fault(queue, delivery, e, now_ns)
         self._backlog += len(deliveries) - asked
 
-    def _arrive(self, lane: Lane | None, delivery: Delivery) -> None:
-        if lane is None:
+    def _arrive(self, queue: EndpointQueue | None, delivery: Delivery) -> None:
+        if queue is None:
             self._reporter.report(delivery, "dead", "removed")
-        elif lane.aggregating and lane.gathers(delivery):
+        elif queue.aggregating and queue.gathers(delivery):
             self._reporter.report(delivery, "aggregated", "")
-        elif lane.parks:
-            self._hand_over(lane, delivery, "parked", lane.parks)
-        elif lane.blocks and self._diverted(lane):
-            self._hand_over(lane, delivery, "parked", "order")
+        elif queue.defers:
+            self._hand_over(queue, delivery, "parked", queue.defers)
+        elif queue.blocks and self._diverted(queue):
+            self._hand_over(queue, delivery, "parked", "order")
         else:
-            self._enqueue(lane, delivery)
+            self._enqueue(queue, delivery)
 
     def arrive_due(self, delivery: Delivery, now_ns: int) -> None:
-        """Queues a delivery that the keeper sent: its head is a DueHead."""
+        """Queues a delivery that the scheduler sent: its head is a DueHead."""
         due = self._take_head(delivery, now_ns)
         if due is None:
             return
-        lane = self.lanes.get(delivery.endpoint)
-        self._arrive_due(lane, delivery, due.fresh, now_ns)
+        queue = self.queues.get(delivery.endpoint)
+        self._arrive_due(queue, delivery, due.fresh, now_ns)
 
-    def _arrive_due(self, lane: Lane | None, delivery: Delivery, fresh: bool, now_ns: int) -> None:
+    def _arrive_due(
+        self, queue: EndpointQueue | None, delivery: Delivery, fresh: bool, now_ns: int
+    ) -> None:
         """`fresh`: its next attempt is to go over a new connection."""
         try:
-            if lane is None:
+            if queue is None:
                 self._reporter.report(delivery, "dead", "removed")
-            elif lane.parks:
-                self._hand_over(lane, delivery, "parked", lane.parks, now_ns + PARK_NS)
+            elif queue.defers:
+                self._hand_over(queue, delivery, "parked", queue.defers, now_ns + DEFER_NS)
             else:
                 if fresh:
-                    lane.sender.distrust(lane.target)
-                self._enqueue(lane, delivery)
+                    queue.sender.distrust(queue.target)
+                self._enqueue(queue, delivery)
         except Exception as e:
-            self._fault(lane, delivery, e, now_ns)
+            self._fault(queue, delivery, e, now_ns)
 
     def _take_head(self, delivery: Delivery, now_ns: int) -> DueHead | None:
         """Has a delivery say what its head says of it."""
         try:
             due = _decode_due(delivery.event)
         except msgspec.MsgspecError as e:
-            log.error("what the keeper sent cannot be read, it comes again: %s", described(e))
+            log.error("what the scheduler sent cannot be read, it comes again: %s", described(e))
             return None
         delivery.id = due.delivery_id
         delivery.attempts = due.attempts
@@ -290,91 +292,96 @@ class Dispatcher:
         delivery.taken_ns = now_ns
         return due
 
-    def _enqueue(self, lane: Lane, delivery: Delivery) -> None:
-        if lane.slow and delivery.id == 0 and len(lane.queue) >= lane.slow_queue:
-            self._hand_over(lane, delivery, "parked", "over_share")
+    def _enqueue(self, queue: EndpointQueue, delivery: Delivery) -> None:
+        if queue.slow and delivery.id == 0 and len(queue.waiting) >= queue.slow_limit:
+            self._hand_over(queue, delivery, "parked", "over_share")
             return
-        if not lane.queue:
-            self._ready[lane.id] = lane
-        lane.queue.append(delivery)
-        if not lane.slow:
+        if not queue.waiting:
+            self._ready[queue.id] = queue
+        queue.waiting.append(delivery)
+        if not queue.slow:
             self._backlog += 1
 
-    def _diverted(self, lane: Lane) -> bool:
-        """Whether the order of a blocking lane lives in the store now. The keeper stores its word
+    def _diverted(self, queue: EndpointQueue) -> bool:
+        """Whether the order of a blocking queue lives in the store now. The scheduler stores its word
         before it releases the report, so one of the two is always to be seen."""
         return (
-            self._words.load(lane.id, field.STORED) > 0
-            or lane.handed_over >= self._reporter.outbox.head
+            self._words.load(queue.id, field.STORED) > 0
+            or queue.handed_over >= self._reporter.outbox.head
         )
 
     # ---- leaving for the store -------------------------------------------------------------
 
     def _hand_over(
-        self, lane: Lane, delivery: Delivery, verdict: Verdict, cause: str, not_before_ns: int = 0
+        self,
+        queue: EndpointQueue,
+        delivery: Delivery,
+        verdict: Verdict,
+        cause: str,
+        not_before_ns: int = 0,
     ) -> None:
-        lane.handed_over = self._reporter.report(
+        queue.handed_over = self._reporter.report(
             delivery, verdict, cause, not_before_ns=not_before_ns
         )
 
-    def _park_queue(
-        self, lane: Lane, cause: str, not_before_ns: int = 0, verdict: Verdict = "parked"
+    def _defer_all(
+        self, queue: EndpointQueue, cause: str, not_before_ns: int = 0, verdict: Verdict = "parked"
     ) -> int:
         """Hands the whole queue over, in its order; returns how many that were.
 
         Where order matters, what is under way goes first: the order lives in one place at a time.
         """
-        queue = lane.queue
-        if lane.blocks:
-            for delivery in lane.under_way():
+        waiting = queue.waiting
+        if queue.blocks:
+            for delivery in queue.under_way():
                 if delivery.id == 0:
-                    self._hand_over(lane, delivery, "adopted", cause)
-        if not lane.slow:
-            self._backlog -= len(queue)
-        count = len(queue)
-        while queue:
-            self._hand_over(lane, queue.popleft(), verdict, cause, not_before_ns)
-        self._emptied(lane)
+                    self._hand_over(queue, delivery, "adopted", cause)
+        if not queue.slow:
+            self._backlog -= len(waiting)
+        count = len(waiting)
+        while waiting:
+            self._hand_over(queue, waiting.popleft(), verdict, cause, not_before_ns)
+        self._emptied(queue)
         return count
 
-    def _emptied(self, lane: Lane) -> None:
-        """Nothing waits in the lane any more."""
-        if lane.held:
-            del self._held[lane.id]
-            lane.held = False
+    def _emptied(self, queue: EndpointQueue) -> None:
+        """Nothing waits in the queue any more."""
+        if queue.held:
+            del self._held[queue.id]
+            queue.held = False
         else:
-            self._ready.pop(lane.id, None)
-        lane.slow = False
-        lane.forget_batches()
+            self._ready.pop(queue.id, None)
+        queue.slow = False
+        queue.forget_batches()
 
-    def _resume(self, lane: Lane) -> None:
-        """A lane that was held may have room."""
-        lane.held = False
-        self._ready[lane.id] = self._held.pop(lane.id)
+    def _resume(self, queue: EndpointQueue) -> None:
+        """A queue that was held may have room."""
+        queue.held = False
+        self._ready[queue.id] = self._held.pop(queue.id)
 
-    def _slow_down(self, lane: Lane) -> None:
-        """A lane that turned out slow keeps the little that it can send soon; that does not count."""
-        self._backlog -= len(lane.queue)
-        self._spill(lane, keep=lane.slow_queue)
+    def _slow_down(self, queue: EndpointQueue) -> None:
+        """A queue that turned out slow keeps the little that it can send soon; that does not count."""
+        self._backlog -= len(queue.waiting)
+        self._spill(queue, keep=queue.slow_limit)
 
-    def _spill(self, lane: Lane, *, keep: int) -> None:
+    def _spill(self, queue: EndpointQueue, *, keep: int) -> None:
         """Hands over what a publisher's ring has in the queue, but for the first `keep`. What came
-        from the store stays: the keeper sends no more of that than the endpoint can take."""
-        if lane.blocks:  # its order allows all or nothing
-            self._park_queue(lane, "over_share")
+        from the store stays: the scheduler sends no more of that than the endpoint can take."""
+        if queue.blocks:  # its order allows all or nothing
+            self._defer_all(queue, "over_share")
             return
         kept: deque[Delivery] = deque()
-        for delivery in lane.queue:
+        for delivery in queue.waiting:
             if delivery.id or len(kept) < keep:
                 kept.append(delivery)
             else:
-                self._hand_over(lane, delivery, "parked", "over_share")
-        if not lane.slow:
-            self._backlog -= len(lane.queue) - len(kept)
-        lane.queue = kept
-        lane.forget_batches()
+                self._hand_over(queue, delivery, "parked", "over_share")
+        if not queue.slow:
+            self._backlog -= len(queue.waiting) - len(kept)
+        queue.waiting = kept
+        queue.forget_batches()
         if not kept:
-            self._emptied(lane)
+            self._emptied(queue)
 
     def relieve(self, now_ns: int, *, urgent: bool) -> None:
         """Empties rings of what is held up: under way for long, or in a queue that does not move. It
@@ -389,19 +396,19 @@ class Dispatcher:
             age_ns = HELD_UP_BUSY_NS
         before_ns = now_ns - age_ns
         for sender in (self.sender, *self._tls_senders.values()):
-            for lane, what, _ in sender.tags():
+            for queue, what, _ in sender.tags():
                 for delivery in what if type(what) is list else (what,):
                     if delivery.in_ring and delivery.id == 0 and delivery.taken_ns < before_ns:
-                        if lane.blocks:
-                            self._park_queue(lane, "over_share")
+                        if queue.blocks:
+                            self._defer_all(queue, "over_share")
                         else:
-                            self._hand_over(lane, delivery, "adopted", "over_share")
-        for lane in self._waiting():
-            if lane.queue[0].taken_ns < before_ns:
-                if lane.batching and not lane.held:
-                    lane.hurried = True  # it waits for company alone
+                            self._hand_over(queue, delivery, "adopted", "over_share")
+        for queue in self._not_empty():
+            if queue.waiting[0].taken_ns < before_ns:
+                if queue.batching and not queue.held:
+                    queue.hurried = True  # it waits for company alone
                 else:
-                    self._spill(lane, keep=0)
+                    self._spill(queue, keep=0)
 
     # ---- sending ---------------------------------------------------------------------------
 
@@ -410,221 +417,228 @@ class Dispatcher:
         rate limit or a batch waits for its time; 0 if none does."""
         wake_ns = 0
         load, ready = self._words.load, self._ready
-        lanes = list(ready.values())
+        queues = list(ready.values())
         if self._reporter.stuck:
-            lanes = self._without_store(lanes)
+            queues = self._without_store(queues)
         elif self._aside:
-            lanes = self._with_aside(now_ns)
-        now_s = int(time.time()) if lanes else 0  # what a receiver compares with its own clock
-        for lane in lanes:
+            queues = self._with_aside(now_ns)
+        now_s = int(time.time()) if queues else 0  # what a receiver compares with its own clock
+        for queue in queues:
             try:
-                if lane.blocked_until_ns > now_ns:
-                    wake_ns = min(wake_ns or lane.blocked_until_ns, lane.blocked_until_ns)
+                if queue.blocked_until_ns > now_ns:
+                    wake_ns = min(wake_ns or queue.blocked_until_ns, queue.blocked_until_ns)
                     continue
-                room = lane.limit - lane.in_flight
+                room = queue.limit - queue.in_flight
                 if room <= 0:
-                    lane.held = True
-                    self._held[lane.id] = ready.pop(lane.id)
+                    queue.held = True
+                    self._held[queue.id] = ready.pop(queue.id)
                     continue
-                sender = lane.sender
-                # Half of what is left: many lanes that hang never take the last handles together.
+                sender = queue.sender
+                # Half of what is left: many queues that hang never take the last handles together.
                 quota = (sender.size - sender.in_flight + 1) // 2
                 if quota > room:
                     quota = room
                 if quota <= 0:
                     continue
                 # Below that it is the number of failures of a closed breaker (policy/breaker.py).
-                troubled = load(lane.id, field.BREAKER) >= lane.failure_threshold
-                if lane.sends_plainly and not troubled:
-                    self._send_plain(lane, quota, now_ns, now_s)
-                    if not (lane.queue or lane.slow):
-                        del ready[lane.id]
+                troubled = load(queue.id, field.BREAKER) >= queue.failure_threshold
+                if queue.sends_plainly and not troubled:
+                    self._send_plain(queue, quota, now_ns, now_s)
+                    if not (queue.waiting or queue.slow):
+                        del ready[queue.id]
                         continue
-                elif until_ns := self._send_judged(lane, quota, troubled, now_ns, now_s):
+                elif until_ns := self._send_judged(queue, quota, troubled, now_ns, now_s):
                     wake_ns = min(wake_ns or until_ns, until_ns)
-                if not lane.queue:
-                    self._emptied(lane)
+                if not queue.waiting:
+                    self._emptied(queue)
             except Exception as e:
-                self._withdraw(lane, e, now_ns)
+                self._withdraw(queue, e, now_ns)
         for sender in (self.sender, *self._tls_senders.values()):
             if sender.queued:
                 sender.start()
         return wake_ns
 
-    def _without_store(self, lanes: list[Lane]) -> list[Lane]:
-        """While the outbox is full: the lanes whose deliveries can end without the store. What cannot
+    def _without_store(self, queues: list[EndpointQueue]) -> list[EndpointQueue]:
+        """While the outbox is full: the queues whose deliveries can end without the store. What cannot
         would be sent again if this worker died before there is room for its report."""
-        for lane in self._waiting():
-            if any(delivery.id for delivery in lane.queue):
-                self._set_aside(lane)
-        return [lane for lane in lanes if lane.queue and lane.endpoint.record != "all"]
+        for queue in self._not_empty():
+            if any(delivery.id for delivery in queue.waiting):
+                self._set_aside(queue)
+        return [queue for queue in queues if queue.waiting and queue.endpoint.record != "all"]
 
-    def _set_aside(self, lane: Lane) -> None:
-        """Takes what came from the store out of a lane's queue."""
+    def _set_aside(self, queue: EndpointQueue) -> None:
+        """Takes what came from the store out of a queue."""
         fresh: deque[Delivery] = deque()
-        for delivery in lane.queue:
+        for delivery in queue.waiting:
             (self._aside if delivery.id else fresh).append(delivery)
-        if not lane.slow:
-            self._backlog -= len(lane.queue) - len(fresh)
-        lane.queue = fresh
-        lane.forget_batches()
+        if not queue.slow:
+            self._backlog -= len(queue.waiting) - len(fresh)
+        queue.waiting = fresh
+        queue.forget_batches()
         if not fresh:
-            self._emptied(lane)
+            self._emptied(queue)
 
-    def _with_aside(self, now_ns: int) -> list[Lane]:
-        """The outbox has room: the lanes, in which waits again what was set aside."""
+    def _with_aside(self, now_ns: int) -> list[EndpointQueue]:
+        """The outbox has room: the queues, in which waits again what was set aside."""
         aside, self._aside = self._aside, []
         for delivery in aside:
-            self._arrive_due(self.lanes.get(delivery.endpoint), delivery, False, now_ns)
+            self._arrive_due(self.queues.get(delivery.endpoint), delivery, False, now_ns)
         return list(self._ready.values())
 
-    def _send_plain(self, lane: Lane, quota: int, now_ns: int, now_s: int) -> None:
-        """Sends from a lane of which nothing is to be asked."""
-        queue, send, target, request = lane.queue, lane.sender.send, lane.target, lane.request
-        quota = min(quota, len(queue))
+    def _send_plain(self, queue: EndpointQueue, quota: int, now_ns: int, now_s: int) -> None:
+        """Sends from a queue of which nothing is to be asked."""
+        waiting, send, target, request = (
+            queue.waiting,
+            queue.sender.send,
+            queue.target,
+            queue.request,
+        )
+        quota = min(quota, len(waiting))
         unsampled = self._unsampled
         for _ in range(quota):
-            delivery = queue.popleft()
+            delivery = waiting.popleft()
             unsampled += 1
             try:
                 if unsampled < field.SAMPLED_ONE_IN:
                     headers, body = request(delivery, now_s)
                 else:
                     unsampled = 0
-                    headers, body = self._stages.make(lane, [delivery], now_ns, now_s)
-                send(target, headers, body, (lane, delivery, 0), now_ns)
+                    headers, body = self._timings.make(queue, [delivery], now_ns, now_s)
+                send(target, headers, body, (queue, delivery, 0), now_ns)
             except Exception as e:
                 quota -= 1
-                if not lane.slow:
+                if not queue.slow:
                     self._backlog -= 1
-                self._fault(lane, delivery, e, now_ns)
+                self._fault(queue, delivery, e, now_ns)
         self._unsampled = unsampled
-        lane.in_flight += quota
-        if not lane.slow:
+        queue.in_flight += quota
+        if not queue.slow:
             self._backlog -= quota
 
-    def _send_judged(self, lane: Lane, quota: int, troubled: bool, now_ns: int, now_s: int) -> int:
+    def _send_judged(
+        self, queue: EndpointQueue, quota: int, troubled: bool, now_ns: int, now_s: int
+    ) -> int:
         """Sends what breaker, order, rate limit, age, size and batching let go. Returns when more may
         go, or 0."""
-        if lane.batching and not self._batch_due(lane, now_ns):
-            return lane.batch_until_ns
+        if queue.batching and not self._batch_due(queue, now_ns):
+            return queue.batch_until_ns
         probe = until_ns = 0
         taken: list[Delivery] | None = None
         if troubled:
-            action = self._gate.permit(lane, now_ns)
+            action = self._admission.permit(queue, now_ns)
             if isinstance(action, breaker.Hold):
-                skipped = self._park_queue(lane, "breaker_open", action.until_ns)
-                self._counters.add(lane.id, field.SKIPPED, skipped)
+                skipped = self._defer_all(queue, "breaker_open", action.until_ns)
+                self._counters.add(queue.id, field.SKIPPED, skipped)
                 return 0
             if isinstance(action, breaker.Probe):
                 probe, quota = action.token, 1
                 # The failures may have been other workers', and connections kept here as dead.
-                lane.sender.distrust(lane.target)
-        while quota > 0 and (taken := self._next(lane, now_ns)) is not None:
+                queue.sender.distrust(queue.target)
+        while quota > 0 and (taken := self._next(queue, now_ns)) is not None:
             if not taken:
                 continue
-            if lane.endpoint.rate_limit and (wait_ns := self._gate.admit(lane, now_ns)):
-                self._put_back(lane, taken)
-                lane.blocked_until_ns = until_ns = now_ns + wait_ns
+            if queue.endpoint.rate_limit and (wait_ns := self._admission.admit(queue, now_ns)):
+                self._put_back(queue, taken)
+                queue.blocked_until_ns = until_ns = now_ns + wait_ns
                 break
             self._unsampled += 1
             try:
                 if self._unsampled < field.SAMPLED_ONE_IN:
-                    headers, body = lane.request_for(taken, now_s)
+                    headers, body = queue.request_for(taken, now_s)
                 else:
                     self._unsampled = 0
-                    headers, body = self._stages.make(lane, taken, now_ns, now_s)
-                lane.begin(taken)
-                what = taken if lane.batching else taken[0]
-                lane.sender.send(lane.target, headers, body, (lane, what, probe), now_ns)
+                    headers, body = self._timings.make(queue, taken, now_ns, now_s)
+                queue.begin(taken)
+                what = taken if queue.batching else taken[0]
+                queue.sender.send(queue.target, headers, body, (queue, what, probe), now_ns)
             except Exception as e:
-                self._recount(lane)
-                self._results.fault(lane, taken, e, now_ns, probe)
+                self._recount(queue)
+                self._results.fault(queue, taken, e, now_ns, probe)
             quota -= 1
             probe = 0
         if probe:
-            self._gate.release(lane, now_ns, probe)
-        if lane.batching and lane.queue and quota > 0 and not until_ns:
-            until_ns = lane.batch_until_ns
+            self._admission.release(queue, now_ns, probe)
+        if queue.batching and queue.waiting and quota > 0 and not until_ns:
+            until_ns = queue.batch_until_ns
         return until_ns
 
-    def _put_back(self, lane: Lane, taken: list[Delivery]) -> None:
+    def _put_back(self, queue: EndpointQueue, taken: list[Delivery]) -> None:
         """What was taken for one request goes out next, unless it may not go at all any more."""
-        if self.lanes.get(lane.id) is not lane:
+        if self.queues.get(queue.id) is not queue:
             for delivery in taken:
                 self._reporter.report(delivery, "dead", "removed")
-        elif lane.parks:
+        elif queue.defers:
             for delivery in taken:
-                self._hand_over(lane, delivery, "parked", lane.parks)
+                self._hand_over(queue, delivery, "parked", queue.defers)
         else:
-            if not lane.queue:
-                self._ready[lane.id] = lane
-            lane.put_back(taken)
-            if not lane.slow:
+            if not queue.waiting:
+                self._ready[queue.id] = queue
+            queue.put_back(taken)
+            if not queue.slow:
                 self._backlog += len(taken)
 
-    def _batch_due(self, lane: Lane, now_ns: int) -> bool:
+    def _batch_due(self, queue: EndpointQueue, now_ns: int) -> bool:
         """What is to come does not come while the backlog is full."""
-        return self.draining or self.backlog_full or lane.batch_due(now_ns)
+        return self.draining or self.backlog_full or queue.batch_due(now_ns)
 
-    def _next(self, lane: Lane, now_ns: int) -> list[Delivery] | None:
-        """What the lane's next request takes from its queue, without what is not to be attempted; None
+    def _next(self, queue: EndpointQueue, now_ns: int) -> list[Delivery] | None:
+        """What the queue's next request takes from its queue, without what is not to be attempted; None
         if nothing may go."""
-        if lane.batching:
-            taken = lane.next_batch() if self._batch_due(lane, now_ns) else []
+        if queue.batching:
+            taken = queue.next_batch() if self._batch_due(queue, now_ns) else []
         else:
-            delivery = lane.next()
+            delivery = queue.next()
             taken = [] if delivery is None else [delivery]
         if not taken:
             return None
-        if not lane.slow:
+        if not queue.slow:
             self._backlog -= len(taken)
-        if lane.ttl_ns or lane.max_payload:
+        if queue.ttl_ns or queue.max_payload:
             try:
-                taken = [d for d in taken if not self._disposed(lane, d, now_ns)]
+                taken = [d for d in taken if not self._disposed(queue, d, now_ns)]
             except Exception as e:
-                self._results.fault(lane, taken, e, now_ns)
+                self._results.fault(queue, taken, e, now_ns)
                 return []
         return taken
 
-    def _disposed(self, lane: Lane, delivery: Delivery, now_ns: int) -> bool:
+    def _disposed(self, queue: EndpointQueue, delivery: Delivery, now_ns: int) -> bool:
         """Settles a delivery that is not to be attempted at all."""
-        if lane.ttl_ns and self._clock.surely_older(delivery.accepted_ns, lane.ttl_ns, now_ns):
+        if queue.ttl_ns and self._clock.surely_older(delivery.accepted_ns, queue.ttl_ns, now_ns):
             if delivery.id == 0:
                 delivery.settle(self._counters, field.DROPPED_EXPIRED)
             else:
-                self._hand_over(lane, delivery, "dropped", "expired")
+                self._hand_over(queue, delivery, "dropped", "expired")
             return True
-        if lane.max_payload and len(delivery.body) > lane.max_payload:
-            self._counters.add(lane.id, field.SIZE_REJECTED)
-            self._hand_over(lane, delivery, "dead", "payload_too_large")
+        if queue.max_payload and len(delivery.body) > queue.max_payload:
+            self._counters.add(queue.id, field.SIZE_REJECTED)
+            self._hand_over(queue, delivery, "dead", "payload_too_large")
             return True
         return False
 
     def abandon(self) -> None:
         """Forget what waits and was not begun: it stays where it is, for whoever follows."""
-        for lane in self._waiting():
-            lane.queue.clear()
-            lane.forget_batches()
-            self._emptied(lane)
+        for queue in self._not_empty():
+            queue.waiting.clear()
+            queue.forget_batches()
+            self._emptied(queue)
         self._aside.clear()
         self._backlog = 0
 
     def suspect(self, fresh: list[Delivery], due: list[Delivery], now_ns: int) -> None:
         """Hand to the store what the worker before had at hand when it ended by a fault of its own.
 
-        The keeper has each tried by itself. One that was, and at which a worker ended again, is the
+        The scheduler has each tried by itself. One that was, and at which a worker ended again, is the
         cause, and a dead letter.
         """
         for delivery in fresh:
-            lane = self.lanes.get(delivery.endpoint)
+            queue = self.queues.get(delivery.endpoint)
             try:
-                if lane is None or (lane.aggregating and lane.gathers(delivery)):
-                    self._arrive(lane, delivery)
+                if queue is None or (queue.aggregating and queue.gathers(delivery)):
+                    self._arrive(queue, delivery)
                 else:
-                    self._hand_over(lane, delivery, "parked", "suspect", now_ns + SUSPECT_NS)
+                    self._hand_over(queue, delivery, "parked", "suspect", now_ns + SUSPECT_NS)
             except Exception as e:
-                self._fault(lane, delivery, e, now_ns)
+                self._fault(queue, delivery, e, now_ns)
         heads = [(delivery, self._take_head(delivery, now_ns)) for delivery in due]
         tried = [delivery for delivery, head in heads if head is not None and head.suspect]
         for delivery, head in heads:
@@ -640,35 +654,37 @@ class Dispatcher:
 
     # ---- errors of ours --------------------------------------------------------------------
 
-    def _fault(self, lane: Lane | None, delivery: Delivery, error: Exception, now_ns: int) -> None:
-        if lane is None:  # it is to be a dead letter; the next worker tries that again
+    def _fault(
+        self, queue: EndpointQueue | None, delivery: Delivery, error: Exception, now_ns: int
+    ) -> None:
+        if queue is None:  # it is to be a dead letter; the next worker tries that again
             log.error("an event stays in its ring: %s", described(error))
         else:
-            self._results.fault(lane, [delivery], error, now_ns)
+            self._results.fault(queue, [delivery], error, now_ns)
 
-    def _recount(self, lane: Lane) -> None:
+    def _recount(self, queue: EndpointQueue) -> None:
         senders = (self.sender, *self._tls_senders.values())
         tags = [tag for sender in senders for tag in sender.tags()]
-        lane.recount([what for owner, what, _ in tags if owner is lane])
+        queue.recount([what for owner, what, _ in tags if owner is queue])
 
-    def _withdraw(self, lane: Lane, error: Exception, now_ns: int) -> None:
+    def _withdraw(self, queue: EndpointQueue, error: Exception, now_ns: int) -> None:
         """An error that no delivery is known to be the cause of: nothing more is sent, and what waits
         goes to the store."""
-        self._tell_unbuilt(lane.id, lane.endpoint, error)
-        lane.hold()
+        self._tell_unbuilt(queue.id, queue.endpoint, error)
+        queue.hold()
         try:
-            self._park_queue(lane, lane.parks, now_ns + PARK_NS)
-            self._recount(lane)
+            self._defer_all(queue, queue.defers, now_ns + DEFER_NS)
+            self._recount(queue)
         except Exception as e:
             log.error(
-                "endpoint %s: events stay in their rings: %s", lane.endpoint.name, described(e)
+                "endpoint %s: events stay in their rings: %s", queue.endpoint.name, described(e)
             )
-            lane.queue.clear()
-            self._emptied(lane)
+            queue.waiting.clear()
+            self._emptied(queue)
 
     # ---- results ---------------------------------------------------------------------------
 
-    def collect(self, finished: list[tuple[Slot, int, str]], now_ns: int) -> None:
+    def collect(self, finished: list[tuple[Transfer, int, str]], now_ns: int) -> None:
         """Settles the requests that the main sender finished, and those of the others."""
         self._results.take(self.sender, finished, now_ns)
         for sender in self._tls_senders.values():

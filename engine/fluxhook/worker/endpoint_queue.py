@@ -18,12 +18,12 @@ from fluxhook.transport.curl import Sender
 from fluxhook.transport.process import log
 from fluxhook.transport.records import EventHead
 
-__all__ = ["Lane"]
+__all__ = ["EndpointQueue"]
 
-#: a lane whose queue takes longer than this to empty is slow: the rest goes to the store
+#: a queue that takes longer than this to empty is slow: the rest goes to the store
 SLOW_NS = 250_000_000
-#: what a slow lane still keeps at hand, unless a batch takes more
-SLOW_QUEUE = 16
+#: what a slow queue still keeps at hand, unless a batch takes more
+SLOW_LIMIT = 16
 #: a rate is measured over at least this long
 _WINDOW_NS = 50_000_000
 #: how long batches stay as small as a 413 asked for, before a larger one is tried; arbitrary
@@ -34,10 +34,10 @@ MAX_TYPES = 256
 _body: Callable[[Delivery], bytes] = attrgetter("body")
 
 
-class Lane:
-    """The queue and the limits of one endpoint.
+class EndpointQueue:
+    """What waits for one endpoint, and its limits.
 
-    An ordered lane sends one delivery at a time for each order key. With `on_head_failure: block`
+    An ordered queue sends one delivery at a time for each order key. With `on_head_failure: block`
     its order lives in one place at a time: as long as the store has deliveries of it, what arrives
     goes to the store too, behind them (`Dispatcher`, which can see the store's word).
     """
@@ -65,6 +65,7 @@ class Lane:
         "blocked_until_ns",
         "blocks",
         "busy_keys",
+        "defers",
         "done",
         "endpoint",
         "ends_plainly",
@@ -77,21 +78,20 @@ class Lane:
         "in_flight",
         "limit",
         "max_payload",
-        "parks",
         "probe_timeout_ns",
-        "queue",
         "sender",
         "sends_plainly",
         "slow",
-        "slow_queue",
+        "slow_limit",
         "target",
         "ttl_ns",
+        "waiting",
     )
 
     def __init__(self, endpoint_id: int) -> None:
         """`configure` comes next."""
         self.id = endpoint_id
-        self.queue: deque[Delivery] = deque()
+        self.waiting: deque[Delivery] = deque()
         self.in_flight = 0
         self.done = 0
         self.slow = False
@@ -128,13 +128,13 @@ class Lane:
         self.sender = sender
         self.files = files
         #: why what arrives goes to the store; empty: it is sent
-        self.parks = ""
+        self.defers = ""
         if built is None:
-            self.parks = "misconfigured"
+            self.defers = "misconfigured"
         elif e.paused:
-            self.parks = "paused"
+            self.defers = "paused"
         elif not limit:
-            self.parks = "other_worker"
+            self.defers = "other_worker"
         self.ttl_ns = e.ttl.ns if e.ttl else 0
         self.max_payload = int(e.max_payload) if e.max_payload else 0
         #: past the endpoint's own timeout, so that a live probe is not taken for lost
@@ -149,9 +149,9 @@ class Lane:
         self._pieces.clear()
         #: whether a failing head holds back what is behind it
         self.blocks = e.ordered and e.on_head_failure == "block"
-        self.slow_queue = max(SLOW_QUEUE, e.batch.max_events or 0)
+        self.slow_limit = max(SLOW_LIMIT, e.batch.max_events or 0)
         # The ways that most deliveries take, on which nothing has to be asked.
-        self.arrives_plainly = not (self.aggregating or self.parks or self.blocks)
+        self.arrives_plainly = not (self.aggregating or self.defers or self.blocks)
         self.sends_plainly = not (
             e.ordered or e.rate_limit or self.ttl_ns or self.max_payload or self.batching
         )
@@ -211,10 +211,10 @@ class Lane:
     def next(self) -> Delivery | None:
         """Takes from the queue the next delivery that may go as far as the order is concerned."""
         if not self.endpoint.ordered:
-            return self.queue.popleft() if self.queue else None
-        for i, delivery in enumerate(self.queue):
+            return self.waiting.popleft() if self.waiting else None
+        for i, delivery in enumerate(self.waiting):
             if order_key(delivery) not in self.busy_keys:
-                del self.queue[i]
+                del self.waiting[i]
                 return delivery
         return None
 
@@ -222,36 +222,36 @@ class Lane:
         """Whether what waits goes out in a batch now."""
         if 0 < self._smaller_until_ns <= now_ns:
             self._batch, self._smaller_until_ns = self.endpoint.batch, 0
-        queue, options = self.queue, self._batch
-        events = len(queue)
+        waiting, options = self.waiting, self._batch
+        events = len(waiting)
         if not events or self.hurried or self._pieces or events >= (options.max_events or 1):
             return events > 0
         if self._weighed < events:  # the others were weighed before
-            self._weight += sum(map(len, map(_body, islice(queue, self._weighed, None))))
+            self._weight += sum(map(len, map(_body, islice(waiting, self._weighed, None))))
             self._weighed = events
-        return batch.is_due(options, events, self._weight, queue[0].taken_ns, now_ns)
+        return batch.is_due(options, events, self._weight, waiting[0].taken_ns, now_ns)
 
     @property
     def batch_until_ns(self) -> int:
         """When what waits goes out at the latest; there must be something."""
-        return batch.waits_until_ns(self._batch, self.queue[0].taken_ns)
+        return batch.waits_until_ns(self._batch, self.waiting[0].taken_ns)
 
     def next_batch(self) -> list[Delivery]:
         """Takes the next batch from the queue."""
-        queue, options = self.queue, self._batch
+        waiting, options = self.waiting, self._batch
         if self._pieces:
             count = self._pieces.popleft()
         else:
-            bodies = map(_body, islice(queue, options.max_events))
+            bodies = map(_body, islice(waiting, options.max_events))
             count = batch.cut(options, list(map(len, bodies)))
-        popleft = queue.popleft
+        popleft = waiting.popleft
         taken = [popleft() for _ in range(count)]
         self._forget_weight()
         return taken
 
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
         """What was taken last waits again, in its order, and goes out next and together."""
-        self.queue.extendleft(reversed(deliveries))
+        self.waiting.extendleft(reversed(deliveries))
         if self.batching:
             self._pieces.appendleft(len(deliveries))
         self._forget_weight()
@@ -274,10 +274,10 @@ class Lane:
 
     def _forget_weight(self) -> None:
         self._weighed = self._weight = 0
-        self.hurried = self.hurried and bool(self.queue)
+        self.hurried = self.hurried and bool(self.waiting)
 
     def under_way(self) -> list[Delivery]:
-        """What an ordered lane is sending, in the order in which it began."""
+        """What an ordered queue is sending, in the order in which it began."""
         return list(self.busy_keys.values())
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
@@ -297,7 +297,7 @@ class Lane:
 
     def hold(self) -> None:
         """Send nothing more until it is configured again."""
-        self.parks = "misconfigured"
+        self.defers = "misconfigured"
         self.arrives_plainly = False
 
     def recount(self, requests: Sequence[Delivery | list[Delivery]]) -> None:
@@ -309,14 +309,14 @@ class Lane:
             self.busy_keys = {order_key(delivery): delivery for delivery in found}
 
     def judge(self, now_ns: int) -> bool:
-        """Whether the lane is slow: at its present rate the queue lasts longer than SLOW_NS."""
+        """Whether the queue is slow: at its present rate it lasts longer than SLOW_NS."""
         elapsed_ns = now_ns - self._mark_ns
         if elapsed_ns >= _WINDOW_NS:
             finished = self.done - self._mark_done
             fresh = elapsed_ns > 20 * _WINDOW_NS  # nobody looked for long: no rate to go by
             self._mark_ns, self._mark_done = now_ns, self.done
             if not fresh:
-                self.slow = len(self.queue) * elapsed_ns > SLOW_NS * finished
+                self.slow = len(self.waiting) * elapsed_ns > SLOW_NS * finished
         return self.slow
 
 

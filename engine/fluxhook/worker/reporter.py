@@ -1,4 +1,4 @@
-"""A worker's reports to the keeper: the outbox ring, and what did not fit into it yet."""
+"""A worker's reports to the scheduler: the outbox ring, and what did not fit into it yet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_ENDPOINT = 0xFFFF_FFFF
 
 
 class Reporter:
-    """Hands deliveries over to the keeper; see `HAND_OVER` in ring.h for what a crash leaves.
+    """Hands deliveries over to the scheduler; see `HAND_OVER` in ring.h for what a crash leaves.
 
     While the outbox is full, or under `durability: power` cannot be synced, it is `stuck`: the reports
     wait here in their order, and what they report keeps its place in its ring. The worker then begins
@@ -61,7 +61,7 @@ class Reporter:
         attempt: Attempt | None = None,
         not_before_ns: int = 0,
     ) -> int:
-        """Makes the keeper the owner of the delivery, or tells it what became of one that it owns.
+        """Makes the scheduler the owner of the delivery, or tells it what became of one that it owns.
 
         Returns the sequence number that the report has, or will have, in the outbox.
         """

@@ -1,4 +1,4 @@
-"""What becomes of a request that is over: settled in its ring, or reported to the keeper.
+"""What becomes of a request that is over: settled in its ring, or reported to the scheduler.
 
 A batch is one request to breaker and rate limit, and to the histogram of latencies; but each of its
 events is settled, counted and reported by itself. A batch that is refused for its content is no attempt
@@ -15,13 +15,13 @@ from fluxhook._native.ring import Counters, Delivery, Words, settle_fresh
 from fluxhook.policy.batch import halves, read_answers
 from fluxhook.policy.outcome import Outcome
 from fluxhook.transport import datadir as field
-from fluxhook.transport.curl import RESENT_US, STATUS, TOTAL_US, Sender, Slot
+from fluxhook.transport.curl import RESENT_US, STATUS, TOTAL_US, Sender, Transfer
 from fluxhook.transport.process import described, log, traced
 from fluxhook.transport.records import Attempt
-from fluxhook.worker.admission import Gate
-from fluxhook.worker.endpoint_queue import Lane, event_id
+from fluxhook.worker.admission import Admission
+from fluxhook.worker.endpoint_queue import EndpointQueue, event_id
 from fluxhook.worker.reporter import Reporter
-from fluxhook.worker.stage_timings import Stages
+from fluxhook.worker.stage_timings import StageTimings
 
 __all__ = ["Results"]
 
@@ -31,9 +31,9 @@ TELL_NS = 10_000_000_000
 
 
 class Results:
-    """Settles requests. `resume` is told of a lane that has room again, `park` to hand over the queue
+    """Settles requests. `resume` is told of a queue that has room again, `defer` to hand a queue over
     of one whose order has gone to the store, `again` to send what was taken for a request once more,
-    `recount` that an error left in doubt what a lane has under way.
+    `recount` that an error left in doubt what a queue has under way.
 
     An error in the work for one endpoint ends here, as an attempt with the cause `internal`."""
 
@@ -41,75 +41,75 @@ class Results:
         self,
         words: Words,
         counters: Counters,
-        stages: Stages,
+        stages: StageTimings,
         reporter: Reporter,
         worker: int,
         *,
-        resume: Callable[[Lane], None],
-        park: Callable[[Lane, str], object],
-        again: Callable[[Lane, list[Delivery]], None],
-        recount: Callable[[Lane], None],
+        resume: Callable[[EndpointQueue], None],
+        defer: Callable[[EndpointQueue, str], object],
+        again: Callable[[EndpointQueue, list[Delivery]], None],
+        recount: Callable[[EndpointQueue], None],
     ) -> None:
         self._words = words
-        self._gate = Gate(words)
+        self._admission = Admission(words)
         self._counters = counters
-        self._stages = stages
+        self._timings = stages
         self._reporter = reporter
         self._worker = worker
         self._resume = resume
-        self._park = park
+        self._defer = defer
         self._again = again
         self._recount = recount
         self._unsampled = 0
         self._told_ns: dict[int, int] = {}
 
-    def take(self, sender: Sender, finished: list[tuple[Slot, int, str]], now_ns: int) -> None:
-        """Settles what the sender finished, and gives the slots back."""
+    def take(self, sender: Sender, finished: list[tuple[Transfer, int, str]], now_ns: int) -> None:
+        """Settles what the sender finished, and gives the transfers back."""
         counters, words = self._counters, self._words
         observe, release, load = counters.observe, sender.release, words.load
         unsampled = self._unsampled
-        for slot, code, message in finished:
-            lane, what, probe = slot.tag
+        for transfer, code, message in finished:
+            queue, what, probe = transfer.tag
             try:
-                info = slot.getinfo
+                info = transfer.getinfo
                 status = info(STATUS)
                 if info(RESENT_US):
-                    counters.add(lane.id, field.RESENT)
+                    counters.add(queue.id, field.RESENT)
                 unsampled += 1
-                if slot.opened or unsampled >= field.SAMPLED_ONE_IN:
+                if transfer.opened or unsampled >= field.SAMPLED_ONE_IN:
                     unsampled = 0
-                    self._stages.finished(lane, slot)
+                    self._timings.finished(queue, transfer)
                     if 200 <= status <= 299:
-                        lane.sender.heed(lane.target, False)
+                        queue.sender.heed(queue.target, False)
                 if type(what) is list:
-                    lane.end(what)
-                    self._end_batch(lane, what, probe, slot, status, code, message, now_ns)
+                    queue.end(what)
+                    self._end_batch(queue, what, probe, transfer, status, code, message, now_ns)
                 elif 200 <= status <= 299:
-                    observe(lane.id, field.HISTOGRAM, info(TOTAL_US))
-                    if load(lane.id, field.BREAKER):
-                        self._gate.success(lane, now_ns, probe)
-                    if lane.ends_plainly and what.id == 0:
-                        lane.in_flight -= 1
-                        lane.done += 1
+                    observe(queue.id, field.HISTOGRAM, info(TOTAL_US))
+                    if load(queue.id, field.BREAKER):
+                        self._admission.success(queue, now_ns, probe)
+                    if queue.ends_plainly and what.id == 0:
+                        queue.in_flight -= 1
+                        queue.done += 1
                         what.settle(counters, field.DELIVERED)
                     else:
-                        lane.end((what,))
-                        self._succeed(lane, (what,), slot)
+                        queue.end((what,))
+                        self._succeed(queue, (what,), transfer)
                 else:
-                    lane.end((what,))
-                    self._fail(lane, (what,), probe, slot, status, code, message, now_ns)
+                    queue.end((what,))
+                    self._fail(queue, (what,), probe, transfer, status, code, message, now_ns)
             except Exception as e:
-                slot.tag = None
-                self._recount(lane)
-                self.fault(lane, what if type(what) is list else [what], e, now_ns, probe)
-            if lane.held:
-                self._resume(lane)
-            release(slot)
+                transfer.tag = None
+                self._recount(queue)
+                self.fault(queue, what if type(what) is list else [what], e, now_ns, probe)
+            if queue.held:
+                self._resume(queue)
+            release(transfer)
         self._unsampled = unsampled
 
     def fault(
         self,
-        lane: Lane,
+        queue: EndpointQueue,
         deliveries: Sequence[Delivery],
         error: Exception,
         now_ns: int,
@@ -120,101 +120,107 @@ class Results:
         Where not even that can be done, a delivery stays in its ring for the worker that comes next.
         """
         text = described(error)
-        if not 0 <= now_ns - self._told_ns.get(lane.id, 0) < TELL_NS:
-            self._told_ns[lane.id] = now_ns
+        if not 0 <= now_ns - self._told_ns.get(queue.id, 0) < TELL_NS:
+            self._told_ns[queue.id] = now_ns
             log.error(
                 "endpoint %s: an attempt ended with an error of ours:\n%s",
-                lane.endpoint.name,
+                queue.endpoint.name,
                 traced(error),
             )
         attempt = Attempt(now_ns, 0, "internal", text, worker=self._worker)
         for delivery in deliveries:
             if delivery.in_ring or delivery.id:
                 try:
-                    self._report(lane, (delivery,), lane.outcome(0, "internal"), attempt)
+                    self._report(queue, (delivery,), queue.outcome(0, "internal"), attempt)
                 except Exception:
-                    log.error("endpoint %s: an event stays in its ring", lane.endpoint.name)
-        self._gate.release(lane, now_ns, probe)
+                    log.error("endpoint %s: an event stays in its ring", queue.endpoint.name)
+        self._admission.release(queue, now_ns, probe)
 
-    def _succeed(self, lane: Lane, deliveries: Sequence[Delivery], slot: Slot) -> None:
-        if lane.endpoint.record != "all":
+    def _succeed(
+        self, queue: EndpointQueue, deliveries: Sequence[Delivery], transfer: Transfer
+    ) -> None:
+        if queue.endpoint.record != "all":
             deliveries = settle_fresh(deliveries, self._counters, field.DELIVERED)
         if deliveries:
-            attempt = slot.attempt("delivered", "", self._worker)
+            attempt = transfer.attempt("delivered", "", self._worker)
             for delivery in deliveries:
                 self._reporter.report(delivery, "delivered", "delivered", attempt)
 
     def _fail(
         self,
-        lane: Lane,
+        queue: EndpointQueue,
         deliveries: Sequence[Delivery],
         probe: int,
-        slot: Slot,
+        transfer: Transfer,
         status: int,
         code: int,
         message: str,
         now_ns: int,
     ) -> None:
         """The request failed, and all that was in it."""
-        status, cause, message = slot.failure(code, message)
-        outcome = lane.outcome(status, cause)
-        self._counters.add(lane.id, field.FAILED_REQUESTS)
+        status, cause, message = transfer.failure(code, message)
+        outcome = queue.outcome(status, cause)
+        self._counters.add(queue.id, field.FAILED_REQUESTS)
         if status:
-            lane.sender.heed(lane.target, True)
+            queue.sender.heed(queue.target, True)
         if outcome.breaker == "failure":
-            self._gate.failure(lane, now_ns, probe)
+            self._admission.failure(queue, now_ns, probe)
         else:
-            self._gate.release(lane, now_ns, probe)
-        attempt = slot.attempt(outcome.cause, message, self._worker, status)
-        self._report(lane, deliveries, outcome, attempt)
+            self._admission.release(queue, now_ns, probe)
+        attempt = transfer.attempt(outcome.cause, message, self._worker, status)
+        self._report(queue, deliveries, outcome, attempt)
 
     def _report(
-        self, lane: Lane, deliveries: Sequence[Delivery], outcome: Outcome, attempt: Attempt
+        self,
+        queue: EndpointQueue,
+        deliveries: Sequence[Delivery],
+        outcome: Outcome,
+        attempt: Attempt,
     ) -> None:
         """One failed attempt of each."""
         counters, count = self._counters, len(deliveries)
-        counters.add(lane.id, field.FAILED, count)
+        counters.add(queue.id, field.FAILED, count)
         if outcome.cause == "internal":
-            counters.add(lane.id, field.FAULTS, count)
+            counters.add(queue.id, field.FAULTS, count)
         if outcome.rejection == "signature":
-            counters.add(lane.id, field.SIGNATURE_REJECTED, count)
+            counters.add(queue.id, field.SIGNATURE_REJECTED, count)
         elif outcome.rejection == "size":
-            counters.add(lane.id, field.SIZE_REJECTED, count)
+            counters.add(queue.id, field.SIZE_REJECTED, count)
         for delivery in deliveries:
             sequence = self._reporter.report(delivery, outcome.verdict, outcome.cause, attempt)
-            if lane.blocks and outcome.verdict == "retry":
-                lane.handed_over = sequence
-                self._park(lane, "order")
+            if queue.blocks and outcome.verdict == "retry":
+                queue.handed_over = sequence
+                self._defer(queue, "order")
 
     # ---- batches ---------------------------------------------------------------------------
 
     def _end_batch(
         self,
-        lane: Lane,
+        queue: EndpointQueue,
         deliveries: list[Delivery],
         probe: int,
-        slot: Slot,
+        transfer: Transfer,
         status: int,
         code: int,
         message: str,
         now_ns: int,
     ) -> None:
         if parts := halves(status, len(deliveries)):
-            self._halve(lane, deliveries, parts[0], probe, status, now_ns)
+            self._halve(queue, deliveries, parts[0], probe, status, now_ns)
             return
         if not 200 <= status <= 299:
-            self._fail(lane, deliveries, probe, slot, status, code, message, now_ns)
+            self._fail(queue, deliveries, probe, transfer, status, code, message, now_ns)
             return
-        self._counters.observe(lane.id, field.HISTOGRAM, slot.getinfo(TOTAL_US))
+        self._counters.observe(queue.id, field.HISTOGRAM, transfer.getinfo(TOTAL_US))
         if status == MULTI_STATUS:
-            self._end_each(lane, deliveries, probe, slot, now_ns)
+            self._end_each(queue, deliveries, probe, transfer, now_ns)
             return
-        self._gate.success(lane, now_ns, probe)
-        self._succeed(lane, deliveries, slot)
+        self._admission.success(queue, now_ns, probe)
+        self._succeed(queue, deliveries, transfer)
 
     def _halve(
         self,
-        lane: Lane,
+        queue: EndpointQueue,
         deliveries: list[Delivery],
         first: int,
         probe: int,
@@ -222,30 +228,35 @@ class Results:
         now_ns: int,
     ) -> None:
         """The breaker waits for what the events come to, however many requests it takes to find out."""
-        self._counters.add(lane.id, field.FAILED_REQUESTS)
-        self._gate.release(lane, now_ns, probe)
+        self._counters.add(queue.id, field.FAILED_REQUESTS)
+        self._admission.release(queue, now_ns, probe)
         if status == CONTENT_TOO_LARGE:
-            lane.shrink_batches(deliveries, now_ns)
-        self._again(lane, deliveries[first:])
-        self._again(lane, deliveries[:first])
+            queue.shrink_batches(deliveries, now_ns)
+        self._again(queue, deliveries[first:])
+        self._again(queue, deliveries[:first])
 
     def _end_each(
-        self, lane: Lane, deliveries: list[Delivery], probe: int, slot: Slot, now_ns: int
+        self,
+        queue: EndpointQueue,
+        deliveries: list[Delivery],
+        probe: int,
+        transfer: Transfer,
+        now_ns: int,
     ) -> None:
         """Each event by its own status. To the breaker the request is a success if one event was."""
         silent = "the 207 answer does not name the event"
         try:
-            statuses = read_answers(b"".join(slot.answer))
+            statuses = read_answers(b"".join(transfer.answer))
         except ValueError as e:
             statuses, silent = {}, str(e)
-        attempt = slot.attempt("delivered", "", self._worker)
+        attempt = transfer.attempt("delivered", "", self._worker)
         outcomes: list[Outcome] = []
         for delivery in deliveries:
             status = statuses.get(event_id(delivery), 0)
-            outcome = lane.outcome(status, None if status else "protocol")
+            outcome = queue.outcome(status, None if status else "protocol")
             outcomes.append(outcome)
             if outcome.verdict == "delivered":
-                self._succeed(lane, (delivery,), slot)
+                self._succeed(queue, (delivery,), transfer)
                 continue
             own = msgspec.structs.replace(
                 attempt,
@@ -253,11 +264,11 @@ class Results:
                 cause=outcome.cause,
                 error="" if status else silent,
             )
-            self._report(lane, (delivery,), outcome, own)
+            self._report(queue, (delivery,), outcome, own)
         views = {outcome.breaker for outcome in outcomes}
         if "success" in views:
-            self._gate.success(lane, now_ns, probe)
+            self._admission.success(queue, now_ns, probe)
         elif "failure" in views:
-            self._gate.failure(lane, now_ns, probe)
+            self._admission.failure(queue, now_ns, probe)
         else:
-            self._gate.release(lane, now_ns, probe)
+            self._admission.release(queue, now_ns, probe)

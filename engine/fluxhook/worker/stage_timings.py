@@ -11,16 +11,16 @@ from time import perf_counter_ns
 from fluxhook._native.ring import Counters, Delivery
 from fluxhook.transport import datadir as field
 from fluxhook.transport.clock import EngineClock
-from fluxhook.transport.curl import Slot
-from fluxhook.worker.endpoint_queue import Lane
+from fluxhook.transport.curl import Transfer
+from fluxhook.worker.endpoint_queue import EndpointQueue
 
-__all__ = ["Stages"]
+__all__ = ["StageTimings"]
 
-#: of `curl.Stages`
+#: of `curl.StageTimings`
 _FIELDS = (field.STAGE_DNS, field.STAGE_CONNECT, field.STAGE_TLS, field.STAGE_FIRST_BYTE)
 
 
-class Stages:
+class StageTimings:
     """Observes requests. `counters` are the worker's own, `histograms` its file `stages`."""
 
     def __init__(self, counters: Counters, histograms: Counters, clock: EngineClock) -> None:
@@ -29,22 +29,22 @@ class Stages:
         self._clock = clock
 
     def make(
-        self, lane: Lane, deliveries: list[Delivery], now_ns: int, now_s: int
+        self, queue: EndpointQueue, deliveries: list[Delivery], now_ns: int, now_s: int
     ) -> tuple[list[bytes], bytes]:
         """Makes the request, and observes how long that takes and how long its first event waited."""
         observe, delivery = self._histograms.observe, deliveries[0]
         if delivery.attempts == 0 and delivery.id == 0:
             waited_us = self._clock.age_ns(delivery.accepted_ns, now_ns) // 1000
-            observe(lane.id, field.STAGE_QUEUE, waited_us)
+            observe(queue.id, field.STAGE_QUEUE, waited_us)
         begun_ns = perf_counter_ns()
-        request = lane.request_for(deliveries, now_s)
-        observe(lane.id, field.STAGE_SIGN, (perf_counter_ns() - begun_ns) // 1000)
+        request = queue.request_for(deliveries, now_s)
+        observe(queue.id, field.STAGE_SIGN, (perf_counter_ns() - begun_ns) // 1000)
         return request
 
-    def finished(self, lane: Lane, slot: Slot) -> None:
+    def finished(self, queue: EndpointQueue, transfer: Transfer) -> None:
         """To be called for each request that opened a connection, and for samples of the others."""
-        if slot.opened:
-            self._counters.add(lane.id, field.CONNECTED)
-        for us, first_field in zip(slot.stages(), _FIELDS, strict=True):
+        if transfer.opened:
+            self._counters.add(queue.id, field.CONNECTED)
+        for us, first_field in zip(transfer.stages(), _FIELDS, strict=True):
             if us:
-                self._histograms.observe(lane.id, first_field, us)
+                self._histograms.observe(queue.id, first_field, us)

@@ -1,7 +1,8 @@
 """A worker process: takes records from its rings, sends them, settles what came of it.
 
 One thread, one loop. Each round: look for a new configuration, take records, start what may go, wait
-for sockets or the bell, settle what finished. What is decided about a delivery is in `dispatch`.
+for sockets or the doorbell, settle what finished. What is decided about a delivery is in
+`dispatcher`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from fluxhook.transport import process
 from fluxhook.transport.clock import EngineClock
 from fluxhook.transport.heartbeat import Heartbeat
 from fluxhook.transport.snapshot import Snapshot
-from fluxhook.worker.adaptive_polling import LOOK_S, Pace
+from fluxhook.worker.adaptive_polling import LOOK_S, AdaptivePolling
 from fluxhook.worker.dispatcher import BACKLOG, Dispatcher
 from fluxhook.worker.reporter import Reporter
-from fluxhook.worker.stage_timings import Stages
+from fluxhook.worker.stage_timings import StageTimings
 
 __all__ = ["Worker", "main"]
 
@@ -66,30 +67,30 @@ class Worker:
         self._snapshot = Snapshot.load(self._datadir)
         outbox = Producer(
             str(own / "outbox.ring"),
-            bell=d.open_bell(self._datadir.keeper_bell),
+            bell=d.open_doorbell(self._datadir.scheduler_doorbell),
             sync=self._snapshot.config.durability == "power",
         )
         self._clock = EngineClock(self._snapshot.clock)
         self._reporter = Reporter(outbox, self._counters, index, self._clock)
         self._inbox = Consumer(str(own / "inbox.ring"))
         self._rings: dict[str, Consumer] = {}
-        self._paced: list[tuple[Consumer, Pace]] = []
+        self._polled: list[tuple[Consumer, AdaptivePolling]] = []
         self._rings_version = -1
         self._egress = EgressPolicy(self._snapshot.config.allow_networks)
         self._dispatcher = Dispatcher(
             self._words,
             self._counters,
-            Stages(self._counters, histograms, self._clock),
+            StageTimings(self._counters, histograms, self._clock),
             self._reporter,
             index,
             lambda a: self._egress.judge(a),
             self._clock,
         )
         self._sender = self._dispatcher.sender
-        self._bell = d.open_bell(self._datadir.bell(index))
+        self._doorbell = d.open_doorbell(self._datadir.doorbell(index))
         self._control_fd = control_fd
         self._heartbeat = heartbeat or Heartbeat()
-        self._sender.watch(self._bell)
+        self._sender.watch(self._doorbell)
         self._sender.watch(control_fd)
         self._next_relief_ns = 0
         #: damaged records that were told of, by ring; the version of a snapshot that cannot be read
@@ -98,7 +99,7 @@ class Worker:
         self._drain_marks: list[tuple[Consumer, int]] | None = None
         #: nothing more is begun: other workers go on with what is not
         self._leaving = False
-        #: what the worker before had taken from publishers and from the keeper, if it is suspected
+        #: what the worker before had taken from publishers and from the scheduler, if it is suspected
         self._suspects: tuple[list[Delivery], list[Delivery]] = [], []
         self._find_rings(first=True, wary=wary)
         self._configure()
@@ -123,8 +124,8 @@ class Worker:
             dispatcher.collect(finished, clock.now_ns())
             self._reporter.flush()
             for fd in sender.fired:
-                if fd == self._bell:
-                    d.quiet_bell(fd)
+                if fd == self._doorbell:
+                    d.quiet_doorbell(fd)
                 elif fd == self._control_fd:
                     asked = os.read(fd, 1)
                     if not asked:
@@ -179,7 +180,7 @@ class Worker:
                 misconfigured=name in snapshot.held,
                 files=snapshot.files.get(name, 0),
             )
-        for endpoint_id in self._dispatcher.lanes.keys() - endpoints.keys():
+        for endpoint_id in self._dispatcher.queues.keys() - endpoints.keys():
             self._dispatcher.remove(endpoint_id)
         self._dispatcher.retire_senders()
         # What is at hand must leave most of a ring to what waits, or it is under pressure for ever.
@@ -216,10 +217,10 @@ class Worker:
             while wary and ring.next < reached and (taken := ring.take(1)):
                 self._suspects[ring is self._inbox].extend(taken)
         self._rings = found
-        self._paced = [(ring, Pace()) for ring in found.values()]
+        self._polled = [(ring, AdaptivePolling()) for ring in found.values()]
 
     def _take(self, now_ns: int) -> bool:
-        """Moves records from the rings to the lanes; False if there was nothing to take."""
+        """Moves records from the rings to the queues; False if there was nothing to take."""
         dispatcher = self._dispatcher
         if now_ns >= self._next_relief_ns:
             self._next_relief_ns = now_ns + RELIEF_INTERVAL_NS
@@ -237,9 +238,9 @@ class Worker:
         due = [] if self._reporter.stuck else self._inbox.take(limit)
         batches: list[list[Delivery]] = []
         if not self._past_marks():
-            for ring, pace in self._paced:
+            for ring, polling in self._polled:
                 if taken := ring.take(limit):
-                    pace.note(len(taken))
+                    polling.note(len(taken))
                     batches.append(taken)
         self._refresh()  # these may be for an endpoint of which their sender knew first
         for delivery in due:
@@ -264,8 +265,8 @@ class Worker:
         if self._dispatcher.backlog_full or self._reporter.stuck or self._leaving:
             return RELIEF_INTERVAL_NS / 1e9
         longest_s = IDLE_WAIT_S
-        for ring, pace in self._paced:
-            if pace.brisk(now_ns):
+        for ring, polling in self._polled:
+            if polling.busy(now_ns):
                 longest_s = LOOK_S
             elif not ring.arm():
                 return 0.0

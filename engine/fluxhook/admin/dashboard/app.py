@@ -28,7 +28,7 @@ from fluxhook.admin.dashboard.pages import (
     overview,
     retries,
 )
-from fluxhook.admin.dashboard.viewer import Desk
+from fluxhook.admin.dashboard.viewer import DashboardContext
 from fluxhook.admin.failed_tokens import FailedTokens
 from fluxhook.admin.service import Service
 
@@ -66,9 +66,9 @@ def create_dashboard(admin: Admin) -> ASGIApp:
     # Strangers could fill the log with what is not found, or was never a session.
     for name, level in (("nicegui", logging.ERROR), ("engineio.server", logging.CRITICAL)):
         logging.getLogger(name).setLevel(level)
-    desk = Desk(admin.service, admin.access)
+    context = DashboardContext(admin.service, admin.access)
     for page in _PAGES:
-        page.register(desk)
+        page.register(context)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.mount("/_dashboard", StaticFiles(directory=STATIC))
     ui.run_with(

@@ -19,13 +19,13 @@ from fluxhook.admin.service import Service
 from fluxhook.config.schema import Scope
 from fluxhook.errors import ConfigError, FluxhookError
 
-__all__ = ["Desk", "Viewer", "complain", "complaint", "faults_of", "tell"]
+__all__ = ["DashboardContext", "Viewer", "complain", "complaint", "faults_of", "tell"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Desk:
+class DashboardContext:
     """What all pages share."""
 
     def __init__(self, service: Service, access: Access) -> None:
@@ -37,10 +37,10 @@ class Desk:
 class Viewer:
     """One page in one browser."""
 
-    def __init__(self, desk: Desk, request: Request) -> None:
-        self.service = desk.service
-        self._access = desk.access
-        self._sampler = desk.sampler
+    def __init__(self, context: DashboardContext, request: Request) -> None:
+        self.service = context.service
+        self._access = context.access
+        self._sampler = context.sampler
         self._session: Session | None = request.scope.get(SESSION)
 
     @property

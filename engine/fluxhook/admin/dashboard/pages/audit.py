@@ -15,7 +15,7 @@ from fluxhook.admin.dashboard.dom import tag, text
 from fluxhook.admin.dashboard.forms import filter_form, next_page
 from fluxhook.admin.dashboard.frame import frame
 from fluxhook.admin.dashboard.known import known_events
-from fluxhook.admin.dashboard.viewer import Desk, Viewer, complaint
+from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer, complaint
 from fluxhook.admin.models import Page
 from fluxhook.errors import FluxhookError
 from fluxhook.store.audit import AuditEntry
@@ -30,10 +30,10 @@ _ROWS: Final = 50
 _REFRESH_S: Final = 5.0
 
 
-def register(desk: Desk) -> None:
+def register(context: DashboardContext) -> None:
     @ui.page(_PATH, response_timeout=30)
     async def audit(request: Request) -> None:
-        await _audit(Viewer(desk, request), request.query_params)
+        await _audit(Viewer(context, request), request.query_params)
 
 
 async def _audit(viewer: Viewer, query: Mapping[str, str]) -> None:

@@ -11,17 +11,17 @@ from fluxhook.admin.dashboard.forms import Form
 from fluxhook.admin.dashboard.frame import failure_page, frame
 from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.secret import show_secret
-from fluxhook.admin.dashboard.viewer import Desk, Viewer, faults_of
+from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer, faults_of
 from fluxhook.admin.models import CreatedWebhook
 from fluxhook.errors import Conflict, FluxhookError
 
 __all__ = ["register"]
 
 
-def register(desk: Desk) -> None:
+def register(context: DashboardContext) -> None:
     @ui.page("/endpoints/new", response_timeout=30)
     async def create(request: Request) -> None:
-        viewer = Viewer(desk, request)
+        viewer = Viewer(context, request)
         if viewer.may_write:
             await _create(viewer)
         else:

@@ -16,7 +16,7 @@ from fluxhook.admin.dashboard.forms import filter_form, next_page
 from fluxhook.admin.dashboard.frame import frame
 from fluxhook.admin.dashboard.pages.deliveries import endpoint_choices
 from fluxhook.admin.dashboard.progress import ProgressLine
-from fluxhook.admin.dashboard.viewer import Desk, Viewer, complain, complaint
+from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer, complain, complaint
 from fluxhook.admin.models import Delivery, Filter, Page, Progress, PurgeRequest
 from fluxhook.errors import FluxhookError
 
@@ -27,10 +27,10 @@ _FIELDS: Final = ("endpoint", "type", "cause", "since", "until")
 _ROWS: Final = 50
 
 
-def register(desk: Desk) -> None:
+def register(context: DashboardContext) -> None:
     @ui.page(_PATH, response_timeout=30)
     async def dead_letters(request: Request) -> None:
-        await _Page(Viewer(desk, request), request.query_params).build()
+        await _Page(Viewer(context, request), request.query_params).build()
 
 
 class _Page:

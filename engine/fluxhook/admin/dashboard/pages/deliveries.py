@@ -12,7 +12,7 @@ from fluxhook.admin.dashboard.delivery_table import DeliveryTable
 from fluxhook.admin.dashboard.dom import tag, text
 from fluxhook.admin.dashboard.forms import filter_form, next_page
 from fluxhook.admin.dashboard.frame import frame
-from fluxhook.admin.dashboard.viewer import Desk, Viewer, complaint
+from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer, complaint
 from fluxhook.admin.models import Delivery, Page
 from fluxhook.admin.names import by_id
 from fluxhook.errors import FluxhookError
@@ -32,10 +32,10 @@ _STATES: Final = (
 _ROWS: Final = 50
 
 
-def register(desk: Desk) -> None:
+def register(context: DashboardContext) -> None:
     @ui.page(_PATH, response_timeout=30)
     async def deliveries(request: Request) -> None:
-        await _deliveries(Viewer(desk, request), request.query_params)
+        await _deliveries(Viewer(context, request), request.query_params)
 
 
 async def _deliveries(viewer: Viewer, query: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.dom import button, link, state_pill, tag, text, time
 from fluxhook.admin.dashboard.frame import card, failure_page, frame
 from fluxhook.admin.dashboard.links import endpoint_path
-from fluxhook.admin.dashboard.viewer import Desk, Viewer
+from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer
 from fluxhook.admin.dashboard.waterfall import show_waterfall
 from fluxhook.admin.models import Attempt, DeliveryDetail, SentRequest
 from fluxhook.admin.problems import RequestError
@@ -24,10 +24,10 @@ __all__ = ["register"]
 _BODY: Final = 20_000
 
 
-def register(desk: Desk) -> None:
+def register(context: DashboardContext) -> None:
     @ui.page("/deliveries/{id}", response_timeout=30)
     async def delivery(request: Request, id: str) -> None:
-        viewer = Viewer(desk, request)
+        viewer = Viewer(context, request)
         try:
             detail = await viewer.ask(viewer.service.delivery, id)
         except RequestError:

@@ -12,7 +12,7 @@ from fluxhook.admin.dashboard.forms import Form
 from fluxhook.admin.dashboard.frame import failure_page, frame
 from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.options import OF_FILE
-from fluxhook.admin.dashboard.viewer import Desk, Viewer, faults_of
+from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer, faults_of
 from fluxhook.admin.models import CreatedWebhook, Webhook
 from fluxhook.admin.names import by_id
 from fluxhook.errors import FluxhookError, UnknownEndpoint
@@ -20,10 +20,10 @@ from fluxhook.errors import FluxhookError, UnknownEndpoint
 __all__ = ["register"]
 
 
-def register(desk: Desk) -> None:
+def register(context: DashboardContext) -> None:
     @ui.page("/endpoints/{ref}/edit", response_timeout=30)
     async def edit(request: Request, ref: str) -> None:
-        viewer = Viewer(desk, request)
+        viewer = Viewer(context, request)
         if not viewer.may_write:
             reason = "Your token does not have the scope write, so it cannot change an endpoint."
             failure_page(viewer, 403, reason, "/endpoints")

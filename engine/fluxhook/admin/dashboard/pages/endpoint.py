@@ -20,7 +20,7 @@ from fluxhook.admin.dashboard.options import show_options
 from fluxhook.admin.dashboard.rotation import rotate
 from fluxhook.admin.dashboard.sampler import Point
 from fluxhook.admin.dashboard.tiles import Tile
-from fluxhook.admin.dashboard.viewer import Desk, Viewer, complain
+from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer, complain
 from fluxhook.admin.models import Delivery, Status, TestRequest, Webhook, WebhookStatus
 from fluxhook.admin.names import by_id
 from fluxhook.errors import FluxhookError, UnknownEndpoint
@@ -33,10 +33,10 @@ TEST_POLL_S: Final = 0.25
 _RECENT: Final = 10
 
 
-def register(desk: Desk) -> None:
+def register(context: DashboardContext) -> None:
     @ui.page("/endpoints/{ref}", response_timeout=30)
     async def endpoint(request: Request, ref: str) -> None:
-        viewer = Viewer(desk, request)
+        viewer = Viewer(context, request)
         try:
             webhook = await viewer.ask(viewer.service.webhook, ref)
         except UnknownEndpoint:

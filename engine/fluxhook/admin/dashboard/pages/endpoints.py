@@ -8,15 +8,15 @@ from nicegui import ui
 from fluxhook.admin.dashboard.dom import icon, tag, text
 from fluxhook.admin.dashboard.endpoint_table import EndpointTable
 from fluxhook.admin.dashboard.frame import frame
-from fluxhook.admin.dashboard.viewer import Desk, Viewer
+from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer
 
 __all__ = ["register"]
 
 
-def register(desk: Desk) -> None:
+def register(context: DashboardContext) -> None:
     @ui.page("/endpoints", response_timeout=30)
     async def endpoints(request: Request) -> None:
-        await _endpoints(Viewer(desk, request))
+        await _endpoints(Viewer(context, request))
 
 
 async def _endpoints(viewer: Viewer) -> None:

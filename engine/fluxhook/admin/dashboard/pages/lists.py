@@ -13,7 +13,7 @@ from fluxhook.admin.dashboard.dom import tag, text
 from fluxhook.admin.dashboard.frame import card, frame
 from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
-from fluxhook.admin.dashboard.viewer import Desk, Viewer
+from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer
 from fluxhook.admin.models import AttemptRecord, Delivery, WebhookStatus
 
 __all__ = ["register"]
@@ -52,10 +52,10 @@ _SIZES: Final = _Kind(
 )
 
 
-def register(desk: Desk) -> None:
+def register(context: DashboardContext) -> None:
     @ui.page("/lists", response_timeout=30)
     async def lists(request: Request) -> None:
-        await _lists(Viewer(desk, request))
+        await _lists(Viewer(context, request))
 
 
 class _Found(NamedTuple):

@@ -13,16 +13,16 @@ from fluxhook.admin.dashboard.frame import card, frame
 from fluxhook.admin.dashboard.sampler import Point
 from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
 from fluxhook.admin.dashboard.tiles import Tile
-from fluxhook.admin.dashboard.viewer import Desk, Viewer
+from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer
 from fluxhook.admin.models import Status
 
 __all__ = ["register"]
 
 
-def register(desk: Desk) -> None:
+def register(context: DashboardContext) -> None:
     @ui.page("/", response_timeout=30)
     async def overview(request: Request) -> None:
-        await _overview(Viewer(desk, request))
+        await _overview(Viewer(context, request))
 
 
 async def _overview(viewer: Viewer) -> None:

@@ -13,16 +13,16 @@ from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.schedule import BUCKETS, Schedule, read_schedule
 from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
 from fluxhook.admin.dashboard.tiles import Tile
-from fluxhook.admin.dashboard.viewer import Desk, Viewer
+from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer
 from fluxhook.admin.models import Status
 
 __all__ = ["register"]
 
 
-def register(desk: Desk) -> None:
+def register(context: DashboardContext) -> None:
     @ui.page("/retries", response_timeout=30)
     async def retries(request: Request) -> None:
-        await _retries(Viewer(desk, request))
+        await _retries(Viewer(context, request))
 
 
 async def _retries(viewer: Viewer) -> None:
