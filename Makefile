@@ -4,8 +4,10 @@ PYTHON ?= python3
 # Each interpreter has an environment of its own.
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(subst /,-,$(PYTHON:/%=%)))
 BIN := $(VENV)/bin
-# Three on two cores: many tests wait for a process or a receiver.
-TESTERS := $(shell echo $$(( $$(nproc) > 2 ? 4 : 3 )))
+# `make test LINT=` where the same files have passed lint and types.
+LINT := lint
+# More than there are cores: many tests wait for a process, a receiver or a browser.
+TESTERS := $(shell echo $$(( $$(nproc) + 2 )))
 NATIVE := fluxhook._native.ring fluxhook._native.signing fluxhook._native.topics
 
 .DEFAULT_GOAL := help
@@ -32,7 +34,7 @@ ready-%:
 demo: ready-demo
 	$(BIN)/fluxhook demo
 
-test: ready-test lint
+test: ready-test $(LINT)
 	$(BIN)/pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 damage: ready-test

@@ -41,7 +41,13 @@ def run(folder: Path, ci: str) -> str:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "--rootdir", folder, "--continue-on-collection-errors"],
         cwd=folder,
-        env=os.environ | {"CI": ci, "PYTHONPATH": str(Path(__file__).parent)},
+        # what this session has as plugins takes longer to load than all else
+        env=os.environ
+        | {
+            "CI": ci,
+            "PYTHONPATH": str(Path(__file__).parent),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        },
         capture_output=True,
         text=True,
     ).stdout

@@ -69,24 +69,26 @@ def test_bad_events_are_refused(
 ) -> None:
     """EventError names what is wrong; nothing is accepted. The same after events of these types that
     were good, of which the publisher remembers how it wrote them."""
-    with rig.engine(rig.endpoint("a")) as engine:
+    prepare(rig)
+    with connect(rig.data_dir) as publisher:
         with pytest.raises(EventError, match=message):
-            engine.emit(type, data, topic=topic)
-        assert engine.emit("route.error", ERROR) == 1
-        assert engine.emit("order.paid", {}) == engine.emit("message.any", {}) == 1
-        assert engine.emit("message.any", {}, topic="a/b") == 1
+            publisher.emit(type, data, topic=topic)
+        assert publisher.emit("route.error", ERROR) == 1
+        assert publisher.emit("order.paid", {}) == publisher.emit("message.any", {}) == 1
+        assert publisher.emit("message.any", {}, topic="a/b") == 1
         with pytest.raises(EventError, match=message):
-            engine.emit(type, data, topic=topic)
-        assert engine.stats().endpoint("a").accepted == 4
+            publisher.emit(type, data, topic=topic)
+    assert len(records(rig)) == 4
 
 
 @pytest.mark.parametrize("item", [5, None, ("order.paid",), ("order.paid", {}, None, 1), "ab", {}])
 def test_what_is_no_event_in_a_batch(rig: Rig, item: Any) -> None:
     """EventError says which item it is; those before it are accepted."""
-    with rig.engine(rig.endpoint("a")) as engine:
-        with pytest.raises(EventError, match=r"item 1 .*\(type, data\)"):
-            engine.emit_many([("order.paid", {}), item])
-        assert engine.stats().endpoint("a").accepted == 1
+    prepare(rig)
+    error = pytest.raises(EventError, match=r"item 1 .*\(type, data\)")
+    with connect(rig.data_dir) as publisher, error:
+        publisher.emit_many([("order.paid", {}), item])
+    assert len(records(rig)) == 1
 
 
 def test_an_event_over_the_limit_is_refused(rig: Rig) -> None:
@@ -98,15 +100,14 @@ def test_an_event_over_the_limit_is_refused(rig: Rig) -> None:
             assert engine.emit("order.paid", {"text": "x" * 512}) == 1
 
 
-def start_and_stop(rig: Rig, endpoint: Endpoint | None = None, **options: object) -> None:
-    """Leaves a data directory that has a configuration and no workers."""
-    with rig.engine(endpoint or rig.endpoint("a"), **options):
-        pass
+def prepare(rig: Rig, endpoint: Endpoint | None = None, **options: object) -> None:
+    """Make a data directory that has a configuration and no processes."""
+    Supervisor(rig.data_dir, rig.config(endpoint or rig.endpoint("a"), **options)).close()
 
 
 def test_what_is_accepted_while_no_engine_runs_is_delivered_later(rig: Rig) -> None:
     """The ring keeps it until the next start."""
-    start_and_stop(rig)
+    prepare(rig)
     with connect(rig.data_dir) as publisher:
         for i in range(100):
             assert publisher.emit("order.paid", {}, event_id=f"n{i}") == 1
@@ -117,7 +118,7 @@ def test_what_is_accepted_while_no_engine_runs_is_delivered_later(rig: Rig) -> N
 
 def test_newest_refuses_what_does_not_fit(rig: Rig) -> None:
     """The first queue_size events stay; the refused ones are counted, and raised if asked for."""
-    start_and_stop(rig, queue_size=50, drop_policy="newest")
+    prepare(rig, queue_size=50, drop_policy="newest")
     with connect(rig.data_dir) as publisher:
         accepted = [publisher.emit("order.paid", {}, event_id=f"n{i}") for i in range(80)]
         assert accepted == [1] * 50 + [0] * 30
@@ -132,7 +133,7 @@ def test_newest_refuses_what_does_not_fit(rig: Rig) -> None:
 
 def test_accept_tells_the_events_id(rig: Rig) -> None:
     """The id that the receiver sees, made or given; an event that nobody wants has one too."""
-    start_and_stop(rig, queue_size=2, drop_policy="newest")
+    prepare(rig, queue_size=2, drop_policy="newest")
     with connect(rig.data_dir) as publisher:
         made = publisher.accept("order.paid", {})
         assert (made.endpoints, made.refused) == (1, 0)
@@ -153,7 +154,7 @@ def test_accept_tells_the_events_id(rig: Rig) -> None:
 
 def test_oldest_makes_room_for_the_newest(rig: Rig) -> None:
     """The last queue_size events stay; the dropped ones are counted."""
-    start_and_stop(rig, queue_size=50, drop_policy="oldest")
+    prepare(rig, queue_size=50, drop_policy="oldest")
     with connect(rig.data_dir) as publisher:
         assert all(publisher.emit("order.paid", {}, event_id=f"n{i}") for i in range(500))
     with rig.engine(rig.endpoint("a"), queue_size=50, drop_policy="oldest") as engine:
@@ -207,7 +208,7 @@ def test_block_waits_for_room_and_then_refuses(rig: Rig) -> None:
     with rig.engine(rig.endpoint("a"), block_timeout=seconds(10), **options) as engine:
         assert all(engine.emit("order.paid", {}) for _ in range(500))
         assert engine.drain(10)
-    start_and_stop(rig, block_timeout=seconds(0.2), **options)
+    prepare(rig, block_timeout=seconds(0.2), **options)
     with connect(rig.data_dir) as publisher:
         assert sum(publisher.emit("order.paid", {}) for _ in range(21)) == 20
 
@@ -257,7 +258,7 @@ def test_a_forked_child_attaches_anew(rig: Rig) -> None:
 
 def test_the_number_of_publishers_is_bounded_and_slots_are_reused(rig: Rig) -> None:
     """The error names the setting; a closed publisher's slot is free again."""
-    start_and_stop(rig, max_publishers=2)
+    prepare(rig, max_publishers=2)
     with connect(rig.data_dir) as first, connect(rig.data_dir):
         with pytest.raises(TooManyPublishers, match="max_publishers"):
             connect(rig.data_dir)
@@ -268,7 +269,7 @@ def test_the_number_of_publishers_is_bounded_and_slots_are_reused(rig: Rig) -> N
 
 def test_a_closed_publisher_says_so(rig: Rig) -> None:
     """EngineError, not a crash."""
-    start_and_stop(rig)
+    prepare(rig)
     publisher = connect(rig.data_dir)
     publisher.close()
     with pytest.raises(EngineError, match="closed"):
@@ -314,7 +315,7 @@ def test_an_event_that_comes_again_is_the_same(
 ) -> None:
     """How an event was written is remembered; that never shows in what is sent. Ids that JSON would
     escape are no exception."""
-    start_and_stop(rig, endpoint=rig.endpoint("a", envelope=style, topic_filters=("#",)))
+    prepare(rig, endpoint=rig.endpoint("a", envelope=style, topic_filters=("#",)))
     with connect(rig.data_dir) as publisher:
         for event_id in ("n1", "n2", "n3", 'n"', "n\\"):
             assert publisher.emit(type, data, topic=topic, event_id=event_id) == 1
@@ -375,7 +376,7 @@ def test_topic_filters_bind_events_about_a_topic_filter(rig: Rig) -> None:
 
 def test_a_new_configuration_holds_for_the_next_event(rig: Rig) -> None:
     """However often its type was emitted under the one before."""
-    start_and_stop(rig)
+    prepare(rig)
     with connect(rig.data_dir) as publisher:
         assert [publisher.emit("order.paid", {}) for _ in range(3)] == [1] * 3
         with rig.engine(rig.endpoint("a"), rig.endpoint("b")):
@@ -386,7 +387,7 @@ def test_a_new_configuration_holds_for_the_next_event(rig: Rig) -> None:
 
 def test_a_host_may_stop_its_clock(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its test suite may: `emit` goes on."""
-    start_and_stop(rig)
+    prepare(rig)
     with connect(rig.data_dir) as publisher:
         publisher.emit("order.paid", {})
         monkeypatch.setattr(time, "time", lambda: 1_700_000_000.5)
