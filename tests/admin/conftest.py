@@ -121,7 +121,7 @@ class Site:
         items: list[dict[str, Any]] = response.json()["items"]
         return items
 
-    def bury(self, name: str, n: int) -> list[str]:
+    def dead_letter(self, name: str, n: int) -> list[str]:
         """Makes dead letters of a new webhook that gives up at once; their ids, the latest first."""
         self.receiver.behave(Behaviour(status=503), f"/{name}")
         never = {"failure_threshold": 1_000_000}

@@ -253,7 +253,7 @@ class Site:
         )  # fmt: skip
         assert said.exit_code == 0, said.output
 
-    def bury(self, name: str, n: int) -> list[str]:
+    def dead_letter(self, name: str, n: int) -> list[str]:
         """Makes dead letters of a new webhook that gives up at once; their ids, the latest first."""
         self.receiver.behave(Behaviour(status=503, body=b"no room"), f"/{name}")
         self.create(name, "--max-attempts", "1")

@@ -291,7 +291,7 @@ class TestDelivery:
         (delivery,) = consumer.take(1)
         for n in range(2):
             assert delivery.hand_over(outbox, n, b"%d" % n, b"", counters) == ring.ACCEPTED
-        assert [(d.endpoint, d.event) for d in rig.scheduler().take(9)] == [(0, b"0"), (1, b"1")]
+        assert [(d.endpoint, d.event) for d in rig.keeper().take(9)] == [(0, b"0"), (1, b"1")]
 
     def test_is_handed_over_to_the_disk(self, rig: Rig) -> None:
         """An outbox that syncs changes nothing else."""
@@ -302,7 +302,7 @@ class TestDelivery:
         (delivery,) = consumer.take(1)
         assert delivery.hand_over(outbox, 7, b"why", b"", counters) == ring.ACCEPTED
         assert consumer.empty
-        assert [d.event for d in rig.scheduler().take(9)] == [b"why"]
+        assert [d.event for d in rig.keeper().take(9)] == [b"why"]
 
     def test_a_predecessor_settled(self, rig: Rig) -> None:
         """A void delivery settles nothing and is not counted."""

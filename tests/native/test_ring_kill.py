@@ -114,7 +114,7 @@ class Scheduler:
     """Empties the outbox; it is the one who is never killed."""
 
     def __init__(self, rig: Rig, ledger: Ledger) -> None:
-        self._consumer = rig.scheduler()
+        self._consumer = rig.keeper()
         self._ledger = ledger
         self.by_endpoint: Counter[int] = Counter()
 

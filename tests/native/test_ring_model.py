@@ -48,7 +48,7 @@ class RingMachine(RuleBasedStateMachine):
         self.published = ring.Counters(f"{self.folder}/publisher", ENDPOINTS, 2, writable=True)
         self.worked = ring.Counters(f"{self.folder}/worker", ENDPOINTS, 1, writable=True)
         self.outbox = ring.Producer(f"{self.folder}/outbox")
-        self.scheduler = ring.Consumer(f"{self.folder}/outbox")
+        self.keeper = ring.Consumer(f"{self.folder}/outbox")
         self.producer = ring.Producer(self.path, drop_oldest=drop_oldest)
         self.consumer = ring.Consumer(self.path)
 
@@ -119,11 +119,11 @@ class RingMachine(RuleBasedStateMachine):
     @rule()
     def empty_the_outbox(self) -> None:
         """Each delivery that was handed over is in the outbox, once and in order."""
-        while taken := self.scheduler.take(3):
+        while taken := self.keeper.take(3):
             for delivery in taken:
                 assert (delivery.endpoint, delivery.event) == self.handed_over[delivery.seq]
                 delivery.settle()
-        assert self.scheduler.next == len(self.handed_over)
+        assert self.keeper.next == len(self.handed_over)
 
     # ---- who is replaced -------------------------------------------------------------------
 

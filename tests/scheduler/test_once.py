@@ -63,7 +63,7 @@ def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
 
 def kill_keeper(harness: SchedulerHarness, *endpoints: Endpoint) -> None:
     """The next engine finds everything as a killed keeper left it."""
-    harness.scheduler.close = harness.scheduler._notices.close  # type: ignore[method-assign]
+    harness.scheduler.close = harness.scheduler._events.close  # type: ignore[method-assign]
     harness.reopen(*endpoints)
 
 
@@ -98,7 +98,7 @@ def test_reports_of_a_worker_that_is_no_more_are_read_first(harness: SchedulerHa
     worker.report_others()
     left = worker.deliver()
     folder = harness.path / "workers"
-    harness.scheduler.close = harness.scheduler._notices.close  # type: ignore[method-assign]
+    harness.scheduler.close = harness.scheduler._events.close  # type: ignore[method-assign]
     harness.close()
     (folder / "0").rename(folder / "5")
     harness.open()

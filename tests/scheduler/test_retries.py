@@ -27,7 +27,7 @@ from fluxhook.stats import read_stats
 from fluxhook.store import State, StoreError
 from fluxhook.store.records import Delivery
 from fluxhook.transport import datadir as d
-from fluxhook.transport.curl import Slot
+from fluxhook.transport.curl import Transfer
 from fluxhook.transport.records import DueHead
 from support.rig import NEVER
 from support.scheduler_harness import S, SchedulerHarness
@@ -394,7 +394,7 @@ def test_what_disables(
     since_ns = 0 if failing_s is None else harness.now_ns - failing_s * S
     harness.word(0, d.FAILING, since_ns)
     seen: list[tuple[str, str, str]] = []
-    harness.scheduler._notices.endpoint_disabled = lambda *told: seen.append(told)  # type: ignore[method-assign]
+    harness.scheduler._events.endpoint_disabled = lambda *told: seen.append(told)  # type: ignore[method-assign]
     for n in range(2):  # in one batch; the first reason stays
         attempt = harness.attempt(cause if n == 0 else "server_error")
         harness.reporter.report(harness.fresh(f"evt_{n}"), "dead", cause, attempt)
@@ -937,7 +937,7 @@ class Deliveries(RuleBasedStateMachine):
         self.works.harness.close()
         self.folder.cleanup()
 
-    def sent(self) -> dict[str, Slot]:
+    def sent(self) -> dict[str, Transfer]:
         """What is under way, by event."""
         return {
             slot.tag[1].event.split(b"\0")[0].decode(): slot for slot in self.works.wire.under_way

@@ -22,7 +22,7 @@ from fluxhook.supervisor.judge import LOOK_S, SUSPECT_S, Judge
 from fluxhook.transport import datadir as d
 from fluxhook.transport.curl import Sender
 from fluxhook.worker.dispatcher import Dispatcher
-from fluxhook.worker.stage_timings import Stages
+from fluxhook.worker.stage_timings import StageTimings
 from support.receiver import ReceiverProcess
 from support.rig import Rig, until
 from support.scheduler_harness import S, SchedulerHarness
@@ -292,11 +292,11 @@ def test_what_only_a_worker_cannot_build_is_held_for_a_while(harness: SchedulerH
 
 
 def test_a_worker_survives_what_it_cannot_build(harness: SchedulerHarness) -> None:
-    """The supervisor could, and a file went in between: the lane parks its events and says so."""
+    """The supervisor could, and a file went in between: the lane defers its events and says so."""
     words, id = harness.supervisor._words, harness.supervisor.snapshot.ids["odd"]
     reporter = harness.reporter
     counters, clock = reporter._counters, harness.supervisor._clock
-    stages = Stages(counters, counters, clock)
+    stages = StageTimings(counters, counters, clock)
     dispatcher = Dispatcher(words, counters, stages, reporter, 0, lambda address: None, clock)
     dispatcher.configure(id, ODD, 1)
     assert harness.word(id, d.UNBUILT) == 1
@@ -306,7 +306,7 @@ def test_a_worker_survives_what_it_cannot_build(harness: SchedulerHarness) -> No
     (row,) = harness.store.pending_since(harness.now_ns + S, 10)
     assert (row.cause, row.attempts) == ("misconfigured", 0)
     dispatcher.configure(id, msgspec.structs.replace(ODD, secrets=(GOOD,)), 1)
-    assert dispatcher.queues[id].parks == ""
+    assert dispatcher.queues[id].defers == ""
     dispatcher.close()
 
 
@@ -317,7 +317,7 @@ def test_connections_made_with_former_files_are_closed(
     not while a request is under way."""
     words, reporter = harness.supervisor._words, harness.reporter
     counters, clock = reporter._counters, harness.supervisor._clock
-    stages = Stages(counters, counters, clock)
+    stages = StageTimings(counters, counters, clock)
     dispatcher = Dispatcher(words, counters, stages, reporter, 0, lambda address: None, clock)
     ca = tmp_path / "ca.pem"
     ids = [harness.supervisor.snapshot.ids[name] for name in ("healthy", "odd")]

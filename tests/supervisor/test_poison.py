@@ -15,7 +15,7 @@ from fluxhook.store import State
 from fluxhook.supervisor.supervisor import by_own_fault
 from fluxhook.transport.records import SUSPECT_NS, DueHead
 from fluxhook.worker.dispatcher import Dispatcher
-from fluxhook.worker.stage_timings import Stages
+from fluxhook.worker.stage_timings import StageTimings
 from support.rig import Rig, until
 from support.scheduler_harness import S, SchedulerHarness
 
@@ -34,7 +34,7 @@ def successor(
     """The worker that follows one that ended by a fault of its own."""
     reporter, clock = harness.reporter, harness.supervisor._clock
     counters = reporter._counters
-    stages = Stages(counters, counters, clock)
+    stages = StageTimings(counters, counters, clock)
     words = harness.supervisor._words
     dispatcher = Dispatcher(words, counters, stages, reporter, 0, lambda address: None, clock)
     dispatcher.configure(0, ENDPOINT, 8)

@@ -15,7 +15,7 @@ from fluxhook.transport import datadir as d
 from fluxhook.transport.curl import STATUS, TOTAL_US, Sender, Target, Transfer
 from fluxhook.worker.dispatcher import Dispatcher
 from fluxhook.worker.endpoint_queue import EndpointQueue
-from fluxhook.worker.stage_timings import Stages
+from fluxhook.worker.stage_timings import StageTimings
 from support.scheduler_harness import SchedulerHarness
 
 __all__ = ["WORKER", "Wire", "Works"]
@@ -97,7 +97,7 @@ class Works:
         self.dispatcher = Dispatcher(
             words,
             self.counters,
-            Stages(self.counters, self.stages, clock),
+            StageTimings(self.counters, self.stages, clock),
             self.harness.reporter,
             WORKER,
             lambda address: None,

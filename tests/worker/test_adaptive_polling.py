@@ -117,8 +117,8 @@ def test_one_publishers_few_do_not_wait_for_the_many_of_another(
             stack.callback(worker.close)
             assert worker._take(BEGIN)
             lanes = {lane.endpoint.name: lane for lane in worker._dispatcher.queues.values()}
-            assert (lanes["quiet"].in_flight, len(lanes["quiet"].queue)) == (1, 0)
-            assert (lanes["busy"].in_flight, len(lanes["busy"].queue)) == (0, 20)
+            assert (lanes["quiet"].in_flight, len(lanes["quiet"].waiting)) == (1, 0)
+            assert (lanes["busy"].in_flight, len(lanes["busy"].waiting)) == (0, 20)
     finally:
         harness.close()
         os.close(reading)

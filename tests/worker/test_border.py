@@ -14,7 +14,7 @@ from fluxhook import Aggregate, Batch, Endpoint, Retry
 from fluxhook._native import ring
 from fluxhook.errors import PayloadTooLarge
 from fluxhook.policy import batch as batches
-from fluxhook.publisher.event_filter import Sieve
+from fluxhook.publisher.event_filter import EventFilter
 from fluxhook.publisher.publisher import Publisher
 from fluxhook.scheduler import scheduler as keeper
 from fluxhook.stats import EndpointStats, read_stats
@@ -27,7 +27,7 @@ from fluxhook.worker import endpoint_queue as lane
 from fluxhook.worker.dispatcher import Dispatcher
 from fluxhook.worker.endpoint_queue import EndpointQueue
 from fluxhook.worker.results import Results
-from fluxhook.worker.stage_timings import Stages
+from fluxhook.worker.stage_timings import StageTimings
 from support.receiver import ReceiverProcess
 from support.rig import Rig, seconds, until
 from support.scheduler_harness import S, SchedulerHarness
@@ -64,7 +64,7 @@ class Bench:
             str(path / "stages"), counters.rows, d.STAGE_FIELDS, writable=True
         )
         words, clock = self.harness.supervisor._words, self.harness.supervisor._clock
-        stages, reporter = Stages(counters, histograms, clock), self.harness.reporter
+        stages, reporter = StageTimings(counters, histograms, clock), self.harness.reporter
         self.dispatcher = Dispatcher(
             words, counters, stages, reporter, 0, lambda address: None, clock
         )
@@ -149,14 +149,14 @@ def add_handle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Stages.finished
+    real = StageTimings.finished
 
-    def finished(self: Stages, lane: EndpointQueue, transfer: curl.Transfer) -> None:
+    def finished(self: StageTimings, lane: EndpointQueue, transfer: curl.Transfer) -> None:
         if lane is bench.odd:
             raise Odd
         real(self, lane, transfer)
 
-    monkeypatch.setattr(Stages, "finished", finished)
+    monkeypatch.setattr(StageTimings, "finished", finished)
     monkeypatch.setattr("fluxhook.transport.datadir.SAMPLED_ONE_IN", 1)
 
 
@@ -235,7 +235,7 @@ def test_an_error_of_no_delivery(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
     bench.run()
     assert bench.receiver.distinct("/healthy") == EVENTS
     assert bench.stats().stored == EVENTS
-    assert bench.odd.parks == "misconfigured"
+    assert bench.odd.defers == "misconfigured"
     assert bench.harness.word(1, d.UNBUILT) == 1
 
 
@@ -452,7 +452,7 @@ def test_a_filter_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         SchedulerHarness(tmp_path / "data", PLAIN[0], odd) as harness,
         Publisher(harness.path) as publisher,
     ):
-        monkeypatch.setattr(Sieve, "__call__", fail)
+        monkeypatch.setattr(EventFilter, "__call__", fail)
         assert publisher.emit("order.paid", {"i": 1}) == 2
 
 

@@ -19,7 +19,7 @@ from fluxhook.store.records import Delivery
 from fluxhook.transport import datadir as d
 from fluxhook.transport.curl import STATUS, Transfer
 from fluxhook.transport.records import Attempt
-from fluxhook.worker.stage_timings import Stages
+from fluxhook.worker.stage_timings import StageTimings
 from support.scheduler_harness import S
 from support.worker_harness import WORKER, Works
 
@@ -549,7 +549,7 @@ def test_an_error_of_ours_is_an_attempt(
 def test_the_record_of_an_error_of_ours(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt without an answer, of this worker; and nothing is under way any more, wherever the
     error came up."""
-    monkeypatch.setattr(Stages, "finished", odd)
+    monkeypatch.setattr(StageTimings, "finished", odd)
     (transfer,) = works.emit("evt_a")
     works.answer(transfer, 200, opened=True)
     assert works.lane().in_flight == 0

@@ -28,8 +28,8 @@ PAGES: Final = {
     "endpoints": "/endpoints",
     "new-endpoint": "/endpoints/new",
     "endpoint": "/endpoints/partner",
-    "created-endpoint": "/endpoints/harness",
-    "edit-endpoint": "/endpoints/harness/edit",
+    "created-endpoint": "/endpoints/context",
+    "edit-endpoint": "/endpoints/context/edit",
     "edit-endpoint-of-the-file": "/endpoints/orders/edit",
     "deliveries": "/deliveries",
     "delivery": "",
@@ -40,7 +40,7 @@ PAGES: Final = {
 }
 #: an endpoint that is created at run time
 DESK: Final = {
-    "name": "harness",
+    "name": "context",
     "events": ["order.created", "route.error"],
     "secret": SECRETS[0],
     "where": ["status_code >= 500", "path startswith '/api'"],
@@ -342,7 +342,7 @@ def test_every_page_fits_and_keeps_its_secrets(site: Site, opened: Open) -> None
     expect(page.get_by_role("heading", name="Throughput")).to_be_visible()
     stats = site.engine.stats
     until(lambda: stats().endpoint("small").dead and stats().endpoint("partner").state == "open")
-    site.engine.control.create(DESK | {"url": f"{site.receiver_url}/harness?token={SECRETS[2]}"})
+    site.engine.control.create(DESK | {"url": f"{site.receiver_url}/context?token={SECRETS[2]}"})
     site.engine.control.purge(Selection(endpoint="small"))
     site.engine.control.purge(Selection(endpoint="analytics", limit=1))
     site.emit("service.5xx", 4)
@@ -358,7 +358,7 @@ def test_every_page_fits_and_keeps_its_secrets(site: Site, opened: Open) -> None
         photograph(page, name)
         for secret in SECRETS:
             assert secret not in page.content(), (name, secret)
-    page.goto("/endpoints/harness")
+    page.goto("/endpoints/context")
     page.get_by_role("button", name="Rotate secret").click()
     expect(page.get_by_label("The present secret signs on for")).to_be_focused()
     photograph(page, "rotation")

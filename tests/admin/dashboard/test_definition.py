@@ -16,7 +16,7 @@ from fluxhook.config.units import Duration, Threshold
 def webhook(**options: Any) -> Webhook:
     """An endpoint as the service shows it."""
     given: dict[str, Any] = {
-        "name": "harness",
+        "name": "context",
         "url": "https://hooks.example.com/fg",
         "events": ("route.*", "service.5xx"),
         "secrets": ("sk_live_9x8m2p",),

@@ -19,13 +19,13 @@ HOSTILE = '<img src=x onerror="document.title = 1">'
 
 
 @pytest.fixture
-def harness(site: Site) -> Iterator[str]:
+def context(site: Site) -> Iterator[str]:
     """The name of an endpoint with options that are its own."""
     control = site.engine.control
     control.create(
         {
-            "name": "harness",
-            "url": f"{site.receiver_url}/harness?token=hidden-in-the-query",
+            "name": "context",
+            "url": f"{site.receiver_url}/context?token=hidden-in-the-query",
             "events": ["order.created", "route.error"],
             "secret": "sk_live_9x8m2p",
             "timeout": "7s",
@@ -37,11 +37,11 @@ def harness(site: Site) -> Iterator[str]:
             "record": "all",
         }
     )
-    yield "harness"
-    control.delete("harness")
+    yield "context"
+    control.delete("context")
 
 
-def layer(site: Site, name: str = "harness") -> dict[str, Any]:
+def layer(site: Site, name: str = "context") -> dict[str, Any]:
     """What the engine keeps of an endpoint."""
     with ReadStore.open(DataDir(site.engine.data_dir).store) as store:
         return next(row.layer for row in store.subscriptions() if row.name == name)
@@ -51,16 +51,16 @@ def save(page: Page) -> None:
     page.get_by_role("button", name="Save changes").click()
 
 
-def test_an_edit_sends_only_what_was_changed(site: Site, opened: Open, harness: str) -> None:
+def test_an_edit_sends_only_what_was_changed(site: Site, opened: Open, context: str) -> None:
     """The form has the present options and no secret; a changed field is written, an emptied one goes
     back to its default, and all others stay as they were written."""
     before = layer(site)
-    page, watch = opened(path=f"/endpoints/{harness}")
+    page, watch = opened(path=f"/endpoints/{context}")
     page.get_by_role("link", name="Edit", exact=True).click()
-    expect(page.locator("h1")).to_have_text("Edit harness")
+    expect(page.locator("h1")).to_have_text("Edit context")
     page.get_by_text("Delivery, retries and filters").click()
     for label, value in (
-        ("URL", f"{site.receiver_url}/harness?***"),
+        ("URL", f"{site.receiver_url}/context?***"),
         ("Events", "order.created, route.error"),
         ("Signature", "fluxgate"),
         ("Secret", ""),
@@ -84,7 +84,7 @@ def test_an_edit_sends_only_what_was_changed(site: Site, opened: Open, harness: 
     page.get_by_label("Requests at a time, at most").fill("")
     page.get_by_label("Keep a record of every delivery").uncheck()
     save(page)
-    expect(page.get_by_role("heading", name="harness was changed")).to_be_focused()
+    expect(page.get_by_role("heading", name="context was changed")).to_be_focused()
     retry = {"schedule": ["9s"], "jitter": 0.2}
     expected = before | {"events": ["route.*"], "retry": retry, "record": "failures"}
     del expected["concurrency"]
@@ -98,10 +98,10 @@ def test_an_edit_sends_only_what_was_changed(site: Site, opened: Open, harness: 
     assert not [secret for secret in SECRETS if secret in "\n".join(watch.received)]
 
 
-def test_what_cannot_be_is_said_beside_its_field(site: Site, opened: Open, harness: str) -> None:
+def test_what_cannot_be_is_said_beside_its_field(site: Site, opened: Open, context: str) -> None:
     """Nothing is changed then, and what was typed stays; a part that is not shown is not written."""
     before = layer(site)
-    page, _ = opened(path=f"/endpoints/{harness}/edit")
+    page, _ = opened(path=f"/endpoints/{context}/edit")
     page.get_by_text("Delivery, retries and filters").click()
     wrong = (
         ("Events", "route..error"),
@@ -117,7 +117,7 @@ def test_what_cannot_be_is_said_beside_its_field(site: Site, opened: Open, harne
         expect(field).to_have_value(value)
     expect(page.get_by_label("Events", exact=True)).to_be_focused()
 
-    page.goto(f"/endpoints/{harness}/edit")
+    page.goto(f"/endpoints/{context}/edit")
     url = page.get_by_label("URL", exact=True)
     url.fill(f"{site.receiver_url}/other?***")
     save(page)
@@ -129,15 +129,15 @@ def test_what_cannot_be_is_said_beside_its_field(site: Site, opened: Open, harne
     assert layer(site) == before
 
 
-def test_an_edit_needs_no_mouse(site: Site, opened: Open, harness: str) -> None:
+def test_an_edit_needs_no_mouse(site: Site, opened: Open, context: str) -> None:
     """From the form to the endpoint with Tab and Enter."""
-    page, _ = opened(path=f"/endpoints/{harness}/edit")
+    page, _ = opened(path=f"/endpoints/{context}/edit")
     expect(page.get_by_label("URL", exact=True)).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("End")
     page.keyboard.type(", circuit.broken")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="harness was changed")).to_be_focused()
+    expect(page.get_by_role("heading", name="context was changed")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"/endpoints/id:wh_\d+$"))
@@ -159,11 +159,11 @@ def test_an_endpoint_of_the_file_is_not_edited_here(site: Site, opened: Open) ->
 
 
 def test_a_rotation_says_how_long_the_former_secret_signs(
-    site: Site, opened: Open, harness: str
+    site: Site, opened: Open, context: str
 ) -> None:
     """A wrong overlap is said beside its field; a generated secret is shown once, and neither Escape
     nor a click beside it loses it; one that was typed is never shown."""
-    page, watch = opened(path=f"/endpoints/{harness}")
+    page, watch = opened(path=f"/endpoints/{context}")
     page.get_by_role("button", name="Rotate secret").click()
     dialog = page.get_by_role("dialog")
     overlap = dialog.get_by_label("The present secret signs on for")
@@ -201,12 +201,12 @@ def test_a_rotation_says_how_long_the_former_secret_signs(
     assert watch.complaints == []
 
 
-def test_who_may_only_read_has_no_form(site: Site, opened: Open, harness: str) -> None:
+def test_who_may_only_read_has_no_form(site: Site, opened: Open, context: str) -> None:
     """Nor the way to it, nor what rotates or deletes."""
-    page, _ = opened(READER, path=f"/endpoints/{harness}")
+    page, _ = opened(READER, path=f"/endpoints/{context}")
     expect(page.get_by_role("heading", name="Options")).to_be_visible()
     expect(page.locator("#main :is(button, .button)")).to_have_count(0)
-    answer = page.goto(f"/endpoints/{harness}/edit")
+    answer = page.goto(f"/endpoints/{context}/edit")
     assert answer is not None
     assert answer.status == 403
     expect(page.get_by_text("so it cannot change an endpoint")).to_be_visible()

@@ -16,7 +16,7 @@ from fluxhook.admin.auth import Access
 from fluxhook.admin.dashboard.guard import SESSION, STATIC, Guard, public_files
 from fluxhook.admin.dashboard.login import login_page, safe_target
 from fluxhook.admin.dashboard.sessions import IDLE_S, MAX_SESSIONS, Session, Sessions
-from fluxhook.admin.dashboard.viewer import SchedulerHarness, Viewer
+from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer
 from fluxhook.admin.failed_tokens import FREE
 from fluxhook.admin.problems import RequestError
 from fluxhook.config.schema import Token
@@ -345,8 +345,8 @@ def test_an_ended_session_allows_nothing() -> None:
     service: Any = SimpleNamespace(stats=None)
     now = 0.0
     session = Session("id", READER, lambda: now)
-    harness = SchedulerHarness(service, Access(lambda: [Token(token=READER)], loopback=False))
-    viewer = Viewer(harness, Request({"type": "http", SESSION: session}))
+    context = DashboardContext(service, Access(lambda: [Token(token=READER)], loopback=False))
+    viewer = Viewer(context, Request({"type": "http", SESSION: session}))
     now = 100.0
     asyncio.run(viewer.change(lambda: None))
     assert session.left_s() == IDLE_S
@@ -397,13 +397,13 @@ def test_an_action_asks_for_the_scope_each_time() -> None:
     """The buttons are gone from the pages of those who may only read; this is what else holds."""
     token = Token(token=READER, scopes=("read",))
     service: Any = SimpleNamespace(stats=None)
-    harness = SchedulerHarness(service, Access(lambda: [token], loopback=False))
+    context = DashboardContext(service, Access(lambda: [token], loopback=False))
     request = Request({"type": "http", SESSION: Session("id", READER)})
-    viewer = Viewer(harness, request)
+    viewer = Viewer(context, request)
     assert asyncio.run(viewer.ask(lambda: "read")) == "read"
     with pytest.raises(RequestError, match="scope write"):
         asyncio.run(viewer.change(lambda: "written"))
-    stranger = Viewer(harness, Request({"type": "http", SESSION: None}))
+    stranger = Viewer(context, Request({"type": "http", SESSION: None}))
     with pytest.raises(RequestError, match="scope read"):
         asyncio.run(stranger.ask(lambda: "read"))
     with pytest.raises(RequestError, match="scope read"):
