@@ -50,7 +50,7 @@ class TestFailingDisk:
         assert not reporter.stuck
         assert reporter.report(third, "parked", "paused") == 2
         assert consumer.empty
-        assert len(rig.scheduler().take(9)) == 3
+        assert len(rig.keeper().take(9)) == 3
         assert [r.message.partition(": ")[0] for r in caplog.records if r.levelname == "ERROR"] == [
             f"{rig.outbox_path} cannot be synced"
         ]
