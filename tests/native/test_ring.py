@@ -35,7 +35,7 @@ def rig(tmp_path: Path) -> Rig:
 
 
 @pytest.fixture
-def doorbell() -> Any:
+def bell() -> Any:
     """A pipe: what was rung can be counted at its other end."""
     reading, writing = os.pipe2(os.O_NONBLOCK)
     yield reading, writing

@@ -27,7 +27,7 @@ def rig(tmp_path: Path, stepped: Stepped) -> Rig:
 
 
 @pytest.fixture
-def doorbell() -> Iterator[int]:
+def bell() -> Iterator[int]:
     reading, writing = os.pipe2(os.O_NONBLOCK)
     yield writing
     os.close(reading)

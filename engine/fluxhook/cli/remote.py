@@ -31,7 +31,7 @@ class _EngineFile(msgspec.Struct):
     """What a running engine leaves there (`supervisor/supervisor.py`)."""
 
     started: float
-    sidecar: str | None = None
+    sidecar: str | None = msgspec.field(default=None, name="companion")
 
 
 class Remote(NamedTuple):
