@@ -45,6 +45,7 @@ PROGRAMS = {
     "go": "golang-go",
     "valgrind": "valgrind",
     "chromium": "chromium",
+    "systemd-analyze": "systemd",
 }
 #: Each target: its lock in requirements/, and the programs that it runs.
 TARGETS = {

@@ -108,7 +108,7 @@ def test_the_sdist_can_be_tested(source: Path, sdist: set[str]) -> None:
     """Every file of the tests, the documents and the tools is in it, golden files included."""
     wanted = {
         str(path.relative_to(source))
-        for folder in ("tests", "docs", "tools", "scripts", "bench")
+        for folder in ("tests", "docs", "tools", "scripts", "bench", "deploy")
         for path in source.joinpath(folder).rglob("*")
         if path.is_file()
     }

@@ -14,7 +14,7 @@ from scripts import bootstrap
 
 ROOT: Final = Path(__file__).parents[2]
 COMPILER: Final = ["gcc", "libc6-dev", "libssl-dev"]
-TOOLS: Final = ["openssl", "nginx-light", "golang-go", "valgrind", "chromium"]
+TOOLS: Final = ["openssl", "nginx-light", "golang-go", "valgrind", "chromium", "systemd"]
 #: a machine whose programs say what they were called with
 PROGRAM: Final = '#!/bin/sh\necho "$0 $*" >>"{log}"\n{action}\n'
 
@@ -85,7 +85,7 @@ def test_a_debian_without_rights_is_told_in_one_line(
 def test_another_system_is_told_what_it_lacks(machine: Machine) -> None:
     """Without apt-get no package of Debian's is named."""
     line = ended("test")
-    assert line.endswith("openssl, nginx, go, valgrind, chromium")
+    assert line.endswith("openssl, nginx, go, valgrind, chromium, systemd-analyze")
     assert "apt-get" not in line
 
 
@@ -94,7 +94,10 @@ def test_sudo_is_used_where_it_asks_for_nothing(machine: Machine) -> None:
     machine.has("apt-get")
     machine.has("sudo", "shift; exec " + '"$@"')
     machine.has("true")
-    machine.has("env", machine.installs("cc", "openssl", "chromium", "nginx", "valgrind", "go"))
+    machine.has(
+        "env",
+        machine.installs("cc", "openssl", "chromium", "nginx", "valgrind", "go", "systemd-analyze"),
+    )
     bootstrap.prepare_machine("test")
     _, _, sudo, update, again, install = machine.called()
     assert sudo.startswith("sudo -n env DEBIAN_FRONTEND=noninteractive apt-get -q ")
@@ -131,7 +134,7 @@ def test_an_installation_that_fails_is_told_with_its_reason(
 def test_what_only_one_package_brings_is_asked_for_alone(machine: Machine) -> None:
     """What is there is found out by trying."""
     machine.has("apt-get")
-    for name in ("cc", "openssl", "nginx", "valgrind", "go"):
+    for name in ("cc", "openssl", "nginx", "valgrind", "go", "systemd-analyze"):
         machine.has(name)
     assert ended("test") == (
         "fluxhook: make test needs chromium; as root: apt-get install chromium"
@@ -204,7 +207,9 @@ def test_a_session_of_tests_begins_with_what_is_missing() -> None:
     assert ran.returncode == pytest.ExitCode.USAGE_ERROR
     (line,) = ran.stderr.strip().splitlines()
     assert line.startswith("ERROR: the tests need a C compiler (/nonexistent/cc), ")
-    assert line.endswith("go, valgrind, chromium; run: python3 scripts/bootstrap.py test")
+    assert line.endswith(
+        "go, valgrind, chromium, systemd-analyze; run: python3 scripts/bootstrap.py test"
+    )
 
 
 # ---- the environment -----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from fluxhook.cli import options
 from fluxhook.cli.output import out, plural, print_notice, safe
+from fluxhook.cli.service_manager import ServiceManager
 from fluxhook.config.check import validate
 from fluxhook.config.load import Loaded, load
 from fluxhook.config.schema import Config
@@ -80,7 +81,10 @@ def command(
     config = loaded.config
     directory = data_dir or config.data_dir or DEFAULT_DATA_DIR
 
+    manager = ServiceManager(os.environ)
+
     def reload() -> Config:
+        manager.reloading()
         again = read()
         for notice in again.notices:
             log.warning("%s", notice)
@@ -107,10 +111,11 @@ def command(
     )
 
     def ready() -> None:
-        _speak_when_told_to_stop(supervisor)
+        _speak_when_told_to_stop(supervisor, manager)
         out().print(serving, soft_wrap=True)
+        manager.ready(serving)
 
-    supervisor.run(on_ready=ready)
+    supervisor.run(on_ready=ready, on_turn=manager.turn)
     pending = read_stats(where).pending
     left = f"{plural(pending, 'delivery', 'deliveries')} left in {where} for the next start"
     out().print(f"fluxhook stopped: {left if pending else 'nothing is pending'}", soft_wrap=True)
@@ -147,7 +152,7 @@ def _endpoints(config: Config) -> str:
     return f"{count} ({', '.join(names)})" if names else count
 
 
-def _speak_when_told_to_stop(supervisor: Supervisor) -> None:
+def _speak_when_told_to_stop(supervisor: Supervisor, manager: ServiceManager) -> None:
     """Says that the drain begins; another Ctrl-C ends it at once, as the files keep what is left."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
@@ -157,6 +162,7 @@ def _speak_when_told_to_stop(supervisor: Supervisor) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with contextlib.suppress(OSError):
             os.write(2, said.encode())  # print is not reentrant
+        manager.stopping(timeout.seconds)
         drain = handlers[signal.Signals(number)]
         assert callable(drain)
         drain(number, frame)

@@ -525,9 +525,16 @@ class Supervisor:
 
     # ---- life ------------------------------------------------------------------------------
 
-    def run(self, *, host_fd: int = -1, on_ready: Callable[[], None] = lambda: None) -> None:
+    def run(
+        self,
+        *,
+        host_fd: int = -1,
+        on_ready: Callable[[], None] = lambda: None,
+        on_turn: Callable[[], None] = lambda: None,
+    ) -> None:
         """Serves until SIGTERM (or SIGINT, or the host's death), then drains and returns. `on_ready` is
-        called once it serves. Raises what keeps the sidecar from its first start."""
+        called once it serves, `on_turn` after each turn, at least once in HOUSEKEEPING_S. Raises what
+        keeps the sidecar from its first start."""
         self._take_signals()
         self._on_ready = on_ready
         if host_fd >= 0:
@@ -576,6 +583,7 @@ class Supervisor:
                 draining_until = time.monotonic() + self.snapshot.config.shutdown_timeout.seconds
                 self._drain_workers()
             self._requests.clear()
+            on_turn()
         self.close()
         if self._removed:
             raise EngineError(f"the data directory {self.datadir.path} was removed or replaced")
