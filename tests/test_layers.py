@@ -2,84 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
-from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import pytest
+from tools.layers import LAYER_OF, LAYERS, PACKAGE, imports, modules, part_of
 
-PACKAGE: Final = Path(__file__).parents[1] / "engine" / "fluxhook"
+from tools import layers
 
-#: The parts of the package, from the ground up. A part is a module or a folder of `fluxhook`.
-LAYERS: Final = (
-    {"errors", "text", "_version", "_safe_path", "_native"},
-    {"events", "config"},
-    {"policy", "verify", "http2", "faults", "receiver"},
-    {"transport", "store"},
-    {"publisher", "worker"},
-    {"scheduler"},
-    {"supervisor", "engine", "control", "stats", "outlook"},
-    {"admin"},
-    {"cli"},
-    {"__init__", "__main__"},
-)
-LAYER_OF: Final = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 #: These never import each other, though they are of one layer.
 APART: Final = LAYERS[4]
-
-
-class Import(NamedTuple):
-    """One import statement in one module; both are names of modules inside the package."""
-
-    importer: str
-    imported: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.importer}, line {self.line}, imports {self.imported}"
-
-
-def part_of(module: str) -> str:
-    """`fluxhook.store.batch` belongs to the part `store`."""
-    return module.split(".")[1] if "." in module else "__init__"
-
-
-@cache
-def modules() -> dict[str, Path]:
-    """Every module of the package, compiled ones as their stubs."""
-    found = {}
-    for path in sorted((*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi"))):
-        names = path.relative_to(PACKAGE.parent).with_suffix("").parts
-        found[".".join(names[:-1] if names[-1] == "__init__" else names)] = path
-    return found
-
-
-@cache
-def imports() -> tuple[Import, ...]:
-    """All imports from the package within it: deferred ones and those for types alone as well."""
-    found = []
-    for importer, path in modules().items():
-        for node in ast.walk(ast.parse(path.read_text(), path.name)):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{importer}, line {node.lineno}: a relative import"
-                base = node.module or ""
-                # `from fluxhook.policy import breaker` imports a module, if there is one.
-                below = [f"{base}.{alias.name}" for alias in node.names]
-                names = [name if name in modules() else base for name in below]
-            else:
-                continue
-            for name in dict.fromkeys(names):
-                if name == "fluxhook" or name.startswith("fluxhook."):
-                    found.append(Import(importer, name, node.lineno))
-    return tuple(found)
 
 
 def circle(edges: set[tuple[str, str]]) -> list[str]:
@@ -95,8 +32,9 @@ def circle(edges: set[tuple[str, str]]) -> list[str]:
 
 
 def test_every_part_has_a_layer() -> None:
-    """A new part of the package is given its layer here before anything imports it."""
-    assert {part_of(module) for module in modules()} <= LAYER_OF.keys()
+    """A new part of the package is given its layer in tools/layers.py before anything imports it, and a
+    part that is gone has none."""
+    assert {part_of(module) for module in modules()} | {"__init__"} == LAYER_OF.keys()
 
 
 def test_no_import_points_upwards() -> None:
@@ -120,12 +58,7 @@ def test_publisher_and_worker_stay_apart() -> None:
 
 def test_parts_import_each_other_in_no_circle() -> None:
     """Not even within a function, where Python would let them."""
-    edges = {
-        (part_of(i.importer), part_of(i.imported))
-        for i in imports()
-        if part_of(i.importer) != part_of(i.imported)
-    }
-    parts = circle(edges)
+    parts = circle(layers.edges())
     statements = [
         str(next(i for i in imports() if (part_of(i.importer), part_of(i.imported)) == edge))
         for edge in pairwise(parts)
@@ -144,6 +77,19 @@ def test_circles_are_found(edges: set[tuple[str, str]], expected: list[set[str]]
     """The finder itself."""
     found = circle(edges)
     assert [set(found)] * bool(found) == expected
+
+
+def test_the_picture_is_current() -> None:
+    """docs/architecture.md has the picture that tools/layers.py makes of the code: after a change of
+    the parts run it."""
+    assert layers.main(["--check"]) == 0
+    assert layers.picture() in layers.DOC.read_text()
+
+
+def test_the_picture_leaves_out_what_is_implied() -> None:
+    """An edge that goes by way of others would hide those that matter."""
+    assert layers.reduced({("a", "b"), ("b", "c"), ("a", "c")}) == {("a", "b"), ("b", "c")}
+    assert layers.reduced({("a", "b"), ("a", "c")}) == {("a", "b"), ("a", "c")}
 
 
 #: Imports everything twice: the second time others' modules are there already, and what happens is
