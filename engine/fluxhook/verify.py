@@ -65,7 +65,8 @@ def verify(
     now: float | None = None,
     replay_guard: ReplayGuard | None = None,
 ) -> Verified:
-    """Returns if `body` was signed with `secret` (or one of several) within `tolerance_s` of now.
+    """Return what the signature vouches for, if `body` was signed with `secret` (or one of several)
+    within `tolerance_s` of now.
 
     Header names match in any case; `headers` may be a mapping or a list of pairs, of text or bytes. A
     secret is text or the bytes of it. Under `standard` a secret is `whsec_...` or, for ed25519, the
@@ -129,7 +130,7 @@ class ReplayGuard:
         return len(self._seen)
 
     def check(self, request: bytes, timestamp_s: int, oldest_s: float) -> None:
-        """Remembers a verified request, or raises SignatureError. `verify` calls it."""
+        """Remember a verified request, or raise SignatureError. `verify` calls it."""
         with self._lock:
             while self._by_age and self._by_age[0][0] < oldest_s:
                 self._forget_oldest()
@@ -200,7 +201,7 @@ def _header(headers: _Pairs, name: str) -> str:
 
 
 def _entries(value: str, separator: str | None, equals: str) -> list[tuple[str, str]]:
-    """`k=v,k=v` as pairs; None: the value is one pair."""
+    """Return `k=v,k=v` as pairs; None: the value is one pair."""
     pairs = [value] if separator is None else value.split(separator)
     return [(key, text) for key, _, text in (pair.partition(equals) for pair in pairs)]
 

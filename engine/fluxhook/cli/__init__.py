@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """The entry point `fluxhook`."""
+    """Run the command `fluxhook`; this is its entry point."""
     from fluxhook.cli.app import app
 
     for stream in (sys.stdout, sys.stderr):

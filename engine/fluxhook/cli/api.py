@@ -118,8 +118,8 @@ class Api:
         whole: bool = False,
         **filters: str | None,
     ) -> Iterator[T]:
-        """The items of a list, at most `last` of them, in pages of `page`. `whole`: the list comes as
-        one page and takes no limit."""
+        """Yield the items of a list, at most `last` of them, in pages of `page`. `whole`: the list
+        comes as one page and takes no limit."""
         cursor: str | None = None
         while last is None or last > 0:
             limit = None if whole else min(last or page, page)
@@ -134,7 +134,7 @@ class Api:
         return self._decode(self._ask("POST", path, b"" if body is None else _encode(body)), kind)
 
     def patch(self, path: str, kind: type[T], patch: dict[str, Any]) -> T:
-        """A JSON merge patch (RFC 7396)."""
+        """Send a JSON merge patch (RFC 7396)."""
         answer = self._ask("PATCH", path, _encode(patch), "application/merge-patch+json")
         return self._decode(answer, kind)
 
@@ -172,7 +172,7 @@ class Api:
             raise self._foreign(f"its answer cannot be read: {error}") from None
 
     def _refused(self, error: urllib.error.HTTPError) -> NoReturn:
-        """Raises what an answer that is no success means."""
+        """Raise the error that an answer without success means."""
         if 300 <= error.code < 400:
             where = shown_url(error.headers.get("Location", "elsewhere"))
             raise self._foreign(f"it redirects to {where}; redirects are not followed")
@@ -237,7 +237,7 @@ def reference(text: str) -> str:
 
 
 def segment(name: str) -> str:
-    """A name as one part of a path."""
+    """Return a name as one part of a path."""
     if not name:
         raise Failure("a name must not be empty", ExitCode.USAGE)
     # "." and ".." would be taken for steps (RFC 3986 section 5.2.4), and `status` for a route.

@@ -41,7 +41,8 @@ class _App(Group):
             formatter.write_dl([(f"{code:d} {code.name}", code.meaning) for code in ExitCode])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Every error that was foreseen ends in one clear message and a code of its own."""
+        """Run the command; every error that was foreseen ends in one clear message and a code of its
+        own."""
         try:
             return super().invoke(ctx)
         except FluxhookError as error:
@@ -67,8 +68,8 @@ def _fail(ctx: click.Context, error: FluxhookError | str, code: ExitCode) -> NoR
 
 
 def _discard_output() -> None:
-    """Points stdout nowhere, or the interpreter would complain as it flushes (docs.python.org,
-    "Note on SIGPIPE")."""
+    """Point stdout nowhere, or the interpreter would complain as it flushes (docs.python.org, "Note
+    on SIGPIPE")."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

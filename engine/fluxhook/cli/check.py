@@ -76,7 +76,7 @@ def _facts(console: Console, title: str, facts: dict[str, str]) -> None:
 
 
 def _plain(file: str, loaded: Loaded) -> dict[str, Any]:
-    """The whole configuration, defaults filled in, and what follows from it."""
+    """Return the whole configuration, defaults filled in, and what follows from it."""
     config = loaded.config
     return {
         "file": file,

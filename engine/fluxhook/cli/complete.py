@@ -18,7 +18,7 @@ __all__ = ["complete_endpoint", "complete_pattern", "complete_type"]
 def complete_endpoint(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """From the data directory, so that it needs no engine; a bad one completes nothing."""
+    """Complete from the data directory, so that no engine is needed; a bad one completes nothing."""
     from fluxhook.admin.names import written
     from fluxhook.transport.datadir import DataDir
     from fluxhook.transport.snapshot import Snapshot
@@ -41,6 +41,6 @@ def complete_type(
 def complete_pattern(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Types and their namespaces."""
+    """Complete types and their namespaces."""
     names = sorted({*TYPES, *namespaces(TYPES)})
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]

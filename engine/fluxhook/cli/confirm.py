@@ -10,7 +10,7 @@ __all__ = ["confirm"]
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Goes on only if whoever sits at the terminal agrees, or `yes` was given."""
+    """Continue only if the user at the terminal agrees, or `yes` was given."""
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():

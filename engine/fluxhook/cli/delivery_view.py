@@ -40,8 +40,8 @@ NARROW, WIDE = 120, 180
 def delivery_list(
     rows: Iterable[Delivery], console: Console, *, ended: bool = False
 ) -> RenderableType:
-    """A line of a table for each, or two lines where the console is narrow; `ended`: dead letters,
-    whose state is no news."""
+    """Return a line of a table for each, or two lines where the console is narrow; `ended`: dead
+    letters, whose state is no news."""
     if console.width < NARROW:
         return Group(*(_two_lines(row, ended) for row in rows))
     wide = console.width >= WIDE
@@ -61,7 +61,7 @@ def delivery_list(
 
 
 def delivery_line(row: Delivery) -> Text:
-    """One delivery on one line."""
+    """Return one delivery on one line."""
     start = (f"{row.accepted_at}  ", (row.id, "dim"), "  ", _state(row))
     return Text.assemble(*start, f"  {_what(row, error=True)}")
 
@@ -86,7 +86,7 @@ def delivery_facts(row: Delivery) -> Table:
 
 
 def attempts(detail: DeliveryDetail) -> Iterator[RenderableType]:
-    """Each with its outcome, its timings as a bar, and what was answered."""
+    """Yield each attempt with its outcome, its timings as a bar, and what was answered."""
     longest = max((attempt.timings.total_ms for attempt in detail.history), default=0.0)
     for attempt in detail.history:
         yield _attempt_line(attempt)
@@ -99,7 +99,7 @@ def attempts(detail: DeliveryDetail) -> Iterator[RenderableType]:
 
 
 def sent_request(request: SentRequest) -> Iterator[RenderableType]:
-    """Line and headers, and the first of the body."""
+    """Yield line and headers, and the first of the body."""
     yield Text(f"  {request.method} {safe(request.url)}")
     for name, value in request.headers.items():
         yield Text(f"  {safe(name)}: {safe(value)}")
@@ -114,7 +114,7 @@ def _two_lines(row: Delivery, ended: bool) -> Text:
 
 
 def _what(row: Delivery, *, error: bool) -> str:
-    """`shop  route.error  2 attempts, timeout: ...`."""
+    """Return a description such as `shop route.error 2 attempts, timeout: ...`."""
     said = plural(row.attempts, "attempt")
     why = (row.cause, row.error) if error else (row.cause,)
     if row.state != "delivered" and row.cause:
@@ -139,7 +139,7 @@ def _attempt_line(attempt: Attempt) -> Text:
 
 
 def _bar(timings: Timings, longest_ms: float) -> Text:
-    """Each stage as long as it took, the longest attempt BAR columns."""
+    """Draw each stage as long as it took, the longest attempt BAR columns."""
     bar, drawn = Text(), 0
     for field, _, glyph, style in _STAGES:
         end_ms = getattr(timings, field)
@@ -152,7 +152,7 @@ def _bar(timings: Timings, longest_ms: float) -> Text:
 
 
 def _figures(timings: Timings) -> str:
-    """When each stage had ended."""
+    """Return when each stage had ended."""
     ends = ((glyph, name, getattr(timings, field)) for field, name, glyph, _ in _STAGES)
     return "  ".join(f"{glyph} {name} {_ms(end)}" for glyph, name, end in ends if end is not None)
 

@@ -130,7 +130,7 @@ def _drive(
     burst: int,
     view: View,
 ) -> None:
-    """The whole run: steady, burst, and until all is delivered that can be."""
+    """Run the whole demo: steady, burst, and until all is delivered that can be."""
 
     def show(phase: str, share: float) -> None:
         if view.due:

@@ -72,7 +72,7 @@ def judge(seconds: float, load: Load, stats: Stats, reports: Mapping[str, Report
 
 
 def _account(emitted: int, e: EndpointStats, report: Report) -> Account:
-    """Holds the three counts against each other: the demo's, the engine's, the receiver's."""
+    """Hold the three counts against each other: the demo's, the engine's, the receiver's."""
     faults = []
     if e.balance:
         faults.append(f"{e.balance} accepted events are not accounted for")

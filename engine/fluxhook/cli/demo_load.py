@@ -53,7 +53,7 @@ _KINDS: Final = (
 
 
 def configuration(urls: dict[str, str], secret: str) -> Config:
-    """The demo's engine: short times, so that everything is seen in half a minute."""
+    """Return the demo's configuration: short times, so that everything is seen in half a minute."""
 
     def s(text: str) -> Duration:
         return Duration.parse(text)

@@ -53,12 +53,12 @@ class Report(msgspec.Struct):
 
 
 def event_id(phase: Phase, sequence: int) -> str:
-    """An id that tells when its event was emitted: envelopes have no finer time than seconds."""
+    """Return an id that tells when its event was emitted: envelopes have no finer time than seconds."""
     return f"{phase}-{time.time_ns():x}-{sequence}"
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p95 and p99, by the nearest rank."""
+    """Return p50, p95 and p99, by the nearest rank."""
     ranked = sorted(values)
     return {
         name: ranked[math.ceil(share * len(ranked)) - 1]
@@ -80,7 +80,7 @@ class ReceiverProcess:
 
     @functools.cached_property
     def url(self) -> str:
-        """Where it listens, once it does."""
+        """The address at which it listens, once it does."""
         return self._read().url
 
     def behave(self, behaviour: Behaviour) -> None:
@@ -90,7 +90,7 @@ class ReceiverProcess:
         return self._ask(b"")
 
     def stop(self) -> Report:
-        """Ends the receiver; its last report."""
+        """End the receiver and return its last report."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         last = self._read()
@@ -98,7 +98,7 @@ class ReceiverProcess:
         return last
 
     def kill(self) -> None:
-        """Ends the receiver if it was not stopped."""
+        """End the receiver if it was not stopped."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()

@@ -60,7 +60,7 @@ class View:
     def show(
         self, phase: str, share: float, emitted: int, stats: Stats, reports: Mapping[str, Report]
     ) -> None:
-        """`share` of the whole run is over."""
+        """Show the state now that `share` of the whole run is over."""
         now = time.monotonic()
         delivered = sum(endpoint.delivered for endpoint in stats.endpoints)
         self._rate = (delivered - self._delivered) / (now - self._shown)

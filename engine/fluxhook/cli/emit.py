@@ -181,7 +181,7 @@ def _emit_one(
     topic: str | None,
     event_id: str | None,
 ) -> None:
-    """Raises EventError for a bad event, and QueueFull, which is counted."""
+    """Emit one event. Raise EventError for a bad event, and QueueFull, which is counted."""
     try:
         n = publisher.emit(event_type, data, topic=topic, event_id=event_id, raise_on_full=True)
     except QueueFull as full:

@@ -51,8 +51,8 @@ _DURABILITY = {
 
 
 def endpoint_facts(endpoint: Endpoint, workers: int) -> dict[str, str]:
-    """One line for each thing that the operator decides; what is off and off by default is left
-    out."""
+    """Return one line for each thing that the operator decides; what is off and off by default is
+    left out."""
     e = endpoint
     facts = {
         "events": ", ".join(e.events) or "all",
@@ -115,7 +115,7 @@ def engine_facts(config: Config) -> dict[str, str]:
 
 
 def plan(config: Config) -> dict[str, Any]:
-    """The same for scripts: what follows from the configuration and does not stand in it."""
+    """Return the same for scripts: what follows from the configuration and does not stand in it."""
     workers = worker_count(config)
     sizes = Snapshot(version=0, workers=workers, config=config, ids={})
     engine_bytes, publisher_bytes = reservation(config)
@@ -138,7 +138,8 @@ def plan(config: Config) -> dict[str, Any]:
 
 
 def attempts(retry: Retry) -> str:
-    """`5 attempts: at once, then 15s, 2m, 10m, 1h after the first failure`."""
+    """Return a sentence such as `5 attempts: at once, then 15s, 2m, 10m, 1h after the first
+    failure`."""
     times = list(map(_coarse, retry_times_ns(retry)))
     if not times:
         return "1, never tried again"
@@ -152,8 +153,8 @@ def attempts(retry: Retry) -> str:
 
 
 def retry_times_ns(retry: Retry) -> list[int]:
-    """When each retry is due, in nanoseconds after the first failure, if to fail takes no time and
-    jitter takes nothing off."""
+    """Return when each retry is due, in nanoseconds after the first failure, if to fail takes no time
+    and jitter takes nothing off."""
     times: list[int] = []
     elapsed_ns = 0
     for failed in range(1, max_attempts(retry)):
@@ -163,7 +164,7 @@ def retry_times_ns(retry: Retry) -> list[int]:
 
 
 def reservation(config: Config) -> tuple[int, int]:
-    """Bytes on disk of the engine's mapped files, and of one publisher's."""
+    """Return the bytes on disk of the engine's mapped files, and of one publisher's."""
     workers = worker_count(config)
     words = _matrix(config.max_endpoints + 1, d.WORD_FIELDS)
     words += _matrix(thresholds.ROWS, thresholds.FIELDS)
@@ -194,7 +195,7 @@ def _mib(n_bytes: int) -> str:
 
 
 def _coarse(ns: int) -> str:
-    """A duration in milliseconds; of a minute or more, in seconds."""
+    """Return a duration in milliseconds; of a minute or more, in seconds."""
     unit_ns = 1_000_000_000 if ns >= 60_000_000_000 else 1_000_000
     return str(Duration(ns - ns % unit_ns))
 

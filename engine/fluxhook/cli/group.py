@@ -64,7 +64,7 @@ class Group(click.Group):
             formatter.write_dl(list(self.summaries.items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """click's own would import every command for its summary."""
+        """Complete names of commands; click's own would import every command for its summary."""
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
         return [

@@ -89,7 +89,7 @@ class Printer:
         self._console.print("" if verifies else "; without a --secret nothing is verified")
 
     def receive(self, received: Received) -> None:
-        """The receiver's callback."""
+        """Print a request; the receiver calls this."""
         if self.ended.is_set() or self._summary.received == self._count:
             return
         delivery = self._describe(received)

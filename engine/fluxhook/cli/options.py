@@ -37,7 +37,7 @@ TOKEN_VARIABLE = "FLUXHOOK_TOKEN"
 
 
 def data_dir(function: F) -> F:
-    """Of an engine that was started before."""
+    """Add the option for the data directory of an engine that was started before."""
     return click.option(
         "--data-dir",
         type=click.Path(file_okay=False),
@@ -51,7 +51,8 @@ def data_dir(function: F) -> F:
 
 
 def remote(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Which engine, by its admin API: the command gets a `Remote`. Stands nearest to the function."""
+    """Add the options that say which engine, by its admin API: the command gets a `Remote`. Stands
+    nearest to the function."""
 
     @click.option(
         "--api",
@@ -109,7 +110,7 @@ def _given(ctx: click.Context, name: str) -> bool:
 
 
 def _check(api: str, token: str) -> None:
-    """The URL and the token are what a request can be made with; else a usage error."""
+    """Raise a usage error unless a request can be made with the URL and the token."""
     from fluxhook.cli.output import print_notice
     from fluxhook.config.listen import Listen
     from fluxhook.config.url import judge_url, url_hostname
@@ -129,7 +130,8 @@ def _check(api: str, token: str) -> None:
 
 
 def read_text(file: BinaryIO) -> str:
-    """What a file holds, without the end of its last line. UsageError if it is empty or no text."""
+    """Return what a file holds, without the end of its last line. UsageError if it is empty or no
+    text."""
     try:
         text = file.read().decode().rstrip("\r\n")
     except UnicodeDecodeError:
@@ -140,7 +142,7 @@ def read_text(file: BinaryIO) -> str:
 
 
 def webhook(function: F) -> F:
-    """The name of a webhook, or its id."""
+    """Add the argument for the name of a webhook, or its id."""
     return click.argument("name", metavar="NAME", shell_complete=complete_endpoint)(function)
 
 
@@ -160,7 +162,7 @@ def event_type(function: F) -> F:
 
 
 def span(of: str) -> Callable[[F], F]:
-    """`--since` and `--until`; `of` says the time of what."""
+    """Add `--since` and `--until`; `of` says the time of what."""
 
     def decorate(function: F) -> F:
         function = click.option("--until", metavar="TIME", help=f"Only {of} before TIME.")(function)

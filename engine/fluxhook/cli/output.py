@@ -49,17 +49,17 @@ class _Console(Console):
 
 
 def out() -> Console:
-    """The console for results."""
+    """Return the console for results."""
     return _Console(stderr=False)
 
 
 def err() -> Console:
-    """The console for notices, progress and errors."""
+    """Return the console for notices, progress and errors."""
     return _Console(stderr=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document: indented on a terminal, on one line elsewhere."""
+    """Print one JSON document: indented on a terminal, on one line elsewhere."""
     text = msgspec.json.encode(value)
     if sys.stdout.isatty():
         text = msgspec.json.format(text, indent=2)
@@ -73,7 +73,7 @@ def print_notice(notice: Notice | str) -> None:
 
 
 def print_error(error: FluxhookError | str) -> None:
-    """The message, every problem of what was given, and the way out."""
+    """Print the message, every problem of what was given, and the remedy."""
     console = err()
     console.print("Error: ", style="bold red", end="")
     if isinstance(error, ConfigError):
@@ -97,13 +97,13 @@ def print_remedy(remedy: str) -> None:
 
 
 def print_lines(values: Iterable[Any]) -> None:
-    """JSON lines: each value on one."""
+    """Print JSON lines: each value on one."""
     for value in values:
         click.echo(msgspec.json.encode(value))
 
 
 def table(*columns: str, right: Collection[str] = ()) -> Table:
-    """A table whose cells fold; what stands in `right` are its columns of numbers."""
+    """Return a table whose cells fold; what stands in `right` are its columns of numbers."""
     made = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         made.add_column(column, overflow="fold", justify="right" if column in right else "left")
@@ -111,7 +111,7 @@ def table(*columns: str, right: Collection[str] = ()) -> Table:
 
 
 def facts(values: Mapping[str, str | Text]) -> Table:
-    """A name and a value on each line; empty values are left out."""
+    """Return a name and a value on each line; empty values are left out."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -126,12 +126,12 @@ def number(n: float) -> str:
 
 
 def plural(n: int, noun: str, many: str = "") -> str:
-    """`1 event`, `1,234 events`."""
+    """Return a text such as `1 event`, `1,234 events`."""
     return f"{n:,d} {noun if n == 1 else many or noun + 's'}"
 
 
 def safe(text: str, limit: int = 1000) -> str:
-    """A text of foreign origin on one line: what could steer a terminal is spelled out."""
+    """Return a text of foreign origin on one line: what could steer a terminal is spelled out."""
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     if text.isprintable():

@@ -42,7 +42,7 @@ class Remote(NamedTuple):
     data_dir: str
 
     def connect(self) -> Api:
-        """Raises Failure where there is none, and says what to do."""
+        """Return a client of the admin API. Raise Failure where there is none, and say what to do."""
         from fluxhook.cli.api import Api
 
         if self.url is not None:
@@ -60,7 +60,7 @@ class Remote(NamedTuple):
 
 
 def announced(datadir: DataDir) -> AdminFile | None:
-    """Where the admin API of a data directory is; None if none runs."""
+    """Return where the admin API of a data directory is; None if none runs."""
     path = datadir.admin_file
     try:
         file = AdminFile.load(path)
@@ -81,7 +81,7 @@ def announced(datadir: DataDir) -> AdminFile | None:
 
 
 def _starting(datadir: DataDir) -> bool:
-    """Whether an engine that has just begun is about to bring its admin API up."""
+    """Return whether an engine that has just begun is about to bring its admin API up."""
     try:
         engine = msgspec.json.decode(read_file(datadir.engine_file), type=_EngineFile)
     except (OSError, msgspec.MsgspecError):
@@ -91,7 +91,7 @@ def _starting(datadir: DataDir) -> bool:
 
 
 def _absent(datadir: DataDir) -> Failure:
-    """Why there is no API, and what to do about it."""
+    """Return why there is no API, and what to do about it."""
     where = datadir.path
     if not (datadir.engine_lock.exists() and is_running(datadir)):
         return Failure(
@@ -117,7 +117,8 @@ def _alive(pid: int) -> bool:
 
 
 def _certificate(datadir: DataDir) -> str | None:
-    """The one that the API of this data directory has: the URL need not be a name in it."""
+    """Return the certificate that the API of this data directory has: the URL need not be a name in
+    it."""
     try:
         return Snapshot.load(datadir).config.admin.cert
     except (FluxhookError, OSError):

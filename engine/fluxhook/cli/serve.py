@@ -122,7 +122,7 @@ def command(
 
 
 def _with_admin(config: Config, listen: str | None, no_admin: bool) -> Config:
-    """The configuration as the command line changes it. Raises ConfigError."""
+    """Return the configuration as the command line changes it. Raise ConfigError."""
     admin = config.admin
     if listen is not None:
         admin = replace(admin, listen=listen)
@@ -135,7 +135,7 @@ def _with_admin(config: Config, listen: str | None, no_admin: bool) -> Config:
 
 
 def _sidecar(config: Config) -> str | None:
-    """The module of the admin API, if it is to run and can."""
+    """Return the module of the admin API, if it is to run and can."""
     if not config.admin.enabled:
         return None
     if find_spec("litestar") is None or find_spec("uvicorn") is None:
@@ -145,7 +145,7 @@ def _sidecar(config: Config) -> str | None:
 
 
 def _endpoints(config: Config) -> str:
-    """`2 endpoints (alerts, audit)`."""
+    """Return a text such as `2 endpoints (alerts, audit)`."""
     names = [safe(endpoint.name) for endpoint in config.endpoints]
     count = plural(len(names), "endpoint")
     names[SHOWN:] = ["..."] if names[SHOWN:] else []

@@ -82,7 +82,7 @@ def _stats(found: Stats | Status, remote: Remote) -> Stats:
 
 
 def _watch_live(console: Console, look: Callable[[], Stats], interval: float) -> NoReturn:
-    """On a screen of its own, until Ctrl-C."""
+    """Show the status on a screen of its own, until Ctrl-C."""
     before, since = look(), time.monotonic()
     first = status_view(before, console.width)
     with Live(first, console=console, screen=True, auto_refresh=False) as live:
@@ -96,8 +96,8 @@ def _watch_live(console: Console, look: Callable[[], Stats], interval: float) ->
 
 
 def _plain(found: Stats | Status) -> Any:
-    """As JSON has it: the API's own answer; of a data directory the statistics with totals, and
-    without what a URL may hide."""
+    """Return it as JSON has it: the API's own answer; of a data directory the statistics with totals,
+    and without what a URL may hide."""
     if isinstance(found, Status):
         return found
     plain: dict[str, Any] = msgspec.to_builtins(found)

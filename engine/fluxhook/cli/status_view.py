@@ -44,7 +44,7 @@ _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
 
 
 def status_view(stats: Stats, width: int, rate: float | None = None) -> Group:
-    """A headline, the table, and a line for each endpoint with more to say."""
+    """Return a headline, the table, and a line for each endpoint with more to say."""
     if not stats.running:
         state = "○ stopped", "bold red"
     elif stats.serving == 0:
@@ -79,7 +79,7 @@ def endpoint_state(state: str) -> Text:
 
 
 def stats_of(status: Status, url: str) -> Stats:
-    """The API's answer as the statistics of the engine at the URL, as far as they are shown."""
+    """Return the API's answer as the statistics of the engine at the URL, as far as they are shown."""
     endpoints = [_endpoint(one) for one in status.webhooks]
     return Stats(
         data_dir=url,
@@ -142,13 +142,13 @@ def _table(stats: Stats, narrow: bool) -> Table:
 
 
 def _success(endpoint: EndpointStats) -> str:
-    """Rounded down: only what never failed is 100 %."""
+    """Return a share, rounded down: only what never failed is 100 %."""
     rate = endpoint.success_rate
     return "" if rate is None else f"{int(rate * 1000) / 10:g} %"
 
 
 def _latency(endpoint: EndpointStats) -> str:
-    """Three digits of each."""
+    """Return three digits of each."""
     figures = (endpoint.latency_ms or {}).values()
     return "/".join(f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}" for ms in figures)
 
@@ -186,7 +186,7 @@ def _until(ns: int) -> str:
 
 
 def _span(ns: int) -> str:
-    """`3 s`, `2 m`, `5 h`, rounded down."""
+    """Return a text such as `3 s`, `2 m`, `5 h`, rounded down."""
     seconds = max(0, ns) // 1_000_000_000
     for unit, length in _UNITS:
         if seconds >= length:

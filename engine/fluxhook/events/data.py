@@ -29,7 +29,8 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def typed_data(event_type: str, kind: type[msgspec.Struct], data: object) -> Any:
-    """The data as the catalog's struct, so that fields, their order and their types never vary.
+    """Return the data as the catalog's struct, so that fields, their order and their types never
+    vary.
 
     Takes a dict, or an instance of the struct; a `bytes` field takes bytes, or base64 text. Raises
     EventError with the field, its value, and what would be right.
@@ -48,7 +49,7 @@ def typed_data(event_type: str, kind: type[msgspec.Struct], data: object) -> Any
 
 
 def _diagnosis(kind: type[msgspec.Struct], data: dict[str, Any], said: str) -> tuple[str, str]:
-    """What is wrong, and where."""
+    """Return what is wrong, and where."""
     known = kind.__struct_fields__
     for name in data:
         if name not in known:
@@ -65,7 +66,7 @@ def _diagnosis(kind: type[msgspec.Struct], data: dict[str, Any], said: str) -> t
 
 
 def plain_data(event_type: str, data: object) -> dict[str, Any]:
-    """Data of a type whose fields nobody declared, as the JSON object that it makes.
+    """Return data of a type whose fields nobody declared, as the JSON object that it makes.
 
     Takes a dict, a dataclass, a msgspec Struct or the like, or None for an empty object. Raises
     EventError, with the place in the data, for what has no faithful JSON: NaN and infinities (msgspec
@@ -77,7 +78,7 @@ def plain_data(event_type: str, data: object) -> dict[str, Any]:
 
 
 def encode_data(event_type: str, data: object) -> bytes:
-    """The JSON of data that `typed_data` or `plain_data` returned. Raises EventError."""
+    """Return the JSON of data that `typed_data` or `plain_data` returned. Raise EventError."""
     try:
         return _encode(data)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -88,7 +89,7 @@ def encode_data(event_type: str, data: object) -> bytes:
 
 
 def _reduced(event_type: str, data: object) -> dict[str, Any]:
-    """Dicts, lists, texts, numbers, bools and None, as the encoder would write the data."""
+    """Return dicts, lists, texts, numbers, bools and None, as the encoder would write the data."""
     try:
         value = msgspec.to_builtins(data, enc_hook=_base_of)
         if not isinstance(value, dict):
@@ -112,7 +113,7 @@ def _reduced(event_type: str, data: object) -> dict[str, Any]:
 
 
 def _base_of(value: object) -> object:
-    """For msgspec, which takes no subclass of these: the value as its base class has it."""
+    """Return the value as its base class has it, for msgspec, which takes no subclass of these."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
@@ -140,7 +141,7 @@ def _distinct(pairs: list[tuple[str, object]]) -> None:
 
 
 def _fault(data: dict[str, Any]) -> tuple[str, str] | None:
-    """The place and the description of the first value that JSON cannot carry faithfully."""
+    """Return the place and the description of the first value that JSON cannot carry faithfully."""
     # What is left at each level, and the steps to it: a place for each value would take much memory.
     left: list[Iterator[tuple[str, object]]] = [iter([("data", data)])]
     steps: list[str] = []
@@ -168,7 +169,7 @@ def _fault(data: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def _unencodable(event_type: str, data: object, error: Exception) -> EventError:
-    """The EventError for what the encoder raised: it goes down to the value that has no JSON."""
+    """Return the EventError for what the encoder raised: it goes down to the value that has no JSON."""
     if isinstance(error, RecursionError):
         return EventError(f"{event_type}: data is {_TOO_DEEP}", field="data")
     path, value = "data", cast("Any", data)
@@ -199,7 +200,8 @@ def _encodes(value: object) -> bool:
 
 
 def _children(value: object) -> list[tuple[str, object]]:
-    """What a value holds, each with the step to it; nothing where it does not let itself be read."""
+    """Return what a value holds, each with the step to it; nothing where it does not let itself be
+    read."""
     try:
         if isinstance(value, dict):
             return [(f".{key!s:.80}", item) for key, item in value.items()]

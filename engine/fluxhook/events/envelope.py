@@ -126,11 +126,12 @@ class Envelopes:
         }
 
     def encode(self, style: EnvelopeStyle, event: Event) -> bytes:
-        """The body to send: compact JSON in UTF-8."""
+        """Return the body to send: compact JSON in UTF-8."""
         return self._encoders[event.native if style == "native" else style](event)
 
     def frame(self, style: EnvelopeStyle, event_type: str, native: Native) -> Frame:
-        """What surrounds the id, the time and the data of every event of a type without a topic."""
+        """Return what surrounds the id, the time and the data of every event of a type without a
+        topic."""
         event = Event(_HOLE, event_type, _HOLE, msgspec.Raw(b"0"), None, native)
         text = self.encode(style, event).removesuffix(b"0}")
         *opening, middle, ending = text.split(msgspec.json.encode(_HOLE)[1:-1], 2)

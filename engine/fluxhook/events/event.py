@@ -137,7 +137,7 @@ class EventMaker:
         event_id: str | None = None,
         now_s: int | None = None,
     ) -> Event:
-        """The event, or EventError with what to correct.
+        """Return the event, or raise EventError with what to correct.
 
         `data` is what `typed_data` and `plain_data` take. `topic` wins over a `topic` in the data
         of `message.*` and `authz.publish_denied`; whether it is a valid topic name is left to the
@@ -168,7 +168,7 @@ class EventMaker:
         return Event(event_id, kind.name, timestamp, encoded, topic, kind.native, topic_filter)
 
     def kind(self, event_type: str) -> Kind:
-        """What all events of a type have in common. EventError for what is no event type."""
+        """Return what all events of a type have in common. EventError for what is no event type."""
         try:
             return self._kinds[event_type]
         except (KeyError, TypeError):
@@ -187,7 +187,7 @@ class EventMaker:
 
 
 def order_key_of(event: Event, field: str) -> str:
-    """The value of a field of the event's data as text, for endpoints with an `order_key`.
+    """Return the value of a field of the event's data as text, for endpoints with an `order_key`.
 
     Of an object or a list it is the JSON. Empty where there is no such field, or it is null: such
     events share one order. The text holds no NUL, which separates the fields of an event's head in the

@@ -19,12 +19,13 @@ _PLAIN_ID: Final = re.compile(r"[!#-\-/-\[\]-~]{1,128}")
 
 
 def is_plain_id(event_id: str) -> bool:
-    """Whether a host's id is one, and JSON carries it as it is. TypeError for what is no text."""
+    """Return whether a host's id is one, and JSON carries it as it is. TypeError for what is no
+    text."""
     return _PLAIN_ID.fullmatch(event_id) is not None
 
 
 def id_fault(event_id: str) -> str | None:
-    """What is wrong with an id that a host brings, or None."""
+    """Return what is wrong with an id that a host brings, or None."""
     if isinstance(event_id, str) and _ID.fullmatch(event_id):
         return None
     return f"{event_id!r:.80} is not an event id: 1 to 128 visible ASCII characters without a dot"
@@ -42,7 +43,7 @@ class Timestamps:
         self._latest = (-1, "")
 
     def now(self) -> tuple[int, str]:
-        """The current second since the epoch, and its text."""
+        """Return the current second since the epoch, and its text."""
         now_s = int(time.time())
         return now_s, self(now_s)
 

@@ -25,7 +25,7 @@ _MARKS: Final = (
 
 
 def json_fault(text: bytes | str, error: Exception) -> str:
-    """Says what the decoder meant: `error` is what msgspec raised on the text."""
+    """Say what the decoder meant: `error` is what msgspec raised on the text."""
     if isinstance(error, TooDeep):
         return str(error)
     encoded = text if isinstance(text, bytes) else text.encode(errors="replace")

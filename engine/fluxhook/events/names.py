@@ -32,7 +32,8 @@ _TYPE: Final = re.compile(r"[a-z0-9_]+(?:\.[a-z0-9_]+)*", re.ASCII)
 
 
 def declared_fault(name: str) -> str | None:
-    """What is wrong with a type under `event_types`, or None: words of letters, 0-9 and _, and dots."""
+    """Return what is wrong with a type under `event_types`, or None: words of letters, 0-9 and _, and
+    dots."""
     if len(name) > MAX_TYPE:
         return f"an event type has at most {MAX_TYPE} characters, not {len(name)}"
     if not _TYPE.fullmatch(name.lower()) or not name.isascii():
@@ -41,8 +42,8 @@ def declared_fault(name: str) -> str | None:
 
 
 def type_fault(name: str, declared: Collection[str] = ()) -> str | None:
-    """What is wrong with an event type, or None. Capitals, which are a slip most often, stand in a type
-    only if it was declared; they are never matched to small letters."""
+    """Return what is wrong with an event type, or None. Capitals, which are a slip most often, stand
+    in a type only if it was declared; they are never matched to small letters."""
     if fault := declared_fault(name):
         return fault
     if _TYPE.fullmatch(name) or name in declared:
@@ -54,7 +55,7 @@ def type_fault(name: str, declared: Collection[str] = ()) -> str | None:
 
 
 def pattern_fault(pattern: str, declared: Collection[str] = ()) -> str | None:
-    """What is wrong with a pattern, or None: a type, a namespace `a.*`, or `*`."""
+    """Return what is wrong with a pattern, or None: a type, a namespace `a.*`, or `*`."""
     if pattern == "*":
         return None
     fault = type_fault(pattern.removesuffix(".*"), declared)
@@ -64,7 +65,7 @@ def pattern_fault(pattern: str, declared: Collection[str] = ()) -> str | None:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a sound pattern matches a type. `a.*` matches `a.b` and `a.b.c`, not `a`.
+    """Return whether a sound pattern matches a type. `a.*` matches `a.b` and `a.b.c`, not `a`.
 
     The publisher asks the compiled matcher; this is for configurations.
     """
@@ -98,7 +99,7 @@ def _ordered(known: frozenset[str]) -> list[str]:
 
 @functools.lru_cache(maxsize=1024)
 def pattern_hint(pattern: str, known: frozenset[str]) -> str:
-    """` (did you mean ...?)` with types and namespaces near to a pattern, or nothing."""
+    """Return ` (did you mean ...?)` with types and namespaces near to a pattern, or nothing."""
     word, spaces = pattern.lower(), namespaces(known)
     if f"{word}.*" in spaces:
         return f" (did you mean {word}.*?)"
@@ -106,14 +107,14 @@ def pattern_hint(pattern: str, known: frozenset[str]) -> str:
 
 
 def namespaces(known: Iterable[str]) -> set[str]:
-    """The namespaces that hold a type, as patterns: `rate.*` and `rate.limit.*` for
+    """Return the namespaces that hold a type, as patterns: `rate.*` and `rate.limit.*` for
     `rate.limit.exceeded`."""
     return {f"{name[:i]}.*" for name in known for i, letter in enumerate(name) if letter == "."}
 
 
 def hint(word: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)` with the nearest of the known words, or nothing: with very many of them,
-    too."""
+    """Return ` (did you mean ...?)` with the nearest of the known words, or nothing: with very many
+    of them, too."""
     words = set(itertools.islice(known, _MAX_NEAR + 1))
     if len(words) > _MAX_NEAR or len(word) > _MAX_WORD:
         return ""

@@ -74,7 +74,7 @@ class Condition(NamedTuple):
 
 
 def parse_condition(text: str) -> Condition:
-    """Reads a condition, or raises ValueError with what is wrong with it.
+    """Read a condition, or raise ValueError with what is wrong with it.
 
     >>> parse_condition("status_code >= 500")
     Condition(path=('status_code',), operator='>=', value=500)
@@ -98,7 +98,7 @@ def parse_condition(text: str) -> Condition:
 
 
 def compile_where(conditions: Iterable[str]) -> Predicate:
-    """Whether all conditions hold for an event's data, as it was decoded from JSON.
+    """Return a test of an event's data, as it was decoded from JSON: whether all conditions hold.
 
     A field that is missing, or holds an object or a list, meets no condition, not even `!=`: a
     misspelt name must not let everything through.
@@ -130,7 +130,7 @@ def _compile(condition: Condition) -> Predicate:
 
 
 def _test(condition: Condition) -> Callable[[str, Any], bool]:
-    """Whether a value of a kind meets the condition."""
+    """Return a test of whether a value of a kind meets the condition."""
     _, sign, value = condition
     if isinstance(value, tuple):
         members = frozenset((_KINDS[type(member)], member) for member in value)

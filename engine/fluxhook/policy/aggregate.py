@@ -64,7 +64,7 @@ def add(
     aggregate: Aggregate,
     room_bytes: int,
 ) -> Window:
-    """The window with one more event, which opens it if there is none.
+    """Return the window with one more event, which opens it if there is none.
 
     An open window takes every event until it is closed, whatever the clock says. `room_bytes` bounds
     the sum of its originals.
@@ -89,5 +89,5 @@ def add(
 
 
 def closes(window: Window, now_ns: int) -> bool:
-    """Whether its time is over."""
+    """Return whether its time is over."""
     return now_ns >= window.closes_ns

@@ -55,8 +55,8 @@ _FRAMES: Final[dict[BatchFormat, _Frame]] = {
 
 
 def is_due(batch: Batch, events: int, n_bytes: int, oldest_ns: int, now_ns: int) -> bool:
-    """Whether what waits goes out now: `events` envelopes of `n_bytes` together, the first of which
-    has waited since `oldest_ns`."""
+    """Return whether what waits goes out now: `events` envelopes of `n_bytes` together, the first of
+    which has waited since `oldest_ns`."""
     return events > 0 and (
         events >= (batch.max_events or 1)
         or n_bytes >= batch.max_bytes
@@ -65,13 +65,13 @@ def is_due(batch: Batch, events: int, n_bytes: int, oldest_ns: int, now_ns: int)
 
 
 def waits_until_ns(batch: Batch, oldest_ns: int) -> int:
-    """When a batch whose oldest event has waited since then goes out at the latest."""
+    """Return when a batch whose oldest event has waited since then goes out at the latest."""
     return oldest_ns + batch.max_delay.ns
 
 
 def cut(batch: Batch, sizes: Sequence[int]) -> int:
-    """How many of the envelopes that wait, the first `max_events` of which have these sizes, go into
-    the next batch: as many as fit, and one at least."""
+    """Return how many of the envelopes that wait, the first `max_events` of which have these sizes,
+    go into the next batch: as many as fit, and one at least."""
     frame = _FRAMES[batch.format]
     total = len(frame.opening) + len(frame.ending) - len(frame.separator)
     if total + sum(sizes) + len(frame.separator) * len(sizes) <= batch.max_bytes:
@@ -99,13 +99,13 @@ def smaller(batch: Batch, n_bytes: int) -> Batch:
 
 
 def join(batch: Batch, bodies: Sequence[bytes]) -> bytes:
-    """The body of a batch. An envelope is JSON without line breaks, so lines need no care."""
+    """Return the body of a batch. An envelope is JSON without line breaks, so lines need no care."""
     frame = _FRAMES[batch.format]
     return frame.opening + frame.separator.join(bodies) + frame.ending
 
 
 def batch_id(event_ids: Iterable[str]) -> str:
-    """The id of a batch (`webhook-id`): the same events in the same order have the same."""
+    """Return the id of a batch (`webhook-id`): the same events in the same order have the same."""
     return "batch_" + hashlib.sha256("\0".join(event_ids).encode()).hexdigest()[:32]
 
 
@@ -124,7 +124,8 @@ _decode_object = bounded(msgspec.json.Decoder(_Answers, strict=False).decode)
 
 
 def read_answers(body: bytes) -> Mapping[str, int]:
-    """The status of each event that a 207 names; of one that is named twice, the one that failed.
+    """Return the status of each event that a 207 names; of one that is named twice, the one that
+    failed.
 
     Raises ValueError, with a sentence about what is wrong, if the body is none of the two forms.
     """

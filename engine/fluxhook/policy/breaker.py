@@ -126,7 +126,7 @@ def step(
     probe_timeout_ns: int,
     probe: int = 0,
 ) -> tuple[State, Action | None]:
-    """The next state, and for a permit what may be done.
+    """Return the next state, and for a permit what may be done.
 
     `now_ns` is engine time, `probe` the token of the probe whose result this is
     (0: an ordinary request). `probe_timeout_ns` should pass the endpoint's own timeout, so that a
@@ -161,14 +161,14 @@ def probe_ns(state: State, breaker: Breaker) -> int | None:
 
 
 def _stamp(now_ns: int) -> int:
-    """Milliseconds, rounded up, so that no wait that begins here is cut short."""
+    """Return milliseconds, rounded up, so that no wait that begins here is cut short."""
     return -(-now_ns // _MS)
 
 
 def _condition(
     state: State, event: Event, now_ns: int, breaker: Breaker, probe_timeout_ns: int, probe: int
 ) -> str:
-    """Which of the table's conditions holds."""
+    """Return which of the table's conditions holds."""
     match state.name, event:
         case "closed", "failure":
             if state.value + 1 < breaker.failure_threshold:
@@ -200,14 +200,14 @@ _VALUE_MASK: Final = (1 << _VALUE_BITS) - 1
 
 
 def pack(state: State) -> int:
-    """The state as a word: the name's index above 48 bits of value."""
+    """Return the state as a word: the name's index above 48 bits of value."""
     if not 0 <= state.value <= _VALUE_MASK:
         raise ValueError(f"a breaker's value must fit 48 bits, got {state.value}")
     return _NAMES.index(state.name) << _VALUE_BITS | state.value
 
 
 def unpack(word: int) -> State:
-    """The state in a word. `IllegalMove` if no breaker can have written it."""
+    """Return the state in a word. `IllegalMove` if no breaker can have written it."""
     if not 0 <= word >> _VALUE_BITS < len(_NAMES):
         raise IllegalMove(f"not a breaker's word: {word:#x}")
     return State(_NAMES[word >> _VALUE_BITS], word & _VALUE_MASK)

@@ -57,18 +57,19 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
         return self.offsets[-1].offset_ns
 
     def is_set(self, now_ns: int, wall_ns: int) -> bool:
-        """Whether the wall clock was set since the last look."""
+        """Return whether the wall clock was set since the last look."""
         return abs(wall_ns - now_ns - self.offset_ns) > STEP_NS
 
     def wall_ns(self, at_ns: int) -> int:
-        """What the wall clock showed, or by what is known now will show, at an engine time."""
+        """Return what the wall clock showed, or by what is known now will show, at an engine time."""
         for after_ns, _, offset_ns in reversed(self.offsets):
             if at_ns > after_ns:
                 return at_ns + offset_ns
         return at_ns + self.offsets[0].offset_ns
 
     def age_ns(self, wall_ns: int, now_ns: int) -> int:
-        """The time that has passed since something was dated `wall_ns`; `now_ns` is engine time.
+        """Return the time that has passed since something was dated `wall_ns`; `now_ns` is engine
+        time.
 
         A time that the wall clock showed twice, because it was set back in between, is the latter of
         the two.
@@ -84,7 +85,7 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
         return age_ns
 
     def earliest_wall_ns(self, at_ns: int) -> int:
-        """The earliest wall time that anything since an engine time can be dated."""
+        """Return the earliest wall time that anything since an engine time can be dated."""
         return min(
             max(at_ns, after_ns) + offset_ns
             for after_ns, until_ns, offset_ns in self._spans(_NEVER_NS)
@@ -92,7 +93,7 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def earliest_ns(self, wall_ns: int) -> int:
-        """The earliest engine time at which anything can have been dated `wall_ns` or later."""
+        """Return the earliest engine time at which anything can have been dated `wall_ns` or later."""
         return min(
             max(after_ns, wall_ns - offset_ns)
             for after_ns, until_ns, offset_ns in self._spans(_NEVER_NS)
@@ -100,7 +101,7 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _spans(self, now_ns: int) -> Iterator[tuple[int, int, int]]:
-        """From when until when each offset may have held, the latest first."""
+        """Yield from when until when each offset may have held, the latest first."""
         until_ns = now_ns
         for after_ns, noticed_ns, offset_ns in reversed(self.offsets):
             yield after_ns, until_ns, offset_ns
@@ -108,8 +109,9 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def begin(known: Clock, boot_id: str, boot_ns: int, wall_ns: int, newest_ns: int) -> Clock:
-    """The clock of an engine that starts: to be looked at next. `known` is what the one before it
-    left, `boot_ns` reads CLOCK_BOOTTIME; no time up to `known.seen_ns` or `newest_ns` comes again."""
+    """Return the clock of an engine that starts: to be looked at next. `known` is what the one
+    before it left, `boot_ns` reads CLOCK_BOOTTIME; no time up to `known.seen_ns` or `newest_ns`
+    comes again."""
     seen_ns = max(newest_ns, known.seen_ns)
     now_ns = known.origin_ns + boot_ns if known.boot_id == boot_id else wall_ns - known.offset_ns
     now_ns = max(now_ns, seen_ns)
@@ -119,8 +121,8 @@ def begin(known: Clock, boot_id: str, boot_ns: int, wall_ns: int, newest_ns: int
 
 
 def look(clock: Clock, now_ns: int, wall_ns: int) -> Clock:
-    """The clock after both were read. It has another offset if the wall clock was set since the last
-    look."""
+    """Return the clock after both were read. It has another offset if the wall clock was set since
+    the last look."""
     offsets = clock.offsets
     if clock.is_set(now_ns, wall_ns):
         kept = (*offsets, Offset(clock.seen_ns, now_ns, wall_ns - now_ns))[-_OFFSETS:]

@@ -33,7 +33,7 @@ class BadEncoding(ValueError):
 
 
 def make_compressor(name: Compression) -> Callable[[bytes], bytes] | None:
-    """Compresses one body at a time; None for "none". Not thread-safe.
+    """Return a function that compresses one body at a time; None for "none". Not thread-safe.
 
     Raises ConfigError at `compression` where the library is missing.
     """
@@ -50,7 +50,8 @@ def make_compressor(name: Compression) -> Callable[[bytes], bytes] | None:
 
 
 def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """The body behind a `Content-Encoding`, which may name several, in the order of their making.
+    """Return the body behind a `Content-Encoding`, which may name several, in the order in which they
+    were applied.
 
     Raises BadEncoding for an unknown encoding (415), damaged data (400), and for what would become
     more than `max_bytes` (413); it never makes more than that.

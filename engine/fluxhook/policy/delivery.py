@@ -53,7 +53,7 @@ def step(
     first_failed_ns: int | None = None,
     not_before_ns: int = 0,
 ) -> Delivery:
-    """The delivery after a worker's verdict, or after its wait.
+    """Return the delivery after a worker's verdict, or after its wait.
 
     Times are engine time. `attempted` tells whether a request was made: a delivery can be given up,
     parked or dropped without one. `u` and `retry_after_s` are those of `next_delay_ns`;

@@ -31,8 +31,8 @@ class EgressPolicy:
         self._verdicts: dict[str, str | None] = {}
 
     def judge(self, address: str) -> str | None:
-        """None: the delivery may reach it; else a sentence with the address, its range and the line
-        to add to the configuration.
+        """Return None if the delivery may reach it; otherwise a sentence with the address, its range
+        and the line to add to the configuration.
 
         `address` is what the resolver gave, a zone (`fe80::1%eth0`) included; that is how curl's
         opensocket callback hands it over. What is not an IP address is refused.

@@ -142,7 +142,7 @@ def classify(
     *,
     disable_on_gone: bool = False,
 ) -> Outcome:
-    """What an attempt came to. `status` is 0 where no status line arrived.
+    """Return what an attempt came to. `status` is 0 where no status line arrived.
 
     `retry_on` holds "transport", "timeout", classes such as "5xx" and statuses such as "429"; what
     it does not name is dead at once. With `disable_on_gone` so is what a 410 answered, whatever
@@ -216,7 +216,7 @@ _ALERT: Final = re.compile(r"SSL routines:.*\balert\b")
 
 
 def curl_cause(code: int, *, connected: bool, message: str = "") -> TransportCause:
-    """The cause behind a libcurl error code (`pycurl.E_*`) and message.
+    """Return the cause behind a libcurl error code (`pycurl.E_*`) and message.
 
     libcurl has one code for all timeouts; `connected` (CURLINFO_PRETRANSFER_TIME_T is not 0, or the
     connection was reused) tells whether the connection, TLS included, had come about. To libcurl it has

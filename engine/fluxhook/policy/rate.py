@@ -12,7 +12,8 @@ __all__ = ["admit", "is_possible"]
 
 
 def admit(tat_ns: int, now_ns: int, interval_ns: int, burst: int) -> tuple[int, int]:
-    """The new TAT, and how long to wait: 0, the request may go now; else nothing was admitted.
+    """Return the new TAT, and how long to wait: 0, the request may go now; otherwise nothing was
+    admitted.
 
     Begin with a TAT of 0. Write the new TAT with compare-and-swap if it differs, after a refusal
     too: it is never left further ahead of `now_ns` than a full burst can put it, so that a limit that
@@ -26,5 +27,5 @@ def admit(tat_ns: int, now_ns: int, interval_ns: int, burst: int) -> tuple[int, 
 
 
 def is_possible(tat_ns: int, now_ns: int, interval_ns: int, burst: int) -> bool:
-    """Whether `admit` under this limit can have left such a TAT."""
+    """Return whether `admit` under this limit can have left such a TAT."""
     return tat_ns <= now_ns + burst * interval_ns

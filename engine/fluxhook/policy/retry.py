@@ -35,7 +35,7 @@ def next_delay_ns(
     *,
     since_first_ns: int = 0,
 ) -> int | None:
-    """How long to wait after the latest failure; None: the attempts are exhausted.
+    """Return how long to wait after the latest failure; None: the attempts are exhausted.
 
     `failed_attempts` counts all attempts so far, 1 after the first. `u` in [0, 1) is the chance in
     jitter: a delay is shortened by up to `jitter` of itself, so that it never passes its cap.
@@ -87,14 +87,14 @@ def _delay_s(value: str, now_s: float) -> int:
 
 
 def max_attempts(retry: Retry) -> int:
-    """The bound on attempts, the first included. An empty schedule means no retry."""
+    """Return the bound on attempts, the first included. An empty schedule means no retry."""
     if retry.schedule is not None and (retry.max_attempts is None or not retry.schedule):
         return len(retry.schedule) + 1
     return DEFAULT_MAX_ATTEMPTS if retry.max_attempts is None else retry.max_attempts
 
 
 def _scheduled_ns(schedule: Sequence[Duration], n: int) -> int:
-    """When retry n is due after the first failure. Beyond the schedule its last step repeats."""
+    """Return when retry n is due after the first failure. Beyond the schedule its last step repeats."""
     last = len(schedule) - 1
     if n <= last:
         return schedule[n].ns

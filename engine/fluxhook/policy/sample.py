@@ -8,7 +8,8 @@ __all__ = ["in_sample"]
 
 
 def in_sample(event_id: str, share: float) -> bool:
-    """Whether an event belongs to the share, 0 to 1: the same for an id at any time and anywhere.
+    """Return whether an event belongs to the share, 0 to 1: the same for an id at any time and
+    anywhere.
 
     A smaller share is a part of a larger one, so endpoints that sample see the same events.
     """

@@ -63,14 +63,14 @@ class Profile(Protocol):
     """Signs the attempts of one endpoint. Instances may be shared by threads."""
 
     def headers(self, event_id: str, timestamp_s: int, body: bytes) -> list[bytes]:
-        """The complete header lines, without line ends, of an attempt made at `timestamp_s`.
+        """Return the complete header lines, without line ends, of an attempt made at `timestamp_s`.
 
         `standard` raises EventError for an id that is not visible ASCII, or has a dot.
         """
 
 
 def make_profile(name: SignatureProfile, secrets: Sequence[str]) -> Profile:
-    """The profile of an endpoint; `secrets` are the active ones, newest first.
+    """Return the profile of an endpoint; `secrets` are the active ones, newest first.
 
     Raises ConfigError where a secret is missing or unusable, with a path such as `secrets[1]` that
     the caller prefixes, and never with a secret's text.
@@ -133,8 +133,8 @@ class _Stamped:
 
 @lru_cache(16)
 def _stamped(header: bytes, timestamp_s: int) -> tuple[int, bytes, bytes]:
-    """What only changes with the second: it, what is signed before the body, and the header line up to
-    the first signature. A thousand profiles share it."""
+    """Return what only changes with the second: the second, what is signed before the body, and the
+    header line up to the first signature. A thousand profiles share it."""
     return timestamp_s, b"%d." % timestamp_s, b"%b: t=%d,v1=" % (header, timestamp_s)
 
 
@@ -166,7 +166,7 @@ class _Ed25519:
 
 
 def _standard_signer(secret: str, path: str) -> tuple[bytes, Signer | _Ed25519]:
-    """The version label and the signer that a secret asks for by its prefix."""
+    """Return the version label and the signer that a secret asks for by its prefix."""
     if not secret.startswith("whsk_"):
         return b"v1,", Signer(symmetric_key("standard", secret, path))
     raw = _decode(secret, "whsk_", path)
@@ -183,7 +183,7 @@ def _standard_signer(secret: str, path: str) -> tuple[bytes, Signer | _Ed25519]:
 
 
 def symmetric_key(name: SignatureProfile, secret: str, path: str) -> bytes:
-    """The HMAC key behind a secret; ConfigError at `path` if it is unusable."""
+    """Return the HMAC key behind a secret; ConfigError at `path` if it is unusable."""
     if not secret.strip():
         raise _problem(path, "the secret is empty", "set one, or take the entry out")
     if secret != secret.strip():
@@ -198,7 +198,7 @@ def symmetric_key(name: SignatureProfile, secret: str, path: str) -> bytes:
 
 
 def public_key(secret: str, path: str) -> Ed25519PublicKey:
-    """The ed25519 key behind `whpk_...`; ConfigError at `path` if it is unusable."""
+    """Return the ed25519 key behind `whpk_...`; ConfigError at `path` if it is unusable."""
     raw = _decode(secret, "whpk_", path)
     if len(raw) != 32:
         raise _problem(path, f"an ed25519 key has 32 bytes, not {len(raw)}", "check the key")

@@ -43,7 +43,7 @@ class Table(Generic[StateT, EventT, ActionT]):
         return iter(self._moves.values())
 
     def move(self, state: StateT, event: EventT, condition: str) -> Move[StateT, EventT, ActionT]:
-        """The one legal move; `IllegalMove` if there is none."""
+        """Return the one legal move; `IllegalMove` if there is none."""
         try:
             return self._moves[state, event, condition]
         except KeyError:

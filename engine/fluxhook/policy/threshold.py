@@ -33,7 +33,7 @@ _MAX: Final = (1 << _COUNT_BITS) - 1
 
 
 def count(word: int, now_ns: int, limit: int, window_ns: int) -> tuple[int, bool]:
-    """The new word, and whether the event that it counts now exceeds the threshold.
+    """Return the new word, and whether the event that it counts now exceeds the threshold.
 
     Write the word with compare-and-swap. `now_ns` is of a clock that all processes share and that
     never steps back; look at it after the word was loaded, so that it is no earlier than that of

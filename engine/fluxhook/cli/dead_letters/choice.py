@@ -31,7 +31,7 @@ class Choice(NamedTuple):
 
 
 def choice(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ids and filters; the command gets them as `which`."""
+    """Add ids and filters to a command, which gets them as `which`."""
 
     @click.argument("ids", metavar="[ID]...", nargs=-1)
     @options.endpoint
@@ -69,7 +69,7 @@ def choice(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def count(api: Api, which: Choice) -> int | None:
-    """How many there are; None where the API would have to count them."""
+    """Return how many there are; None where the API would have to count them."""
     if which.ids:
         return len(which.ids)
     if which.filters.keys() - {"endpoint"}:
@@ -82,7 +82,8 @@ def count(api: Api, which: Choice) -> int | None:
 
 
 def each(ids: Sequence[str], act: Callable[[str], object]) -> int:
-    """Acts on each, and returns how many. What is no dead letter is told of after all others."""
+    """Act on each and return how many that were. What is no dead letter is reported after all
+    others."""
     missing = []
     for id in ids:
         try:
@@ -99,8 +100,8 @@ def each(ids: Sequence[str], act: Callable[[str], object]) -> int:
 
 
 def walk(api: Api, path: str, body: dict[str, Any], total: int | None) -> int:
-    """Asks step by step until nothing is left, and shows on a terminal how far it is; returns how
-    many were done."""
+    """Ask step by step until nothing is left, and show on a terminal how far it is; return how many
+    were done."""
     console, done = err(), 0
     bar = Progress(
         TextColumn("{task.description}"),

@@ -85,7 +85,7 @@ class _Tail:
         self._floor = ""
 
     def begin(self, last: int) -> list[Delivery]:
-        """The newest ones. All there are count as seen."""
+        """Return the newest ones. All that exist count as seen."""
         rows = list(self._pages(last=max(last, TRACKED)))
         if rows:
             self._floor = rows[-1].id
@@ -93,7 +93,7 @@ class _Tail:
         return rows[:last][::-1]
 
     def new(self) -> list[Delivery]:
-        """What came or changed since, the oldest first."""
+        """Return what came or changed since, the oldest first."""
         rows = list(self._recent())
         found = [row for row in rows if self._is_news(row)]
         self._remember(rows)

@@ -77,7 +77,7 @@ def _print(types: list[EventType]) -> None:
 
 
 def _fields(schema: Mapping[str, Any] | None) -> str:
-    """`name: type` of each; a question mark for one that may be left out."""
+    """Return `name: type` of each; a question mark for one that may be left out."""
     if schema is None:
         return "any JSON object"
     definitions = schema.get("$defs", {})

@@ -57,7 +57,7 @@ _FURTHER: Final = {
 
 
 def _option(field: str, *, metavar: str | None = None, help: str, **more: Any) -> Any:
-    """Its parameter is the field's path, with __ for dots."""
+    """Return an option whose parameter is the field's path, with __ for dots."""
     flags = (_OPTIONS[field], field.replace(".", "__"))
     return click.option(*flags, metavar=metavar, help=help, **more)
 
@@ -181,7 +181,7 @@ _DECORATORS: Final = (
 
 
 def definition(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options; the command gets them as `layer`, plain JSON with the fields given."""
+    """Add the options to a command, which gets them as `layer`, plain JSON with the fields given."""
 
     @functools.wraps(function)
     def call(*arguments: Any, assignments: tuple[str, ...], **values: Any) -> Any:
@@ -203,7 +203,7 @@ def definition(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def secret_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--secret` and `--secret-file`; the command gets the one as `secret`."""
+    """Add `--secret` and `--secret-file`; the command gets the one as `secret`."""
 
     @click.option(
         "--secret",
@@ -231,7 +231,7 @@ def secret_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_json(text: str) -> Any:
-    """JSON if it can be read as such, else the text itself."""
+    """Return JSON if it can be read as such, otherwise the text itself."""
     try:
         return decode_json(text)
     except TooDeep as error:
@@ -241,7 +241,7 @@ def read_json(text: str) -> Any:
 
 
 def explained(failure: Failure) -> Failure:
-    """The failure with the option of each field that is wrong."""
+    """Return the failure with the option of each field that is wrong."""
     failure.problems = list(_with_options(failure.problems))
     return failure
 
@@ -257,7 +257,7 @@ def _with_options(problems: Iterable[Problem]) -> Iterable[Problem]:
 
 
 def assign(layer: dict[str, Any], path: str, value: Any) -> None:
-    """Sets the field of a dotted path. Raises UsageError where something else stands in its way."""
+    """Set the field of a dotted path. Raise UsageError where something else stands in its way."""
     *parents, last = path.split(".")
     for parent in parents:
         inner = layer.setdefault(parent, {})

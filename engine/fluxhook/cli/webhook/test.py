@@ -84,7 +84,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _outcome(api: Api, delivery_id: str, wait_s: float) -> DeliveryDetail:
-    """The delivery after its first attempt, or as it is when the time is over."""
+    """Return the delivery after its first attempt, or as it is when the time is over."""
     give_up_at, pause_s = time.monotonic() + wait_s, MIN_POLL_S
     while True:
         delivery = api.get(f"/v1/deliveries/{segment(delivery_id)}", DeliveryDetail)

@@ -47,7 +47,7 @@ def print_list(webhooks: list[dict[str, Any]]) -> None:
 
 
 def print_webhook(webhook: Mapping[str, Any]) -> None:
-    """Its state, and every option that has a value."""
+    """Print its state, and every option that has a value."""
     console = out()
     _title(console, webhook)
     head: dict[str, str | Text] = {
@@ -63,7 +63,7 @@ def print_webhook(webhook: Mapping[str, Any]) -> None:
 
 
 def print_created(webhook: Mapping[str, Any], done: str) -> None:
-    """What was created or changed, in short; a generated secret this once."""
+    """Print what was created or changed, in short; a generated secret this once."""
     console = out()
     console.print("✓ ", style="bold green", end="")
     console.print(f"{safe(webhook['name'])} {done}", soft_wrap=True)
@@ -85,7 +85,7 @@ def _title(console: Console, webhook: Mapping[str, Any]) -> None:
 
 
 def _flat(values: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
-    """Nested fields by their paths."""
+    """Yield nested fields by their paths."""
     for name, value in values.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{prefix}{name}.")
