@@ -56,7 +56,7 @@ class BuildExt(build_ext):
 
 
 def require_tools(compiler: list[str], include_dirs: list[str]) -> None:
-    """Ends with one clear line if the compiler or a header is missing."""
+    """End with one clear line if the compiler or a header is missing."""
     command = [*compiler, *(f"-I{folder}" for folder in include_dirs), "-E", "-xc", "-"]
 
     def includes(header: str) -> bool:

@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any] | None:
-    """None if only the versions were asked for."""
+    """Measure the rows; return None if only the versions were asked for."""
     chosen: list[Row] = options.only
     cores = Cores.divide()
     directory = Path(tempfile.mkdtemp(prefix="fluxhook-bench-nginx-"))

@@ -15,7 +15,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 def _by(rows: Rows, key: str, names: tuple[str, ...], lines: Mapping[str, str]) -> list[Line]:
-    """A line for each figure, over the rows in the order of `key`."""
+    """Return a line for each figure, over the rows in the order of `key`."""
     chosen = sorted((rows[name] for name in names if name in rows), key=lambda row: row[key])
     if len(chosen) < 2:
         return []
@@ -31,7 +31,7 @@ def _by(rows: Rows, key: str, names: tuple[str, ...], lines: Mapping[str, str]) 
 
 
 def _tail(percent: float) -> float:
-    """Percentiles at equal distances for each further nine: how many of 1 are above."""
+    """Place percentiles at equal distances for each further nine: how many of 1 are above."""
     return 1 / (1 - percent / 100)
 
 
@@ -40,7 +40,7 @@ TAIL = tuple((_tail(p), f"p{p:g}") for p in (50, 90, 99, 99.9, 99.99))
 
 
 def charts(rows: Rows) -> dict[str, Chart]:
-    """File names to charts; what was not measured is left out."""
+    """Return charts by the names of their files; what was not measured is left out."""
     found = {
         "throughput.svg": Chart(
             "Deliveries a second, one core for the senders",
@@ -131,7 +131,8 @@ def _host(rows: Rows) -> list[Line]:
 
 
 def draw(result: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Writes the charts of a run, and removes those of an older one; file names to titles."""
+    """Write the charts of a run, and remove those of an older one; return titles by the names of
+    files."""
     folder.mkdir(parents=True, exist_ok=True)
     found = charts({row["name"]: row for row in result["rows"]})
     for old in folder.glob("*.svg"):

@@ -60,8 +60,8 @@ class Absent(Exception):
 def run(
     name: str, load: Load, receiver: Receiver, cores: Cores, count: int, directory: Path
 ) -> Figures:
-    """One turn: `rate` in requests a second, `cpu` in us of each, and `lost`: how many more were
-    answered than the receiver counted, in either direction. Raises Absent."""
+    """Take one turn: `rate` in requests a second, `cpu` in us of each, and `lost`: how many more were
+    answered than the receiver counted, in either direction. Raise Absent."""
     if name == "wrk":
         return _wrk(receiver.urls(load)[0], load, cores, directory)
     count = max(100, int(count * SHARES[name]))
@@ -103,8 +103,9 @@ def _client(
 
 
 def _notifier(directory: Path) -> Path:
-    """The program, built in the run's directory by the first who asks. Only the standard library is in
-    it, so nothing is fetched. Compiled packages stay in the user's cache, if the user has a home."""
+    """Return the program, built in the run's directory by the first one who asks. Only the standard
+    library is in it, so nothing is fetched. Compiled packages stay in the user's cache, if the user
+    has a home directory."""
     program = directory.resolve() / "notifier"
     if program.exists():
         return program
@@ -124,8 +125,8 @@ def _notifier(directory: Path) -> Path:
 
 
 def _wrk(url: str, load: Load, cores: Cores, directory: Path) -> Figures:
-    """A C client that sends one and the same request: no HMAC, no text to build. It does not count
-    what was under way at its end, so its books cannot be balanced."""
+    """Run a C client that sends one and the same request: no HMAC, no text to build. It does not
+    count what was under way at its end, so its books cannot be balanced."""
     program = shutil.which("wrk")
     if program is None:
         raise Absent("wrk is not installed: apt-get install wrk")

@@ -76,7 +76,7 @@ class _Base:
         self.prepare(stack)
 
     def prepare(self, stack: ExitStack) -> None:
-        """Starts what is to run."""
+        """Start what is to run."""
 
     def stage(self, load: Load, receiver: Receiver, stack: ExitStack) -> Stage:
         cores = self.scene.cores
@@ -140,7 +140,8 @@ class Deliveries(_Base):
 
 
 def ratios(figures: Figures) -> Figures:
-    """CPU of each delivery, within one repeat: ours to the bare loop's, and others' to ours."""
+    """Return the CPU of each delivery, within one repeat: ours to the bare loop's, and others' to
+    ours."""
     found: Figures = {}
     cpu = figures["engine.cpu"]
     for name in contenders.LABELS:
@@ -258,7 +259,8 @@ class Ingest(Idle):
         return msgspec.structs.replace(config, admin=admin)
 
     def repeat(self) -> Figures:
-        """Half of what is without load comes before, half after: the machine changes its speed."""
+        """Measure half of the events without load before those with it and half after: the machine
+        changes its speed."""
         half = self.events // 2
         without = self._measure(half)
         clients = self._post()
@@ -303,7 +305,7 @@ class Ingest(Idle):
 
 
 def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes], failure: str) -> None:
-    """Waits for a condition; ends the benchmark if it does not come, or the process ends."""
+    """Wait for a condition; end the benchmark if it does not come, or the process ends."""
     deadline = time.monotonic() + 20
     while not condition():
         if time.monotonic() > deadline or process.poll() is not None:
@@ -364,7 +366,7 @@ class HostImpact(_Base):
         return figures
 
     def _inside(self, port: int) -> Figures:
-        """What the application measured since it was last asked."""
+        """Return what the application measured since it was last asked."""
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/report", timeout=10) as answer:
             figures: Figures = json.load(answer)
         return figures
@@ -522,7 +524,7 @@ KINDS: dict[str, type[Experiment]] = {
 
 
 def make(row: Row, scene: Scene, stack: ExitStack) -> Experiment:
-    """What it starts ends with the stack."""
+    """Make an experiment; what it starts ends with the stack."""
     return KINDS[row.experiment](row, scene, stack)
 
 

@@ -67,7 +67,7 @@ class Finding(NamedTuple):
 
 
 def build() -> str:
-    """The name of what the figures belong to."""
+    """Return the name of what the figures belong to."""
     return " ".join(
         (
             platform.python_implementation(),
@@ -79,8 +79,8 @@ def build() -> str:
 
 
 def slopes(totals: list[int]) -> Counts:
-    """Instructions of one operation each, from what was counted up to each mark: the start and a
-    warm-up, SHORT, LONG, and so on; what comes after the last mark is not looked at."""
+    """Return the instructions of one operation each, from what was counted up to each mark: the start
+    and a warm-up, SHORT, LONG, and so on; what comes after the last mark is not looked at."""
     expected = 3 * len(OPERATIONS)
     if len(totals) < expected:
         raise ValueError(f"callgrind wrote {len(totals)} parts instead of {expected}")
@@ -91,8 +91,8 @@ def slopes(totals: list[int]) -> Counts:
 
 
 def compare(counts: Counts, record: Mapping[str, Counts], name: str) -> list[Finding]:
-    """Each operation beside the record of this build, or else of the one whose reference is nearest.
-    Raises ValueError for an empty record."""
+    """Return each operation beside the record of this build, or otherwise of the one whose reference
+    is nearest. Raise ValueError for an empty record."""
     if not record:
         raise ValueError(
             f"{RECORD.name} records nothing; run python -m bench.instructions --update"
@@ -114,7 +114,7 @@ def compare(counts: Counts, record: Mapping[str, Counts], name: str) -> list[Fin
 
 
 def count() -> Counts:
-    """Runs bench.programs.counted under callgrind, for about 20 s. Raises Missing."""
+    """Run bench.programs.counted under callgrind, for about 20 s. Raise Missing."""
     valgrind = find_program("valgrind", "valgrind")
     directory = Path(tempfile.mkdtemp(prefix="fluxhook-bench-"))
     try:

@@ -36,8 +36,8 @@ class Cores(NamedTuple):
         return cls(frozenset(available[:1]), frozenset(available[1:]))
 
     def host_apart(self) -> tuple[frozenset[int], frozenset[int]]:
-        """A core for a host program alone, and those for an engine that is not to share it. With
-        two cores the engine goes to the receiver's."""
+        """Return a core for a host program alone, and those for an engine that is not to share it.
+        With two cores the engine goes to the receiver's."""
         host = frozenset({max(self.engine)})
         return host, (self.engine - host or self.receiver)
 
@@ -51,17 +51,18 @@ class Cores(NamedTuple):
 
 
 def pin(pid: int, cores: frozenset[int]) -> None:
-    """Moves a process; its future children stay where it is. 0: this one."""
+    """Move a process; its future children stay where it is. 0: this one."""
     os.sched_setaffinity(pid, cores)
 
 
 def cpu_ns(pid: int) -> int:
-    """User and system time of a process, in nanoseconds (its CPU clock: clock_getcpuclockid(3))."""
+    """Return user and system time of a process, in nanoseconds (its CPU clock:
+    clock_getcpuclockid(3))."""
     return time.clock_gettime_ns(~pid << 3 | 2)
 
 
 def memory_mb(pid: int) -> dict[str, float]:
-    """Resident memory: `rss` all of it, mapped rings included; `own` what no file backs."""
+    """Return the resident memory: `rss` all of it, mapped rings included; `own` what no file backs."""
     kb = {}
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         name, _, value = line.partition(":")
@@ -70,7 +71,7 @@ def memory_mb(pid: int) -> dict[str, float]:
 
 
 def sockets(pid: int) -> int:
-    """How many sockets a process has open."""
+    """Return how many sockets a process has open."""
     count = 0
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         try:
@@ -81,12 +82,12 @@ def sockets(pid: int) -> int:
 
 
 def children(pid: int) -> list[int]:
-    """The child processes that live now."""
+    """Return the child processes that live now."""
     return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def describe(nginx_version: str, data_dir: Path) -> dict[str, str]:
-    """What a figure is worth nothing without."""
+    """Return what a figure is worth nothing without."""
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "kernel": f"{platform.system()} {platform.release()}",
@@ -109,7 +110,7 @@ def _package(name: str) -> str:
 
 
 def _go() -> str:
-    """The version of the compiler that a contender is built with."""
+    """Return the version of the compiler that a contender is built with."""
     program = shutil.which("go")
     if program is None:
         return "not installed"
@@ -141,7 +142,7 @@ def _commit() -> str:
 
 
 def _filesystem(path: Path) -> str:
-    """The type of the file system that a path is on."""
+    """Return the type of the file system that a path is on."""
     best, found = "", "an unknown file system"
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, point, kind, *_ = line.split()

@@ -18,12 +18,12 @@ MIN_REPEATS = 3
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The value below which `share` of an ascending sequence lies (nearest rank, upwards)."""
+    """Return the value below which `share` of an ascending sequence lies (nearest rank, upwards)."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def quartiles(values: Iterable[float]) -> tuple[float, float]:
-    """The first and the third, interpolated linearly between neighbours."""
+    """Return the first and the third, interpolated linearly between neighbours."""
     ordered = sorted(values)
 
     def at(share: float) -> float:
@@ -36,14 +36,15 @@ def quartiles(values: Iterable[float]) -> tuple[float, float]:
 
 
 def spread(values: Sequence[float]) -> float:
-    """The range of the middle half as a share of the median (IQR / median); 0 for a median of 0."""
+    """Return the range of the middle half as a share of the median (IQR / median); 0 for a median of
+    0."""
     middle = median(values)
     low, high = quartiles(values)
     return (high - low) / abs(middle) if middle else 0.0
 
 
 def steady(values: Sequence[float], repeats: int = MIN_REPEATS) -> bool:
-    """Whether there are enough repeats, and they agree."""
+    """Return whether there are enough repeats, and they agree."""
     return len(values) >= repeats and spread(values) <= MAX_SPREAD
 
 
@@ -62,6 +63,6 @@ class Summary(NamedTuple):
 
 
 def summarize(runs: Sequence[Figures]) -> dict[str, Summary]:
-    """Each figure that any repeat measured."""
+    """Summarize each figure that any repeat measured."""
     names = dict.fromkeys(name for run in runs for name in run)
     return {name: Summary.of([run[name] for run in runs if name in run]) for name in names}

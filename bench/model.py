@@ -62,7 +62,8 @@ class Check(NamedTuple):
 
 
 def costs(rows: Mapping[str, Mapping[str, Any]]) -> Costs | None:
-    """From the outcomes of a run, by name; None if it lacks the two that are needed."""
+    """Return the costs from the outcomes of a run, by name; None if it lacks the two that are
+    needed."""
 
     def figure(row: str, name: str) -> float:
         entry = rows[row]["summary"].get(name) if row in rows else None
@@ -89,7 +90,7 @@ def costs(rows: Mapping[str, Mapping[str, Any]]) -> Costs | None:
 def need(
     costs: Costs, rate: float, payload: int = 600, connections: int = 100, failing: float = 0.0
 ) -> Need:
-    """For `rate` deliveries a second, of which the share `failing` fails once."""
+    """Return what `rate` deliveries a second need, of which the share `failing` fails once."""
     cores = rate * (costs.cpu_us(payload) + failing * costs.failure_us) / 1e6
     to_have = max(1, math.ceil(cores / UTILIZATION))
     return Need(
@@ -101,7 +102,7 @@ def need(
 
 
 def check(costs: Costs, rows: Mapping[str, Mapping[str, Any]]) -> list[Check]:
-    """CPU of a delivery as the model has it, and as it was measured."""
+    """Return the CPU of a delivery as the model has it, and as it was measured."""
     return [
         Check(
             name,

@@ -47,12 +47,12 @@ FREQUENCY: Final = 4_999
 
 
 def part_of(object_file: str) -> str:
-    """Whose code it is; "other" if nobody's that we know."""
+    """Return whose code it is; "other" if nobody's that we know."""
     return next((part for part, marks in PARTS if any(m in object_file for m in marks)), "other")
 
 
 def shares(samples: Iterable[str]) -> dict[int, dict[str, float]]:
-    """Of each process, what share of its samples fell into each part.
+    """Return for each process what share of its samples fell into each part.
 
     `samples` are lines of `perf script -F pid,ip,dso`: `1234  7f00deadbeef (/usr/lib/libc.so.6)`.
     """
@@ -70,7 +70,7 @@ def shares(samples: Iterable[str]) -> dict[int, dict[str, float]]:
 
 
 def render(by_role: Mapping[str, Mapping[str, float]], cost_us: Figures) -> str:
-    """Microseconds of a delivery, by part and process."""
+    """Return microseconds of a delivery, by part and process."""
     roles = [role for role in ("host", "worker", "keeper") if role in by_role]
     parts = [name for name, _ in PARTS] + ["other"]
     lines = []

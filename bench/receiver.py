@@ -43,8 +43,8 @@ class Receiver(Protocol):
 
 
 def address(n: int) -> str:
-    """Each endpoint has a host of its own, as they have in life: libcurl searches the connections
-    to one host one by one."""
+    """Return an endpoint's address. Each has a host of its own, as they have in life: libcurl
+    searches the connections to one host one by one."""
     return f"127.{n // 62_500}.{n // 250 % 250}.{n % 250 + 1}"
 
 
@@ -64,7 +64,7 @@ def find_program(name: str, package: str) -> str:
 
 
 def make_certificate(directory: Path) -> Path:
-    """A throw-away certificate for `address(0)`, receiver.pem beside receiver.key; its own CA."""
+    """Make a throw-away certificate for `address(0)`, receiver.pem beside receiver.key; its own CA."""
     command = ["req", "-x509", "-days", "2", "-nodes"]
     command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     command += ["-subj", "/CN=fluxhook-bench", "-addext", f"subjectAltName=IP:{address(0)}"]
@@ -175,14 +175,14 @@ class Nginx(Child):
         return [f"http://{host}{load.reply}" for host in self._addresses[: load.endpoints]]
 
     def requests(self) -> int:
-        """How many requests it has had, those that ask for this aside (ngx_http_stub_status)."""
+        """Return how many requests it has had, those that ask for this aside (ngx_http_stub_status)."""
         with urllib.request.urlopen(f"http://{self._addresses[0]}/status", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         self._own_requests += 1
         return int(lines[2].split()[2]) - self._own_requests
 
     def recover(self, recovered: bool) -> None:
-        """Whether /flaky answers 204 from now on, instead of 503."""
+        """Say whether /flaky answers 204 from now on, instead of 503."""
         if recovered:
             self._recovered.touch()
         else:
@@ -207,11 +207,12 @@ class CountingReceiver(Program):
         return [f"{self._scheme}://{address(n)}:{self._port}/" for n in range(load.endpoints)]
 
     def requests(self) -> int:
-        """Events that came, each time that they came; as many as requests, but for batches."""
+        """Return the events that came, each time that they came; as many as requests, but for
+        batches."""
         return int(self.ask()["events"])
 
     def distinct(self) -> int:
-        """Ids that came at least once."""
+        """Return the ids that came at least once."""
         return int(self.ask()["distinct"])
 
 
@@ -235,7 +236,7 @@ class FirstByte:
         self.url = f"http://{address(0)}:{self._listener.getsockname()[1]}"
 
     def delay(self, cause: Callable[[], object]) -> Delay:
-        """The time from before `cause` is called until the first byte of the request is here."""
+        """Return the time from before `cause` is called until the first byte of the request is here."""
         begun_ns = time.time_ns()  # the clock of the system's marks
         cause()
         connection, request, arrived_ns = self._first()
@@ -248,7 +249,8 @@ class FirstByte:
         return delay
 
     def _first(self) -> tuple[socket.socket, bytes, int]:
-        """The connection that a request comes over, the first bytes of that, and when they arrived."""
+        """Return the connection that a request comes over, the first bytes of that, and when they
+        arrived."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             for key, _ in self._selector.select(START_TIMEOUT_S):

@@ -38,13 +38,13 @@ CAVEATS = """\
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown; the first column to the left, all others to the right."""
+    """Return a table in Markdown; the first column to the left, all others to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def number(value: float | None, digits: int | None = None) -> str:
-    """As many digits as mean something."""
+    """Return as many digits as mean something."""
     if value is None:
         return ""
     if digits is None:
@@ -53,7 +53,7 @@ def number(value: float | None, digits: int | None = None) -> str:
 
 
 def figure(row: Row, name: str) -> float | None:
-    """The median over the repeats."""
+    """Return the median over the repeats."""
     entry = row["summary"].get(name)
     return None if entry is None else float(entry["median"])
 
@@ -63,14 +63,14 @@ def cell(row: Row, name: str, digits: int | None = None) -> str:
 
 
 def spread(row: Row) -> str:
-    """In percent, and a mark where the repeats did not agree."""
+    """Return the spread in percent, and a mark where the repeats did not agree."""
     if row["spread"] is None:
         return "one run"
     return f"{row['spread']:.0%}{'' if row['steady'] else ' **unsteady**'}"
 
 
 def line(row: Row) -> str:
-    """A row's outcome while the others still run."""
+    """Return a row's outcome while the others still run."""
     names = {
         "Deliveries": ("engine.rate", "engine.cpu", "ratio.engine", "engine.emit.p50"),
         "Failures": ("engine.rate", "engine.retry.rate"),
@@ -97,7 +97,7 @@ def _count(row: Row) -> str:
 
 
 def contenders(row: Row) -> str:
-    """Everybody who sent the same, the fastest first."""
+    """Return all that sent the same, the fastest first."""
     lines = []
     present = [name for name in row["contenders"] if f"{name}.rate" in row["summary"]]
     ours = figure(row, "engine.cpu") or 1.0
@@ -323,7 +323,7 @@ def targets(rows: Sequence[Row]) -> str:
 
 
 def losing(rows: Sequence[Row]) -> str:
-    """Who is ahead of us, and where; and the targets that we miss."""
+    """Say who is ahead of us, and where; and which targets we miss."""
     ahead: dict[str, list[str]] = {}
     for row in _of(rows, "Deliveries"):
         for name in row["contenders"]:
@@ -387,7 +387,7 @@ def cost_model(rows: Sequence[Row]) -> str:
 
 
 def tables(result: Mapping[str, Any]) -> str:
-    """Everything that was measured, without the header."""
+    """Return everything that was measured, without the header."""
     rows: list[Row] = result["rows"]
     sections: list[tuple[str, str]] = []
     main = next((row for row in rows if row["name"] == "main"), None)
@@ -416,7 +416,7 @@ def tables(result: Mapping[str, Any]) -> str:
 
 
 def render(result: Mapping[str, Any], plots: Mapping[str, str]) -> str:
-    """The whole file."""
+    """Return the whole file."""
     criterion = result["criterion"]
     header = [[name, value] for name, value in result["machine"].items()]
     header += [["cores", result["cores"]], ["command", f"`{result['command']}`"]]

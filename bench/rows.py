@@ -50,7 +50,7 @@ class Load(NamedTuple):
 
     @property
     def answer(self) -> str:
-        """What comes back, for people."""
+        """The answer of the receiver, for people."""
         if self.slow:
             return "204 after 100 ms"
         return {
@@ -90,7 +90,8 @@ class Row(NamedTuple):
 
 
 def http2_option() -> dict[str, Any] | None:
-    """How an endpoint is told to speak HTTP/2; None while the engine has no such option."""
+    """Return the option by which an endpoint speaks HTTP/2; None while the engine has no such
+    option."""
     hints = get_type_hints(Endpoint)
     if "http2" in hints:
         return {"http2": True}
@@ -287,7 +288,7 @@ ROWS = (
 
 
 def rows() -> tuple[Row, ...]:
-    """All that this engine can do."""
+    """Return all rows that this engine can do."""
     options = get_type_hints(Endpoint)
     return tuple(
         row

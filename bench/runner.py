@@ -24,8 +24,8 @@ Outcome = dict[str, Any]
 
 
 def shares(weights: Sequence[float], budget_s: float) -> Iterator[Callable[[float], float]]:
-    """For each row how long it may take, as a function of the time that has passed: what one row
-    leaves over, or takes too much, is shared by those after it."""
+    """Yield for each row how long it may take, as a function of the time that has passed: what one
+    row leaves over, or takes too much, is shared by those after it."""
     left = sum(weights)
     for weight in weights:
         yield partial(_share, budget_s, weight / left)
@@ -37,7 +37,7 @@ def _share(budget_s: float, part: float, passed_s: float) -> float:
 
 
 def again(row: Row, runs: Sequence[Figures], minimum: int, passed_s: float, share_s: float) -> bool:
-    """Whether a row is to be repeated once more."""
+    """Return whether a row is to be repeated once more."""
     if row.once:
         return not runs
     if len(runs) < minimum:
@@ -49,7 +49,7 @@ def again(row: Row, runs: Sequence[Figures], minimum: int, passed_s: float, shar
 
 
 def losses(runs: Sequence[Figures]) -> int:
-    """Events and requests that are missing or too many, in all repeats, of whoever sent them."""
+    """Return the events and requests that are missing or too many, in all repeats, of any sender."""
     return int(
         sum(
             value

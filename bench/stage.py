@@ -38,8 +38,8 @@ WARM_UP = 4000
 
 
 def configuration(load: Load, urls: list[str], ca: Path | None = None) -> Config:
-    """Everything at its default but what the load asks for. `newest`, so that a full queue refuses
-    the host, which waits then, and nothing is ever dropped."""
+    """Return a configuration with everything at its default but what the load asks for. `newest`, so
+    that a full queue refuses the host, which waits then, and nothing is ever dropped."""
     types = tuple(event_type(n) for n in range(load.endpoints))
     pause = Duration(int(load.retry_s * 1e9))
     options = (http2_option() or {}) if load.http2 else {}
@@ -85,7 +85,8 @@ class Stage:
         ca: Path | None = None,
         engine_cores: frozenset[int] | None = None,
     ) -> None:
-        """`engine_cores`: for the engine alone, where it is not to run beside the hosts."""
+        """Start an engine. `engine_cores`: for the engine alone, where it is not to run beside the
+        hosts."""
         host_cores = cores.engine - (engine_cores or frozenset()) or cores.engine
         self.load, self._receiver = load, receiver
         self.data_dir = Path(tempfile.mkdtemp(prefix="fluxhook-bench-"))
@@ -119,7 +120,7 @@ class Stage:
     # ---- loads -----------------------------------------------------------------------------
 
     def deliver(self, count: int) -> Figures:
-        """Events that are all delivered, failed attempts and retries included."""
+        """Emit events that are all delivered, failed attempts and retries included."""
         accepted, requests, failed = self.accepted(), self._receiver.requests(), self.failed()
         stored, target = self._by_store(), self._delivered() + count
         spent = self._spent()
@@ -136,7 +137,7 @@ class Stage:
         return figures | self._books(accepted + count, requests + attempts)
 
     def fail(self, count: int, nginx: Nginx) -> Figures:
-        """Events that fail once, wait in the store, and are delivered by their second attempt."""
+        """Emit events that fail once, wait in the store, and are delivered by their second attempt."""
         nginx.recover(False)
         accepted, requests, failed = self.accepted(), nginx.requests(), self.failed()
         spent, size = self._spent(), self._store_bytes()
@@ -167,7 +168,7 @@ class Stage:
         return figures | self._books(accepted + count, requests + attempts)
 
     def aggregate(self, count: int) -> Figures:
-        """Events that go into a window by way of keeper and store, and are never sent."""
+        """Emit events that go into a window by way of scheduler and store, and are never sent."""
         aggregated = self._aggregated() + count
         spent = self._spent()
         begun = time.perf_counter()
@@ -193,8 +194,8 @@ class Stage:
             self.deliver(max(WARM_UP, 4 * width))
 
     def settled(self) -> Figures:
-        """Waits until nothing is pending, whoever emitted it, and balances the books of all that
-        this engine ever accepted."""
+        """Wait until nothing is pending of any host, and balance the books of all that this engine
+        ever accepted."""
         _until(lambda: self._engine.stats().pending == 0, self._delivered)
         accepted = self.accepted()
         return self._books(accepted, accepted + self.failed() + self._requests_before)
@@ -202,11 +203,11 @@ class Stage:
     # ---- what was measured -----------------------------------------------------------------
 
     def connections(self) -> int:
-        """Sockets that the workers have open."""
+        """Return the number of sockets that the workers have open."""
         return sum(map(sockets, self.workers))
 
     def failed(self) -> int:
-        """Attempts that failed."""
+        """Return the number of attempts that failed."""
         return self._sum(d.FAILED)
 
     def processes(self) -> dict[str, list[int]]:
@@ -217,7 +218,7 @@ class Stage:
         }
 
     def memory(self) -> dict[str, dict[str, float]]:
-        """Megabytes of each process; of several of a kind the largest."""
+        """Return the megabytes of each process; of several of a kind the largest."""
         return {
             role: max((memory_mb(pid) for pid in pids), key=lambda mb: mb["rss"])
             for role, pids in self.processes().items()
@@ -229,7 +230,7 @@ class Stage:
             host.tell(emit=share + (n < rest))
 
     def _reports(self, count: int) -> Figures:
-        """What the hosts measured; the slowest of several counts. To be asked for when all is
+        """Return what the hosts measured; the slowest of several counts. To be asked for when all is
         delivered: sorting a million latencies costs the workers' core a second."""
         reports = []
         for host in self._hosts:
@@ -252,12 +253,12 @@ class Stage:
         }
 
     def _cost(self, before: dict[str, int], count: int) -> Figures:
-        """CPU microseconds for each of `count` deliveries since `before`."""
+        """Return CPU microseconds for each of `count` deliveries since `before`."""
         return {name: (ns - before[name]) / 1000 / count for name, ns in self._spent().items()}
 
     def _books(self, accepted: int, requests: int) -> Figures:
-        """What must be 0: events that were accepted and not delivered, or given up; and requests
-        that the receiver had beyond those that were made, or lacks."""
+        """Return what must be 0: events that were accepted and not delivered, or given up; and
+        requests that the receiver had beyond those that were made, or lacks."""
         endpoints = self._engine.stats().endpoints
         delivered = sum(endpoint.delivered for endpoint in endpoints)
         ended = sum(endpoint.dead + sum(endpoint.dropped.values()) for endpoint in endpoints)
@@ -273,13 +274,14 @@ class Stage:
         return sum(counters.get(id, field) for counters in self._counters for id in self._ids)
 
     def _delivered(self) -> int:
-        """Counted by the workers, and by the keeper, which is asked less often."""
+        """Return what was counted by the workers, and by the scheduler, which is asked less often."""
         if time.monotonic() >= self._ask_store_at:
             self._by_store()
         return self._sum(d.DELIVERED) + self._delivered_by_store
 
     def _by_store(self) -> int:
-        """Delivered after they were spilled: under pressure the store relieves the ring."""
+        """Return what was delivered after it was spilled: under pressure the store relieves the
+        ring."""
         self._ask_store_at = time.monotonic() + STORE_POLL_S
         assert self._store is not None
         counted = self._store.counters().values()
@@ -291,7 +293,7 @@ class Stage:
         return sum(c.get("aggregated", 0) for c in self._store.counters().values())
 
     def _store_bytes(self) -> int:
-        """The pages of the database that are in use."""
+        """Return the size of the pages of the database that are in use."""
         with closing(sqlite3.connect(f"file:{self._datadir.store}?mode=ro", uri=True)) as db:
             used, free, size = (
                 db.execute(f"PRAGMA {name}").fetchone()[0]
@@ -325,7 +327,7 @@ class Stage:
 
 
 def _until(condition: Callable[[], bool], progress: Callable[[], object] = lambda: None) -> None:
-    """Waits for a condition; ends the benchmark if nothing happens at all for STALL_S."""
+    """Wait for a condition; end the benchmark if nothing happens at all for STALL_S."""
     seen, since = progress(), time.monotonic()
     while not condition():
         time.sleep(POLL_S)

@@ -37,7 +37,7 @@ class Chart(NamedTuple):
 
 
 def nice_ticks(low: float, high: float, log: bool) -> list[float]:
-    """Round numbers from `low` to `high` or a little beyond."""
+    """Return round numbers from `low` to `high` or a little beyond."""
     if log:
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
         return [10.0**n for n in range(first, max(last, first + 1) + 1)]
@@ -47,7 +47,7 @@ def nice_ticks(low: float, high: float, log: bool) -> list[float]:
 
 
 def scale(low: float, high: float, log: bool, start: float, end: float) -> Callable[[float], float]:
-    """From values to pixels."""
+    """Return a function from values to pixels."""
     place = math.log10 if log else float
     first, span = place(low), (place(high) - place(low)) or 1.0
     return lambda value: start + (place(value) - first) / span * (end - start)
@@ -58,7 +58,7 @@ def number(value: float) -> str:
 
 
 def render(chart: Chart) -> str:
-    """A whole document. Raises ValueError for a chart without a point."""
+    """Return a whole document. Raise ValueError for a chart without a point."""
     xs = [x for line in chart.lines for x, _ in line.points]
     ys = [y for line in chart.lines for _, y in line.points]
     if not xs:

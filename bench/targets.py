@@ -66,7 +66,7 @@ TARGETS = (
 
 
 def judge(rows: Mapping[str, Mapping[str, Any]]) -> list[Verdict]:
-    """Each target beside the median of its figure. `rows` are outcomes, by name."""
+    """Return each target beside the median of its figure. `rows` are outcomes, by name."""
     verdicts = []
     for target in TARGETS:
         row = rows.get(target.row, {"summary": {}, "absent": {}})

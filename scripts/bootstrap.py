@@ -228,7 +228,8 @@ class Environment:
             self._note("modules", modules)
 
     def _is_ours(self) -> bool:
-        """Whether it is whole and of this interpreter: it may be another's, or its Python gone."""
+        """Return whether it is whole and of this interpreter: it may be another's, or its Python
+        gone."""
         script = "import pip, sys; print(sys.version, sys.base_prefix)"
         try:
             said = subprocess.run([self.python, "-c", script], capture_output=True, text=True)

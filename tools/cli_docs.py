@@ -22,7 +22,7 @@ _PART: Final = re.compile(r"(<!-- generated: ([^\n]+) -->\n).*?(<!-- end -->)", 
 
 
 def render(doc: str) -> str:
-    """The document with every generated part made anew."""
+    """Return the document with every generated part made again."""
     return _PART.sub(lambda m: f"{m[1]}\n{_part(m[2])}\n\n{m[3]}", doc)
 
 
@@ -31,7 +31,7 @@ def _part(name: str) -> str:
 
 
 def commands() -> list[str]:
-    """Every command, and those of commands: `webhook`, `webhook create`, ..."""
+    """Return every command, and those of commands: `webhook`, `webhook create`, ..."""
     ctx, found = click.Context(app), []
     for name in COMMANDS:
         found.append(name)
@@ -42,7 +42,7 @@ def commands() -> list[str]:
 
 
 def usage(name: str) -> str:
-    """The help of a command, as a code block."""
+    """Return the help of a command, as a code block."""
     ctx = click.Context(app, info_name="fluxhook", **app.context_settings)
     command: click.Command = app
     for word in name.split():

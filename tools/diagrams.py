@@ -26,12 +26,12 @@ _PART: Final = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.
 
 
 def render(doc: str) -> str:
-    """The document with every generated part made anew."""
+    """Return the document with every generated part made again."""
     return _PART.sub(lambda m: f"{m[1]}\n{PARTS[m[2]]()}\n\n{m[3]}", doc)
 
 
 def machine(table: Table[Any, Any, Any], first: str) -> str:
-    """A state diagram, which leaves out what changes nothing, and the whole table."""
+    """Return a state diagram, which leaves out what changes nothing, and the whole table."""
     moves = list(table)
     edges = [f"    [*] --> {first}"]
     for move in moves:
@@ -47,7 +47,7 @@ def machine(table: Table[Any, Any, Any], first: str) -> str:
 
 
 def delays() -> str:
-    """When two policies try again, without jitter, if an attempt takes no time."""
+    """Return when two policies try again, without jitter, if an attempt takes no time."""
     policies = {
         "FluxGate: `schedule: [15s, 2m, 10m, 1h]`": Endpoint(name="", url="").retry,
         "FluxMQ's backoff, with `max_attempts: 8`": Retry(max_attempts=8),
@@ -63,7 +63,8 @@ def delays() -> str:
 
 
 def outcomes() -> str:
-    """From the status, or what the transport met, to the verdict under the default retry_on."""
+    """Draw the way from the status, or what the transport met, to the verdict under the default
+    retry_on."""
     retry_on = Retry().retry_on
     statuses: dict[outcome.Outcome, list[int]] = {}
     for status in range(200, 600):
@@ -81,7 +82,7 @@ def _edge(source: str, o: outcome.Outcome) -> str:
 
 
 def _ranges(numbers: Iterable[int]) -> str:
-    """200, 201, 202, 204 as "200-202, 204"."""
+    """Write 200, 201, 202, 204 as "200-202, 204"."""
     spans: list[list[int]] = []
     for n in numbers:
         if spans and spans[-1][1] == n - 1:

@@ -432,7 +432,7 @@ class Run:
         mutants: list[Mutation],
         known: dict[str, bool],
     ) -> bool:
-        """False in a child."""
+        """Run the mutants; return False in a child."""
         children: dict[int, Child] = {}
         noticing: list[str] = []
         waiting = list(reversed(mutants))
@@ -477,7 +477,7 @@ class Run:
         first: Sequence[str] = (),
         write: int | None = None,
     ) -> None:
-        """What remains to be done in a child before pytest goes on with its tests."""
+        """Do what remains to be done in a child before pytest goes on with its tests."""
         folder = self._folder / str(os.getpid())
         folder.mkdir()
         plugin = Tests(folder, tests, first)

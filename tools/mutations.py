@@ -156,7 +156,7 @@ def _text(node: ast.AST | None) -> str:
 
 
 def _name(node: ast.AST) -> str:
-    """The last name of a dotted one."""
+    """Return the last name of a dotted one."""
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
@@ -164,7 +164,7 @@ def _name(node: ast.AST) -> str:
 
 
 def _walk(node: ast.AST, path: _Path, where: str) -> Iterator[tuple[str, _Path, ast.AST, Any]]:
-    """Each node that may change, with its place."""
+    """Yield each node that may change, with its place."""
     if _is_left_alone(node):
         return
     yield where or "module", path, node, _changes
@@ -286,7 +286,7 @@ def _without_each(elements: list[ast.expr]) -> Iterator[_Change]:
 
 
 def _statement_changes(node: ast.AST) -> Iterator[_Change]:
-    """A statement of its body is left out, or works otherwise."""
+    """Yield changes by which a statement of its body is left out, or works otherwise."""
     for field in ("body", "orelse", "finalbody"):
         statements = getattr(node, field, None)
         if not isinstance(statements, list):

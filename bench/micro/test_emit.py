@@ -84,7 +84,7 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
 def measure(
     benchmark: Any, rig: Rig, type: str, data: object, *, accepted: int, **options: Any
 ) -> None:
-    """Emits rounds of the same event; without an `event_id` each has an id of its own."""
+    """Emit rounds of the same event; without an `event_id` each has an id of its own."""
     emit = rig.publisher.emit
 
     def emit_all() -> None:

@@ -54,7 +54,7 @@ class Ends:
             assert self.producer.put(pack(1), HEAD, BODY, self.published) == ring.ACCEPTED
 
     def taken(self) -> tuple[tuple[list[ring.Delivery]], dict[str, Any]]:
-        """The argument of a benchmark: a round's deliveries, just taken."""
+        """Return the argument of a benchmark: a round's deliveries, just taken."""
         self.fill()
         return (self.consumer.take(RECORDS),), {}
 

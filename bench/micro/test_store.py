@@ -85,7 +85,7 @@ class Load:
             self.fail(self.prepare(endpoints=endpoints))
 
     def lease(self, n: int = BATCH) -> list[int]:
-        """Ids of n deliveries, taken from the endpoints in turn."""
+        """Return ids of n deliveries, taken from the endpoints in turn."""
         ids: list[int] = []
         for endpoint in itertools.cycle(self.endpoints):
             due = self.store.lease(endpoint, self.now_ns + 20 * SECOND, 40)
@@ -165,7 +165,8 @@ def test_purge(benchmark: Any, load: Load) -> None:
 
 @pytest.fixture(scope="module")
 def million(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
-    """500,000 deliveries of endpoint 0, all due at the same instant, and as many of the others."""
+    """Store 500,000 deliveries of endpoint 0, all due at the same instant, and as many of the
+    others."""
     load = Load(tmp_path_factory.mktemp("million") / "store.db")
     load.jittered = lambda delay_s: NOW - load.now_ns  # type: ignore[method-assign]
     load.fill(500_000, endpoints=[0])

@@ -28,7 +28,7 @@ OUTER = bytes(byte ^ 0x5C for byte in KEY.ljust(64, b"\0"))
 
 
 def body_template(payload: int) -> bytes:
-    """A `%` template of an envelope that is `payload` bytes long once a number is filled in."""
+    """Return a `%` template of an envelope that is `payload` bytes long once a number is filled in."""
     template = (
         b'{"id":"evt_%%020x","type":"bench.e0000","timestamp":"2024-05-14T09:32:11Z",'
         b'"gateway_node":"bench","data":{"text":"%b"}}'
@@ -105,7 +105,7 @@ class BareLoop:
             self.registered[fd] = what
 
     def run(self, requests: int, payload: int) -> int:
-        """Sends that many requests; returns how many were not answered with a 2xx."""
+        """Send that many requests; return how many were not answered with a 2xx."""
         template = body_template(payload)
         transfers = {
             curl: (curl, curl.setopt, curl.getinfo, answer) for curl, answer in self.handles

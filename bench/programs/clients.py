@@ -32,7 +32,7 @@ Post = Callable[[bytes, dict[str, str]], Awaitable[bool]]
 
 
 def requests(numbers: Iterable[int], payload: int) -> Iterator[tuple[bytes, dict[str, str]]]:
-    """Bodies and their headers, made as they are asked for."""
+    """Yield bodies and their headers, made as they are asked for."""
     template = body_template(payload)
     for number in numbers:
         body = template % number
@@ -70,7 +70,7 @@ class Tally:
         }
 
     async def send(self, post: Post) -> dict[str, float]:
-        """All of it, by as many tasks as may be in flight."""
+        """Send all of it, by as many tasks as may be in flight."""
 
         async def task(source: Iterator[tuple[bytes, dict[str, str]]]) -> None:
             for body, headers in source:
@@ -126,7 +126,7 @@ async def use_pyreqwest(tally: Tally) -> dict[str, float]:
 
 
 def use_threads(tally: Tally) -> dict[str, float]:
-    """http.client, a connection for each thread."""
+    """Send with http.client, a connection for each thread."""
     parts = urlsplit(tally.options.url)
     host, path = parts.netloc, parts.path
 

@@ -50,7 +50,7 @@ Operation = Callable[[int], None]
 
 
 def reference() -> Operation:
-    """A little of what the others are made of: calls, a dict, strings, bytes."""
+    """Do a little of what the others are made of: calls, a dict, strings, bytes."""
 
     def run(count: int) -> None:
         for number in range(count):
@@ -127,8 +127,8 @@ class Worker:
         return run
 
     def dispatch(self, type: str) -> Operation:
-        """From a ring to libcurl, which would begin with the next look at its sockets; the requests are
-        taken back before it has one."""
+        """Go from a ring to libcurl, which would begin with the next look at its sockets; the
+        requests are taken back before it has one."""
         dispatcher, now_ns = self._dispatcher, self._clock.now_ns()
         sender = dispatcher.sender
         taken, started = self._take(type), []
@@ -158,7 +158,7 @@ class Worker:
         return run
 
     def _take(self, type: str) -> list[Delivery]:
-        """Fresh deliveries, enough for an operation."""
+        """Return fresh deliveries, enough for an operation."""
         while self._consumer.take(64):
             pass
         for _ in range(WARM_UP + SHORT + LONG):
@@ -170,7 +170,7 @@ class Worker:
 
 
 def configuration() -> Config:
-    """What the data directory has to be made ready with."""
+    """Return what the data directory has to be made ready with."""
 
     def endpoint(type: str, **options: Rate) -> Endpoint:
         url, secrets = f"https://hooks.example.com/{type}", ("k" * 32,)

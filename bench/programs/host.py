@@ -28,12 +28,12 @@ POOL = 1024
 
 
 def event_type(number: int) -> str:
-    """The type to which endpoint `number` subscribes."""
+    """Return the type to which endpoint `number` subscribes."""
     return f"bench.e{number:04d}"
 
 
 def events(payload: int) -> list[dict[str, Any]]:
-    """Data for events whose bodies are `payload` bytes long, or as short as they can be."""
+    """Return data for events whose bodies are `payload` bytes long, or as short as they can be."""
 
     def data(n: int, text: str) -> dict[str, Any]:
         return {
@@ -61,8 +61,8 @@ class Host:
         self._cpu_ns = 0
 
     def emit(self, count: int) -> None:
-        """Emits `count` events. A latency is the time from one accepted emit to the next within a
-        row, so reading the clock once and the loop are in it. What is refused is emitted again."""
+        """Emit `count` events. A latency is the time from one accepted emit to the next within a row,
+        so reading the clock once and the loop are in it. What is refused is emitted again."""
         latencies = array("q", bytes(8 * count))
         emit, clock = self._publisher.emit, time.perf_counter_ns
         types, pool, several, mask = self._types, self._pool, len(self._types), POOL - 1

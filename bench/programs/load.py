@@ -30,7 +30,7 @@ STALL_S = 20.0
 
 
 def due_times(requests: int, rate: float) -> list[float]:
-    """Seconds from the start at which each request is due; all 0 without a rate."""
+    """Return the seconds from the start at which each request is due; all 0 without a rate."""
     if not rate:
         return [0.0] * requests
     gaps, now, times = random.Random(1), 0.0, []
@@ -62,7 +62,7 @@ class Generator:
         self._answers: dict[socket.socket, bytes] = {}
 
     def run(self, due: list[float], open_loop: bool) -> list[float]:
-        """Seconds that each request took, in the order of the answers."""
+        """Return the seconds that each request took, in the order of the answers."""
         latencies: list[float] = []
         begun_at: dict[socket.socket, float] = {}
         waiting = deque(due)
