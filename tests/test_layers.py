@@ -46,7 +46,7 @@ def test_no_import_points_upwards() -> None:
 
 
 def test_publisher_and_worker_stay_apart() -> None:
-    """What a host holds and what a worker runs meet in files alone."""
+    """The files of a host and those of a worker's code meet in files alone."""
     crossing = [
         str(i)
         for i in imports()

@@ -234,7 +234,7 @@ def test_a_missing_header_is_one_line(
 
 
 def test_an_sdist_needs_no_compiler(source: Path, tmp_path: Path) -> None:
-    """Who packs the sources need not be able to build them."""
+    """A machine that packs the sources need not be able to build them."""
     env = {"CC": "/nonexistent/cc"}
     command = ("-m", "build", "--no-isolation", "--sdist", "-o", str(tmp_path))
     packed = run(sys.executable, *command, cwd=source, env=env)

@@ -74,7 +74,8 @@ def test_the_names_are_pinned() -> None:
 
 
 def test_nothing_else_is_offered() -> None:
-    """What is not in `__all__` is a module or has an underscore: tab completion shows no strays."""
+    """A name that is not in `__all__` is a module or has an underscore: tab completion shows no
+    strays."""
     strays = {
         name
         for name, value in vars(fluxhook).items()

@@ -45,7 +45,7 @@ def sign(
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[v["scheme"] for v in VECTORS])
 def test_published_vectors_are_accepted(vector: dict[str, Any]) -> None:
-    """What others signed is accepted, and not with one byte of the body altered."""
+    """Requests that others signed are accepted, and not with one byte of the body altered."""
     profile = vector["scheme"].removesuffix("-ed25519")
     headers = {HEADERS[profile]: vector["signature"]}
     if profile == "standard":
@@ -293,7 +293,7 @@ def test_secrets_and_headers_may_be_bytes(profile: SignatureProfile) -> None:
 
 
 def test_a_secret_of_any_bytes() -> None:
-    """What is no UTF-8 is a key as it is."""
+    """Bytes that are no UTF-8 are a key as they are."""
     key = b"\xff\xfe\x00key"
     mac = Signer(key).hex(b"", BODY).decode()
     verify(BODY, {"X-Hub-Signature-256": f"sha256={mac}"}, key, profile="github")
@@ -422,7 +422,7 @@ class TestReplayGuard:
         assert len(guard) == 1
 
     def test_a_clock_that_steps_back_lets_no_replay_in(self) -> None:
-        """What was forgotten as too old stays refused when it would seem fresh again."""
+        """A request that was forgotten as too old stays refused when it would seem fresh again."""
         guard = ReplayGuard()
         self.accept(guard, NOW)
         self.accept(guard, NOW + 301, n=1)

@@ -123,7 +123,7 @@ def test_event_with_topic(benchmark: Any, rig: Callable[..., Rig]) -> None:
 
 
 def test_nobody_subscribed(benchmark: Any, rig: Callable[..., Rig]) -> None:
-    """What an event costs that nobody wants to have."""
+    """An event has its cost even if nobody wants to have it."""
     only = endpoint("a", events=("tls.*",))
     measure(benchmark, rig(only), "route.error", ERROR, accepted=0)
 

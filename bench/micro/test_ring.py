@@ -127,7 +127,7 @@ def test_hand_over(benchmark: Any, ends: Ends) -> None:
 
 
 def test_idle_look(benchmark: Any, ends: Ends) -> None:
-    """What an empty ring costs a worker before it sleeps: `take`, then `arm`."""
+    """A worker looks into an empty ring before it sleeps: `take`, then `arm`."""
     take, arm = ends.consumer.take, ends.consumer.arm
 
     def run() -> None:

@@ -218,7 +218,7 @@ def test_half_sent_bodies_keep_nobody_out(stopped: Path, monkeypatch: pytest.Mon
 
 
 def test_two_tokens_do_not_share_their_room(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one of them holds is not held against the other; a token is counted, not its address."""
+    """Requests of one of them are not held against the other; a token is counted, not its address."""
     monkeypatch.setattr(load_module, "MAX_OF_ONE", 1)
     app: Any = create_app(stopped)
     with TestClient(app, base_url=BASE_URL) as client:
@@ -360,7 +360,7 @@ def scope_of(method: str, path: str, **headers: str) -> dict[str, Any]:
 
 
 def answered(app: Any, scope: dict[str, Any], *pieces: bytes, last: Any = None) -> httpx.Response:
-    """What is answered to a request whose body comes in pieces; then nothing comes, or the `last`."""
+    """Return the answer to a request whose body comes in pieces; then nothing comes, or the `last`."""
     said: list[dict[str, Any]] = []
     left = list(pieces)
 

@@ -93,7 +93,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
 
 
 def ended(connection: socket.socket) -> bytes:
-    """What came before the end."""
+    """Return what came before the end."""
     said = b""
     try:
         while piece := connection.recv(65_536):

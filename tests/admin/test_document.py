@@ -65,7 +65,7 @@ def test_every_operation_is_documented(document: dict[str, Any]) -> None:
 
 
 def test_parameters_are_no_nulls(document: dict[str, Any]) -> None:
-    """What is not required is left out."""
+    """A parameter that is not required is left out."""
     for method, path, operation in operations(document):
         for parameter in operation.get("parameters", ()):
             where = (method, path, parameter["name"])
@@ -108,7 +108,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 
 def test_the_examples_of_the_document_are_accepted(site: Site) -> None:
-    """What it shows as a body, the API takes."""
+    """The API takes each body that the document shows."""
     document = site.client.get("/schema/openapi.json").json()
     emit = document["paths"]["/v1/events"]["post"]["requestBody"]["content"]
     examples = emit["application/json"]["examples"]
@@ -167,7 +167,7 @@ def test_the_table_of_metrics_is_complete(site: Site) -> None:
 
 
 def test_the_limits_are_as_documented() -> None:
-    """Where the page names a number, it is that of the code."""
+    """Each number that the page names is that of the code."""
     assert f"{MAX_PAGE} at most" in DOCS
     assert f"{MAX_EVENTS:,} events" in DOCS
     limits = (Path(__file__).parents[2] / "docs" / "limits.md").read_text()

@@ -175,7 +175,7 @@ def test_what_is_filtered_is_what_is_sent(site: Site) -> None:
 
 
 def test_a_line_that_is_no_json_is_numbered(site: Site) -> None:
-    """What stood before it was accepted, and is listed."""
+    """The lines before it were accepted, and are listed."""
     body = b'{"type":"nobody.x"}\n{"type":'
     answer = site.client.post("/v1/events", content=body, headers=NDJSON)
     said = problem(answer, 400, "malformed-body")
@@ -308,7 +308,7 @@ def test_a_key_is_for_one_request(site: Site) -> None:
 
 
 def test_a_repeat_goes_on_where_the_queue_was_full(small: Path) -> None:
-    """What the first try accepted is not accepted again, and is in the answer."""
+    """Events that the first try accepted are not accepted again, and are in the answer."""
     headers = {"Idempotency-Key": "resumed"}
     events = [{"type": "ops.x"} for _ in range(4)] + [{"type": "ops.y"}, {"type": "nobody.z"}]
     with client_of(small) as client:

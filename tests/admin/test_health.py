@@ -55,7 +55,7 @@ def test_without_a_worker_that_serves_it_is_not_ready(tmp_path: Path) -> None:
 
 
 def test_questions_are_answered_without_an_engine(guarded: TestClient[Any]) -> None:
-    """What is in the files can be read; a change says that no engine runs."""
+    """Everything in the files can be read; a change says that no engine runs."""
     headers = {"Authorization": f"Bearer {READ}"}
     for path in ("/v1/webhooks", "/v1/webhooks/status", "/v1/deliveries", "/v1/audit", "/metrics"):
         assert guarded.get(path, headers=headers).status_code == 200

@@ -55,7 +55,7 @@ class Process:
         return found
 
     def let_go(self) -> None:
-        """What the parent's death does."""
+        """Do what the parent's death does."""
         if self.alive >= 0:
             os.close(self.alive)
             self.alive = -1

@@ -29,7 +29,7 @@ def receiver() -> Iterator[CountingReceiver]:
 
 
 def test_a_stage_balances_its_books(receiver: CountingReceiver) -> None:
-    """What two hosts emitted was accepted, delivered, and seen by the receiver, each id once."""
+    """Events of two hosts were accepted, delivered, and seen by the receiver, each id once."""
     with Stage(LOAD, CORES, receiver) as stage:
         figures = stage.deliver(60)
     assert (figures["lost"], figures["surplus"]) == (0, 0)

@@ -63,7 +63,7 @@ def test_the_notifier_sends_what_it_says(name: str, receiver: Receiver, tmp_path
 
 
 def test_the_header_of_a_run_names_the_compiler(tmp_path: Path) -> None:
-    """What a figure of the notifier is worth nothing without."""
+    """A figure of the notifier is worth nothing without it."""
     assert describe("nginx", tmp_path)["go"].startswith("go1.")
 
 

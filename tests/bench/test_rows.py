@@ -88,6 +88,6 @@ def test_http2_is_measured_once_the_engine_can(
 
 
 def test_the_option_fits_this_engine() -> None:
-    """What is found is accepted by the real endpoint."""
+    """The option that is found is accepted by the real endpoint."""
     hints = get_type_hints(fluxhook.Endpoint)
     assert set(rows.http2_option() or {}) <= set(hints)

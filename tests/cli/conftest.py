@@ -84,7 +84,7 @@ class Program:
         return line
 
     def hear(self, words: str) -> str:
-        """What it says on standard error, up to the words."""
+        """Return what it says on standard error, up to the words."""
         stderr = self.process.stderr
         assert stderr is not None
         said = ""
@@ -224,7 +224,7 @@ class Site:
         )
 
     def json(self, *arguments: object) -> Any:
-        """What a command prints with --json."""
+        """Return what a command prints with --json."""
         said = self.run(*arguments, "--json")
         assert said.exit_code == 0, said.output
         return json(said.stdout)

@@ -153,7 +153,7 @@ def test_nobody_hears_of_a_reader_that_left(start: Start, stopped: Path) -> None
 
 
 def test_ctrl_c_is_no_traceback(start: Start, stopped: Path) -> None:
-    """What was read before it is accounted for."""
+    """The lines that were read before it are accounted for."""
     program = start("emit", stdin=subprocess.PIPE)
     assert program.process.stdin is not None
     program.process.stdin.write(b'{"type":"order.created"}\n{"type":"order.created"}\n')

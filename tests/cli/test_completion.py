@@ -13,7 +13,7 @@ from fluxhook.cli.exit_codes import ExitCode
 
 
 def completed(line: str) -> list[str]:
-    """What bash is told for the last word of a line."""
+    """Return what bash is told for the last word of a line."""
     words = line.split(" ")
     environ = {
         "_FLUXHOOK_COMPLETE": "bash_complete",

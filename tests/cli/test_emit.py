@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("stopped")
 
 
 def accepted(data_dir: Path) -> list[tuple[EventHead, object]]:
-    """What stands in the first publisher's ring."""
+    """Return what stands in the first publisher's ring."""
     ring = Consumer(str(data_dir / "rings/0/0.ring"))
     ring.rewind()
     records = [(EventHead.decode(record.event), json(record.body)) for record in ring.take(1000)]

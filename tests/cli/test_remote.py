@@ -20,7 +20,7 @@ from fluxhook.transport.process import Child
 
 
 def test_without_an_engine_it_says_how_to_start_one(invoke: Invoke, stopped: Path) -> None:
-    """Whether there was one before or not."""
+    """It says so if there was one before, and if there was none."""
     for directory in ("nowhere", stopped):
         said = invoke("webhook", "list", "--data-dir", directory)
         assert said.exit_code == ExitCode.NOT_RUNNING

@@ -91,7 +91,7 @@ def test_sigterm_leaves_what_cannot_be_delivered_for_the_next_start(
 def test_a_second_ctrl_c_leaves_at_once(
     start: Start, invoke: Invoke, tmp_path: Path, receiver: ReceiverProcess
 ) -> None:
-    """What is on its way stays in the files."""
+    """Deliveries that are on their way stay in the files."""
     receiver.behave(Behaviour(fault="hang"))
     engine = serve(start, write(tmp_path / "f.yaml", receiver.url, "timeout: 30s"))
     invoke("emit", "order.created")

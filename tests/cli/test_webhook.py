@@ -35,7 +35,8 @@ def test_the_line_of_the_documents_works_as_printed(site: Site) -> None:
 
 
 def test_a_subscription_to_nothing_is_pointed_out(site: Site) -> None:
-    """When it is created, and when it is shown: nobody waits in silence for events that never come."""
+    """The notice comes when it is created, and when it is shown: nobody waits in silence for events
+    that never come."""
     common = ("--name", "mistyped", "--url", "https://example.com/", "--secret", "sk")
     said = site.run("webhook", "create", "--type", "route", *common)
     assert said.exit_code == ExitCode.OK, said.output
@@ -296,7 +297,7 @@ def test_a_test_event_that_arrives(site: Site) -> None:
 
 
 def test_a_test_event_that_does_not_arrive(site: Site) -> None:
-    """Why, and when it is tried again; by an exit code of its own."""
+    """The output says why, and when it is tried again; it has an exit code of its own."""
     site.receiver.behave(Behaviour(status=503, body=b"no room"), "/refusing")
     site.create("refusing", "--retry-schedule", "1h")
     said = site.run("webhook", "test", "refusing")

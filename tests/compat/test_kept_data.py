@@ -71,8 +71,8 @@ def test_everything_is_kept(world: World) -> None:
 
 
 def test_everything_is_delivered(world: World) -> None:
-    """What stood in rings, in outboxes and in the store arrives once; paused webhooks keep what they
-    have until they are resumed, dead letters until they are replayed, an open window its count."""
+    """Events in rings, in outboxes and in the store arrive once; paused webhooks keep what they have
+    until they are resumed, dead letters until they are replayed, an open window its count."""
     world.engine.start()
     for name in ("plain", "waiting", "order", "broken"):
         world.arrives(name)

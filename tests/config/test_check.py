@@ -118,5 +118,5 @@ def test_any_configuration_is_judged(config: Config) -> None:
 
 @given(sound_configs())
 def test_sound_configurations_pass(config: Config) -> None:
-    """What passes as a file passes as it is."""
+    """A configuration that passes as a file passes as it is."""
     validate(config)

@@ -120,7 +120,8 @@ def test_the_defaults_of_the_file_lie_below() -> None:
 
 
 def test_a_changed_default_reaches_it() -> None:
-    """What is kept is what was written: another default, or one that is gone, is in effect at once."""
+    """The definition keeps what was written: another default, or one that is gone, is in effect at
+    once."""
     layer = {**LAYER, "concurrency": 3}
     slow = build("a", layer, Config(defaults={"timeout": "9s", "concurrency": 5}))
     assert (slow.timeout, slow.concurrency) == (Duration.parse("9s"), 3)

@@ -159,7 +159,7 @@ def test_a_written_concurrency_stays() -> None:
 
 
 def test_rings_of_many_workers_for_large_events() -> None:
-    """Where the file says nothing of `ring_bytes` it grows with what has to fit."""
+    """Without `ring_bytes` in the file it grows with what has to fit."""
     config = load(section="workers: 16, max_event_bytes: 4MiB").config
     assert config.ring_bytes == 16 * 4 * (4 << 20)
 
@@ -253,7 +253,7 @@ def test_variables_in_urls_and_headers() -> None:
 
 
 def test_a_filter_goes_to_its_number_sign() -> None:
-    """What FluxMQ does not look at has no effect here."""
+    """The rest, which FluxMQ does not look at, has no effect here."""
     loaded = load("topic_filters: ['a/#/b']")
     assert loaded.config.endpoints[0].topic_filters == ("a/#",)
     assert "has no effect" in said(loaded)

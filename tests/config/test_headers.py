@@ -139,14 +139,15 @@ def test_a_content_type_that_is_sent_anyway(content_type: str, options: dict[str
     ],
 )
 def test_another_content_type_is_refused(content_type: str, options: dict[str, object]) -> None:
-    """Where the format has a content type of its own, a body would be called what it is not."""
+    """A format that has a content type of its own takes no other: a body would be called what it is
+    not."""
     with pytest.raises(ConfigError, match="is not what is sent: application/"):
         loaded(content_type, **options)
 
 
 @pytest.mark.parametrize("written", ["text/plain", "application/json; charset=utf-8"])
 def test_a_content_type_is_sent_as_it_is_written(written: str) -> None:
-    """Where the body is JSON, as FluxMQ does it; what does not say JSON is noticed."""
+    """That holds if the body is JSON, as in FluxMQ; a type that does not say JSON is noticed."""
     config, notices = loaded(written)
     (line,) = [x for x in build(config.endpoints[0]).headers if b"ontent-" in x]
     assert line == f"Content-Type: {written}".encode()

@@ -37,7 +37,7 @@ def structs() -> list[type[msgspec.Struct]]:
 
 
 def listed(kind: Any) -> bool:
-    """Whether a field of this type is a list or a mapping."""
+    """Return whether a field of this type is a list or a mapping."""
     return get_origin(kind) in (tuple, dict) or any(map(listed, get_args(kind)))
 
 
@@ -171,7 +171,7 @@ def test_a_hundred_faults_are_listed_and_the_rest_is_counted() -> None:
 @pytest.mark.parametrize("form", ["file", "api"])
 @pytest.mark.parametrize("letter", ["x", ".", "["])
 def test_a_hostile_name_is_cut(form: str, letter: str) -> None:
-    """What stands in the path of a fault is the caller's: its length, and its dots, cost nothing."""
+    """A name in the path of a fault is the caller's: its length, and its dots, cost nothing."""
     headers = {letter * 900 + str(i): "1" for i in range(50)}
     tracemalloc.start()
     try:

@@ -468,7 +468,7 @@ def test_numbers_as_helm_renders_them() -> None:
 
 
 def test_event_types_with_capitals() -> None:
-    """Where they are declared they are types as others; small letters are other letters."""
+    """Declared ones are types as others; small letters are other letters."""
     text = """
     webhook:
       enabled: true

@@ -39,7 +39,7 @@ EP = "webhook.endpoints[0]"
     ],
 )
 def test_one_notice(option: str, path: str, piece: str) -> None:
-    """What is probably a slip, but can be meant, is one notice with its path."""
+    """Something that is probably a slip, but can be meant, is one notice with its path."""
     text = f"""
     webhook:
       enabled: true
@@ -67,7 +67,7 @@ def test_one_notice(option: str, path: str, piece: str) -> None:
     ],
 )
 def test_no_notice(option: str) -> None:
-    """What makes sense is passed without a remark."""
+    """Something that makes sense is passed without a remark."""
     text = f"""
     webhook:
       enabled: true

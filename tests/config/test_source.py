@@ -76,7 +76,8 @@ def test_an_empty_document_at_the_end(end: str) -> None:
     ],
 )
 def test_not_yaml(text: str, path: str, piece: str, remedy: str) -> None:
-    """What is no YAML of ours is one problem with its line and column; deep nesting is no crash."""
+    """A text that is no YAML of ours is one problem with its line and column; deep nesting is no
+    crash."""
     with pytest.raises(ConfigError) as caught:
         tree(text)
     (problem,) = caught.value.problems

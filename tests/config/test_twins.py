@@ -98,7 +98,7 @@ def test_no_name_goes_to_another_endpoint(files: list[list[Endpoint]]) -> None:
 
 
 def test_a_single_one_keeps_its_name_when_a_twin_comes() -> None:
-    """What was stored for it goes on."""
+    """Everything that was stored for it goes on."""
     engine = Engine()
     assert engine.load(A) == ["a"]
     before, twin = engine.load(A, B)
@@ -160,7 +160,7 @@ def test_one_of_two_is_paused() -> None:
 
 
 def test_names_that_only_look_like_a_twins() -> None:
-    """What the file writes stays as it is written."""
+    """Names that the file writes stay as they are written."""
     engine = Engine()
     lookalike = endpoint("a-0123abcd")
     assert engine.load(lookalike, endpoint("a")) == ["a-0123abcd", "a"]

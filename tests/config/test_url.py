@@ -92,7 +92,7 @@ def test_bad_urls(url: str, piece: str) -> None:
     ],
 )
 def test_faults_hide_passwords_and_queries(url: str) -> None:
-    """What a fault shows of a URL is neither its password nor its query."""
+    """A fault shows neither the password nor the query of a URL."""
     fault = judge_url(url)
     assert fault is not None
     assert "s3cret" not in " ".join(fault)

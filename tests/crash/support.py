@@ -294,7 +294,7 @@ class Stage:
         return read_stats(self.data_dir).running
 
     def is_ours(self, pid: int) -> bool:
-        """Whether it is alive and one of this data directory's: a process's title names that."""
+        """Return whether it is alive and one of this data directory's: a process's title names that."""
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
             title = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -346,7 +346,7 @@ class Stage:
         return sum(host.accepted for host in self.hosts)
 
     def ids(self, endpoint: str) -> Counter[int]:
-        """How often each event arrived, at whichever URL the endpoint had."""
+        """Return how often each event arrived, at whichever URL the endpoint had."""
         ids: Counter[int] = Counter()
         for path in (self.path(endpoint), self.path(endpoint) + "?moved"):
             ids.update({int(id): n for id, n in self.receiver.ids(path).items()})

@@ -47,7 +47,7 @@ class Client(threading.Thread):
             self.told.update(batch)
 
     def post(self, events: list[dict[str, Any]], key: str, lines: bool) -> bool:
-        """Whether all were accepted."""
+        """Return whether all were accepted."""
         body = "\n".join(map(json.dumps, events)) if lines else json.dumps(events)
         media = "application/x-ndjson" if lines else "application/json"
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError):

@@ -110,7 +110,7 @@ def test_publisher(stage: Stage, situation: str, report: Report) -> None:
 
 @situations
 def test_everything(stage: Stage, situation: str, report: Report) -> None:
-    """What was accepted before all processes died is delivered by those that start later."""
+    """Events that were accepted before all processes died are delivered by those that start later."""
     config, rate, in_flight = begin(stage, situation)
 
     def start(count: int) -> None:

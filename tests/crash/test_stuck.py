@@ -16,7 +16,8 @@ LOOKS = 3
 
 
 def test_stopped_worker(stage: Stage, report: Callable[[Row], None]) -> None:
-    """What it had taken is delivered by its successor, and nothing twice but what was in flight."""
+    """Deliveries that it had taken are made by its successor, and nothing twice but what was in
+    flight."""
     stage.serve(stage.config(), stuck_looks=LOOKS)
     host = stage.host(8_000, rate=2_000)
     stage.start(host)

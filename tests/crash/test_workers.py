@@ -57,7 +57,7 @@ def wanted(stage: Stage) -> dict[str, set[int]]:
 
 
 def side(stage: Stage) -> set[int]:
-    """What was accepted for the endpoints that get a part of the events."""
+    """Return what was accepted for the endpoints that get a part of the events."""
     return {n for h in stage.hosts for p in h.progress for n in p.answers() if n % SIDE == 0}
 
 

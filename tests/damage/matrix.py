@@ -63,7 +63,7 @@ def serves(world: World, case: Case, target: Path, receiver: ReceiverProcess) ->
 
 
 def tried(world: World, case: Case, receiver: ReceiverProcess) -> str:
-    """What is wrong; empty if nothing is."""
+    """Return what is wrong; empty if nothing is."""
     target = world.data_dir.parent / f"case{next(_numbers)}"
     try:
         for attempt in (lambda: serves(world, case, target, receiver),

@@ -141,7 +141,7 @@ def test_a_deleted_endpoint_gets_nothing(shared: Shared) -> None:
 
 @pytest.mark.parametrize("name", ["file", "paused"])
 def test_a_pause_holds_back_and_a_resume_sends(shared: Shared, name: str) -> None:
-    """What is accepted in between waits in the store."""
+    """Events that are accepted in between wait in the store."""
     if name != "file":
         shared.create(name)
     before = shared.receiver.distinct(f"/{name}")
@@ -437,7 +437,7 @@ def test_a_client_that_is_gone_before_the_answer(shared: Shared) -> None:
 
 
 def test_a_client_that_reads_no_answers(shared: Shared) -> None:
-    """What it does not take waits for it alone."""
+    """The answers that it does not take wait for it alone."""
     with connection(shared) as sock:
         sock.setblocking(False)
         big = c.frame(msgspec.msgpack.encode(c.Pause("x" * 60_000)))
@@ -629,7 +629,7 @@ def test_endpoints_come_and_go_while_events_flow(rig: Rig) -> None:
 
 
 def test_an_engine_of_another_version(tmp_path: Path) -> None:
-    """What it answers may mean nothing to us: an error of the package's own."""
+    """Its answer may mean nothing to us: an error of the package's own."""
     with socket.socket(socket.AF_UNIX) as server, c.socket_path(DataDir(tmp_path)) as path:
         server.bind(path)
         server.listen()

@@ -89,8 +89,8 @@ def test_a_host_never_waits(rig: Rig, drop_policy: str) -> None:
 
 
 def test_declared_types_may_have_capitals_everywhere(rig: Rig) -> None:
-    """Where an endpoint is created, changed and tested, where any process emits, where events are
-    gathered: they are types like any other, and never those in small letters."""
+    """They are types like any other, and never those in small letters, for an endpoint that is
+    created, changed and tested, for any process that emits, and for events that are gathered."""
     url = f"{rig.receiver.url}/made"
     with rig.engine(event_types=("User.Created", "Order")) as engine:
         layer = {"name": "made", "url": url, "signature": "none", "events": ["User.Created"]}

@@ -108,8 +108,8 @@ def test_close_delivers_what_is_in_the_rings(rig: Rig) -> None:
 
 
 def test_retries_survive_a_restart(rig: Rig) -> None:
-    """What was due later is in the store, and goes out after the next start, the attempts before
-    the restart counted."""
+    """A retry that was due later is in the store, and goes out after the next start, the attempts
+    before the restart counted."""
     rig.receiver.behave(Behaviour(status=503), "/a")
     slow = Retry(max_attempts=3, initial_interval=seconds(30), max_interval=seconds(30))
     with rig.engine(rig.endpoint("a", retry=slow)) as engine:
@@ -205,7 +205,7 @@ def test_a_data_directory_that_is_removed(rig: Rig, capfd: pytest.CaptureFixture
 
 
 def accepted(publisher: Publisher, refusals: set[str]) -> bool:
-    """Whether an event is, and stands in the files that are there."""
+    """Return whether an event is, and stands in the files that are there."""
     try:
         publisher.emit("order.paid", {})
     except EngineError as e:

@@ -50,7 +50,7 @@ def test_before_anything_happened(harness: SchedulerHarness) -> None:
 
 
 def test_what_waits_in_the_store(harness: SchedulerHarness) -> None:
-    """How many, since when the oldest, and when the next is due."""
+    """The statistics say how many, since when the oldest, and when the next is due."""
     begun_ns = harness.now_ns
     harness.first_failure("evt_a")
     harness.now_ns += 5 * S
@@ -93,7 +93,7 @@ def test_the_last_error(harness: SchedulerHarness) -> None:
 
 
 def test_they_are_read_while_and_after_an_engine_runs(harness: SchedulerHarness) -> None:
-    """Whether one holds the directory is told."""
+    """They also say if one holds the directory."""
     harness.first_failure("evt_a")
     running = read_stats(harness.path)
     assert running.running
@@ -157,7 +157,8 @@ def test_who_did_how_much(rig: Rig) -> None:
 
 
 def test_queued_and_stored(rig: Rig) -> None:
-    """What a worker has in hand is in a ring; what failed is in the store. Both are pending."""
+    """Deliveries in the hands of a worker are in a ring; failed ones are in the store. Both are
+    pending."""
     rig.receiver.behave(Behaviour(delay_s=0.5), "/slow")
     rig.receiver.behave(Behaviour(status=503), "/bad")
     with rig.engine(rig.endpoint("slow"), rig.endpoint("bad", retry=OPS.retry)) as engine:

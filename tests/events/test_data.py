@@ -327,7 +327,7 @@ def test_judged_is_what_is_sent(data: Any) -> None:
 
 
 def nones(value: Any) -> int:
-    """How many fields the host left None: JSON may have as many null, and no more."""
+    """Return how many fields the host left None: JSON may have as many null, and no more."""
     if value is None:
         return 1
     if isinstance(value, dict):

@@ -43,7 +43,7 @@ FLUXMQ_EXAMPLE = """
 
 @pytest.mark.parametrize("name", sorted(golden()))
 def test_golden(name: str) -> None:
-    """What receivers get never changes unnoticed: every envelope equals its golden line."""
+    """Bytes that receivers get never change unnoticed: every envelope equals its golden line."""
     assert golden()[name] == (GOLDEN / name).read_bytes().splitlines(), ADVICE
 
 

@@ -71,7 +71,7 @@ def test_id_of_the_host() -> None:
 
 @pytest.mark.parametrize("event_type", ["", "Route.Error", "route error", "x" * 129, None, 5, []])
 def test_bad_types(event_type: Any) -> None:
-    """What is no event type is an EventError."""
+    """A text that is no event type is an EventError."""
     with pytest.raises(EventError, match="event type"):
         EventMaker().make(event_type)
 

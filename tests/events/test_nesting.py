@@ -46,7 +46,7 @@ def test_levels_are_counted_as_a_parser_would(value: object, levels: int) -> Non
 
 @given(st.binary(max_size=200))
 def test_any_bytes_can_be_counted(text: bytes) -> None:
-    """What is no JSON is left to the decoder."""
+    """Bytes that are no JSON are left to the decoder."""
     assert nests_over(text, 1000) == -1
 
 

@@ -21,8 +21,8 @@ Change = Callable[[dict[str, Any]], None]
 
 
 def test_the_data_is_as_recorded() -> None:
-    """What would break a receiver within a major version fails here, and says what to do; what is
-    merely new is to be recorded."""
+    """A change that would break a receiver within a major version fails here, and says what to do;
+    something that is merely new is to be recorded."""
     before = msgspec.json.decode((GOLDEN / "schemas.json").read_bytes())
     assert faults(before, recorded()) == []
     assert before == recorded(), ADVICE

@@ -81,7 +81,7 @@ def faults(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _broken(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
-    """What a receiver could stumble over."""
+    """Return what a receiver could stumble over."""
     if old is None:
         return []
     found = []

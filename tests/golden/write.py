@@ -36,7 +36,7 @@ def golden() -> dict[str, list[bytes]]:
 
 
 def found() -> list[str]:
-    """What must not be as it is now."""
+    """Return what must not be as it is now."""
     before = msgspec.json.decode((HERE / "schemas.json").read_bytes())
     now = recorded()
     broken = faults(before, now)

@@ -143,7 +143,7 @@ class TestWords:
 class TestFile:
     @pytest.mark.parametrize("kind", [Counters, Words])
     def test_is_made_once(self, path: str, kind: Matrix) -> None:
-        """What exists is opened as it stands; `rows` and `fields` tell what it has."""
+        """A file that exists is opened as it stands; `rows` and `fields` tell what it has."""
         first = kind(path, ROWS, FIELDS, writable=True)
         for rows, fields in ((ROWS, FIELDS), (0, 0), (99, 0), (0, FIELDS)):
             other = kind(path, rows, fields, writable=True)

@@ -146,7 +146,7 @@ class TestDropOldest:
         return Rig(tmp_path, queue_size=4, capacity=4096, drop_oldest=True)
 
     def test_makes_room_for_the_newest(self, rig: Rig) -> None:
-        """What waits goes, oldest first and one at a time; it is counted for each target."""
+        """Records that wait go, oldest first and one at a time; each is counted for each target."""
         producer, counters = rig.publisher()
         for n in range(100):
             assert producer.put(pack(1, 2), b"%d" % n, b"", counters) == ring.ACCEPTED
@@ -268,7 +268,7 @@ class TestDelivery:
             ring.settle_fresh([None], counters, 0)  # type: ignore[list-item]
 
     def test_is_settled_once(self, rig: Rig) -> None:
-        """What left its ring cannot be settled again, and is counted once."""
+        """A delivery that left its ring cannot be settled again, and is counted once."""
         producer, _ = rig.publisher()
         consumer, outbox, counters = rig.worker()
         producer.put(pack(1, 2), b"", b"")
@@ -364,7 +364,7 @@ class TestWakeUp:
         assert consumer.arm()
 
     def test_a_full_bell_rings_already(self, rig: Rig, bell: tuple[int, int]) -> None:
-        """Where the bell takes no more bytes the put succeeds all the same."""
+        """If the doorbell takes no more bytes the put succeeds all the same."""
         _, writing = bell
         while True:
             try:

@@ -367,7 +367,7 @@ def mixed(rng: random.Random, images: list[bytes]) -> bytearray:
 
 
 def whole_and_unsettled(image: bytes | bytearray) -> dict[int, ring_file.Stored]:
-    """What a repair must find, of the newest lap."""
+    """Return what a repair must find, of the newest lap."""
     slot_count, *_ = ring_file.geometry(image)
     owed = {
         r.seq: r for r in ring_file.records(image) if r.unsettled and r.status != ring_file.DROPPED
@@ -538,7 +538,7 @@ class TestCheck:
         assert ring.check_ring(path, BOOT_ID, alone=False) == (None, 0)
 
     def test_a_put_that_was_killed(self, path: str) -> None:
-        """What stands described at the tail was not accepted."""
+        """A record that stands described at the tail was not accepted."""
         image = bytearray(Path(path).read_bytes())
         ring_file.put(image, "tail", 8)
         Path(path).write_bytes(image)
@@ -599,7 +599,7 @@ def test_going_on_at_a_number(path: str) -> None:
 
 
 def test_unsettled_after_a_number(path: str) -> None:
-    """What its reader has applied is not counted."""
+    """Records that its reader has applied are not counted."""
     assert ring.unsettled(path) == {1: 4, 2: 5}
     uid = ring.Consumer(path).uid.to_bytes(8, "little")
     assert ring.unsettled(path, {uid: 6}) == {1: 2, 2: 2}

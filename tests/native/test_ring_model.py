@@ -103,7 +103,7 @@ class RingMachine(RuleBasedStateMachine):
 
     @rule(index=any_index)
     def hand_over(self, index: int) -> None:
-        """Where the outbox is full nothing changes and the delivery stays in hand."""
+        """If the outbox is full nothing changes and the delivery stays in hand."""
         if not self.in_hand:
             return
         delivery = self.in_hand[index % len(self.in_hand)]

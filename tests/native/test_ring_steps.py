@@ -54,7 +54,7 @@ def killed(stepped: Stepped) -> Killed:
 def opened(
     opening: Callable[[], tuple[Any, ...]], use: Callable[..., object]
 ) -> Callable[[], object]:
-    """What a child does: it opens its own end, then uses it."""
+    """Return the work of a child: it opens its own end, then uses it."""
     return lambda: use(*opening())
 
 
@@ -426,7 +426,7 @@ class TestBadMoments:
     def test_an_unpublished_record_is_not_seen(
         self, rig: Rig, stopped: Callable[..., Stopped]
     ) -> None:
-        """What is written but not committed does not exist for the consumer."""
+        """A record that is written but not committed does not exist for the consumer."""
         consumer, *_ = rig.worker()
         work = opened(rig.publisher, lambda p, c: p.put(BOTH, b"", b"", c))
         for step in ("put written", "put described", "put begun"):
@@ -472,7 +472,7 @@ class TestBadMoments:
     def test_drop_while_a_successor_starts_over(
         self, rig: Rig, stopped: Callable[..., Stopped]
     ) -> None:
-        """What waits again can be dropped at once; the books are right all the same."""
+        """A record that waits again can be dropped at once; the books are right all the same."""
         rig.drop_oldest = True
         producer, published = rig.publisher()
         for n in range(4):

@@ -151,7 +151,8 @@ def test_limits(tmp_path: Path, words: ring.Words) -> None:
 
 
 def test_border(rig: Rig, words: ring.Words) -> None:
-    """What C would read is checked: rings, targets, the word, texts that are none in UTF-8."""
+    """Everything that C would read is checked: rings, targets, the word, texts that are none in
+    UTF-8."""
     producer, counters = rig.publisher()
     none: Any = None
     for make, error in (

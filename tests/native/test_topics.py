@@ -68,7 +68,7 @@ def test_matcher_agrees_with_oracle(subs, event_type, topic):
 @UNTIMED
 @given(subscriptions, st.lists(st.tuples(event_types, st.none() | names), max_size=30))
 def test_history_does_not_matter(subs, events):
-    """What was matched before does not change what matches."""
+    """Former matches do not change what matches."""
     matcher = Matcher(subs)
     for event_type, topic in [*events, *events]:
         assert matcher.match(event_type, topic) == oracle.match(subs, event_type, topic)
@@ -225,7 +225,7 @@ def test_a_filter_that_is_no_text():
 
 
 def test_untouched_result_is_one_object():
-    """Where no filter had a say, the prebuilt tuple itself comes back: it is a cheap dict key."""
+    """If no filter had a say, the prebuilt tuple itself comes back: it is a cheap dict key."""
     matcher = Matcher([(1, (), ("a",)), (2, ("x", "y.*"), ())])
     assert matcher.match("x", "b") is matcher.match("x", "c")
     assert matcher.match("x") is matcher.match("x")
@@ -274,7 +274,7 @@ def test_plus_branches_do_not_multiply():
 
 
 def test_all_plus_paths_are_found():
-    """Where the filters themselves spell out every mix of `a` and `+`, each of them is found."""
+    """If the filters themselves spell out every mix of `a` and `+`, each of them is found."""
     mixes = ["/".join("a+"[i >> bit & 1] for bit in range(10)) for i in range(1_024)]
     matcher = Matcher([(i, (), (mix,)) for i, mix in enumerate(mixes)])
     assert matcher.match("any", "/".join("a" * 10)) == tuple(range(1_024))

@@ -45,9 +45,9 @@ class RingModel:
 
     @property
     def waiting(self) -> int:
-        """What the producer believes to wait: all that the consumer has not looked at, but for what
-        it dropped itself. So what was settled out of order waits again, for a moment, after a rewind.
-        """
+        """The records that the producer believes to wait: all that the consumer has not looked at,
+        but for what it dropped itself. So what was settled out of order waits again, for a moment,
+        after a rewind."""
         return self.tail - max(self.cursor, self.dropped_to, self.head)
 
     def put(self, targets: tuple[int, ...], head: bytes, body: bytes) -> str:

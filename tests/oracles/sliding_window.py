@@ -19,8 +19,8 @@ class SlidingWindow:
         return sum(now_ns - self.window_ns < t <= now_ns for t in self.times_ns)
 
     def error_bounds(self) -> tuple[Fraction, Fraction]:
-        """How far below and above the exact number an estimate may be that takes the fixed window
-        before the latest event's for even."""
+        """Return how far below and above the exact number an estimate may be that takes the fixed
+        window before the latest event's for even."""
         number, elapsed_ns = divmod(self.times_ns[-1], self.window_ns)
         before = sum(t // self.window_ns == number - 1 for t in self.times_ns)
         gone = Fraction(elapsed_ns, self.window_ns)

@@ -50,7 +50,7 @@ def filter_matches(topic_filter: str, topic: str) -> bool:
 
 
 def text_matches(topic_filter: str, text: str) -> bool:
-    """Whether a filter matches another one, which is compared as a text."""
+    """Return whether a filter matches another one, which is compared as a text."""
     if topic_filter.startswith("$share/"):
         _, _, topic_filter = topic_filter.split("/", 2)
     return _levels_match(topic_filter.split("/"), text.split("/"))

@@ -121,7 +121,7 @@ def test_what_comes_later_does_not_keep_it_open() -> None:
 
 
 def test_a_state_survives_its_encoding() -> None:
-    """What the store keeps is the same window when it is read again."""
+    """A window that the store keeps is the same when it is read again."""
     window = gather([(t, b'{"n":1}', NOW + i) for i, t in enumerate(TYPES * 3)], options())
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(window), type=Window) == window
 

@@ -167,7 +167,7 @@ class Halving(NamedTuple):
 
 
 def halve(events: int, answer: Callable[[list[int]], int]) -> Halving:
-    """What a batch of events comes to at a receiver that answers so."""
+    """Return what a batch of events comes to at a receiver that answers so."""
     requests, delivered, refused = 0, [], []
     waiting = [list(range(events))]
     while waiting:
@@ -206,7 +206,7 @@ def test_one_in_a_thousand_costs_twenty_requests() -> None:
 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=200), st.integers(1, 1000))
 def test_what_is_too_large_alone_is_found(sizes: list[int], limit: int) -> None:
-    """What fits is delivered, whatever it came with."""
+    """Each event that fits is delivered, whatever it came with."""
     found = halve(len(sizes), lambda b: 413 if sum(sizes[event] for event in b) > limit else 200)
     assert found.refused == [event for event, size in enumerate(sizes) if size > limit]
 

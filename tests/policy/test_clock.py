@@ -30,7 +30,7 @@ def test_a_new_clock_is_the_wall_clock() -> None:
 
 
 def test_what_was_stored_is_never_in_the_future() -> None:
-    """Where nothing else is known, the newest row says how late it is at least."""
+    """If nothing else is known, the newest row says how late it is at least."""
     clock = begin(Clock(), "boot", 7 * S, T0, T0 + HOUR)
     assert clock.origin_ns + 7 * S == T0 + HOUR
     assert look(clock, T0 + HOUR, T0).offset_ns == -HOUR
@@ -81,7 +81,8 @@ def test_a_clock_of_nothing() -> None:
 
 @pytest.mark.parametrize(("newest_ns", "seen_ns"), [(0, 100), (50, 50), (200, 200)])
 def test_a_clock_that_begins_has_seen_something(newest_ns: int, seen_ns: int) -> None:
-    """What is in the store, or else the present: the next look must not take its time for a step."""
+    """It has seen what is in the store, or else the present: the next look must not take its time for
+    a step."""
     clock = begin(Clock(), "boot", 7, 100, newest_ns)
     assert clock.seen_ns == seen_ns
     assert begin(clock, "boot", 8, 0, 0).seen_ns == seen_ns

@@ -141,7 +141,7 @@ def test_the_breaker_does_not_count_what_is_not_the_endpoints_doing() -> None:
 def test_retry_on_takes_classes_and_statuses(
     status: int, retry_on: tuple[str, ...], verdict: str
 ) -> None:
-    """What retry_on does not name is dead at once."""
+    """A failure that retry_on does not name is dead at once."""
     assert classify(status, None, retry_on).verdict == verdict
 
 

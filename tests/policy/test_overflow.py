@@ -51,7 +51,7 @@ class Records:
         self.harness.close()
 
     def move(self, record: str, event: overflow.Event, condition: str = "") -> State:
-        """What the table makes of a record; raises IllegalMove for what it does not have."""
+        """Return what the table makes of a record; raise IllegalMove for what it does not have."""
         found = overflow.MOVES.move(self.states[record], event, condition)
         self.seen.add(found)
         self.states[record] = found.to

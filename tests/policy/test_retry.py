@@ -26,7 +26,8 @@ def duration(text: str) -> Duration:
 
 
 def due_times(retry: Retry, attempts: int, *, took_s: int = 0) -> list[float]:
-    """When each retry begins, in seconds after the first failure, if each attempt takes `took_s`."""
+    """Return when each retry begins, in seconds after the first failure, if each attempt takes
+    `took_s`."""
     times = []
     now_ns = 0
     for failed in range(1, attempts + 1):

@@ -67,7 +67,7 @@ def test_fluxgate() -> None:
 def test_the_second_changes_the_signature_and_nothing_is_stale(
     attempts: list[tuple[int, bytes]],
 ) -> None:
-    """What a profile keeps from one attempt to the next never shows: a fresh one signs alike."""
+    """Values that a profile keeps from one attempt to the next never show: a fresh one signs alike."""
     kept = make_profile("fluxgate", ["s", "t"])
     for timestamp, body in attempts:
         fresh = make_profile("fluxgate", ["s", "t"])

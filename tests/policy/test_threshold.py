@@ -19,7 +19,7 @@ flows = st.lists(st.integers(0, 400) | st.integers(0, 5_000), min_size=1, max_si
 
 
 def run(times_ns: list[int], limit: int, window_ns: int) -> list[bool]:
-    """Which of these events exceed the threshold."""
+    """Return which of these events exceed the threshold."""
     word, exceeded = 0, []
     for now_ns in times_ns:
         word, exceeds = count(word, now_ns, limit, window_ns)

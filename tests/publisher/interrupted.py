@@ -91,7 +91,7 @@ WORK = ("plain", "filtered", "reconfigured", "other_rings", "batch", "closed", "
 
 
 def interrupted_at(line: int, work: Callable[[], None], interrupt: Callable[[], None]) -> bool:
-    """Whether the work had so many lines."""
+    """Return whether the work had so many lines."""
     left = line
 
     def trace(frame: FrameType, event: str, _: object) -> Any:

@@ -313,8 +313,8 @@ def test_payloads_are_sent_only_if_the_configuration_says_so(rig: Rig) -> None:
 def test_an_event_that_comes_again_is_the_same(
     rig: Rig, style: EnvelopeStyle, type: str, data: object, topic: str | None
 ) -> None:
-    """How an event was written is remembered; that never shows in what is sent. Ids that JSON would
-    escape are no exception."""
+    """The publisher remembers how an event was written; that never shows in what is sent. Ids that
+    JSON would escape are no exception."""
     prepare(rig, endpoint=rig.endpoint("a", envelope=style, topic_filters=("#",)))
     with connect(rig.data_dir) as publisher:
         for event_id in ("n1", "n2", "n3", 'n"', "n\\"):
@@ -331,7 +331,7 @@ def test_an_event_that_comes_again_is_the_same(
 
 
 def records(rig: Rig) -> list[tuple[EventHead, bytes]]:
-    """What waits in the first publisher's ring for the first worker."""
+    """Return what waits in the first publisher's ring for the first worker."""
     consumer = ring.Consumer(str(rig.data_dir / "rings/0/0.ring"))
     taken = [(EventHead.decode(d.event), d.body) for d in consumer.take(1000)]
     consumer.rewind()

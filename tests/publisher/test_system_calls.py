@@ -51,7 +51,7 @@ def allow_only(calls: Collection[int]) -> None:
 
 
 def ends(rig: Rig, work: Callable[[Publisher], object]) -> int:
-    """How a host ends that emits, and then does the work with these calls alone."""
+    """Return how a host ends that emits, and then does the work with these calls alone."""
     child = os.fork()
     if child == 0:
         status = 1

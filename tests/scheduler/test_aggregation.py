@@ -69,7 +69,8 @@ def windows(harness: SchedulerHarness) -> int:
 
 
 def test_a_window_becomes_one_notification(harness: SchedulerHarness) -> None:
-    """When its time is over, and not before: numbers by type, the first originals, both ends."""
+    """The notification is made when its time is over, and not before: numbers by type, the first
+    originals, both ends."""
     begun_ns = harness.now_ns
     storm(harness, 3)
     harness.now_ns += 4 * S
@@ -187,7 +188,7 @@ def test_a_window_that_is_overdue_closes_at_the_start(harness: SchedulerHarness)
 def test_a_failing_disk_loses_and_doubles_nothing(
     harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What could not be written is written when it can be, each event in one window."""
+    """Events that could not be written are written when they can be, each in one window."""
 
     def full(*_: object) -> None:
         raise StoreError("the disk is full")
@@ -287,8 +288,8 @@ def test_an_ordered_endpoint_gets_it_in_its_turn(harness: SchedulerHarness) -> N
 
 
 def test_definitions_of_before_keep_what_they_say(harness: SchedulerHarness) -> None:
-    """What was stored before aggregation was on by default: one that says how is as it was; one that
-    says nothing has the default now, and its other options unchanged."""
+    """A definition that was stored before aggregation was on by default: one that says how is as it
+    was; one that says nothing has the default now, and its other options unchanged."""
     base = {"url": OPS.url, "signature": "none", "events": ["service.*"], "timeout": "7s"}
     for name, written in (
         ("says_nothing", {}),

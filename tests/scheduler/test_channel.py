@@ -21,7 +21,7 @@ def capacities(path: Path) -> set[int]:
 
 
 def test_a_larger_max_event_bytes_has_larger_rings(tmp_path: Path) -> None:
-    """What is more than half of a ring could never be reported, and would stay where it is."""
+    """An event of more than half of a ring could never be reported, and would stay where it is."""
     Supervisor(tmp_path, CONFIG).close()
     assert capacities(tmp_path) == {16 << 20}
     larger = replace(CONFIG, max_event_bytes=Size.parse("10MiB"), ring_bytes=Size.parse("256MiB"))

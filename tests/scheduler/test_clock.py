@@ -346,7 +346,7 @@ def test_an_engine_that_slept_finds_nothing_too_old(tmp_path: Path) -> None:
 def test_a_full_disk_does_not_keep_the_clock_from_going(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What could not be saved is saved a second later."""
+    """A clock that could not be saved is saved a second later."""
     with desk_of(tmp_path) as harness:
 
         def full(clock: Clock) -> None:

@@ -169,8 +169,8 @@ def test_gone_is_tried_again_by_default(harness: SchedulerHarness) -> None:
 
 
 def test_its_own_disabling_is_not_told_of(tmp_path: Path) -> None:
-    """Who hears of disabled endpoints may be disabled itself: that event ends as a dead letter and
-    makes no further one."""
+    """An endpoint that hears of disabled ones may be disabled itself: that event ends as a dead
+    letter and makes no further one."""
     with SchedulerHarness(
         tmp_path / "data", msgspec.structs.replace(LOG, disable_on_gone=True)
     ) as harness:

@@ -180,7 +180,7 @@ def test_what_is_replayed_meanwhile_goes_out_once(harness: SchedulerHarness) -> 
 def test_a_lost_workers_reports_are_read_before_anything_is_released(
     harness: SchedulerHarness, fails: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it had adopted is handed out again only if no report of its settles it."""
+    """Deliveries that it had taken over are handed out again only if no report of its settles them."""
     adopted = [harness.fresh(f"evt_{n}") for n in range(OUT)]
     for delivery in adopted:
         harness.reporter.report(delivery, "adopted", "over_share")

@@ -89,7 +89,8 @@ def test_each_verdict_has_its_state(
     dropped: dict[str, int],
     known: bool,
 ) -> None:
-    """Whether the store had the delivery or not. A death is a death and no drop: it can be replayed."""
+    """That holds if the store had the delivery, and if it had not. A death is a death and no drop: it
+    can be replayed."""
     delivery = harness.fresh("evt_a")
     if known:
         harness.fail(delivery)
@@ -244,7 +245,7 @@ def test_a_retry_for_an_endpoint_that_is_no_more(harness: SchedulerHarness) -> N
 def test_what_else_is_reported_for_an_endpoint_that_is_no_more(
     harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch, verdict: Any, cause: str, state: str
 ) -> None:
-    """What was delivered is delivered, though the endpoint was removed meanwhile."""
+    """A delivery that succeeded is delivered, though the endpoint was removed meanwhile."""
     monkeypatch.setattr(harness.scheduler, "_feeding", False)
     delivery = harness.fresh("evt_a")
     harness.scheduler._endpoints = {}
@@ -255,7 +256,7 @@ def test_what_else_is_reported_for_an_endpoint_that_is_no_more(
 
 @pytest.mark.parametrize("harness", [{"ordered": True, "on_head_failure": "block"}], indirect=True)
 def test_the_order_of_a_blocking_endpoint(harness: SchedulerHarness) -> None:
-    """What is behind a failing head is handed out after it has ended, and one at a time."""
+    """Deliveries behind a failing head are handed out after it has ended, and one at a time."""
     harness.first_failure("evt_0")
     for n in (1, 2):
         harness.reporter.report(harness.fresh(f"evt_{n}"), "parked", "order")
@@ -345,7 +346,7 @@ def test_what_a_worker_had_that_ended(harness: SchedulerHarness, by_own_fault: b
 
 
 def test_the_last_reports_of_a_worker_that_ended(harness: SchedulerHarness) -> None:
-    """What they settle is not handed out again."""
+    """Deliveries that they settle are not handed out again."""
     delivery = harness.fresh("evt_a")
     harness.reporter.report(delivery, "adopted", "over_share")
     harness.reporter.report(delivery, "delivered", "delivered")
@@ -430,7 +431,7 @@ def test_a_success_disables_nothing(harness: SchedulerHarness) -> None:
 
 
 def taken(harness: SchedulerHarness) -> list[ring.Delivery]:
-    """What the keeper hands out now, as it stands in the inbox."""
+    """Return what the scheduler hands out now, as it stands in the inbox."""
     harness.step()
     return harness.inbox.take(100_000)
 
@@ -570,7 +571,7 @@ def test_when_an_open_breaker_has_room(
 
 
 def test_a_paused_endpoint_gets_nothing(tmp_path: Path) -> None:
-    """What is due waits, and holds nobody up."""
+    """Deliveries that are due wait, and hold nobody up."""
     paused = endpoint(name="paused", paused=True)
     with SchedulerHarness(tmp_path / "data", paused, endpoint(name="b")) as harness:
         park(harness, 3)
@@ -613,8 +614,8 @@ def test_of_a_disabled_endpoint_all_is_dead(
 
 
 def test_dead_letters_count_for_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is made of a removed endpoint's deliveries is work too: the others have their turn in the
-    next step."""
+    """To make dead letters of a removed endpoint's deliveries is work too: the others have their turn
+    in the next step."""
     with SchedulerHarness(tmp_path / "data", endpoint(), endpoint(name="b")) as harness:
         monkeypatch.setattr(harness.scheduler, "_feeding", False)
         park(harness, 3)
@@ -689,7 +690,8 @@ def test_when_more_is_to_hand_out(
     handed_out: int,
     wake_s: int | None,
 ) -> None:
-    """When the next is due; but never while the endpoint has no room for what is due already."""
+    """The scheduler is called when the next is due; but never while the endpoint has no room for what
+    is due already."""
     monkeypatch.setattr(harness.scheduler, "_feeding", False)
     park(harness, n)
     if later_s is not None:
@@ -717,8 +719,8 @@ def test_each_is_handed_out_when_it_is_due(harness: SchedulerHarness) -> None:
 
 
 def test_a_full_inbox(harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not fit stays due, and is tried again in ten milliseconds; nothing is out that no
-    worker has."""
+    """A delivery that does not fit stays due, and is tried again in ten milliseconds; nothing is out
+    that no worker has."""
 
     class Full:
         room = 2

@@ -147,7 +147,7 @@ def test_the_trail_rotates_and_survives_a_torn_line(tmp_path: Path) -> None:
 def test_reports_survive_a_store_that_cannot_be_read(
     harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was taken from the outbox and not applied is taken again, all of it and once."""
+    """Reports that were taken from the outbox and not applied are taken again, all of them and once."""
     harness.first_failure("evt_a")
     (delivery,) = harness.sleep_until_due()
     harness.reporter.report(harness.fresh("evt_b"), "parked", "paused")

@@ -99,8 +99,8 @@ def test_nothing_is_begun_whose_end_needs_the_store(rig: Rig) -> None:
 
 
 def test_a_retry_that_is_at_hand_waits_and_keeps_nobody(rig: Rig) -> None:
-    """What came from the store before the outbox was full goes out when there is room again; fresh
-    events of the same endpoint need not wait for it."""
+    """A retry that came from the store before the outbox was full goes out when there is room again;
+    fresh events of the same endpoint need not wait for it."""
     engine = start(rig, "paused")
     rig.receiver.behave(Behaviour(fail_first=50), "/good")
     for n in range(50):

@@ -65,7 +65,7 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
 
 
 def step_until_quiet(asked: Asked) -> list[int]:
-    """How many requests each step answered."""
+    """Return how many requests each step answered."""
     counts = []
     for _ in range(400):
         before = len(asked.names)

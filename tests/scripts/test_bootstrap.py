@@ -41,7 +41,7 @@ class Machine:
         path.chmod(0o755)
 
     def installs(self, *programs: str) -> str:
-        """What a command does that brings programs."""
+        """Return what a command does that brings programs."""
         script = "#!/bin/sh\\nexit 0\\n"
         made = "".join(
             f"printf '{script}' >{self._bin / p}; /bin/chmod 755 {self._bin / p};" for p in programs
@@ -132,7 +132,7 @@ def test_an_installation_that_fails_is_told_with_its_reason(
 
 
 def test_what_only_one_package_brings_is_asked_for_alone(machine: Machine) -> None:
-    """What is there is found out by trying."""
+    """The script finds out what is there by trying."""
     machine.has("apt-get")
     for name in ("cc", "openssl", "nginx", "valgrind", "go", "systemd-analyze"):
         machine.has(name)
@@ -263,7 +263,7 @@ def test_modules_are_built_anew_when_their_sources_changed(
 def test_another_lock_or_another_python_is_installed_anew(
     environment: bootstrap.Environment, steps: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was installed is known by the digest of all that it depends on."""
+    """An installation is known by the digest of all that it depends on."""
     environment.prepare("demo")
     monkeypatch.setattr(sys, "version", "3.99")
     environment.prepare("demo")

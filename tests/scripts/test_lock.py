@@ -33,7 +33,7 @@ def entries(name: str) -> list[tuple[Requirement, list[str]]]:
 
 
 def wanted(name: str) -> list[Requirement]:
-    """What pyproject.toml asks for: users' ranges."""
+    """Return what pyproject.toml asks for: users' ranges."""
     asked = [*PROJECT["build-system"]["requires"], *PROJECT["project"]["dependencies"]]
     extras = ["test"] if name == "dev" else []
     while extras:

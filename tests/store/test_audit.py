@@ -161,7 +161,7 @@ def test_what_is_no_file_is_named_and_nobody_waits_for_it(tmp_path: Path, what: 
 
 
 def test_a_pipe_that_somebody_reads_is_no_trail(tmp_path: Path) -> None:
-    """What was written there would be on no disk."""
+    """Entries that are written there would be on no disk."""
     folder = tmp_path / "audit"
     folder.mkdir()
     os.mkfifo(folder / NAME)

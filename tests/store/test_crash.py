@@ -84,7 +84,7 @@ def write_until_killed(path: Path, step: str, body: int = 600, delay_s: float | 
 
 
 def batches_in(path: Path) -> int:
-    """How many batches the store holds, every one of them whole."""
+    """Return how many batches the store holds, every one of them whole."""
     with DeliveryStore.open(path) as store:
         k = store.positions().get(b"ring", 0)
         stored = {d.id: d for d in store.deliveries(limit=10**6)}
@@ -128,7 +128,7 @@ def test_a_batch_is_whole_or_never_was(path: Path, step: str) -> None:
 
 
 def test_a_batch_larger_than_the_cache_is_whole_or_never_was(path: Path) -> None:
-    """What spilled into the log before COMMIT does not count."""
+    """Pages that spilled into the log before COMMIT do not count."""
     assert write_until_killed(path, "COMMIT", body=200_000) == 3
     assert Path(f"{path}-wal").stat().st_size > SIZE * 200_000
     assert batches_in(path) == 3

@@ -93,7 +93,7 @@ def test_a_reader_follows_the_writer(store: DeliveryStore, path: Path, add: Add)
 
 
 def test_a_reader_needs_no_writer(store: DeliveryStore, path: Path, add: Add) -> None:
-    """What a stopped engine left can be read."""
+    """A store that a stopped engine left can be read."""
     add()
     store.close()
     with ReadStore.open(path) as reader:
@@ -101,7 +101,7 @@ def test_a_reader_needs_no_writer(store: DeliveryStore, path: Path, add: Add) ->
 
 
 def test_a_reader_creates_nothing(path: Path) -> None:
-    """Where no engine ever ran, the reader says so and leaves no file behind."""
+    """If no engine ever ran there, the reader says so and leaves no file behind."""
     with pytest.raises(EngineNotRunning, match=r"store\.db does not exist"):
         ReadStore.open(path)
     assert list(path.parent.iterdir()) == []
@@ -209,7 +209,7 @@ def test_an_old_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_full_disk_loses_nothing(store: DeliveryStore, add: Add) -> None:
-    """Where the disk is full, a commit changes nothing; with room again it succeeds as it is."""
+    """If the disk is full, a commit changes nothing; with room again it succeeds as it is."""
     add(n=10)
     assert len(store.lease(0, NOW, 10)) == 10
     (pages,) = store.db.execute("PRAGMA page_count").fetchone()
@@ -235,7 +235,7 @@ def test_a_full_disk_loses_nothing(store: DeliveryStore, add: Add) -> None:
 
 
 def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
-    """What the system says, with the path."""
+    """The error is what the system says, with the path."""
     with pytest.raises(StoreError, match=r"nowhere/store\.db: No such file or directory"):
         DeliveryStore.open(tmp_path / "nowhere" / "store.db")
 
@@ -264,8 +264,8 @@ _ABSURD = ("'x'", "x'ff'", "1e300", "-1")
 def test_a_damaged_row_is_lost_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, column: str, value: str
 ) -> None:
-    """What a store hands out are deliveries; of a row that is none any more the log and the counts
-    tell, and whoever asks gets the others."""
+    """A store hands out deliveries only; of a row that is none any more the log and the counts tell,
+    and a reader gets the others."""
     path = tmp_path / "store.db"
     with DeliveryStore.open(path) as store:
         (endpoint,) = store.ensure_endpoints(["a"]).values()

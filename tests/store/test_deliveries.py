@@ -20,7 +20,7 @@ def leased_ids(store: DeliveryStore, endpoint: int = 0, limit: int = 100) -> lis
 
 
 def counts(store: DeliveryStore, endpoint: int = 0) -> tuple[int, int]:
-    """How many deliveries of an endpoint are pending, and how many dead."""
+    """Return how many deliveries of an endpoint are pending, and how many dead."""
     row = store.endpoints()[endpoint]
     return row.pending, row.dead
 
@@ -78,7 +78,7 @@ def test_a_released_delivery_is_handed_out_again(store: DeliveryStore, add: Add)
 
 
 def front(store: DeliveryStore, endpoint: int) -> int:
-    """When the next delivery of the endpoint may be leased."""
+    """Return when the next delivery of the endpoint may be leased."""
     return store.leases.fronts[endpoint][0]
 
 
@@ -106,7 +106,7 @@ def test_leases_end_with_the_process(store: DeliveryStore, add: Add, path: Path)
 
 
 def test_an_adopted_delivery_is_out_from_the_start(store: DeliveryStore) -> None:
-    """What a worker is still attempting is kept, but handed out only when it comes back."""
+    """A delivery that a worker is still attempting is kept, but handed out only when it comes back."""
     with store.batch() as batch:
         event = EventHead("evt_1", "route.error")
         batch.add(1, 0, event, b"", accepted_ns=NOW, due_ns=NOW, leased=True)
@@ -464,7 +464,7 @@ def test_a_batch_has_any_number_of_rows(
 
 
 def test_the_oldest_pending_is_known(store: DeliveryStore) -> None:
-    """Whether it waits for its time, waits in a line or is out; what ended does not count."""
+    """It may wait for its time, wait in a line or be out; what ended does not count."""
     with store.batch() as batch:
         for id, key in ((1, None), (2, "k"), (3, "k"), (4, None)):
             event = EventHead(f"evt_{id}", "route.error", "", key or "")

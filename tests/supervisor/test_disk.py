@@ -71,7 +71,7 @@ def fill_engine(config: Config, data_dir: Path) -> None:
 
 
 def lives_on(engine: Engine, delivered: int) -> None:
-    """What succeeds is delivered, and what fails waits."""
+    """Check that what succeeds is delivered, and what fails waits."""
     emit(engine, 50)
     until(lambda: engine.stats().endpoint("good").delivered == delivered + 50)
     assert engine.stats().endpoint("bad").delivered == 0
@@ -159,7 +159,8 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def test_a_configuration_is_written_over_the_former_one(
     tmp_path: Path, full: Callable[[], None]
 ) -> None:
-    """Where no file beside it finds room, as long as it fits; else the former one stays, whole."""
+    """That is done if no file beside it finds room, as long as it fits; otherwise the former one
+    stays, whole."""
     datadir = DataDir(tmp_path)
     first = Snapshot(
         version=1, workers=1, config=Config(), ids={"a": 1}, clock=Clock(seen_ns=10**18)

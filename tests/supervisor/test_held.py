@@ -164,7 +164,8 @@ def test_a_default_that_it_leaned_on_is_gone(
 
 
 def test_a_field_of_another_version(harness: SchedulerHarness) -> None:
-    """What an older version cannot read holds the endpoint; the field is kept for the newer one."""
+    """A field that an older version cannot read holds the endpoint; the field is kept for the newer
+    one."""
     harness.ask(c.Create({**LAYER, "secret": "sk_1"}), c.Subscription)
     row = harness.supervisor._subscriptions._rows["rt"]
     layer = {**row.layer, "of_the_future": 1}

@@ -113,7 +113,7 @@ def test_a_secret_that_signs_nothing_stays_behind_too(harness: SchedulerHarness)
 
 
 def test_secrets_of_a_rotation_stay_behind(harness: SchedulerHarness) -> None:
-    """What is given with the move is all that signs there."""
+    """The secrets that are given with the move are all that sign there."""
     create(harness, headers=None)
     harness.ask(c.Rotate("a", "sk_2", 3_600_000_000_000), c.Rotated)
     assert refused(harness, {"url": MOVED}) == ["secret"]

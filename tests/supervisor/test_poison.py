@@ -45,7 +45,7 @@ def successor(
 
 
 def taken(harness: SchedulerHarness) -> list[ring.Delivery]:
-    """What a worker has in hand of what the keeper sent, as it stands in its ring."""
+    """Return what a worker has in hand of what the scheduler sent, as it stands in its ring."""
     harness.step()
     return harness.inbox.take(100)
 

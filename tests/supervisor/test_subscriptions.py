@@ -226,7 +226,7 @@ def test_an_empty_patch_changes_nothing(harness: SchedulerHarness) -> None:
 def test_a_patch_is_judged_as_a_whole(
     harness: SchedulerHarness, patch: dict[str, Any], path: str
 ) -> None:
-    """What comes out must be sound; otherwise nothing of the patch is kept."""
+    """The result must be sound; otherwise nothing of the patch is kept."""
     create(harness)
     before = harness.endpoint("a")
     with pytest.raises(ConfigError) as caught:
@@ -381,7 +381,7 @@ def test_the_files_endpoint_hides_one_of_the_same_name(
 
 
 def test_a_reload_changes_the_defaults_below(harness: SchedulerHarness) -> None:
-    """What was created takes over new defaults of the file, and keeps its own words."""
+    """An endpoint that was created takes over new defaults of the file, and keeps its own words."""
     create(harness, timeout="9s")
     defaults = {"timeout": "1s", "concurrency": 5, "headers": {"X-A": "1"}}
     harness.supervisor.publish(

@@ -46,7 +46,7 @@ class WallClock:
 
     @property
     def offset_s(self) -> float:
-        """How far it is ahead of the test's own."""
+        """The time that it is ahead of the test's own."""
         return float(struct.unpack_from("=q", self._page)[0]) / 1e9
 
 
@@ -67,7 +67,7 @@ class Host:
         self._read()
 
     def emit(self, type: str, data: Any = None) -> int:
-        """What `emit` returned there."""
+        """Return what `emit` returned there."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([type, data]) + "\n")
         self._process.stdin.flush()

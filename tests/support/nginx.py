@@ -99,7 +99,7 @@ class Nginx:
         self._temporary.cleanup()
 
     def seen(self) -> Seen:
-        """What was answered so far; a line is written after its answer."""
+        """Return what was answered so far; a line is written after its answer."""
         lines = [line.split() for line in (self._path / "access.log").read_text().splitlines()]
         assert {status for _, _, status, _ in lines} <= {"204"}
         return Seen(

@@ -72,5 +72,5 @@ def free_bytes(mountpoint: Path) -> int:
 
 
 def make(mountpoint: Path, mode: Literal["ro", "rw"]) -> None:
-    """Whether anybody may write there."""
+    """Return whether anybody may write there."""
     subprocess.run(["mount", "-o", f"remount,{mode}", str(mountpoint)], check=True)

@@ -175,7 +175,7 @@ class ReceiverProcess:
         return self._ask("state", None, type=State)
 
     def ids(self, path: str = "/") -> Counter[str]:
-        """How often the id of each event was accepted (answered 2xx)."""
+        """Return how often the id of each event was accepted (answered 2xx)."""
         log = self._log(path)
         if log is None:
             return Counter()

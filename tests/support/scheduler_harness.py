@@ -135,12 +135,12 @@ class SchedulerHarness:
         self.reporter.report(self.fresh(event_id, type, body), "aggregated", "")
 
     def due(self) -> list[ring.Delivery]:
-        """What the keeper hands out now, as the worker's dispatcher understands it."""
+        """Return what the scheduler hands out now, as the worker's dispatcher understands it."""
         self.step()
         return self.take()
 
     def take(self) -> list[ring.Delivery]:
-        """What the keeper has handed out, without a step."""
+        """Return what the scheduler has handed out, without a step."""
         taken = self.inbox.take(100)
         for delivery in taken:
             head = msgspec.msgpack.decode(delivery.event, type=DueHead)

@@ -134,7 +134,7 @@ class Works:
         return self.send() if send else []
 
     def send(self) -> list[Transfer]:
-        """What may go now."""
+        """Return what may go now."""
         before = len(self.wire.under_way)
         self.dispatcher.send(self.harness.now_ns)
         return self.wire.under_way[before:]
@@ -191,5 +191,5 @@ class Works:
         return self.counters.get(endpoint, field)
 
     def latencies(self, endpoint: int = 0) -> int:
-        """How many the histogram has."""
+        """Return how many the histogram has."""
         return sum(self.counters.row(endpoint)[d.HISTOGRAM :])

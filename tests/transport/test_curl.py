@@ -709,8 +709,8 @@ def test_retry_after_is_seconds_or_a_date(driver, receiver, path):
 
 
 def test_retry_after_is_read_beyond_libcurls_bounds(driver, receiver, path):
-    """Where a target has not answered well yet, or may ask for long waits; and again after a failure.
-    The heads of others are not read, and libcurl's word counts."""
+    """The head is read if a target has not answered well yet, or may ask for long waits; and again
+    after a failure. The heads of others are not read, and libcurl's word counts."""
     asks = Behaviour(status=429, headers={"Retry-After": "86400"})
     usual = make_target(receiver.url + path)
     patient = Target(
@@ -931,7 +931,7 @@ def test_the_systems_authorities_are_read_again(
 
 
 def test_client_certificates(certificates, tls_endpoints, tls_driver):
-    """Where the receiver demands one: the right one passes, none or a stranger's does not."""
+    """If the receiver demands one, the right one passes, and none or a stranger's does not."""
     url = tls_endpoints["mutual"].url + "/mutual"
     ours, others = certificates.ours, certificates.others
     cert, key = others.issue("client", san="DNS:client.test")
@@ -1132,7 +1132,8 @@ def test_a_proxy_that_refuses_to_connect_is_the_cause(driver, wire, status):
     ],
 )
 def test_beyond_the_tunnel_a_failure_is_the_receivers(driver, wire, said, cause):
-    """What is no answer to CONNECT is the proxy's failure, what comes after it the receiver's."""
+    """An end without an answer to CONNECT is the proxy's failure, what comes after it the
+    receiver's."""
     assert through_proxy(driver, wire, "https://127.0.0.1:9/", *said).cause == cause
 
 
@@ -1208,7 +1209,7 @@ def test_one_allowed_address_of_a_name_is_enough(receiver, path):
 
 
 def test_an_allowed_address_that_fails_is_the_cause_and_not_the_denied_one(closed_port):
-    """What was tried and failed says more than what was not tried."""
+    """An address that was tried and failed says more than one that was not tried."""
     driver = Driver(judge=lambda a: "no" if a == "127.0.0.2" else None)
     for addresses in (("127.0.0.1", "127.0.0.2"), ("127.0.0.2", "127.0.0.1")):
         driver.send(resolving(f"http://two.test:{closed_port}/", *addresses))
@@ -1423,7 +1424,7 @@ def test_old_addresses_are_refused_once_a_second(receiver, path, monkeypatch):
     second = 1_000_000_000
 
     def post(*times_ns: int) -> list[bool]:
-        """Whether each took a cached address."""
+        """Return whether each took a cached address."""
         said: list[list[str]] = []
         for time_ns in times_ns:
             said.append(lines := [])

@@ -40,7 +40,7 @@ def begin(path: Path) -> None:
 
 
 def begins(path: Path) -> str:
-    """Why it does not begin, or nothing."""
+    """Return why it does not begin, or nothing."""
     try:
         begin(path)
     except EngineError as e:
@@ -189,8 +189,8 @@ def files_of(data: Path) -> list[str]:
 
 
 def test_no_link_in_the_directory_is_followed(tmp_path: Path) -> None:
-    """Where one stands for a file it is moved aside, or the start is refused; what it leads to stays as
-    it is."""
+    """A link that stands for a file is moved aside, or the start is refused; what it leads to stays
+    as it is."""
     begin(tmp_path / "model")
     names = files_of(tmp_path / "model")
     assert {"config.json", "engine.lock", "rings/0/0.ring", "store.db", "words"} <= set(names)

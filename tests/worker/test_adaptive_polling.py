@@ -45,7 +45,7 @@ def test_brisk_begins_at_one_rate_and_ends_at_a_lower(rates: tuple[int, ...], bu
 
 
 def test_a_burst_after_silence_is_not_a_pace() -> None:
-    """What counts is the rate since the last look, however long ago that was."""
+    """The rate since the last look counts, however long ago that was."""
     pace = AdaptivePolling()
     pace.busy(BEGIN)
     pace.note(100)

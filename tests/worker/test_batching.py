@@ -52,7 +52,7 @@ def ids(request: Received) -> list[str]:
 
 
 def answers(*statuses: int, first: int = 0) -> bytes:
-    """What a receiver says about n<first> and the events after it."""
+    """Return what a receiver says about n<first> and the events after it."""
     return json.dumps(
         [{"id": f"n{first + i}", "status": status} for i, status in enumerate(statuses)]
     ).encode()
@@ -254,7 +254,7 @@ def test_a_rate_limit_counts_posts(rig: Rig) -> None:
 
 
 def test_ttl_and_size_are_each_events_own(rig: Rig) -> None:
-    """What is too large is a dead letter, and the batch goes without it."""
+    """An event that is too large is a dead letter, and the batch goes without it."""
     with rig.engine(batched(rig, max_payload=Size(400))) as engine:
         emit(engine, 4)
         emit(engine, 1, first=4, text="x" * 400)
@@ -289,7 +289,7 @@ def test_a_batch_does_not_wait_where_a_ring_needs_room(rig: Rig) -> None:
 
 
 def test_a_paused_endpoint_batches_when_it_is_resumed(rig: Rig) -> None:
-    """What waited in the store goes out in batches too."""
+    """Events that waited in the store go out in batches too."""
     with rig.engine(batched(rig, paused=True)) as engine:
         emit(engine, 30)
         until(lambda: engine.stats().endpoint("a").stored == 30)
@@ -300,7 +300,7 @@ def test_a_paused_endpoint_batches_when_it_is_resumed(rig: Rig) -> None:
 
 
 def test_a_killed_worker_loses_no_event_of_a_batch(rig: Rig) -> None:
-    """What was in batches under way is sent again, and every event is counted once."""
+    """Events that were in batches under way are sent again, and every event is counted once."""
     rig.receiver.behave(Behaviour(delay_s=0.05), "/a")
     with rig.engine(batched(rig, concurrency=4)) as engine:
         for first in range(0, 1200, 200):
@@ -420,7 +420,7 @@ def test_a_bad_event_is_found(rig: Rig, status: int, compression: str) -> None:
 
 
 def test_a_replay_is_halved_too(rig: Rig) -> None:
-    """What comes from the store meets in a batch again."""
+    """Deliveries that come from the store meet in a batch again."""
     rig.receiver.behave(Behaviour(status=500), "/a")
     batch = Batch(max_events=50, max_delay=seconds(0.2))
     with rig.engine(batched(rig, batch=batch, retry=Retry(max_attempts=1))) as engine:
@@ -434,7 +434,7 @@ def test_a_replay_is_halved_too(rig: Rig) -> None:
 
 
 def test_a_worker_that_is_killed_while_it_halves_loses_nothing(rig: Rig) -> None:
-    """What it had not settled stands in its ring."""
+    """Events that it had not settled stand in its ring."""
     rig.receiver.behave(Behaviour(fail_over=1500, fail_status=413, delay_s=0.02), "/a")
     batch = Batch(max_events=100, max_delay=seconds(0.2))
     with rig.engine(batched(rig, batch=batch, concurrency=2)) as engine:
@@ -465,7 +465,7 @@ def test_a_receiver_that_refuses_everything_opens_the_breaker(rig: Rig) -> None:
 
 
 def test_a_pause_holds_halves_back(rig: Rig) -> None:
-    """What was under way when the endpoint was paused waits in the store."""
+    """Events that were under way when the endpoint was paused wait in the store."""
     rig.receiver.behave(Behaviour(status=400, delay_s=0.3), "/a")
     with rig.engine(batched(rig, batch=Batch(max_events=10, max_delay=seconds(0.1)))) as engine:
         emit(engine, 10)

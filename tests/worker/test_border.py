@@ -230,7 +230,7 @@ def test_what_cannot_be_built(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("bench", [ORDERED], indirect=True)
 def test_an_error_of_no_delivery(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it cannot be told which delivery is at fault, the lane sends nothing more."""
+    """If it cannot be told which delivery is at fault, the endpoint queue sends nothing more."""
     monkeypatch.setattr(lane, "order_key", fail)
     bench.run()
     assert bench.receiver.distinct("/healthy") == EVENTS
@@ -381,7 +381,8 @@ def test_a_value_that_the_store_does_not_take(harness: SchedulerHarness) -> None
 
 
 def test_handing_out(harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is due for the others is handed out; the endpoint is tried again a while later."""
+    """Deliveries that are due for the others are handed out; the endpoint is tried again a while
+    later."""
     for id in (0, 1):
         harness.reporter.report(harness.fresh(f"evt_{id}", endpoint=id), "parked", "paused")
     real = harness.scheduler._room

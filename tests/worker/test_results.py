@@ -64,7 +64,7 @@ def row_of_failures(works: Works) -> BreakerState:
 
 
 def stored(works: Works) -> dict[str, Delivery]:
-    """What the store has after the keeper's turn, by event."""
+    """Return what the store has after the scheduler's turn, by event."""
     works.harness.step()
     return {row.event_id: row for row in works.harness.store.deliveries(limit=1000)}
 
@@ -135,7 +135,7 @@ def test_a_success_is_a_2xx(works: Works, status: int, accepted: bool) -> None:
 
 @pytest.mark.parametrize("works", [{"ordered": True, "on_head_failure": "block"}], indirect=True)
 def test_a_head_that_fails_alone(works: Works) -> None:
-    """What comes after it goes to the store too, even before the keeper has seen the head."""
+    """Deliveries behind it go to the store too, even before the scheduler has seen the head."""
     (transfer,) = works.emit("evt_a")
     works.answer(transfer, 503)
     assert works.emit("evt_b") == []
@@ -485,7 +485,7 @@ def test_a_recorded_batch(works: Works) -> None:
 
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
 def test_a_batch_from_ring_and_store(works: Works) -> None:
-    """What has a row is reported, what has none ends in its ring."""
+    """A delivery that has a row is reported, one that has none ends in its ring."""
     (transfer,) = works.emit(*FOUR)
     works.answer(transfer, 500)
     works.until_due()
@@ -560,7 +560,7 @@ def test_the_record_of_an_error_of_ours(works: Works, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
 def test_an_error_after_all_has_ended(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was settled before it is settled: no attempt of it failed."""
+    """Deliveries that were settled before it are settled: no attempt of theirs failed."""
     works.harness.word(0, d.BREAKER, 1)
     monkeypatch.setattr(works.dispatcher._results._admission, "success", odd)
     (transfer,) = works.emit(*FOUR)

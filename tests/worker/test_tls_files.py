@@ -108,7 +108,7 @@ def test_pem_text_may_be_given_at_run_time(harness: SchedulerHarness, tmp_path: 
 
 
 def test_no_path_may_be_given_without_a_folder(harness: SchedulerHarness, folder: Path) -> None:
-    """Who may change endpoints may not have the engine read any file; and the answer does not
+    """A user who may change endpoints may not have the engine read any file; and the answer does not
     tell whether there is such a file."""
     said = set()
     for path in (folder / "ca.pem", folder / "none.pem", Path("/etc/shadow"), Path("/proc/kmsg")):

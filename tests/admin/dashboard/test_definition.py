@@ -109,7 +109,7 @@ def test_a_form_that_nobody_touched_changes_nothing(options: dict[str, Any]) -> 
 def test_only_what_was_changed_is_in_the_patch(
     typed: dict[str, str], patch: dict[str, Any]
 ) -> None:
-    """What was emptied goes back to its default; a box without its tick says no, whatever the
+    """A field that was emptied goes back to its default; a box without its tick says no, whatever the
     default; and what an endpoint needs stays there to be judged."""
     before = values_of(webhook(record="all", where=("n >= 3",)))
     assert patch_of(before, before | typed) == patch

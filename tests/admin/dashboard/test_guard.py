@@ -122,12 +122,12 @@ def test_a_page_of_another_port_reaches_nothing(rig: Rig) -> None:
 
 
 def test_a_socket_needs_a_session(rig: Rig) -> None:
-    """What is pushed to the pages is as good as the pages."""
+    """Data that is pushed to the pages is as good as the pages."""
     assert not opens_socket(rig, {"origin": BASE})
 
 
 def opens_socket(rig: Rig, headers: dict[str, str]) -> bool:
-    """Whether the handshake of a websocket comes through to the pages."""
+    """Return whether the handshake of a websocket comes through to the pages."""
     cookies = "; ".join(f"{name}={value}" for name, value in rig.client.cookies.items())
     lines = {"host": "gateway.example.com", "cookie": cookies} | headers
     scope = {
@@ -200,7 +200,7 @@ def test_an_origin_that_is_none_is_foreign(rig: Rig, origin: str) -> None:
 
 
 def test_options_are_answered_without_a_page(rig: Rig) -> None:
-    """What is there: pages to look at, and a form to send."""
+    """The answer says what is there: pages to look at, and a form to send."""
     assert rig.client.options("/").headers["allow"] == "GET, HEAD, OPTIONS"
     assert "POST" in rig.client.options("/login").headers["allow"]
 
@@ -330,7 +330,7 @@ def test_the_end_of_a_session_ends_its_tabs(
 
 
 def test_an_open_page_is_no_use(rig: Rig) -> None:
-    """What the page asks by itself where it has no websocket does not put the end off."""
+    """A request that the page makes by itself, where it has no websocket, does not put the end off."""
     now = 0.0
     rig.guard._sessions = Sessions(lambda: now)
     cookie = logged_in(rig)
