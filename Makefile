@@ -19,7 +19,7 @@ help:
 	@echo 'make test       lint, types, stubs and all tests (ARGS="-k ring" chooses)'
 	@echo 'make damage     every damage of every file of a data directory; what passed is left out next time'
 	@echo 'make mutants    changes to the modules that decide, each of which a test must notice (docs/testing.md)'
-	@echo 'make lint       lint, types and stubs alone'
+	@echo 'make lint       lint, types, stubs and words alone'
 	@echo 'make lock       renews requirements/*.txt, the locked packages of demo and development'
 	@echo 'make bench      the engine beside other ways to send, into bench/RESULTS.md; micro benchmarks'
 	@echo 'make build      sdist and wheel in dist/'
@@ -48,6 +48,8 @@ lint: ready-lint
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/stubtest $(NATIVE)
+	$(BIN)/python tools/check_words.py
+	$(BIN)/python scripts/changelog.py --check
 
 lock: ready-lint
 	$(BIN)/python scripts/lock.py

@@ -156,7 +156,7 @@ def ratios(figures: Figures) -> Figures:
 
 
 class Failures(_Base):
-    """Every event goes through keeper and store once."""
+    """Every event goes through scheduler and store once."""
 
     def prepare(self, stack: ExitStack) -> None:
         self._stage = self.stage(self.row.load, self.scene.nginx, stack)

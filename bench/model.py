@@ -82,7 +82,7 @@ def costs(rows: Mapping[str, Mapping[str, Any]]) -> Costs | None:
         figure("fail", "engine.stored_bytes"),
         sum(
             figure("fail", f"engine.{part}")
-            for part in ("worker", "keeper", "retry.worker", "retry.keeper")
+            for part in ("worker", "scheduler", "retry.worker", "retry.scheduler")
         ),
     )
 

@@ -1,4 +1,4 @@
-"""Where the CPU of a delivery goes: samples of the host, the worker and the keeper, by part.
+"""Where the CPU of a delivery goes: samples of the host, the worker and the scheduler, by part.
 
     python -m bench.profile                      the row `main`
     python -m bench.profile --row fail           every event fails once
@@ -71,7 +71,7 @@ def shares(samples: Iterable[str]) -> dict[int, dict[str, float]]:
 
 def render(by_role: Mapping[str, Mapping[str, float]], cost_us: Figures) -> str:
     """Return microseconds of a delivery, by part and process."""
-    roles = [role for role in ("host", "worker", "keeper") if role in by_role]
+    roles = [role for role in ("host", "worker", "scheduler") if role in by_role]
     parts = [name for name, _ in PARTS] + ["other"]
     lines = []
     for part in parts:

@@ -22,7 +22,7 @@ CAVEATS = """\
   turns, and carry over better. A row whose spread is above the criterion says so.
 - `emit` latency is the time from one accepted emit to the next, the clock's reading included (about
   0.05 us), in a host that shares its core with a busy worker: the tail is the scheduler's.
-- The engine's CPU is that of publishers, workers, supervisor and keeper; a contender's that of its
+- The engine's CPU is that of publishers, workers, supervisor and scheduler; a contender's that of its
   process. wrk sends one fixed request and does not compute an HMAC.
 - The notifier is a Go program of our own, made after what FluxMQ's does, and not FluxMQ. It computes no
   HMAC, and its requests in flight are as many as its workers: see README.md.
@@ -74,7 +74,7 @@ def line(row: Row) -> str:
     names = {
         "Deliveries": ("engine.rate", "engine.cpu", "ratio.engine", "engine.emit.p50"),
         "Failures": ("engine.rate", "engine.retry.rate"),
-        "Aggregated": ("engine.rate", "engine.keeper"),
+        "Aggregated": ("engine.rate", "engine.scheduler"),
         "Idle": ("p50", "p99"),
         "Ingest": ("without.arrived.p99", "with.arrived.p99", "arrived.p99", "ingested"),
         "HostImpact": ("without.p99", "with.p99", "ratio.p99"),
@@ -171,11 +171,11 @@ def deliveries(rows: Sequence[Row]) -> str:
 
 
 def failures(row: Row) -> str:
-    cpu = "host {}, worker {}, keeper {} us".format(
-        *(cell(row, f"engine.{part}") for part in ("host", "worker", "keeper"))
+    cpu = "host {}, worker {}, scheduler {} us".format(
+        *(cell(row, f"engine.{part}") for part in ("host", "worker", "scheduler"))
     )
-    again = "worker {}, keeper {} us".format(
-        *(cell(row, f"engine.retry.{part}") for part in ("worker", "keeper"))
+    again = "worker {}, scheduler {} us".format(
+        *(cell(row, f"engine.retry.{part}") for part in ("worker", "scheduler"))
     )
     lines = [
         ["fail, into the store", cell(row, "engine.rate", 0), cpu],
@@ -191,7 +191,7 @@ def failures(row: Row) -> str:
 
 
 def aggregated(row: Row) -> str:
-    parts = ("host", "worker", "keeper")
+    parts = ("host", "worker", "scheduler")
     head = ("every event into a window", "events/s", *(f"{part}, CPU us" for part in parts))
     cells = [cell(row, f"engine.{part}") for part in parts]
     lines = [["emit to counted in the store", cell(row, "engine.rate", 0), *cells]]
@@ -261,7 +261,7 @@ def memory(rows: Sequence[Row]) -> str:
     parts = []
     for row in _of(rows, "Memory"):
         lines = []
-        for role in ("host", "worker", "keeper"):
+        for role in ("host", "worker", "scheduler"):
             taken = row["series"].get("memory_mb", {}).get(role)
             if not taken:
                 continue
@@ -269,7 +269,7 @@ def memory(rows: Sequence[Row]) -> str:
             quarter = [own[len(own) * part // 4] for part in range(4)]
             lines.append(
                 [
-                    "supervisor and keeper" if role == "keeper" else role,
+                    "supervisor and scheduler" if role == "scheduler" else role,
                     cell(row, f"{role}.rss", 1),
                     *(number(mb, 1) for mb in (*quarter, own[-1])),
                     f"{own[-1] - own[len(own) // 4]:+.2f}",

@@ -129,7 +129,7 @@ class Stage:
         _until(lambda: self._delivered() == target, self._delivered)
         seconds = time.perf_counter() - begun
         figures = self._cost(spent, count) | self._reports(count)
-        figures["cpu"] = figures["host"] + figures["worker"] + figures["keeper"]
+        figures["cpu"] = figures["host"] + figures["worker"] + figures["scheduler"]
         figures["rate"] = count / seconds
         figures["by store"] = (self._by_store() - stored) / count * 100
         attempts = count + self.failed() - failed
@@ -214,7 +214,7 @@ class Stage:
         return {
             **({"host": [host.pid for host in self._hosts]} if self._hosts else {}),
             "worker": self.workers,
-            "keeper": [self._supervisor],
+            "scheduler": [self._supervisor],
         }
 
     def memory(self) -> dict[str, dict[str, float]]:
@@ -248,7 +248,7 @@ class Stage:
     def _spent(self) -> dict[str, int]:
         return {
             "worker": sum(map(cpu_ns, self.workers)),
-            "keeper": cpu_ns(self._supervisor),
+            "scheduler": cpu_ns(self._supervisor),
             "receiver": cpu_ns(self._receiver.pid),
         }
 

@@ -4,7 +4,7 @@
 
 requirements/demo.txt holds what builds the engine and what it runs with, requirements/dev.txt that and
 all that tests, benchmarks and checks need. Both serve every Python that pyproject.toml names. No index
-is written into them: whoever installs has one configured.
+is written into them: those who install have one configured.
 """
 
 from __future__ import annotations

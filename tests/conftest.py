@@ -51,7 +51,7 @@ CI = os.environ.get("CI") == "true"
 def pytest_configure(config: pytest.Config) -> None:
     """A background job of a shell ignores SIGINT, and so would the processes that tests interrupt."""
     if not hasattr(config, "workerinput") and (fault := unprepared()):
-        raise pytest.UsageError(fault)  # once, instead of by each test that comes upon it
+        raise pytest.UsageError(fault)  # once, instead of by each test that meets it
     config.addinivalue_line("markers", "crash: kills processes of an engine (tests/crash)")
     config.addinivalue_line("markers", "browser: needs Chromium")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -75,12 +75,27 @@ _QUESTION: Final = re.compile(r"(What|Whether|Who|How|When|Where|Why)\b")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 #: of a compiled module, whose source `ast` cannot read: any docstring
 _DOCSTRING: Final = re.compile(r':\n\s*"""(?=\S)')
-#: the lists above, and what others wrote
+FOLDERS: Final = (
+    *("engine", "_native", "docs", "bench", "scripts", "tests", "tools"),
+    *("changelog.d", "requirements", ".github"),
+)
+#: the lists above, what a run writes, and what was said of former versions
 EXEMPT: Final = (
     "tools/check_words.py",
     "tests/tools/test_check_words.py",
-    "LICENSE",
+    "bench/RESULTS.md",
     "CHANGELOG.md",
+)
+#: not swept yet; this list only gets shorter
+NOT_YET: Final = (
+    "_native/",
+    *(
+        f"engine/fluxhook/{name}"
+        for name in (
+            *("_native", "admin", "config", "control", "engine", "faults", "outlook", "publisher"),
+            *("receiver", "scheduler", "stats", "store", "supervisor", "transport", "worker"),
+        )
+    ),
 )
 TEXT: Final = {".py", ".pyi", ".pyx", ".h", ".md", ".sql", ".yaml", ".yml", ".toml", ".js", ".css"}
 
@@ -143,17 +158,16 @@ def _renamed(line: str) -> Iterator[str]:
 
 
 def files() -> list[str]:
-    """Return every text file that git has, or would have."""
-    command = ("git", "ls-files", "--cached", "--others", "--exclude-standard")
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return [name for name in listed.stdout.splitlines() if (ROOT / name).exists()]
+    """Return every text file of the repository, generated ones aside."""
+    found = [*ROOT.glob("*"), *chain.from_iterable((ROOT / name).rglob("*") for name in FOLDERS)]
+    return sorted(str(path.relative_to(ROOT)) for path in found if path.suffix in TEXT)
 
 
 def main(names: list[str]) -> int:
     faults = [
         fault
         for name in names or files()
-        if Path(name).suffix in TEXT and not name.startswith(EXEMPT)
+        if Path(name).suffix in TEXT and not name.startswith((*EXEMPT, *NOT_YET))
         for fault in check(name, (ROOT / name).read_text())
     ]
     for fault in faults:

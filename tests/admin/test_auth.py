@@ -98,7 +98,7 @@ def test_new_tokens_count_at_once(tmp_path: Path) -> None:
 
 
 def test_an_open_api_takes_no_wrong_token(site: Site) -> None:
-    """Whoever sends one believes it to be needed: he is told."""
+    """A client that sends one believes it to be needed, so it is told."""
     problem(site.client.get("/v1/webhooks", headers=bearer("wrong")), 401, "unauthorized")
 
 

@@ -116,7 +116,7 @@ def test_half_sent_heads_keep_nobody_out(served: Served) -> None:
 
 
 def test_what_is_under_way_does_not_give_way(served: Served) -> None:
-    """Requests that are being answered are, whoever comes meanwhile."""
+    """Requests that are being answered are, whatever comes meanwhile."""
     with ExitStack() as open_ones:
         request = b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n"
         held = [open_ones.enter_context(served.connect(request)) for _ in range(LIMIT // 2)]

@@ -1,4 +1,4 @@
-"""Tokens that nobody has: told of, slowed, and no way to lock anybody out."""
+"""Tokens that nobody has: reported, slowed, and no way to lock anybody out."""
 
 from __future__ import annotations
 

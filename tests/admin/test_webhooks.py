@@ -145,7 +145,7 @@ def test_a_generated_secret_is_shown_once(site: Site) -> None:
 
 
 def test_a_secret_that_was_given_is_not_shown(site: Site) -> None:
-    """Whoever rotates to a secret of his own knows it."""
+    """A client that rotates to a secret of its own knows it."""
     site.create("given", signature="fluxgate", secret="first-secret")
     rotated = site.client.post("/v1/webhooks/given/rotate-secret", json={"secret": "second-secret"})
     assert rotated.json()["secret"] is None

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("affinity")
 
 
 class Receiver:
-    """What a contender is told of one."""
+    """A load, as a contender gets it."""
 
     def __init__(self, process: ReceiverProcess) -> None:
         self.process = process

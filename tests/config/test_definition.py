@@ -185,7 +185,7 @@ def test_each_fault_has_its_field(layer: dict[str, Any], path: str, piece: str) 
 
 
 def test_all_faults_at_once() -> None:
-    """Whoever fills in a form is told everything in one go."""
+    """A user who fills in a form is told everything in one go."""
     found = problems({"events": ["*"], "timeout": "x", "retry": {"jitter": 2}}, name="")
     assert [problem.path for problem in found] == [
         "name", "url", "timeout", "retry.jitter", "signature",

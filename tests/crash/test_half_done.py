@@ -1,7 +1,7 @@
 """A process that is killed between two stores to shared memory leaves an operation half done: the
 record has moved, and is not counted. Random kills hit these few nanoseconds too rarely, so the state
 that they leave is forged here (the native tests kill at each step); what is proven is that somebody
-finishes the operation, whoever starts next and however many workers there are then."""
+finishes the operation, whichever engine starts next and however many workers there are then."""
 
 from __future__ import annotations
 

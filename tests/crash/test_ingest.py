@@ -60,7 +60,7 @@ class Client(threading.Thread):
                 found = json.loads(answer.read())
             if answer.status == 202:
                 ids = [accepted["id"] for accepted in found["events"]]
-                self.problem = "" if ids == [e["id"] for e in events] else f"told of {ids}"
+                self.problem = "" if ids == [e["id"] for e in events] else f"the answer has {ids}"
                 return not self.problem
             if answer.status not in (409, 429, 503):  # under way still, or the queue is full
                 self.problem = f"{answer.status}: {found}"

@@ -88,7 +88,7 @@ def test_supervisor_alone(stage: Stage, situation: str, report: Report) -> None:
 @situations
 def test_publisher(stage: Stage, situation: str, report: Report) -> None:
     """A publisher that is killed within `emit` has accepted what it returned for, and at most that
-    one event more; whoever takes its slot goes on in its rings."""
+    one event more; the next in its slot goes on in its rings."""
     config, _, _ = begin(stage, situation)
     stage.serve(config)
     survivor = stage.host(EVENTS // 2)
@@ -127,8 +127,8 @@ def test_everything(stage: Stage, situation: str, report: Report) -> None:
 
 
 def test_order(stage: Stage, report: Report) -> None:
-    """An ordered endpoint gets the events of each key in their order, whoever dies in between: an
-    event may come again, but none comes before one that was accepted earlier."""
+    """An ordered endpoint gets the events of each key in their order, whichever process dies in
+    between: an event may come again, but none comes before one that was accepted earlier."""
     main = stage.endpoint("main", ordered=True, order_key="key")
     host = stage.host(EVENTS, config=stage.config(main), rate=STEADY_RATE // 2)
     stage.start(host)

@@ -1,4 +1,5 @@
-"""An event that was accepted is counted in exactly one notification, whoever dies in between."""
+"""An event that was accepted is counted in exactly one notification, whichever process dies in
+between."""
 
 from __future__ import annotations
 

@@ -95,8 +95,8 @@ def test_workers_change_under_load(stage: Stage, report: Report) -> None:
 
 @pytest.mark.parametrize("killed", ["worker", "supervisor", "all"])
 def test_kills_while_the_workers_change(stage: Stage, killed: str, report: Report) -> None:
-    """While those that have to leave wait for a receiver, a process is killed; whoever follows has the
-    new number."""
+    """While those that have to leave wait for a receiver, a process is killed; the one that follows
+    has the new number."""
     stage.behave("line", Behaviour(fail_rate=0.02))
     stage.serve(config(stage, 3))
     host = stage.host(COUNT // 2, rate=1_500)

@@ -61,7 +61,7 @@ def examine(world: World, case: Case, target: Path) -> None:
             lines,
         )
     if found and case.damage not in ("older", *QUIET):
-        # a database and its log are one file to whoever looks for it
+        # a database and its log are one file to those who look for it
         named = str(file).removesuffix("-wal").removesuffix("-shm")
         assert any(named in line for line in lines), lines
     with logged() as lines:

@@ -362,7 +362,7 @@ def test_what_is_nested_too_deep(shared: Shared, levels: int) -> None:
 
 
 def test_the_socket_is_the_owners_alone(shared: Shared) -> None:
-    """Whoever may connect may change everything."""
+    """A client that may connect may change everything."""
     mode = (shared.data_dir / "control.sock").stat().st_mode
     assert mode & 0o777 == 0o600
 

@@ -32,7 +32,8 @@ def pack(*targets: int) -> bytes:
 class Rig:
     """The files of one publisher, one worker and the ring between them, and of the worker's outbox.
 
-    Holds nothing open itself: each end is opened by whoever plays it. `ring` is the module to use.
+    Holds nothing open itself: each end is opened by the test that plays it. `ring` is the module to
+    use.
     """
 
     def __init__(

@@ -212,8 +212,8 @@ class TestSeveralProducers:
         assert [d.event for d in taken] == [b"%d" % n for n in range(16)]
 
     def test_the_one_with_the_shortest_backlog(self, tmp_path: Path) -> None:
-        """`least_backlog` gives any of equals, but the first while that has few; 0 where there is none
-        to choose."""
+        """`least_backlog` breaks ties at random, but gives the first while that has few; 0 where
+        there is none to choose."""
         producers = []
         for n, waiting in enumerate([4, 1, 2, 1, 0, 0, 3]):
             (tmp_path / str(n)).mkdir()

@@ -274,7 +274,7 @@ def test_recover(rig: Rig, killed: Killed, at: str, step: str) -> None:
 
 @pytest.mark.parametrize("at", ["put committed", "drop committed", "counted"])
 def test_recover_a_publisher(rig: Rig, killed: Killed, at: str) -> None:
-    """The same for whoever takes a killed publisher's place."""
+    """The same for the one that takes a killed publisher's place."""
     rig.drop_oldest = True
     producer, published = rig.publisher()
     for _ in range(4):

@@ -120,7 +120,7 @@ def test_nothing_is_written_for_another_configuration(rig: Rig, words: ring.Word
 
 @pytest.mark.parametrize("closed", [0, 1], ids=["ring", "words"])
 def test_nothing_is_written_into_what_is_closed(rig: Rig, words: ring.Words, closed: int) -> None:
-    """STALE: whoever closes a publisher need not ask for its templates."""
+    """STALE: to close a publisher, nobody has to ask for its templates."""
     producer, counters = rig.publisher()
     made = template([producer], counters, words)
     (producer, words)[closed].close()

@@ -110,7 +110,7 @@ def test_the_window_is_open_for_its_whole_length() -> None:
 
 
 def test_what_comes_later_does_not_keep_it_open() -> None:
-    """A storm without end is told of in time: no event moves the end of the window."""
+    """A storm without end is reported in time: no event moves the end of the window."""
     window = gather([("service.5xx", b"{}", NOW)], options(10))
     for i in range(1, 100):
         now_ns = NOW + i * S // 10

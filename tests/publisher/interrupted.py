@@ -3,7 +3,8 @@
     python interrupted.py DATA_DIR WORK INTERRUPTION
 
 It does a piece of work again and again, interrupted at its first line, its second, and so on up to its
-last, and ends with a count of lines, or with a traceback. Whoever started it kills it if it hangs.
+last, and ends with a count of lines, or with a traceback. The test that started it kills it if it
+hangs.
 """
 
 from __future__ import annotations

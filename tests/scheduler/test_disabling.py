@@ -147,7 +147,7 @@ def test_a_success_that_overtakes_a_failure(harness: SchedulerHarness) -> None:
 
 
 def test_gone_disables_at_once(harness: SchedulerHarness) -> None:
-    """410 where `disable_on_gone` is set, with or without `disable_after`; in one batch it is told of
+    """410 where `disable_on_gone` is set, with or without `disable_after`; in one batch it is reported
     once."""
     ask_to_disable(harness)
     for i in range(3):

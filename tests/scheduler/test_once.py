@@ -82,7 +82,7 @@ def states(harness: SchedulerHarness) -> Counter[int]:
     return Counter(row.state for row in rows)
 
 
-def test_a_new_keeper_hands_out_what_was_in_flight_alone(harness: SchedulerHarness) -> None:
+def test_a_new_scheduler_hands_out_what_was_in_flight_alone(harness: SchedulerHarness) -> None:
     """It reads all that was reported before it began, however much that is."""
     worker = Worker(harness)
     worker.report_others()
@@ -137,7 +137,7 @@ def test_a_store_that_fails_meanwhile_changes_nothing(
     assert states(harness)[State.DELIVERED] == OUT - IN_FLIGHT
 
 
-def test_reports_that_keep_coming_do_not_keep_a_new_keeper_from_feeding(
+def test_reports_that_keep_coming_do_not_keep_a_new_scheduler_from_feeding(
     harness: SchedulerHarness,
 ) -> None:
     """Only what stood in the outbox when it began has to be applied first."""

@@ -111,7 +111,7 @@ def test_what_is_held_back_for_longer_than_the_retention_is_given_up(
 
 
 def test_the_failure_of_a_notice_makes_no_notice(harness: SchedulerHarness) -> None:
-    """Otherwise an endpoint that is down would be told of it for ever."""
+    """Otherwise an endpoint that is down would hear of it for ever."""
     delivery = harness.fresh("evt_a")
     delivery.event = EventHead("evt_a", "webhook.delivery.failed").encode()
     harness.fail(delivery, "dead")

@@ -144,7 +144,7 @@ def test_what_only_one_package_brings_is_asked_for_alone(machine: Machine) -> No
 def test_terminals_are_mounted_where_there_are_none(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A chroot often has none. Whoever may not mount is told so."""
+    """A chroot often has none. A user who may not mount is told so."""
     for name in ("cc", *bootstrap.PROGRAMS):
         machine.has(name)
     machine.has("true")

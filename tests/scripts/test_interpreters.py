@@ -27,7 +27,7 @@ PROJECT: Final = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())["pro
     ],
 )
 def test_the_oldest_and_the_newest(found: list[tuple[str, str]], chosen: list[str]) -> None:
-    """Of those that are supported; of equals the first; one if there is no other."""
+    """Of those that are supported; of several the first; one if there is no other."""
     picked = interpreters.choose(found, ["3.11", "3.12", "3.13"])
     assert [command for command, _ in picked] == chosen
 

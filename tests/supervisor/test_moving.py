@@ -89,7 +89,7 @@ def test_the_same_origin_is_no_move(harness: SchedulerHarness, url: str) -> None
 
 
 def test_what_is_removed_needs_no_word(harness: SchedulerHarness) -> None:
-    """Whoever does not know a header may take it away with the move, one or all of them."""
+    """A user who does not know a header may take it away with the move, one or all of them."""
     create(harness)
     gone: dict[str, Any] = {"Authorization": None, "X-Team": None}
     update(harness, {"url": MOVED, "secret": "sk_2", "headers": gone})

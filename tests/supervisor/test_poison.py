@@ -60,7 +60,7 @@ def states(harness: SchedulerHarness) -> dict[str, tuple[int, str]]:
 
 
 def test_only_its_own_fault_counts() -> None:
-    """An error, or a signal that a program brings upon itself; not one that anybody may send."""
+    """An error, or a signal that a program brings on itself; not one that anybody may send."""
     assert all(map(by_own_fault, (1, 70, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)))
     assert not any(map(by_own_fault, (0, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)))
 

@@ -85,7 +85,7 @@ def test_names_are_made_of_the_host(harness: SchedulerHarness) -> None:
 
 @pytest.mark.parametrize("taken", ["file", "a"])
 def test_a_name_is_given_once(harness: SchedulerHarness, taken: str) -> None:
-    """Whoever has it, the file or another subscription."""
+    """It may be the file that has it, or another subscription."""
     create(harness)
     with pytest.raises(Conflict, match=f"'{taken}' already; choose another name"):
         create(harness, taken)
@@ -318,7 +318,7 @@ def test_what_waits_for_it_becomes_dead_letters(harness: SchedulerHarness) -> No
 
 
 def test_its_successor_gets_nothing_of_what_waited(harness: SchedulerHarness) -> None:
-    """Whoever takes the name has to wait until that is put away, be it for a request under way."""
+    """The next with the name has to wait until that is put away, be it for a request under way."""
     id = create(harness).id
     for i in range(2):
         harness.fail(harness.fresh(f"evt_{i}", endpoint=id))
@@ -429,8 +429,8 @@ def test_a_rotation_never_lengthens_a_secrets_life(harness: SchedulerHarness) ->
 
 
 def test_secrets_written_out_stay(harness: SchedulerHarness) -> None:
-    """Whoever writes the list anew during an overlap means it: nothing of it expires, least of all
-    the last one."""
+    """A client that writes the list again during an overlap means it: nothing of it expires, least of
+    all the last one."""
     create(harness)
     rotate(harness, secret="sk_2")
     update(harness, {"secrets": ["sk_1"]})
@@ -564,7 +564,7 @@ def test_a_test_event_is_in_the_store_from_the_start(harness: SchedulerHarness) 
 def test_a_test_needs_an_endpoint_that_is_at_work(
     harness: SchedulerHarness, pause: bool, word: str
 ) -> None:
-    """Whoever tests wants an answer now."""
+    """A user who tests wants an answer now."""
     id = create(harness).id
     if pause:
         harness.ask(c.Pause("a"), c.Done)

@@ -108,7 +108,7 @@ def test_a_file_that_stands_there_is_said(tmp_path: Path) -> None:
 
 
 def test_a_mount_point_that_a_group_may_write_to_gets_a_folder_of_ours(tmp_path: Path) -> None:
-    """As Kubernetes makes one for `fsGroup`. Whoever is given the mount point finds it."""
+    """As Kubernetes makes one for `fsGroup`. A process that is given the mount point finds it."""
     own_disk.run("transport.test_datadir", "_group_mount", tmp_path / "mount")
 
 

@@ -1,4 +1,4 @@
-"""The table of thresholds: a counter for each key, whoever races and whoever dies."""
+"""The table of thresholds: a counter for each key, whichever processes race and die."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_row_that_was_left_half_claimed_is_completed(path: Path) -> None:
 
 
 def test_a_new_table_is_empty_and_leaves_the_old_one_alone(path: Path) -> None:
-    """Whoever has the old one open goes on in that, until it looks again."""
+    """A process that has the old one open goes on in that, until it looks again."""
     old = Thresholds(path, now_ns=still)
     row = old.row(0, "a", LIMIT.window_ns)
     assert row is not None

@@ -100,7 +100,7 @@ def test_a_brisk_worker_spares_its_host_the_bell(tmp_path: Path) -> None:
 def test_one_publishers_few_do_not_wait_for_the_many_of_another(
     tmp_path: Path, order: tuple[str, str]
 ) -> None:
-    """They are under way before requests for the others are made, whoever attached first."""
+    """They are under way before requests for the others are made, whichever attached first."""
     ends = [
         Endpoint(name=name, url="http://127.0.0.1:1/", events=(f"{name}.*",), signature="none")
         for name in order

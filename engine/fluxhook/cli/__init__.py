@@ -19,7 +19,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a check mark must not fail under Latin-1
     os.environ.pop(
         "SSLKEYLOGFILE", None
-    )  # else TLS to the API would be decrypted by whoever set it
+    )  # else TLS to the API would be decrypted by the one who set it
     try:
         app(prog_name="fluxhook")
     except OSError as error:  # --help writes before any command begins

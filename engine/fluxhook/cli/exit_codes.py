@@ -40,7 +40,7 @@ class ExitCode(enum.IntEnum):
     NOT_DELIVERED = 12, "the test event was not delivered"
     DAMAGED = 13, "a file of the data directory is damaged, or another version's"
     INTERRUPTED = 130, "ended by Ctrl-C"
-    BROKEN_PIPE = 141, "whoever read the output left"
+    BROKEN_PIPE = 141, "the reader of the output has gone"
 
     def __new__(cls, value: int, meaning: str) -> ExitCode:
         code = int.__new__(cls, value)

@@ -201,7 +201,7 @@ def _coarse(ns: int) -> str:
 
 
 def _requests(endpoint: Endpoint, workers: int) -> str:
-    """See `Snapshot.home` and `Snapshot.share`."""
+    """Say how many requests go out at a time, and from how many workers."""
     if endpoint.ordered and endpoint.order_key is None:
         return "one at a time"
     limit = endpoint.concurrency

@@ -111,7 +111,7 @@ class EventMaker:
 
     `native_envelope` is for types in neither catalog; `event_types` are those that the host declared.
     Without `include_payload` the payload of
-    `message.published` is left out, whoever gives one.
+    `message.published` is left out, wherever it comes from.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ def count(word: int, now_ns: int, limit: int, window_ns: int) -> tuple[int, bool
 
     Write the word with compare-and-swap. `now_ns` is of a clock that all processes share and that
     never steps back; look at it after the word was loaded, so that it is no earlier than that of
-    whoever wrote it.
+    whichever process wrote it.
     """
     number, elapsed_ns = divmod(now_ns, window_ns)
     tag = number & _TAG_MASK
