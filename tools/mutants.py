@@ -46,9 +46,9 @@ import pytest
 from hypothesis import Phase, settings
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path.insert(0, str(ROOT))
 
-from mutations import (  # noqa: E402
+from tools.mutations import (  # noqa: E402
     CALLED,
     NO_OP,
     Mutation,

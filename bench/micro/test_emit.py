@@ -144,10 +144,15 @@ def test_emit_many(benchmark: Any, rig: Callable[..., Rig]) -> None:
     """The same as test_catalog_event, in one call."""
     ready = rig(endpoint("a"))
     events = [("route.error", ERROR)] * EVENTS
+
+    def setup() -> tuple[tuple[Any, ...], dict[str, Any]]:
+        ready.empty()
+        return (events,), {}
+
     assert ready.publisher.emit_many(events) == EVENTS
     benchmark.pedantic(
         ready.publisher.emit_many,
-        setup=lambda: ready.empty() or ((events,), {}),
+        setup=setup,
         rounds=ROUNDS,
         warmup_rounds=5,
     )

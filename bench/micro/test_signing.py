@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Any
 
 import pytest
 
@@ -21,18 +22,18 @@ SIZES = (0, 100, 572, 4_096, 65_536)
 
 @pytest.mark.parametrize("size", SIZES)
 class TestOneMac:
-    def test_signer_hex(self, benchmark, size):
+    def test_signer_hex(self, benchmark: Any, size: int) -> None:
         """A body signed with a prepared key."""
         benchmark.group = f"one MAC, {size}-byte body"
         benchmark(Signer(KEY).hex, PREFIX, b"x" * size)
 
-    def test_hmac_digest(self, benchmark, size):
+    def test_hmac_digest(self, benchmark: Any, size: int) -> None:
         """The same by hmac.digest, which prepares the key each time and wants one message."""
         benchmark.group = f"one MAC, {size}-byte body"
         body = b"x" * size
         benchmark(lambda: hmac.digest(KEY, PREFIX + body, "sha256").hex().encode())
 
-    def test_sha256_alone(self, benchmark, size):
+    def test_sha256_alone(self, benchmark: Any, size: int) -> None:
         """The floor: a plain SHA-256 of as many bytes."""
         benchmark.group = f"one MAC, {size}-byte body"
         benchmark(hashlib.sha256, PREFIX + b"x" * size)
@@ -40,6 +41,6 @@ class TestOneMac:
 
 @pytest.mark.parametrize("n", [1, 10, 100, 1_000])
 @pytest.mark.benchmark(group="hex_many, 572-byte bodies")
-def test_hex_many(benchmark, n):
+def test_hex_many(benchmark: Any, n: int) -> None:
     """Many bodies with the GIL released once."""
     benchmark(Signer(KEY).hex_many, [(PREFIX, b"x" * 572)] * n)

@@ -8,6 +8,8 @@ of one match. Each group is one workload; its rows differ only in the number of 
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from bench.filters import EVENT, endpoints
 from bench.filters import topics as spread
@@ -26,7 +28,7 @@ def match_all(matcher: Matcher, topics: list[str]) -> None:
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.benchmark(group="one filter matches (1,000 events)")
-def test_one_match(benchmark, n):
+def test_one_match(benchmark: Any, n: int) -> None:
     """Each topic matches exactly one filter; the topics are spread over all of them."""
     matcher = Matcher(endpoints(n))
     topics = spread(n, EVENTS)
@@ -36,7 +38,7 @@ def test_one_match(benchmark, n):
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.benchmark(group="no filter matches, five endpoints without filters (1,000 events)")
-def test_no_match(benchmark, n):
+def test_no_match(benchmark: Any, n: int) -> None:
     """The topics leave the trie at their second level; the prebuilt tuple comes back."""
     matcher = Matcher([*endpoints(n), *((-i, (), ()) for i in range(1, 6))])
     topics = [f"plant/x{i}/line/temperature" for i in range(EVENTS)]
@@ -46,7 +48,7 @@ def test_no_match(benchmark, n):
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.benchmark(group="crossing wildcards, eight filters match (1,000 events)")
-def test_crossing_wildcards(benchmark, n):
+def test_crossing_wildcards(benchmark: Any, n: int) -> None:
     """Seven-level topics in a trie where `+` and literal branches run side by side."""
     crossing = ("#", "+/#", "+/+/#", "plant/+/#", "+/1/#", "+/1/+/#", "plant/1/+/#", "plant/+/+/#")
     matcher = Matcher([*endpoints(n), *((-i, (), (f,)) for i, f in enumerate(crossing, 1))])
@@ -57,7 +59,7 @@ def test_crossing_wildcards(benchmark, n):
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.benchmark(group="all filters match (1 event)")
-def test_fan_out(benchmark, n):
+def test_fan_out(benchmark: Any, n: int) -> None:
     """The cost of a result: every endpoint has the filter `plant/#`."""
     matcher = Matcher([(i, (), ("plant/#",)) for i in range(n)])
     assert len(benchmark(matcher.match, EVENT, "plant/1/temperature")) == n
@@ -65,7 +67,7 @@ def test_fan_out(benchmark, n):
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.benchmark(group="no topic (1 event)")
-def test_without_topic(benchmark, n):
+def test_without_topic(benchmark: Any, n: int) -> None:
     """Events of a gateway have no topic: only the type is looked up."""
     matcher = Matcher(endpoints(n))
     assert len(benchmark(matcher.match, EVENT)) == n
@@ -73,6 +75,6 @@ def test_without_topic(benchmark, n):
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.benchmark(group="build")
-def test_build(benchmark, n):
+def test_build(benchmark: Any, n: int) -> None:
     """A change to the subscriptions builds a new Matcher."""
     benchmark(Matcher, endpoints(n))

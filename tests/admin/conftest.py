@@ -12,7 +12,7 @@ import httpx
 import pytest
 from litestar.testing import TestClient
 
-from fluxhook import Config, Endpoint, Engine, Retry
+from fluxhook import Config, Endpoint, Engine, Retry, Size
 from fluxhook.admin.app import create_app
 from fluxhook.config.schema import Admin, Token
 from fluxhook.receiver import Behaviour
@@ -83,8 +83,12 @@ def client_of(data_dir: Path, *, token: str = "", own_token: str = "") -> Iterat
 
 
 def config(*endpoints: Endpoint, **options: Any) -> Config:
-    options = {"workers": 1, "allow_networks": ("127.0.0.0/8",), "ring_bytes": 2**22} | options
-    return Config(endpoints=endpoints, **options)
+    defaults: dict[str, Any] = {
+        "workers": 1,
+        "allow_networks": ("127.0.0.0/8",),
+        "ring_bytes": Size(2**22),
+    }
+    return Config(endpoints=endpoints, **(defaults | options))
 
 
 class Site:

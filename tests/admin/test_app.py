@@ -252,7 +252,7 @@ def test_a_client_that_leaves_is_no_fault_of_ours(
         "query_string": b"",
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "http.request", "body": b'{"type":"nobody.x"}\n{"ty', "more_body": True},
         {"type": "http.disconnect"},
     ]

@@ -61,7 +61,7 @@ def test_without_a_token_nothing_is_shown(
     guarded: TestClient[Any], path: str, header: str | None
 ) -> None:
     """401 with a challenge (RFC 6750), for a wrong token as for none."""
-    headers = {} if header is None else {"Authorization": header.encode("latin-1")}
+    headers = {} if header is None else {b"Authorization": header.encode("latin-1")}
     answer = guarded.get(path, headers=headers)
     problem(answer, 401, "unauthorized")
     assert answer.headers["www-authenticate"].startswith('Bearer realm="fluxhook"')

@@ -30,10 +30,10 @@ class Served:
         self._go = asyncio.Event()
         config = uvicorn.Config(
             self._app,
-            http=self.connections.protocol,
+            http=self.connections.protocol,  # type: ignore[arg-type]
             lifespan="off",
             interface="asgi3",
-            log_config=None,  # type: ignore[arg-type]
+            log_config=None,
         )
         self._server = uvicorn.Server(config)
         self._listening = socket.create_server(("127.0.0.1", 0))

@@ -19,7 +19,7 @@ UNKNOWN = "dlv_0000000000000001"
 def walk(site: Site, path: str, **filters: Any) -> list[dict[str, Any]]:
     """All items of a list, page by page."""
     items: list[dict[str, Any]] = []
-    cursor = {}
+    cursor: dict[str, str] = {}
     while True:
         page = site.client.get(path, params=filters | cursor).json()
         items += page["items"]

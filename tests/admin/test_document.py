@@ -76,7 +76,9 @@ def test_parameters_are_no_nulls(document: dict[str, Any]) -> None:
 def test_the_limits_of_options_are_in_their_schemas(document: dict[str, Any]) -> None:
     """Of each list, mapping and number of an endpoint; spans and sizes are texts."""
     schemas = document["components"]["schemas"]
-    wanted = {Endpoint: ("Webhook", "CreatedWebhook", "WebhookOptions")}
+    wanted: dict[type[msgspec.Struct], tuple[str, ...]] = {
+        Endpoint: ("Webhook", "CreatedWebhook", "WebhookOptions")
+    }
     bounds = {"array": "maxItems", "object": "maxProperties"}
     seen = 0
     for kind in (Endpoint, Retry, Breaker, Aggregate, Batch):

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from admin.conftest import BASE_URL, problem
-from fluxhook import Config, Endpoint
+from fluxhook import Config, Endpoint, Size
 from fluxhook.admin.app import create_app
 from fluxhook.admin.names import written
 from fluxhook.cli.api import reference, segment
@@ -70,7 +70,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Client:
     endpoints = tuple(
         Endpoint(name=name, url="https://hooks.example.com/", signature="none") for name in NAMES
     )
-    Supervisor(data_dir, Config(endpoints=endpoints, workers=1, ring_bytes=2**23)).close()
+    Supervisor(data_dir, Config(endpoints=endpoints, workers=1, ring_bytes=Size(2**23))).close()
     return Client(data_dir)
 
 

@@ -11,6 +11,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis.errors import Unsatisfiable
+from hypothesis.strategies import SearchStrategy
 from schemathesis import GenerationMode
 from schemathesis.checks import (
     content_type_conformance,
@@ -54,7 +55,9 @@ def test_every_answer_is_documented(api: Any, mode: GenerationMode) -> None:
     asked = 0
     for operation in operations:
         try:
-            given(operation.as_strategy(generation_mode=mode))(_ask)()
+            cases: SearchStrategy[schemathesis.Case[Any]]
+            cases = operation.as_strategy(generation_mode=mode)
+            given(cases)(_ask)()
             asked += 1
         except Unsatisfiable:  # what takes nothing can be asked in one way only
             assert mode is GenerationMode.NEGATIVE
@@ -68,7 +71,7 @@ def test_every_answer_is_documented(api: Any, mode: GenerationMode) -> None:
     derandomize=True,
     database=None,
 )
-def _ask(case: schemathesis.Case) -> None:
+def _ask(case: schemathesis.Case[Any]) -> None:
     # OpenAPI 3.1, "Patterned Fields": a path that is written out is matched before a templated one.
     assume(case.formatted_path == case.path or case.formatted_path not in WRITTEN_OUT)
     case.call_and_validate(

@@ -70,7 +70,7 @@ def internet(tmp_path: Path) -> Iterator[Internet]:
             while self.rfile.readline().strip():
                 pass
             assert (method, target) == (b"CONNECT", b"hooks.example.com:443")
-            with socket.create_connection(hooks.server_address) as beyond:
+            with socket.create_connection(("127.0.0.1", hooks.server_port)) as beyond:
                 self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
                 back = threading.Thread(target=copy, args=(beyond, self.request), daemon=True)
                 back.start()

@@ -217,7 +217,8 @@ def test_a_store_that_is_gone_is_not_made_anew_in_silence(
     for path in store.parent.glob("store.db*"):
         path.unlink()
     said = invoke("serve", "--config", config, "--no-admin", *ALLOWED)
-    assert said.exit_code == ExitCode.DAMAGED == 13
+    assert said.exit_code == ExitCode.DAMAGED
+    assert said.exit_code == 13
     assert "store.db is missing" in said.stderr
     assert "--accept-loss" in said.stderr
     assert "Traceback" not in said.stderr

@@ -16,8 +16,8 @@ def config(url: str, **options: Any) -> Config:
 
     def endpoint(name: str, **fields: Any) -> Endpoint:
         events = fields.pop("events", (f"kept.{name}",))
-        fields = {"signature": "none", "retry": LATER, "concurrency": 4} | fields
-        return Endpoint(name=name, url=f"{url}/{name}", events=events, **fields)
+        defaults: dict[str, Any] = {"signature": "none", "retry": LATER, "concurrency": 4}
+        return Endpoint(name=name, url=f"{url}/{name}", events=events, **(defaults | fields))
 
     never = Breaker(failure_threshold=1_000_000)
     names = ["plain", "waiting", "order", "dead", "window", "broken", "metered", "paused"]

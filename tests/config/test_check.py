@@ -42,7 +42,7 @@ def test_a_sound_configuration() -> None:
     ("config", "path", "piece"),
     [
         (Config(queue_size=0), "queue_size", "0 is out of range"),
-        (Config(workers=8, ring_bytes=2**24), "ring_bytes", "raise ring_bytes to 32MiB"),
+        (Config(workers=8, ring_bytes=Size(2**24)), "ring_bytes", "raise ring_bytes to 32MiB"),
         (Config(workers=0), "workers", "0 is out of range"),
         (Config(endpoints=(SOUND, SOUND)), "endpoints[1].name", "also the name of endpoints[0]"),
         (Config(endpoints=(SOUND,) * 3, max_endpoints=2), "endpoints", "more than max_endpoints"),

@@ -6,6 +6,7 @@ import difflib
 import re
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -66,7 +67,7 @@ MANY: dict[str, Callable[[int], Any]] = {
     "retry.retry_on": lambda n: ["5xx"] * n,
     "aggregate.types": lambda n: ["service.5xx"] * n,
 }
-KINDS = {"retry": Retry, "aggregate": Aggregate}
+KINDS: dict[str, type[msgspec.Struct]] = {"retry": Retry, "aggregate": Aggregate}
 
 
 @pytest.mark.parametrize("path", MANY)
@@ -78,7 +79,7 @@ def test_a_list_that_is_too_long_is_named(path: str, form: str) -> None:
 
     def judged(n: int) -> object:
         value = MANY[path](n)
-        layer = {outer: {inner: value}} if outer else {inner: value}
+        layer: dict[str, Any] = {outer: {inner: value}} if outer else {inner: value}
         if inner != "secrets":
             layer["signature"] = "none"
         match form:
@@ -91,9 +92,9 @@ def test_a_list_that_is_too_long_is_named(path: str, form: str) -> None:
         frozen = tuple(value) if isinstance(value, list) else value
         if inner == "schedule":
             frozen = tuple(map(Duration.parse, value))
-        options = {outer: KINDS[outer](**{inner: frozen})} if outer else {inner: frozen}
-        signature = "fluxgate" if inner == "secrets" else "none"
-        endpoint = Endpoint(name="a", url=URL, **{"signature": signature, **options})
+        options: dict[str, Any] = {"signature": "fluxgate" if inner == "secrets" else "none"}
+        options |= {outer: KINDS[outer](**{inner: frozen})} if outer else {inner: frozen}
+        endpoint = Endpoint(name="a", url=URL, **options)
         return validate(Config(endpoints=(endpoint,)))
 
     judged(most)
@@ -135,9 +136,8 @@ def test_a_mapping_has_a_hundred_keys() -> None:
     """In an endpoint, in what is nested in it, and in the file's own section."""
     many = {f"x{i}": 1 for i in range(MAX_KEYS + 1)}
     for layer, path in (({"retry": many}, "retry"), (many, "")):
-        found = errors(
-            lambda layer=layer: define("a", {"url": URL, "events": ["*"], **layer}, Config())
-        )
+        definition = {"url": URL, "events": ["*"], **layer}
+        found = errors(partial(define, "a", definition, Config()))
         assert found.problems[0].path == path
         assert "keys" in found.problems[0].message
 

@@ -190,6 +190,7 @@ def test_no_ipv6_network_admits_what_is_carried(text: str, carried: str) -> None
         refusal = judge(address, allowed)
         assert refusal is not None
         assert carried in refusal.message
+    assert refusal is not None
     assert judge(address, [*allowed, ipaddress.ip_network(refusal.network)]) is None
     assert judge(address, [*allowed, ipaddress.ip_network("0.0.0.0/0")]) is None
 

@@ -87,7 +87,8 @@ def test_the_order_changes_no_name(endpoints: list[Endpoint], random: object) ->
 @given(st.lists(st.lists(kinds, max_size=5), max_size=5))
 def test_no_name_goes_to_another_endpoint(files: list[list[Endpoint]]) -> None:
     """Whatever comes and goes, a twin's name stays with its URL."""
-    engine, urls = Engine(), {}
+    engine = Engine()
+    urls: dict[str, str] = {}
     for file in files:
         names = engine.load(*file)
         assert len(set(names)) == len(names)

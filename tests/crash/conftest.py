@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,8 @@ def report(record_property: Callable[[str, object], None]) -> Callable[[Row], No
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "call":
-        _rows.extend(Row(*v) for name, v in report.user_properties if name == "survived")
+        survived: list[Any] = [v for name, v in report.user_properties if name == "survived"]
+        _rows.extend(Row(*values) for values in survived)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

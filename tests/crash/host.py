@@ -26,7 +26,7 @@ from pathlib import Path
 
 import msgspec
 
-from fluxhook import Config, Engine, connect
+from fluxhook import Config, Engine, Publisher, connect
 from fluxhook.config import codec
 from fluxhook.supervisor import supervisor as supervisor_module
 from fluxhook.supervisor.supervisor import Supervisor
@@ -131,6 +131,7 @@ def host(
     """
     _apart()
     with contextlib.ExitStack() as stack:
+        emitter: Engine | Publisher
         if config is not None:
             emitter = stack.enter_context(Engine(codec.decode(config, Config), data_dir))
         else:
@@ -178,7 +179,7 @@ def supervise(
     `stuck_looks` a child without a heartbeat is killed after so many seconds."""
     _apart()
     if stuck_looks:
-        heartbeat.STUCK_LOOKS = stuck_looks  # type: ignore[misc]
+        heartbeat.STUCK_LOOKS = stuck_looks
         supervisor_module.PATIENCE_S = float(stuck_looks)
 
     def load() -> Config:

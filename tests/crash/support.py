@@ -15,6 +15,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -336,7 +337,10 @@ class Stage:
             self._engine[0].join()
             self._engine = None
         for pid in (supervisor, *workers):
-            until(lambda pid=pid: not self.is_ours(pid), "the end of a killed process")
+            until(partial(self._is_gone, pid), "the end of a killed process")
+
+    def _is_gone(self, pid: int) -> bool:
+        return not self.is_ours(pid)
 
     # ---- the books -------------------------------------------------------------------------
 

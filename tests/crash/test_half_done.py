@@ -85,7 +85,8 @@ def worker(stage: Stage, request: pytest.FixtureRequest) -> int:
         counters = publisher._routing.slot.counters
         assert rings[request.param].put(targets, event, b"{}", counters) == ring.ACCEPTED
     assert books(stage).accepted == books(stage).pending == 1
-    return request.param
+    index: int = request.param
+    return index
 
 
 def next_engine(stage: Stage) -> None:

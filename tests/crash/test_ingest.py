@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import cycle, product
 from typing import Any
 
@@ -99,11 +100,14 @@ def test_api(stage: Stage, report: Callable[[Row], None]) -> None:
         stage.kill_everything(3)
         stage.serve(config, sidecar="fluxhook.admin")
 
+    def have_more_than(count: int) -> bool:
+        return told() > count
+
     for client in clients:
         client.start()
     kills = [kill_admin, kill_everything, kill_admin, kill_everything]
     for n, kill in enumerate(kills, start=1):
-        until(lambda n=n: told() > n * CLIENTS * EVENTS // (len(kills) + 2), f"kill {n}")
+        until(partial(have_more_than, n * CLIENTS * EVENTS // (len(kills) + 2)), f"kill {n}")
         kill()
     until(lambda: told() == CLIENTS * EVENTS, "the clients")
     stats = stage.settle()

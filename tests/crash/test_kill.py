@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from crash.support import CONCURRENCY, EVENTS, FAILING, FINE, HANGING, KEYS, Row, Stage
+from crash.support import CONCURRENCY, EVENTS, FAILING, FINE, HANGING, KEYS, Host, Row, Stage
 from fluxhook import Config
 
 Report = Callable[[Row], None]
@@ -93,7 +93,7 @@ def test_publisher(stage: Stage, situation: str, report: Report) -> None:
     stage.serve(config)
     survivor = stage.host(EVENTS // 2)
     stage.start(survivor)
-    victims = []
+    victims: list[Host] = []
 
     def kill(i: int) -> None:
         if victims:
@@ -132,7 +132,11 @@ def test_order(stage: Stage, report: Report) -> None:
     main = stage.endpoint("main", ordered=True, order_key="key")
     host = stage.host(EVENTS, config=stage.config(main), rate=STEADY_RATE // 2)
     stage.start(host)
-    kills = [stage.kill_worker, stage.kill_worker, lambda _: stage.kill_supervisor()]
+    kills: list[Callable[[int], None]] = [
+        stage.kill_worker,
+        stage.kill_worker,
+        lambda _: stage.kill_supervisor(),
+    ]
     kill_under_load(stage, "steady", len(kills), lambda i: kills[i](i))
     report(stage.prove(bound=len(kills) * CONCURRENCY))
     for key in range(KEYS):

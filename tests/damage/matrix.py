@@ -66,10 +66,10 @@ def tried(world: World, case: Case, receiver: ReceiverProcess) -> str:
     """Return what is wrong; empty if nothing is."""
     target = world.data_dir.parent / f"case{next(_numbers)}"
     try:
-        for attempt in (lambda: serves(world, case, target, receiver),
-                        lambda: examine(world, case, target)):  # fmt: skip
-            attempt()
-            shutil.rmtree(target)
+        serves(world, case, target, receiver)
+        shutil.rmtree(target)
+        examine(world, case, target)
+        shutil.rmtree(target)
     except Exception as e:
         return f"{type(e).__name__}: {e}"[:2000]
     finally:

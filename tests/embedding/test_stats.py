@@ -44,8 +44,11 @@ def test_before_anything_happened(harness: SchedulerHarness) -> None:
     """Nothing is a number that was never measured."""
     stats = figures(harness)
     assert (stats.accepted, stats.pending, stats.balance) == (0, 0, 0)
-    assert stats.oldest_pending_ns is stats.next_retry_ns is stats.last_error is None
-    assert stats.success_rate is stats.latency_ms is stats.failing_since_ns is None
+    assert stats.oldest_pending_ns is stats.next_retry_ns is None
+    assert stats.last_error is None
+    assert stats.success_rate is None
+    assert stats.latency_ms is None
+    assert stats.failing_since_ns is None
     assert stats.disabled_reason == ""
 
 
@@ -284,7 +287,7 @@ def test_what_moves_into_the_store_meanwhile_is_pending(
         result: ReadStore | None = original(*arguments)
         return result
 
-    monkeypatch.setattr(stats_module.ReadStore, moment, apply_then)
+    monkeypatch.setattr(ReadStore, moment, apply_then)
     assert figures(harness).pending > 0
     monkeypatch.undo()
     assert figures(harness).pending == 1

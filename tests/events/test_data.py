@@ -199,7 +199,7 @@ def test_a_proxy_of_nothing_is_an_event_error(type: str) -> None:
     """Such as a web framework's outside of a request, which raises when it is asked what it is."""
 
     class Unbound:
-        @property
+        @property  # type: ignore[misc]
         def __class__(self) -> Any:
             raise RuntimeError("working outside of request context")
 

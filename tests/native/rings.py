@@ -1,4 +1,4 @@
-"""A ring with all that belongs to it, as a publisher, a worker and the keeper use it."""
+"""A ring with all that belongs to it, as a publisher, a worker and the scheduler use it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Rig:
         consumer.rewind()
         return consumer, outbox, counters
 
-    def keeper(self) -> Any:
+    def scheduler(self) -> Any:
         consumer = self.ring.Consumer(self.outbox_path)
         consumer.rewind()
         return consumer

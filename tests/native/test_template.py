@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def words(tmp_path: Path) -> Iterator[ring.Words]:
 
 
 def template(producers: Any, counters: Any, words: Any, **changes: Any) -> ring.Template:
-    parts = {
+    parts: dict[str, Any] = {
         "targets": pack(5, 3),
         "event_type": "a.b",
         "opening": b'{"i":"',
@@ -41,7 +41,7 @@ def template(producers: Any, counters: Any, words: Any, **changes: Any) -> ring.
     return ring.Template(
         producers,
         counters,
-        **parts | changes,
+        **(parts | changes),
         words=words,
         row=0,
         field=0,
@@ -85,7 +85,9 @@ def test_a_body_without_the_id(rig: Rig, words: ring.Words) -> None:
 
 def test_the_ring_with_the_shortest_backlog(tmp_path: Path, words: ring.Words) -> None:
     """Of several rings each record goes into that with the most room; the counters are one file's."""
-    rigs = [Rig(tmp_path / name) for name in "ab" if not (tmp_path / name).mkdir()]
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    rigs = [Rig(tmp_path / name) for name in "ab"]
     producers = [rig.publisher()[0] for rig in rigs]
     counters = rigs[0].published()
     made = template(producers, counters, words)
@@ -155,7 +157,7 @@ def test_border(rig: Rig, words: ring.Words) -> None:
     UTF-8."""
     producer, counters = rig.publisher()
     none: Any = None
-    for make, error in (
+    refused: list[tuple[Callable[[], object], type[Exception]]] = [
         (lambda: template([], counters, words), ValueError),
         (lambda: template([none], counters, words), TypeError),
         (lambda: template([rig.worker()[0]], counters, words), TypeError),
@@ -163,16 +165,18 @@ def test_border(rig: Rig, words: ring.Words) -> None:
         (lambda: template([producer], counters, words, middle=none), TypeError),
         (lambda: ring.Template.__new__(ring.Template).put("i", b"{}"), TypeError),
         (lambda: ring.Template.__new__(ring.Template).date(1, ""), TypeError),
-    ):
+    ]
+    for make, error in refused:
         with pytest.raises(error):
             make()
     made = template([producer], counters, words)
-    for parts, error in (
+    unwritable: list[tuple[tuple[Any, ...], type[Exception]]] = [
         ((none, b"{}"), TypeError),
         (("i", none), TypeError),
         (("\udfff", b"{}"), UnicodeEncodeError),
         (("i", b"{}", "\udfff"), UnicodeEncodeError),
-    ):
+    ]
+    for parts, error in unwritable:
         with pytest.raises(error):
             put(made, *parts)
     assert producer.tail == 0

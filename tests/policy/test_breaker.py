@@ -128,7 +128,7 @@ def test_who_hands_back_no_token_was_no_probe() -> None:
     """Whatever the token of the probe that is out."""
     state = State("half_open", 1)
     for event in ("success", "failure", "release"):
-        after = breaker.step(state, event, T0 * MS, breaker=CONFIG, probe_timeout_ns=PROBE_MS * MS)  # type: ignore[arg-type]
+        after = breaker.step(state, event, T0 * MS, breaker=CONFIG, probe_timeout_ns=PROBE_MS * MS)
         assert after == (state, None)
 
 

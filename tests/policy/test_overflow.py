@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args
+from typing import Literal, get_args
 
 import pytest
 
@@ -43,7 +43,7 @@ class Records:
         self.now_s = 1000.0
         self.states: dict[str, State] = {}
         self.held: dict[str, ring.Delivery] = {}
-        self.seen: set[Move[State, overflow.Event, str]] = set()
+        self.seen: set[Move[State, overflow.Event, Literal[""]]] = set()
         self.makes_room = False
 
     def close(self) -> None:

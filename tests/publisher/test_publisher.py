@@ -100,7 +100,7 @@ def test_an_event_over_the_limit_is_refused(rig: Rig) -> None:
             assert engine.emit("order.paid", {"text": "x" * 512}) == 1
 
 
-def prepare(rig: Rig, endpoint: Endpoint | None = None, **options: object) -> None:
+def prepare(rig: Rig, endpoint: Endpoint | None = None, **options: Any) -> None:
     """Make a data directory that has a configuration and no processes."""
     Supervisor(rig.data_dir, rig.config(endpoint or rig.endpoint("a"), **options)).close()
 
@@ -204,7 +204,7 @@ def test_oldest_keeps_a_rings_share_of_an_endpoint_with_one_worker(rig: Rig) -> 
 
 def test_block_waits_for_room_and_then_refuses(rig: Rig) -> None:
     """With an engine that makes room every event is accepted; without one, refused in time."""
-    options = {"queue_size": 20, "drop_policy": "block"}
+    options: dict[str, Any] = {"queue_size": 20, "drop_policy": "block"}
     with rig.engine(rig.endpoint("a"), block_timeout=seconds(10), **options) as engine:
         assert all(engine.emit("order.paid", {}) for _ in range(500))
         assert engine.drain(10)

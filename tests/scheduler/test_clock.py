@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from fluxhook import Aggregate, Batch, Breaker, Config, Duration, Endpoint, Rate, Retry
+from fluxhook._native import ring
 from fluxhook.admin import search
 from fluxhook.admin.views import delivery_view
 from fluxhook.control import Control
@@ -433,7 +434,7 @@ def test_a_directory_without_a_clock_under_one_that_is_behind(tmp_path: Path) ->
         harness.open()
         harness.now_ns = began_ns = harness.supervisor._clock.now_ns()
         ends_ns = began_ns + 3 * SOON.ns
-        found = []
+        found: list[ring.Delivery] = []
         while len(found) < 2 and harness.now_ns < ends_ns:
             found += harness.due()
             harness.now_ns = min(max(harness.wake_ns, harness.now_ns + 1), ends_ns)

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -35,13 +36,14 @@ def stalled(engine: Engine) -> Iterator[None]:
 
 def start(rig: Rig, trouble: str) -> Engine:
     """An engine with an endpoint whose events all have to go to the store, and a healthy one."""
-    options = {
+    troubles: dict[str, dict[str, Any]] = {
         "failing": {"circuit_breaker": NEVER},
         "breaker": {"circuit_breaker": ONE},
         "paused": {},
         "recorded": {"record": "all"},
         "ordered": {"ordered": True, "on_head_failure": "block"},
-    }[trouble]
+    }
+    options = troubles[trouble]
     if trouble in ("failing", "breaker", "ordered"):
         rig.receiver.behave(Behaviour(fail_rate=1.0), "/bad")
     bad = rig.endpoint("bad", events=("x.bad",), retry=PATIENT, **options)

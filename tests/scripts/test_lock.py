@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 from scripts import interpreters
@@ -46,7 +46,7 @@ def wanted(name: str) -> list[Requirement]:
     return [Requirement(text) for text in asked]
 
 
-def pinned(name: str, python: str) -> dict[str, Version]:
+def pinned(name: str, python: str) -> dict[NormalizedName, Version]:
     """The versions that a Python gets."""
     environment = {"python_version": python, "python_full_version": f"{python}.0"}
     versions = {}

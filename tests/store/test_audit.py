@@ -17,7 +17,6 @@ import pytest
 from fluxhook.errors import LayoutError
 from fluxhook.store import StoreError
 from fluxhook.store.audit import AuditEntry, AuditTrail, read_audit
-from fluxhook.transport import files
 
 NAME = "audit.jsonl"
 
@@ -67,7 +66,7 @@ def test_a_write_that_takes_a_part_only_is_gone_on_with(
 ) -> None:
     """write(2) tells by its result alone how much it took."""
     write = os.write
-    monkeypatch.setattr(files.os, "write", lambda fd, data: write(fd, data[:7]))
+    monkeypatch.setattr("fluxhook.transport.files.os.write", lambda fd, data: write(fd, data[:7]))
     trail.append(entries(10, 20))
     assert written(tmp_path / "audit") == numbers(0, 30)
 

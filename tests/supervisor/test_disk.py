@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fluxhook import Config, Endpoint, Engine, EngineError, Retry
+from fluxhook import Config, Endpoint, Engine, EngineError, Retry, Size
 from fluxhook.policy.clock import Clock
 from fluxhook.receiver import Behaviour
 from fluxhook.stats import read_stats
@@ -51,7 +51,7 @@ def receiving() -> Iterator[tuple[ReceiverProcess, Config]]:
             endpoints=endpoints,
             event_types=("to.good", "to.bad"),
             workers=1,
-            ring_bytes=2**22,
+            ring_bytes=Size(2**22),
             max_endpoints=16,
             allow_networks=("127.0.0.0/8",),
         )  # fmt: skip

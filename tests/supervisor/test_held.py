@@ -232,7 +232,8 @@ def test_files_and_packages_are_looked_at(tmp_path: Path, monkeypatch: pytest.Mo
     judge.judge(endpoints, {}, now)
     assert "no certificate" in judge.held["secure"]
     judge.judge((HEALTHY,), {}, now)
-    assert judge.held == judge.files == {}
+    assert judge.held == {}
+    assert judge.files == {}
 
 
 def test_files_are_replaced_one_after_the_other(

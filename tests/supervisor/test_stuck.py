@@ -116,7 +116,12 @@ def test_who_was_stopped_did_not_hang(stopped: bool, monkeypatch: pytest.MonkeyP
         if stopped:
             os.kill(child.pid, signal.SIGSTOP)
             os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
-        until(lambda: child.kill_if_stuck() or child.wait(0.1), 30.0)
+
+        def has_ended() -> bool:
+            child.kill_if_stuck()
+            return child.wait(0.1)
+
+        until(has_ended, 30.0)
         assert child.hung is not stopped
     finally:
         assert child.reap() == -signal.SIGKILL

@@ -169,10 +169,12 @@ class ReceiverProcess:
 
     def requests(self, path: str = "/") -> list[Received]:
         """The first requests that came for `path`, accepted or not."""
-        return self._ask("requests", path, type=list[Received])
+        requests: list[Received] = self._ask("requests", path, type=list[Received])
+        return requests
 
     def state(self) -> State:
-        return self._ask("state", None, type=State)
+        state: State = self._ask("state", None, type=State)
+        return state
 
     def ids(self, path: str = "/") -> Counter[str]:
         """Return how often the id of each event was accepted (answered 2xx)."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fluxhook import Breaker, Config, Duration, Endpoint, Engine, Retry
+from fluxhook import Breaker, Config, Duration, Endpoint, Engine, Retry, Size
 from support.receiver import ReceiverProcess
 
 
@@ -39,18 +39,22 @@ class Rig:
 
     def endpoint(self, name: str, **options: Any) -> Endpoint:
         """An endpoint whose path at the receiver is its name."""
-        options = {
+        defaults: dict[str, Any] = {
             "url": f"{self.receiver.url}/{name}",
             "signature": "none",
             "retry": QUICK,
             "circuit_breaker": NEVER,
             "timeout": seconds(5),
-        } | options
-        return Endpoint(name=name, **options)
+        }
+        return Endpoint(name=name, **(defaults | options))
 
     def config(self, *endpoints: Endpoint, **options: Any) -> Config:
-        options = {"workers": 1, "allow_networks": ("127.0.0.0/8",), "ring_bytes": 2**24} | options
-        return Config(endpoints=endpoints, **options)
+        defaults: dict[str, Any] = {
+            "workers": 1,
+            "allow_networks": ("127.0.0.0/8",),
+            "ring_bytes": Size(2**24),
+        }
+        return Config(endpoints=endpoints, **(defaults | options))
 
     def engine(self, *endpoints: Endpoint, **options: Any) -> Engine:
         engine = Engine(self.config(*endpoints, **options), self.data_dir)

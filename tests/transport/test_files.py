@@ -10,7 +10,6 @@ import pytest
 
 from fluxhook import Config, Publisher
 from fluxhook.supervisor.supervisor import Supervisor
-from fluxhook.transport import files
 from fluxhook.transport.files import replace_file
 
 
@@ -19,7 +18,7 @@ def test_a_write_that_takes_a_part_only_is_gone_on_with(
 ) -> None:
     """write(2) tells by its result alone how much it took."""
     write = os.write
-    monkeypatch.setattr(files.os, "write", lambda fd, data: write(fd, data[:7]))
+    monkeypatch.setattr("fluxhook.transport.files.os.write", lambda fd, data: write(fd, data[:7]))
     replace_file(tmp_path / "engine.json", bytes(range(100)))
     assert (tmp_path / "engine.json").read_bytes() == bytes(range(100))
     assert (tmp_path / "engine.json").stat().st_mode & 0o777 == 0o600

@@ -38,7 +38,7 @@ def lane(threshold: int = 3, rate_limit: str | None = None) -> EndpointQueue:
         name="a",
         url="https://a.example/",
         circuit_breaker=Breaker(failure_threshold=threshold, reset_timeout=Duration(RESET_MS * MS)),
-        rate_limit=rate_limit and Rate.parse(rate_limit),
+        rate_limit=Rate.parse(rate_limit) if rate_limit else None,
     )
     fields = SimpleNamespace(
         id=ROW, endpoint=endpoint, probe_timeout_ns=PROBE_MS * MS, failure_threshold=threshold
@@ -100,7 +100,7 @@ def words(tmp_path: Path) -> Iterator[Words]:
 
 def test_a_success_ends_the_row_of_failures(words: Words) -> None:
     """Two failures, a success, two failures: the third in a row alone opens it."""
-    gate, a = Admission(cast(Words, words)), lane(3)
+    gate, a = Admission(words), lane(3)
     for _ in range(3):
         gate.failure(a, T0 * MS, 0)
         gate.failure(a, T0 * MS, 0)

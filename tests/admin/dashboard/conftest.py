@@ -13,10 +13,17 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 from admin.conftest import DEADLINE_S, until
-from fluxhook import Aggregate, Breaker, Config, Duration, Endpoint, Engine, Retry
+from fluxhook import Aggregate, Breaker, Config, Duration, Endpoint, Engine, Retry, Size
 from fluxhook.config.schema import Admin, Token
 from fluxhook.receiver import Behaviour
 from fluxhook.transport.datadir import DataDir
@@ -138,7 +145,7 @@ class Site:
             ),
             event_types=("order.created",),
             workers=1,
-            ring_bytes=1 << 24,
+            ring_bytes=Size(1 << 24),
             allow_networks=("127.0.0.0/8",),
             defaults={"circuit_breaker": {"failure_threshold": 2, "reset_timeout": "1m"}},
             admin=Admin(listen="127.0.0.1:0", tokens=TOKENS),
@@ -173,10 +180,14 @@ class Watch:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.received: list[str] = []
-        context.on("console", lambda m: m.type == "error" and self.complaints.append(m.text))
+        context.on("console", self._note)
         context.on("weberror", lambda e: self.complaints.append(str(e.error)))
         context.on("request", lambda request: self.requests.append(request.url))
         context.on("page", self._watch)
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
 
     def _watch(self, page: Page) -> None:
         def opened(socket: Any) -> None:

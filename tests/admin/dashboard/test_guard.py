@@ -44,7 +44,7 @@ class Rig:
     def __init__(self, *tokens: Token, loopback: bool = False) -> None:
         self.tokens = list(tokens)
         self.guard: Any = Guard(pages, Access(lambda: self.tokens, loopback=loopback))
-        self.client = TestClient(self.guard, base_url=BASE)
+        self.client: TestClient[Any] = TestClient(self.guard, base_url=BASE)
 
     def get(self, path: str, **headers: str) -> Any:
         return self.client.get(path, headers=headers, follow_redirects=False)
@@ -194,7 +194,7 @@ def test_the_login_needs_no_other_file(rig: Rig) -> None:
 def test_an_origin_that_is_none_is_foreign(rig: Rig, origin: str) -> None:
     """403, never an error of ours."""
     rig.log_in()
-    scope_headers = {"origin": origin.encode("latin-1")}
+    scope_headers = {b"origin": origin.encode("latin-1")}
     assert rig.client.get("/", headers=scope_headers).status_code == 403
     assert rig.client.post("/login", headers=scope_headers).status_code == 403
 
