@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,74 @@ def test_every_name_explains_itself(name: str) -> None:
     assert (value.__doc__ or "").strip()
     if inspect.isclass(value):
         assert all(value.__doc__ != base.__doc__ for base in value.__mro__[1:])
+
+
+def documented() -> dict[str, Callable[..., object]]:
+    """Return every public function, and the constructor and public methods of every public class, but
+    those of structs, whose fields are documented."""
+    found: dict[str, Callable[..., object]] = {}
+    for name in NAMES:
+        value = getattr(fluxhook, name)
+        if inspect.isfunction(value):
+            found[name] = value
+        elif inspect.isclass(value):
+            for attribute, member in vars(value).items():
+                function = getattr(member, "__func__", member)
+                public = attribute == "__init__" or not attribute.startswith("_")
+                if public and inspect.isfunction(function):
+                    found[f"{name}.{attribute}"] = function
+    return found
+
+
+def text_of(function: Callable[..., object]) -> str:
+    """Return the docstring, and that of the function to which it refers as `See `Publisher.emit`.`."""
+    text = function.__doc__ or ""
+    referred = re.findall(r"[Ss]ee `([\w.]+)`|same as the (constructor)", text)
+    for name, constructor in referred:
+        owner = function.__qualname__.partition(".")[0]
+        other = documented().get(f"{owner}.__init__" if constructor else name)
+        text += (other.__doc__ or "") if other else ""
+    return text
+
+
+@pytest.mark.parametrize("name", documented())
+def test_every_function_explains_its_parameters_and_errors(name: str) -> None:
+    """Each parameter is named, and so is what it raises, or that it raises nothing. An error's own
+    constructor raises nothing."""
+    function = documented()[name]
+    text = text_of(function)
+    assert text, f"{name} has no docstring"
+    parameters = [p for p in inspect.signature(function).parameters if p not in ("self", "cls")]
+    assert [p for p in parameters if not re.search(rf"`{p}\b|\b{p}`", text)] == []
+    if parameters and not name.endswith("Error.__init__") and name not in SILENT:
+        assert re.search(r"\b[Rr]aises?\b", text), f"{name} does not say what it raises"
+
+
+#: take numbers and keep them
+SILENT = {"QueueFull.__init__", "ReplayGuard.__init__"}
+#: words by which a number says its unit
+UNIT = re.compile(r"nanosecond|millisecond|second|bytes|number|share|zero|how many|largest")
+
+
+def properties() -> dict[str, property]:
+    """Return the properties of every public class."""
+    return {
+        f"{name}.{attribute}": member
+        for name in NAMES
+        if inspect.isclass(value := getattr(fluxhook, name))
+        for attribute, member in vars(value).items()
+        if isinstance(member, property) and not attribute.startswith("_")
+    }
+
+
+@pytest.mark.parametrize("name", properties())
+def test_every_property_that_is_a_number_has_a_unit(name: str) -> None:
+    """Or says what it counts."""
+    member = properties()[name]
+    assert member.__doc__, f"{name} has no docstring"
+    assert member.fget is not None
+    if str(inspect.get_annotations(member.fget)["return"]).startswith(("int", "float")):
+        assert UNIT.search(member.__doc__), member.__doc__
 
 
 def test_the_error_tree_has_one_root() -> None:

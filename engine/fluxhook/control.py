@@ -185,59 +185,89 @@ class Control:
     """
 
     def __init__(self, data_dir: str | os.PathLike[str], *, timeout_s: float = 10.0) -> None:
+        """Remember the data directory `data_dir`; nothing is opened before the first request.
+
+        `timeout_s` bounds, in seconds, how long a request waits for its answer. Raise nothing: the
+        first request says what is wrong.
+        """
         self._datadir = DataDir(data_dir)
         self._timeout_s = timeout_s
 
     def create(self, layer: dict[str, Any]) -> Subscription:
-        """Creates an endpoint from the fields of `Endpoint`, written as in the YAML file.
+        """Create an endpoint from a `layer`: the fields of `Endpoint`, written as in the YAML file.
 
         They lie over the configuration's `defaults`. `url` and `events` are needed (["*"]: all), a
-        `name` is made of the URL's host where there is none, and `generate_secret: true` has a
-        secret made. Raises ConfigError, Conflict if the name is taken.
+        `name` is made of the URL's host where there is none, and `generate_secret: true` has a secret
+        made. Return its name, its id, the secret that was made, and notices. Raise ConfigError,
+        Conflict if the name is taken.
         """
         check_entries(layer)
         return self._ask(Create(layer), Subscription)
 
     def update(self, name: str, patch: dict[str, Any]) -> Subscription:
-        """Changes an endpoint by a JSON merge patch (RFC 7396): null takes a field back to its
-        default. One that moves it to another origin, proxy or `tls.ca` says its headers, secrets and
-        client key anew. Raises ConfigError, UnknownEndpoint, Conflict for an endpoint of the file."""
+        """Change the endpoint `name` by a JSON merge `patch` (RFC 7396): null takes a field back to its
+        default.
+
+        A patch that moves it to another origin, proxy or `tls.ca` gives its headers, secrets and client
+        key again. Return what `create` returns. Raise ConfigError, UnknownEndpoint, Conflict for an
+        endpoint of the file.
+        """
         check_entries(patch)
         return self._ask(Update(name, patch), Subscription)
 
     def delete(self, name: str) -> None:
-        """Removes an endpoint; what waits for it becomes dead letters. Raises UnknownEndpoint,
-        Conflict for an endpoint of the file."""
+        """Remove the endpoint `name`; what waits for it becomes dead letters.
+
+        Raise UnknownEndpoint, Conflict for an endpoint of the file.
+        """
         self._ask(Delete(name), Done)
 
     def pause(self, name: str) -> None:
-        """Has an endpoint's deliveries wait in the store, over restarts too."""
+        """Make the deliveries of the endpoint `name` wait in the store, over restarts too. Raise
+        UnknownEndpoint."""
         self._ask(Pause(name), Done)
 
     def resume(self, name: str) -> None:
-        """Ends a pause, or the disabling of an endpoint; its breaker begins anew."""
+        """End a pause of the endpoint `name`, or its disabling; its breaker starts closed. Raise
+        UnknownEndpoint."""
         self._ask(Resume(name), Done)
 
     def rotate_secret(
         self, name: str, secret: str | None = None, overlap: Duration = DAY
     ) -> Rotated:
-        """Gives an endpoint a new secret, a random one if None; what it had signs beside it for
-        `overlap`. Raises ConfigError, UnknownEndpoint, Conflict."""
+        """Give the endpoint `name` a new `secret`, a random one if None.
+
+        The former ones sign beside it for `overlap`. Return the secret, whether it was made, and when
+        the former ones end, in nanoseconds since the epoch. Raise ConfigError, UnknownEndpoint,
+        Conflict for an endpoint of the file.
+        """
         return self._ask(Rotate(name, secret, overlap.ns), Rotated)
 
     def send_test(
         self, name: str, type: str = "webhook.test", data: dict[str, Any] | None = None
     ) -> TestSent:
-        """Sends one event to the endpoint alone, whatever it subscribes to. Raises EventError,
-        UnknownEndpoint, Conflict if it is paused or disabled."""
+        """Send one event of `type`, with `data`, to the endpoint `name` alone, whatever it subscribes
+        to.
+
+        Return the ids of the event and of its delivery. Raise EventError, UnknownEndpoint, Conflict if
+        it is paused or disabled.
+        """
         return self._ask(Test(name, type, data), TestSent)
 
     def replay(self, selection: Selection) -> Step:
-        """Makes dead letters wait again, due now, with all of their attempts before them: one step."""
+        """Make the dead letters of a `selection` wait again, due now, with all of their attempts before
+        them.
+
+        One call is one step of up to 1000: return how many it was, and the id after which the next step
+        goes on, None when there is none. Raise UnknownEndpoint.
+        """
         return self._step(Replay, selection)
 
     def purge(self, selection: Selection) -> Step:
-        """Erases dead letters, once each has a line in the audit trail: one step."""
+        """Erase the dead letters of a `selection`, once each has a line in the audit trail.
+
+        In steps, as `replay`. Raise UnknownEndpoint, EngineError if the trail cannot be written.
+        """
         return self._step(Purge, selection)
 
     # ---- asking ----------------------------------------------------------------------------

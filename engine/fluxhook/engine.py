@@ -36,9 +36,9 @@ CLOSE_GRACE_S = 30.0
 
 
 def connect(data_dir: str | os.PathLike[str]) -> Publisher:
-    """A publisher into the engine of a data directory, from any process of the same host.
+    """Return a publisher into the engine of `data_dir`, from any process of the same host.
 
-    Raises EngineNotRunning where no engine was ever started, TooManyPublishers, LayoutError.
+    Raise EngineNotRunning where no engine was ever started, TooManyPublishers, LayoutError.
     """
     return Publisher(data_dir)
 
@@ -55,7 +55,11 @@ class Engine:
     """
 
     def __init__(self, config: Config, data_dir: str | os.PathLike[str] | None = None) -> None:
-        """Raises ConfigError, with every problem of the configuration."""
+        """Check the configuration and touch nothing; `start` makes the processes.
+
+        `data_dir` holds all that the engine keeps; by default `config.data_dir`, otherwise
+        `fluxhook-data` in the working directory. Raise ConfigError with every problem of `config`.
+        """
         for notice in validate(config):
             log.warning("%s", notice)
         self.config = config
@@ -73,18 +77,24 @@ class Engine:
         *,
         allow_networks: Iterable[str] = (),
     ) -> Self:
-        """An engine as a FluxMQ `webhook:` file describes it; `allow_networks` adds to its own."""
+        """Return an engine as the FluxMQ `webhook:` file at `path` describes it.
+
+        `allow_networks` adds to the file's own. `data_dir` is as in the constructor. Raise ConfigError
+        with every problem of the file.
+        """
         return cls(load(path, allow_networks=allow_networks).config, data_dir)
 
     @classmethod
     def from_config(cls, config: Config, data_dir: str | os.PathLike[str] | None = None) -> Self:
+        """Return an engine of a configuration; the same as the constructor, with its `config`,
+        `data_dir` and errors (it raises ConfigError)."""
         return cls(config, data_dir)
 
     def start(self) -> Self:
-        """Starts the processes and returns when they serve.
+        """Start the processes and return this engine when they serve.
 
-        Raises EngineRunning if another engine has the data directory, EngineError or ConfigError if
-        they cannot serve.
+        Raise EngineRunning if another engine has the data directory, EngineError or ConfigError if they
+        cannot serve.
         """
         if self._child is not None:
             raise EngineError("this engine was started already")
@@ -119,7 +129,7 @@ class Engine:
 
     @property
     def publisher(self) -> Publisher:
-        """This process's publisher. Raises EngineError unless the engine is started."""
+        """The publisher of this process. Raises EngineError unless the engine is started."""
         if self._publisher is None:
             raise EngineError("this engine is not started; call start(), or use it in a with block")
         return self._publisher
@@ -130,12 +140,19 @@ class Engine:
         return Control(self.data_dir)
 
     def stats(self) -> Stats:
-        """What was accepted, delivered, given up and is pending, per endpoint."""
+        """Return what was accepted, delivered, given up and is pending, for each endpoint.
+
+        It is read from files and stops nobody. Files that cannot be read are named in `problems`. Raise
+        EngineNotRunning where no engine was ever started.
+        """
         return read_stats(self.data_dir)
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Waits until nothing is pending, retries included; False if `timeout` seconds were not
-        enough. What is emitted meanwhile is waited for too."""
+        """Wait until nothing is pending, retries included; return whether that came about.
+
+        `timeout` is in seconds, None waits for ever. What is emitted meanwhile is waited for too. Raise
+        what `stats` raises.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.stats().pending:
             if deadline is not None and time.monotonic() >= deadline:
@@ -144,8 +161,12 @@ class Engine:
         return True
 
     def close(self) -> None:
-        """Stops the engine: delivers what is in the rings, for up to `shutdown_timeout`. Retries, and
-        what was not delivered in time, stay in the data directory for the next start."""
+        """Stop the engine: deliver what is in the rings, for up to `shutdown_timeout`. May be called
+        again.
+
+        Retries, and what was not delivered in time, stay in the data directory for the next start.
+        Raise nothing of its own: processes that do not end are killed, which loses nothing.
+        """
         self._closing.set()
         if self._publisher is not None:
             self._publisher.close()

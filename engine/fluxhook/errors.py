@@ -51,6 +51,8 @@ class ConfigError(FluxhookError):
     MAX_PROBLEMS of them. `more` is the number of the others."""
 
     def __init__(self, problems: list[Problem] | Problem, more: int = 0) -> None:
+        """Take `problems`, of which at most MAX_PROBLEMS are kept, and the number of `more` that
+        were found."""
         found = [problems] if isinstance(problems, Problem) else problems
         self.problems = found[:MAX_PROBLEMS]
         self.more = more + len(found[MAX_PROBLEMS:])
@@ -65,6 +67,7 @@ class EventError(FluxhookError):
     """
 
     def __init__(self, message: str, *, field: str = "") -> None:
+        """Take the `message`, and the `field` in which the fault is."""
         super().__init__(message)
         self.field = field
 
@@ -80,6 +83,7 @@ class QueueFull(FluxhookError):
     """
 
     def __init__(self, message: str, *, accepted: int = 0, refused: int = 0) -> None:
+        """Take the `message`, and for how many endpoints the event was `accepted` and `refused`."""
         super().__init__(message)
         self.accepted = accepted
         self.refused = refused

@@ -109,17 +109,18 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pending(self) -> int:
+        """The number of events that are neither delivered nor given up, in rings and store."""
         return self.queued + self.stored
 
     @property
     def success_rate(self) -> float | None:
-        """The share of the attempts that succeeded; None before the first."""
+        """The share of the attempts that succeeded, 0 to 1; None before the first."""
         attempts = self.delivered + self.failed_attempts
         return self.delivered / attempts if attempts else None
 
     @property
     def balance(self) -> int:
-        """Zero if every accepted event is accounted for."""
+        """The number of accepted events that are not accounted for: zero at rest."""
         ended = self.delivered + self.dead + self.aggregated + sum(self.dropped.values())
         return self.accepted - ended - self.pending
 
@@ -152,10 +153,12 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pending(self) -> int:
+        """The number of events that are neither delivered nor given up, over all endpoints."""
         return sum(endpoint.pending for endpoint in self.endpoints)
 
     def endpoint(self, name: str) -> EndpointStats:
-        """Raises KeyError for a name that the engine does not know."""
+        """Return the statistics of the endpoint `name`. Raise KeyError for one that the engine does
+        not know."""
         for endpoint in self.endpoints:
             if endpoint.name == name:
                 return endpoint

@@ -119,6 +119,7 @@ class ReplayGuard:
     """
 
     def __init__(self, max_requests: int = 100_000) -> None:
+        """Remember up to `max_requests` requests."""
         self._max_requests = max_requests
         self._lock = threading.Lock()
         self._seen: set[bytes] = set()
@@ -130,7 +131,11 @@ class ReplayGuard:
         return len(self._seen)
 
     def check(self, request: bytes, timestamp_s: int, oldest_s: float) -> None:
-        """Remember a verified request, or raise SignatureError. `verify` calls it."""
+        """Remember a verified `request` (its digest), or raise SignatureError; `verify` calls it.
+
+        `timestamp_s` is what was signed, in seconds since the epoch; what is older than `oldest_s` is
+        forgotten.
+        """
         with self._lock:
             while self._by_age and self._by_age[0][0] < oldest_s:
                 self._forget_oldest()

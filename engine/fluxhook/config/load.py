@@ -51,7 +51,10 @@ def load(
     allow_networks: Iterable[str] = (),
     environ: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """Reads a file; see `loads`."""
+    """Read the YAML file at `path`; see `loads` for `allow_networks` and `environ`.
+
+    Return the configuration and its notices. Raise one ConfigError with all problems of the file.
+    """
     try:
         with open(path, "rb") as file:
             text = file.read(MAX_BYTES + 1).decode("utf-8-sig")  # the rest is refused unread

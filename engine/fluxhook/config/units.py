@@ -129,6 +129,7 @@ class Duration(_Frozen):
     ns: int
 
     def __init__(self, ns: int) -> None:
+        """Make a duration of `ns` nanoseconds. Raise ValueError below zero and above 2**63 - 1."""
         if ns < 0:
             raise ValueError(f"{ns} ns is negative")
         if ns > MAX_INT64:
@@ -137,7 +138,10 @@ class Duration(_Frozen):
 
     @classmethod
     def parse(cls, text: object) -> Duration:
-        """Reads Go's notation: "250ms", "3s", "2m", "1h30m", "+1.5s", ".5h", "100us", "0"."""
+        """Read a `text` in Go's notation: "250ms", "3s", "2m", "1h30m", "+1.5s", ".5h", "100us", "0".
+
+        Raise ValueError for anything else, with what is wrong with it.
+        """
         ns = go_nanoseconds(text)
         if ns < 0:
             raise ValueError(f"{text!r} is negative")
@@ -145,10 +149,12 @@ class Duration(_Frozen):
 
     @property
     def ms(self) -> float:
+        """The duration in milliseconds."""
         return self.ns / 1e6
 
     @property
     def seconds(self) -> float:
+        """The duration in seconds."""
         return self.ns / 1e9
 
     def _key(self) -> tuple[int, ...]:
@@ -199,7 +205,10 @@ class Size(int):
 
     @classmethod
     def parse(cls, value: object) -> Size:
-        """Reads a whole number of bytes, or a text such as "512B", "64KiB", "1 MiB", "2GiB"."""
+        """Read a `value`: a whole number of bytes, or a text such as "512B", "64KiB", "1 MiB", "2GiB".
+
+        Raise ValueError for anything else; "KB" and the like are refused, since they have two meanings.
+        """
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0:
             return cls(int(value))
         if not isinstance(value, str) or len(value) > _MAX_TEXT:
@@ -246,6 +255,11 @@ class Rate(_Frozen):
     burst: int
 
     def __init__(self, count: int, span_ns: int = _NS["s"], burst: int | None = None) -> None:
+        """Make a rate of `count` in `span_ns` nanoseconds (a second, a minute or an hour), `burst` at
+        once.
+
+        Raise ValueError for another span, and for numbers that let nothing through or are out of range.
+        """
         if span_ns not in _SPANS.values():
             raise ValueError(f"a rate counts per second, minute or hour, not per {span_ns} ns")
         if count < 1:
@@ -261,7 +275,10 @@ class Rate(_Frozen):
 
     @classmethod
     def parse(cls, value: object) -> Rate:
-        """Reads "100/s", "6000/m", "10/h burst 5", or a mapping {"rate": "10/h", "burst": 5}."""
+        """Read a `value`: "100/s", "6000/m", "10/h burst 5", or a mapping {"rate": "10/h", "burst": 5}.
+
+        Raise ValueError for anything else, with what is wrong with it.
+        """
         text = value
         if isinstance(value, dict):
             if unknown := sorted(map(str, value.keys() - {"rate", "burst"})):
@@ -277,11 +294,12 @@ class Rate(_Frozen):
 
     @property
     def per_second(self) -> float:
+        """The rate as a number in each second."""
         return self.count * _NS["s"] / self.span_ns
 
     @property
     def interval_ns(self) -> int:
-        """The time between two at an even pace, in whole nanoseconds."""
+        """The time between two at an even rate, in whole nanoseconds."""
         return self.span_ns // self.count
 
     def _key(self) -> tuple[int, ...]:
@@ -314,6 +332,11 @@ class Threshold(_Frozen):
     window_ns: int
 
     def __init__(self, count: int, span_ns: int = _NS["s"], window_ns: int | None = None) -> None:
+        """Make a threshold of `count` in `span_ns` nanoseconds (a second, a minute or an hour).
+
+        It is looked at through a window of `window_ns` nanoseconds, by default the span. Raise
+        ValueError for another span, and for a window or numbers that are out of range.
+        """
         if span_ns not in _SPANS.values():
             raise ValueError(f"a threshold counts per second, minute or hour, not per {span_ns} ns")
         if count < 1:
@@ -334,7 +357,10 @@ class Threshold(_Frozen):
 
     @classmethod
     def parse(cls, value: object) -> Threshold:
-        """Reads "100/s", "100/s over 10s", or a mapping {"rate": "100/s", "window": "10s"}."""
+        """Read a `value`: "100/s", "100/s over 10s", or a mapping {"rate": "100/s", "window": "10s"}.
+
+        Raise ValueError for anything else, with what is wrong with it.
+        """
         text = value
         if isinstance(value, dict):
             if unknown := sorted(map(str, value.keys() - {"rate", "window"})):
@@ -351,7 +377,7 @@ class Threshold(_Frozen):
 
     @property
     def limit(self) -> int:
-        """The most events in a window that do not exceed the threshold."""
+        """The largest number of events in a window that does not exceed the threshold."""
         return self.count * self.window_ns // self.span_ns
 
     def _key(self) -> tuple[int, ...]:

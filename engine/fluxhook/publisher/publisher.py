@@ -58,8 +58,12 @@ class Publisher:
         *,
         drop_policy: DropPolicy | None = None,
     ) -> None:
-        """`drop_policy`: this publisher's own, instead of the configuration's; a bulk load wants
-        `block`, so that it waits for the engine rather than push its own events out."""
+        """Attach to the engine of `data_dir`; `fluxhook.connect` is the usual way.
+
+        `drop_policy` is this publisher's own, instead of the configuration's; a bulk load wants
+        `block`, so that it waits for the engine rather than push its own events out. Raise
+        EngineNotRunning where no engine was ever started, TooManyPublishers, LayoutError.
+        """
         self._datadir = d.DataDir(data_dir)
         self._drop_policy = drop_policy
         self._locks: dict[int, _Locks] = {}
@@ -82,18 +86,20 @@ class Publisher:
         raise_on_full: bool = False,
         sync: bool = True,
     ) -> int:
-        """Accepts an event for each endpoint that subscribed to it; returns their number.
+        """Accept an event for each endpoint that subscribed to it; return their number.
 
         0: nobody subscribed. An endpoint for which the ring is full is not counted (`refused` in the
         statistics counts it); with `raise_on_full` it raises QueueFull. Nor is one whose `where`,
-        `sample` or `threshold` held the event back (`filtered`). `data` is an object of the
-        catalogs, or whatever makes a JSON object: a dict, a dataclass, a msgspec Struct; filters and
-        order keys judge its JSON. `topic` is an MQTT topic name, by default the data's own. Does no I/O
-        and never waits, unless the configuration says `drop_policy: block` or `durability: power`.
-        Without `sync` it does not wait for the disk: `Publisher.sync` then does, for many events at
-        once.
+        `sample` or `threshold` held the event back (`filtered`). `type` is one of the catalogs or of
+        `event_types`. `data` is an object of the catalogs, or whatever makes a JSON object: a dict, a
+        dataclass, a msgspec Struct; filters and order keys judge its JSON. `topic` is an MQTT topic
+        name, by default the data's own. `event_id` is the host's own id, by default a new one. Does
+        no I/O and never waits, unless the configuration says `drop_policy: block` or `durability:
+        power`. Without `sync` it does not wait for the disk: `Publisher.sync` then does, for many
+        events at once.
 
-        Raises EventError for a bad type, topic or data, PayloadTooLarge above `max_event_bytes`.
+        Raise EventError for a bad type, topic or data, PayloadTooLarge above `max_event_bytes`,
+        EngineError if a file cannot be used.
         """
         _, accepted, refused = self._emit(type, data, topic, event_id)
         if self._routing.power and sync:
@@ -111,10 +117,11 @@ class Publisher:
         event_id: str | None = None,
         raise_on_full: bool = False,
     ) -> Accepted:
-        """The same as `emit`, for callers who pass the event's id on, such as an HTTP ingest.
+        """Emit an event and return its id too, for callers that pass it on, such as an HTTP ingest.
 
-        The event has an id even if nobody subscribed; it is the given `event_id`, if there is one.
-        Raises what `emit` raises.
+        `type`, `data`, `topic`, `event_id` and `raise_on_full` are those of `emit`. The event has an id
+        even if nobody subscribed; it is the given `event_id`, if there is one. Raise what `emit`
+        raises.
         """
         accepted = Accepted(*self._emit(type, data, topic, event_id))
         if self._routing.power:
@@ -124,10 +131,11 @@ class Publisher:
         return accepted
 
     def emit_many(self, events: Iterable[tuple[str, Any] | tuple[str, Any, str | None]]) -> int:
-        """Emits (type, data) or (type, data, topic) tuples; returns the sum of what `emit` returns.
+        """Emit `events`, tuples (type, data) or (type, data, topic); return the sum of what `emit`
+        returns.
 
-        Under `durability: power` they share one sync. Stops at the first bad event, whose error it
-        raises; those before it are accepted.
+        Under `durability: power` they share one sync. Stop at the first bad event and raise its error;
+        those before it are accepted.
         """
         total = 0
         try:
@@ -143,10 +151,11 @@ class Publisher:
         return total
 
     def sync(self) -> None:
-        """Under `durability: power`, returns once all that this publisher has accepted is on the disk.
+        """Return once all that this publisher has accepted is on the disk, under `durability: power`.
 
-        A group commit: whoever waited while another synced finds its events synced by the next. Raises
-        EngineError if the disk fails; what was accepted stays accepted, and is synced by the next.
+        A group commit: a caller that waited while another synced finds its events synced by the next.
+        Raise EngineError if the disk fails; what was accepted stays accepted, and is synced by the
+        next.
         """
         routing, mine = self._routing, self._puts
         if not routing.power:
@@ -165,8 +174,10 @@ class Publisher:
             self.sync()  # in a forked child, which attached anew meanwhile
 
     def close(self) -> None:
-        """Detaches. What was accepted is delivered all the same; `emit` raises EngineError now. May be
-        called again, also where it was interrupted."""
+        """Detach. What was accepted is delivered all the same; `emit` raises EngineError now.
+
+        May be called again, also where it was interrupted. Raises nothing of its own.
+        """
         self._closed = True
         self._routing.shortcuts.clear()
         for slot in (self._routing.slot, *self._former):
