@@ -49,7 +49,8 @@ CI = os.environ.get("CI") == "true"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A background job of a shell ignores SIGINT, and so would the processes that tests interrupt."""
+    """Check the machine once, and handle SIGINT: a background job of a shell ignores it, and so would
+    the processes that tests interrupt."""
     if not hasattr(config, "workerinput") and (fault := unprepared()):
         raise pytest.UsageError(fault)  # once, instead of by each test that meets it
     config.addinivalue_line("markers", "crash: kills processes of an engine (tests/crash)")
@@ -61,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files come first. What CI leaves out with the newest Python has a marker."""
+    """Sort the longest files first, and mark what CI leaves out with the newest Python."""
     folder = Path(__file__).parent
     order = {folder / f"{name}.py": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
@@ -74,20 +75,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Around pytest's own handling of skip and xfail, which has to come first."""
+    """Refuse what was left out, around pytest's own handling of skip and xfail, which has to come
+    first."""
     report = yield
     return _refuse(report)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """A whole module that skips itself does so here."""
+    """Refuse a whole module that skips itself."""
     report = yield
     return _refuse(report)
 
 
 def _refuse(report: Report) -> Report:
-    """In CI a test that was left out has failed: what it proves elsewhere is not proven there."""
+    """Make a failure, in CI, of a test that was left out: what it proves elsewhere is not proven
+    there."""
     expected_failure = getattr(report, "wasxfail", None)
     if CI and (report.skipped or expected_failure is not None):
         if expected_failure is None:
@@ -109,14 +112,15 @@ def receiver_process() -> Iterator[ReceiverProcess]:
 
 @pytest.fixture
 def receiver(receiver_process: ReceiverProcess) -> ReceiverProcess:
-    """Nobody has ever sent anything to it; starting a process for each test would take longer."""
+    """Return a receiver to which nobody has ever sent anything; a process for each test would take
+    longer."""
     receiver_process.renew()
     return receiver_process
 
 
 @pytest.fixture
 def rig(tmp_path: Path, receiver: ReceiverProcess) -> Iterator[Rig]:
-    """Engines, with that receiver."""
+    """Make engines, with that receiver."""
     rig = Rig(receiver, tmp_path / "data")
     try:
         yield rig

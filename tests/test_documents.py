@@ -29,7 +29,7 @@ NODE = re.compile(r"(tests/[\w./]+\.py)((?:::\w+)+)")
 
 @functools.cache
 def nodes_of(path: str) -> frozenset[str]:
-    """The node ids of a test file, without the file."""
+    """Return the node ids of a test file, without the file."""
 
     def found(body: list[ast.stmt], around: str) -> list[str]:
         names = []

@@ -20,7 +20,7 @@ APART: Final = LAYERS[4]
 
 
 def circle(edges: set[tuple[str, str]]) -> list[str]:
-    """Nodes in a circle, the first one again at the end; empty if there is none."""
+    """Return the nodes in a circle, the first one again at the end; empty if there is none."""
     sorter: TopologicalSorter[str] = TopologicalSorter()
     for importer, imported in edges:
         sorter.add(importer, imported)

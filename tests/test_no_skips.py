@@ -30,7 +30,7 @@ WHOLE_MODULE = "import pytest; pytest.importorskip('no_such_module')"
 
 
 def run(folder: Path, ci: str) -> str:
-    """The output of a test session of its own."""
+    """Return the output of a test session of its own."""
     conftest = Path(__file__).with_name("conftest.py").read_text()
     for name, text in (
         ("conftest.py", conftest),

@@ -54,7 +54,8 @@ print(fluxhook.__version__)
 def run(
     *command: str | Path, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Both streams together; nothing of this process's imports reaches the child."""
+    """Run a command and return both streams together; nothing of this process's imports reaches the
+    child."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "CFLAGS"))}
     return subprocess.run(
         command,
@@ -68,13 +69,13 @@ def run(
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sources as a clone has them, with nothing built."""
+    """Copy the sources as a clone has them, with nothing built."""
     return shutil.copytree(ROOT, tmp_path_factory.mktemp("clone") / "fluxhook", ignore=GENERATED)
 
 
 @pytest.fixture(scope="session")
 def dist(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An sdist, and the wheel built from it; without optimisation, which takes most of the time."""
+    """Build an sdist, and the wheel from it; without optimisation, which takes most of the time."""
     out = tmp_path_factory.mktemp("dist")
     command = sys.executable, "-m", "build", "--no-isolation", "-o", out
     built = run(*command, cwd=source, env={"FLUXHOOK_DEBUG": "1"})
@@ -84,14 +85,14 @@ def dist(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sdist(dist: Path) -> set[str]:
-    """The names in the sdist, below its one folder."""
+    """Return the names in the sdist, below its one folder."""
     with tarfile.open(next(dist.glob("*.tar.gz"))) as archive:
         return {name.partition("/")[2] for name in archive.getnames()}
 
 
 @pytest.fixture(scope="session")
 def wheel(dist: Path) -> set[str]:
-    """The names in the wheel."""
+    """Return the names in the wheel."""
     with zipfile.ZipFile(next(dist.glob("*.whl"))) as archive:
         return set(archive.namelist())
 
@@ -142,7 +143,7 @@ def test_the_wheel_has_nothing_else_but_the_compiled_modules(source: Path, wheel
 
 @pytest.fixture(scope="session")
 def empty(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel, and what the wheel says it depends on: nothing more.
+    """Make an environment with the wheel, and what the wheel says it depends on: nothing more.
 
     The dependencies are copied from where the tests run, file by file as they were recorded.
     """

@@ -105,7 +105,7 @@ def receiver() -> Iterator[ThreadingHTTPServer]:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Starts a command in an empty folder, with the command `fluxhook` of this package."""
+    """Start a command in an empty folder, with the command `fluxhook` of this package."""
     command = tmp_path / "bin" / "fluxhook"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m fluxhook "$@"\n')

@@ -52,7 +52,7 @@ ROUTE_ERROR = {
 
 
 def until(condition: Callable[[], Any], what: str = "it") -> Any:
-    """The condition's value once it is true; AssertionError at the deadline."""
+    """Return the condition's value once it is true; raise AssertionError at the deadline."""
     end = time.monotonic() + DEADLINE_S
     while not (value := condition()):
         assert time.monotonic() < end, f"{what}: not within {DEADLINE_S} s"
@@ -61,7 +61,7 @@ def until(condition: Callable[[], Any], what: str = "it") -> Any:
 
 
 def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
-    """The problem details of an answer, which must be of this status and kind."""
+    """Return the problem details of an answer, which must be of this status and kind."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"].startswith("application/problem+json")
     body: dict[str, Any] = response.json()
@@ -101,7 +101,7 @@ class Site:
         self.data_dir = engine.data_dir
 
     def create(self, name: str, **options: Any) -> dict[str, Any]:
-        """A webhook whose path at the receiver is its name."""
+        """Create a webhook whose path at the receiver is its name."""
         layer = {
             "name": name,
             "url": f"{self.receiver.url}/{name}",
@@ -126,7 +126,8 @@ class Site:
         return items
 
     def dead_letter(self, name: str, n: int) -> list[str]:
-        """Makes dead letters of a new webhook that gives up at once; their ids, the latest first."""
+        """Make dead letters of a new webhook that gives up at once; return their ids, the latest
+        first."""
         self.receiver.behave(Behaviour(status=503), f"/{name}")
         never = {"failure_threshold": 1_000_000}
         self.create(name, retry={"max_attempts": 1}, circuit_breaker=never)
@@ -140,7 +141,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One engine for a module's tests, each of which makes webhooks of its own."""
+    """Start one engine for a module's tests, each of which makes webhooks of its own."""
     with ReceiverProcess(keep=200) as receiver:
         filed = Endpoint(
             name="filed",
@@ -160,7 +161,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data directory of an engine that was started and stopped; its API has TOKENS."""
+    """Make the data directory of an engine that was started and stopped; its API has TOKENS."""
     data_dir = tmp_path_factory.mktemp("stopped") / "data"
     ops = Endpoint(name="ops", url="https://hooks.example.com/fg", signature="none")
     Supervisor(data_dir, config(ops, admin=Admin(tokens=TOKENS))).close()
@@ -169,6 +170,6 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def guarded(stopped: Path) -> Iterator[TestClient[Any]]:
-    """A client without a token."""
+    """Make a client without a token."""
     with client_of(stopped, own_token="own-token-0123456789") as client:
         yield client

@@ -17,7 +17,7 @@ UNKNOWN = "dlv_0000000000000001"
 
 
 def walk(site: Site, path: str, **filters: Any) -> list[dict[str, Any]]:
-    """All items of a list, page by page."""
+    """Return all items of a list, page by page."""
     items: list[dict[str, Any]] = []
     cursor: dict[str, str] = {}
     while True:

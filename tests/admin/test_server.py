@@ -61,14 +61,14 @@ class Process:
             self.alive = -1
 
     def end(self) -> tuple[int, str]:
-        """Waits for the end; its status, and what it said."""
+        """Wait for the end; return its status, and what it said."""
         _, err = self.process.communicate(timeout=DEADLINE_S)
         return self.process.returncode, err.decode()
 
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Any]:
-    """Starts admin processes over an engine that was stopped."""
+    """Start admin processes over an engine that was stopped."""
     processes: list[Process] = []
     data_dir = tmp_path / "data"
 

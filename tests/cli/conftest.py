@@ -37,7 +37,7 @@ def json(text: str | bytes) -> Any:
 
 
 def until(condition: Callable[[], Any], what: str = "it") -> Any:
-    """The condition's value once it is true; AssertionError at the deadline."""
+    """Return the condition's value once it is true; raise AssertionError at the deadline."""
     end = time.monotonic() + DEADLINE_S
     while not (value := condition()):
         assert time.monotonic() < end, f"{what}: not within {DEADLINE_S} s"
@@ -74,7 +74,7 @@ class Program:
         self.pid = self.process.pid
 
     def line(self) -> str:
-        """The next line of its output."""
+        """Return the next line of its output."""
         stdout = self.process.stdout
         assert stdout is not None
         readable, _, _ = select.select([stdout], [], [], DEADLINE_S)
@@ -100,7 +100,7 @@ class Program:
         self.process.send_signal(number)
 
     def end(self, stdin: bytes | None = None) -> Result:
-        """Waits for its end; what it has said since."""
+        """Wait for its end; return what it has said since."""
         out, err = self.process.communicate(stdin, timeout=DEADLINE_S)
         return Result(
             runner=CliRunner(),
@@ -118,7 +118,7 @@ Start = Callable[..., Program]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts programs in the test's folder."""
+    """Start programs in the test's folder."""
     programs: list[Program] = []
 
     def start(
@@ -136,7 +136,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
-    """Runs a command in this process, in the test's folder."""
+    """Run a command in this process, in the test's folder."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("FLUXHOOK")]:
         monkeypatch.delenv(name)
@@ -151,8 +151,8 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> Path:
-    """The data directory of an engine that was started and stopped; it had one endpoint, for sensors'
-    messages and the host's own `order.*`, and a queue of 20."""
+    """Make the data directory of an engine that was started and stopped; it had one endpoint, for
+    sensors' messages and the host's own `order.*`, and a queue of 20."""
     data_dir = tmp_path / "fluxhook-data"
     endpoint = Endpoint(
         name="shop",
@@ -207,7 +207,7 @@ class Site:
         self.data_dir = engine.data_dir
 
     def run(self, *arguments: object, stdin: str | None = None, **environ: str) -> Result:
-        """A command about this engine."""
+        """Run a command about this engine."""
         env = {
             "FLUXHOOK_DATA_DIR": str(self.data_dir),
             "FLUXHOOK_API": None,
@@ -230,7 +230,7 @@ class Site:
         return json(said.stdout)
 
     def lines(self, *arguments: object) -> list[Any]:
-        """The same for JSON lines."""
+        """Return the same for JSON lines."""
         said = self.run(*arguments, "--json")
         assert said.exit_code == 0, said.output
         return [json(line) for line in said.stdout.splitlines()]
@@ -239,13 +239,13 @@ class Site:
         return Snapshot.load(DataDir(self.data_dir))
 
     def secrets(self, name: str) -> list[str]:
-        """The secrets that a webhook signs with, in the clear."""
+        """Return the secrets that a webhook signs with, in the clear."""
         return [
             str(s) for e in self.snapshot().config.endpoints if e.name == name for s in e.secrets
         ]
 
     def create(self, name: str, *options: object) -> None:
-        """A webhook whose path at the receiver is its name, and its events `NAME.*`."""
+        """Create a webhook whose path at the receiver is its name, and its events `NAME.*`."""
         url, types = f"{self.receiver.url}/{name}", f"{name}.*"
         said = self.run(
             "webhook", "create", "--name", name, "--url", url, "--type", types,
@@ -254,7 +254,8 @@ class Site:
         assert said.exit_code == 0, said.output
 
     def dead_letter(self, name: str, n: int) -> list[str]:
-        """Makes dead letters of a new webhook that gives up at once; their ids, the latest first."""
+        """Make dead letters of a new webhook that gives up at once; return their ids, the latest
+        first."""
         self.receiver.behave(Behaviour(status=503, body=b"no room"), f"/{name}")
         self.create(name, "--max-attempts", "1")
         self.engine.emit_many([(f"{name}.happened", {"n": i}) for i in range(n)])
@@ -267,7 +268,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One for a module's tests, each of which makes webhooks of its own."""
+    """Start one for a module's tests, each of which makes webhooks of its own."""
     with ReceiverProcess(keep=50) as receiver:
         filed = Endpoint(
             name="filed",

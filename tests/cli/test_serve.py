@@ -35,7 +35,7 @@ def write(path: Path, url: str, *extra: str, events: str = "order.*", **options:
 
 
 def serve(start: Start, config: Path, *options: object) -> Program:
-    """Returns once it serves."""
+    """Return once it serves."""
     program = start("serve", "--config", config, "--no-admin", *ALLOWED, *options)
     assert program.line().startswith(f"fluxhook serves: pid {program.pid}, ")
     return program

@@ -254,7 +254,7 @@ def test_delete_asks_first(site: Site) -> None:
 
 
 def answered(site: Site, answer: str) -> int:
-    """Deletes at a terminal where this is typed; the exit code."""
+    """Delete at a terminal where this is typed; return the exit code."""
     master, slave = pty.openpty()
     roots = str(Path(fluxhook.__file__).parents[1])
     process = subprocess.Popen(

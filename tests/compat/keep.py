@@ -74,7 +74,7 @@ def plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 
 def fill(data_dir: Path, receiver: ReceiverProcess) -> dict[str, list[str]]:
-    """Returns the ids of the events that each endpoint accepted and has not got."""
+    """Return the ids of the events that each endpoint accepted and has not got."""
     ids: dict[str, list[str]] = {}
     engine = Engine(config(receiver.url), data_dir).start()
     publisher = engine.publisher

@@ -28,7 +28,7 @@ def stage(
 
 @pytest.fixture
 def report(record_property: Callable[[str, object], None]) -> Callable[[Row], None]:
-    """Adds a line to the table at the end of the run, which may be in another process."""
+    """Add a line to the table at the end of the run, which may be in another process."""
     return lambda row: record_property("survived", list(row))
 
 

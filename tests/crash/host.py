@@ -68,7 +68,7 @@ class Progress:
         self._words[0] = n - self.load.first + 1
 
     def accept(self, n: int, answer: int) -> None:
-        """Keeps what `emit` answered; the count last, for it is what the tests believe."""
+        """Keep what `emit` answered; the count last, for it is what the tests believe."""
         index = n - self.load.first
         self._map[_ANSWERS + index] = answer
         self._words[1] = index + 1
@@ -85,12 +85,12 @@ class Progress:
 
     @property
     def accepted(self) -> int:
-        """Emits that returned."""
+        """The emits that returned."""
         return self._words[1]
 
     @property
     def begun(self) -> int:
-        """Emits that were called: as many as returned, or one more."""
+        """The emits that were called: as many as returned, or one more."""
         return self._words[0]
 
     @property
@@ -98,13 +98,13 @@ class Progress:
         return bool(self._words[2])
 
     def answers(self) -> dict[int, int]:
-        """For each emit that returned: the event's number, and how many endpoints accepted it."""
+        """Return for each emit that returned the event's number, and how many endpoints accepted it."""
         answers = self._map[_ANSWERS : _ANSWERS + self.accepted]
         return dict(enumerate(answers, self.load.first))
 
 
 def emit_all(emit: Callable[..., int], load: Load) -> None:
-    """Emits a load. Each event must be accepted by somebody."""
+    """Emit a load. Each event must be accepted by somebody."""
     progress = Progress(load)
     begun = time.monotonic()
     for n in range(load.first, load.first + load.count):
@@ -123,7 +123,7 @@ def emit_all(emit: Callable[..., int], load: Load) -> None:
 def host(
     data_dir: str, config: bytes | None, control: Connection, loads: list[Load], forks: int
 ) -> None:
-    """A host program: its own engine if it has a `config`, else attached to one that runs.
+    """Run a host program: its own engine if it has a `config`, otherwise attached to one that runs.
 
     It says "ready", begins to emit at the word "go" and ends at the end of `control`. Each of its
     last `forks` loads is emitted by a child, through the object that it inherited, each of the
@@ -175,7 +175,7 @@ def supervise(
     sidecar: str | None,
     stuck_looks: int,
 ) -> None:
-    """`fluxhook serve`, without its command line: the configuration is read again at SIGHUP. With
+    """Run `fluxhook serve` without its command line: the configuration is read again at SIGHUP. With
     `stuck_looks` a child without a heartbeat is killed after so many seconds."""
     _apart()
     if stuck_looks:
@@ -190,6 +190,6 @@ def supervise(
 
 
 def _apart() -> None:
-    """Leaves nothing of the test's process: neither its signals nor its standard input."""
+    """Leave nothing of the test's process: neither its signals nor its standard input."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.stdin.close()

@@ -63,7 +63,7 @@ _fork.set_forkserver_preload(["__main__", "fluxhook.supervisor.supervisor", "flu
 
 
 def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Waits for a condition; AssertionError at the deadline."""
+    """Wait for a condition; raise AssertionError at the deadline."""
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, f"{deadline_s:g} s were not enough for: {what}"
@@ -119,7 +119,7 @@ class Host:
         self.cut_short.update(range(len(self.progress)))
 
     def end(self) -> None:
-        """Has it leave, and sees that it does so in order."""
+        """Ask it to leave, and see that it does so in order."""
         self.control.close()
         self.process.join(DEADLINE_S)
         assert self.process.exitcode in (0, -signal.SIGKILL), f"status {self.process.exitcode}"
@@ -190,21 +190,21 @@ class Stage:
     # ---- processes -------------------------------------------------------------------------
 
     def load(self, count: int, rate: int = 0) -> Load:
-        """Numbers that no other host emits."""
+        """Return numbers that no other host emits."""
         first, self._next = self._next, self._next + count
         return Load(first, count, str(self.directory / f"{first}.progress"), rate)
 
     def host(
         self, *counts: int, config: Config | None = None, forks: int = 0, rate: int = 0
     ) -> Host:
-        """Starts a host; one with a `config` embeds the engine. `start` it."""
+        """Start a host; one with a `config` embeds the engine. `start` it."""
         loads = [self.load(count, rate) for count in counts]
         new = Host(self.data_dir, loads, config=config, forks=forks)
         self.hosts.append(new)
         return new
 
     def start(self, host: Host) -> None:
-        """Has a host emit, once it is attached and the workers are there."""
+        """Make a host emit, once it is attached and the workers are there."""
         assert host.hear() == "ready"
         workers = Snapshot.load(DataDir(self.data_dir)).workers
         until(lambda: all(map(self._holds_lock, range(workers))), "the workers")
@@ -218,7 +218,7 @@ class Stage:
         return False
 
     def serve(self, config: Config, *, sidecar: str | None = None, stuck_looks: int = 0) -> None:
-        """Starts an engine that no host embeds."""
+        """Start an engine that no host embeds."""
         self.configure(config)
         control, theirs = _fork.Pipe()
         process = _fork.Process(
@@ -233,7 +233,7 @@ class Stage:
         assert control.recv() == "ready"
 
     def configure(self, config: Config) -> None:
-        """Writes what a standalone engine reads at its start, and at SIGHUP."""
+        """Write what a standalone engine reads at its start, and at SIGHUP."""
         temporary = self._config_file.with_suffix(".new")
         temporary.write_bytes(codec.encode(config))
         temporary.rename(self._config_file)
@@ -245,7 +245,7 @@ class Stage:
         until(lambda: read_stats(self.data_dir).version > version, "a reload")
 
     def terminate(self) -> float:
-        """SIGTERM for a standalone engine; returns how many seconds it takes to leave."""
+        """Send SIGTERM to a standalone engine; return how many seconds it takes to leave."""
         assert self._engine is not None
         process, _ = self._engine
         begun = time.monotonic()
@@ -256,7 +256,7 @@ class Stage:
         return time.monotonic() - begun
 
     def supervisor(self) -> int:
-        """The pid of the supervisor that is alive and has announced itself."""
+        """Return the pid of the supervisor that is alive and has announced itself."""
         found: list[int] = []
 
         def look() -> bool:
@@ -270,7 +270,7 @@ class Stage:
         return found[0]
 
     def workers(self, count: int = 2) -> list[int]:
-        """The pids of all workers, once that many are there and serve."""
+        """Return the pids of all workers, once that many are there and serve."""
         found: list[int] = []
 
         def look() -> bool:
@@ -307,13 +307,13 @@ class Stage:
     # ---- kills -----------------------------------------------------------------------------
 
     def kill_worker(self, index: int) -> None:
-        """One of the workers, in turn."""
+        """Kill one of the workers, in turn."""
         workers = self.workers()
         os.kill(workers[index % len(workers)], signal.SIGKILL)
         self.kills += 1
 
     def kill_supervisor(self) -> None:
-        """Returns when it has a successor, if it stands in a host."""
+        """Return when it has a successor, if it stands in a host."""
         pid = self.supervisor()
         os.kill(pid, signal.SIGKILL)
         self.kills += 1
@@ -324,7 +324,7 @@ class Stage:
             until(lambda: not self.is_ours(pid), "the supervisor's end")
 
     def kill_everything(self, count: int = 2, *, spare: Sequence[Host] = ()) -> None:
-        """Hosts, but for those to `spare`, supervisor and workers, of which there are `count`."""
+        """Kill hosts, but for those to `spare`, supervisor and workers, of which there are `count`."""
         supervisor, workers = self.supervisor(), self.workers(count)
         hosts = [host for host in self.hosts if host.process.is_alive() and host not in spare]
         for pid in (*(host.process.pid for host in hosts), supervisor, *workers):
@@ -346,7 +346,7 @@ class Stage:
 
     @property
     def accepted(self) -> int:
-        """Emits that returned, in all hosts."""
+        """The emits that returned, in all hosts."""
         return sum(host.accepted for host in self.hosts)
 
     def ids(self, endpoint: str) -> Counter[int]:
@@ -357,17 +357,17 @@ class Stage:
         return ids
 
     def reach(self, accepted: int) -> None:
-        """Waits until so many were accepted."""
+        """Wait until so many were accepted."""
         until(lambda: self.accepted >= accepted, f"{accepted} accepted events")
 
     def settle(self) -> Stats:
-        """Waits until nothing is pending and the books are closed; what they say then."""
+        """Wait until nothing is pending and the books are closed; return what they say then."""
         until(lambda: all(host.done for host in self.hosts), "the hosts")
         until(lambda: _closed(read_stats(self.data_dir)), "balanced books with nothing pending")
         return read_stats(self.data_dir)
 
     def timeouts(self) -> int:
-        """Attempts that timed out, but for those that hung on purpose."""
+        """Return the attempts that timed out, but for those that hung on purpose."""
         db = sqlite3.connect(f"file:{self.data_dir / 'store.db'}?mode=ro", uri=True)
         try:
             attempts = db.execute(
@@ -382,8 +382,8 @@ class Stage:
         )
 
     def prove(self, *, bound: int, wanted: dict[str, set[int]] | None = None) -> Row:
-        """Every accepted id arrived, the duplicates are within the bound, and the books balance,
-        while the engine runs and when it has ended.
+        """Prove that every accepted id arrived, the duplicates are within the bound, and the books
+        balance, while the engine runs and when it has ended.
 
         `wanted` are the events of other endpoints than `main` and `side`; one that is removed may
         have dead letters instead.
@@ -454,7 +454,7 @@ class Stage:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        """Leaves no process behind, whatever happened."""
+        """Leave no process behind, whatever happened."""
         for host in self.hosts:
             host.kill()
             host.control.close()

@@ -50,7 +50,7 @@ class Forger:
         self._write(self.counters, REDO_AT, REDO.pack(op, self.uid, 0, 1, 0, field, token, serial))
 
     def uncount(self, field: int) -> None:
-        """Takes back the one that endpoint 0 was counted last, with the stamp of its operation."""
+        """Take back the one that endpoint 0 was counted last, with the stamp of its operation."""
         at = PAGE + 8 * field
         word = struct.unpack_from("<Q", self.counters.read_bytes(), at)[0]
         assert word >> STAMP_BITS == 1

@@ -33,7 +33,7 @@ def heal(stage: Stage) -> None:
 
 
 def kill_under_load(stage: Stage, situation: str, times: int, kill: Callable[[int], None]) -> None:
-    """Kills while events are accepted, at equal distances."""
+    """Kill while events are accepted, at equal distances."""
     healed = situation == "steady"
     for i in range(times):
         share = (i + 1) / (times + 1)

@@ -42,7 +42,7 @@ def config(stage: Stage, workers: int, *more: str) -> Config:
 
 
 def change(stage: Stage, workers: int) -> None:
-    """Asks for so many workers, and returns once they are in force."""
+    """Ask for so many workers, and return once they are in force."""
     stage.configure(config(stage, workers))
     os.kill(stage.supervisor(), signal.SIGHUP)
     until(lambda: in_force(stage) == workers, f"{workers} workers")

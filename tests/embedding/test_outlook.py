@@ -37,7 +37,7 @@ def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
 
 
 def open_breaker(harness: SchedulerHarness, opened_ns: int) -> int:
-    """Returns when it lets a probe go."""
+    """Return when it lets a probe go."""
     state = breaker.State("open", opened_ns // 1_000_000)
     harness.word(0, d.BREAKER, breaker.pack(state))
     return state.value * 1_000_000 + 2 * HOUR

@@ -105,7 +105,7 @@ class Rig:
 
 
 def compile_c(folder: Path, output: str, *arguments: str) -> Path:
-    """Compiles C that may include `_native/*.h` into a file of `folder`, with the compiler that made
+    """Compile C that may include `_native/*.h` into a file of `folder`, with the compiler that made
     this Python; a warning is an error."""
     compiler = sysconfig.get_config_var("CC").split()
     command = [*compiler, "-std=gnu11", "-Wall", "-Werror", f"-I{NATIVE}", "-o", output]
@@ -114,7 +114,7 @@ def compile_c(folder: Path, output: str, *arguments: str) -> Path:
 
 
 def fork(work: Callable[[], object]) -> int:
-    """Runs `work` in a child process, which then exits with 0, or with 1 if it raised."""
+    """Run `work` in a child process, which then exits with 0, or with 1 if it raised."""
     pid = os.fork()
     if pid:
         return pid
@@ -129,7 +129,7 @@ def fork(work: Callable[[], object]) -> int:
 
 
 def kill(*pids: int) -> None:
-    """Ends children, unless they have ended: the number of one that was waited for is another's."""
+    """End children, unless they have ended: the number of one that was waited for is another's."""
     for pid in pids:
         with contextlib.suppress(ChildProcessError):
             if os.waitpid(pid, os.WNOHANG) == (0, 0):
@@ -138,7 +138,7 @@ def kill(*pids: int) -> None:
 
 
 def outcome(pid: int) -> int:
-    """Waits for a child: its exit status, or minus the signal that killed it."""
+    """Wait for a child and return its exit status, or minus the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 

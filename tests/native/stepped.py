@@ -44,7 +44,7 @@ class Stepped:
 
 
 def _built(cache: Path) -> Path:
-    """Compiles the module unless the cache has it for these very sources."""
+    """Compile the module unless the cache has it for these very sources."""
     digest = hashlib.sha256(sys.version.encode())
     for source in SOURCES:
         digest.update(source.read_bytes())

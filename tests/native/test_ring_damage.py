@@ -69,7 +69,7 @@ OWED = {3: (2,), 5: (1, 2), 6: (1, 2), 7: (1, 2), 8: (1, 2)}
 
 
 def use(path: str) -> tuple[dict[int, tuple[int, ...]], int]:
-    """Opens a ring and uses it fully: what came out, and how many damaged records were met.
+    """Open a ring and use it fully; return what came out, and how many damaged records were met.
 
     Whatever the file holds: nothing torn comes out, and in the end the ring works.
     """
@@ -97,7 +97,7 @@ def use(path: str) -> tuple[dict[int, tuple[int, ...]], int]:
 
 
 def sweep(path: str, offsets: range, judge: Callable[[int], None]) -> None:
-    """Flips one bit, the top bit, or all bits of each byte in turn and has `judge` use the file."""
+    """Flip one bit, the top bit, or all bits of each byte in turn and have `judge` use the file."""
     image = Path(path).read_bytes()
     progress = mmap.mmap(-1, 8)
 

@@ -60,7 +60,7 @@ class Ledger:
 
 
 def publish(rig: Rig, ledger: Ledger) -> None:
-    """Puts record after record; one that is refused is tried again until it is accepted."""
+    """Put record after record; one that is refused is tried again until it is accepted."""
     producer, counters = rig.publisher()
     n = struct.unpack("<Q", ledger.begun)[0] + 1
     while n < RECORDS:
@@ -76,7 +76,7 @@ def publish(rig: Rig, ledger: Ledger) -> None:
 
 
 def work(rig: Rig, ledger: Ledger, seed: int) -> None:
-    """Takes what comes and settles it in any order, or hands it over."""
+    """Take what comes and settle it in any order, or hand it over."""
     rng = random.Random(seed)
     consumer, outbox, counters = rig.worker()
     in_hand: list[tuple[Any, int]] = []

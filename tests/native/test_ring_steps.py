@@ -39,7 +39,7 @@ Killed = Callable[..., None]
 
 @pytest.fixture
 def killed(stepped: Stepped) -> Killed:
-    """Does something in a child that is killed at the nth of the named steps."""
+    """Do something in a child that is killed at the nth of the named steps."""
 
     def killed(work: Callable[[], object], step: str, nth: int = 1) -> None:
         def armed() -> None:

@@ -35,7 +35,7 @@ class Peer:
         self.reader, self.writer = reader, writer
 
     async def ask(self, data: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Sends, and reads one answer."""
+        """Send, and read one answer."""
         self.writer.write(data)
         return await self.answer()
 
@@ -64,7 +64,7 @@ def run(
     behaviour: Behaviour | None = None,
     **options: Any,
 ) -> Any:
-    """Runs `test` against a receiver, with one connection to it."""
+    """Run `test` against a receiver, with one connection to it."""
 
     async def main() -> Any:
         receiver = Receiver(behaviour=behaviour or Behaviour(), **options)

@@ -114,7 +114,7 @@ class World:
         return read_stats(self.data_dir).endpoint(name)
 
     def notices_the_step(self, steps: int) -> None:
-        """Waits until the engine has seen the wall clock set that many times."""
+        """Wait until the engine has seen the wall clock set that many times."""
         until(lambda: len(self._clock().offsets) == steps + 1)
 
     def _clock(self) -> Clock:

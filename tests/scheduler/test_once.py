@@ -49,7 +49,7 @@ class Worker:
             self.harness.reporter.report(delivery, "delivered", "delivered")
 
     def deliver(self) -> list[int]:
-        """Finishes all but IN_FLIGHT; the ids of these."""
+        """Finish all but IN_FLIGHT; return the ids of these."""
         for delivery in self.hand[IN_FLIGHT:]:
             self.harness.reporter.report(delivery, "delivered", "delivered")
         return [delivery.id for delivery in self.hand[:IN_FLIGHT]]

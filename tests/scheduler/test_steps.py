@@ -140,7 +140,7 @@ def test_a_test_event_may_be_larger(tmp_path: Path) -> None:
 
 
 def stored(harness: SchedulerHarness, endpoint: int, n: int) -> None:
-    """Puts so many deliveries into the store, due now."""
+    """Put so many deliveries into the store, due now."""
     with harness.store.batch() as batch:
         for i in range(n):
             batch.add(

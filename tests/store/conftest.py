@@ -29,7 +29,7 @@ def store(path: Path) -> Iterator[DeliveryStore]:
 
 @pytest.fixture
 def add(store: DeliveryStore) -> Add:
-    """Adds a delivery in a batch of its own, due at NOW unless told; returns its id: 1, 2, ..."""
+    """Add a delivery in a batch of its own, due at NOW unless told; return its id: 1, 2, ..."""
     ids = itertools.count(1)
 
     def add(endpoint: int = 0, due_ns: int = NOW, key: str | None = None, n: int = 1) -> int:

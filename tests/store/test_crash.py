@@ -67,7 +67,7 @@ while True:
 
 
 def write_until_killed(path: Path, step: str, body: int = 600, delay_s: float | None = None) -> int:
-    """Returns how many batches the writer said it had committed."""
+    """Return how many batches the writer said it had committed."""
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path), step, str(SIZE), str(body)],
         stdout=subprocess.PIPE,

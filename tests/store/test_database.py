@@ -149,7 +149,7 @@ def overwrite_the_middle(path: Path) -> None:
 
 
 def killed_with_rows(path: Path, boot_id: str | None = None) -> None:
-    """Leaves a store as a process that was killed leaves it, with 5000 rows in the file."""
+    """Leave a store as a process that was killed leaves it, with 5000 rows in the file."""
     script = f"""
 import os
 from pathlib import Path

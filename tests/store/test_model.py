@@ -121,7 +121,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.model = model
 
     def apply(self, batch: Batch, ops: list[Any]) -> Model:
-        """Applies operations to the batch; returns the model as it is after its commit."""
+        """Apply operations to the batch; return the model as it is after its commit."""
         model = copy.deepcopy(self.model)
         for op, *arguments in ops:
             if op == "add":

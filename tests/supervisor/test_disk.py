@@ -144,7 +144,7 @@ def test_status_on_a_disk_that_is_read_only(tmp_path: Path) -> None:
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Makes the disk full: no file is made larger, and none is made."""
+    """Make the disk full: no file is made larger, and none is made."""
 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -49,7 +49,7 @@ def rotate(
 
 
 def expire(harness: SchedulerHarness, hours: float) -> bool:
-    """Lets the clock be so much later."""
+    """Let the clock be so much later."""
     changed = harness.supervisor._subscriptions.expire(time.time_ns() + int(hours * HOUR))
     harness.supervisor._republish()
     return changed

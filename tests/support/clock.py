@@ -40,7 +40,7 @@ class WallClock:
         self.environ = {"LD_PRELOAD": str(library), "FLUXHOOK_TEST_CLOCK": str(page)}
 
     def step(self, seconds: float) -> None:
-        """Sets the clock forward, or back by less than nothing."""
+        """Set the clock forward, or back by less than nothing."""
         (offset_ns,) = struct.unpack_from("=q", self._page)
         struct.pack_into("=q", self._page, 0, offset_ns + int(seconds * 1e9))
 
@@ -80,14 +80,14 @@ class Host:
         return int(line)
 
     def kill(self) -> None:
-        """SIGKILL to the host and its supervisor; the workers leave with them."""
+        """Send SIGKILL to the host and its supervisor; the workers leave with them."""
         supervisor = json.loads(DataDir(self.data_dir).engine_file.read_text())["pid"]
         self._process.kill()
         os.kill(supervisor, signal.SIGKILL)
         self.close()
 
     def close(self) -> None:
-        """Has the engine drain and end."""
+        """Make the engine drain and end."""
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()

@@ -103,7 +103,8 @@ OUTCOMES: Final[dict[str, Outcome]] = {
 
 
 def reach(name: str, url: str) -> tuple[str, str | None]:
-    """The URL of an endpoint, and its proxy, so that the behaviour's receiver at `url` is either."""
+    """Return the URL of an endpoint, and its proxy, so that the behaviour's receiver at `url` is
+    either."""
     kind = FAULTS[name].kind
     if name.startswith("socks"):
         return f"http://127.0.0.1:9/{name}", url.replace("http:", "socks5h:")

@@ -16,7 +16,7 @@ __all__ = ["fill", "free_bytes", "make", "run"]
 
 @functools.cache
 def _namespace() -> tuple[str, ...]:
-    """The command before one that may mount something that nobody else sees."""
+    """Return the command before one that may mount something that nobody else sees."""
     tries = [[], ["--map-root-user"]]  # root, and a user that is root in a namespace
     propagations = ["private", "unchanged"]  # the latter in a chroot, which may change no more
     said = ""

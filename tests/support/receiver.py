@@ -134,7 +134,7 @@ class ReceiverProcess:
         assert kind is not None or status == 0, f"the receiver ended with {status}"
 
     def close(self) -> int:
-        """Ends the process; returns its exit status."""
+        """End the process; return its exit status."""
         self._control.close()  # which tells it to
         try:
             status = self._process.wait(5)
@@ -154,7 +154,7 @@ class ReceiverProcess:
         return int(self.url.rpartition(":")[2])
 
     def renew(self) -> None:
-        """Begins anew in the same process: nothing seen, no connection, and another port if none was
+        """Begin again in the same process: nothing seen, no connection, and another port if none was
         asked for."""
         for log in self._logs.values():
             log.close()
@@ -164,11 +164,11 @@ class ReceiverProcess:
         self.url = self._ask("renew", self._temporary.name, type=str)
 
     def behave(self, behaviour: Behaviour | None, path: str | None = None) -> None:
-        """As `Receiver.behave`; it is in force when this returns."""
+        """Do as `Receiver.behave`; it is in force when this returns."""
         self._ask("behave", (behaviour, path))
 
     def requests(self, path: str = "/") -> list[Received]:
-        """The first requests that came for `path`, accepted or not."""
+        """Return the first requests that came for `path`, accepted or not."""
         requests: list[Received] = self._ask("requests", path, type=list[Received])
         return requests
 
@@ -185,15 +185,15 @@ class ReceiverProcess:
         return Counter(log[_HEADER.size : _HEADER.size + used].decode().split("\n")[:-1])
 
     def total(self, path: str = "/") -> int:
-        """Accepted events, duplicates included."""
+        """Return the number of accepted events, duplicates included."""
         return self._counts(path)[0]
 
     def distinct(self, path: str = "/") -> int:
         return self._counts(path)[1]
 
     def wait_for(self, count: int, path: str = "/", deadline_s: float = 60.0) -> None:
-        """Returns once `count` distinct events were accepted. AssertionError at the deadline, or if
-        the receiver ends."""
+        """Return once `count` distinct events were accepted. Raise AssertionError at the deadline, or
+        if the receiver ends."""
         end = time.monotonic() + deadline_s
         while (seen := self.distinct(path)) < count:
             assert time.monotonic() < end, f"{seen} of {count} events in {deadline_s} s on {path}"
@@ -340,7 +340,7 @@ class _Host:
 
 
 def _envelopes(received: Received) -> Iterable[bytes]:
-    """The events of a request: one, or those of a batch."""
+    """Yield the events of a request: one, or those of a batch."""
     if received.body[:1] == b"[":
         return map(bytes, msgspec.json.decode(received.body, type=list[msgspec.Raw]))
     if received.headers.get("content-type") == "application/x-ndjson":

@@ -16,7 +16,7 @@ def seconds(value: float) -> Duration:
 
 
 def until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None:
-    """Returns once the condition holds; AssertionError at the deadline."""
+    """Return once the condition holds; raise AssertionError at the deadline."""
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, f"not within {deadline_s} s"
@@ -38,7 +38,7 @@ class Rig:
         self._engines: list[Engine] = []
 
     def endpoint(self, name: str, **options: Any) -> Endpoint:
-        """An endpoint whose path at the receiver is its name."""
+        """Return an endpoint whose path at the receiver is its name."""
         defaults: dict[str, Any] = {
             "url": f"{self.receiver.url}/{name}",
             "signature": "none",

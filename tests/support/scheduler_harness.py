@@ -45,7 +45,7 @@ class SchedulerHarness:
         self.open()
 
     def open(self) -> None:
-        """Starts an engine, the first or another one."""
+        """Start an engine, the first or another one."""
         path = self.path
         config = Config(endpoints=self._endpoints, workers=1, **self._options)
         self.supervisor = Supervisor(path, config)
@@ -113,7 +113,7 @@ class SchedulerHarness:
         return delivery
 
     def first_failure(self, event_id: str, body: bytes = b"{}") -> None:
-        """Hands over an event whose first attempt fails now."""
+        """Hand over an event whose first attempt fails now."""
         self.fail(self.fresh(event_id, body=body))
 
     def fail(
@@ -131,7 +131,7 @@ class SchedulerHarness:
         return Attempt(self.now_ns - 3 * S, status, cause, "no", total_us=3_000_000)
 
     def gather(self, event_id: str, type: str = "service.5xx", body: bytes = b"{}") -> None:
-        """Reports an event of an aggregating endpoint, without a step."""
+        """Report an event of an aggregating endpoint, without a step."""
         self.reporter.report(self.fresh(event_id, type, body), "aggregated", "")
 
     def due(self) -> list[ring.Delivery]:
@@ -148,7 +148,7 @@ class SchedulerHarness:
         return taken
 
     def sleep_until_due(self) -> list[ring.Delivery]:
-        """Moves the clock to whenever the keeper asks to be called, until it hands something out."""
+        """Move the clock to whenever the scheduler asks to be called, until it hands something out."""
         for _ in range(200_000):
             if taken := self.due():
                 return taken

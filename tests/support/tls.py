@@ -50,7 +50,7 @@ class Authority:
         start: str = "20200101000000Z",
         end: str = "20991231235959Z",
     ) -> Identity:
-        """A certificate for `san` (subjectAltName), valid from `start` to `end`."""
+        """Issue a certificate for `san` (subjectAltName), valid from `start` to `end`."""
         d = self._directory
         identity = Identity(str(d / f"{name}.pem"), str(d / f"{name}.key"))
         csr, extensions = str(d / f"{name}.csr"), d / f"{name}.ext"
@@ -73,7 +73,7 @@ class Authority:
 
 
 def self_signed(directory: Path, name: str, *options: str, san: str = "IP:127.0.0.1") -> Identity:
-    """A certificate that vouches for itself, with what OpenSSL puts into one, and `options`."""
+    """Make a certificate that vouches for itself, with what OpenSSL puts into one, and `options`."""
     stem = name.replace(" ", "-").lower()
     identity = Identity(str(directory / f"{stem}.pem"), str(directory / f"{stem}.key"))
     _openssl(
@@ -86,7 +86,7 @@ def self_signed(directory: Path, name: str, *options: str, san: str = "IP:127.0.
 
 
 def encrypted(key: str, form: Literal["pkcs8", "ec"] = "pkcs8") -> str:
-    """The path of a key's copy under a password, in the form of PKCS #8 or in OpenSSL's own."""
+    """Return the path of a key's copy under a password, in the form of PKCS #8 or in OpenSSL's own."""
     path = f"{key}.{form}"
     options = ["-topk8"] if form == "pkcs8" else ["-aes256"]
     _openssl(Path("/"), form, *options, "-in", key, "-out", path, "-passout", "pass:word")
@@ -94,7 +94,8 @@ def encrypted(key: str, form: Literal["pkcs8", "ec"] = "pkcs8") -> str:
 
 
 def server_context(identity: Identity, client_ca: str | None = None) -> ssl.SSLContext:
-    """For a server; with `client_ca` it demands a certificate of that authority from its clients."""
+    """Return a context for a server; with `client_ca` it demands a certificate of that authority from
+    its clients."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*identity)
     if client_ca:

@@ -152,7 +152,7 @@ class Works:
         total_us: int = 1000,
         **info: int,
     ) -> None:
-        """Ends a request: with a status, with an error of libcurl's, or because it was denied."""
+        """End a request: with a status, with an error of libcurl's, or because it was denied."""
         cast(Handle, transfer.curl).info.update(
             {STATUS: status, TOTAL_US: total_us, pycurl.REQUEST_SIZE: 1}
             | {getattr(pycurl, name): value for name, value in info.items()}
@@ -170,7 +170,7 @@ class Works:
         return self.send()
 
     def until_due(self) -> list[Transfer]:
-        """Moves the clock to whenever the keeper asks to be called, until that makes a request."""
+        """Move the clock to whenever the scheduler asks to be called, until that makes a request."""
         for _ in range(10_000):
             if transfers := self.step():
                 return transfers
@@ -178,7 +178,7 @@ class Works:
         raise AssertionError("nothing was ever due")
 
     def when(self, condition: Callable[[], bool]) -> None:
-        """Steps until the condition holds."""
+        """Step until the condition holds."""
         for _ in range(100):
             if condition():
                 return

@@ -87,7 +87,7 @@ class Driver:
         self.sender.start()
 
     def finish(self, until: int = 0) -> list[Result]:
-        """Steps until no more than `until` requests are under way."""
+        """Step until no more than `until` requests are under way."""
         results: list[Result] = []
         end = time.monotonic() + DEADLINE_S
         while self.sender.in_flight > until:
@@ -122,7 +122,7 @@ class Driver:
         return results
 
     def wait(self, ready: Callable[[], bool]) -> None:
-        """Steps until something has come about."""
+        """Step until something has come about."""
         end = time.monotonic() + DEADLINE_S
         while not ready():
             assert time.monotonic() < end

@@ -33,7 +33,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def deliver(rig: Rig, nginx: Nginx, url: str, **options: Any) -> tuple[Seen, EndpointStats]:
-    """Sends the events; what nginx saw of them, and what the engine counted."""
+    """Send the events; return what nginx saw of them, and what the engine counted."""
     before = nginx.seen()
     endpoint: Endpoint = rig.endpoint("a", url=url, **options)
     with rig.engine(endpoint) as engine:

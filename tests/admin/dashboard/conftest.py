@@ -202,7 +202,7 @@ Opened = tuple[Page, Watch]
 
 @pytest.fixture
 def opened(browser: Browser, site: Site) -> Iterator[Callable[..., Opened]]:
-    """Opens a page of a browser of its own, logged in with a token."""
+    """Open a page of a browser of its own, logged in with a token."""
     contexts: list[BrowserContext] = []
 
     def open(token: str = OPERATOR, path: str = "/", **options: Any) -> Opened:

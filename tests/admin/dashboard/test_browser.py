@@ -246,7 +246,7 @@ def test_the_keyboard_is_enough(site: Site, opened: Open) -> None:
 
 
 def tab_to(page: Page, name: str) -> None:
-    """Tabs forward until the link of this name has the focus."""
+    """Press Tab until the link of this name has the focus."""
     for _ in range(40):
         page.keyboard.press("Tab")
         text, ring = page.evaluate(
@@ -373,7 +373,7 @@ def test_every_page_fits_and_keeps_its_secrets(site: Site, opened: Open) -> None
 
 
 def photograph(page: Page, name: str) -> None:
-    """A page at both widths in both themes. It must not scroll sideways."""
+    """Photograph a page at both widths in both themes. It must not scroll sideways."""
     folder = ARTIFACTS / "dashboard"
     folder.mkdir(parents=True, exist_ok=True)
     for width, height in WIDTHS.items():

@@ -26,7 +26,7 @@ BASE = "http://gateway.example.com"
 
 
 async def pages(scope: Any, receive: Any, send: Any) -> None:
-    """Stands for the dashboard: everything that reaches it was let through."""
+    """Stand for the dashboard: everything that reaches it was let through."""
     if scope["type"] == "lifespan":
         for word in ("startup", "shutdown"):
             await receive()
@@ -259,7 +259,7 @@ class Tab:
         self.viewer: Any = None
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
-        """Stands for the library."""
+        """Stand for the library."""
         self.session = scope[SESSION]
         while True:
             message = await receive()
