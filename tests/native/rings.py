@@ -81,7 +81,7 @@ class Rig:
         consumer.rewind()
         return consumer, outbox, counters
 
-    def scheduler(self) -> Any:
+    def keeper(self) -> Any:
         consumer = self.ring.Consumer(self.outbox_path)
         consumer.rewind()
         return consumer

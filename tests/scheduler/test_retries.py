@@ -940,7 +940,7 @@ class Deliveries(RuleBasedStateMachine):
         self.folder.cleanup()
 
     def sent(self) -> dict[str, Transfer]:
-        """What is under way, by event."""
+        """Return what is under way, by event."""
         return {
             slot.tag[1].event.split(b"\0")[0].decode(): slot for slot in self.works.wire.under_way
         }

@@ -42,7 +42,7 @@ def context(site: Site) -> Iterator[str]:
 
 
 def layer(site: Site, name: str = "context") -> dict[str, Any]:
-    """What the engine keeps of an endpoint."""
+    """Return what the engine keeps of an endpoint."""
     with ReadStore.open(DataDir(site.engine.data_dir).store) as store:
         return next(row.layer for row in store.subscriptions() if row.name == name)
 
