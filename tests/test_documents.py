@@ -53,14 +53,14 @@ SOURCE = re.compile(
 FOLDERS = "engine|tests|docs|bench|tools|scripts|_native|requirements|\\.github|changelog\\.d"
 BELOW = re.compile(rf"(?<![\w/.-])((?:{FOLDERS})/[\w./-]*\w)")
 QUOTED = re.compile(r"`(?!application/)([a-z_]+/[\w./-]+)`")
-#: what a page names as the name of something that is made
-MADE = {"retry-after-dates.md"}
+#: an example of a name, and files and packages of others
+OTHERS = {"retry-after-dates.md", "broker/events/events.go", "encoding/json"}
 
 
 def named_paths(text: str) -> set[str]:
     """Return every path that a page names, links and addresses aside."""
-    text = re.sub(r"\]\([^)\s]+\)|https?://\S+", "]", text)
-    return {path for form in (SOURCE, BELOW, QUOTED) for path in form.findall(text)} - MADE
+    text = re.sub(r"\[[^\]]*\]\([^)\s]+\)|https?://\S+", "", text)
+    return {path for form in (SOURCE, BELOW, QUOTED) for path in form.findall(text)} - OTHERS
 
 
 def exists(path: str, page: Path) -> bool:

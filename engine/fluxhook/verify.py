@@ -68,10 +68,10 @@ def verify(
     """Return what the signature vouches for, if `body` was signed with `secret` (or one of several)
     within `tolerance_s` of now.
 
-    Header names match in any case; `headers` may be a mapping or a list of pairs, of text or bytes. A
-    secret is text or the bytes of it. Under `standard` a secret is `whsec_...` or, for ed25519, the
-    public key `whpk_...`. `now` is Unix time, for tests. With `replay_guard`, a request that was
-    verified before is refused.
+    `profile` is that of the endpoint. Header names match in any case; `headers` may be a mapping or a
+    list of pairs, of text or bytes. A secret is text or the bytes of it. Under `standard` a secret is
+    `whsec_...` or, for ed25519, the public key `whpk_...`. `now` is Unix time, for tests. With
+    `replay_guard`, a request that was verified before is refused.
 
     Raises SignatureError if the request must not be trusted; ConfigError if a secret is unusable;
     TypeError if `body` is not bytes, or a header or secret is neither text nor bytes; ValueError for a

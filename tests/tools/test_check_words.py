@@ -45,11 +45,11 @@ def test_an_old_noun_is_noticed(file: str, text: str, now: str) -> None:
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("engine/a.py", "the gateway of a planet, homed in pacemaker.mp4"),
+        ("engine/a.py", "# the gateway of a planet, a homestead, a spacecraft"),
         ("engine/a.py", 'self.scheduler_doorbell = self.path / "keeper.bell"'),
         ("docs/a.md", "keeper.bell            wakes the scheduler"),
         ("docs/a.md", "X-FluxGate-Signature of FluxGate"),
-        ("tests/a.py", "the keeper of a lane"),
+        ("tests/a.py", "# the keeper of a lane"),
         ("tests/a.py", 'class C:\n    """What it is."""'),
         ("tests/a.py", 'def f():\n    """Whatever it is, whenever."""'),
         ("docs/a.md", "eternal, heathen, shallow, uponwards"),
