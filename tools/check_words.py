@@ -43,7 +43,7 @@ RENAMED: Final = {
 #: names of files, of their fields, and of what is not ours
 KEPT: Final = re.compile(
     r"keeper\.bell|\bbell(?=, inbox\.ring)|/ \"bell\"|/bell`|`homes`|\"companion\""
-    r"|\.home\.arpa|FluxGate"
+    r"|\.home\.arpa|home-dir|FluxGate"
 )
 #: where renamed nouns are looked for; tests may speak of the former ones
 OURS: Final = ("engine/", "_native/", "docs/", "README.md", "CONTRIBUTING.md", "AGENTS.md")

@@ -153,7 +153,7 @@ def _endpoints(config: Config) -> str:
 
 
 def _speak_when_told_to_stop(supervisor: Supervisor, manager: ServiceManager) -> None:
-    """Says that the drain begins; another Ctrl-C ends it at once, as the files keep what is left."""
+    """Say that the drain begins; another Ctrl-C ends it at once, as the files keep what is left."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def stop(number: int, frame: FrameType | None) -> None:
