@@ -141,7 +141,7 @@ class Worker:
                 del taken[:_ROUND]
                 dispatcher.send(now_ns)
                 for curl in started:
-                    sender.release(sender._transfers[curl])
+                    sender.release(sender.transfers[curl])
                 started.clear()
                 queue.in_flight = sender.in_flight = 0
 

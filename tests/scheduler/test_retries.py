@@ -27,8 +27,8 @@ from fluxhook.stats import read_stats
 from fluxhook.store import State, StoreError
 from fluxhook.store.records import Delivery
 from fluxhook.transport import datadir as d
-from fluxhook.transport.curl import Transfer
 from fluxhook.transport.records import DueHead
+from fluxhook.transport.transfer import Transfer
 from support.rig import NEVER
 from support.scheduler_harness import S, SchedulerHarness
 from support.worker_harness import Works

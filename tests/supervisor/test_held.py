@@ -20,7 +20,7 @@ from fluxhook.publisher.publisher import Publisher
 from fluxhook.stats import read_stats
 from fluxhook.supervisor.judge import LOOK_S, SUSPECT_S, Judge
 from fluxhook.transport import datadir as d
-from fluxhook.transport.curl import Sender
+from fluxhook.transport.sender import Sender
 from fluxhook.worker.dispatcher import Dispatcher
 from fluxhook.worker.stage_timings import StageTimings
 from support.receiver import ReceiverProcess

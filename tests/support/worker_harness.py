@@ -12,7 +12,9 @@ import pycurl
 from fluxhook import Endpoint
 from fluxhook._native import ring
 from fluxhook.transport import datadir as d
-from fluxhook.transport.curl import STATUS, TOTAL_US, Sender, Target, Transfer
+from fluxhook.transport.sender import Sender
+from fluxhook.transport.target import Target
+from fluxhook.transport.transfer import STATUS, TOTAL_US, Transfer
 from fluxhook.worker.dispatcher import Dispatcher
 from fluxhook.worker.endpoint_queue import EndpointQueue
 from fluxhook.worker.stage_timings import StageTimings

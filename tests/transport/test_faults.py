@@ -11,7 +11,8 @@ import pytest
 from fluxhook.faults import FAULTS, LATER_S
 from fluxhook.policy.outcome import classify
 from fluxhook.receiver import Behaviour
-from fluxhook.transport.curl import Sender, Target
+from fluxhook.transport.sender import Sender
+from fluxhook.transport.target import Target
 from support.outcomes import OUTCOMES, reach
 from support.receiver import ReceiverProcess
 

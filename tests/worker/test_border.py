@@ -19,9 +19,9 @@ from fluxhook.publisher.publisher import Publisher
 from fluxhook.scheduler import scheduler as keeper
 from fluxhook.stats import EndpointStats, read_stats
 from fluxhook.store import State, StoreError
-from fluxhook.transport import curl
 from fluxhook.transport import datadir as d
 from fluxhook.transport.process import described
+from fluxhook.transport.transfer import Transfer
 from fluxhook.worker import dispatcher as dispatch
 from fluxhook.worker import endpoint_queue as lane
 from fluxhook.worker.dispatcher import Dispatcher
@@ -141,7 +141,7 @@ def add_handle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     real = sender._add_handle
 
     def add(handle: Any) -> None:
-        if sender._transfers[handle].tag[0] is bench.odd:
+        if sender.transfers[handle].tag[0] is bench.odd:
             raise Odd
         real(handle)
 
@@ -151,7 +151,7 @@ def add_handle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 def read_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     real = StageTimings.finished
 
-    def finished(self: StageTimings, lane: EndpointQueue, transfer: curl.Transfer) -> None:
+    def finished(self: StageTimings, lane: EndpointQueue, transfer: Transfer) -> None:
         if lane is bench.odd:
             raise Odd
         real(self, lane, transfer)

@@ -39,7 +39,7 @@ from fluxhook.store import records
 from fluxhook.store.audit import timestamp
 from fluxhook.store.records import PastAttempt, State
 from fluxhook.text import decoded
-from fluxhook.transport.curl import USER_AGENT
+from fluxhook.transport.sender import USER_AGENT
 
 __all__ = [
     "attempt_record",

@@ -18,7 +18,7 @@ from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, Problem
 from fluxhook.policy.compression import make_compressor
 from fluxhook.policy.signature import make_profile
-from fluxhook.transport.curl import MAX_ANSWER_BYTES, Target, one_of_each
+from fluxhook.transport.target import MAX_ANSWER_BYTES, Target, one_of_each
 from fluxhook.transport.tls import TlsMaterial, read_tls
 
 __all__ = ["Built", "build", "problems"]

@@ -29,10 +29,11 @@ from fluxhook.policy import breaker
 from fluxhook.transport import datadir as field
 from fluxhook.transport.build import Built, build
 from fluxhook.transport.clock import EngineClock
-from fluxhook.transport.curl import Sender, Transfer
 from fluxhook.transport.process import described, log
 from fluxhook.transport.records import SUSPECT_NS, DueHead, Verdict
+from fluxhook.transport.sender import Sender
 from fluxhook.transport.tls import TlsMaterial
+from fluxhook.transport.transfer import Transfer
 from fluxhook.worker.admission import Admission
 from fluxhook.worker.endpoint_queue import EndpointQueue
 from fluxhook.worker.idle_gauge import IdleGauge

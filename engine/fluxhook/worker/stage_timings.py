@@ -11,12 +11,12 @@ from time import perf_counter_ns
 from fluxhook._native.ring import Counters, Delivery
 from fluxhook.transport import datadir as field
 from fluxhook.transport.clock import EngineClock
-from fluxhook.transport.curl import Transfer
+from fluxhook.transport.transfer import Transfer
 from fluxhook.worker.endpoint_queue import EndpointQueue
 
 __all__ = ["StageTimings"]
 
-#: of `curl.StageTimings`
+#: of `TransferStages`
 _FIELDS = (field.STAGE_DNS, field.STAGE_CONNECT, field.STAGE_TLS, field.STAGE_FIRST_BYTE)
 
 

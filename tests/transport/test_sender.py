@@ -31,10 +31,13 @@ from hypothesis import strategies as st
 from fluxhook.config.url import judge_url
 from fluxhook.policy.outcome import TransportCause, curl_cause
 from fluxhook.receiver import Behaviour, Receiver
-from fluxhook.transport import curl
-from fluxhook.transport.curl import AUTHORITIES_TTL_S, MAX_ANSWER_BYTES, RESENT_US, Sender, Target
+from fluxhook.transport import sender as sender_module
+from fluxhook.transport import sockets
 from fluxhook.transport.records import Attempt
+from fluxhook.transport.sender import AUTHORITIES_TTL_S, Sender
+from fluxhook.transport.target import MAX_ANSWER_BYTES, Target
 from fluxhook.transport.tls import TlsMaterial
+from fluxhook.transport.transfer import RESENT_US
 from support.receiver import ReceiverProcess
 from support.tls import Authority, Identity, encrypted, self_signed, server_context
 
@@ -242,7 +245,7 @@ def test_an_answer_is_not_seen_by_the_next_request_on_its_slot(driver, receiver,
     receiver.behave(Behaviour(), path)
     result = driver.post(receiver.url + path)
     assert (result.attempt.status, result.attempt.answer, result.denied) == (204, b"", "")
-    assert len(driver.sender._transfers) == 1
+    assert len(driver.sender.transfers) == 1
 
 
 def test_the_request_is_sent_byte_by_byte_as_given(driver, wire):
@@ -319,7 +322,7 @@ def test_connections_are_reused(driver, receiver, path):
     assert all(r.attempt.status == 204 for r in driver.finish())
     assert driver.sender.connections <= 8
     assert receiver.state().accepted - before == driver.sender.connections
-    assert not any(map(os.get_inheritable, driver.sender._registered))
+    assert not any(map(os.get_inheritable, driver.sender.sockets.registered))
 
 
 def test_connections_that_the_receiver_closes_are_replaced(driver, receiver, path):
@@ -344,10 +347,10 @@ def test_an_idle_connection_that_the_peer_closed_is_not_used_again(driver, wire,
     driver.send(wire.url)
     first = wire.accept(driver)
     wire.serve(driver, first)
-    watched = dict(driver.sender._registered)
+    watched = dict(driver.sender.sockets.registered)
     first.close()
     if noticed:
-        driver.wait(lambda: driver.sender._registered != watched)
+        driver.wait(lambda: driver.sender.sockets.registered != watched)
     driver.send(wire.url)
     assert wire.serve(driver, wire.accept(driver)).attempt.status == 204
     assert driver.sender.connections == 2
@@ -382,7 +385,7 @@ def test_a_kept_connection_is_watched_whatever_it_was_watched_for_before(driver,
     driver.send(wire.url, body=b"x" * 8_000_000)
     first = wire.accept(driver)
     wire.serve(driver, first)
-    assert set(driver.sender._registered.values()) == {pycurl.POLL_IN}
+    assert set(driver.sender.sockets.registered.values()) == {pycurl.POLL_IN}
     first.sendall(UNASKED)
     driver.wait(lambda: readable(first))
 
@@ -883,11 +886,11 @@ def test_a_kernels_clock_that_stood_still_makes_no_answer_an_old_one(
     monkeypatch, sent_ms, arrived_ms, silent
 ):
     """Both times are of one clock: an answer never arrives before its request is sent."""
-    monkeypatch.setattr(curl, "_last_data_ms", lambda _: (sent_ms, arrived_ms))
+    monkeypatch.setattr(sockets, "_last_data_ms", lambda _: (sent_ms, arrived_ms))
     ours, theirs = socket.socketpair()
     transfer = SimpleNamespace(getinfo=lambda _: ours.fileno())
     with ours, theirs:
-        assert curl.Sender._is_silent_since(transfer, time.monotonic_ns()) is silent
+        assert sockets.retire_if_silent(transfer, time.monotonic_ns()) is silent
 
 
 @pytest.mark.parametrize(
@@ -919,7 +922,7 @@ def test_the_systems_authorities_are_read_again(
     certificates, tls_endpoints, driver, monkeypatch, tmp_path
 ):
     """An update of the system replaces the file; libcurl would hold on to the former one for a day."""
-    monkeypatch.setattr(curl, "AUTHORITIES_TTL_S", 0)
+    monkeypatch.setattr(sender_module, "AUTHORITIES_TTL_S", 0)
     file = tmp_path / "authorities.pem"
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     file.write_bytes(Path(certificates.ours.cert).read_bytes())
@@ -961,7 +964,8 @@ def test_a_bad_client_key_is_a_tls_failure(certificates, tls_endpoints, tls_driv
 _SEND_FROM_A_TERMINAL = """
 import fcntl, sys, termios, time
 from pathlib import Path
-from fluxhook.transport.curl import Sender, Target
+from fluxhook.transport.sender import Sender
+from fluxhook.transport.target import Target
 from fluxhook.transport.tls import TlsMaterial
 
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -1090,7 +1094,7 @@ def test_a_proxy_of_the_endpoint_is_used(driver, receiver, monkeypatch):
     assert len(receiver.requests(url)) == 1  # the form that a proxy gets
     assert driver.post(receiver.url + "/without-a-proxy").attempt.status == 204
     assert len(receiver.requests("/without-a-proxy")) == 1
-    assert len(driver.sender._transfers) == 1
+    assert len(driver.sender.transfers) == 1
 
 
 def through_proxy(driver: Driver, wire: Wire, url: str, *said: bytes) -> Attempt:
@@ -1359,7 +1363,7 @@ def test_descriptors_above_1024_work(receiver, path, limit_descriptors):
         for _ in range(32):
             driver.send(receiver.url + path)
         assert [r.attempt.status for r in driver.finish()] == [204] * 32
-        assert max(driver.sender._registered) > 1024
+        assert max(driver.sender.sockets.registered) > 1024
     finally:
         driver.sender.close()
         for fd in low:
@@ -1418,7 +1422,7 @@ def test_in_flight_is_what_was_sent_and_is_not_finished(receiver, path):
 def test_old_addresses_are_refused_once_a_second(receiver, path, monkeypatch):
     """Most requests take what the DNS cache has. The first in a second asks anew for what is too old,
     and after a pause all do until one of them has ended."""
-    monkeypatch.setattr(curl, "DNS_TTL_S", 0)
+    monkeypatch.setattr(sender_module, "DNS_TTL_S", 0)
     driver = Driver()
     target = make_target(f"http://localhost:{receiver.port}{path}")
     second = 1_000_000_000
