@@ -90,7 +90,7 @@ def test_new_tokens_count_at_once(tmp_path: Path) -> None:
         with client_of(data_dir) as client:
             assert client.get("/v1/webhooks", headers=bearer(READ)).status_code == 200
             fresh = Token(token="fresh-token-0123456789")
-            supervisor.publish(config(admin=Admin(tokens=(fresh,))))
+            supervisor.live.load(config(admin=Admin(tokens=(fresh,))))
             assert client.get("/v1/webhooks", headers=bearer(READ)).status_code == 401
             assert client.get("/v1/webhooks", headers=bearer(fresh.token)).status_code == 200
     finally:
@@ -209,7 +209,7 @@ def test_loopback_can_need_a_token(tmp_path: Path) -> None:
     try:
         with client_of(data_dir, own_token="own-token-0123456789") as client:
             assert client.get("/v1/webhooks").status_code == 200
-            supervisor.publish(config(admin=Admin(require_token=True)))
+            supervisor.live.load(config(admin=Admin(require_token=True)))
             for path in ("/v1/webhooks", "/metrics", "/v1/audit"):
                 problem(client.get(path), 401, "unauthorized")
             own = bearer("own-token-0123456789")

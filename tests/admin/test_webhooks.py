@@ -329,7 +329,7 @@ def test_an_endpoint_that_the_file_hides_is_the_files(tmp_path: Path) -> None:
         harness.ask(Create(layer), Subscription)
         with client_of(harness.path) as client:
             assert client.get("/v1/webhooks/both").json()["source"] == "api"
-            harness.supervisor.publish(
+            harness.supervisor.live.load(
                 config(Endpoint(name="both", url="https://b.example/", signature="none"))
             )
             shown = client.get("/v1/webhooks/both").json()

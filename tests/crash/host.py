@@ -28,7 +28,7 @@ import msgspec
 
 from fluxhook import Config, Engine, Publisher, connect
 from fluxhook.config import codec
-from fluxhook.supervisor import supervisor as supervisor_module
+from fluxhook.supervisor import preparation
 from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport import heartbeat
 
@@ -180,7 +180,7 @@ def supervise(
     _apart()
     if stuck_looks:
         heartbeat.STUCK_LOOKS = stuck_looks
-        supervisor_module.PATIENCE_S = float(stuck_looks)
+        preparation.PATIENCE_S = float(stuck_looks)
 
     def load() -> Config:
         return codec.decode(Path(config_file).read_bytes(), Config)

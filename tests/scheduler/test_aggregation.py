@@ -39,7 +39,7 @@ def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
 
 def replace(harness: SchedulerHarness, **changes: Any) -> None:
     """Another definition of the endpoint, by a reload."""
-    harness.supervisor.publish(
+    harness.supervisor.live.load(
         Config(endpoints=(msgspec.structs.replace(OPS, **changes),), workers=1)
     )
 

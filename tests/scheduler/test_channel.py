@@ -37,7 +37,7 @@ def test_a_reload_allows_no_more_than_they_take(
     """It says so, and has the rest of the configuration."""
     wanted = replace(CONFIG, max_event_bytes=Size.parse("10MiB"), drop_policy="newest")
     supervisor = Supervisor(tmp_path, CONFIG, reload=lambda: wanted)
-    supervisor._reload_config()
+    supervisor.reloading.reload()
     assert supervisor.snapshot.config.max_event_bytes == Size.parse("2MiB")
     assert supervisor.snapshot.config.drop_policy == "newest"
     assert "max_event_bytes stays" in caplog.text

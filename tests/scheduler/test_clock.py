@@ -28,7 +28,7 @@ from fluxhook.stats import EndpointStats, read_stats
 from fluxhook.store import ReadStore, State, StoreError
 from fluxhook.store.audit import timestamp
 from fluxhook.store.records import Delivery
-from fluxhook.supervisor import supervisor
+from fluxhook.supervisor import clock_watch
 from fluxhook.transport import datadir as d
 from fluxhook.transport.clock import read_clocks
 from support import rig
@@ -254,7 +254,7 @@ class Machine:
             boot_ns, wall_ns = read_clocks()
             return boot_ns, wall_ns + step_ns
 
-        self._patch.setattr(supervisor, "read_clocks", read)
+        self._patch.setattr(clock_watch, "read_clocks", read)
         harness.open()
         harness.now_ns = harness.supervisor._clock.now_ns()
 
@@ -354,7 +354,7 @@ def test_a_full_disk_does_not_keep_the_clock_from_going(
             raise StoreError("the disk is full")
 
         monkeypatch.setattr(harness.store, "save_clock", full)
-        harness.supervisor._next_saving = harness.supervisor._next_housekeeping = 0.0
+        harness.supervisor._clock_watch.save_at = harness.supervisor._next_housekeeping = 0.0
         harness.supervisor._housekeep(time.monotonic())
         monkeypatch.undo()
         harness.supervisor._next_housekeeping = 0.0
@@ -379,9 +379,9 @@ def test_a_store_that_lost_the_clock(
     one nothing is believed, and the log says so."""
     with desk_of(tmp_path) as harness:
         set_clock(harness, -HOUR)
-        harness.supervisor._republish()
+        harness.supervisor.live.publish()
         harness.store._write(f"{lost} WHERE key = 'clock'", ())
-        found = harness.supervisor._begin_clock().known
+        found = clock_watch.begin(harness.store, harness.supervisor.snapshot.clock).known
         assert found.offsets == harness.supervisor._clock.known.offsets
         assert abs(found.origin_ns - harness.supervisor._clock.known.origin_ns) < S
     assert ("clock in it is damaged" in caplog.text) == lost.startswith("UPDATE")

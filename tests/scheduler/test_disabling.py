@@ -68,7 +68,7 @@ def is_disabled(harness: SchedulerHarness, endpoint: int = 0) -> bool:
 def ask_to_disable(harness: SchedulerHarness) -> None:
     """A reload after which a 410 disables."""
     ops = msgspec.structs.replace(OPS, disable_on_gone=True)
-    harness.supervisor.publish(Config(endpoints=(ops, LOG), workers=1))
+    harness.supervisor.live.load(Config(endpoints=(ops, LOG), workers=1))
 
 
 # ---- when ----------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_a_reload_gives_another_chance(harness: SchedulerHarness, how: str) -> N
     assert read_stats(harness.path).endpoint("ops").state == "disabled"
     now_ns = harness.now_ns
     if how == "reload":
-        harness.supervisor.publish(Config(endpoints=(OPS, LOG), workers=1))
+        harness.supervisor.live.load(Config(endpoints=(OPS, LOG), workers=1))
     else:
         harness.reopen()
         worker = Worker(harness)

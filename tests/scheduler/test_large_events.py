@@ -71,7 +71,7 @@ def test_a_ring_with_reports_keeps_its_size(
 def test_a_reload_does_not_raise_it_beyond_the_rings(harness: SchedulerHarness) -> None:
     """SIGHUP changes the limit as far as what the running workers share allows."""
     for asked, given in (("2MiB", "2MiB"), ("64MiB", "2MiB"), ("1MiB", "1MiB")):
-        harness.supervisor.publish(
+        harness.supervisor.live.load(
             Config(endpoints=(ENDPOINT,), workers=1, max_event_bytes=Size.parse(asked))
         )
         assert harness.supervisor.snapshot.config.max_event_bytes == Size.parse(given)

@@ -136,16 +136,16 @@ def test_a_default_that_it_leaned_on_is_gone(
     or when it is changed itself."""
     with SchedulerHarness(tmp_path / "data", HEALTHY, **before) as harness:
         harness.ask(c.Create({**LAYER, **layer}), c.Subscription)
-        config = harness.supervisor._subscriptions.config
+        config = harness.supervisor.live.subscriptions.config
         options = {"allow_networks": (), "defaults": {}, **after}
-        harness.supervisor.publish(msgspec.structs.replace(config, **options))
+        harness.supervisor.live.load(msgspec.structs.replace(config, **options))
         assert state(harness, "rt")[0] == "misconfigured"
         assert reason in state(harness, "rt")[1]
         assert state(harness, "healthy") == ("active", "")
         harness._options = after
         harness.reopen()
         assert reason in state(harness, "rt")[1]
-        harness.supervisor.publish(config)
+        harness.supervisor.live.load(config)
         assert state(harness, "rt") == ("active", "")
         harness.reopen()
         harness.ask(
@@ -167,7 +167,7 @@ def test_a_field_of_another_version(harness: SchedulerHarness) -> None:
     """A field that an older version cannot read holds the endpoint; the field is kept for the newer
     one."""
     harness.ask(c.Create({**LAYER, "secret": "sk_1"}), c.Subscription)
-    row = harness.supervisor._subscriptions._rows["rt"]
+    row = harness.supervisor.live.subscriptions._rows["rt"]
     layer = {**row.layer, "of_the_future": 1}
     harness.store.save_subscription(row._replace(layer=layer))
     harness.reopen()

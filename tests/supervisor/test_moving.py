@@ -174,7 +174,7 @@ def test_headers_of_the_defaults_are_the_files_own(
         assert str(harness.endpoint("a").timeout) == "9s"
         assert any("share_default_headers" in notice for notice in made.notices)
         with caplog.at_level(logging.WARNING):
-            harness.supervisor.publish(Config(workers=1, defaults=DEFAULTS))
+            harness.supervisor.live.load(Config(workers=1, defaults=DEFAULTS))
         assert "share_default_headers" in caplog.text
         assert "s3cret" not in caplog.text
 
@@ -187,5 +187,5 @@ def test_the_file_may_share_them(tmp_path: Path) -> None:
         create(harness, headers=None)
         assert harness.endpoint("a").headers == DEFAULTS["headers"]
         update(harness, {"url": MOVED, "secret": "sk_2"})
-        harness.supervisor.publish(Config(workers=1, defaults=DEFAULTS))
+        harness.supervisor.live.load(Config(workers=1, defaults=DEFAULTS))
         assert harness.endpoint("a").headers == {}

@@ -12,7 +12,7 @@ import pytest
 from fluxhook import Endpoint
 from fluxhook._native import ring
 from fluxhook.store import State
-from fluxhook.supervisor.supervisor import by_own_fault
+from fluxhook.supervisor.children import by_own_fault
 from fluxhook.transport.records import SUSPECT_NS, DueHead
 from fluxhook.worker.dispatcher import Dispatcher
 from fluxhook.worker.stage_timings import StageTimings

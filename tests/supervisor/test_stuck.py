@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from fluxhook import EngineRunning, TooManyPublishers, connect, engine
-from fluxhook.supervisor import supervisor
+from fluxhook.supervisor import preparation
+from fluxhook.supervisor.children import Children
 from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport import process
-from fluxhook.transport.datadir import FileLock
+from fluxhook.transport.datadir import DataDir, FileLock
 from fluxhook.transport.heartbeat import LOOK_S, START_LOOKS, STUCK_LOOKS, Heartbeat, Watch
 from fluxhook.transport.holders import holders, named
 from fluxhook.transport.process import LockHeld, kill_holders, wait_for_lock
@@ -127,7 +129,7 @@ def test_who_was_stopped_did_not_hang(stopped: bool, monkeypatch: pytest.MonkeyP
         assert child.reap() == -signal.SIGKILL
 
 
-def test_a_supervisor_that_stood_still_blames_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervisor_that_stood_still_blames_nobody(tmp_path: Path) -> None:
     """Looks are counted, not seconds: after an hour in which nobody ran there is one."""
     looks = []
 
@@ -135,10 +137,11 @@ def test_a_supervisor_that_stood_still_blames_nobody(monkeypatch: pytest.MonkeyP
         def kill_if_stuck(self) -> None:
             looks.append(now)
 
-    own = object.__new__(Supervisor)
-    own._children, own._next_look = {0: Child()}, 0.0  # type: ignore[dict-item]
+    with select.epoll() as epoll:
+        children = Children(DataDir(tmp_path), epoll, None)
+    children.running[0] = Child()  # type: ignore[assignment]
     for now in (100.0, 100.5, 101.0, 3701.0, 3701.1, 3702.0):
-        own._look_at_children(now)
+        children.kill_stuck(now)
     assert looks == [100.0, 101.0, 3701.0, 3702.0]
 
 
@@ -180,7 +183,7 @@ def test_a_foreign_process_is_named_and_left_alone(rig: Rig) -> None:
     Supervisor(rig.data_dir, config).close()
     path = rig.data_dir / "workers/0/lock"
     with pytest.MonkeyPatch.context() as patched, holding(path) as pid:
-        patched.setattr(supervisor, "PATIENCE_S", 0.2)
+        patched.setattr(preparation, "PATIENCE_S", 0.2)
         with pytest.raises(LockHeld, match=f"by pid {pid} "):
             Supervisor(rig.data_dir, config)
         os.kill(pid, 0)

@@ -50,8 +50,8 @@ def rotate(
 
 def expire(harness: SchedulerHarness, hours: float) -> bool:
     """Let the clock be so much later."""
-    changed = harness.supervisor._subscriptions.expire(time.time_ns() + int(hours * HOUR))
-    harness.supervisor._republish()
+    changed = harness.supervisor.live.subscriptions.expire(time.time_ns() + int(hours * HOUR))
+    harness.supervisor.live.publish()
     return changed
 
 
@@ -292,7 +292,7 @@ def test_a_pause_in_the_definition(harness: SchedulerHarness) -> None:
     assert harness.endpoint("a").paused
     harness.ask(c.Resume("a"), c.Done)
     assert not harness.endpoint("a").paused
-    harness.supervisor.publish(Config(endpoints=(msgspec.structs.replace(FILE, paused=True),)))
+    harness.supervisor.live.load(Config(endpoints=(msgspec.structs.replace(FILE, paused=True),)))
     with pytest.raises(Conflict, match="paused in the configuration file"):
         harness.ask(c.Resume("file"), c.Done)
 
@@ -375,7 +375,7 @@ def test_the_files_endpoint_hides_one_of_the_same_name(
     assert (snapshot.ids["a"], snapshot.created) == (id, frozenset())
     with pytest.raises(Conflict):
         harness.ask(c.Delete("a"), c.Done)
-    harness.supervisor.publish(Config(endpoints=(FILE,), workers=1))
+    harness.supervisor.live.load(Config(endpoints=(FILE,), workers=1))
     assert harness.endpoint("a").url == LAYER["url"]
     assert harness.supervisor.snapshot.created == {"a"}
 
@@ -384,7 +384,7 @@ def test_a_reload_changes_the_defaults_below(harness: SchedulerHarness) -> None:
     """An endpoint that was created takes over new defaults of the file, and keeps its own words."""
     create(harness, timeout="9s")
     defaults = {"timeout": "1s", "concurrency": 5, "headers": {"X-A": "1"}}
-    harness.supervisor.publish(
+    harness.supervisor.live.load(
         Config(endpoints=(FILE,), defaults=defaults, share_default_headers=True, workers=1)
     )
     changed = harness.endpoint("a")
@@ -495,11 +495,11 @@ def test_a_full_disk_does_not_end_the_engine(
     """A secret that expires then is forgotten once the disk takes it."""
     create(harness)
     rotate(harness, secret="sk_2", hours=0)
-    row = harness.supervisor._subscriptions._rows["a"]
-    harness.supervisor._subscriptions._save(
+    row = harness.supervisor.live.subscriptions._rows["a"]
+    harness.supervisor.live.subscriptions._save(
         row._replace(layer={**row.layer, "secrets": ["sk_2", "sk_1"]}, expiring={"sk_1": 1})
     )
-    harness.supervisor._republish()
+    harness.supervisor.live.publish()
 
     def full(row: object) -> None:
         raise StoreError("the disk is full")
@@ -534,7 +534,7 @@ def test_a_snapshot_that_cannot_be_written_is_written_later(
         harness.supervisor._housekeep(1e9)
         assert harness.supervisor.snapshot is before
         with pytest.raises(StoreError):
-            harness.supervisor.publish(Config(workers=1))
+            harness.supervisor.live.load(Config(workers=1))
     harness.supervisor._housekeep(2e9)
     assert names(harness) == ["file", "a"]
     assert harness.supervisor.snapshot.version == before.version + 1
@@ -570,7 +570,7 @@ def test_a_test_needs_an_endpoint_that_is_at_work(
         harness.ask(c.Pause("a"), c.Done)
     else:
         harness.store.disable_endpoint(id, 1, "gone")
-        harness.supervisor._republish()
+        harness.supervisor.live.publish()
     with pytest.raises(Conflict, match=f"'a' is {word}; resume it first"):
         harness.ask(c.Test("a", "webhook.test", None), c.TestSent)
     harness.ask(c.Resume("a"), c.Done)

@@ -18,7 +18,7 @@ from fluxhook.config.pem import has_private_key
 from fluxhook.config.schema import Config
 from fluxhook.config.url import shown_url
 from fluxhook.errors import ConfigError
-from fluxhook.supervisor.supervisor import worker_count
+from fluxhook.supervisor.children import worker_count
 from fluxhook.transport.build import problems
 
 __all__ = ["command"]

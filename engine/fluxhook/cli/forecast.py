@@ -15,7 +15,8 @@ from fluxhook.policy.compression import MIN_BYTES
 from fluxhook.policy.retry import max_attempts, next_delay_ns
 from fluxhook.policy.signature import HEADERS
 from fluxhook.scheduler.operational_events import own_config
-from fluxhook.supervisor.supervisor import CHANNEL_BYTES, CHANNEL_RECORDS, worker_count
+from fluxhook.supervisor.children import worker_count
+from fluxhook.supervisor.preparation import CHANNEL_BYTES, CHANNEL_RECORDS
 from fluxhook.transport import datadir as d
 from fluxhook.transport import thresholds
 from fluxhook.transport.snapshot import Snapshot

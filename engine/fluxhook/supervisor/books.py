@@ -9,8 +9,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from fluxhook.stats import EndpointStats, read_stats
+from fluxhook.transport.process import log
+from fluxhook.transport.repair import Repair
 
-__all__ = ["discrepancies", "explain", "summary"]
+__all__ = ["close", "discrepancies", "explain", "summary"]
+
+
+def close(data_dir: Path, repair: Repair) -> None:
+    """Log what was lost: which file, and by the books how many events."""
+    found = discrepancies(data_dir)
+    for loss in (*repair.losses, *(repair.suspects if found else ())):
+        log.error("%s; %s", loss, summary(found))
+    for endpoint, n in found:
+        log.error("endpoint %s: %s", endpoint.name, explain(endpoint, n))
 
 
 def discrepancies(data_dir: Path) -> list[tuple[EndpointStats, int]]:

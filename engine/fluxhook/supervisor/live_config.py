@@ -1,0 +1,208 @@
+"""The configuration in force: what the file and the run time ask for, less what cannot be built."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from fluxhook._native import ring
+from fluxhook.config.schema import Config
+from fluxhook.config.twins import recognize
+from fluxhook.config.units import Size
+from fluxhook.errors import ConfigError, FluxhookError, Problem
+from fluxhook.store import DeliveryStore, StoreError
+from fluxhook.supervisor.judge import Judge
+from fluxhook.supervisor.subscriptions import Subscriptions
+from fluxhook.transport import datadir as d
+from fluxhook.transport.clock import EngineClock
+from fluxhook.transport.files import FULL
+from fluxhook.transport.process import log
+from fluxhook.transport.snapshot import Snapshot
+
+__all__ = ["LiveConfig"]
+
+
+class LiveConfig:
+    """Makes snapshots and publishes them.
+
+    `snapshot` is what is in force; at first that is what the engine before this one published.
+    `workers` is the number that the next snapshot names.
+    """
+
+    def __init__(
+        self,
+        datadir: d.DataDir,
+        words: ring.Words,
+        store: DeliveryStore,
+        clock: EngineClock,
+        config: Config,
+        former: Snapshot,
+        *,
+        workers: int,
+        max_event_bytes: int,
+    ) -> None:
+        """`max_event_bytes` is what the rings between worker and scheduler take."""
+        self.snapshot = former
+        self.workers = workers
+        #: called with each snapshot that is published
+        self.on_publish: Callable[[Snapshot], None] = lambda snapshot: None
+        #: something changed that could not be published yet
+        self.stale = False
+        self._datadir = datadir
+        self._words = words
+        self._store = store
+        self._clock = clock
+        self._max_event_bytes = max_event_bytes
+        self._judge = Judge()
+        self._twins: dict[str, str] = {}
+        self.subscriptions = Subscriptions(store, self._recognized(self._fitted(config)), clock)
+        #: endpoints that were disabled get another chance, which is not on the disk yet
+        self._to_enable = True
+
+    # ---- changes ---------------------------------------------------------------------------
+
+    def load(self, config: Config) -> None:
+        """Make a configuration of the file the one that every process uses from now on.
+
+        Loading one is the operator's word that its endpoints are to be used: an endpoint whose
+        receiver asked to be left alone (410) gets another chance. Raises FluxhookError; then the former
+        one stays.
+        """
+        before, twins = self.subscriptions.config, self._twins
+        self.subscriptions.configure(self._recognized(self._fitted(config)))
+        try:
+            self.publish()
+        except FluxhookError:
+            self.subscriptions.configure(before)
+            self._twins = twins
+            raise
+        if self._enable_all():
+            self.publish()
+
+    def start(self) -> None:
+        """Publish for the first time. Raises FluxhookError."""
+        try:
+            self._tidy()
+        except StoreError as e:
+            log.warning("%s; it is tried again every second", e)
+        self.publish()
+
+    def refresh(self, now: float, *, disabled: bool) -> None:
+        """Publish anew what has changed by itself: a secret expired, a file came, an endpoint was
+        `disabled`. To be called every second."""
+        try:
+            self.stale |= disabled
+            tidied = self._tidy()
+            rebuilt = self._suspect_unbuilt(now) or self._judge.look(now)
+            if tidied or rebuilt or self.stale:
+                self.publish()
+        except FluxhookError as e:
+            self.stale = True
+            log.error("the endpoints cannot be published anew, a second later again: %s", e)
+
+    def _fitted(self, config: Config) -> Config:
+        """Return it with a `max_event_bytes` that the rings between worker and scheduler take: `emit`
+        refuses what is larger."""
+        if config.max_event_bytes <= self._max_event_bytes:
+            return config
+        log.warning(
+            "max_event_bytes stays at %s until the next start: the rings of the workers have that size",
+            Size(self._max_event_bytes),
+        )
+        return msgspec.structs.replace(config, max_event_bytes=Size(self._max_event_bytes))
+
+    def _recognized(self, config: Config) -> Config:
+        """Return it with endpoints of the same name under the names that they had."""
+        former = self.snapshot
+        theirs = [e for e in former.config.endpoints if e.name not in former.created]
+        endpoints, self._twins = recognize(config.endpoints, theirs, former.twins)
+        return msgspec.structs.replace(config, endpoints=endpoints)
+
+    def _tidy(self) -> bool:
+        """Have the store forget what is over; return whether there was any. Raises StoreError where the
+        disk is full."""
+        expired = self.subscriptions.expire(self._clock.now_ns())
+        enabled = self._to_enable and self._enable_all()
+        self._to_enable = False
+        return expired or enabled
+
+    def _enable_all(self) -> bool:
+        """Enable the endpoints that are disabled; return whether there were any."""
+        disabled = [row.id for row in self._store.endpoints() if row.disabled_ns is not None]
+        for id in disabled:
+            self._store.enable_endpoint(id)
+            for word in (d.BREAKER, d.FAILING):  # or its first failure would disable it again
+                self._words.store(id, word, 0)
+        return bool(disabled)
+
+    def _suspect_unbuilt(self, now: float) -> bool:
+        """Have the endpoints held that a worker could not build; return whether there are some."""
+        found = [name for name, id in self.snapshot.ids.items() if self._words.load(id, d.UNBUILT)]
+        for name in found:
+            self._words.store(self.snapshot.ids[name], d.UNBUILT, 0)
+            self._judge.suspect(name, now)
+        return bool(found)
+
+    # ---- publishing ------------------------------------------------------------------------
+
+    def publish(self) -> Snapshot:
+        """Have every process use the present configuration. Raises ConfigError where it is too large,
+        StoreError where the disk fails; then `refresh` tries again."""
+        self.stale = True
+        snapshot = self._make()
+        try:
+            snapshot.save(self._datadir)
+        except OSError as e:
+            remedy = "; make room on its disk" if e.errno in FULL else ""
+            raise StoreError(
+                f"{self._datadir.snapshot} cannot be written: {e.strerror}{remedy}"
+            ) from e
+        self.snapshot = snapshot
+        self._words.store(self._words.rows - 1, d.VERSION, snapshot.version)
+        self._ring_doorbells()
+        self.on_publish(snapshot)
+        self.stale = False
+        return snapshot
+
+    def _make(self) -> Snapshot:
+        config = self.subscriptions.effective()
+        ids = self._store.ensure_endpoints([endpoint.name for endpoint in config.endpoints])
+        if ids and max(ids.values()) >= self._words.rows - 1:
+            raise ConfigError(
+                Problem(
+                    "max_endpoints",
+                    f"{len(ids)} endpoints do not fit in {self._words.rows - 1}",
+                    "start a new data directory with a larger max_endpoints",
+                )
+            )
+        self._judge.judge(config.endpoints, self.subscriptions.refused, time.monotonic())
+        rows = self._store.endpoints()
+        return Snapshot(
+            version=self._next_version(),
+            workers=self.workers,
+            config=config,
+            ids=ids,
+            disabled=frozenset(e.name for e in rows if e.disabled_ns is not None),
+            created=self.subscriptions.created,
+            held=self._judge.held,
+            files=self._judge.files,
+            known=max((e.id for e in rows), default=-1) + 1,
+            clock=self._clock.known,
+            twins=self._twins,
+        ).at_home(self.snapshot)
+
+    def _next_version(self) -> int:
+        """Return one that nobody has seen. A supervisor that was killed before it stored the version of
+        the file that it had written left the file ahead."""
+        return max(self._words.load(self._words.rows - 1, d.VERSION), self.snapshot.version) + 1
+
+    def _ring_doorbells(self) -> None:
+        for index in range(self.workers):
+            fd = d.open_doorbell(self._datadir.doorbell(index))
+            with contextlib.suppress(BlockingIOError):
+                os.write(fd, b"\0")
+            os.close(fd)
