@@ -130,7 +130,7 @@ class Worker:
         """Go from a ring to libcurl, which would begin with the next look at its sockets; the
         requests are taken back before it has one."""
         dispatcher, now_ns = self._dispatcher, self._clock.now_ns()
-        sender = dispatcher.sender
+        sender = dispatcher.senders.main
         taken, started = self._take(type), []
         queue = dispatcher.queues[taken[0].endpoint]
         sender._add_handle = started.append

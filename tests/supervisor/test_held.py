@@ -309,7 +309,7 @@ def test_a_worker_survives_what_it_cannot_build(harness: SchedulerHarness) -> No
     assert (row.cause, row.attempts) == ("misconfigured", 0)
     dispatcher.configure(id, msgspec.structs.replace(ODD, secrets=(GOOD,)), 1)
     assert dispatcher.queues[id].defers == ""
-    dispatcher.close()
+    dispatcher.senders.close()
 
 
 def test_connections_made_with_former_files_are_closed(
@@ -344,7 +344,7 @@ def test_connections_made_with_former_files_are_closed(
     dispatcher.collect([], harness.now_ns)
     assert before.epoll.closed
     assert not after.epoll.closed
-    dispatcher.close()
+    dispatcher.senders.close()
 
 
 def test_everybody_else_goes_on(rig: Rig, tmp_path: Path) -> None:

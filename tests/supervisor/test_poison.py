@@ -40,7 +40,7 @@ def successor(
     dispatcher.configure(0, ENDPOINT, 8)
     harness.scheduler.worker_lost(0, by_own_fault=True)
     dispatcher.suspect(fresh, due, harness.now_ns)
-    dispatcher.close()
+    dispatcher.senders.close()
     harness.step()
 
 

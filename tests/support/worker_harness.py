@@ -105,8 +105,8 @@ class Works:
             lambda address: None,
             clock,
         )
-        self.dispatcher.sender.close()
-        self.dispatcher.sender = cast(Sender, self.wire)
+        self.dispatcher.senders.main.close()
+        self.dispatcher.senders.main = cast(Sender, self.wire)
         for id, endpoint in enumerate(endpoints):
             self.dispatcher.configure(id, endpoint, endpoint.concurrency)
 

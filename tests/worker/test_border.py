@@ -91,7 +91,7 @@ class Bench:
         while not self.dispatcher.idle:
             assert time.monotonic() < end
             self.dispatcher.send(self.now_ns())
-            finished = self.dispatcher.sender.step(self.dispatcher.wait_s(0.01))
+            finished = self.dispatcher.senders.main.step(self.dispatcher.senders.wait_s(0.01))
             self.dispatcher.collect(finished, self.now_ns())
         self.harness.step()
 
@@ -99,7 +99,7 @@ class Bench:
         return read_stats(self.harness.path).endpoint(name)
 
     def close(self) -> None:
-        self.dispatcher.close()
+        self.dispatcher.senders.close()
         self.harness.close()
 
 
@@ -137,7 +137,7 @@ def set_option(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def add_handle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    sender = bench.dispatcher.sender
+    sender = bench.dispatcher.senders.main
     real = sender._add_handle
 
     def add(handle: Any) -> None:

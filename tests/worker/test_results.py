@@ -269,9 +269,9 @@ def test_a_lane_that_had_no_room_goes_on(works: Works) -> None:
     for status in (200, 500):
         (transfer,) = works.emit("evt_a", "evt_b")
         assert works.send() == []
-        assert works.lane().held
+        assert works.lane().full
         works.answer(transfer, status)
-        assert not works.lane().held
+        assert not works.lane().full
         (transfer,) = works.send()
         works.answer(transfer, 200)
 

@@ -17,28 +17,24 @@ What finished requests come to is in `results`.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 
 import msgspec
 
 from fluxhook._native.ring import Counters, Delivery, Words
 from fluxhook.config.schema import Endpoint
-from fluxhook.config.workers import IN_FLIGHT
 from fluxhook.policy import breaker
 from fluxhook.transport import datadir as field
-from fluxhook.transport.build import Built, build
+from fluxhook.transport.build import build
 from fluxhook.transport.clock import EngineClock
 from fluxhook.transport.process import described, log
 from fluxhook.transport.records import SUSPECT_NS, DueHead, Verdict
-from fluxhook.transport.sender import Sender
-from fluxhook.transport.tls import TlsMaterial
-from fluxhook.transport.transfer import Transfer
 from fluxhook.worker.admission import Admission
-from fluxhook.worker.endpoint_queue import EndpointQueue
+from fluxhook.worker.endpoint_queue import Backlog, EndpointQueue
 from fluxhook.worker.idle_gauge import IdleGauge
 from fluxhook.worker.reporter import Reporter
 from fluxhook.worker.results import Results
+from fluxhook.worker.senders import Finished, Senders
 from fluxhook.worker.stage_timings import StageTimings
 
 __all__ = ["Dispatcher"]
@@ -72,12 +68,8 @@ class Dispatcher:
         clock: EngineClock,
     ) -> None:
         self.queues: dict[int, EndpointQueue] = {}
-        self.sender = Sender(IN_FLIGHT, judge)
-        self._judge = judge
+        self.senders = Senders(judge)
         self._clock = clock
-        self._tls_senders: dict[TlsMaterial, Sender] = {}
-        #: those of them that no queue uses any more
-        self._unused: list[TlsMaterial] = []
         self._words = words
         self._admission = Admission(words)
         self._counters = counters
@@ -85,21 +77,18 @@ class Dispatcher:
         self._reporter = reporter
         self._results = Results(
             words,
+            self._admission,
             counters,
             stages,
             reporter,
             worker,
-            resume=self._resume,
             defer=self._defer_all,
             again=self._put_back,
             recount=self._recount,
         )
-        #: the queues in which something waits: those that may have room, and those that have none
-        self._ready: dict[int, EndpointQueue] = {}
-        self._held: dict[int, EndpointQueue] = {}
+        self._backlog = Backlog()
         #: deliveries of the store, which do not go out while the outbox is full
         self._aside: list[Delivery] = []
-        self._backlog = 0
         self._unsampled = 0
         self._gauge = IdleGauge()
         self.backlog_limit = BACKLOG
@@ -124,7 +113,7 @@ class Dispatcher:
         """
         queue = self.queues.get(endpoint_id)
         if queue is None:
-            queue = self.queues[endpoint_id] = EndpointQueue(endpoint_id)
+            queue = self.queues[endpoint_id] = EndpointQueue(endpoint_id, self._backlog)
             # What an earlier worker handed over may not have reached the store yet.
             queue.handed_over = self._reporter.outbox.tail - 1
         elif (
@@ -134,18 +123,17 @@ class Dispatcher:
             and (queue.defers == "misconfigured") == misconfigured
         ):
             return
-        built, sender = None, self.sender
+        built, sender = None, self.senders.main
         if not misconfigured:
             try:
                 built = build(endpoint)
-                sender = self._sender_for(built)
+                sender = self.senders.get(built.tls)
             except Exception as e:
                 # The supervisor could build it: a file went in between.
                 built = None
                 self._tell_unbuilt(endpoint_id, endpoint, e)
         queue.configure(endpoint, limit, sender, built, files)
-        if queue.held:
-            self._resume(queue)
+        queue.make_ready()
         if queue.defers:
             self._defer_all(queue, queue.defers)
 
@@ -154,29 +142,9 @@ class Dispatcher:
         log.error("endpoint %s cannot be sent to: %s", endpoint.name, described(error))
         self._words.store(endpoint_id, field.UNBUILT, 1)
 
-    def _sender_for(self, built: Built) -> Sender:
-        if built.tls is None:
-            return self.sender
-        sender = self._tls_senders.get(built.tls)
-        if sender is None:
-            sender = self._tls_senders[built.tls] = Sender(IN_FLIGHT, self._judge, built.tls)
-            self.sender.watch(sender.epoll.fileno())
-        return sender
-
     def retire_senders(self) -> None:
-        """Close the senders that no queue uses any more, with their connections, once what is under way
-        has ended. To be called when all queues are configured."""
-        used = {id(queue.sender) for queue in self.queues.values()}
-        self._unused = [key for key, sender in self._tls_senders.items() if id(sender) not in used]
-        self._close_unused()
-
-    def _close_unused(self) -> None:
-        for key in list(self._unused):
-            if not self._tls_senders[key].in_flight:
-                sender = self._tls_senders.pop(key)
-                self._unused.remove(key)
-                self.sender.unwatch(sender.epoll.fileno())
-                sender.close()
+        """Close the senders that no queue uses. To be called when all queues are configured."""
+        self.senders.retire(queue.sender for queue in self.queues.values())
 
     def remove(self, endpoint_id: int) -> None:
         """End a queue; what waits in it is dead, what is under way is settled by its result."""
@@ -188,35 +156,29 @@ class Dispatcher:
     @property
     def backlog_full(self) -> bool:
         if self._reporter.stuck:
-            return self._backlog >= STUCK_BACKLOG or self._reporter.overfull
-        return self._backlog >= self.backlog_limit
+            return self._backlog.count >= STUCK_BACKLOG or self._reporter.overfull
+        return self._backlog.count >= self.backlog_limit
 
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing is under way."""
-        waits = self._ready or self._held or self._aside
-        return not (waits or self.in_flight or self._reporter.stuck)
-
-    @property
-    def in_flight(self) -> int:
-        return self.sender.in_flight + sum(s.in_flight for s in self._tls_senders.values())
+        waits = self._backlog.ready or self._backlog.full or self._aside
+        return not (waits or self.senders.in_flight or self._reporter.stuck)
 
     def wants_more(self, now_ns: int) -> bool:
         """Whether the worker should take more records. Under a full backlog slow queues are found
         out, and what is too much in them goes to the store."""
         if self._reporter.stuck:  # no queue can leave what is too much to the store
             return not self.backlog_full
-        if self._backlog >= self.backlog_limit and self._gauge.idle(now_ns):
-            for queue in self._not_empty():
+        backlog = self._backlog
+        if backlog.count >= self.backlog_limit and self._gauge.idle(now_ns):
+            for queue in backlog.queues():
                 # A short queue is not what fills the backlog.
                 long = 4 * len(queue.waiting) >= self.backlog_limit
-                if long and not queue.slow and queue.judge(now_ns):
-                    self._slow_down(queue)
-        return self._backlog < self.backlog_limit
-
-    def _not_empty(self) -> list[EndpointQueue]:
-        """The queues in which something waits."""
-        return [*self._ready.values(), *self._held.values()]
+                if long and queue.turns_slow(now_ns):
+                    # It keeps the little that it can send soon.
+                    self._spill(queue, keep=queue.slow_limit)
+        return backlog.count < self.backlog_limit
 
     def arrive(self, deliveries: list[Delivery], now_ns: int) -> None:
         """Queues what comes from the publishers' rings."""
@@ -227,12 +189,9 @@ class Dispatcher:
             delivery.taken_ns = now_ns
             id = delivery.endpoint
             if id != last:  # neighbours are often for the same one
-                last, append = id, None
+                last = id
                 queue = self.queues.get(id)
-                if queue is not None and queue.arrives_plainly and not queue.slow:
-                    append = queue.waiting.append
-                    if not queue.waiting:
-                        self._ready[id] = queue
+                append = None if queue is None else queue.plain_append()
             if append is not None:
                 append(delivery)
             else:
@@ -241,7 +200,7 @@ class Dispatcher:
                     self._arrive(queue, delivery)
                 except Exception as e:
                     self._fault(queue, delivery, e, now_ns)
-        self._backlog += len(deliveries) - asked
+        self._backlog.count += len(deliveries) - asked
 
     def _arrive(self, queue: EndpointQueue | None, delivery: Delivery) -> None:
         if queue is None:
@@ -294,14 +253,10 @@ class Dispatcher:
         return due
 
     def _enqueue(self, queue: EndpointQueue, delivery: Delivery) -> None:
-        if queue.slow and delivery.id == 0 and len(queue.waiting) >= queue.slow_limit:
+        if queue.over_share and delivery.id == 0:
             self._hand_over(queue, delivery, "parked", "over_share")
-            return
-        if not queue.waiting:
-            self._ready[queue.id] = queue
-        queue.waiting.append(delivery)
-        if not queue.slow:
-            self._backlog += 1
+        else:
+            queue.add(delivery)
 
     def _diverted(self, queue: EndpointQueue) -> bool:
         """Whether the order of a blocking queue lives in the store now. The scheduler stores its word
@@ -332,57 +287,23 @@ class Dispatcher:
 
         Where order matters, what is under way goes first: the order lives in one place at a time.
         """
-        waiting = queue.waiting
         if queue.blocks:
             for delivery in queue.under_way():
                 if delivery.id == 0:
                     self._hand_over(queue, delivery, "adopted", cause)
-        if not queue.slow:
-            self._backlog -= len(waiting)
-        count = len(waiting)
-        while waiting:
-            self._hand_over(queue, waiting.popleft(), verdict, cause, not_before_ns)
-        self._emptied(queue)
+        count = len(queue.waiting)
+        while queue.waiting:
+            self._hand_over(queue, queue.pop(), verdict, cause, not_before_ns)
+        queue.emptied()
         return count
 
-    def _emptied(self, queue: EndpointQueue) -> None:
-        """Nothing waits in the queue any more."""
-        if queue.held:
-            del self._held[queue.id]
-            queue.held = False
-        else:
-            self._ready.pop(queue.id, None)
-        queue.slow = False
-        queue.forget_batches()
-
-    def _resume(self, queue: EndpointQueue) -> None:
-        """A queue that was held may have room."""
-        queue.held = False
-        self._ready[queue.id] = self._held.pop(queue.id)
-
-    def _slow_down(self, queue: EndpointQueue) -> None:
-        """A queue that turned out slow keeps the little that it can send soon; that does not count."""
-        self._backlog -= len(queue.waiting)
-        self._spill(queue, keep=queue.slow_limit)
-
     def _spill(self, queue: EndpointQueue, *, keep: int) -> None:
-        """Hands over what a publisher's ring has in the queue, but for the first `keep`. What came
-        from the store stays: the scheduler sends no more of that than the endpoint can take."""
+        """Hands over what a publisher's ring has in the queue, but for the first `keep`."""
         if queue.blocks:  # its order allows all or nothing
             self._defer_all(queue, "over_share")
-            return
-        kept: deque[Delivery] = deque()
-        for delivery in queue.waiting:
-            if delivery.id or len(kept) < keep:
-                kept.append(delivery)
-            else:
+        else:
+            for delivery in queue.cut(keep):
                 self._hand_over(queue, delivery, "parked", "over_share")
-        if not queue.slow:
-            self._backlog -= len(queue.waiting) - len(kept)
-        queue.waiting = kept
-        queue.forget_batches()
-        if not kept:
-            self._emptied(queue)
 
     def relieve(self, now_ns: int, *, urgent: bool) -> None:
         """Empties rings of what is held up: under way for long, or in a queue that does not move. It
@@ -396,18 +317,17 @@ class Dispatcher:
         else:
             age_ns = HELD_UP_BUSY_NS
         before_ns = now_ns - age_ns
-        for sender in (self.sender, *self._tls_senders.values()):
-            for queue, what, _ in sender.tags():
-                for delivery in what if type(what) is list else (what,):
-                    if delivery.in_ring and delivery.id == 0 and delivery.taken_ns < before_ns:
-                        if queue.blocks:
-                            self._defer_all(queue, "over_share")
-                        else:
-                            self._hand_over(queue, delivery, "adopted", "over_share")
-        for queue in self._not_empty():
+        for queue, what, _ in self.senders.tags():
+            for delivery in what if type(what) is list else (what,):
+                if delivery.in_ring and delivery.id == 0 and delivery.taken_ns < before_ns:
+                    if queue.blocks:
+                        self._defer_all(queue, "over_share")
+                    else:
+                        self._hand_over(queue, delivery, "adopted", "over_share")
+        for queue in self._backlog.queues():
             if queue.waiting[0].taken_ns < before_ns:
-                if queue.batching and not queue.held:
-                    queue.hurried = True  # it waits for company alone
+                if queue.batching and not queue.full:
+                    queue.hurry()  # it waits for company alone
                 else:
                     self._spill(queue, keep=0)
 
@@ -417,8 +337,8 @@ class Dispatcher:
         """Starts what may go now. Returns when more may go without anything else happening, because a
         rate limit or a batch waits for its time; 0 if none does."""
         wake_ns = 0
-        load, ready = self._words.load, self._ready
-        queues = list(ready.values())
+        load = self._words.load
+        queues = list(self._backlog.ready.values())
         if self._reporter.stuck:
             queues = self._without_store(queues)
         elif self._aside:
@@ -431,8 +351,7 @@ class Dispatcher:
                     continue
                 room = queue.limit - queue.in_flight
                 if room <= 0:
-                    queue.held = True
-                    self._held[queue.id] = ready.pop(queue.id)
+                    queue.fill()
                     continue
                 sender = queue.sender
                 # Half of what is left: many queues that hang never take the last handles together.
@@ -445,46 +364,29 @@ class Dispatcher:
                 troubled = load(queue.id, field.BREAKER) >= queue.failure_threshold
                 if queue.sends_plainly and not troubled:
                     self._send_plain(queue, quota, now_ns, now_s)
-                    if not (queue.waiting or queue.slow):
-                        del ready[queue.id]
-                        continue
-                elif until_ns := self._send_judged(queue, quota, troubled, now_ns, now_s):
+                    continue
+                if until_ns := self._send_judged(queue, quota, troubled, now_ns, now_s):
                     wake_ns = min(wake_ns or until_ns, until_ns)
                 if not queue.waiting:
-                    self._emptied(queue)
+                    queue.emptied()
             except Exception as e:
                 self._withdraw(queue, e, now_ns)
-        for sender in (self.sender, *self._tls_senders.values()):
-            if sender.queued:
-                sender.start()
+        self.senders.start()
         return wake_ns
 
     def _without_store(self, queues: list[EndpointQueue]) -> list[EndpointQueue]:
         """While the outbox is full: the queues whose deliveries can end without the store. What cannot
         would be sent again if this worker died before there is room for its report."""
-        for queue in self._not_empty():
-            if any(delivery.id for delivery in queue.waiting):
-                self._set_aside(queue)
+        for queue in self._backlog.queues():
+            self._aside += queue.take_stored()
         return [queue for queue in queues if queue.waiting and queue.endpoint.record != "all"]
-
-    def _set_aside(self, queue: EndpointQueue) -> None:
-        """Takes what came from the store out of a queue."""
-        fresh: deque[Delivery] = deque()
-        for delivery in queue.waiting:
-            (self._aside if delivery.id else fresh).append(delivery)
-        if not queue.slow:
-            self._backlog -= len(queue.waiting) - len(fresh)
-        queue.waiting = fresh
-        queue.forget_batches()
-        if not fresh:
-            self._emptied(queue)
 
     def _with_aside(self, now_ns: int) -> list[EndpointQueue]:
         """The outbox has room: the queues, in which waits again what was set aside."""
         aside, self._aside = self._aside, []
         for delivery in aside:
             self._arrive_due(self.queues.get(delivery.endpoint), delivery, False, now_ns)
-        return list(self._ready.values())
+        return list(self._backlog.ready.values())
 
     def _send_plain(self, queue: EndpointQueue, quota: int, now_ns: int, now_s: int) -> None:
         """Sends from a queue of which nothing is to be asked."""
@@ -494,27 +396,26 @@ class Dispatcher:
             queue.target,
             queue.request,
         )
-        quota = min(quota, len(waiting))
+        before, failed = len(waiting), 0
         unsampled = self._unsampled
-        for _ in range(quota):
-            delivery = waiting.popleft()
-            unsampled += 1
-            try:
-                if unsampled < field.SAMPLED_ONE_IN:
-                    headers, body = request(delivery, now_s)
-                else:
-                    unsampled = 0
-                    headers, body = self._timings.make(queue, [delivery], now_ns, now_s)
-                send(target, headers, body, (queue, delivery, 0), now_ns)
-            except Exception as e:
-                quota -= 1
-                if not queue.slow:
-                    self._backlog -= 1
-                self._fault(queue, delivery, e, now_ns)
-        self._unsampled = unsampled
-        queue.in_flight += quota
-        if not queue.slow:
-            self._backlog -= quota
+        try:
+            for _ in range(min(quota, before)):
+                delivery = waiting.popleft()
+                unsampled += 1
+                try:
+                    if unsampled < field.SAMPLED_ONE_IN:
+                        headers, body = request(delivery, now_s)
+                    else:
+                        unsampled = 0
+                        headers, body = self._timings.make(queue, [delivery], now_ns, now_s)
+                    send(target, headers, body, (queue, delivery, 0), now_ns)
+                except Exception as e:
+                    failed += 1
+                    self._fault(queue, delivery, e, now_ns)
+        finally:
+            self._unsampled = unsampled
+            taken = before - len(waiting)
+            queue.begin_plainly(taken, taken - failed)
 
     def _send_judged(
         self, queue: EndpointQueue, quota: int, troubled: bool, now_ns: int, now_s: int
@@ -572,11 +473,7 @@ class Dispatcher:
             for delivery in taken:
                 self._hand_over(queue, delivery, "parked", queue.defers)
         else:
-            if not queue.waiting:
-                self._ready[queue.id] = queue
             queue.put_back(taken)
-            if not queue.slow:
-                self._backlog += len(taken)
 
     def _batch_due(self, queue: EndpointQueue, now_ns: int) -> bool:
         """What is to come does not come while the backlog is full."""
@@ -592,8 +489,6 @@ class Dispatcher:
             taken = [] if delivery is None else [delivery]
         if not taken:
             return None
-        if not queue.slow:
-            self._backlog -= len(taken)
         if queue.ttl_ns or queue.max_payload:
             try:
                 taken = [d for d in taken if not self._disposed(queue, d, now_ns)]
@@ -618,12 +513,9 @@ class Dispatcher:
 
     def abandon(self) -> None:
         """Forget what waits and was not begun: it stays where it is, for whoever follows."""
-        for queue in self._not_empty():
-            queue.waiting.clear()
-            queue.forget_batches()
-            self._emptied(queue)
+        for queue in self._backlog.queues():
+            queue.clear()
         self._aside.clear()
-        self._backlog = 0
 
     def suspect(self, fresh: list[Delivery], due: list[Delivery], now_ns: int) -> None:
         """Hand to the store what the worker before had at hand when it ended by a fault of its own.
@@ -664,15 +556,13 @@ class Dispatcher:
             self._results.fault(queue, [delivery], error, now_ns)
 
     def _recount(self, queue: EndpointQueue) -> None:
-        senders = (self.sender, *self._tls_senders.values())
-        tags = [tag for sender in senders for tag in sender.tags()]
-        queue.recount([what for owner, what, _ in tags if owner is queue])
+        queue.recount([what for owner, what, _ in self.senders.tags() if owner is queue])
 
     def _withdraw(self, queue: EndpointQueue, error: Exception, now_ns: int) -> None:
         """An error that no delivery is known to be the cause of: nothing more is sent, and what waits
         goes to the store."""
         self._tell_unbuilt(queue.id, queue.endpoint, error)
-        queue.hold()
+        queue.suspend()
         try:
             self._defer_all(queue, queue.defers, now_ns + DEFER_NS)
             self._recount(queue)
@@ -680,32 +570,11 @@ class Dispatcher:
             log.error(
                 "endpoint %s: events stay in their rings: %s", queue.endpoint.name, described(e)
             )
-            queue.waiting.clear()
-            self._emptied(queue)
+            queue.clear()
 
     # ---- results ---------------------------------------------------------------------------
 
-    def collect(self, finished: list[tuple[Transfer, int, str]], now_ns: int) -> None:
+    def collect(self, finished: list[Finished], now_ns: int) -> None:
         """Settles the requests that the main sender finished, and those of the others."""
-        self._results.take(self.sender, finished, now_ns)
-        for sender in self._tls_senders.values():
-            if sender.in_flight or sender.epoll.fileno() in self.sender.fired:
-                self._results.take(sender, sender.step(0.0), now_ns)
-        if self._unused:
-            self._close_unused()
-
-    def wait_s(self, timeout_s: float) -> float:
-        """How long the main sender may sleep so that no other sender's timer is missed."""
-        for sender in self._tls_senders.values():
-            timeout_s = sender.wait_s(timeout_s)
-        return timeout_s
-
-    def rejudge(self) -> None:
-        """The networks that may be reached have changed: pooled connections are judged again."""
-        for sender in (self.sender, *self._tls_senders.values()):
-            sender.rejudge()
-
-    def close(self) -> None:
-        """Aborts what is under way; it stays in its rings."""
-        for sender in (*self._tls_senders.values(), self.sender):
-            sender.close()
+        for sender, done in self.senders.collect(finished):
+            self._results.take(sender, done, now_ns)

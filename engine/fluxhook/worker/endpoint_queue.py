@@ -18,7 +18,7 @@ from fluxhook.transport.process import log
 from fluxhook.transport.records import EventHead
 from fluxhook.transport.sender import Sender
 
-__all__ = ["EndpointQueue"]
+__all__ = ["Backlog", "EndpointQueue"]
 
 #: a queue that takes longer than this to empty is slow: the rest goes to the store
 SLOW_NS = 250_000_000
@@ -34,6 +34,24 @@ MAX_TYPES = 256
 _body: Callable[[Delivery], bytes] = attrgetter("body")
 
 
+class Backlog:
+    """What waits in all queues of a worker. Each queue keeps its part of it."""
+
+    __slots__ = ("count", "full", "ready")
+
+    def __init__(self) -> None:
+        #: the deliveries that wait, those in slow queues aside
+        self.count = 0
+        #: the queues in which something waits, by endpoint: those that may have room for a request, and
+        #: those that have none
+        self.ready: dict[int, EndpointQueue] = {}
+        self.full: dict[int, EndpointQueue] = {}
+
+    def queues(self) -> list[EndpointQueue]:
+        """Return the queues in which something waits."""
+        return [*self.ready.values(), *self.full.values()]
+
+
 class EndpointQueue:
     """What waits for one endpoint, and its limits.
 
@@ -44,11 +62,13 @@ class EndpointQueue:
 
     # A worker may have a thousand of them, and goes through them in turn: few bytes are fast bytes.
     __slots__ = (
+        "_backlog",
         "_batch",
         "_compress",
         "_encoding",
         "_gathers",
         "_headers",
+        "_hurried",
         "_mark_done",
         "_mark_ns",
         "_outcomes",
@@ -71,9 +91,8 @@ class EndpointQueue:
         "ends_plainly",
         "failure_threshold",
         "files",
+        "full",
         "handed_over",
-        "held",
-        "hurried",
         "id",
         "in_flight",
         "limit",
@@ -88,19 +107,23 @@ class EndpointQueue:
         "waiting",
     )
 
-    def __init__(self, endpoint_id: int) -> None:
+    def __init__(self, endpoint_id: int, backlog: Backlog) -> None:
         """`configure` comes next."""
         self.id = endpoint_id
+        self._backlog = backlog
+        #: for others to look at: it is changed here alone, and by the hot path (`plain_append`,
+        #: `begin_plainly`)
         self.waiting: deque[Delivery] = deque()
         self.in_flight = 0
         self.done = 0
+        #: it takes long to empty, so what waits in it does not count
         self.slow = False
-        #: has a queue and no room for a request
-        self.held = False
+        #: something waits, and there is no room for a request
+        self.full = False
         #: not before this time, because of the rate limit
         self.blocked_until_ns = 0
         #: what waits is to go out in batches as they are
-        self.hurried = False
+        self._hurried = False
         #: order keys under way, oldest first
         self.busy_keys: dict[str, Delivery] = {}
         #: sequence number, in the outbox, of what was last handed to the store
@@ -146,7 +169,7 @@ class EndpointQueue:
         #: the endpoint's options, or smaller ones that its receiver asked for
         self._batch = e.batch
         self._smaller_until_ns = 0
-        self._pieces.clear()
+        self._forget_batches()
         #: whether a failing head holds back what is behind it
         self.blocks = e.ordered and e.on_head_failure == "block"
         self.slow_limit = max(SLOW_LIMIT, e.batch.max_events or 0)
@@ -206,17 +229,143 @@ class EndpointQueue:
             headers, body = (*headers, self._encoding), self._compress(body)
         return [*headers, *self._sign(id, now_s, body)], body
 
-    # ---- the queue -------------------------------------------------------------------------
+    # ---- what waits ------------------------------------------------------------------------
+
+    def plain_append(self) -> Callable[[Delivery], None] | None:
+        """Return what adds a delivery of which nothing is to be asked; None if something is.
+
+        For the hot path: whoever calls it adds to the count of the backlog himself.
+        """
+        if not self.arrives_plainly or self.slow:
+            return None
+        if not self.waiting:
+            self._backlog.ready[self.id] = self
+        return self.waiting.append
+
+    @property
+    def over_share(self) -> bool:
+        """Return whether it is slow and has as much as it may."""
+        return self.slow and len(self.waiting) >= self.slow_limit
+
+    def add(self, delivery: Delivery) -> None:
+        """Put a delivery behind all that wait."""
+        if not self.waiting:
+            self._backlog.ready[self.id] = self
+        self.waiting.append(delivery)
+        if not self.slow:
+            self._backlog.count += 1
+
+    def put_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Have what was taken last wait again, in its order; it goes out next and together."""
+        if not self.waiting:
+            self._backlog.ready[self.id] = self
+        self.waiting.extendleft(reversed(deliveries))
+        self._count(len(deliveries))
+        if self.batching:
+            self._pieces.appendleft(len(deliveries))
+        self._forget_weight()
+
+    def pop(self) -> Delivery:
+        """Take the first; there must be one."""
+        if not self.slow:
+            self._backlog.count -= 1
+        return self.waiting.popleft()
 
     def next(self) -> Delivery | None:
-        """Takes from the queue the next delivery that may go as far as the order is concerned."""
+        """Take the next delivery that may go as far as the order is concerned."""
         if not self.endpoint.ordered:
-            return self.waiting.popleft() if self.waiting else None
+            return self.pop() if self.waiting else None
         for i, delivery in enumerate(self.waiting):
             if order_key(delivery) not in self.busy_keys:
                 del self.waiting[i]
+                self._count(-1)
                 return delivery
         return None
+
+    def next_batch(self) -> list[Delivery]:
+        """Take the next batch."""
+        if self._pieces:
+            count = self._pieces.popleft()
+        else:
+            bodies = map(_body, islice(self.waiting, self._batch.max_events))
+            count = batch.cut(self._batch, list(map(len, bodies)))
+        popleft = self.waiting.popleft
+        taken = [popleft() for _ in range(count)]
+        self._count(-count)
+        self._forget_weight()
+        return taken
+
+    def cut(self, keep: int) -> list[Delivery]:
+        """Take out and return what a publisher's ring has, but for the first `keep` of all.
+
+        What came from the store stays: the scheduler sends no more of that than the endpoint can take.
+        """
+        kept: deque[Delivery] = deque()
+        taken: list[Delivery] = []
+        for delivery in self.waiting:
+            (kept if delivery.id or len(kept) < keep else taken).append(delivery)
+        self._keep(kept)
+        return taken
+
+    def take_stored(self) -> list[Delivery]:
+        """Take out and return what came from the store."""
+        taken = [delivery for delivery in self.waiting if delivery.id]
+        if taken:
+            self._keep(deque(delivery for delivery in self.waiting if not delivery.id))
+        return taken
+
+    def clear(self) -> None:
+        """Forget all that waits; it stays in its rings."""
+        self._keep(deque())
+
+    def _keep(self, kept: deque[Delivery]) -> None:
+        self._count(len(kept) - len(self.waiting))
+        self.waiting = kept
+        self._forget_batches()
+        if not kept:
+            self.emptied()
+
+    def _count(self, more: int) -> None:
+        if not self.slow:
+            self._backlog.count += more
+
+    def emptied(self) -> None:
+        """To be called when nothing waits any more, after a `next`, `next_batch` or `pop`."""
+        if self.full:
+            del self._backlog.full[self.id]
+            self.full = False
+        else:
+            self._backlog.ready.pop(self.id, None)
+        self.slow = False
+        self._forget_batches()
+
+    def fill(self) -> None:
+        """Have it wait until a request has ended: there are as many as there may be."""
+        self.full = True
+        self._backlog.full[self.id] = self._backlog.ready.pop(self.id)
+
+    def make_ready(self) -> None:
+        """Have it looked at again: there may be room for a request."""
+        if self.full:
+            self.full = False
+            self._backlog.ready[self.id] = self._backlog.full.pop(self.id)
+
+    def turns_slow(self, now_ns: int) -> bool:
+        """Return whether it is found slow now: at its present rate it takes longer than SLOW_NS to
+        empty. Then what waits in it counts no more."""
+        elapsed_ns = now_ns - self._mark_ns
+        if self.slow or elapsed_ns < _WINDOW_NS:
+            return False
+        finished = self.done - self._mark_done
+        fresh = elapsed_ns > 20 * _WINDOW_NS  # nobody looked for long: no rate to go by
+        self._mark_ns, self._mark_done = now_ns, self.done
+        if fresh or len(self.waiting) * elapsed_ns <= SLOW_NS * finished:
+            return False
+        self._count(-len(self.waiting))
+        self.slow = True
+        return True
+
+    # ---- batches ---------------------------------------------------------------------------
 
     def batch_due(self, now_ns: int) -> bool:
         """Whether what waits goes out in a batch now."""
@@ -224,7 +373,7 @@ class EndpointQueue:
             self._batch, self._smaller_until_ns = self.endpoint.batch, 0
         waiting, options = self.waiting, self._batch
         events = len(waiting)
-        if not events or self.hurried or self._pieces or events >= (options.max_events or 1):
+        if not events or self._hurried or self._pieces or events >= (options.max_events or 1):
             return events > 0
         if self._weighed < events:  # the others were weighed before
             self._weight += sum(map(len, map(_body, islice(waiting, self._weighed, None))))
@@ -235,26 +384,6 @@ class EndpointQueue:
     def batch_until_ns(self) -> int:
         """When what waits goes out at the latest; there must be something."""
         return batch.waits_until_ns(self._batch, self.waiting[0].taken_ns)
-
-    def next_batch(self) -> list[Delivery]:
-        """Takes the next batch from the queue."""
-        waiting, options = self.waiting, self._batch
-        if self._pieces:
-            count = self._pieces.popleft()
-        else:
-            bodies = map(_body, islice(waiting, options.max_events))
-            count = batch.cut(options, list(map(len, bodies)))
-        popleft = waiting.popleft
-        taken = [popleft() for _ in range(count)]
-        self._forget_weight()
-        return taken
-
-    def put_back(self, deliveries: Sequence[Delivery]) -> None:
-        """What was taken last waits again, in its order, and goes out next and together."""
-        self.waiting.extendleft(reversed(deliveries))
-        if self.batching:
-            self._pieces.appendleft(len(deliveries))
-        self._forget_weight()
 
     def shrink_batches(self, refused: Sequence[Delivery], now_ns: int) -> None:
         """A batch with these was too large for the receiver: the next ones are smaller."""
@@ -267,18 +396,31 @@ class EndpointQueue:
                 self.endpoint.name, len(refused), self._batch.max_bytes,
             )  # fmt: skip
 
-    def forget_batches(self) -> None:
-        """To be called when something left the queue otherwise than as a batch."""
+    def hurry(self) -> None:
+        """Have what waits go out in batches as they are."""
+        self._hurried = True
+
+    def _forget_batches(self) -> None:
+        """Something left the queue otherwise than as a batch."""
         self._pieces.clear()
         self._forget_weight()
 
     def _forget_weight(self) -> None:
         self._weighed = self._weight = 0
-        self.hurried = self.hurried and bool(self.waiting)
+        self._hurried = self._hurried and bool(self.waiting)
+
+    # ---- what is under way -----------------------------------------------------------------
 
     def under_way(self) -> list[Delivery]:
         """What an ordered queue is sending, in the order in which it began."""
         return list(self.busy_keys.values())
+
+    def begin_plainly(self, taken: int, sent: int) -> None:
+        """To be called when the hot path has popped some from `waiting`, and sent some of these."""
+        self.in_flight += sent
+        self._count(-taken)
+        if not self.waiting:
+            self.emptied()
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
         """A request with these is sent."""
@@ -295,7 +437,7 @@ class EndpointQueue:
             for delivery in deliveries:
                 self.busy_keys.pop(order_key(delivery), None)
 
-    def hold(self) -> None:
+    def suspend(self) -> None:
         """Send nothing more until it is configured again."""
         self.defers = "misconfigured"
         self.arrives_plainly = False
@@ -307,17 +449,6 @@ class EndpointQueue:
             found = [d for what in requests for d in (what if isinstance(what, list) else [what])]
             found.sort(key=attrgetter("taken_ns"))
             self.busy_keys = {order_key(delivery): delivery for delivery in found}
-
-    def judge(self, now_ns: int) -> bool:
-        """Whether the queue is slow: at its present rate it lasts longer than SLOW_NS."""
-        elapsed_ns = now_ns - self._mark_ns
-        if elapsed_ns >= _WINDOW_NS:
-            finished = self.done - self._mark_done
-            fresh = elapsed_ns > 20 * _WINDOW_NS  # nobody looked for long: no rate to go by
-            self._mark_ns, self._mark_done = now_ns, self.done
-            if not fresh:
-                self.slow = len(self.waiting) * elapsed_ns > SLOW_NS * finished
-        return self.slow
 
 
 def event_id(delivery: Delivery) -> str:

@@ -32,32 +32,32 @@ TELL_NS = 10_000_000_000
 
 
 class Results:
-    """Settles requests. `resume` is told of a queue that has room again, `defer` to hand a queue over
-    of one whose order has gone to the store, `again` to send what was taken for a request once more,
-    `recount` that an error left in doubt what a queue has under way.
+    """Settles requests.
+
+    `defer` hands over a queue whose order has gone to the store, `again` sends what was taken for a
+    request once more, `recount` finds out what a queue has under way where an error left it in doubt.
 
     An error in the work for one endpoint ends here, as an attempt with the cause `internal`."""
 
     def __init__(
         self,
         words: Words,
+        admission: Admission,
         counters: Counters,
         stages: StageTimings,
         reporter: Reporter,
         worker: int,
         *,
-        resume: Callable[[EndpointQueue], None],
         defer: Callable[[EndpointQueue, str], object],
         again: Callable[[EndpointQueue, list[Delivery]], None],
         recount: Callable[[EndpointQueue], None],
     ) -> None:
         self._words = words
-        self._admission = Admission(words)
+        self._admission = admission
         self._counters = counters
         self._timings = stages
         self._reporter = reporter
         self._worker = worker
-        self._resume = resume
         self._defer = defer
         self._again = again
         self._recount = recount
@@ -103,8 +103,8 @@ class Results:
                 transfer.tag = None
                 self._recount(queue)
                 self.fault(queue, what if type(what) is list else [what], e, now_ns, probe)
-            if queue.held:
-                self._resume(queue)
+            if queue.full:
+                queue.make_ready()
             release(transfer)
         self._unsampled = unsampled
 

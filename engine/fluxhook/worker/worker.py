@@ -86,7 +86,8 @@ class Worker:
             lambda a: self._egress.judge(a),
             self._clock,
         )
-        self._sender = self._dispatcher.sender
+        self._senders = self._dispatcher.senders
+        self._sender = self._senders.main
         self._doorbell = d.open_doorbell(self._datadir.doorbell(index))
         self._control_fd = control_fd
         self._heartbeat = heartbeat or Heartbeat()
@@ -119,7 +120,7 @@ class Worker:
             if self._drained():
                 return
             wait_s = 0.0 if took else self._wait_s(now_ns, wake_ns)
-            finished = sender.step(dispatcher.wait_s(wait_s))
+            finished = sender.step(self._senders.wait_s(wait_s))
             # Before anything else, or who leaves now would have these repeated.
             dispatcher.collect(finished, clock.now_ns())
             self._reporter.flush()
@@ -143,7 +144,7 @@ class Worker:
         self._drain_marks = [(r, r.tail) for r in (self._inbox, *self._rings.values())]
 
     def close(self) -> None:
-        self._dispatcher.close()
+        self._senders.close()
 
     def _refresh(self) -> None:
         version = self._words.load(self._engine_row, d.VERSION)
@@ -165,7 +166,7 @@ class Worker:
                 self._rings_version = -1  # it may have rings of others now
             if self._snapshot.config.allow_networks != allowed:
                 self._egress = EgressPolicy(self._snapshot.config.allow_networks)
-                self._dispatcher.rejudge()
+                self._senders.rejudge()
             self._configure()
 
     def _configure(self) -> None:
