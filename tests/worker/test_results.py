@@ -284,8 +284,7 @@ def test_what_libcurl_sent_again_is_counted(works: Works) -> None:
 
 
 def test_one_request_in_sixteen_is_a_sample(works: Works) -> None:
-    """And each that opened a connection, which begins the count anew. After a success heads need not
-    be read any more."""
+    """And each that opened a connection. After a success heads need not be read any more."""
 
     def measured() -> int:
         return sum(works.stages.row(0)[d.STAGE_FIRST_BYTE :][: d.STAGE_FIRST_BYTE - d.STAGE_TLS])

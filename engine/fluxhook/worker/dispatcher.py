@@ -89,6 +89,7 @@ class Dispatcher:
         self._backlog = Backlog()
         #: deliveries of the store, which do not go out while the outbox is full
         self._aside: list[Delivery] = []
+        #: requests since the last one that is a sample (datadir.SAMPLED_ONE_IN)
         self._unsampled = 0
         self._gauge = IdleGauge()
         self.backlog_limit = BACKLOG
@@ -317,7 +318,7 @@ class Dispatcher:
         else:
             age_ns = HELD_UP_BUSY_NS
         before_ns = now_ns - age_ns
-        for queue, what, _ in self.senders.tags():
+        for queue, what, *_ in self.senders.tags():
             for delivery in what if type(what) is list else (what,):
                 if delivery.in_ring and delivery.id == 0 and delivery.taken_ns < before_ns:
                     if queue.blocks:
@@ -403,12 +404,12 @@ class Dispatcher:
                 delivery = waiting.popleft()
                 unsampled += 1
                 try:
-                    if unsampled < field.SAMPLED_ONE_IN:
-                        headers, body = request(delivery, now_s)
-                    else:
+                    if sampled := unsampled >= field.SAMPLED_ONE_IN:
                         unsampled = 0
                         headers, body = self._timings.make(queue, [delivery], now_ns, now_s)
-                    send(target, headers, body, (queue, delivery, 0), now_ns)
+                    else:
+                        headers, body = request(delivery, now_s)
+                    send(target, headers, body, (queue, delivery, 0, sampled), now_ns)
                 except Exception as e:
                     failed += 1
                     self._fault(queue, delivery, e, now_ns)
@@ -445,14 +446,14 @@ class Dispatcher:
                 break
             self._unsampled += 1
             try:
-                if self._unsampled < field.SAMPLED_ONE_IN:
-                    headers, body = queue.request_for(taken, now_s)
-                else:
+                if sampled := self._unsampled >= field.SAMPLED_ONE_IN:
                     self._unsampled = 0
                     headers, body = self._timings.make(queue, taken, now_ns, now_s)
+                else:
+                    headers, body = queue.request_for(taken, now_s)
                 queue.begin(taken)
-                what = taken if queue.batching else taken[0]
-                queue.sender.send(queue.target, headers, body, (queue, what, probe), now_ns)
+                tag = (queue, taken if queue.batching else taken[0], probe, sampled)
+                queue.sender.send(queue.target, headers, body, tag, now_ns)
             except Exception as e:
                 self._recount(queue)
                 self._results.fault(queue, taken, e, now_ns, probe)
@@ -556,7 +557,7 @@ class Dispatcher:
             self._results.fault(queue, [delivery], error, now_ns)
 
     def _recount(self, queue: EndpointQueue) -> None:
-        queue.recount([what for owner, what, _ in self.senders.tags() if owner is queue])
+        queue.recount([what for owner, what, *_ in self.senders.tags() if owner is queue])
 
     def _withdraw(self, queue: EndpointQueue, error: Exception, now_ns: int) -> None:
         """An error that no delivery is known to be the cause of: nothing more is sent, and what waits

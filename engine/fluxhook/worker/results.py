@@ -61,24 +61,20 @@ class Results:
         self._defer = defer
         self._again = again
         self._recount = recount
-        self._unsampled = 0
         self._told_ns: dict[int, int] = {}
 
     def take(self, sender: Sender, finished: list[tuple[Transfer, int, str]], now_ns: int) -> None:
         """Settles what the sender finished, and gives the transfers back."""
         counters, words = self._counters, self._words
         observe, release, load = counters.observe, sender.release, words.load
-        unsampled = self._unsampled
         for transfer, code, message in finished:
-            queue, what, probe = transfer.tag
+            queue, what, probe, sampled = transfer.tag
             try:
                 info = transfer.getinfo
                 status = info(STATUS)
                 if info(RESENT_US):
                     counters.add(queue.id, field.RESENT)
-                unsampled += 1
-                if transfer.opened or unsampled >= field.SAMPLED_ONE_IN:
-                    unsampled = 0
+                if sampled or transfer.opened:
                     self._timings.finished(queue, transfer)
                     if 200 <= status <= 299:
                         queue.sender.heed(queue.target, False)
@@ -106,7 +102,6 @@ class Results:
             if queue.full:
                 queue.make_ready()
             release(transfer)
-        self._unsampled = unsampled
 
     def fault(
         self,

@@ -1,7 +1,6 @@
 """Where the time of a request goes: histograms for each endpoint, of a sample (datadir.SAMPLED_ONE_IN).
 
-Who sends and who settles count their requests themselves, as that is cheaper, and call for the ones
-that are due.
+The dispatcher chooses the samples as it sends, and the tag of the request says so to who settles it.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class StageTimings:
         return request
 
     def finished(self, queue: EndpointQueue, transfer: Transfer) -> None:
-        """To be called for each request that opened a connection, and for samples of the others."""
+        """To be called for each sample, and for each request that opened a connection."""
         if transfer.opened:
             self._counters.add(queue.id, field.CONNECTED)
         for us, first_field in zip(transfer.stages(), _FIELDS, strict=True):
