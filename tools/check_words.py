@@ -93,7 +93,7 @@ NOT_YET: Final = (
     *(
         f"engine/fluxhook/{name}"
         for name in (
-            *("_native", "admin", "config", "control", "engine", "faults", "outlook", "publisher"),
+            *("_native", "admin", "config", "control", "endpoint_state", "engine", "faults", "publisher"),
             *("receiver", "scheduler", "stats", "store", "supervisor", "transport", "worker"),
         )
     ),

@@ -30,7 +30,7 @@ LAYERS: Final = (
     {"transport", "store"},
     {"publisher", "worker"},
     {"scheduler"},
-    {"supervisor", "engine", "control", "stats", "outlook"},
+    {"supervisor", "engine", "control", "stats", "endpoint_state"},
     {"admin"},
     {"cli"},
     {"__init__", "__main__"},

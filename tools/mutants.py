@@ -192,7 +192,7 @@ def mutants_of(target: Target) -> list[Mutation]:
 
 
 def _words(source: str) -> Words:
-    others = [*sorted((ENGINE / "policy").glob("*.py")), ENGINE / "transport/records.py"]
+    others = [*sorted((ENGINE / "policy").glob("*.py")), ENGINE / "transport/messages.py"]
     return words_of([source, *(path.read_text() for path in others)])
 
 

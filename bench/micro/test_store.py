@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from fluxhook.store import DeliveryStore
-from fluxhook.transport.records import Attempt, EventHead
+from fluxhook.transport.messages import Attempt, EventHead
 
 BATCH = 1000
 ENDPOINTS = 50

@@ -22,8 +22,8 @@ from fluxhook._native.ring import Consumer, Counters, Delivery, Producer
 from fluxhook._native.signing import Signer
 from fluxhook._native.topics import Matcher
 from fluxhook.transport import datadir as d
-from fluxhook.transport.clock import EngineClock
-from fluxhook.transport.records import Attempt
+from fluxhook.transport.engine_clock import EngineClock
+from fluxhook.transport.messages import Attempt
 from fluxhook.transport.snapshot import Snapshot
 from fluxhook.worker.dispatcher import Dispatcher
 from fluxhook.worker.reporter import Reporter

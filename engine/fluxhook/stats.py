@@ -23,8 +23,8 @@ import msgspec
 
 from fluxhook._native import ring
 from fluxhook.config.schema import Endpoint
+from fluxhook.endpoint_state import EndpointState, endpoint_state
 from fluxhook.errors import EngineNotRunning, FluxhookError, LayoutError
-from fluxhook.outlook import Outlook, outlook
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.table import IllegalMove
 from fluxhook.store import EndpointRow, ReadStore
@@ -348,7 +348,7 @@ class _Reading:
         counted, clock = stored.counters.get(row.id, {}), stored.clock
         now_ns, failing_ns = time.time_ns() - clock.offset_ns, self._word(row.id, d.FAILING)
         latency_ms = _percentiles(done[d.HISTOGRAM :])
-        ahead, due_ns = self._outlook(row, configured, now_ns), stored.due.get(row.id)
+        ahead, due_ns = self._endpoint_state(row, configured, now_ns), stored.due.get(row.id)
         next_ns = None if due_ns is None else ahead.next_ns(due_ns, now_ns)
         dropped = {"oldest": sent[d.DROPPED_OLDEST], "expired": done[d.DROPPED_EXPIRED]}
         for name, n in counted.items():
@@ -403,16 +403,18 @@ class _Reading:
     def _held(self, name: str) -> str:
         return "" if self._snapshot is None else self._snapshot.held.get(name, "")
 
-    def _outlook(self, row: EndpointRow, configured: Endpoint | None, now_ns: int) -> Outlook:
+    def _endpoint_state(
+        self, row: EndpointRow, configured: Endpoint | None, now_ns: int
+    ) -> EndpointState:
         if self._snapshot is None:
-            return Outlook("unknown")
+            return EndpointState("unknown")
         if row.disabled_ns is not None and configured is not None:
-            return Outlook("disabled")
+            return EndpointState("disabled")
         try:
-            return outlook(self._snapshot, configured, self._words, now_ns)
+            return endpoint_state(self._snapshot, configured, self._words, now_ns)
         except IllegalMove as e:
             self.problems.append(f"{self.datadir.words} is damaged: {e}")
-            return Outlook("unknown")
+            return EndpointState("unknown")
 
 
 class _Stored(NamedTuple):

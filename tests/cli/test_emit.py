@@ -12,7 +12,7 @@ from fluxhook._native.ring import Consumer
 from fluxhook.cli import emit
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.stats import read_stats
-from fluxhook.transport.records import EventHead
+from fluxhook.transport.messages import EventHead
 
 READING = {
     "client_id": "c1",

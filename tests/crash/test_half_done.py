@@ -18,8 +18,8 @@ from fluxhook.publisher.slot import recover_slot
 from fluxhook.stats import read_stats
 from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport import datadir as d
-from fluxhook.transport.clock import EngineClock
-from fluxhook.transport.records import EventHead
+from fluxhook.transport.engine_clock import EngineClock
+from fluxhook.transport.messages import EventHead
 from fluxhook.transport.snapshot import Snapshot
 from fluxhook.worker.reporter import Reporter
 

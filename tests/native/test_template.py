@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fluxhook._native import ring
-from fluxhook.transport.records import EventHead
+from fluxhook.transport.messages import EventHead
 from native.rings import ACCEPTED, Rig, pack, run_apart
 
 VERSION = 7

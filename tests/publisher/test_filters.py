@@ -18,7 +18,7 @@ from fluxhook._native import ring
 from fluxhook.policy.sample import in_sample
 from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport import thresholds
-from fluxhook.transport.records import EventHead
+from fluxhook.transport.messages import EventHead
 from support.rig import Rig
 
 ERROR = {

@@ -26,7 +26,7 @@ from fluxhook import (
 from fluxhook._native import ring
 from fluxhook.events.envelope import EnvelopeStyle
 from fluxhook.supervisor.supervisor import Supervisor
-from fluxhook.transport.records import EventHead
+from fluxhook.transport.messages import EventHead
 from support.rig import Rig, seconds
 
 ERROR = {

@@ -20,7 +20,7 @@ from fluxhook._native import ring
 from fluxhook.admin import search
 from fluxhook.admin.views import delivery_view
 from fluxhook.control import Control
-from fluxhook.outlook import Outlook
+from fluxhook.endpoint_state import EndpointState
 from fluxhook.policy import breaker
 from fluxhook.policy.clock import Clock, look
 from fluxhook.receiver import Behaviour
@@ -30,7 +30,7 @@ from fluxhook.store.audit import timestamp
 from fluxhook.store.records import Delivery
 from fluxhook.supervisor import clock_watch
 from fluxhook.transport import datadir as d
-from fluxhook.transport.clock import read_clocks
+from fluxhook.transport.engine_clock import read_clocks
 from support import rig
 from support.clock import Host, WallClock
 from support.receiver import ReceiverProcess
@@ -481,7 +481,7 @@ def test_what_happened_is_dated_by_the_wall_clock(tmp_path: Path) -> None:
             first, second = pending(harness)
             (dead,) = store.dead_letters()
             started = [store.attempts(row.id)[0].attempt.started_ns for row in (first, second)]
-            clock, ahead = store.clock(), Outlook("active")
+            clock, ahead = store.clock(), EndpointState("active")
             due_at = [delivery_view(row, "a", clock, ahead, 0).due_at for row in (first, second)]
             since = search.deliveries(
                 store, since=harness.now_ns - HOUR - 11 * S, until=None, before=None, limit=10,

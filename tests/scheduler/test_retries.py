@@ -27,7 +27,7 @@ from fluxhook.stats import read_stats
 from fluxhook.store import State, StoreError
 from fluxhook.store.records import Delivery
 from fluxhook.transport import datadir as d
-from fluxhook.transport.records import DueHead
+from fluxhook.transport.messages import DueHead
 from fluxhook.transport.transfer import Transfer
 from support.rig import NEVER
 from support.scheduler_harness import S, SchedulerHarness

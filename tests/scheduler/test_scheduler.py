@@ -11,7 +11,7 @@ import pytest
 from fluxhook import Endpoint
 from fluxhook.store import Batch, DeliveryStore, StoreError
 from fluxhook.store.audit import AuditTrail, read_audit
-from fluxhook.transport.records import DueHead, EventHead
+from fluxhook.transport.messages import DueHead, EventHead
 from support.scheduler_harness import HOUR, S, SchedulerHarness
 
 FAILED = "webhook.delivery.failed"

@@ -18,7 +18,7 @@ from fluxhook.scheduler import scheduler as keeper
 from fluxhook.supervisor import control_server as listener
 from fluxhook.supervisor.control_server import Listener
 from fluxhook.transport.datadir import DataDir
-from fluxhook.transport.records import EventHead
+from fluxhook.transport.messages import EventHead
 from support.scheduler_harness import HOUR, SchedulerHarness
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fluxhook.store import DeliveryStore
-from fluxhook.transport.records import Attempt, EventHead
+from fluxhook.transport.messages import Attempt, EventHead
 
 NOW = 1_700_000_000_000_000_000
 

@@ -29,7 +29,7 @@ WRITER = """
 import os, signal, sys
 from pathlib import Path
 from fluxhook.store import DeliveryStore
-from fluxhook.transport.records import Attempt, EventHead
+from fluxhook.transport.messages import Attempt, EventHead
 
 path, step, size, body = sys.argv[1], sys.argv[2], int(sys.argv[3]), bytes(int(sys.argv[4]))
 store = DeliveryStore.open(Path(path))

@@ -27,7 +27,7 @@ from fluxhook.store.batch import _PROMOTE
 from fluxhook.store.database import LAYOUT
 from fluxhook.store.reader import _EXPIRED
 from fluxhook.store.records import EndpointRow, SubscriptionRow
-from fluxhook.transport.records import Attempt, EventHead
+from fluxhook.transport.messages import Attempt, EventHead
 
 NOW = 1_700_000_000_000_000_000
 
@@ -154,7 +154,7 @@ def killed_with_rows(path: Path, boot_id: str | None = None) -> None:
 import os
 from pathlib import Path
 from fluxhook.store import DeliveryStore
-from fluxhook.transport.records import EventHead
+from fluxhook.transport.messages import EventHead
 store = DeliveryStore.open(Path({str(path)!r}))
 store.ensure_endpoints(["e"])
 if {boot_id!r}:

@@ -13,7 +13,7 @@ from fluxhook import Endpoint
 from fluxhook._native import ring
 from fluxhook.store import State
 from fluxhook.supervisor.children import by_own_fault
-from fluxhook.transport.records import SUSPECT_NS, DueHead
+from fluxhook.transport.messages import SUSPECT_NS, DueHead
 from fluxhook.worker.dispatcher import Dispatcher
 from fluxhook.worker.stage_timings import StageTimings
 from support.rig import Rig, until

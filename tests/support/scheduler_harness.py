@@ -17,7 +17,7 @@ from fluxhook.control import Request
 from fluxhook.store import DeliveryStore
 from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport import datadir as d
-from fluxhook.transport.records import Attempt, DueHead, EventHead, Verdict
+from fluxhook.transport.messages import Attempt, DueHead, EventHead, Verdict
 from fluxhook.worker.reporter import Reporter
 
 __all__ = ["HOUR", "S", "SchedulerHarness"]

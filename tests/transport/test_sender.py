@@ -33,7 +33,7 @@ from fluxhook.policy.outcome import TransportCause, curl_cause
 from fluxhook.receiver import Behaviour, Receiver
 from fluxhook.transport import sender as sender_module
 from fluxhook.transport import sockets
-from fluxhook.transport.records import Attempt
+from fluxhook.transport.messages import Attempt
 from fluxhook.transport.sender import AUTHORITIES_TTL_S, Sender
 from fluxhook.transport.target import MAX_ANSWER_BYTES, Target
 from fluxhook.transport.tls import TlsMaterial

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fluxhook.policy.clock import Clock
-from fluxhook.transport.clock import EngineClock
+from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.worker import reporter as module
 from fluxhook.worker.reporter import Reporter
 from native.conftest import stepped

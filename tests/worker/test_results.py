@@ -17,7 +17,7 @@ from fluxhook.store import State
 from fluxhook.store.reader import ReadStore
 from fluxhook.store.records import Delivery
 from fluxhook.transport import datadir as d
-from fluxhook.transport.records import Attempt
+from fluxhook.transport.messages import Attempt
 from fluxhook.transport.transfer import STATUS, Transfer
 from fluxhook.worker.stage_timings import StageTimings
 from support.scheduler_harness import S

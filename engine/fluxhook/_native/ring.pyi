@@ -321,7 +321,7 @@ def nests_over(text: bytes, levels: int) -> int:
 class Template:
     """The record of an event, known but for the event's id, its topic, its data and the time.
 
-    The head is what `fluxhook.transport.records.EventHead` encodes, without an order key; the body
+    The head is what `fluxhook.transport.messages.EventHead` encodes, without an order key; the body
     `opening`, id, `middle`, timestamp, `ending`, data and a brace. Without an `opening` the body does
     not have the id. What goes into a hole is written as it is.
 

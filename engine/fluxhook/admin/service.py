@@ -57,8 +57,8 @@ from fluxhook.config.problems import Findings
 from fluxhook.config.schema import Endpoint
 from fluxhook.config.subscription import check_subscription
 from fluxhook.control import DAY, Control, Selection, Step
+from fluxhook.endpoint_state import EndpointState, endpoint_state
 from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, Problem, UnknownEndpoint
-from fluxhook.outlook import Outlook, outlook
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.table import IllegalMove
 from fluxhook.stats import Stats, is_running, read_stats, serving
@@ -458,15 +458,17 @@ class Service:
     ) -> list[Delivery]:
         """Return deliveries, each with the name of its endpoint, as they are shown."""
         snapshot, now_ns = self.snapshot, time.time_ns() - clock.offset_ns
-        ahead = {name: self.outlook(snapshot, name, now_ns) for name in {name for _, name in rows}}
+        ahead = {
+            name: self.endpoint_state(snapshot, name, now_ns) for name in {name for _, name in rows}
+        }
         return [delivery_view(row, name, clock, ahead[name], now_ns) for row, name in rows]
 
-    def outlook(self, snapshot: Snapshot, name: str, now_ns: int) -> Outlook:
+    def endpoint_state(self, snapshot: Snapshot, name: str, now_ns: int) -> EndpointState:
         """Return when what waits for an endpoint can be attempted; `now_ns` is engine time."""
         try:
-            return outlook(snapshot, snapshot.endpoint(name), self._words, now_ns)
+            return endpoint_state(snapshot, snapshot.endpoint(name), self._words, now_ns)
         except IllegalMove:  # of a damaged word, which the status names
-            return Outlook("unknown")
+            return EndpointState("unknown")
 
     def _webhook(
         self,
@@ -479,7 +481,7 @@ class Service:
         # A row may be hidden by the file's endpoint of the same name.
         row = rows.get(endpoint.name) if endpoint.name in snapshot.created else None
         expiring = {} if row is None else row.expiring
-        ahead = outlook(snapshot, endpoint, self._words, 0)
+        ahead = endpoint_state(snapshot, endpoint, self._words, 0)
         return Webhook(
             **endpoint_options(endpoint),
             id=f"wh_{number}",

@@ -30,8 +30,8 @@ from fluxhook.config.headers import event_content_type
 from fluxhook.config.pem import has_private_key
 from fluxhook.config.schema import Endpoint, Tls
 from fluxhook.config.url import shown_url
+from fluxhook.endpoint_state import EndpointState
 from fluxhook.errors import FluxhookError
-from fluxhook.outlook import Outlook
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.signature import make_profile
 from fluxhook.stats import EndpointStats, Stats
@@ -84,7 +84,7 @@ def shown_tls(tls: Tls) -> Tls:
 
 
 def delivery_view(
-    row: records.Delivery, name: str, clock: Clock, ahead: Outlook, now_ns: int
+    row: records.Delivery, name: str, clock: Clock, ahead: EndpointState, now_ns: int
 ) -> Delivery:
     """`clock` turns what is waited for into wall time; `ahead` is of the endpoint, and `now_ns` engine
     time."""

@@ -9,7 +9,7 @@ from fluxhook.config.schema import Config, Endpoint
 from fluxhook.errors import PayloadTooLarge
 from fluxhook.events.envelope import Envelopes
 from fluxhook.events.event import EventMaker, order_key_of
-from fluxhook.transport.records import EventHead
+from fluxhook.transport.messages import EventHead
 
 __all__ = ["Mint"]
 

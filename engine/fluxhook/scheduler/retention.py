@@ -12,7 +12,7 @@ from __future__ import annotations
 from fluxhook.store import DeliveryStore, State
 from fluxhook.store.audit import AuditEntry, AuditTrail, timestamp
 from fluxhook.store.records import Delivery
-from fluxhook.transport.clock import EngineClock
+from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["Retention"]

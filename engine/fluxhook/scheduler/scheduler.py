@@ -35,10 +35,10 @@ from fluxhook.store import Batch, DeliveryStore, Due, State, StoreError
 from fluxhook.store.audit import AuditTrail, timestamp
 from fluxhook.store.records import Delivery as Row
 from fluxhook.transport import datadir as d
-from fluxhook.transport.clock import EngineClock
+from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.files import make_folder, replace_file
+from fluxhook.transport.messages import SUSPECT_NS, DueHead, EventHead, Report
 from fluxhook.transport.process import described, log, traced
-from fluxhook.transport.records import SUSPECT_NS, DueHead, EventHead, Report
 from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["Scheduler"]

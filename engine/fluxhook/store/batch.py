@@ -12,7 +12,7 @@ from msgspec.structs import astuple, replace
 
 from fluxhook.store.database import Insert, transaction, translated
 from fluxhook.store.records import Delivery, State
-from fluxhook.transport.records import Attempt, EventHead
+from fluxhook.transport.messages import Attempt, EventHead
 
 if TYPE_CHECKING:
     from fluxhook.store.deliveries import DeliveryStore

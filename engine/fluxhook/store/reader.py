@@ -17,7 +17,7 @@ import msgspec
 from fluxhook.policy.clock import Clock
 from fluxhook.store.database import open_reader, translated
 from fluxhook.store.records import Delivery, EndpointRow, PastAttempt, State, SubscriptionRow
-from fluxhook.transport.records import Attempt
+from fluxhook.transport.messages import Attempt
 
 __all__ = ["COLUMNS", "FRONTS", "ReadStore", "clock_checksum"]
 

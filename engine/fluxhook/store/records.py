@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fluxhook.transport.records import Attempt, EventHead
+from fluxhook.transport.messages import Attempt, EventHead
 
 __all__ = ["Delivery", "Due", "EndpointRow", "PastAttempt", "State", "SubscriptionRow"]
 

@@ -13,7 +13,7 @@ from fluxhook.events.names import hint
 from fluxhook.scheduler.scheduler import Scheduler
 from fluxhook.store import DeliveryStore
 from fluxhook.supervisor.subscriptions import Subscriptions
-from fluxhook.transport.clock import EngineClock
+from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["Changes"]

@@ -10,7 +10,7 @@ from fluxhook.policy import clock
 from fluxhook.policy.clock import Clock
 from fluxhook.store import DeliveryStore, StoreError
 from fluxhook.transport import datadir as d
-from fluxhook.transport.clock import EngineClock, read_clocks
+from fluxhook.transport.engine_clock import EngineClock, read_clocks
 from fluxhook.transport.process import log
 
 __all__ = ["ClockWatch", "Look", "begin"]

@@ -18,7 +18,7 @@ from fluxhook.store import DeliveryStore, StoreError
 from fluxhook.supervisor.judge import Judge
 from fluxhook.supervisor.subscriptions import Subscriptions
 from fluxhook.transport import datadir as d
-from fluxhook.transport.clock import EngineClock
+from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.files import FULL
 from fluxhook.transport.process import log
 from fluxhook.transport.snapshot import Snapshot

@@ -26,7 +26,7 @@ from fluxhook.errors import ConfigError, Conflict, Problem, UnknownEndpoint
 from fluxhook.events.names import hint
 from fluxhook.store import DeliveryStore, SubscriptionRow
 from fluxhook.transport.build import build
-from fluxhook.transport.clock import EngineClock
+from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.process import log
 
 __all__ = ["Subscriptions"]

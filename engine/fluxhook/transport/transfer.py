@@ -16,7 +16,7 @@ from fluxhook.policy.outcome import TransportCause, curl_cause
 from fluxhook.policy.proxy import ProxyUse, is_proxys_answer, is_proxys_failure
 from fluxhook.policy.retry import asked_delay_s
 from fluxhook.text import decoded
-from fluxhook.transport.records import Attempt
+from fluxhook.transport.messages import Attempt
 from fluxhook.transport.target import Options, Target
 
 __all__ = ["RESENT_US", "STATUS", "TOTAL_US", "Transfer", "TransferStages"]

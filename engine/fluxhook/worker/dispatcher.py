@@ -26,9 +26,9 @@ from fluxhook.config.schema import Endpoint
 from fluxhook.policy import breaker
 from fluxhook.transport import datadir as field
 from fluxhook.transport.build import build
-from fluxhook.transport.clock import EngineClock
+from fluxhook.transport.engine_clock import EngineClock
+from fluxhook.transport.messages import SUSPECT_NS, DueHead, Verdict
 from fluxhook.transport.process import described, log
-from fluxhook.transport.records import SUSPECT_NS, DueHead, Verdict
 from fluxhook.worker.admission import Admission
 from fluxhook.worker.endpoint_queue import Backlog, EndpointQueue
 from fluxhook.worker.idle_gauge import IdleGauge

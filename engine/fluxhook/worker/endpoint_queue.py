@@ -14,8 +14,8 @@ from fluxhook.policy.aggregate import aggregates, gathered
 from fluxhook.policy.compression import MIN_BYTES
 from fluxhook.policy.outcome import Outcome, TransportCause, classify
 from fluxhook.transport.build import Built
+from fluxhook.transport.messages import EventHead
 from fluxhook.transport.process import log
-from fluxhook.transport.records import EventHead
 from fluxhook.transport.sender import Sender
 
 __all__ = ["Backlog", "EndpointQueue"]

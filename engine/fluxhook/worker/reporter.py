@@ -8,9 +8,9 @@ from collections import deque
 import msgspec
 
 from fluxhook._native.ring import FULL, TOO_LARGE, UNSYNCED, Counters, Delivery, Producer
-from fluxhook.transport.clock import EngineClock
+from fluxhook.transport.engine_clock import EngineClock
+from fluxhook.transport.messages import Attempt, Report, Verdict
 from fluxhook.transport.process import log
-from fluxhook.transport.records import Attempt, Report, Verdict
 
 __all__ = ["NO_ENDPOINT", "Reporter"]
 

@@ -15,8 +15,8 @@ from fluxhook._native.ring import Counters, Delivery, Words, settle_fresh
 from fluxhook.policy.batch import halves, read_answers
 from fluxhook.policy.outcome import Outcome
 from fluxhook.transport import datadir as field
+from fluxhook.transport.messages import Attempt
 from fluxhook.transport.process import described, log, traced
-from fluxhook.transport.records import Attempt
 from fluxhook.transport.sender import Sender
 from fluxhook.transport.transfer import RESENT_US, STATUS, TOTAL_US, Transfer
 from fluxhook.worker.admission import Admission

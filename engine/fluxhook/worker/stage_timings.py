@@ -9,7 +9,7 @@ from time import perf_counter_ns
 
 from fluxhook._native.ring import Counters, Delivery
 from fluxhook.transport import datadir as field
-from fluxhook.transport.clock import EngineClock
+from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.transfer import Transfer
 from fluxhook.worker.endpoint_queue import EndpointQueue
 

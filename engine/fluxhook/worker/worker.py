@@ -17,7 +17,7 @@ from fluxhook.errors import EngineError
 from fluxhook.policy.egress import EgressPolicy
 from fluxhook.transport import datadir as d
 from fluxhook.transport import process
-from fluxhook.transport.clock import EngineClock
+from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.heartbeat import Heartbeat
 from fluxhook.transport.snapshot import Snapshot
 from fluxhook.worker.adaptive_polling import LOOK_S, AdaptivePolling

@@ -74,7 +74,7 @@ def read_schedule(service: Service, halted: Collection[str], limit: int = 25) ->
             after = until
         snapshot = service.snapshot
         for (_, name), found in counts.items():
-            _delay(found, service.outlook(snapshot, name, now_ns).probe_ns, now_ns)
+            _delay(found, service.endpoint_state(snapshot, name, now_ns).probe_ns, now_ns)
         rows = store.db.execute(
             _NEXT, {"halted": json.dumps(list(halted)), "limit": limit}
         ).fetchall()

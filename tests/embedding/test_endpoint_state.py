@@ -13,7 +13,7 @@ from fluxhook import control as c
 from fluxhook.admin.dashboard.schedule import read_schedule
 from fluxhook.admin.service import Service
 from fluxhook.cli.status_view import stats_of
-from fluxhook.outlook import Outlook
+from fluxhook.endpoint_state import EndpointState
 from fluxhook.policy import breaker
 from fluxhook.stats import read_stats
 from fluxhook.store.audit import timestamp
@@ -135,13 +135,13 @@ def test_what_was_only_parked(harness: SchedulerHarness) -> None:
     assert shown(harness)[3] is None
 
 
-def test_outlooks() -> None:
+def test_endpoint_states() -> None:
     """Only an active endpoint's due time is shown as it is."""
     for state in ("paused", "disabled", "misconfigured", "removed", "unknown"):
-        assert Outlook(state).next_ns(5, 1) is None
-    assert Outlook("active").next_ns(5, 9) == 5
-    assert Outlook("open", 20).next_ns(5, 9) == 20
-    assert Outlook("open", 20).next_ns(30 * S, 9) == 30 * S
-    assert Outlook("open").next_ns(5, 9) is None
-    assert Outlook("half-open").next_ns(5, 9) is None
-    assert Outlook("half-open").next_ns(10, 9) == 10
+        assert EndpointState(state).next_ns(5, 1) is None
+    assert EndpointState("active").next_ns(5, 9) == 5
+    assert EndpointState("open", 20).next_ns(5, 9) == 20
+    assert EndpointState("open", 20).next_ns(30 * S, 9) == 30 * S
+    assert EndpointState("open").next_ns(5, 9) is None
+    assert EndpointState("half-open").next_ns(5, 9) is None
+    assert EndpointState("half-open").next_ns(10, 9) == 10

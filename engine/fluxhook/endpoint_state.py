@@ -1,4 +1,4 @@
-"""When what waits for an endpoint can be attempted next, as every view shows it."""
+"""An endpoint's state, as every view shows it, and when what waits for it can be attempted next."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from fluxhook.policy import breaker
 from fluxhook.transport import datadir as d
 from fluxhook.transport.snapshot import Snapshot
 
-__all__ = ["Outlook", "outlook"]
+__all__ = ["EndpointState", "endpoint_state"]
 
 _STATES: Final = {"closed": "active", "open": "open", "half_open": "half-open"}
 
 
-class Outlook(NamedTuple):
+class EndpointState(NamedTuple):
     """An endpoint's state, and when an open breaker lets its next request go, in engine time.
 
     None where it is not open, or lets one go already. The state is a word of `EndpointStats.state`.
@@ -35,23 +35,23 @@ class Outlook(NamedTuple):
         return next_ns if next_ns > now_ns else None
 
 
-def outlook(
+def endpoint_state(
     snapshot: Snapshot, endpoint: Endpoint | None, words: Words | None, now_ns: int
-) -> Outlook:
-    """Return the outlook of an endpoint of the snapshot; of None, which is one that was removed.
+) -> EndpointState:
+    """Return the state of an endpoint of the snapshot; of None, which is one that was removed.
 
     Without `words` its breaker counts as closed. Raises IllegalMove where the breaker's is damaged.
     """
     if endpoint is None:
-        return Outlook("removed")
+        return EndpointState("removed")
     name = endpoint.name
     if name in snapshot.disabled:
-        return Outlook("disabled")
+        return EndpointState("disabled")
     if name in snapshot.held:
-        return Outlook("misconfigured")
+        return EndpointState("misconfigured")
     if endpoint.paused:
-        return Outlook("paused")
+        return EndpointState("paused")
     word = 0 if words is None else words.load(snapshot.ids[name], d.BREAKER)
     state = breaker.unpack(word)
     probe_ns = breaker.probe_ns(state, endpoint.circuit_breaker)
-    return Outlook(_STATES[state.name], probe_ns if probe_ns and probe_ns > now_ns else None)
+    return EndpointState(_STATES[state.name], probe_ns if probe_ns and probe_ns > now_ns else None)
