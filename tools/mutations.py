@@ -224,21 +224,8 @@ def _changes(node: ast.AST, words: Words) -> Iterator[_Change]:
         case ast.Constant():
             for value in _other_values(node.value, words):
                 yield node, (), ast.Constant(value), ""
-        case ast.Compare():
-            for i, op in enumerate(node.ops):
-                for other in _COMPARED[type(op)]:
-                    ops = [*node.ops[:i], other(), *node.ops[i + 1 :]]
-                    yield node, (), ast.Compare(node.left, ops, node.comparators), ""
-        case ast.BoolOp():
-            other_op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
-            yield node, (), ast.BoolOp(other_op, node.values), ""
-            for i in range(len(node.values)):
-                rest = [*node.values[:i], *node.values[i + 1 :]]
-                yield node, (), rest[0] if len(rest) == 1 else ast.BoolOp(node.op, rest), ""
-        case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.Invert()):
-            yield node, (), node.operand, ""
-        case ast.BinOp():
-            yield node, (), ast.BinOp(node.left, _COMPUTED[type(node.op)](), node.right), ""
+        case ast.Compare() | ast.BoolOp() | ast.UnaryOp() | ast.BinOp():
+            yield from _operator_changes(node)
         case ast.If() | ast.IfExp():
             for value in (True, False):
                 yield node.test, (("test", None),), ast.Constant(value), f"{value}, always"
@@ -257,10 +244,32 @@ def _changes(node: ast.AST, words: Words) -> Iterator[_Change]:
                 yield key or node.values[i], (), ast.Dict(keys, values), "no entry"
         case ast.Set(elts=elements) | ast.List(elts=elements, ctx=ast.Load()):
             yield from _without_each(elements)
-        case ast.Tuple(elts=elements, ctx=ast.Load()) if len(elements) > 1:
-            if all(isinstance(e, ast.Constant | ast.Name) for e in elements):
-                yield from _without_each(elements)
+        case ast.Tuple(elts=elements, ctx=ast.Load()) if len(elements) > 1 and all(
+            isinstance(e, ast.Constant | ast.Name) for e in elements
+        ):
+            yield from _without_each(elements)
     yield from _statement_changes(node)
+
+
+def _operator_changes(
+    node: ast.Compare | ast.BoolOp | ast.UnaryOp | ast.BinOp,
+) -> Iterator[_Change]:
+    match node:
+        case ast.Compare():
+            for i, op in enumerate(node.ops):
+                for other in _COMPARED[type(op)]:
+                    ops = [*node.ops[:i], other(), *node.ops[i + 1 :]]
+                    yield node, (), ast.Compare(node.left, ops, node.comparators), ""
+        case ast.BoolOp():
+            other_op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+            yield node, (), ast.BoolOp(other_op, node.values), ""
+            for i in range(len(node.values)):
+                rest = [*node.values[:i], *node.values[i + 1 :]]
+                yield node, (), rest[0] if len(rest) == 1 else ast.BoolOp(node.op, rest), ""
+        case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.Invert()):
+            yield node, (), node.operand, ""
+        case ast.BinOp():
+            yield node, (), ast.BinOp(node.left, _COMPUTED[type(node.op)](), node.right), ""
 
 
 def _call_changes(node: ast.Call) -> Iterator[_Change]:

@@ -14,7 +14,7 @@ import contextlib
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -350,11 +350,6 @@ class _Reading:
         latency_ms = _percentiles(done[d.HISTOGRAM :])
         ahead, due_ns = self._endpoint_state(row, configured, now_ns), stored.due.get(row.id)
         next_ns = None if due_ns is None else ahead.next_ns(due_ns, now_ns)
-        dropped = {"oldest": sent[d.DROPPED_OLDEST], "expired": done[d.DROPPED_EXPIRED]}
-        for name, n in counted.items():
-            if name.startswith("dropped."):
-                cause = name.removeprefix("dropped.")
-                dropped[cause] = dropped.get(cause, 0) + n
         return EndpointStats(
             id=row.id,
             name=row.name,
@@ -364,7 +359,7 @@ class _Reading:
             delivered=done[d.DELIVERED] + counted.get("delivered", 0),
             dead=row.dead,
             aggregated=counted.get("aggregated", 0),
-            dropped={cause: n for cause, n in dropped.items() if n},
+            dropped=_dropped(sent, done, counted),
             queued=queued,
             # A window's notification is pending from when it opens.
             stored=row.pending + (row.id in stored.windows),
@@ -462,6 +457,16 @@ def _stages(
     figures = {name: _percentiles(buckets) for name, buckets in histograms.items()}
     figures["total"] = total_ms
     return {name: figure for name, figure in figures.items() if figure}
+
+
+def _dropped(sent: list[int], done: list[int], counted: Mapping[str, int]) -> dict[str, int]:
+    """Return how many were dropped, by cause: by publishers, by workers, and by the scheduler."""
+    dropped = {"oldest": sent[d.DROPPED_OLDEST], "expired": done[d.DROPPED_EXPIRED]}
+    for name, n in counted.items():
+        if name.startswith("dropped."):
+            cause = name.removeprefix("dropped.")
+            dropped[cause] = dropped.get(cause, 0) + n
+    return {cause: n for cause, n in dropped.items() if n}
 
 
 def _reuse(done: list[int]) -> float | None:
