@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +17,9 @@ import uvicorn
 
 from admin.conftest import DEADLINE_S, until
 from fluxhook.admin import connections as module
+from fluxhook.admin import server as server_module
 from fluxhook.admin.connections import Connections
+from support.tls import Authority
 
 LIMIT = 20
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
@@ -24,7 +28,7 @@ HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 class Served:
     """A server in a thread. `/held` answers when it is let go, `/large` with more than sockets take."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.connections = Connections(LIMIT)
         self.held = 0
         self._go = asyncio.Event()
@@ -35,10 +39,12 @@ class Served:
             interface="asgi3",
             log_config=None,
         )
+        config.load()
+        config.ssl = tls
         self._server = uvicorn.Server(config)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.address = self._listening.getsockname()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),))
+        self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Served:
         self._thread.start()
@@ -63,6 +69,10 @@ class Served:
 
     def answers(self) -> bool:
         return httpx.get(f"http://127.0.0.1:{self.address[1]}/", timeout=DEADLINE_S).text == "here"
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=server_module._loop) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -113,6 +123,27 @@ def test_half_sent_heads_keep_nobody_out(served: Served) -> None:
         assert len(served.connections) <= LIMIT
         many[-1].sendall(b"\r\n")
         assert many[-1].recv(15) == b"HTTP/1.1 200 OK"
+
+
+def test_half_done_handshakes_keep_nobody_out(tmp_path: Path) -> None:
+    """A connection counts from when it is accepted, so those whose TLS never comes about give way too,
+    and one that failed or ended counts no more."""
+    authority = Authority(tmp_path / "ca")
+    identity = authority.issue("localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity.cert, identity.key)
+    with Served(context) as served, ExitStack() as open_ones:
+        url = f"https://127.0.0.1:{served.address[1]}/"
+        trusting = ssl.create_default_context(cafile=authority.cert)
+        many = [open_ones.enter_context(served.connect()) for _ in range(3 * LIMIT)]
+        assert ended(many[0]) == b""
+        assert httpx.get(url, verify=trusting, timeout=DEADLINE_S).text == "here"
+        assert len(served.connections) <= LIMIT
+        many[-1].sendall(HEAD)  # which is no TLS
+        ended(many[-1])
+        for one in many:
+            one.close()
+        until(lambda: len(served.connections) == 0)
 
 
 def test_what_is_under_way_does_not_give_way(served: Served) -> None:

@@ -3,7 +3,7 @@
 uvicorn waits without end for the head of a request and for a client that does not read, and beyond a
 limit it answers 503 to everybody. Here a new connection is always taken: where there are too many, one
 on which no request is under way gives way, the oldest of whoever has most. So half-sent heads keep
-nobody out.
+nobody out, nor do handshakes of TLS that are half done: a connection counts from when it is accepted.
 """
 
 from __future__ import annotations
@@ -95,6 +95,8 @@ class Connection(HttpToolsProtocol):
         self._write_since: float | None = None
         self._close_since: float | None = None
         self._head_bytes = 0
+        #: TLS has come about, if there is any
+        self._made = False
 
     @property
     def waits(self) -> bool:
@@ -125,11 +127,28 @@ class Connection(HttpToolsProtocol):
 
     # ---- what asyncio, httptools and uvicorn call ------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
-        self.peer = peer_of(self.client)
-        self._head_since = self._connections.clock()
+    def begin_handshake(
+        self, transport: asyncio.Transport, client: object, waiter: asyncio.Future[None]
+    ) -> None:
+        """To be called when a connection is accepted that is to speak TLS. The `waiter` is done when it
+        does, or never will; asyncio calls `connection_lost` of those alone that did."""
+        self.transport = transport
+        self.peer = peer_of(client)
         self._connections.add(self)
+        waiter.add_done_callback(self._end_handshake)
+
+    def _end_handshake(self, waiter: asyncio.Future[None]) -> None:
+        if not self._made:
+            self._connections.remove(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        shaken = self.transport is not None
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._made = True
+        self._head_since = self._connections.clock()
+        if not shaken:
+            self.peer = peer_of(self.client)
+            self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.remove(self)

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from fluxhook.admin.announced import AdminFile
 from fluxhook.admin.app import AdminApp, create_app
 from fluxhook.admin.background import GivingSelector, give_way
-from fluxhook.admin.connections import Connections
+from fluxhook.admin.connections import Connection, Connections
 from fluxhook.config.listen import Listen, parse_listen
 from fluxhook.config.schema import Admin, Config, Tls
 from fluxhook.errors import ConfigError, EngineError, FluxhookError, Problem
@@ -119,12 +119,25 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """uvicorn has no option for the time that a TLS handshake may take."""
+    """uvicorn has no option for the time that a TLS handshake may take, and asyncio tells a protocol of
+    its connection only once that has ended."""
 
     async def create_server(self, *given: Any, ssl: Any = None, **more: Any) -> asyncio.Server:
         if ssl is not None:
             more["ssl_handshake_timeout"] = HANDSHAKE_S
         return await super().create_server(*given, ssl=ssl, **more)
+
+    def _make_ssl_transport(
+        self, rawsock: socket.socket, protocol: Any, *given: Any, waiter: Any, **more: Any
+    ) -> Any:
+        """Have a `Connection` know that it was accepted."""
+        made: Any = super()
+        transport = made._make_ssl_transport(rawsock, protocol, *given, waiter=waiter, **more)
+        if isinstance(protocol, Connection):
+            with contextlib.suppress(OSError):  # it has gone
+                client = rawsock.getpeername()
+                self.call_soon(protocol.begin_handshake, transport, client, waiter)
+        return transport
 
 
 def _raise_files() -> int:
