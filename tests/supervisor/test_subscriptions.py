@@ -517,6 +517,26 @@ def test_a_full_disk_does_not_end_the_engine(
     create(harness, "b")
 
 
+def test_a_disk_that_stays_full_is_told_once(
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried every second; the log has a line when that begins to fail, and one when it works."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    harness.supervisor.live.stale = True
+    with caplog.at_level(logging.INFO, "fluxhook"), monkeypatch.context() as patched:
+        patched.setattr(Snapshot, "save", full)
+        for second in range(5):
+            harness.supervisor._housekeep(1e9 + second)
+        (line,) = caplog.messages
+        assert "config.json cannot be written: No space left on device; make room" in line
+        patched.undo()
+        harness.supervisor._housekeep(2e9)
+    assert caplog.messages[1:] == ["the endpoints are published again"]
+
+
 def test_a_snapshot_that_cannot_be_written_is_written_later(
     harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from fluxhook.supervisor.subscriptions import Subscriptions
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.files import FULL
+from fluxhook.transport.outage import Outage
 from fluxhook.transport.process import log
 from fluxhook.transport.snapshot import Snapshot
 
@@ -60,6 +61,7 @@ class LiveConfig:
         self._judge = Judge()
         self._twins: dict[str, str] = {}
         self.subscriptions = Subscriptions(store, self._recognized(self._fitted(config)), clock)
+        self._outage = Outage("the endpoints are published again")
         #: endpoints that were disabled get another chance, which is not on the disk yet
         self._to_enable = True
 
@@ -102,7 +104,11 @@ class LiveConfig:
                 self.publish()
         except FluxhookError as e:
             self.stale = True
-            log.error("the endpoints cannot be published anew, a second later again: %s", e)
+            self._outage.failed(
+                f"the endpoints cannot be published anew, a second later again: {e}"
+            )
+        else:
+            self._outage.worked()
 
     def _fitted(self, config: Config) -> Config:
         """Return it with a `max_event_bytes` that the rings between worker and scheduler take: `emit`

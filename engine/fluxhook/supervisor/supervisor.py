@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from fluxhook._native import ring
 from fluxhook.config import codec
@@ -37,6 +38,7 @@ from fluxhook.supervisor.preparation import (
 from fluxhook.supervisor.reloading import Reloading
 from fluxhook.transport import datadir as d
 from fluxhook.transport.files import replace_file
+from fluxhook.transport.outage import Outage
 from fluxhook.transport.process import log
 from fluxhook.transport.readiness import tell
 from fluxhook.transport.repair import Repair
@@ -134,6 +136,8 @@ class Supervisor:
         interval = durability_interval(config.durability)
         self._syncer = Syncer(datadir, interval.seconds) if interval else None
         self._next_housekeeping = 0.0
+        #: publishers' folders that cannot be read
+        self._slots: dict[Path, Outage] = {}
         #: signals that came, and what else ends the engine
         self._requests: set[int] = set()
         #: workers run: a sidecar has to serve first, so that a start which fails has sent nothing
@@ -333,10 +337,13 @@ class Supervisor:
             self._notice_removal()
             return
         for slot in self.datadir.publisher_slots():
+            outage = self._slots.setdefault(slot, Outage(f"{slot} can be read again"))
             try:
                 recover_slot(slot)
             except (OSError, ring.LayoutMismatch) as e:
-                log.error("%s; the next start saves what can be saved", e)
+                outage.failed(f"{e}; the next start saves what can be saved")
+            else:
+                outage.worked()
         self.live.refresh(now, disabled=self._scheduler.take_disabled())
 
     def _notice_removal(self) -> None:
