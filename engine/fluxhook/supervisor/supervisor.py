@@ -230,16 +230,17 @@ class Supervisor:
 
     def _obey(self) -> None:
         """Do what signals have asked for, unless the engine is about to end."""
-        if self._draining_until is None:
-            if signal.SIGHUP in self._requests:
-                self.reloading.reload()
-            if self._requests & {signal.SIGTERM, signal.SIGINT}:
-                self._draining_until = (
-                    time.monotonic() + self.snapshot.config.shutdown_timeout.seconds
-                )
-                self._scheduler.stop_feeding()
-                self._children.drain()
-        self._requests.clear()
+        # What comes from here on is for the next time.
+        requests, self._requests = self._requests, set()
+        if self._draining_until is not None:
+            return
+        if signal.SIGHUP in requests:
+            self.reloading.reload()
+        if requests & {signal.SIGTERM, signal.SIGINT}:
+            timeout_s = self.snapshot.config.shutdown_timeout.seconds
+            self._draining_until = time.monotonic() + timeout_s
+            self._scheduler.stop_feeding()
+            self._children.drain()
 
     def close(self) -> None:
         """Store what the workers reported last, and let the data directory go."""
