@@ -49,7 +49,7 @@ def explain(endpoint: EndpointStats, n: int) -> str:
 
 
 def summary(found: list[tuple[EndpointStats, int]]) -> str:
-    """What the books of all endpoints come to."""
+    """Return what the books of all endpoints come to."""
     lost = sum(n for _, n in found if n > 0)
     surplus = sum(n for _, n in found if n < 0)
     said = " and ".join(_words(n) for n in (lost, surplus) if n)

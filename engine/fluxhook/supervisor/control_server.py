@@ -77,11 +77,11 @@ class Listener:
 
     @property
     def busy(self) -> bool:
-        """Whether requests are left that are whole: call `step` again."""
+        """Return whether requests are left that are whole: call `step` again."""
         return bool(self._asking)
 
     def step(self) -> None:
-        """Takes what has arrived, and answers one request that is whole."""
+        """Take what has arrived, and answer one request that is whole."""
         for fd, events in self._epoll.poll(0):
             if fd == self._server.fileno():
                 self._accept()
@@ -142,7 +142,7 @@ class Listener:
         self._epoll.register(sock, select.EPOLLIN)
 
     def _refuse(self) -> None:
-        """Ends a connection for which there is no descriptor: the client is not left to wait, nor does
+        """End a connection for which there is no descriptor: the client is not left to wait, nor does
         the socket stay readable."""
         os.close(self._spare)
         with contextlib.suppress(OSError):

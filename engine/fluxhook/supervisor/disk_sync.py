@@ -30,7 +30,7 @@ class Syncer:
         self._thread.start()
 
     def close(self) -> None:
-        """Syncs once more and ends."""
+        """Sync once more and end."""
         self._stop.set()
         self._thread.join()
 

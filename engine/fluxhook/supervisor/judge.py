@@ -63,7 +63,7 @@ class Judge:
         self._tell(before)
 
     def look(self, now: float) -> bool:
-        """Whether files, packages, or time have changed something: then judge again, and publish."""
+        """Return whether files, packages or time have changed something: then judge and publish."""
         if any(until <= now for until in self._suspected.values()):
             return True
         if now < self._next_look:
@@ -118,7 +118,7 @@ def _judged(endpoint: Endpoint, known: _Verdict | None) -> _Verdict:
 
 
 def _fault(endpoint: Endpoint) -> str:
-    """Why it cannot be built, or nothing."""
+    """Return why it cannot be built, or nothing."""
     try:
         build(endpoint)
     except ConfigError as e:
@@ -127,7 +127,7 @@ def _fault(endpoint: Endpoint) -> str:
 
 
 def _files(tls: Tls) -> int:
-    """Identifies what the files hold without reading them; 0 where there are none."""
+    """Identify what the files hold without reading them; 0 where there are none."""
     if tls == Tls():
         return 0
     return zlib.crc32(repr([_identity(path) for path in (tls.ca, tls.cert, tls.key)]).encode()) or 1

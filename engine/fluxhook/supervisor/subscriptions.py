@@ -55,7 +55,7 @@ class Subscriptions:
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Takes over what the file says now. Its endpoints hide those of the same name."""
+        """Take over what the file says now. Its endpoints hide those of the same name."""
         self.config = config
         #: what the rows came to under this configuration
         self._built: dict[str, _Built] = {}
@@ -94,7 +94,7 @@ class Subscriptions:
         return frozenset(row.name for row in self._created())
 
     def expire(self, now_ns: int) -> bool:
-        """Forgets secrets that have signed for long enough; True if there were any."""
+        """Forget secrets that have signed for long enough; True if there were any."""
         changed = False
         for row in list(self._rows.values()):
             over = {secret for secret, until_ns in row.expiring.items() if until_ns <= now_ns}
@@ -109,7 +109,7 @@ class Subscriptions:
     # ---- changes ---------------------------------------------------------------------------
 
     def create(self, written: dict[str, Any], now_ns: int) -> tuple[str, str | None, list[Notice]]:
-        """Returns its name, its secret if one was asked for, and what its owner should know."""
+        """Return its name, its secret if one was asked for, and what its owner should know."""
         layer = normalized(written)
         taken = self._of_file.keys() | self._rows.keys()
         name = layer.pop("name", None)
@@ -147,7 +147,7 @@ class Subscriptions:
         return name, secret, notices
 
     def update(self, name: str, patch: dict[str, Any], now_ns: int) -> list[Notice]:
-        """Changes the fields that a JSON merge patch (RFC 7396) names; null takes one back to its
+        """Change the fields that a JSON merge patch (RFC 7396) names; null takes one back to its
         default."""
         row = self._own(name)
         if patch.get("name", name) != name:
@@ -175,7 +175,7 @@ class Subscriptions:
         self._built.pop(name, None)
 
     def resume(self, name: str, now_ns: int) -> None:
-        """Takes back a pause that stands in the definition itself."""
+        """Take back a pause that stands in the definition itself."""
         row = self._rows.get(name)
         if name in self._of_file:
             if self._of_file[name].paused:
@@ -191,7 +191,7 @@ class Subscriptions:
     def rotate(
         self, name: str, secret: str | None, overlap: Duration, now_ns: int
     ) -> tuple[str, int]:
-        """Gives an endpoint a new secret; those that it had sign beside it until the engine
+        """Give an endpoint a new secret; those that it had sign beside it until the engine
         time that is returned."""
         row = self._own(name)
         endpoint = self._build(row).endpoint
@@ -273,7 +273,7 @@ class Subscriptions:
 
 
 def _flag(layer: dict[str, Any], key: str) -> bool:
-    """Takes a key that is true or false out of a layer."""
+    """Take a key that is true or false out of a layer."""
     value = layer.pop(key, False)
     if not isinstance(value, bool):
         raise ConfigError(

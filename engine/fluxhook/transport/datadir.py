@@ -159,7 +159,7 @@ class FileLock:
         self.release()  # where an exception came before anybody could keep it
 
     def is_at(self, path: Path) -> bool:
-        """Whether the locked file still stands there: it was neither removed nor replaced."""
+        """Return whether the locked file still stands there: it was neither removed nor replaced."""
         try:
             there = path.stat()
         except OSError:
@@ -167,13 +167,13 @@ class FileLock:
         return self._file is not None and os.path.samestat(there, os.fstat(self._file.fileno()))
 
     def release(self) -> None:
-        """Closes this process's hold. May be called again."""
+        """Close this process's hold. May be called again."""
         if self._file is not None:
             self._file.close()
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds a FileLock. Writes nothing, also where nothing may be written."""
+    """Return whether somebody holds a FileLock. Writes nothing, also where nothing may be written."""
     try:
         fd = ring.open_own(path, os.O_RDONLY)
     except OSError as e:
@@ -300,7 +300,7 @@ class DataDir:
 
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:
-        """Turns the compiled layer's complaint about a file into a LayoutError with the way out."""
+        """Turn the compiled layer's complaint about a file into a LayoutError with the way out."""
         try:
             yield
         except ring.OtherVersion as e:
@@ -379,7 +379,7 @@ _REMEDIES = {
 
 
 def make_bell(path: Path) -> None:
-    """Creates the FIFO unless it is there."""
+    """Create the FIFO unless it is there."""
     with contextlib.suppress(FileExistsError):
         os.mkfifo(path, 0o600)
         path.chmod(0o600)  # under any umask
@@ -391,7 +391,7 @@ def open_doorbell(path: Path) -> int:
 
 
 def quiet_doorbell(fd: int) -> None:
-    """Takes all bytes out, so that epoll is quiet until it rings again."""
+    """Take all bytes out, so that epoll is quiet until it rings again."""
     with contextlib.suppress(BlockingIOError):
         while len(os.read(fd, 4096)) == 4096:
             pass

@@ -36,7 +36,7 @@ class EngineClock:
         return self.known.age_ns(wall_ns, now_ns)
 
     def surely_older(self, wall_ns: int, age_ns: int, now_ns: int) -> bool:
-        """Whether more time than that has passed since something was dated `wall_ns`: no, in the
+        """Return whether more time than that has passed since something was dated `wall_ns`: no, in the
         second in which the wall clock was set and the supervisor has not noticed."""
         if self.known.age_ns(wall_ns, now_ns) <= age_ns:
             return False

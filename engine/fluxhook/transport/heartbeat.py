@@ -55,8 +55,11 @@ class Watch:
         self.silent = self._waited = 0
 
     def stuck(self, count: int, *, waits: bool = False) -> bool:
-        """Whether this look finds the child stuck. One that waits for the machine gets four times as
-        long: most likely it goes on by itself, and its successor would have to wait as well."""
+        """Return whether this look finds the child stuck.
+
+        One that waits for the machine gets four times as long: most likely it goes on by itself, and
+        its successor would have to wait as well.
+        """
         if count != self._count:
             self._count, self.silent, self._waited = count, 0, 0
             return False

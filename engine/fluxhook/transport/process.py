@@ -50,7 +50,7 @@ _AT_WORK = ("R", "S")
 
 
 def name_process(role: str, data_dir: str) -> None:
-    """Sets the title that ps and top show, and the format of what this process logs."""
+    """Set the title that ps and top show, and the format of what this process logs."""
     setproctitle.setproctitle(repaired(f"fluxhook {role} [{data_dir}]"))
     logging.basicConfig(
         format=f"%(asctime)s fluxhook {role}: %(levelname)s: %(message)s", level=logging.INFO
@@ -160,7 +160,7 @@ class Child:
         reports: bool = False,
         beats: bool = False,
     ) -> None:
-        """Runs `python -P -m MODULE ROLE ALIVE_FD ARGUMENTS`. One that `reports` says on a descriptor,
+        """Run `python -P -m MODULE ROLE ALIVE_FD ARGUMENTS`. One that `reports` says on a descriptor,
         which it gets after these, that it serves or why not (transport/readiness.py); one that `beats`
         gets that of its heartbeat as its last argument."""
         alive_read, self._alive_write = os.pipe2(os.O_CLOEXEC)
@@ -204,11 +204,11 @@ class Child:
         self.started = time.monotonic()
 
     def drain(self) -> None:
-        """Asks the child to finish what it has and to end."""
+        """Ask the child to finish what it has and to end."""
         self._ask(b"d")
 
     def leave(self) -> None:
-        """Asks a worker to finish what it has begun, and to end."""
+        """Ask a worker to finish what it has begun, and to end."""
         self._ask(LEAVE)
 
     def _ask(self, what: bytes) -> None:
@@ -232,19 +232,19 @@ class Child:
             self._watch = Watch()  # it may take its time to end, waiting for a disk
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Returns once the child has ended; False if the time is over before."""
+        """Return once the child has ended; False if the time is over before."""
         ended = select.poll()
         ended.register(self.pidfd, select.POLLIN)
         return bool(ended.poll(None if timeout_s is None else 1000 * timeout_s))
 
     def reap(self) -> int:
-        """Waits for the end; the exit status as subprocess gives it (negative: a signal)."""
+        """Wait for the end; the exit status as subprocess gives it (negative: a signal)."""
         status = self.process.wait()
         self.release()
         return status
 
     def release(self) -> None:
-        """Closes this process's descriptors; a child that still runs takes that as our end."""
+        """Close this process's descriptors; a child that still runs takes that as our end."""
         for fd in (self.pidfd, self._alive_write, self.report_fd):
             if fd >= 0:
                 os.close(fd)
@@ -270,5 +270,5 @@ def _activity(pid: int) -> _Activity:
 
 
 def _waits(before: _Activity, now: _Activity) -> bool:
-    """Whether a process waits for the machine: for a disk or swapped memory, or for a core."""
+    """Return whether a process waits for the machine: for a disk or swapped memory, or for a core."""
     return now.state == "D" or (now.state == "R" and now.cpu_s - before.cpu_s < RUNS_S)

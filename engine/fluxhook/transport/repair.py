@@ -115,7 +115,7 @@ class Repair:
         ring.Counters(str(path), rows, d.STAGE_FIELDS, writable=True).close()
 
     def counters(self, path: Path, rows: int, fields: int) -> None:
-        """What they counted is lost with them, and the books tell how much that is."""
+        """Make damaged counters anew: what they counted is lost, and the books tell how much it is."""
         wrong = self._whole_counters(path, rows, fields)
         if not wrong and not path.exists() and any(path.parent.glob("*.ring")):
             wrong = f"{path} is missing"

@@ -108,7 +108,7 @@ class Sender:
         self._add_handle = self._multi.add_handle
 
     def watch(self, fd: int) -> None:
-        """Has `step` wake for this descriptor too, and name it in `fired`."""
+        """Have `step` wake for this descriptor too, and name it in `fired`."""
         self._foreign.add(fd)
         self.epoll.register(fd, select.EPOLLIN)
 
@@ -120,7 +120,7 @@ class Sender:
     def send(
         self, target: Target, headers: list[bytes], body: bytes, tag: Any, now_ns: int
     ) -> Transfer:
-        """Queues one POST; the next `step` starts it. Fewer than `size` must be in flight.
+        """Queue one POST; the next `step` starts it. Fewer than `size` must be in flight.
 
         Raises what libcurl refuses; nothing is queued then.
         """
@@ -228,7 +228,7 @@ class Sender:
                 transfer.ready = None
 
     def start(self) -> None:
-        """Sets everything going that `send` queued since the last call."""
+        """Set everything going that `send` queued since the last call."""
         self.queued = False
         # What arrives after this last look before requests are written cannot be told from an answer.
         busy, foreign = self.sockets.busy, self._foreign
@@ -268,7 +268,7 @@ class Sender:
             self._running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)[1]
 
     def wait_s(self, timeout_s: float) -> float:
-        """How long `step` would wait: until libcurl's next timer, or not at all, or `timeout_s`.
+        """Return how long `step` would wait: until libcurl's next timer, or not at all, or `timeout_s`.
         For a loop that waits on another Sender and only watches this one's `epoll`."""
         if self._running < self.in_flight:
             return 0.0  # a fast peer answered inside socket_action: a completion is there already
@@ -276,7 +276,7 @@ class Sender:
         return timeout_s if timer_ms < 0 else min(timeout_s, timer_ms / 1000.0)
 
     def step(self, timeout_s: float) -> list[tuple[Transfer, int, str]]:
-        """Waits at most `timeout_s`, moves the transfers on, and returns the finished ones.
+        """Wait at most `timeout_s`, move the transfers on, and return the finished ones.
 
         Each is (transfer, libcurl's error code or 0, its message). Read the transfer, then `release`
         it. A message may hold bytes of the receiver, which need not be text.
@@ -355,7 +355,7 @@ class Sender:
         return [transfer.tag for transfer in self.transfers.values() if transfer.tag is not None]
 
     def release(self, transfer: Transfer) -> None:
-        """Gives the transfer back; its measurements are gone with the next request."""
+        """Give the transfer back; its measurements are gone with the next request."""
         if transfer.cleans:
             self._cleaned_ns = max(self._cleaned_ns, transfer.started_ns)
         if transfer.answer:
@@ -379,7 +379,7 @@ class Sender:
                 target.shares = transfer.getinfo(pycurl.INFO_HTTP_VERSION) not in _HTTP_1
 
     def close(self) -> None:
-        """Aborts what is in flight and closes every connection. Handles close before the process
+        """Abort what is in flight and close every connection. Handles close before the process
         ends: libcurl's own threads may otherwise outlive them."""
         for curl, transfer in self.transfers.items():
             if transfer.tag is not None:

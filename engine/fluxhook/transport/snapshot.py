@@ -59,7 +59,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rings(self) -> int:
-        """How many rings a publisher has. Ring n is read by worker n modulo the workers."""
+        """Return how many rings a publisher has. Ring n is read by worker n modulo the workers."""
         return max(self.workers, max(self.homes.values(), default=0) + 1)
 
     @property

@@ -48,7 +48,7 @@ class Thresholds:
 
     @staticmethod
     def make(path: Path) -> None:
-        """Puts an empty table in place. Who has the old one open goes on in that. On a full disk the
+        """Put an empty table in place. Who has the old one open goes on in that. On a full disk the
         old one is emptied, and who has it open may count in another key's row, until he loads the
         configuration that every start publishes."""
         fresh = path.with_suffix(".new")
@@ -87,7 +87,7 @@ class Thresholds:
         return found == half
 
     def exceeded(self, row: int, limit: Threshold) -> bool:
-        """Counts an event, and tells whether it exceeds the threshold."""
+        """Count an event, and tell whether it exceeds the threshold."""
         words, most, window_ns = self._words, limit.limit, limit.window_ns
         while True:
             word = words.load(row, _COUNTER)

@@ -148,7 +148,7 @@ def _ask_nobody() -> str:
 
 @lru_cache(1024)  # many endpoints name the same files, and a change of one has all of them judged
 def _judge(material: TlsMaterial) -> tuple[_Fault, ...]:
-    """Why no connection can be made with the contents."""
+    """Return why no connection can be made with the contents."""
     faults = [
         (name, fault, _REMEDY[name])
         for name, pem in (("ca", material.ca), ("cert", material.cert))

@@ -104,7 +104,7 @@ class Transfer:
 
     @property
     def connected(self) -> bool:
-        """Whether the connection had come about, TLS included: something of the request was sent.
+        """Return whether the connection had come about, TLS included: some of the request was sent.
         (libcurl's times do not tell: it sets the later ones when it gives up.)"""
         return int(self.getinfo(pycurl.REQUEST_SIZE)) > 0
 
@@ -166,7 +166,7 @@ class Transfer:
         )
 
     def stages(self) -> TransferStages:
-        """How long each stage of the request took, not since when as in `attempt`."""
+        """Return how long each stage of the request took, not since when as in `attempt`."""
         info = self.getinfo
         dns_us = connect_us = tls_us = first_us = 0
         if self.opened:

@@ -47,7 +47,7 @@ class Admission:
             self._step(queue, "release", now_ns, probe)
 
     def admit(self, queue: EndpointQueue, now_ns: int) -> int:
-        """0 if the rate limit lets one request go now, else how long to wait in nanoseconds."""
+        """Return 0 if the rate limit lets one request go now, else how long to wait in nanoseconds."""
         limit = queue.endpoint.rate_limit
         if limit is None:
             return 0

@@ -139,7 +139,7 @@ class Dispatcher:
             self._defer_all(queue, queue.defers)
 
     def _tell_unbuilt(self, endpoint_id: int, endpoint: Endpoint, error: Exception) -> None:
-        """The supervisor has the endpoint held, for a while, by every worker."""
+        """Have the supervisor hold the endpoint, for a while and in every worker."""
         log.error("endpoint %s cannot be sent to: %s", endpoint.name, described(error))
         self._words.store(endpoint_id, field.UNBUILT, 1)
 
@@ -162,13 +162,13 @@ class Dispatcher:
 
     @property
     def idle(self) -> bool:
-        """Nothing waits and nothing is under way."""
+        """Return whether nothing waits and nothing is under way."""
         waits = self._backlog.ready or self._backlog.full or self._aside
         return not (waits or self.senders.in_flight or self._reporter.stuck)
 
     def wants_more(self, now_ns: int) -> bool:
-        """Whether the worker should take more records. Under a full backlog slow queues are found
-        out, and what is too much in them goes to the store."""
+        """Return whether the worker should take more records. Under a full backlog slow queues are
+        found out, and what is too much in them goes to the store."""
         if self._reporter.stuck:  # no queue can leave what is too much to the store
             return not self.backlog_full
         backlog = self._backlog
@@ -182,7 +182,7 @@ class Dispatcher:
         return backlog.count < self.backlog_limit
 
     def arrive(self, deliveries: list[Delivery], now_ns: int) -> None:
-        """Queues what comes from the publishers' rings."""
+        """Queue what comes from the publishers' rings."""
         queue: EndpointQueue | None = None
         append: Callable[[Delivery], None] | None = None  # to a queue that need not be asked
         last, asked = -1, 0
@@ -216,7 +216,7 @@ class Dispatcher:
             self._enqueue(queue, delivery)
 
     def arrive_due(self, delivery: Delivery, now_ns: int) -> None:
-        """Queues a delivery that the scheduler sent: its head is a DueHead."""
+        """Queue a delivery that the scheduler sent: its head is a DueHead."""
         due = self._take_head(delivery, now_ns)
         if due is None:
             return
@@ -240,7 +240,7 @@ class Dispatcher:
             self._fault(queue, delivery, e, now_ns)
 
     def _take_head(self, delivery: Delivery, now_ns: int) -> DueHead | None:
-        """Has a delivery say what its head says of it."""
+        """Have a delivery say what its head says of it."""
         try:
             due = _decode_due(delivery.event)
         except msgspec.MsgspecError as e:
@@ -260,8 +260,8 @@ class Dispatcher:
             queue.add(delivery)
 
     def _diverted(self, queue: EndpointQueue) -> bool:
-        """Whether the order of a blocking queue lives in the store now. The scheduler stores its word
-        before it releases the report, so one of the two is always to be seen."""
+        """Return whether the order of a blocking queue lives in the store now. The scheduler stores its
+        word before it releases the report, so one of the two is always to be seen."""
         return (
             self._words.load(queue.id, field.STORED) > 0
             or queue.handed_over >= self._reporter.outbox.head
@@ -284,7 +284,7 @@ class Dispatcher:
     def _defer_all(
         self, queue: EndpointQueue, cause: str, not_before_ns: int = 0, verdict: Verdict = "parked"
     ) -> int:
-        """Hands the whole queue over, in its order; returns how many that were.
+        """Hand the whole queue over, in its order; return how many that were.
 
         Where order matters, what is under way goes first: the order lives in one place at a time.
         """
@@ -299,7 +299,7 @@ class Dispatcher:
         return count
 
     def _spill(self, queue: EndpointQueue, *, keep: int) -> None:
-        """Hands over what a publisher's ring has in the queue, but for the first `keep`."""
+        """Hand over what a publisher's ring has in the queue, but for the first `keep`."""
         if queue.blocks:  # its order allows all or nothing
             self._defer_all(queue, "over_share")
         else:
@@ -307,7 +307,7 @@ class Dispatcher:
                 self._hand_over(queue, delivery, "parked", "over_share")
 
     def relieve(self, now_ns: int, *, urgent: bool) -> None:
-        """Empties rings of what is held up: under way for long, or in a queue that does not move. It
+        """Empty rings of what is held up: under way for long, or in a queue that does not move. It
         goes on here; only its keeping changes. `urgent`: it is what was taken that fills a ring."""
         if self._reporter.stuck:  # nothing can leave, and what is under way may need no store
             return
@@ -335,7 +335,7 @@ class Dispatcher:
     # ---- sending ---------------------------------------------------------------------------
 
     def send(self, now_ns: int) -> int:
-        """Starts what may go now. Returns when more may go without anything else happening, because a
+        """Start what may go now. Return when more may go without anything else happening, because a
         rate limit or a batch waits for its time; 0 if none does."""
         wake_ns = 0
         load = self._words.load
@@ -390,7 +390,7 @@ class Dispatcher:
         return list(self._backlog.ready.values())
 
     def _send_plain(self, queue: EndpointQueue, quota: int, now_ns: int, now_s: int) -> None:
-        """Sends from a queue of which nothing is to be asked."""
+        """Send from a queue of which nothing is to be asked."""
         waiting, send, target, request = (
             queue.waiting,
             queue.sender.send,
@@ -421,7 +421,7 @@ class Dispatcher:
     def _send_judged(
         self, queue: EndpointQueue, quota: int, troubled: bool, now_ns: int, now_s: int
     ) -> int:
-        """Sends what breaker, order, rate limit, age, size and batching let go. Returns when more may
+        """Send what breaker, order, rate limit, age, size and batching let go. Return when more may
         go, or 0."""
         if queue.batching and not self._batch_due(queue, now_ns):
             return queue.batch_until_ns
@@ -466,7 +466,7 @@ class Dispatcher:
         return until_ns
 
     def _put_back(self, queue: EndpointQueue, taken: list[Delivery]) -> None:
-        """What was taken for one request goes out next, unless it may not go at all any more."""
+        """Have what was taken for one request go out next, unless it may not go at all any more."""
         if self.queues.get(queue.id) is not queue:
             for delivery in taken:
                 self._reporter.report(delivery, "dead", "removed")
@@ -477,12 +477,12 @@ class Dispatcher:
             queue.put_back(taken)
 
     def _batch_due(self, queue: EndpointQueue, now_ns: int) -> bool:
-        """What is to come does not come while the backlog is full."""
+        """Return whether a batch goes out now. While the backlog is full, what is to come does not."""
         return self.draining or self.backlog_full or queue.batch_due(now_ns)
 
     def _next(self, queue: EndpointQueue, now_ns: int) -> list[Delivery] | None:
-        """What the queue's next request takes from its queue, without what is not to be attempted; None
-        if nothing may go."""
+        """Take what the next request of the queue sends, without what is not to be attempted; None if
+        nothing may go."""
         if queue.batching:
             taken = queue.next_batch() if self._batch_due(queue, now_ns) else []
         else:
@@ -499,7 +499,7 @@ class Dispatcher:
         return taken
 
     def _disposed(self, queue: EndpointQueue, delivery: Delivery, now_ns: int) -> bool:
-        """Settles a delivery that is not to be attempted at all."""
+        """Settle a delivery that is not to be attempted at all."""
         if queue.ttl_ns and self._clock.surely_older(delivery.accepted_ns, queue.ttl_ns, now_ns):
             if delivery.id == 0:
                 delivery.settle(self._counters, field.DROPPED_EXPIRED)
@@ -576,6 +576,6 @@ class Dispatcher:
     # ---- results ---------------------------------------------------------------------------
 
     def collect(self, finished: list[Finished], now_ns: int) -> None:
-        """Settles the requests that the main sender finished, and those of the others."""
+        """Settle the requests that the main sender finished, and those of the others."""
         for sender, done in self.senders.collect(finished):
             self._results.take(sender, done, now_ns)

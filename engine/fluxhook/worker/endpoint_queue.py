@@ -187,7 +187,7 @@ class EndpointQueue:
         self._outcomes.clear()
 
     def gathers(self, delivery: Delivery) -> bool:
-        """Whether the delivery goes into the endpoint's window of aggregation."""
+        """Return whether the delivery goes into the endpoint's window of aggregation."""
         event_type = delivery.event.split(b"\0", 2)[1]
         known = self._gathers.get(event_type)
         if known is None:
@@ -197,7 +197,7 @@ class EndpointQueue:
         return known
 
     def outcome(self, status: int, cause: TransportCause | None = None) -> Outcome:
-        """What an attempt came to, by the endpoint's `retry_on`."""
+        """Return what an attempt came to, by the endpoint's `retry_on`."""
         known = self._outcomes.get((status, cause))
         if known is None:
             known = self._outcomes[status, cause] = classify(
@@ -208,7 +208,7 @@ class EndpointQueue:
     # ---- requests --------------------------------------------------------------------------
 
     def request(self, delivery: Delivery, now_s: int) -> tuple[list[bytes], bytes]:
-        """The header lines and the body of an attempt that is signed now."""
+        """Return the header lines and the body of an attempt that is signed now."""
         body = delivery.body
         if self._compress is None:
             id = event_id(delivery) if self._signs_id else ""
@@ -216,7 +216,7 @@ class EndpointQueue:
         return self._made(event_id(delivery), body, now_s)
 
     def request_for(self, taken: Sequence[Delivery], now_s: int) -> tuple[list[bytes], bytes]:
-        """The same for what `Dispatcher` took for one request: a batch, or one delivery."""
+        """Return the same for what was taken for one request: a batch, or one delivery."""
         if not self.batching:
             return self.request(taken[0], now_s)
         body = batch.join(self.endpoint.batch, list(map(_body, taken)))
@@ -368,7 +368,7 @@ class EndpointQueue:
     # ---- batches ---------------------------------------------------------------------------
 
     def batch_due(self, now_ns: int) -> bool:
-        """Whether what waits goes out in a batch now."""
+        """Return whether what waits goes out in a batch now."""
         if 0 < self._smaller_until_ns <= now_ns:
             self._batch, self._smaller_until_ns = self.endpoint.batch, 0
         waiting, options = self.waiting, self._batch
@@ -382,11 +382,11 @@ class EndpointQueue:
 
     @property
     def batch_until_ns(self) -> int:
-        """When what waits goes out at the latest; there must be something."""
+        """Return when what waits goes out at the latest; there must be something."""
         return batch.waits_until_ns(self._batch, self.waiting[0].taken_ns)
 
     def shrink_batches(self, refused: Sequence[Delivery], now_ns: int) -> None:
-        """A batch with these was too large for the receiver: the next ones are smaller."""
+        """Have the next batches be smaller: one with these was too large for the receiver."""
         before = self._batch.max_bytes
         self._batch = batch.smaller(self._batch, sum(map(len, map(_body, refused))))
         self._smaller_until_ns = now_ns + SMALLER_NS
@@ -401,7 +401,7 @@ class EndpointQueue:
         self._hurried = True
 
     def _forget_batches(self) -> None:
-        """Something left the queue otherwise than as a batch."""
+        """Begin the next batch anew: something left the queue otherwise than as a batch."""
         self._pieces.clear()
         self._forget_weight()
 
@@ -412,7 +412,7 @@ class EndpointQueue:
     # ---- what is under way -----------------------------------------------------------------
 
     def under_way(self) -> list[Delivery]:
-        """What an ordered queue is sending, in the order in which it began."""
+        """Return what an ordered queue is sending, in the order in which it began."""
         return list(self.busy_keys.values())
 
     def begin_plainly(self, taken: int, sent: int) -> None:
@@ -423,14 +423,14 @@ class EndpointQueue:
             self.emptied()
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
-        """A request with these is sent."""
+        """Note that a request with these is sent."""
         self.in_flight += 1
         if self.endpoint.ordered:
             for delivery in deliveries:
                 self.busy_keys[order_key(delivery)] = delivery
 
     def end(self, deliveries: Sequence[Delivery]) -> None:
-        """A request with these is over."""
+        """Note that a request with these is over."""
         self.in_flight -= 1
         self.done += len(deliveries)
         if self.endpoint.ordered:
@@ -452,7 +452,7 @@ class EndpointQueue:
 
 
 def event_id(delivery: Delivery) -> str:
-    """The first part of its EventHead."""
+    """Return the first part of its EventHead."""
     return delivery.event.split(b"\0", 1)[0].decode()
 
 

@@ -61,7 +61,7 @@ class Reporter:
         attempt: Attempt | None = None,
         not_before_ns: int = 0,
     ) -> int:
-        """Makes the scheduler the owner of the delivery, or tells it what became of one that it owns.
+        """Make the scheduler the owner of the delivery, or tell it what became of one that it owns.
 
         Returns the sequence number that the report has, or will have, in the outbox.
         """
@@ -90,7 +90,7 @@ class Reporter:
         return self.outbox.tail + len(self._waiting) - self._unsynced - 1
 
     def flush(self) -> None:
-        """Sends what waits, as far as it fits now."""
+        """Send what waits, as far as it fits now."""
         if self._unsynced and time.monotonic() < self._sync_at:
             return
         while self._waiting and self._put(self._waiting[0]):

@@ -64,7 +64,7 @@ class Results:
         self._told_ns: dict[int, int] = {}
 
     def take(self, sender: Sender, finished: list[tuple[Transfer, int, str]], now_ns: int) -> None:
-        """Settles what the sender finished, and gives the transfers back."""
+        """Settle what the sender finished, and give the transfers back."""
         counters, words = self._counters, self._words
         observe, release, load = counters.observe, sender.release, words.load
         for transfer, code, message in finished:

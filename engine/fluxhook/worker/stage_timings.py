@@ -30,7 +30,7 @@ class StageTimings:
     def make(
         self, queue: EndpointQueue, deliveries: list[Delivery], now_ns: int, now_s: int
     ) -> tuple[list[bytes], bytes]:
-        """Makes the request, and observes how long that takes and how long its first event waited."""
+        """Make the request, and observe how long that takes and how long its first event waited."""
         observe, delivery = self._histograms.observe, deliveries[0]
         if delivery.attempts == 0 and delivery.id == 0:
             waited_us = self._clock.age_ns(delivery.accepted_ns, now_ns) // 1000

@@ -107,7 +107,7 @@ class Worker:
         self._dispatcher.suspect(*self._suspects, self._clock.now_ns())
 
     def run(self) -> None:
-        """Serves until a drain is done or the supervisor is gone."""
+        """Serve until a drain is done or the supervisor is gone."""
         dispatcher, sender, clock = self._dispatcher, self._sender, self._clock
         beat = self._heartbeat.beat
         self._serving = process.wait_for_lock(self._datadir.serving(self.index))
@@ -138,7 +138,7 @@ class Worker:
                         self._drain()
 
     def _drain(self) -> None:
-        """Has `run` return once what stands in the rings now is settled or stored."""
+        """Have `run` return once what stands in the rings now is settled or stored."""
         self._find_rings()
         self._dispatcher.draining = True
         self._drain_marks = [(r, r.tail) for r in (self._inbox, *self._rings.values())]
@@ -188,7 +188,7 @@ class Worker:
         self._dispatcher.backlog_limit = max(1, min(BACKLOG, snapshot.ring_queue_size // 4))
 
     def _find_rings(self, *, first: bool = False, wary: bool = False) -> None:
-        """Opens the publishers' rings that are this worker's: those of its index, and of indices for
+        """Open the publishers' rings that are this worker's: those of its index, and of indices for
         which the engine has no worker any more. A fresh ring is rewound, since what an earlier
         worker had taken from it waits again."""
         self._rings_version = self._words.load(self._engine_row, d.RINGS)
@@ -221,7 +221,7 @@ class Worker:
         self._polled = [(ring, AdaptivePolling()) for ring in found.values()]
 
     def _take(self, now_ns: int) -> bool:
-        """Moves records from the rings to the queues; False if there was nothing to take."""
+        """Move records from the rings to the queues; False if there was nothing to take."""
         dispatcher = self._dispatcher
         if now_ns >= self._next_relief_ns:
             self._next_relief_ns = now_ns + RELIEF_INTERVAL_NS
@@ -261,7 +261,7 @@ class Worker:
                 process.log.error("%s: %d damaged records in it are lost", path, new)
 
     def _wait_s(self, now_ns: int, wake_ns: int) -> float:
-        """How long the loop may sleep: not at all if a record came while it said that it sleeps."""
+        """Return how long the loop may sleep: not at all if a record came as it said that it sleeps."""
         # Nobody rings when there is room, and what comes while it leaves is not its to take.
         if self._dispatcher.backlog_full or self._reporter.stuck or self._leaving:
             return RELIEF_INTERVAL_NS / 1e9
