@@ -72,6 +72,19 @@ class Supervisor:
         one, once it has served; an engine whose sidecar cannot start does not start either.
         `accept_loss`: a store that is missing or damaged is moved aside, and a new one made."""
         self.datadir = d.DataDir(data_dir)
+        self._next_housekeeping = 0.0
+        #: publishers' folders that cannot be read
+        self._slots: dict[Path, Outage] = {}
+        #: signals that came, and what else ends the engine
+        self._requests: set[int] = set()
+        #: workers run: a sidecar has to serve first, so that a start which fails has sent nothing
+        self._serves = False
+        #: when the drain, once it has begun, is over
+        self._draining_until: float | None = None
+        #: the data directory is not there any more
+        self._removed = False
+        #: why it does not start
+        self._failure: FluxhookError | None = None
         repair = Repair(self.datadir)
         self._lock = lock_engine(self.datadir, repair)
         try:
@@ -135,19 +148,6 @@ class Supervisor:
         self._epoll.register(self._listener.fd, select.EPOLLIN)
         interval = durability_interval(config.durability)
         self._syncer = Syncer(datadir, interval.seconds) if interval else None
-        self._next_housekeeping = 0.0
-        #: publishers' folders that cannot be read
-        self._slots: dict[Path, Outage] = {}
-        #: signals that came, and what else ends the engine
-        self._requests: set[int] = set()
-        #: workers run: a sidecar has to serve first, so that a start which fails has sent nothing
-        self._serves = False
-        #: when the drain, once it has begun, is over
-        self._draining_until: float | None = None
-        #: the data directory is not there any more
-        self._removed = False
-        #: why it does not start
-        self._failure: FluxhookError | None = None
 
     @property
     def snapshot(self) -> Snapshot:
