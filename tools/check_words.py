@@ -93,7 +93,16 @@ NOT_YET: Final = (
     *(
         f"engine/fluxhook/{name}"
         for name in (
-            *("_native", "admin", "config", "control", "endpoint_state", "engine", "faults", "publisher"),
+            *(
+                "_native",
+                "admin",
+                "config",
+                "control",
+                "endpoint_state",
+                "engine",
+                "faults",
+                "publisher",
+            ),
             *("receiver", "scheduler", "stats", "store", "supervisor", "transport", "worker"),
         )
     ),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fluxhook import Config
+from fluxhook.config.units import Size
 from fluxhook.supervisor.supervisor import Supervisor
 
 
@@ -29,7 +30,7 @@ def handlers() -> Iterator[None]:
 @pytest.mark.usefixtures("handlers")
 def test_what_is_asked_for_during_a_reload_is_done_next(tmp_path: Path) -> None:
     """A SIGHUP while the file is read may be for a file that was changed meanwhile."""
-    config = Config(workers=1, ring_bytes=2**22, max_endpoints=16)
+    config = Config(workers=1, ring_bytes=Size(2**22), max_endpoints=16)
     asked = iter((signal.SIGHUP, signal.SIGTERM))
     reads = []
 
