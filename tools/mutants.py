@@ -16,7 +16,7 @@ then takes for noticed what is not; with --no-op it counts as one that no test m
 run must end with 1.
 
 The tests of a mutant run in a process forked off one that has imported all but the module and what
-imports it. What was found stands in RESULTS, and is found anew once any of the sources has changed.
+imports it. What was found stands in RESULTS, and is found again once any of the sources has changed.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ def command(
 
     Only what is given changes: a list is replaced as a whole, headers are added to those there are. A
     secret replaces the former one at once; `webhook rotate-secret` has both sign for a time. A URL of
-    another scheme, host or port, another proxy or another tls.ca needs the headers and the secret anew.
+    another scheme, host or port, another proxy or another tls.ca needs the headers and the secret
+    again.
     """
     if secret is not None:
         assign(layer, "secret", secret)
