@@ -50,7 +50,9 @@ def nodes_of(path: str) -> frozenset[str]:
 SOURCE = re.compile(
     r"(?<![\w/.<-])((?:[\w-]+/)*[\w-]+\.(?:py|pyi|pyx|h|c|go|md|sql|js|css|conf))\b"
 )
-FOLDERS = "engine|tests|docs|bench|tools|scripts|_native|requirements|\\.github|changelog\\.d"
+FOLDERS = (
+    "engine|tests|docs|bench|deploy|tools|scripts|_native|requirements|\\.github|changelog\\.d"
+)
 BELOW = re.compile(rf"(?<![\w/.-])((?:{FOLDERS})/[\w./-]*\w)")
 QUOTED = re.compile(r"`(?!application/)([a-z_]+/[\w./-]+)`")
 #: an example of a name, and files and packages of others

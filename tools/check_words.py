@@ -78,7 +78,7 @@ _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _DOCSTRING: Final = re.compile(r':\n\s*"""(?=\S)')
 FOLDERS: Final = (
     *("engine", "_native", "docs", "bench", "scripts", "tests", "tools"),
-    *("changelog.d", "requirements", ".github"),
+    *("changelog.d", "deploy", "requirements", ".github"),
 )
 #: the lists above, what a run writes, and what was said of former versions
 EXEMPT: Final = (
