@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pycurl
 import pytest
@@ -67,11 +67,13 @@ class Result(NamedTuple):
 class Driver:
     """A Sender and the loop around it."""
 
-    def __init__(self, size: int = 64, judge: Callable[[str], str | None] = allow, **kwargs: Any):
+    def __init__(
+        self, size: int = 64, judge: Callable[[str], str | None] = allow, **kwargs: Any
+    ) -> None:
         self.sender = Sender(size, judge, **kwargs)
 
-    def post(self, url: str, **options: Any) -> Result:
-        """One request, to its end."""
+    def post(self, url: str | Target, **options: Any) -> Result:
+        """Send one request and return its result."""
         self.send(url, **options)
         (result,) = self.finish(self.sender.in_flight - 1)
         return result
@@ -225,7 +227,9 @@ def descriptors() -> int:
 
 
 @pytest.mark.parametrize("answer", [b"", b"thanks", b"x" * 5000])
-def test_success_with_and_without_a_body(driver, receiver, path, answer):
+def test_success_with_and_without_a_body(
+    driver: Driver, receiver: ReceiverProcess, path: str, answer: bytes
+) -> None:
     """A 2xx is a result without a cause; the attempt keeps the answer's first 512 bytes."""
     receiver.behave(Behaviour(status=200 if answer else 204, body=answer), path)
     result = driver.post(receiver.url + path, tag="the tag")
@@ -236,7 +240,9 @@ def test_success_with_and_without_a_body(driver, receiver, path, answer):
     assert got.body == BODY
 
 
-def test_an_answer_is_not_seen_by_the_next_request_on_its_slot(driver, receiver, path, closed_port):
+def test_an_answer_is_not_seen_by_the_next_request_on_its_slot(
+    driver: Driver, receiver: ReceiverProcess, path: str, closed_port: int
+) -> None:
     """A transfer starts clean: no bytes, status or reason of an earlier request."""
     receiver.behave(Behaviour(status=500, body=b"oops"), path)
     assert driver.post(receiver.url + path).attempt.answer == b"oops"
@@ -248,7 +254,7 @@ def test_an_answer_is_not_seen_by_the_next_request_on_its_slot(driver, receiver,
     assert len(driver.sender.transfers) == 1
 
 
-def test_the_request_is_sent_byte_by_byte_as_given(driver, wire):
+def test_the_request_is_sent_byte_by_byte_as_given(driver: Driver, wire: Wire) -> None:
     """The caller's header lines as they are, in their order; nothing added but what HTTP needs."""
     headers = [b"X-One: a  b;c=\xc3\xa9", b"x-TWO: t=1,v1=ff", b"X-One: again"]
     driver.send(wire.url, headers=headers)
@@ -275,7 +281,9 @@ def test_the_request_is_sent_byte_by_byte_as_given(driver, wire):
 @pytest.mark.parametrize(
     "body", [b"", b"\0", b"a\0b\r\n\r\n\0", bytes(range(256)) * 4096, b"x" * 3_000_000]
 )
-def test_body_bytes_are_exact(driver, receiver, path, body):
+def test_body_bytes_are_exact(
+    driver: Driver, receiver: ReceiverProcess, path: str, body: bytes
+) -> None:
     """NUL, line ends, 1 MiB of all bytes, an empty body; and no 100-continue is asked for."""
     assert driver.post(receiver.url + path, body=body).attempt.status == 204
     (got,) = receiver.requests(path)
@@ -285,7 +293,9 @@ def test_body_bytes_are_exact(driver, receiver, path, body):
     assert "transfer-encoding" not in got.headers
 
 
-def test_the_body_that_was_queued_is_the_body_that_is_sent(driver, receiver, path):
+def test_the_body_that_was_queued_is_the_body_that_is_sent(
+    driver: Driver, receiver: ReceiverProcess, path: str
+) -> None:
     """Each of many requests at once carries its own body."""
     bodies = [b'{"id":"evt_%d"}' % i for i in range(16)]
     for body in bodies:
@@ -295,7 +305,7 @@ def test_the_body_that_was_queued_is_the_body_that_is_sent(driver, receiver, pat
     assert sorted(r.body for r in receiver.requests(path)) == sorted(bodies)
 
 
-def test_a_redirect_is_not_followed(driver, receiver, path):
+def test_a_redirect_is_not_followed(driver: Driver, receiver: ReceiverProcess, path: str) -> None:
     """The 3xx is the result, and where it points to nothing arrives."""
     elsewhere = path + "-elsewhere"
     headers = {"Location": receiver.url + elsewhere}
@@ -311,7 +321,7 @@ def test_a_redirect_is_not_followed(driver, receiver, path):
 # ---- connections ---------------------------------------------------------------------------
 
 
-def test_connections_are_reused(driver, receiver, path):
+def test_connections_are_reused(driver: Driver, receiver: ReceiverProcess, path: str) -> None:
     """400 requests, 8 at a time, need no more than 8 connections; no child inherits one."""
     before = receiver.state().accepted
     target = make_target(receiver.url + path)
@@ -325,7 +335,9 @@ def test_connections_are_reused(driver, receiver, path):
     assert not any(map(os.get_inheritable, driver.sender.sockets.registered))
 
 
-def test_connections_that_the_receiver_closes_are_replaced(driver, receiver, path):
+def test_connections_that_the_receiver_closes_are_replaced(
+    driver: Driver, receiver: ReceiverProcess, path: str
+) -> None:
     """`Connection: close` on each answer: descriptor numbers come back at once, and each new
     connection is watched like the first; no descriptor stays behind."""
     receiver.behave(Behaviour(headers={"Connection": "close"}), path)
@@ -341,7 +353,9 @@ def test_connections_that_the_receiver_closes_are_replaced(driver, receiver, pat
 
 
 @pytest.mark.parametrize("noticed", [True, False])
-def test_an_idle_connection_that_the_peer_closed_is_not_used_again(driver, wire, noticed):
+def test_an_idle_connection_that_the_peer_closed_is_not_used_again(
+    driver: Driver, wire: Wire, noticed: bool
+) -> None:
     """The next request arrives exactly once, on a new connection, whether the loop saw the end of
     the old one or not."""
     driver.send(wire.url)
@@ -362,7 +376,9 @@ REFUSED = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
 
 
 @pytest.mark.parametrize("seen_by", ["a step", "the next start"])
-def test_an_answer_that_nobody_asked_for_is_not_that_to_the_next_request(driver, wire, seen_by):
+def test_an_answer_that_nobody_asked_for_is_not_that_to_the_next_request(
+    driver: Driver, wire: Wire, seen_by: str
+) -> None:
     """The connection that brought it is shut down, also where the loop last looked before it came;
     the next request goes over another one and gets its own answer."""
     driver.send(wire.url)
@@ -380,7 +396,9 @@ def test_an_answer_that_nobody_asked_for_is_not_that_to_the_next_request(driver,
     assert not readable(wire.listener)
 
 
-def test_a_kept_connection_is_watched_whatever_it_was_watched_for_before(driver, wire):
+def test_a_kept_connection_is_watched_whatever_it_was_watched_for_before(
+    driver: Driver, wire: Wire
+) -> None:
     """After a request so large that libcurl had to wait for room, for input alone."""
     driver.send(wire.url, body=b"x" * 8_000_000)
     first = wire.accept(driver)
@@ -390,7 +408,9 @@ def test_a_kept_connection_is_watched_whatever_it_was_watched_for_before(driver,
     driver.wait(lambda: readable(first))
 
 
-def test_after_a_failure_requests_open_connections_until_one_has_brought_an_answer(driver, wire):
+def test_after_a_failure_requests_open_connections_until_one_has_brought_an_answer(
+    driver: Driver, wire: Wire
+) -> None:
     """Connections that are kept from before are not tried: they may be as dead. Those that are idle
     when a request times out are closed."""
     target = make_target(wire.url, timeout_ms=100)
@@ -416,7 +436,9 @@ def test_after_a_failure_requests_open_connections_until_one_has_brought_an_answ
     assert driver.sender.connections == 5
 
 
-def test_another_target_keeps_its_connections_when_one_fails(driver, wire, receiver, path):
+def test_another_target_keeps_its_connections_when_one_fails(
+    driver: Driver, wire: Wire, receiver: ReceiverProcess, path: str
+) -> None:
     driver.post(receiver.url + path)
     driver.send(wire.url)
     wire.accept(driver).close()
@@ -424,7 +446,7 @@ def test_another_target_keeps_its_connections_when_one_fails(driver, wire, recei
     assert driver.post(receiver.url + path).new_connections == 0
 
 
-def test_what_libcurl_sends_again_by_itself_shows(driver, wire):
+def test_what_libcurl_sends_again_by_itself_shows(driver: Driver, wire: Wire) -> None:
     """A kept-alive connection ends after the request was read and before an answer: libcurl sends
     the request again on a new connection, the receiver sees it twice, and `resent` says so."""
     driver.send(wire.url)
@@ -442,7 +464,9 @@ def test_what_libcurl_sends_again_by_itself_shows(driver, wire):
     assert not wire.serve(driver, second).resent
 
 
-def test_a_request_is_sent_at_most_six_times_in_one_attempt(driver, receiver, path):
+def test_a_request_is_sent_at_most_six_times_in_one_attempt(
+    driver: Driver, receiver: ReceiverProcess, path: str
+) -> None:
     """A pool full of connections that end unanswered: libcurl gives up after five more tries. The
     result is one failed attempt, marked as resent, whether or not a new connection was opened."""
     target = make_target(receiver.url + path)
@@ -459,7 +483,7 @@ def test_a_request_is_sent_at_most_six_times_in_one_attempt(driver, receiver, pa
 # ---- faults --------------------------------------------------------------------------------
 
 
-def test_a_closed_port_is_refused(driver, closed_port):
+def test_a_closed_port_is_refused(driver: Driver, closed_port: int) -> None:
     """No connection, no status, no denial, and no time of a stage that never came."""
     result = driver.post(f"http://127.0.0.1:{closed_port}/")
     assert (result.cause, result.attempt.status, result.denied) == ("refused", 0, "")
@@ -467,12 +491,12 @@ def test_a_closed_port_is_refused(driver, closed_port):
     assert result.attempt.error
 
 
-def test_a_name_that_does_not_resolve(driver):
+def test_a_name_that_does_not_resolve(driver: Driver) -> None:
     """The resolver says so at once: a label is over 63 bytes."""
     assert driver.post(f"http://{'x' * 64}.invalid/").cause == "dns"
 
 
-def test_bytes_of_a_receiver_in_an_error_are_text(driver, wire):
+def test_bytes_of_a_receiver_in_an_error_are_text(driver: Driver, wire: Wire) -> None:
     """libcurl's message about a bad HTTP/2 field quotes it; the attempt's error can be encoded."""
 
     driver.send(http2_target(wire))
@@ -530,8 +554,8 @@ def http2_target(wire: Wire, timeout_ms: int = 5000) -> Target:
 
 
 def test_an_http2_connection_on_which_nothing_came_in_the_whole_time_is_not_used_again(
-    driver, wire
-):
+    driver: Driver, wire: Wire
+) -> None:
     """The request that timed out ends it; the next one goes over a new connection, which is kept."""
     target = http2_target(wire, timeout_ms=200)
     driver.send(target)
@@ -553,7 +577,7 @@ def test_an_http2_connection_on_which_nothing_came_in_the_whole_time_is_not_used
     assert driver.sender.connections == 2
 
 
-def test_an_http2_connection_on_which_something_came_lives_on(driver, wire):
+def test_an_http2_connection_on_which_something_came_lives_on(driver: Driver, wire: Wire) -> None:
     """One request times out while another waits on the same connection, and a frame arrives: the other
     gets its answer there. The next one opens a connection all the same."""
     slow, quick = http2_target(wire), http2_target(wire, timeout_ms=300)
@@ -575,7 +599,7 @@ def test_an_http2_connection_on_which_something_came_lives_on(driver, wire):
     assert driver.finish()[0].attempt.status == 204
 
 
-def test_what_http2_says_on_an_idle_connection_does_not_cost_it(driver, wire):
+def test_what_http2_says_on_an_idle_connection_does_not_cost_it(driver: Driver, wire: Wire) -> None:
     """PING and SETTINGS are answered when the connection is next used."""
     target = http2_target(wire)
     driver.send(target)
@@ -591,7 +615,9 @@ def test_what_http2_says_on_an_idle_connection_does_not_cost_it(driver, wire):
     assert driver.sender.connections == 1
 
 
-def test_a_hanging_receiver_ends_in_a_timeout(driver, receiver, path):
+def test_a_hanging_receiver_ends_in_a_timeout(
+    driver: Driver, receiver: ReceiverProcess, path: str
+) -> None:
     """After the whole time allowed, and not much later."""
     receiver.behave(Behaviour(fault="hang"), path)
     result = driver.post(receiver.url + path, timeout_ms=100)
@@ -599,7 +625,9 @@ def test_a_hanging_receiver_ends_in_a_timeout(driver, receiver, path):
     assert 95_000 <= result.attempt.total_us < 3_000_000
 
 
-def test_timeouts_run_while_another_descriptor_is_always_ready(driver, receiver, path):
+def test_timeouts_run_while_another_descriptor_is_always_ready(
+    driver: Driver, receiver: ReceiverProcess, path: str
+) -> None:
     """A bell that nobody quiets wakes every step; the hanging request ends all the same."""
     receiver.behave(Behaviour(fault="hang"), path)
     bell = os.eventfd(1)
@@ -612,7 +640,7 @@ def test_timeouts_run_while_another_descriptor_is_always_ready(driver, receiver,
         os.close(bell)
 
 
-def test_a_connection_that_does_not_come_about(driver):
+def test_a_connection_that_does_not_come_about(driver: Driver) -> None:
     """A full accept queue: the SYN is dropped, and the cause is the connect timeout's."""
     with socket.socket() as listener, contextlib.ExitStack() as stack:
         listener.bind(("127.0.0.1", 0))
@@ -626,7 +654,9 @@ def test_a_connection_that_does_not_come_about(driver):
         assert (result.cause, result.attempt.connect_us) == ("connect_timeout", 0)
 
 
-def test_a_body_that_drips_ends_at_the_total_timeout(driver, receiver, path):
+def test_a_body_that_drips_ends_at_the_total_timeout(
+    driver: Driver, receiver: ReceiverProcess, path: str
+) -> None:
     """Bytes that keep coming do not extend the time; the status counts, as it had arrived."""
     receiver.behave(Behaviour(fault="slow_body", fail_status=200), path)
     result = driver.post(receiver.url + path, timeout_ms=150)
@@ -635,7 +665,9 @@ def test_a_body_that_drips_ends_at_the_total_timeout(driver, receiver, path):
     assert result.attempt.total_us < 3_000_000
 
 
-def test_an_endless_body_is_cut_at_the_cap(driver, receiver, path):
+def test_an_endless_body_is_cut_at_the_cap(
+    driver: Driver, receiver: ReceiverProcess, path: str
+) -> None:
     """Little more than the cap is read, and a hundred of them cost no memory."""
     receiver.behave(Behaviour(fault="endless", fail_status=200), path)
     target = make_target(receiver.url + path)
@@ -652,7 +684,9 @@ def test_an_endless_body_is_cut_at_the_cap(driver, receiver, path):
     assert resident_bytes() - before < 4_000_000
 
 
-def test_hanging_requests_do_not_slow_another_endpoint(receiver, path):
+def test_hanging_requests_do_not_slow_another_endpoint(
+    receiver: ReceiverProcess, path: str
+) -> None:
     """200 requests that hang, and 500 that do not: those take the CPU that they take alone."""
     driver = Driver(256)
     hanging = make_target(receiver.url + path + "-hanging", timeout_ms=100_000)
@@ -681,7 +715,9 @@ def test_hanging_requests_do_not_slow_another_endpoint(receiver, path):
 # ---- measurements --------------------------------------------------------------------------
 
 
-def test_timings_are_in_order_and_plausible(driver, receiver, path):
+def test_timings_are_in_order_and_plausible(
+    driver: Driver, receiver: ReceiverProcess, path: str
+) -> None:
     """Name, connection, first byte, end; the receiver's delay is part of the wait for the first
     byte; on a connection that is reused, connecting takes no time."""
     receiver.behave(Behaviour(status=200, body=b"x", delay_s=0.05), path)
@@ -696,7 +732,9 @@ def test_timings_are_in_order_and_plausible(driver, receiver, path):
     assert 50_000 <= b.first_byte_us <= b.total_us
 
 
-def test_retry_after_is_seconds_or_a_date(driver, receiver, path):
+def test_retry_after_is_seconds_or_a_date(
+    driver: Driver, receiver: ReceiverProcess, path: str
+) -> None:
     """RFC 9110 section 10.2.3; None where there is none or it makes no sense."""
     in_a_minute = email.utils.formatdate(time.time() + 60, usegmt=True)
     long_ago = email.utils.formatdate(0, usegmt=True)
@@ -706,12 +744,14 @@ def test_retry_after_is_seconds_or_a_date(driver, receiver, path):
         wait_s = driver.post(receiver.url + path).attempt.retry_after_s
         assert wait_s is not None
         assert lowest <= wait_s <= highest
-    for value in (None, "soon", "-5", long_ago):
-        receiver.behave(Behaviour(fail_first=1, retry_after=value), path)
+    for unread in (None, "soon", "-5", long_ago):
+        receiver.behave(Behaviour(fail_first=1, retry_after=unread), path)
         assert driver.post(receiver.url + path).attempt.retry_after_s is None
 
 
-def test_retry_after_is_read_beyond_libcurls_bounds(driver, receiver, path):
+def test_retry_after_is_read_beyond_libcurls_bounds(
+    driver: Driver, receiver: ReceiverProcess, path: str
+) -> None:
     """The head is read if a target has not answered well yet, or may ask for long waits; and again
     after a failure. The heads of others are not read, and libcurl's word counts."""
     asks = Behaviour(status=429, headers={"Retry-After": "86400"})
@@ -737,7 +777,9 @@ def test_retry_after_is_read_beyond_libcurls_bounds(driver, receiver, path):
     assert (asked(patient), asked(usual)) == (None, None)
 
 
-def test_wait_s_says_how_long_a_step_would_wait(driver, receiver, path):
+def test_wait_s_says_how_long_a_step_would_wait(
+    driver: Driver, receiver: ReceiverProcess, path: str
+) -> None:
     """Nothing under way: as long as asked. Otherwise until libcurl's next timer at most, and not at
     all if a result waits already."""
     assert driver.sender.wait_s(9.0) == 9.0
@@ -825,7 +867,11 @@ def tls_driver() -> Iterator[Callable[..., Driver]]:
         driver.sender.close()
 
 
-def test_a_good_certificate_is_accepted(certificates, tls_endpoints, tls_driver):
+def test_a_good_certificate_is_accepted(
+    certificates: Certificates,
+    tls_endpoints: dict[str, TlsEndpoint],
+    tls_driver: Callable[..., Driver],
+) -> None:
     """With the authority that signed it; the handshake has its place among the timings; the second
     request needs none."""
     driver = tls_driver(ca=certificates.ours.cert)
@@ -863,8 +909,8 @@ class TlsWire(threading.Thread):
 
 
 def test_an_answer_that_libcurl_has_read_ahead_is_not_that_to_the_next_request(
-    certificates, tls_driver
-):
+    certificates: Certificates, tls_driver: Callable[..., Driver]
+) -> None:
     """Over TLS it has left the socket when the next request is made. The request ends at once and
     goes out again over another connection, where it gets its own answer."""
     wire = TlsWire(certificates.served["good"])
@@ -883,12 +929,12 @@ def test_an_answer_that_libcurl_has_read_ahead_is_not_that_to_the_next_request(
     ("sent_ms", "arrived_ms", "silent"), [(0, 100, True), (100, 100, False), (0, 2, False)]
 )
 def test_a_kernels_clock_that_stood_still_makes_no_answer_an_old_one(
-    monkeypatch, sent_ms, arrived_ms, silent
-):
+    monkeypatch: pytest.MonkeyPatch, sent_ms: int, arrived_ms: int, silent: bool
+) -> None:
     """Both times are of one clock: an answer never arrives before its request is sent."""
     monkeypatch.setattr(sockets, "_last_data_ms", lambda _: (sent_ms, arrived_ms))
     ours, theirs = socket.socketpair()
-    transfer = SimpleNamespace(getinfo=lambda _: ours.fileno())
+    transfer: Any = SimpleNamespace(getinfo=lambda _: ours.fileno())
     with ours, theirs:
         assert sockets.retire_if_silent(transfer, time.monotonic_ns()) is silent
 
@@ -903,7 +949,13 @@ def test_a_kernels_clock_that_stood_still_makes_no_answer_an_old_one(
         ("unknown_ca", "issuer"),
     ],
 )
-def test_a_bad_certificate_is_refused(certificates, tls_endpoints, tls_driver, name, words):
+def test_a_bad_certificate_is_refused(
+    certificates: Certificates,
+    tls_endpoints: dict[str, TlsEndpoint],
+    tls_driver: Callable[..., Driver],
+    name: str,
+    words: str,
+) -> None:
     """The cause is `tls`, the error says what is wrong, and no request was sent."""
     driver = tls_driver(ca=certificates.ours.cert)
     result = driver.post(f"{tls_endpoints[name].url}/{name}")
@@ -912,15 +964,21 @@ def test_a_bad_certificate_is_refused(certificates, tls_endpoints, tls_driver, n
     assert tls_endpoints[name].paths == []
 
 
-def test_an_authority_of_ones_own_is_not_known_without_configuration(tls_endpoints, driver):
+def test_an_authority_of_ones_own_is_not_known_without_configuration(
+    tls_endpoints: dict[str, TlsEndpoint], driver: Driver
+) -> None:
     """The system's authorities hold by default, and ours is none of them."""
     assert driver.post(tls_endpoints["good"].url + "/default").cause == "tls"
     assert "/default" not in tls_endpoints["good"].paths
 
 
 def test_the_systems_authorities_are_read_again(
-    certificates, tls_endpoints, driver, monkeypatch, tmp_path
-):
+    certificates: Certificates,
+    tls_endpoints: dict[str, TlsEndpoint],
+    driver: Driver,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     """An update of the system replaces the file; libcurl would hold on to the former one for a day."""
     monkeypatch.setattr(sender_module, "AUTHORITIES_TTL_S", 0)
     file = tmp_path / "authorities.pem"
@@ -933,7 +991,11 @@ def test_the_systems_authorities_are_read_again(
     tls_endpoints["unknown_ca"].paths.clear()
 
 
-def test_client_certificates(certificates, tls_endpoints, tls_driver):
+def test_client_certificates(
+    certificates: Certificates,
+    tls_endpoints: dict[str, TlsEndpoint],
+    tls_driver: Callable[..., Driver],
+) -> None:
     """If the receiver demands one, the right one passes, and none or a stranger's does not."""
     url = tls_endpoints["mutual"].url + "/mutual"
     ours, others = certificates.ours, certificates.others
@@ -946,7 +1008,12 @@ def test_client_certificates(certificates, tls_endpoints, tls_driver):
 
 
 @pytest.mark.parametrize("key", ["foreign", "encrypted", "garbage"])
-def test_a_bad_client_key_is_a_tls_failure(certificates, tls_endpoints, tls_driver, key):
+def test_a_bad_client_key_is_a_tls_failure(
+    certificates: Certificates,
+    tls_endpoints: dict[str, TlsEndpoint],
+    tls_driver: Callable[..., Driver],
+    key: str,
+) -> None:
     """The attempt fails at once, and says that it is the key."""
     cert, own_key = certificates.others.issue(key, san="DNS:client.test")
     keys = {
@@ -982,7 +1049,9 @@ while sender.in_flight:
 
 
 @pytest.mark.parametrize("form", ["ec", "pkcs8"])
-def test_no_terminal_is_asked_for_a_password(certificates, tls_endpoints, form):
+def test_no_terminal_is_asked_for_a_password(
+    certificates: Certificates, tls_endpoints: dict[str, TlsEndpoint], form: Literal["ec", "pkcs8"]
+) -> None:
     """OpenSSL would ask the process's terminal, and wait: the attempt fails without a question."""
     cert, key = certificates.others.issue(form, san="DNS:client.test")
     files = (certificates.ours.cert, cert, encrypted(key, form))
@@ -1036,7 +1105,7 @@ _TEXTS = st.lists(_PARTS, max_size=12).map("".join)
 @example("hooks/../v1/%2e%2e/a%2fb", None)
 @example("/a/.//../", "?/../%2f?")
 @example("", "")
-def test_a_url_is_sent_as_it_is_written(echo, wire, path, query):
+def test_a_url_is_sent_as_it_is_written(echo: Echo, wire: Wire, path: str, query: str) -> None:
     """Whatever the configuration takes: no dots are taken out, no escapes are changed. A transfer that
     had such a URL before sends the next one as well."""
     origin = wire.url.removesuffix("/hook")
@@ -1049,12 +1118,12 @@ def test_a_url_is_sent_as_it_is_written(echo, wire, path, query):
 @pytest.mark.parametrize(
     ("written", "sent"), [("", "/"), ("?a=%2f", "/?a=%2f"), ("?a/../b", "/?a/../b")]
 )
-def test_a_url_without_a_path_has_the_root(echo, wire, written, sent):
+def test_a_url_without_a_path_has_the_root(echo: Echo, wire: Wire, written: str, sent: str) -> None:
     """RFC 9110 section 4.2.3: the same resource."""
     assert echo.arrived(wire.url.removesuffix("/hook") + written) == sent
 
 
-def test_a_url_is_sent_as_it_is_written_through_a_proxy(echo, wire):
+def test_a_url_is_sent_as_it_is_written_through_a_proxy(echo: Echo, wire: Wire) -> None:
     """Which gets all of it (RFC 9112 section 3.2.2)."""
     for path in ("/a%2fb/../c", "/plain"):
         url = f"http://endpoint.invalid{path}"
@@ -1078,14 +1147,18 @@ def proxies_in_environment(monkeypatch: pytest.MonkeyPatch, closed_port: int) ->
 
 
 @pytest.mark.usefixtures("proxies_in_environment")
-def test_a_proxy_of_the_environment_is_ignored(driver, receiver, path):
+def test_a_proxy_of_the_environment_is_ignored(
+    driver: Driver, receiver: ReceiverProcess, path: str
+) -> None:
     """The request goes straight to the endpoint."""
     assert driver.post(receiver.url + path).attempt.status == 204
     assert len(receiver.requests(path)) == 1
 
 
 @pytest.mark.usefixtures("proxies_in_environment")
-def test_a_proxy_of_the_endpoint_is_used(driver, receiver, monkeypatch):
+def test_a_proxy_of_the_endpoint_is_used(
+    driver: Driver, receiver: ReceiverProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever NO_PROXY in the environment says; the next endpoint on the same transfer has none."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("NO_PROXY", "*")
@@ -1117,7 +1190,9 @@ def through_proxy(driver: Driver, wire: Wire, url: str, *said: bytes) -> Attempt
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 407, 410, 429, 502, 503])
-def test_a_proxy_that_refuses_to_connect_is_the_cause(driver, wire, status):
+def test_a_proxy_that_refuses_to_connect_is_the_cause(
+    driver: Driver, wire: Wire, status: int
+) -> None:
     """Its status and its Retry-After are not the receiver's."""
     refusal = b"HTTP/1.1 %d No\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n" % status
     attempt = through_proxy(driver, wire, "https://127.0.0.1:9/", refusal)
@@ -1135,7 +1210,9 @@ def test_a_proxy_that_refuses_to_connect_is_the_cause(driver, wire, status):
         ([b"HTTP/1.1 200 OK\r\n\r\n", b""], "tls"),
     ],
 )
-def test_beyond_the_tunnel_a_failure_is_the_receivers(driver, wire, said, cause):
+def test_beyond_the_tunnel_a_failure_is_the_receivers(
+    driver: Driver, wire: Wire, said: list[bytes], cause: str
+) -> None:
     """An end without an answer to CONNECT is the proxy's failure, what comes after it the
     receiver's."""
     assert through_proxy(driver, wire, "https://127.0.0.1:9/", *said).cause == cause
@@ -1153,7 +1230,9 @@ def test_beyond_the_tunnel_a_failure_is_the_receivers(driver, wire, said, cause)
         (b"503 No", ""),
     ],
 )
-def test_what_a_proxy_answers_where_it_forwards(driver, wire, head, cause):
+def test_what_a_proxy_answers_where_it_forwards(
+    driver: Driver, wire: Wire, head: bytes, cause: str
+) -> None:
     """Its own answers are its own where it says so; the others count as the receiver's."""
     answer = b"HTTP/1.1 " + head + b"\r\nContent-Length: 0\r\n\r\n"
     attempt = through_proxy(driver, wire, "http://endpoint.invalid/", answer)
@@ -1163,7 +1242,9 @@ def test_what_a_proxy_answers_where_it_forwards(driver, wire, head, cause):
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
 @pytest.mark.parametrize("url", ["http://endpoint.invalid/", "https://127.0.0.1:9/"])
-def test_a_proxy_that_is_not_there_is_the_cause(driver, closed_port, scheme, url):
+def test_a_proxy_that_is_not_there_is_the_cause(
+    driver: Driver, closed_port: int, scheme: str, url: str
+) -> None:
     target = make_target(url, proxy=f"{scheme}://127.0.0.1:{closed_port}")
     transfer = driver.sender.send(target, HEADERS, BODY, 0, time.time_ns())
     driver.sender.start()
@@ -1175,7 +1256,7 @@ def test_a_proxy_that_is_not_there_is_the_cause(driver, closed_port, scheme, url
 # ---- egress --------------------------------------------------------------------------------
 
 
-def test_a_denied_address_gets_no_packet(receiver, path):
+def test_a_denied_address_gets_no_packet(receiver: ReceiverProcess, path: str) -> None:
     """The judge is asked before the socket opens; the transfer says what it said; nothing connects."""
     asked: list[str] = []
 
@@ -1202,7 +1283,7 @@ def resolving(url: str, *addresses: str) -> Target:
     return target
 
 
-def test_one_allowed_address_of_a_name_is_enough(receiver, path):
+def test_one_allowed_address_of_a_name_is_enough(receiver: ReceiverProcess, path: str) -> None:
     """A denied one before it leaves no trace in the result."""
     driver = Driver(judge=lambda a: "no" if a == "127.0.0.2" else None)
     receiver.behave(Behaviour(status=500), path)
@@ -1212,7 +1293,9 @@ def test_one_allowed_address_of_a_name_is_enough(receiver, path):
     driver.sender.close()
 
 
-def test_an_allowed_address_that_fails_is_the_cause_and_not_the_denied_one(closed_port):
+def test_an_allowed_address_that_fails_is_the_cause_and_not_the_denied_one(
+    closed_port: int,
+) -> None:
     """An address that was tried and failed says more than one that was not tried."""
     driver = Driver(judge=lambda a: "no" if a == "127.0.0.2" else None)
     for addresses in (("127.0.0.1", "127.0.0.2"), ("127.0.0.2", "127.0.0.1")):
@@ -1242,7 +1325,9 @@ def proxied(receiver: ReceiverProcess, url: str, *addresses: str) -> Target:
 @pytest.mark.parametrize(
     "url", ["http://two.test/x", "http://two.test:8080/x", "https://two.test/x"]
 )
-def test_a_name_behind_a_proxy_is_judged_too(receiver, url, addresses):
+def test_a_name_behind_a_proxy_is_judged_too(
+    receiver: ReceiverProcess, url: str, addresses: list[str]
+) -> None:
     """One address that may not be reached is enough: the proxy could take it. It hears nothing."""
     driver = Driver(judge=private)
     before = receiver.state().accepted
@@ -1255,7 +1340,7 @@ def test_a_name_behind_a_proxy_is_judged_too(receiver, url, addresses):
     driver.sender.close()
 
 
-def test_a_public_name_behind_a_proxy_is_looked_up_once(receiver):
+def test_a_public_name_behind_a_proxy_is_looked_up_once(receiver: ReceiverProcess) -> None:
     """Then requests go to the proxy, over the connection that is kept; when the rules have changed it
     is judged anew."""
     denied: list[str] = []
@@ -1285,7 +1370,7 @@ def test_a_public_name_behind_a_proxy_is_looked_up_once(receiver):
     driver.sender.close()
 
 
-def test_a_name_that_is_unknown_here_is_the_proxys(receiver):
+def test_a_name_that_is_unknown_here_is_the_proxys(receiver: ReceiverProcess) -> None:
     """It may know names that we do not; what it reaches is for its own rules."""
     driver = Driver(judge=private)
     url = "http://nowhere.invalid/the-proxys"
@@ -1296,7 +1381,9 @@ def test_a_name_that_is_unknown_here_is_the_proxys(receiver):
     driver.sender.close()
 
 
-def test_a_lookup_sends_nothing_on_a_connection_that_is_there(receiver, path):
+def test_a_lookup_sends_nothing_on_a_connection_that_is_there(
+    receiver: ReceiverProcess, path: str
+) -> None:
     """Not even where another endpoint reaches the same host without a proxy."""
     driver = Driver(judge=lambda address: None)
     direct = resolving(f"http://both.test:{receiver.port}{path}", "127.0.0.1")
@@ -1310,7 +1397,9 @@ def test_a_lookup_sends_nothing_on_a_connection_that_is_there(receiver, path):
     driver.sender.close()
 
 
-def test_a_denial_is_not_seen_by_the_next_request_on_its_slot(receiver, path):
+def test_a_denial_is_not_seen_by_the_next_request_on_its_slot(
+    receiver: ReceiverProcess, path: str
+) -> None:
     """Not even if that opens no socket."""
     driver = Driver(judge=lambda a: "no" if a == "127.0.0.2" else None)
     assert driver.post(receiver.url + path).denied == ""
@@ -1320,7 +1409,9 @@ def test_a_denial_is_not_seen_by_the_next_request_on_its_slot(receiver, path):
     driver.sender.close()
 
 
-def test_connections_kept_alive_are_judged_anew_when_the_rules_have_changed(receiver, wire, path):
+def test_connections_kept_alive_are_judged_anew_when_the_rules_have_changed(
+    receiver: ReceiverProcess, wire: Wire, path: str
+) -> None:
     """After `rejudge` a connection made under the old rules carries no request of the new ones,
     whichever transfer it is for; and once they allow it again, requests arrive."""
     verdict: list[str | None] = [None]
@@ -1353,7 +1444,9 @@ def limit_descriptors() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_descriptors_above_1024_work(receiver, path, limit_descriptors):
+def test_descriptors_above_1024_work(
+    receiver: ReceiverProcess, path: str, limit_descriptors: Callable[[int], None]
+) -> None:
     """select() ends there; epoll does not. The limit may even rise after the Sender was made."""
     limit_descriptors(1024)
     driver = Driver()
@@ -1371,8 +1464,8 @@ def test_descriptors_above_1024_work(receiver, path, limit_descriptors):
 
 
 def test_without_a_free_descriptor_an_attempt_fails_for_our_own_reason(
-    driver, receiver, path, limit_descriptors
-):
+    driver: Driver, receiver: ReceiverProcess, path: str, limit_descriptors: Callable[[int], None]
+) -> None:
     """Not the endpoint's fault; and when there is one again, all is well."""
     driver.post(receiver.url + path)
     limit_descriptors(max(map(int, os.listdir("/proc/self/fd"))))
@@ -1388,7 +1481,7 @@ def test_without_a_free_descriptor_an_attempt_fails_for_our_own_reason(
     assert driver.post(receiver.url + path).attempt.status == 204
 
 
-def test_closing_leaves_nothing_behind(receiver, path):
+def test_closing_leaves_nothing_behind(receiver: ReceiverProcess, path: str) -> None:
     """Requests under way, one of them resolving a name, idle connections: close() ends all of it.
     No descriptor, no thread, no warning (warnings are errors here)."""
     receiver.behave(Behaviour(fault="hang"), path + "-hanging")
@@ -1407,7 +1500,9 @@ def test_closing_leaves_nothing_behind(receiver, path):
     assert (descriptors(), len(os.listdir("/proc/self/task")), threading.active_count()) == before
 
 
-def test_in_flight_is_what_was_sent_and_is_not_finished(receiver, path):
+def test_in_flight_is_what_was_sent_and_is_not_finished(
+    receiver: ReceiverProcess, path: str
+) -> None:
     """It grows with each request up to the size, and shrinks with each result."""
     driver = Driver(4)
     for sent in (1, 2, 3, 4):
@@ -1419,7 +1514,9 @@ def test_in_flight_is_what_was_sent_and_is_not_finished(receiver, path):
     driver.sender.close()
 
 
-def test_old_addresses_are_refused_once_a_second(receiver, path, monkeypatch):
+def test_old_addresses_are_refused_once_a_second(
+    receiver: ReceiverProcess, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Most requests take what the DNS cache has. The first in a second asks anew for what is too old,
     and after a pause all do until one of them has ended."""
     monkeypatch.setattr(sender_module, "DNS_TTL_S", 0)
@@ -1431,7 +1528,8 @@ def test_old_addresses_are_refused_once_a_second(receiver, path, monkeypatch):
         """Return whether each took a cached address."""
         said: list[list[str]] = []
         for time_ns in times_ns:
-            said.append(lines := [])
+            lines: list[str] = []
+            said.append(lines)
             transfer = driver.sender.send(target, [], BODY, None, time_ns)
             transfer.curl.setopt(pycurl.FORBID_REUSE, 1)
             transfer.curl.setopt(pycurl.VERBOSE, 1)
@@ -1454,7 +1552,7 @@ def test_old_addresses_are_refused_once_a_second(receiver, path, monkeypatch):
     driver.sender.close()
 
 
-def test_stages_are_of_what_happened(receiver, path):
+def test_stages_are_of_what_happened(receiver: ReceiverProcess, path: str) -> None:
     """A new connection has them all but TLS; one that was there already only the wait."""
     driver = Driver()
     target = make_target(receiver.url + path)

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import pytest
 
@@ -21,7 +21,7 @@ from fluxhook.transport.messages import Attempt
 from fluxhook.transport.transfer import STATUS, Transfer
 from fluxhook.worker.stage_timings import StageTimings
 from support.scheduler_harness import S
-from support.worker_harness import WORKER, Works
+from support.worker_harness import WORKER, Handle, Works
 
 #: counters of a worker, by name
 COUNTED = {
@@ -39,13 +39,13 @@ COUNTED = {
 
 
 def endpoint(**options: Any) -> Endpoint:
-    options = {
+    defaults: dict[str, Any] = {
         "url": "https://a.example/",
         "signature": "none",
         "circuit_breaker": Breaker(failure_threshold=3, reset_timeout=Duration(60 * S)),
         "retry": Retry(max_attempts=3),
-    } | options
-    return Endpoint(name="a", **options)
+    }
+    return Endpoint(name="a", **(defaults | options))
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_one_request_in_sixteen_is_a_sample(works: Works) -> None:
     def send(n: int, **how: Any) -> None:
         for _ in range(n):
             (transfer,) = works.emit("evt")
-            times = {"STARTTRANSFER_TIME_T": 900, "PRETRANSFER_TIME_T": 100}
+            times: dict[str, Any] = {"STARTTRANSFER_TIME_T": 900, "PRETRANSFER_TIME_T": 100}
             works.answer(transfer, **({"status": 200} | how), **times)
 
     send(d.SAMPLED_ONE_IN - 1)
@@ -314,7 +314,7 @@ def test_several_that_end_together(works: Works) -> None:
     """Each is what it is; the samples are counted over all of them."""
     transfers = works.emit(*(f"evt_{n}" for n in range(6)))
     for n, transfer in enumerate(transfers):
-        transfer.curl.info[STATUS] = 200 if n % 2 else 500
+        cast(Handle, transfer.curl).info[STATUS] = 200 if n % 2 else 500
     works.wire.under_way.clear()
     works.dispatcher.collect([(transfer, 0, "") for transfer in transfers], works.harness.now_ns)
     assert counted(works) == {"delivered": 3, "failed": 3, "failed_requests": 3}
