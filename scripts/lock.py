@@ -3,8 +3,9 @@
     make lock
 
 requirements/demo.txt holds what builds the engine and what it runs with, requirements/dev.txt that and
-all that tests, benchmarks and checks need. Both serve every Python that pyproject.toml names. No index
-is written into them: those who install have one configured.
+all that tests, benchmarks and checks need, requirements/engine.txt the engine with its admin API and
+every option (the container image). All serve every Python that pyproject.toml names. No index is
+written into them: those who install have one configured.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ def main() -> None:
         ("--output-file", "requirements/demo.txt"),
         # What is in both has one version.
         ("--output-file", "requirements/dev.txt", "--extra", "test", "-c", "requirements/demo.txt"),
+        (
+            *("--output-file", "requirements/engine.txt", "-c", "requirements/dev.txt"),
+            *("--extra", "admin", "--extra", "ed25519", "--extra", "zstd"),
+        ),
     ):
         subprocess.run([*COMPILE, *options], cwd=ROOT, input=build, text=True, check=True)
 

@@ -17,7 +17,7 @@ from scripts import interpreters
 ROOT: Final = Path(__file__).parents[2]
 PROJECT: Final = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())
 EXTRAS: Final = PROJECT["project"]["optional-dependencies"]
-LOCKS: Final = ("demo", "dev")
+LOCKS: Final = ("demo", "dev", "engine")
 
 
 def entries(name: str) -> list[tuple[Requirement, list[str]]]:
@@ -35,7 +35,7 @@ def entries(name: str) -> list[tuple[Requirement, list[str]]]:
 def wanted(name: str) -> list[Requirement]:
     """Return what pyproject.toml asks for: users' ranges."""
     asked = [*PROJECT["build-system"]["requires"], *PROJECT["project"]["dependencies"]]
-    extras = ["test"] if name == "dev" else []
+    extras = {"demo": [], "dev": ["test"], "engine": ["admin", "ed25519", "zstd"]}[name]
     while extras:
         for text in EXTRAS[extras.pop()]:
             requirement = Requirement(text)
