@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from fluxhook.store import DeliveryStore
+from fluxhook.store.delivery_id import PER_US, first_at
 from fluxhook.transport.messages import Attempt, EventHead
 
 BATCH = 1000
@@ -38,7 +39,7 @@ class Load:
         self.endpoints = list(
             self.store.ensure_endpoints(f"e{i}" for i in range(ENDPOINTS)).values()
         )
-        self.ids = itertools.count(NOW // 1000 << 6, 1 << 10)  # as a worker's: 16 us apart
+        self.ids = itertools.count(first_at(NOW), 16 * PER_US)  # as a worker's: 16 us apart
         self.random = random.Random(1)
         self.now_ns = NOW
 

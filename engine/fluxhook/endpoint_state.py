@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from fluxhook._native.ring import Words
 from fluxhook.config.schema import Endpoint
 from fluxhook.policy import breaker
-from fluxhook.transport import datadir as d
 from fluxhook.transport.snapshot import Snapshot
+from fluxhook.transport.words import EngineWords
 
 __all__ = ["EndpointState", "endpoint_state"]
 
@@ -36,7 +35,7 @@ class EndpointState(NamedTuple):
 
 
 def endpoint_state(
-    snapshot: Snapshot, endpoint: Endpoint | None, words: Words | None, now_ns: int
+    snapshot: Snapshot, endpoint: Endpoint | None, words: EngineWords | None, now_ns: int
 ) -> EndpointState:
     """Return the state of an endpoint of the snapshot; of None, which is one that was removed.
 
@@ -51,7 +50,6 @@ def endpoint_state(
         return EndpointState("misconfigured")
     if endpoint.paused:
         return EndpointState("paused")
-    word = 0 if words is None else words.load(snapshot.ids[name], d.BREAKER)
-    state = breaker.unpack(word)
+    state = breaker.CLOSED if words is None else words.breaker(snapshot.ids[name])
     probe_ns = breaker.probe_ns(state, endpoint.circuit_breaker)
     return EndpointState(_STATES[state.name], probe_ns if probe_ns and probe_ns > now_ns else None)

@@ -30,6 +30,7 @@ from fluxhook.policy.table import IllegalMove
 from fluxhook.store import EndpointRow, ReadStore
 from fluxhook.transport import datadir as d
 from fluxhook.transport.snapshot import Snapshot
+from fluxhook.transport.words import EngineWords
 
 __all__ = ["EndpointStats", "LastError", "ProcessStats", "Stats", "read_stats"]
 
@@ -189,13 +190,13 @@ class _Reading:
     def __init__(self, datadir: d.DataDir) -> None:
         self.datadir = datadir
         self.problems: list[str] = []
-        self._words: ring.Words | None = None
+        self._words: EngineWords | None = None
         self._counters: list[ring.Counters] = []
         if not datadir.words.exists() and not datadir.snapshot.exists():
             raise EngineNotRunning(f"no fluxhook engine was ever started on {datadir.path}")
         if datadir.words.exists():
             with self._noting():
-                self._words = datadir.open_words(writable=False)
+                self._words = EngineWords(datadir.open_words(writable=False))
         else:
             self.problems.append(f"{datadir.words} is missing")
         self._version = self._version_now()
@@ -273,7 +274,7 @@ class _Reading:
 
     def _version_now(self) -> int:
         words = self._words
-        return 0 if words is None else words.load(words.rows - 1, d.VERSION)
+        return 0 if words is None else words.version
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
@@ -328,7 +329,7 @@ class _Reading:
         words = self._words
         rows = [
             EndpointRow(
-                id, name, None, "", 0, 0 if words is None else words.load(id, d.STORED), 0,
+                id, name, None, "", 0, 0 if words is None else words.stored(id), 0,
                 None, "", "",
             )
             for name, id in ids.items()
@@ -346,7 +347,8 @@ class _Reading:
     ) -> EndpointStats:
         configured = None if self._snapshot is None else self._snapshot.endpoint(row.name)
         counted, clock = stored.counters.get(row.id, {}), stored.clock
-        now_ns, failing_ns = time.time_ns() - clock.offset_ns, self._word(row.id, d.FAILING)
+        words, now_ns = self._words, time.time_ns() - clock.offset_ns
+        failing_ns = 0 if words is None else words.failing_ns(row.id)
         latency_ms = _percentiles(done[d.HISTOGRAM :])
         ahead, due_ns = self._endpoint_state(row, configured, now_ns), stored.due.get(row.id)
         next_ns = None if due_ns is None else ahead.next_ns(due_ns, now_ns)
@@ -371,7 +373,7 @@ class _Reading:
             next_probe_ns=None if ahead.probe_ns is None else clock.wall_ns(ahead.probe_ns),
             refused=sent[d.REFUSED],
             filtered=sent[d.FILTERED],
-            unmetered=self._word(row.id, d.UNMETERED),
+            unmetered=0 if words is None else words.unmetered(row.id),
             failed_attempts=done[d.FAILED],
             resent=done[d.RESENT],
             skipped=done[d.SKIPPED],
@@ -391,9 +393,6 @@ class _Reading:
             misconfigured_reason=self._held(row.name),
             paused=configured is not None and configured.paused,
         )
-
-    def _word(self, row: int, field: int) -> int:
-        return 0 if self._words is None else self._words.load(row, field)
 
     def _held(self, name: str) -> str:
         return "" if self._snapshot is None else self._snapshot.held.get(name, "")

@@ -28,14 +28,14 @@ def test_a_time_that_cannot_be_is_cleared(tmp_path: Path, word: int, said: str, 
     with SchedulerHarness(tmp_path / "data", LIMITED) as harness:
         now_ns = harness.supervisor._clock.now_ns()
         flipped = (now_ns - S) ^ 1 << bit
-        harness.supervisor._words.store(0, word, flipped)
+        harness.words.store(0, word, flipped)
         with logged() as lines:
             harness.reopen()
         if word == d.RATE and flipped < now_ns:  # the same as none
             assert not lines
         else:
             assert [line for line in lines if "endpoint ops" in line and said in line]
-            assert harness.supervisor._words.load(0, word) == 0
+            assert harness.words.load(0, word) == 0
 
 
 def test_times_that_can_be_stay(tmp_path: Path) -> None:
@@ -44,17 +44,17 @@ def test_times_that_can_be_stay(tmp_path: Path) -> None:
         now_ns = harness.supervisor._clock.now_ns()
         words = {d.RATE: now_ns + 9 * S, d.FAILING: now_ns - 30 * 24 * HOUR}
         for word, value in words.items():
-            harness.supervisor._words.store(0, word, value)
+            harness.words.store(0, word, value)
         with logged() as lines:
             harness.reopen()
         assert not lines
-        assert {word: harness.supervisor._words.load(0, word) for word in words} == words
+        assert {word: harness.words.load(0, word) for word in words} == words
 
 
 def test_what_a_former_worker_could_not_build_is_built_anew(tmp_path: Path) -> None:
     """The word is of the engine before, or damaged: it holds nobody."""
     with SchedulerHarness(tmp_path / "data", LIMITED) as harness:
-        harness.supervisor._words.store(0, d.UNBUILT, 1 << 40)
+        harness.words.store(0, d.UNBUILT, 1 << 40)
         harness.reopen()
         harness.supervisor._housekeep(time.monotonic())
         assert not harness.supervisor.snapshot.held

@@ -249,7 +249,7 @@ def test_a_change_that_is_published_meanwhile(
     harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch, changes: int
 ) -> None:
     """Has the files read again, so that ids and configuration are of one version; but not for ever."""
-    words, read = harness.supervisor._words, stats_module._Reading.stats
+    words, read = harness.words, stats_module._Reading.stats
     readings = 0
 
     def changed(reading: stats_module._Reading) -> Stats:

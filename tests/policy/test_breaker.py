@@ -124,6 +124,34 @@ def test_the_examples_take_every_move(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(taken) == set(breaker.MOVES)
 
 
+@pytest.mark.parametrize("state", [State("closed", n) for n in range(3)] + [OPEN, HALF_OPEN])
+@pytest.mark.parametrize("event", ["success", "failure"])
+def test_a_word_without_a_step(state: State, event: Event) -> None:
+    """What follows from a word alone is what the whole step makes of it; the rest is left to that."""
+    short = breaker.after_success if event == "success" else breaker.after_failure
+    found = short(breaker.pack(state), CONFIG.failure_threshold)
+    after, _ = step(state, event, T0 + 1)
+    counts = state.name == "closed" and (event == "success" or state.value < 2)
+    assert found == (breaker.pack(after) if counts else None)
+
+
+@pytest.mark.parametrize(
+    ("state", "at_ns", "until_ns"),
+    [
+        (CLOSED, T0 * MS, None),
+        (HALF_OPEN, T0 * MS, None),
+        (OPEN, T0 * MS, (T0 + RESET_MS) * MS),
+        (OPEN, (T0 + RESET_MS) * MS - 1, (T0 + RESET_MS) * MS),
+        (OPEN, (T0 + RESET_MS) * MS, None),
+        (OPEN, T0 * MS - MS, (T0 + RESET_MS) * MS),
+        (OPEN, T0 * MS - MS - 1, None),  # opened in the future: a damaged word
+    ],
+)
+def test_until_when_it_holds(state: State, at_ns: int, until_ns: int | None) -> None:
+    """An open one, until its reset is over. Rounding puts its stamp up to a millisecond ahead."""
+    assert breaker.held_until_ns(state, CONFIG, at_ns) == until_ns
+
+
 def test_who_hands_back_no_token_was_no_probe() -> None:
     """Whatever the token of the probe that is out."""
     state = State("half_open", 1)

@@ -44,7 +44,7 @@ class Worker:
 
     def __init__(self, harness: SchedulerHarness) -> None:
         self.harness = harness
-        self.gate = Admission(harness.supervisor._words)
+        self.gate = Admission(harness.words)
         # all that a gate asks of it
         lane = SimpleNamespace(
             id=0, endpoint=OPS, probe_timeout_ns=S, failure_threshold=NEVER.failure_threshold
@@ -131,7 +131,7 @@ def test_a_success_that_overtakes_a_failure(harness: SchedulerHarness) -> None:
     """Another worker's success may clear the word just after a first failure set it: then the next
     failure sets it, and nothing is ever measured from before the success."""
     worker = Worker(harness)
-    words = harness.supervisor._words
+    words = harness.words
     worker.fail()
     # the success of another worker, cut in two by a failure: its breaker is at rest already
     words.store(0, d.BREAKER, 0)

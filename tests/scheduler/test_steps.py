@@ -15,6 +15,7 @@ from fluxhook import control as c
 from fluxhook.config.units import Duration
 from fluxhook.control import Control, frame, socket_path
 from fluxhook.scheduler import scheduler as keeper
+from fluxhook.store.delivery_id import DeliveryIds
 from fluxhook.supervisor import control_server as listener
 from fluxhook.supervisor.control_server import Listener
 from fluxhook.transport.datadir import DataDir
@@ -144,7 +145,7 @@ def stored(harness: SchedulerHarness, endpoint: int, n: int) -> None:
     with harness.store.batch() as batch:
         for i in range(n):
             batch.add(
-                (harness.now_ns // 1000 + i) << 6 | endpoint,  # as a worker makes one
+                DeliveryIds(endpoint).next(harness.now_ns + 1000 * i),  # as a worker makes one
                 endpoint,
                 EventHead(f"e-{endpoint}-{i}", "route.error"),
                 b"{}",

@@ -71,7 +71,7 @@ def test_it_may_be_paused_besides(harness: SchedulerHarness, paused: bool) -> No
 
 
 def test_its_events_are_accepted_and_wait(harness: SchedulerHarness) -> None:
-    """A publisher takes them, the keeper hands none out, and a repaired endpoint gets them."""
+    """A publisher takes them, the scheduler hands none out, and a repaired endpoint gets them."""
     with Publisher(harness.path) as publisher:
         assert publisher.emit("route.x", {}) == 2
     odd = harness.supervisor.snapshot.ids["odd"]
@@ -295,7 +295,7 @@ def test_what_only_a_worker_cannot_build_is_held_for_a_while(harness: SchedulerH
 
 def test_a_worker_survives_what_it_cannot_build(harness: SchedulerHarness) -> None:
     """The supervisor could, and a file went in between: the lane defers its events and says so."""
-    words, id = harness.supervisor._words, harness.supervisor.snapshot.ids["odd"]
+    words, id = harness.words, harness.supervisor.snapshot.ids["odd"]
     reporter = harness.reporter
     counters, clock = reporter._counters, harness.supervisor._clock
     stages = StageTimings(counters, counters, clock)
@@ -317,7 +317,7 @@ def test_connections_made_with_former_files_are_closed(
 ) -> None:
     """Endpoints with equal contents share connections; those that nobody uses any more are closed, but
     not while a request is under way."""
-    words, reporter = harness.supervisor._words, harness.reporter
+    words, reporter = harness.words, harness.reporter
     counters, clock = reporter._counters, harness.supervisor._clock
     stages = StageTimings(counters, counters, clock)
     dispatcher = Dispatcher(words, counters, stages, reporter, 0, lambda address: None, clock)

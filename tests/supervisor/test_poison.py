@@ -35,7 +35,7 @@ def successor(
     reporter, clock = harness.reporter, harness.supervisor._clock
     counters = reporter._counters
     stages = StageTimings(counters, counters, clock)
-    words = harness.supervisor._words
+    words = harness.words
     dispatcher = Dispatcher(words, counters, stages, reporter, 0, lambda address: None, clock)
     dispatcher.configure(0, ENDPOINT, 8)
     harness.scheduler.worker_lost(0, by_own_fault=True)
@@ -104,7 +104,7 @@ def test_what_nobody_tried_alone_is_not_accused(harness: SchedulerHarness) -> No
     assert set(states(harness).values()) == {(State.WAITING, "suspect")}
 
 
-def test_what_was_adopted_is_suspected_too(harness: SchedulerHarness) -> None:
+def test_what_was_taken_over_is_suspected_too(harness: SchedulerHarness) -> None:
     """It was under way with the worker, though the store had it already."""
     delivery = harness.fresh("evt_0")
     harness.reporter.report(delivery, "adopted", "over_share")

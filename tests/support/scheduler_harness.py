@@ -59,6 +59,11 @@ class SchedulerHarness:
         self.wake_ns = 0
 
     @property
+    def words(self) -> ring.Words:
+        """The words that the workers share."""
+        return self.supervisor._words.matrix
+
+    @property
     def store(self) -> DeliveryStore:
         return self.supervisor._store
 
@@ -94,7 +99,7 @@ class SchedulerHarness:
         return found
 
     def step(self) -> None:
-        """All that the keeper has to do now."""
+        """All that the scheduler has to do now."""
         for _ in range(20):
             self.wake_ns = self.scheduler.step(self.now_ns)
             if self.wake_ns > self.now_ns and not self.scheduler.busy:
@@ -167,7 +172,7 @@ class SchedulerHarness:
 
     def word(self, endpoint: int, field: int, value: int | None = None) -> int:
         """A word that the workers share, or sets it."""
-        words = self.supervisor._words
+        words = self.words
         if value is not None:
             words.store(endpoint, field, value)
         return words.load(endpoint, field)

@@ -1,4 +1,4 @@
-"""A worker and the keeper in this process, over a network that the test plays."""
+"""A worker and the scheduler in this process, over a network that the test plays."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Wire:
 
 
 class Works:
-    """One worker's dispatcher, its results and its reports, and the keeper of a `SchedulerHarness`."""
+    """A worker's dispatcher, results and reports, and the scheduler of a `SchedulerHarness`."""
 
     def __init__(self, path: Path, *endpoints: Endpoint, **options: Any) -> None:
         self.harness = SchedulerHarness(path / "data", *endpoints, **options)
@@ -95,7 +95,7 @@ class Works:
         self.stages = ring.Counters(
             str(path / "stages"), self.counters.rows, d.STAGE_FIELDS, writable=True
         )
-        words, clock = self.harness.supervisor._words, self.harness.supervisor._clock
+        words, clock = self.harness.words, self.harness.supervisor._clock
         self.dispatcher = Dispatcher(
             words,
             self.counters,
@@ -165,7 +165,7 @@ class Works:
         self.dispatcher.collect([(transfer, code, message)], self.harness.now_ns)
 
     def step(self) -> list[Transfer]:
-        """The keeper's turn, and the requests for what it handed out."""
+        """The scheduler's turn, and the requests for what it handed out."""
         self.harness.step()
         for delivery in self.harness.inbox.take(1000):
             self.dispatcher.arrive_due(delivery, self.harness.now_ns)

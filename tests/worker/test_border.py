@@ -63,7 +63,7 @@ class Bench:
         histograms = ring.Counters(
             str(path / "stages"), counters.rows, d.STAGE_FIELDS, writable=True
         )
-        words, clock = self.harness.supervisor._words, self.harness.supervisor._clock
+        words, clock = self.harness.words, self.harness.supervisor._clock
         stages, reporter = StageTimings(counters, histograms, clock), self.harness.reporter
         self.dispatcher = Dispatcher(
             words, counters, stages, reporter, 0, lambda address: None, clock

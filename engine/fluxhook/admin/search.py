@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from fluxhook.store import ReadStore
 from fluxhook.store.database import translated
+from fluxhook.store.delivery_id import first_at
 from fluxhook.store.reader import COLUMNS
 from fluxhook.store.records import Delivery, PastAttempt, State
 from fluxhook.transport.messages import Attempt
@@ -16,7 +17,7 @@ __all__ = ["AttemptRow", "attempts", "dead_letters", "deliveries"]
 _ATTEMPT: Final = ", ".join(f"a.{name}" for name in Attempt.__struct_fields__)
 _LAST: Final = 2**63 - 1
 
-# An id begins with the microsecond in which the delivery came to the store (`worker/reporter.py`),
+# An id begins with the microsecond in which the delivery came to the store (store/delivery_id.py),
 # after it was accepted: what has a lower one than the earliest of `since` need not be read.
 _DELIVERIES: Final = f"""
 SELECT {COLUMNS} FROM deliveries AS d NOT INDEXED
@@ -81,7 +82,7 @@ def deliveries(
         "cause": cause,
         "event_id": event_id,
         "since": since,
-        "since_id": 0 if since is None else store.clock().earliest_ns(since) // 1000 << 6,
+        "since_id": 0 if since is None else first_at(store.clock().earliest_ns(since)),
         "until": until,
         "before": _LAST if before is None else before,
         "limit": limit,

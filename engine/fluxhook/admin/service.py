@@ -67,6 +67,7 @@ from fluxhook.store.audit import AuditEntry, read_audit, timestamp
 from fluxhook.store.records import State
 from fluxhook.transport import datadir as d
 from fluxhook.transport.snapshot import Snapshot
+from fluxhook.transport.words import EngineWords
 
 __all__ = ["Service"]
 
@@ -90,7 +91,7 @@ class Service:
     def __init__(self, data_dir: str | PathLike[str]) -> None:
         """Raises EngineNotRunning where no engine was ever started."""
         self.datadir = d.DataDir(data_dir)
-        self._words = self.datadir.open_words()
+        self._words = EngineWords(self.datadir.open_words())
         self._snapshot = Snapshot.load(self.datadir)
 
     def close(self) -> None:
@@ -99,7 +100,7 @@ class Service:
     @property
     def snapshot(self) -> Snapshot:
         """The configuration in force."""
-        if self._words.load(self._words.rows - 1, d.VERSION) != self._snapshot.version:
+        if self._words.version != self._snapshot.version:
             self._snapshot = Snapshot.load(self.datadir)
         return self._snapshot
 

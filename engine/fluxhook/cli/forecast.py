@@ -20,6 +20,7 @@ from fluxhook.supervisor.preparation import CHANNEL_BYTES, CHANNEL_RECORDS
 from fluxhook.transport import datadir as d
 from fluxhook.transport import thresholds
 from fluxhook.transport.snapshot import Snapshot
+from fluxhook.transport.words import rows_for
 
 __all__ = ["attempts", "endpoint_facts", "engine_facts", "plan", "reservation", "retry_times_ns"]
 
@@ -167,7 +168,7 @@ def retry_times_ns(retry: Retry) -> list[int]:
 def reservation(config: Config) -> tuple[int, int]:
     """Return the bytes on disk of the engine's mapped files, and of one publisher's."""
     workers = worker_count(config)
-    words = _matrix(config.max_endpoints + 1, d.WORD_FIELDS)
+    words = _matrix(rows_for(config.max_endpoints), d.WORD_FIELDS)
     words += _matrix(thresholds.ROWS, thresholds.FIELDS)
     channel = _ring(CHANNEL_RECORDS, max(CHANNEL_BYTES, 8 * int(config.max_event_bytes)))
     worker = _matrix(config.max_endpoints, d.WORKER_FIELDS) + 2 * channel

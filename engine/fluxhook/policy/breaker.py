@@ -9,8 +9,9 @@ it with compare-and-swap:
         if (new := breaker.pack(state)) == word or words.swap(row, field, word, new):
             break
 
-The word 0 is a closed breaker without a failure. There a permit is always `Send` and a success
-changes nothing, so the hot path only compares the word with 0.
+Two things may be known of a word without unpacking it, so that the hot path only compares: 0 is a
+closed breaker without a failure, where a success changes nothing; below `failure_threshold` it is a
+closed one, where a permit is always `Send`. `after_success` and `after_failure` rest on the same.
 
 Results that arrive late: what counts is the state in which a result arrives, not the one in which
 its request was sent.
@@ -42,6 +43,9 @@ __all__ = [
     "Probe",
     "Send",
     "State",
+    "after_failure",
+    "after_success",
+    "held_until_ns",
     "pack",
     "probe_ns",
     "step",
@@ -158,6 +162,28 @@ def step(
 def probe_ns(state: State, breaker: Breaker) -> int | None:
     """Return when an open breaker lets its next request go; None of one that is not open."""
     return state.value * _MS + breaker.reset_timeout.ns if state.name == "open" else None
+
+
+def held_until_ns(state: State, breaker: Breaker, now_ns: int) -> int | None:
+    """Return until when an open breaker lets nothing go; None where a request may go now.
+
+    One may where the breaker opened in the future too, which only a damaged word says: the permit of
+    that request puts it right.
+    """
+    until_ns = probe_ns(state, breaker)
+    if until_ns is None or not state.value * _MS - _MS <= now_ns < until_ns:
+        return None
+    return until_ns
+
+
+def after_success(word: int, failure_threshold: int) -> int | None:
+    """Return the word after a success; None where that takes a `step`."""
+    return 0 if word < failure_threshold else None
+
+
+def after_failure(word: int, failure_threshold: int) -> int | None:
+    """Return the word after a failure; None where that takes a `step`."""
+    return word + 1 if word + 1 < failure_threshold else None
 
 
 def _stamp(now_ns: int) -> int:

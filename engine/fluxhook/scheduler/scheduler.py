@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from fluxhook._native.ring import FULL, TOO_LARGE, Consumer, Delivery, Producer, Words
+from fluxhook._native.ring import FULL, TOO_LARGE, Consumer, Delivery, Producer
 from fluxhook.config.schema import Endpoint
 from fluxhook.config.units import Duration
 from fluxhook.errors import PayloadTooLarge
@@ -33,6 +33,7 @@ from fluxhook.scheduler.operational_events import OperationalEvents
 from fluxhook.scheduler.retention import Retention
 from fluxhook.store import Batch, DeliveryStore, Due, State, StoreError
 from fluxhook.store.audit import AuditTrail, timestamp
+from fluxhook.store.delivery_id import SCHEDULER, DeliveryIds
 from fluxhook.store.records import Delivery as Row
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_clock import EngineClock
@@ -40,6 +41,7 @@ from fluxhook.transport.files import make_folder, replace_file
 from fluxhook.transport.messages import SUSPECT_NS, DueHead, EventHead, Report
 from fluxhook.transport.process import described, log, traced
 from fluxhook.transport.snapshot import Snapshot
+from fluxhook.transport.words import EngineWords
 
 __all__ = ["Scheduler"]
 
@@ -63,8 +65,6 @@ NEVER_NS = 2**63 - 1
 FAULT_BACKOFF_NS = 10_000_000_000
 #: a notification leaves this much of max_event_bytes to what is not its originals
 NOTIFICATION_BYTES = 2048
-#: in the ids of deliveries that the scheduler makes; workers have 0 to 63 (worker/reporter.py)
-OWN_INDEX = 63
 
 _decode_report = msgspec.msgpack.Decoder(Report).decode
 _encode_due = msgspec.msgpack.Encoder().encode
@@ -79,7 +79,7 @@ class Scheduler:
         self,
         datadir: d.DataDir,
         store: DeliveryStore,
-        words: Words,
+        words: EngineWords,
         snapshot: Snapshot,
         clock: EngineClock,
     ) -> None:
@@ -124,7 +124,7 @@ class Scheduler:
         self._doomed: dict[int, tuple[str, int]] = {}
         #: endpoints disabled in the store and not yet in the snapshot
         self._disabling: set[int] = set()
-        self._last_id = 0
+        self._ids = DeliveryIds(SCHEDULER)
         self._linger_until_ns = 0
         self.busy = False
         config = snapshot.config
@@ -280,8 +280,7 @@ class Scheduler:
     def begin_anew(self, endpoint_id: int) -> None:
         """The failures of an endpoint until now do not count any more."""
         self._doomed.pop(endpoint_id, None)
-        self._words.store(endpoint_id, d.BREAKER, 0)
-        self._words.store(endpoint_id, d.FAILING, 0)
+        self._words.begin_anew(endpoint_id)
 
     def _batch(self) -> Batch:
         if self._held is not None:
@@ -302,9 +301,8 @@ class Scheduler:
         now_ns: int,
     ) -> Row:
         """A delivery that comes from no ring: the store counts that it was accepted."""
-        self._last_id = max(self._last_id + 1, now_ns // 1000)
         return batch.add(
-            self._last_id << 6 | OWN_INDEX,
+            self._ids.next(now_ns),
             endpoint_id,
             head,
             body,
@@ -726,7 +724,7 @@ class Scheduler:
         gone = cause == "gone" and endpoint.disable_on_gone
         if not gone and endpoint.disable_after is None:
             return
-        failing_ns = self._words.load(endpoint_id, d.FAILING) or now_ns
+        failing_ns = self._words.failing_ns(endpoint_id) or now_ns
         if gone:
             reason = CAUSES[cause].user
         elif endpoint.disable_after and now_ns - failing_ns >= endpoint.disable_after.ns:
@@ -788,7 +786,7 @@ class Scheduler:
             batch.count(endpoint_id, "faults")
 
     def _publish_stored(self, endpoint_id: int) -> None:
-        self._words.store(endpoint_id, d.STORED, self._store.pending.get(endpoint_id, 0))
+        self._words.publish_stored(endpoint_id, self._store.pending.get(endpoint_id, 0))
 
     # ---- what is due -----------------------------------------------------------------------
 
@@ -858,15 +856,14 @@ class Scheduler:
         """How many deliveries of an endpoint may go out, and if none, when to look again. A window,
         so that the many that wait for one endpoint do not fill the rings; one while it is probed."""
         out = self._store.leased(endpoint_id)
-        state = breaker.unpack(self._words.load(endpoint_id, d.BREAKER))
+        state = self._words.breaker(endpoint_id)
         if state.name == "closed":
             freely = sum(map(len, self._sent)) < OUT_FREELY
             at_a_time = endpoint.concurrency * (endpoint.batch.max_events or 1)
             return at_a_time * (AHEAD if freely else 1) - out, NEVER_NS
-        opens_ns = breaker.probe_ns(state, endpoint.circuit_breaker)
-        # In milliseconds, rounded up. One that opened later than now is the worker's to correct.
-        if opens_ns is not None and state.value * 1_000_000 - 1_000_000 <= now_ns < opens_ns:
-            return 0, opens_ns
+        until_ns = breaker.held_until_ns(state, endpoint.circuit_breaker, now_ns)
+        if until_ns is not None:
+            return 0, until_ns
         return 1 - out, now_ns + 100_000_000
 
     def _home(self, endpoint: Endpoint) -> int | None:

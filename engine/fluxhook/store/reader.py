@@ -16,6 +16,7 @@ import msgspec
 
 from fluxhook.policy.clock import Clock
 from fluxhook.store.database import open_reader, translated
+from fluxhook.store.delivery_id import first_at, made_ns
 from fluxhook.store.records import Delivery, EndpointRow, PastAttempt, State, SubscriptionRow
 from fluxhook.transport.messages import Attempt
 
@@ -275,17 +276,16 @@ class ReadStore:
     def pending_since(self, added_before_ns: int, limit: int) -> list[Delivery]:
         """Pending deliveries that came to the store before then (engine time), the oldest first.
 
-        Ids begin with the time in microseconds (`worker/reporter.py`), so this reads none that are
-        younger.
+        Ids begin with the time (delivery_id.py), so this reads none that are younger.
         """
-        return self._deliveries(_PENDING_SINCE, (added_before_ns // 1000 << 6, limit))
+        return self._deliveries(_PENDING_SINCE, (first_at(added_before_ns), limit))
 
     def newest_ns(self) -> int:
         """When the latest delivery came to the store (engine time), by its id; 0 if there is none."""
         # A damaged id must not put an engine where no time is left in 64 bits.
         sql = "SELECT coalesce(max(id), 0) FROM deliveries WHERE id < ?"
-        ((newest,),) = self._all(sql, (_LAST_NS // 1000 << 6,))
-        return int(newest >> 6) * 1000
+        ((newest,),) = self._all(sql, (first_at(_LAST_NS),))
+        return made_ns(int(newest))
 
     def last_attempt_ns(self) -> int:
         """When the latest attempt that is known began (wall time); 0 if there is none."""

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from fluxhook._native import ring
 from fluxhook.config.schema import Config
 from fluxhook.config.twins import recognize
 from fluxhook.config.units import Size
@@ -23,6 +22,7 @@ from fluxhook.transport.files import FULL
 from fluxhook.transport.outage import Outage
 from fluxhook.transport.process import log
 from fluxhook.transport.snapshot import Snapshot
+from fluxhook.transport.words import EngineWords
 
 __all__ = ["LiveConfig"]
 
@@ -37,7 +37,7 @@ class LiveConfig:
     def __init__(
         self,
         datadir: d.DataDir,
-        words: ring.Words,
+        words: EngineWords,
         store: DeliveryStore,
         clock: EngineClock,
         config: Config,
@@ -141,15 +141,14 @@ class LiveConfig:
         disabled = [row.id for row in self._store.endpoints() if row.disabled_ns is not None]
         for id in disabled:
             self._store.enable_endpoint(id)
-            for word in (d.BREAKER, d.FAILING):  # or its first failure would disable it again
-                self._words.store(id, word, 0)
+            self._words.begin_anew(id)  # or its first failure would disable it again
         return bool(disabled)
 
     def _suspect_unbuilt(self, now: float) -> bool:
         """Have the endpoints held that a worker could not build; return whether there are some."""
-        found = [name for name, id in self.snapshot.ids.items() if self._words.load(id, d.UNBUILT)]
+        found = [name for name, id in self.snapshot.ids.items() if self._words.unbuilt(id)]
         for name in found:
-            self._words.store(self.snapshot.ids[name], d.UNBUILT, 0)
+            self._words.clear_unbuilt(self.snapshot.ids[name])
             self._judge.suspect(name, now)
         return bool(found)
 
@@ -168,7 +167,7 @@ class LiveConfig:
                 f"{self._datadir.snapshot} cannot be written: {e.strerror}{remedy}"
             ) from e
         self.snapshot = snapshot
-        self._words.store(self._words.rows - 1, d.VERSION, snapshot.version)
+        self._words.publish_version(snapshot.version)
         self._ring_doorbells()
         self.on_publish(snapshot)
         self.stale = False
@@ -177,11 +176,11 @@ class LiveConfig:
     def _make(self) -> Snapshot:
         config = self.subscriptions.effective()
         ids = self._store.ensure_endpoints([endpoint.name for endpoint in config.endpoints])
-        if ids and max(ids.values()) >= self._words.rows - 1:
+        if ids and max(ids.values()) >= self._words.max_endpoints:
             raise ConfigError(
                 Problem(
                     "max_endpoints",
-                    f"{len(ids)} endpoints do not fit in {self._words.rows - 1}",
+                    f"{len(ids)} endpoints do not fit in {self._words.max_endpoints}",
                     "start a new data directory with a larger max_endpoints",
                 )
             )
@@ -204,7 +203,7 @@ class LiveConfig:
     def _next_version(self) -> int:
         """Return one that nobody has seen. A supervisor that was killed before it stored the version of
         the file that it had written left the file ahead."""
-        return max(self._words.load(self._words.rows - 1, d.VERSION), self.snapshot.version) + 1
+        return max(self._words.version, self.snapshot.version) + 1
 
     def _ring_doorbells(self) -> None:
         for index in range(self.workers):

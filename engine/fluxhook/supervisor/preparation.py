@@ -19,7 +19,7 @@ from fluxhook.errors import (
     LayoutError,
     Problem,
 )
-from fluxhook.policy import breaker, rate
+from fluxhook.policy import rate
 from fluxhook.policy.table import IllegalMove
 from fluxhook.publisher.slot import repair_slot
 from fluxhook.store import DeliveryStore, StoreDamaged
@@ -29,6 +29,7 @@ from fluxhook.transport.process import LockHeld, kill_holders, log, wait_for_loc
 from fluxhook.transport.repair import Repair
 from fluxhook.transport.snapshot import Snapshot
 from fluxhook.transport.thresholds import Thresholds
+from fluxhook.transport.words import EngineWords
 
 __all__ = [
     "CHANNEL_BYTES",
@@ -106,29 +107,29 @@ class Preparation:
     @property
     def max_endpoints(self) -> int:
         """Return how many endpoints the words have room for."""
-        return self.words.rows - 1
+        return self.words.max_endpoints
 
     # ---- what stands in the directory itself -----------------------------------------------
 
-    def _prepare_words(self) -> ring.Words:
+    def _prepare_words(self) -> EngineWords:
         """Return the words; those of breakers that cannot be are cleared: a word has no checksum."""
         most = self._config.max_endpoints
-        words = self._repair.words(most + 1)
-        if words.rows != most + 1:
+        words = EngineWords(self._repair.words(most))
+        if words.max_endpoints != most:
             raise ConfigError(
                 Problem(
                     "max_endpoints",
-                    f"{self._datadir.path} was made for {words.rows - 1} endpoints, not {most}",
-                    f"keep {words.rows - 1}, or start with an empty data directory",
+                    f"{self._datadir.path} was made for {words.max_endpoints} endpoints, not {most}",
+                    f"keep {words.max_endpoints}, or start with an empty data directory",
                 )
             )
-        for row in range(words.rows - 1):
-            words.store(row, d.UNBUILT, 0)  # of the workers before: these ones build it anew
+        for id in range(words.max_endpoints):
+            words.clear_unbuilt(id)  # of the workers before: these ones build it anew
             try:
-                breaker.unpack(words.load(row, d.BREAKER))
+                words.breaker(id)
             except IllegalMove as e:
                 log.warning("%s is damaged: %s; the breaker begins anew", self._datadir.words, e)
-                words.store(row, d.BREAKER, 0)
+                words.clear_breaker(id)
         return words
 
     def _prepare_files(self) -> None:
@@ -231,13 +232,11 @@ class Preparation:
         datadir, path = self._datadir, self._datadir.store
         full_sync = self._config.durability == "power"
         ids = self._former_ids()
-        used = bool(
-            ids or self.words.load(self.words.rows - 1, d.VERSION) or datadir.publisher_slots()
-        )
+        used = bool(ids or self.words.version or datadir.publisher_slots())
         try:
             store = DeliveryStore.open(path, full_sync=full_sync, create=not used)
         except StoreDamaged as e:
-            stored = sum(self.words.load(row, d.STORED) for row in range(self.max_endpoints))
+            stored = sum(map(self.words.stored, range(self.max_endpoints)))
             lost = (
                 f"{stored} deliveries waited in it, and dead letters and webhooks are nowhere else"
             )
@@ -291,20 +290,20 @@ class Preparation:
         return not any(ring.unsettled(str(path)) for s in slots for path in s.glob("*.ring"))
 
 
-def clear_impossible_times(words: ring.Words, snapshot: Snapshot, now_ns: int) -> None:
+def clear_impossible_times(words: EngineWords, snapshot: Snapshot, now_ns: int) -> None:
     """Clear times in words that nobody can have written: they would hold an endpoint, or disable it."""
     earliest_ns = min(now_ns, EARLIEST_NS)
     for id, endpoint in snapshot.endpoints().items():
-        limit, tat_ns = endpoint.rate_limit, words.load(id, d.RATE)
+        limit, tat_ns = endpoint.rate_limit, words.tat_ns(id)
         if limit and not rate.is_possible(tat_ns, now_ns, limit.interval_ns, limit.burst):
             log.warning("endpoint %s: its rate limit would hold it for longer than it may; it "
                         "begins anew", endpoint.name)  # fmt: skip
-            words.store(id, d.RATE, 0)
-        failing_ns = words.load(id, d.FAILING)
+            words.clear_rate(id)
+        failing_ns = words.failing_ns(id)
         if failing_ns and not earliest_ns <= failing_ns <= now_ns:
             log.warning("endpoint %s: the time since which it has failed is damaged; it begins "
                         "anew", endpoint.name)  # fmt: skip
-            words.store(id, d.FAILING, 0)
+            words.clear_failing(id)
 
 
 def _channel_bytes(config: Config) -> int:

@@ -357,7 +357,7 @@ class Supervisor:
                 "is delivered as far as that goes now, the rest is lost, and the engine ends",
                 self.datadir.path,
             )
-            self._words.add(self._words.rows - 1, d.VERSION, 1)
+            self._words.spoil_version()
             self._requests.add(signal.SIGTERM)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from fluxhook._native import ring
 from fluxhook.transport import datadir as d
 from fluxhook.transport.files import make_folder
+from fluxhook.transport.words import rows_for
 
 __all__ = ["Repair"]
 
@@ -84,9 +85,9 @@ class Repair:
         kept = self.set_aside(path)
         return f"{path} is {_kind_of(mode)} ({kept} is what was there)"
 
-    def words(self, rows: int) -> ring.Words:
+    def words(self, max_endpoints: int) -> ring.Words:
         """Open the shared words. Damaged ones are made anew in the same file, for who has it mapped."""
-        path = self._datadir.words
+        path, rows = self._datadir.words, rows_for(max_endpoints)
         self.regular(path)
         try:
             return ring.Words(str(path), rows, d.WORD_FIELDS)
@@ -103,7 +104,7 @@ class Repair:
         for folder in self._datadir.worker_folders():
             with contextlib.suppress(OSError, ring.LayoutMismatch):
                 counters = ring.Counters(str(folder / "counters"), writable=False)
-                rows = counters.rows + 1
+                rows = rows_for(counters.rows)
                 counters.close()
                 return rows
         return 0

@@ -25,8 +25,8 @@ class Admission:
     def success(self, queue: EndpointQueue, now_ns: int, probe: int) -> None:
         word = self._words.load(queue.id, BREAKER)
         if word:
-            # While the breaker is closed its word is the number of failures (policy/breaker.py).
-            if word >= queue.failure_threshold or not self._words.swap(queue.id, BREAKER, word, 0):
+            new = breaker.after_success(word, queue.failure_threshold)
+            if new is None or not self._words.swap(queue.id, BREAKER, word, new):
                 self._step(queue, "success", now_ns, probe)
             self._words.store(queue.id, FAILING, 0)
 
@@ -36,9 +36,8 @@ class Admission:
         word = self._words.load(queue.id, BREAKER)
         if not word or not self._words.load(queue.id, FAILING):
             self._words.store(queue.id, FAILING, now_ns)
-        if word + 1 >= queue.failure_threshold or not self._words.swap(
-            queue.id, BREAKER, word, word + 1
-        ):
+        new = breaker.after_failure(word, queue.failure_threshold)
+        if new is None or not self._words.swap(queue.id, BREAKER, word, new):
             self._step(queue, "failure", now_ns, probe)
 
     def release(self, queue: EndpointQueue, now_ns: int, probe: int) -> None:

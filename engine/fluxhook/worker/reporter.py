@@ -8,6 +8,7 @@ from collections import deque
 import msgspec
 
 from fluxhook._native.ring import FULL, TOO_LARGE, UNSYNCED, Counters, Delivery, Producer
+from fluxhook.store.delivery_id import DeliveryIds
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.messages import Attempt, Report, Verdict
 from fluxhook.transport.process import log
@@ -36,14 +37,13 @@ class Reporter:
     ) -> None:
         self.outbox = outbox
         self._counters = counters
-        self._worker = worker
+        self._ids = DeliveryIds(worker)
         self._clock = clock
         self._encode = msgspec.msgpack.Encoder().encode
         self._waiting: deque[tuple[Delivery, int, bytes, bytes]] = deque()
         self._waiting_bytes = 0
         #: whether any wait
         self.stuck = False
-        self._last_id = 0
         #: the first that waits stands in the outbox, and is not on the disk
         self._unsynced = False
         self._sync_at = 0.0
@@ -66,7 +66,7 @@ class Reporter:
         Returns the sequence number that the report has, or will have, in the outbox.
         """
         new = delivery.id == 0
-        id = delivery.id or self._new_id()
+        id = delivery.id or self._ids.next(self._clock.now_ns())
         head = self._encode(
             Report(
                 delivery_id=id,
@@ -130,9 +130,3 @@ class Reporter:
         return self._encode(
             msgspec.structs.replace(report, verdict="dropped", cause="payload_too_large")
         )
-
-    def _new_id(self) -> int:
-        """Ascending over restarts, distinct among up to 64 workers: microseconds of engine time, then
-        the worker."""
-        self._last_id = max(self._last_id + 1, self._clock.now_ns() // 1000)
-        return self._last_id << 6 | self._worker

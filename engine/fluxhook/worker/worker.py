@@ -20,6 +20,7 @@ from fluxhook.transport import process
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.heartbeat import Heartbeat
 from fluxhook.transport.snapshot import Snapshot
+from fluxhook.transport.words import EngineWords
 from fluxhook.worker.adaptive_polling import LOOK_S, AdaptivePolling
 from fluxhook.worker.dispatcher import BACKLOG, Dispatcher
 from fluxhook.worker.reporter import Reporter
@@ -61,7 +62,7 @@ class Worker:
         # An engine that started meanwhile has seen the lock free, and takes this worker's part itself.
         self._lock = process.wait_for_lock(own / "lock", alive_fd=control_fd)
         self._words = self._datadir.open_words()
-        self._engine_row = self._words.rows - 1
+        self._engine_row = EngineWords(self._words).engine_row
         self._counters = Counters(str(own / "counters"), 0, d.WORKER_FIELDS, writable=True)
         histograms = Counters(str(own / "stages"), 0, d.STAGE_FIELDS, writable=True)
         self._snapshot = Snapshot.load(self._datadir)

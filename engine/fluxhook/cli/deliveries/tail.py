@@ -16,14 +16,15 @@ from fluxhook.cli.api import Api
 from fluxhook.cli.delivery_view import delivery_line
 from fluxhook.cli.output import out, print_lines
 from fluxhook.cli.remote import Remote
+from fluxhook.store.delivery_id import PER_US
 
 __all__ = ["command"]
 
 #: newest deliveries that are looked at each time; arbitrary
 TRACKED: Final = 100
-#: An id begins with the microsecond in which a worker made it (`worker/reporter.py`). Workers commit
-#: by turns, so one may appear after others with a higher id, but not by much.
-_LATE: Final = 10_000_000 << 6
+#: An id begins with the microsecond in which a worker made it. Workers commit by turns, so one may
+#: appear after others with a higher id, but not by much.
+_LATE: Final = 10_000_000 * PER_US
 
 
 @click.command()

@@ -1,0 +1,108 @@
+"""The shared words by name (transport/datadir.py has what each of them means).
+
+    word        whose
+    BREAKER     the workers'; the supervisor's scheduler clears it, and the supervisor a damaged one
+    RATE        the workers'; the supervisor clears one that cannot be
+    FAILING     the workers'; the scheduler clears it, and the supervisor one that cannot be
+    STORED      the scheduler's
+    UNBUILT     the workers' to set, the supervisor's to clear
+    UNMETERED   the publishers'
+    VERSION     the supervisor's
+    RINGS       the publishers'
+
+What is done once for an event is done on the matrix itself, without a call of Python.
+"""
+
+from __future__ import annotations
+
+from fluxhook._native.ring import Words
+from fluxhook.policy import breaker
+from fluxhook.transport import datadir as d
+
+__all__ = ["EngineWords", "rows_for"]
+
+
+def rows_for(max_endpoints: int) -> int:
+    """Return how many rows the words of an engine have."""
+    return max_endpoints + 1
+
+
+class EngineWords:
+    """The words of one engine: a row for each endpoint that there can be, and a last one for itself."""
+
+    def __init__(self, words: Words) -> None:
+        self.matrix = words
+        #: the engine's own row comes after those of the endpoints
+        self.max_endpoints = self.engine_row = words.rows - 1
+        self._load, self._store, self._add = words.load, words.store, words.add
+
+    def close(self) -> None:
+        self.matrix.close()
+
+    # ---- of the engine ---------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """Of the snapshot in force; 0 before the first."""
+        return self._load(self.engine_row, d.VERSION)
+
+    def publish_version(self, version: int) -> None:
+        self._store(self.engine_row, d.VERSION, version)
+
+    def spoil_version(self) -> None:
+        """Have every process look for the snapshot anew."""
+        self._add(self.engine_row, d.VERSION, 1)
+
+    @property
+    def rings(self) -> int:
+        """How many times a ring was added."""
+        return self._load(self.engine_row, d.RINGS)
+
+    def add_ring(self) -> None:
+        self._add(self.engine_row, d.RINGS, 1)
+
+    # ---- of an endpoint --------------------------------------------------------------------
+
+    def breaker(self, endpoint: int) -> breaker.State:
+        """Raise IllegalMove for a word that no breaker can have written."""
+        return breaker.unpack(self._load(endpoint, d.BREAKER))
+
+    def clear_breaker(self, endpoint: int) -> None:
+        self._store(endpoint, d.BREAKER, 0)
+
+    def failing_ns(self, endpoint: int) -> int:
+        """Return since when every attempt has failed; 0: the last one has not."""
+        return self._load(endpoint, d.FAILING)
+
+    def clear_failing(self, endpoint: int) -> None:
+        self._store(endpoint, d.FAILING, 0)
+
+    def begin_anew(self, endpoint: int) -> None:
+        """Failures until now do not count any more."""
+        self.clear_breaker(endpoint)
+        self.clear_failing(endpoint)
+
+    def tat_ns(self, endpoint: int) -> int:
+        """Return the theoretical arrival time of the rate limit (policy/rate.py)."""
+        return self._load(endpoint, d.RATE)
+
+    def clear_rate(self, endpoint: int) -> None:
+        self._store(endpoint, d.RATE, 0)
+
+    def stored(self, endpoint: int) -> int:
+        """Return how many deliveries are in the store, waiting or blocked."""
+        return self._load(endpoint, d.STORED)
+
+    def publish_stored(self, endpoint: int, count: int) -> None:
+        self._store(endpoint, d.STORED, count)
+
+    def unmetered(self, endpoint: int) -> int:
+        """Return how many events were forwarded because the table of thresholds was full."""
+        return self._load(endpoint, d.UNMETERED)
+
+    def unbuilt(self, endpoint: int) -> bool:
+        """Return whether a worker could not build it."""
+        return bool(self._load(endpoint, d.UNBUILT))
+
+    def clear_unbuilt(self, endpoint: int) -> None:
+        self._store(endpoint, d.UNBUILT, 0)
