@@ -147,14 +147,16 @@ def test_deliver(benchmark: Any, load: Load) -> None:
 
 def test_bury(benchmark: Any, load: Load) -> None:
     load.fill(80_000, endpoints=[0])
-    benchmark.pedantic(load.store.dead_letter_all, (0, load.now_ns, "removed"), rounds=60)
+    benchmark.pedantic(
+        load.store.dead_letter_all, (0, load.now_ns, "removed"), {"limit": BATCH}, rounds=60
+    )
 
 
 def test_purge(benchmark: Any, load: Load) -> None:
     """Ten thousand at a time; their endpoints died one after the other."""
     load.fill(80_000)
     for endpoint in load.endpoints:
-        while load.store.dead_letter_all(endpoint, load.now_ns, "removed"):
+        while load.store.dead_letter_all(endpoint, load.now_ns, "removed", limit=BATCH):
             pass
 
     def purge() -> None:

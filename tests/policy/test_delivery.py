@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import strategies as st
@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fluxhook.config.schema import Retry
 from fluxhook.config.units import Duration
-from fluxhook.policy.delivery import MOVES, Delivery, Event, step
+from fluxhook.policy.delivery import MOVES, Delivery, Event, State, step
 from fluxhook.policy.table import IllegalMove
 
 S = 1_000_000_000
@@ -28,16 +28,35 @@ FINAL = ("delivered", "dead", "dropped")
         (Delivery("sending", 1), "retry", True, Delivery("dead", 2)),
         (Delivery(), "dead", True, Delivery("dead", 1)),
         (Delivery(), "dead", False, Delivery("dead", 0)),  # over max_payload: never sent
-        (Delivery("sending", 1), "parked", False, Delivery("waiting", 1, NOW + 9)),
+        (Delivery("sending", 1), "deferred", False, Delivery("waiting", 1, NOW + 9)),
+        (Delivery("sending", 1), "taken_over", False, Delivery("sending", 1)),
         (Delivery(), "dropped", False, Delivery("dropped", 0)),
+        (Delivery(), "aggregated", False, Delivery("aggregated", 0)),
+        (Delivery("sending", 1), "lost", False, Delivery("waiting", 1, NOW)),
+        (Delivery("waiting", 1, NOW + 9), "queued", False, Delivery("blocked", 1)),
         (Delivery("waiting", 1, NOW), "due", False, Delivery("sending", 1)),
+        (Delivery("waiting", 1, NOW + 9), "hurry", False, Delivery("waiting", 1, NOW)),
+        (Delivery("waiting", 1, NOW + 9), "overdue", False, Delivery("dead", 1)),
+        (Delivery("waiting", 1, NOW + 9), "give_up", False, Delivery("dead", 1)),
+        (Delivery("blocked", 1), "turn", False, Delivery("waiting", 1, NOW)),
+        (Delivery("blocked", 1), "overdue", False, Delivery("dead", 1)),
+        (Delivery("blocked", 1), "give_up", False, Delivery("dead", 1)),
+        (Delivery("dead", 5), "replay", False, Delivery("waiting", 0, NOW)),
+        (Delivery("dead", 5), "purge", False, Delivery("erased", 5)),
+        (Delivery("delivered", 1), "purge", False, Delivery("erased", 1)),
+        (Delivery("dropped", 1), "purge", False, Delivery("erased", 1)),
     ],
 )
 def test_each_move(before: Delivery, event: Event, attempted: bool, after: Delivery) -> None:
-    """The moves; what was parked was not an attempt."""
+    """The moves; what was deferred was not an attempt."""
     assert (
         step(before, event, NOW, retry=RETRY, attempted=attempted, not_before_ns=NOW + 9) == after
     )
+
+
+def test_a_retry_of_an_endpoint_that_was_removed() -> None:
+    """It is the last, whatever the policy would have said."""
+    assert step(Delivery(), "retry", NOW, retry=None, attempted=True) == Delivery("dead", 1)
 
 
 @pytest.mark.parametrize(
@@ -60,19 +79,28 @@ def test_a_schedule_counts_from_the_first_failure(first_failed_ns: int | None, d
 
 
 def test_what_is_not_said() -> None:
-    """Without a chance given there is no jitter, and what is parked without a time is due at once."""
+    """Without a chance given there is no jitter, and what is deferred without a time is due at once."""
     retry = Retry(max_attempts=2, jitter=1.0)
     after = step(Delivery(), "retry", NOW, retry=retry, attempted=True)
     assert after == Delivery("waiting", 1, NOW + S)
-    after = step(Delivery(), "parked", NOW, retry=retry, attempted=False)
+    after = step(Delivery(), "deferred", NOW, retry=retry, attempted=False)
     assert after == Delivery("waiting", 0, 0)
 
 
-@pytest.mark.parametrize("event", sorted({move.event for move in MOVES} - {"due"}))
-def test_a_verdict_on_what_no_worker_has_is_a_defect(event: Event) -> None:
-    """While it waits in the store, a delivery can only become due."""
+@pytest.mark.parametrize("state", ["waiting", "blocked"])
+@pytest.mark.parametrize("event", sorted(move.event for move in MOVES if move.state == "sending"))
+def test_a_verdict_on_what_no_worker_has_is_a_defect(state: State, event: Event) -> None:
+    """While it is in the store, it has to become due first."""
     with pytest.raises(IllegalMove):
-        step(Delivery("waiting", 0), event, NOW, retry=RETRY, attempted=True)
+        step(Delivery(state, 0), event, NOW, retry=RETRY, attempted=True)
+
+
+def test_every_state_has_its_place() -> None:
+    """A delivery comes to each of them, and leaves each but the last ones."""
+    left, reached = {move.state for move in MOVES}, {move.to for move in MOVES}
+    assert left | reached == reached == set(get_args(State))
+    assert reached - left == {"aggregated", "erased"}
+    assert {move.event for move in MOVES} == set(get_args(Event))
 
 
 durations = st.integers(0, 10**12).map(Duration)
@@ -96,7 +124,7 @@ class Life(RuleBasedStateMachine):
         self.retry = retry
         self.now = NOW
         self.delivery = Delivery()
-        self.parked = False
+        self.deferred = False
         #: each delay, and the floor that Retry-After set
         self.delays: list[tuple[int, int]] = []
         self.first_failed: int | None = None
@@ -129,18 +157,18 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: self.delivery.state == "sending")
     @rule(until=st.integers(0, 10**12))
-    def is_parked(self, until: int) -> None:
-        self.verdict("parked", False, not_before_ns=self.now + until)
+    def is_deferred(self, until: int) -> None:
+        self.verdict("deferred", False, not_before_ns=self.now + until)
         assert self.delivery.state == "waiting"
         assert self.delivery.due_ns == self.now + until
-        self.parked = True
+        self.deferred = True
 
     @precondition(lambda self: self.delivery.state == "waiting")
     @rule()
     def is_due(self) -> None:
         self.now = max(self.now, self.delivery.due_ns)
         self.verdict("due", False)
-        self.parked = False
+        self.deferred = False
 
     @precondition(lambda self: self.delivery.state == "sending" and self.attempts > 1)
     @rule(event=st.sampled_from(["delivered", "dead"]))
@@ -148,7 +176,7 @@ class Life(RuleBasedStateMachine):
         self.verdict(event, True)
 
     @precondition(lambda self: self.delivery.state in FINAL)
-    @rule(event=st.sampled_from(sorted({move.event for move in MOVES})))
+    @rule(event=st.sampled_from(sorted(move.event for move in MOVES if move.state == "sending")))
     def is_settled_once(self, event: Event) -> None:
         with pytest.raises(IllegalMove):
             step(self.delivery, event, self.now, retry=self.retry, attempted=True)
@@ -171,7 +199,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def no_retry_of_a_schedule_is_later_than_it_says(self) -> None:
         schedule = self.retry.schedule
-        if schedule and self.delivery.state == "waiting" and not self.parked and self.delays:
+        if schedule and self.delivery.state == "waiting" and not self.deferred and self.delays:
             assert self.first_failed is not None
             n = len(self.delays) - 1
             latest = self.first_failed + schedule[n].ns if n < len(schedule) else None

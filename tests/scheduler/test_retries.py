@@ -299,10 +299,10 @@ def test_adopted_is_out_with_its_worker(harness: SchedulerHarness) -> None:
         "evt_b": "over_share",
     }
     harness.fail(first, "dead")
-    assert harness.scheduler._adopted == [{second.id: 1}]
+    assert harness.scheduler._taken_over == [{second.id: 1}]
     harness.scheduler.worker_lost(0)
     assert [delivery.id for delivery in harness.due()] == [second.id]
-    assert harness.scheduler._adopted == [{}]
+    assert harness.scheduler._taken_over == [{}]
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_what_the_next_worker_has_adopted_stays_with_it(harness: SchedulerHarnes
     harness.scheduler.worker_lost(0)
     harness.reporter.report(second, "adopted", "over_share")
     assert [head_id(harness, delivery) for delivery in taken(harness)] == ["evt_a"]
-    assert list(harness.scheduler._adopted[0]) == [second.id]
+    assert list(harness.scheduler._taken_over[0]) == [second.id]
 
 
 HOUR = Duration(3600 * S)

@@ -1,4 +1,4 @@
-"""What the keeper may rely on, rule by rule; the state machine in test_model.py mixes them."""
+"""What the scheduler may rely on, rule by rule; the state machine in test_model.py mixes them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,15 @@ def end(store: DeliveryStore, *ids: int, dead: bool = False) -> None:
                 batch.dead_letter(delivery, NOW, "5xx", "503 Service Unavailable")
             else:
                 batch.delivered(delivery, NOW)
+
+
+def replay(store: DeliveryStore, ids: list[int]) -> int:
+    """Has the dead letters among these wait again, and counts them."""
+    found = [row for row in map(store.delivery, ids) if row and row.state == State.DEAD]
+    with store.batch() as batch:
+        for row in found:
+            batch.replay(batch.copy(row), NOW)
+    return len(found)
 
 
 # ---- leases ----------------------------------------------------------------------------------
@@ -119,7 +128,7 @@ def test_an_adopted_delivery_is_out_from_the_start(store: DeliveryStore) -> None
 
 
 def test_the_next_due_time_looks_past_what_is_out(store: DeliveryStore, add: Add) -> None:
-    """The fronts tell the keeper when and for whom to look, and when not at all."""
+    """The fronts tell the scheduler when and for whom to look, and when not at all."""
     assert store.leases.fronts == {}
     add(n=2)
     add(due_ns=NOW + 7)
@@ -201,13 +210,26 @@ def test_a_replayed_dead_letter_starts_anew(
         assert delivery is not None
         batch.attempt(delivery, attempt)
         batch.dead_letter(delivery, NOW, "5xx")
-    assert store.replay([1, 2, 3], NOW) == 1
+    assert replay(store, [1, 2, 3]) == 1
     replayed = store.delivery(1)
     assert replayed is not None
     assert (replayed.state, replayed.attempts, replayed.ended_ns) == (State.WAITING, 0, None)
     assert len(store.attempts(1)) == 1
     assert counts(store) == (2, 0)
     assert store.body(1) == b"body 1"
+
+
+def test_only_a_dead_letter_is_replayed(store: DeliveryStore, add: Add) -> None:
+    """What waits, and what was delivered, has no such move; nothing is changed then."""
+    add(n=2)
+    end(store, 2)
+    for id in (1, 2):
+        row = store.delivery(id)
+        assert row is not None
+        with store.batch() as batch, pytest.raises(ValueError, match="is not a dead letter"):
+            batch.replay(batch.copy(row), NOW)
+        assert store.delivery(id) == row
+    assert counts(store) == (1, 0)
 
 
 def test_a_replayed_ordered_delivery_does_not_overtake_a_head(
@@ -217,7 +239,7 @@ def test_a_replayed_ordered_delivery_does_not_overtake_a_head(
     add(key="a", n=3)
     end(store, 1, dead=True)
     assert leased_ids(store) == [2]
-    store.replay([1], NOW)
+    replay(store, [1])
     assert leased_ids(store) == []
     end(store, 2)
     assert leased_ids(store) == [1]
@@ -430,7 +452,7 @@ def test_a_walk_over_the_dead_meets_each_once(store: DeliveryStore, add: Add, li
         assert len(page) <= limit
         met += page
         after = page[-1]
-        store.replay(page[:1], NOW)
+        replay(store, page[:1])
         end(store, page[0], dead=True)
         store.purge(page[1:])
     assert met == ids

@@ -18,6 +18,7 @@ from fluxhook.publisher.event_filter import EventFilter
 from fluxhook.publisher.publisher import Publisher
 from fluxhook.scheduler import scheduler as keeper
 from fluxhook.stats import EndpointStats, read_stats
+from fluxhook.store import Batch as StoreBatch
 from fluxhook.store import State, StoreError
 from fluxhook.transport import datadir as d
 from fluxhook.transport.process import described
@@ -435,7 +436,7 @@ def test_a_failing_store_is_no_fault(
     def full(*_: object) -> NoReturn:
         raise StoreError("full")
 
-    monkeypatch.setattr(keeper.Batch, "commit", full)
+    monkeypatch.setattr(StoreBatch, "commit", full)
     harness.step()
     monkeypatch.undo()
     harness.now_ns += S

@@ -27,7 +27,7 @@ from fluxhook.errors import (
     TooManyPublishers,
     UnknownEndpoint,
 )
-from fluxhook.store.database import StoreError
+from fluxhook.store.interface import StoreError
 
 __all__ = ["KINDS", "MEDIA_TYPE", "Fault", "Kind", "Problem", "RequestError", "problem_of"]
 

@@ -92,7 +92,7 @@ CAUSES: Final[dict[str, Cause]] = {
     "internal": Cause("A fault on our side; the error text says more.", "transport", "ignore"),
 }
 
-#: Why a delivery was parked, dropped or given up without an attempt.
+#: Why a delivery was deferred, dropped or given up without an attempt.
 NOT_ATTEMPTED: Final[dict[str, str]] = {
     "breaker_open": "Held back: the endpoint's breaker is open.",
     "paused": "Held back: the endpoint is paused.",

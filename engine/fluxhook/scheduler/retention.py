@@ -9,7 +9,7 @@ first hour: what waited is attempted before it is given up.
 
 from __future__ import annotations
 
-from fluxhook.store import DeliveryStore, State
+from fluxhook.store import State, Store
 from fluxhook.store.audit import AuditEntry, AuditTrail, timestamp
 from fluxhook.store.records import Delivery
 from fluxhook.transport.engine_clock import EngineClock
@@ -27,7 +27,7 @@ SPARED_NS = 3600 * 1_000_000_000
 class Retention:
     """Finds what is older than the retention, and erases what has ended."""
 
-    def __init__(self, store: DeliveryStore, trail: AuditTrail, clock: EngineClock) -> None:
+    def __init__(self, store: Store, trail: AuditTrail, clock: EngineClock) -> None:
         self._store = store
         self._trail = trail
         self._clock = clock

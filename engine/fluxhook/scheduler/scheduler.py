@@ -15,7 +15,7 @@ import os
 import random
 import struct
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -31,14 +31,22 @@ from fluxhook.policy.outcome import CAUSES, was_answered
 from fluxhook.scheduler.mint import Mint
 from fluxhook.scheduler.operational_events import OperationalEvents
 from fluxhook.scheduler.retention import Retention
-from fluxhook.store import Batch, DeliveryStore, Due, State, StoreError
+from fluxhook.store import Due, State, Store, StoreError, Transaction
 from fluxhook.store.audit import AuditTrail, timestamp
 from fluxhook.store.delivery_id import SCHEDULER, DeliveryIds
 from fluxhook.store.records import Delivery as Row
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.files import make_folder, replace_file
-from fluxhook.transport.messages import SUSPECT_NS, DueHead, EventHead, Report
+from fluxhook.transport.messages import (
+    DEFERRED,
+    SUSPECT_NS,
+    TAKEN_OVER,
+    DueHead,
+    EventHead,
+    Report,
+    Verdict,
+)
 from fluxhook.transport.process import described, log, traced
 from fluxhook.transport.snapshot import Snapshot
 from fluxhook.transport.words import EngineWords
@@ -66,6 +74,17 @@ FAULT_BACKOFF_NS = 10_000_000_000
 #: a notification leaves this much of max_event_bytes to what is not its originals
 NOTIFICATION_BYTES = 2048
 
+#: what a report says, in the words of policy/delivery.py
+_EVENTS: Mapping[Verdict, life.Event] = {
+    "delivered": "delivered",
+    "retry": "retry",
+    "dead": "dead",
+    DEFERRED: "deferred",
+    TAKEN_OVER: "taken_over",
+    "dropped": "dropped",
+    "aggregated": "aggregated",
+}
+
 _decode_report = msgspec.msgpack.Decoder(Report).decode
 _encode_due = msgspec.msgpack.Encoder().encode
 _encode_window = msgspec.msgpack.Encoder().encode
@@ -78,7 +97,7 @@ class Scheduler:
     def __init__(
         self,
         datadir: d.DataDir,
-        store: DeliveryStore,
+        store: Store,
         words: EngineWords,
         snapshot: Snapshot,
         clock: EngineClock,
@@ -93,7 +112,7 @@ class Scheduler:
         #: deliveries out with each worker: those in its inbox, and those it had from a publisher
         self._sent: list[set[int]] = []
         #: with the sequence number of the report
-        self._adopted: list[dict[int, int]] = []
+        self._taken_over: list[dict[int, int]] = []
         self._positions = store.positions()
         self._open_outboxes()
         self._inboxes: list[Producer] = []
@@ -110,7 +129,7 @@ class Scheduler:
         #: deliveries at one of which a worker may have ended, and the one that is tried now
         self._suspects: deque[int] = deque()
         self._trial = 0
-        self._held: tuple[Batch, list[list[Delivery]]] | None = None
+        self._held: tuple[Transaction, list[list[Delivery]]] | None = None
         #: how many reports are taken at a time from each outbox
         self._limit = BATCH
         #: endpoints at which an error of ours came up, and until when they are left alone
@@ -187,8 +206,8 @@ class Scheduler:
         self._retention.spare(self._clock.now_ns())
 
     def worker_lost(self, worker: int, *, by_own_fault: bool = False) -> None:
-        """A worker ended. Its successor takes what is in the inbox; what it had adopted from a
-        publisher is only here, or will be once its last report is applied.
+        """A worker ended. Its successor takes what is in the inbox; what the store took over from it
+        is only here, or will be once its last report is applied.
 
         `by_own_fault`: it may have ended at a delivery that it had at hand.
         """
@@ -228,7 +247,7 @@ class Scheduler:
             self._outboxes.append(outbox)
             self._damaged_reports.append(0)
             self._sent.append(set())
-            self._adopted.append({})
+            self._taken_over.append({})
 
     def _open_inboxes(self, count: int) -> None:
         """What stands in those that are opened is in the store, and is handed out again."""
@@ -282,7 +301,7 @@ class Scheduler:
         self._doomed.pop(endpoint_id, None)
         self._words.begin_anew(endpoint_id)
 
-    def _batch(self) -> Batch:
+    def _batch(self) -> Transaction:
         if self._held is not None:
             raise StoreError("the store cannot be written at the moment; try again")
         return self._store.batch()
@@ -293,7 +312,7 @@ class Scheduler:
 
     def _born(
         self,
-        batch: Batch,
+        batch: Transaction,
         endpoint_id: int,
         endpoint: Endpoint,
         head: EventHead,
@@ -313,7 +332,7 @@ class Scheduler:
 
     # ---- aggregation -----------------------------------------------------------------------
 
-    def _gather(self, batch: Batch, report: Report, body: bytes, now_ns: int) -> None:
+    def _gather(self, batch: Transaction, report: Report, body: bytes, now_ns: int) -> None:
         """Puts an event into its endpoint's window, which is committed with the report's position."""
         endpoint = self._endpoints.get(report.endpoint, _NOBODY)
         options = endpoint.aggregate
@@ -383,7 +402,7 @@ class Scheduler:
         return msgspec.structs.replace(window, closes_ns=closes_ns)
 
     def _notify(
-        self, batch: Batch, endpoint_id: int, window: aggregate.Window, now_ns: int
+        self, batch: Transaction, endpoint_id: int, window: aggregate.Window, now_ns: int
     ) -> None:
         endpoint = self._endpoints.get(endpoint_id, _NOBODY)
         data = FailuresAggregated(
@@ -419,19 +438,19 @@ class Scheduler:
         self._events.close()
 
     def _release_lost(self) -> None:
-        """Has what a lost worker had adopted handed out again, but for what its last reports settle.
-        Its successor may have adopted since."""
+        """Has what was taken over from a lost worker handed out again, but for what its last reports
+        settle. More may have been taken over from its successor since."""
         for worker, tail in list(self._lost.items()):
             if self._outboxes[worker].next < tail:
                 continue
-            adopted = self._adopted[worker]
-            left = [id for id, seq in adopted.items() if seq < tail]
+            taken_over = self._taken_over[worker]
+            left = [id for id, seq in taken_over.items() if seq < tail]
             if worker in self._lost_by_fault:
                 self._suspect(left)
             else:
                 self._store.release(left)
             for id in left:
-                del adopted[id]
+                del taken_over[id]
             del self._lost[worker]
             self._lost_by_fault.discard(worker)
 
@@ -445,15 +464,16 @@ class Scheduler:
     def _try_suspect(self, now_ns: int) -> None:
         """Makes the next suspect due, once the one before has come back: so it is known at which a
         worker ends. What is not tried in time is due like any other."""
-        out = self._store.leases.out
-        while self._suspects and self._trial not in out:
+        while self._suspects and not self._store.is_leased(self._trial):
             self._trial = self._suspects.popleft()
-            if self._trial in out:
+            if self._store.is_leased(self._trial):
                 return
             with self._store.batch() as batch:
                 row = batch.find(self._trial)
                 if row is not None and row.cause == "suspect":
-                    batch.reschedule(row, now_ns, "suspect")
+                    before = life.Delivery("waiting", row.attempts, row.due_ns)
+                    after = life.step(before, "hurry", now_ns, retry=None, attempted=False)
+                    batch.reschedule(row, after.due_ns, "suspect")
                     return
 
     @property
@@ -468,13 +488,13 @@ class Scheduler:
         """Buries what could not be delivered for too long, and purges what ended long ago; returns
         when to do so again."""
         if now_ns >= self._next_overdue_ns:
-            out = self._store.leases.out
-            overdue = [d for d in self._retention.overdue(now_ns) if d.id not in out]
+            overdue = [
+                d for d in self._retention.overdue(now_ns) if not self._store.is_leased(d.id)
+            ]
             with self._store.batch() as batch:
                 for delivery in overdue:
-                    batch.dead_letter(
-                        batch.copy(delivery), self._clock.wall_ns(now_ns), "retention"
-                    )
+                    wall_ns = self._clock.wall_ns(now_ns)
+                    batch.dead_letter(batch.copy(delivery), wall_ns, "retention", event="overdue")
             for endpoint_id in {delivery.endpoint for delivery in overdue}:
                 self._publish_stored(endpoint_id)
             self._next_overdue_ns = now_ns + (0 if overdue else RETENTION_CHECK_NS)
@@ -591,7 +611,7 @@ class Scheduler:
         self._limit = 2
 
     def _bury_faulty(
-        self, batch: Batch, worker: int, record: Delivery, error: Exception, now_ns: int
+        self, batch: Transaction, worker: int, record: Delivery, error: Exception, now_ns: int
     ) -> None:
         """Makes a dead letter of a delivery whose report raises."""
         report = _decode_report(record.event)
@@ -606,7 +626,9 @@ class Scheduler:
             traced(error),
         )
 
-    def _apply_all(self, batch: Batch, worker: int, records: list[Delivery], now_ns: int) -> None:
+    def _apply_all(
+        self, batch: Transaction, worker: int, records: list[Delivery], now_ns: int
+    ) -> None:
         outbox = self._outboxes[worker]
         uid, reached = outbox.uid.to_bytes(8, "little"), outbox.next - 1
         applied = self._positions.get(uid, -1)
@@ -645,7 +667,7 @@ class Scheduler:
         self._damaged_reports = counts
         return changed
 
-    def _apply(self, batch: Batch, worker: int, record: Delivery, now_ns: int) -> None:
+    def _apply(self, batch: Transaction, worker: int, record: Delivery, now_ns: int) -> None:
         """One report. A stale one, about a delivery that has ended, changes nothing."""
         report = _decode_report(record.event)
         endpoint_id, verdict, cause = report.endpoint, report.verdict, report.cause
@@ -657,9 +679,6 @@ class Scheduler:
         if row is None:
             return
         self._changed.add(endpoint_id)
-        if verdict == "adopted":
-            self._adopted[worker][row.id] = record.seq
-            return
         before = life.Delivery("sending", row.attempts)
         attempt = report.attempt
         if attempt is None:
@@ -672,9 +691,9 @@ class Scheduler:
             batch.attempt(row, attempt, offset_ns)
         after = life.step(
             before,
-            "dead" if endpoint is None and verdict == "retry" else verdict,
+            _EVENTS[verdict],
             now_ns,
-            retry=(endpoint or _NOBODY).retry,
+            retry=None if endpoint is None else endpoint.retry,
             attempted=attempt is not None,
             first_failed_ns=row.first_failed_ns,
             u=random.random(),
@@ -682,6 +701,8 @@ class Scheduler:
             not_before_ns=report.not_before_ns,
         )
         match after.state:
+            case "sending":
+                self._taken_over[worker][row.id] = record.seq
             case "waiting":
                 batch.reschedule(row, after.due_ns or now_ns, cause, error)
                 if cause == "suspect":
@@ -698,13 +719,13 @@ class Scheduler:
             self._disable_if(endpoint_id, endpoint, attempt.cause, now_ns)
 
     def _reported(
-        self, batch: Batch, worker: int, report: Report, body: bytes, now_ns: int
+        self, batch: Transaction, worker: int, report: Report, body: bytes, now_ns: int
     ) -> Row | None:
         """Return the delivery that a report is about, which the store may not have yet; None if it has
         ended."""
         if not report.event:
             self._sent[worker].discard(report.delivery_id)
-            self._adopted[worker].pop(report.delivery_id, None)
+            self._taken_over[worker].pop(report.delivery_id, None)
             return batch.find(report.delivery_id)
         endpoint = self._endpoints.get(report.endpoint)
         return batch.add(
@@ -715,7 +736,7 @@ class Scheduler:
             accepted_ns=report.accepted_ns,
             due_ns=now_ns,
             ordered=endpoint is not None and _blocks(endpoint),
-            leased=report.verdict == "adopted",
+            leased=report.verdict == TAKEN_OVER,
             cause=report.cause,
         )
 
@@ -749,7 +770,7 @@ class Scheduler:
             log.warning("endpoint %s is disabled: %s", name, reason)
 
     def _set_aside(
-        self, batch: Batch, worker: int, record: Delivery, error: Exception, now_ns: int
+        self, batch: Transaction, worker: int, record: Delivery, error: Exception, now_ns: int
     ) -> None:
         """A report of which nothing can be made, by a defect or of another version: its bytes are kept
         for whoever looks into it, and an event that was in it counts as dropped."""
@@ -793,13 +814,13 @@ class Scheduler:
     def _feed(self, now_ns: int) -> int:
         """Hands out what is due, up to BATCH deliveries; returns when the next is."""
         wake_ns, self._left = NEVER_NS, BATCH
-        fronts = list(self._store.leases.fronts.items())
+        fronts = self._store.fronts()
         ids = [endpoint_id for endpoint_id, _ in fronts]
         if self._stopped_at in ids:  # the others have had their turn
             first = ids.index(self._stopped_at)
             fronts = fronts[first:] + fronts[:first]
         self._stopped_at = None
-        for endpoint_id, (due_ns, _) in fronts:
+        for endpoint_id, due_ns in fronts:
             if not self._left:
                 self._stopped_at = endpoint_id
                 break
@@ -847,9 +868,9 @@ class Scheduler:
                 del leased[0]
         finally:
             self._store.release([due.delivery.id for due in leased])
-        front = self._store.leases.fronts.get(endpoint_id)
-        if front is not None and front[0] > now_ns:
-            wake_ns = min(wake_ns, front[0])
+        front_ns = self._store.front_ns(endpoint_id)
+        if front_ns is not None and front_ns > now_ns:
+            wake_ns = min(wake_ns, front_ns)
         return wake_ns
 
     def _room(self, endpoint_id: int, endpoint: Endpoint, now_ns: int) -> tuple[int, int]:

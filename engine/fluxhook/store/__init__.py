@@ -1,8 +1,9 @@
 """The SQLite store: what waits for an attempt, dead letters, attempts, the scheduler's positions."""
 
 from fluxhook.store.batch import Batch
-from fluxhook.store.database import StoreDamaged, StoreError
+from fluxhook.store.database import StoreDamaged
 from fluxhook.store.deliveries import DeliveryStore
+from fluxhook.store.interface import Store, StoreError, Transaction
 from fluxhook.store.reader import ReadStore
 from fluxhook.store.records import Delivery, Due, EndpointRow, PastAttempt, State, SubscriptionRow
 
@@ -15,7 +16,9 @@ __all__ = [
     "PastAttempt",
     "ReadStore",
     "State",
+    "Store",
     "StoreDamaged",
     "StoreError",
     "SubscriptionRow",
+    "Transaction",
 ]

@@ -21,7 +21,7 @@ import msgspec
 from fluxhook._native.ring import open_own
 from fluxhook.errors import LayoutError
 from fluxhook.events.nesting import bounded
-from fluxhook.store.database import StoreError
+from fluxhook.store.interface import StoreError
 from fluxhook.transport.files import make_folder, read_file, sync_folder, write_all
 
 __all__ = ["AuditEntry", "AuditTrail", "read_audit"]

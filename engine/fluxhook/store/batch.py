@@ -6,22 +6,26 @@ import itertools
 import sqlite3
 from collections import defaultdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Final, Self
 
 from msgspec.structs import astuple, replace
 
+from fluxhook.policy import delivery as life
+from fluxhook.policy.table import IllegalMove
 from fluxhook.store.database import Insert, transaction, translated
-from fluxhook.store.records import Delivery, State
+from fluxhook.store.records import Delivery, State, state_after
+from fluxhook.store.writer import Writer
 from fluxhook.transport.messages import Attempt, EventHead
-
-if TYPE_CHECKING:
-    from fluxhook.store.deliveries import DeliveryStore
 
 __all__ = ["COUNT", "Batch"]
 
 # plain ints: sqlite3 binds them faster than an IntEnum's members
-_WAITING, _BLOCKED, _DELIVERED, _DEAD, _DROPPED = map(int, State)
-
+_WAITING, _BLOCKED = int(State.WAITING), int(State.BLOCKED)
+#: an ordered delivery that comes to the store, until it is found to be the first
+_QUEUED: Final = int(state_after("waiting", "queued"))
+_NAMES: Final[tuple[life.State, ...]] = ("waiting", "blocked", "delivered", "dead", "dropped")
+#: what happens to a delivery that is with a worker, whatever its row says of it
+_OF_SENDING: Final = frozenset(move.event for move in life.MOVES if move.state == "sending")
 
 _COLUMNS = Delivery.__struct_fields__
 _ADD = Insert("deliveries", len(_COLUMNS))
@@ -40,7 +44,7 @@ def _change(*columns: str) -> Insert:
 _UPDATE = _change(*_CHANGING)
 _MOVE = _change(*_CHANGING, "state", "ended_ns")
 _PROMOTE = f"""
-UPDATE deliveries SET state = {_WAITING} WHERE id = (
+UPDATE deliveries SET state = {state_after("blocked", "turn"):d} WHERE id = (
     SELECT id FROM deliveries INDEXED BY line WHERE endpoint = ?1 AND order_key = ?2
         AND state = {_BLOCKED} AND ordered AND ended_ns IS NULL ORDER BY id LIMIT 1)
 AND NOT EXISTS (
@@ -60,16 +64,9 @@ _POSITION = "INSERT OR REPLACE INTO ring_positions VALUES (?, ?)"
 
 
 class Batch:
-    """Changes that become true together.
+    """The `Transaction` of interface.py, which says what each method does."""
 
-    Nothing is written before `commit`; a `with` block commits at its end, and forgets everything
-    if it ends in an exception. A `commit` that raised `StoreError` wrote nothing and may be called
-    again. A delivery that a batch changed is not leased any more once it is committed.
-
-    The deliveries given to its methods are those that its own `add`, `find` and `copy` returned.
-    """
-
-    def __init__(self, store: DeliveryStore) -> None:
+    def __init__(self, store: Writer) -> None:
         self._store = store
         self._known: dict[int, Delivery] = {}
         self._added: dict[int, Delivery] = {}
@@ -101,8 +98,6 @@ class Batch:
     # ---- deliveries ------------------------------------------------------------------------
 
     def find(self, delivery_id: int) -> Delivery | None:
-        """A pending delivery as this batch leaves it. None if it ended or never was: then a report
-        on it is stale."""
         found = self._known.get(delivery_id)
         if found is None:
             stored = self._store.leases.out.get(delivery_id) or self._store.delivery(delivery_id)
@@ -112,7 +107,6 @@ class Batch:
         return found if found.state <= _BLOCKED else None
 
     def copy(self, delivery: Delivery) -> Delivery:
-        """This batch's own copy of a delivery just read from the store."""
         return self._known.setdefault(delivery.id, replace(delivery))
 
     def add(
@@ -129,12 +123,6 @@ class Batch:
         cause: str = "",
         error: str = "",
     ) -> Delivery:
-        """A delivery that is new to the store, pending; there is no need to look for it first.
-
-        An `ordered` one waits until those of its endpoint and order key with lower ids have ended.
-        A `leased` one is out with a worker already. If the id is taken, it gets another one.
-        Raises `ValueError` for an endpoint that the store does not know.
-        """
         if endpoint not in self._store.pending:
             raise ValueError(f"endpoint {endpoint} is not in {self._store.path}")
         if delivery_id in self._known:  # see _renumber
@@ -142,7 +130,7 @@ class Batch:
         delivery = Delivery(
             delivery_id,
             endpoint,
-            _BLOCKED if ordered else _WAITING,
+            _QUEUED if ordered else _WAITING,
             int(ordered),
             due_ns,
             0,
@@ -162,10 +150,6 @@ class Batch:
         return delivery
 
     def attempt(self, delivery: Delivery, attempt: Attempt, offset_ns: int = 0) -> None:
-        """Records an attempt and counts it. What follows from it is another call.
-
-        `offset_ns` is how far the wall clock, by which it is dated, was ahead of the engine's.
-        """
         n = delivery.attempts = delivery.attempts + 1
         ended_ns = attempt.started_ns + 1000 * attempt.total_us
         if delivery.first_failed_ns is None and attempt.cause != "delivered":
@@ -178,42 +162,51 @@ class Batch:
         self._touch(delivery)
 
     def reschedule(self, delivery: Delivery, due_ns: int, cause: str = "", error: str = "") -> None:
-        """Has a pending delivery wait until `due_ns`: it failed, was parked, or came back."""
         delivery.due_ns, delivery.cause, delivery.error = due_ns, cause, error
         self._touch(delivery)
 
     def delivered(self, delivery: Delivery, wall_ns: int) -> None:
-        self._end(delivery, _DELIVERED, wall_ns, "", "")
+        self._end(delivery, "delivered", wall_ns, "", "")
 
     def drop(self, delivery: Delivery, wall_ns: int, cause: str) -> None:
-        """Ends a delivery by a policy, which `cause` names."""
-        self._end(delivery, _DROPPED, wall_ns, cause, "")
+        self._end(delivery, "dropped", wall_ns, cause, "")
 
-    def dead_letter(self, delivery: Delivery, wall_ns: int, cause: str, error: str = "") -> None:
-        """Makes a dead letter of a pending delivery, and tells the store's `on_dead_letter`."""
-        self._end(delivery, _DEAD, wall_ns, cause, error)
+    def dead_letter(
+        self,
+        delivery: Delivery,
+        wall_ns: int,
+        cause: str,
+        error: str = "",
+        *,
+        event: life.Event = "dead",
+    ) -> None:
+        self._end(delivery, event, wall_ns, cause, error)
         self._dead[delivery.endpoint] += 1
         self._store.on_dead_letter(delivery)
 
     def replay(self, delivery: Delivery, now_ns: int) -> None:
-        """Makes a dead letter wait again, due now and with all of its attempts before it.
-
-        An ordered one takes its old place in the line, but does not call back what is waiting at
-        its head.
-        """
-        if delivery.state != _DEAD:
-            raise ValueError(f"delivery {delivery.id} is not a dead letter")
-        delivery.state = _BLOCKED if delivery.ordered else _WAITING
+        try:
+            state = state_after(_NAMES[delivery.state], "replay")
+        except IllegalMove:
+            raise ValueError(f"delivery {delivery.id} is not a dead letter") from None
+        delivery.state = _QUEUED if delivery.ordered else int(state)
         delivery.due_ns, delivery.attempts = now_ns, 0
         delivery.first_failed_ns = delivery.ended_ns = None
         self._pending[delivery.endpoint] += 1
         self._dead[delivery.endpoint] -= 1
         self._move(delivery)
 
-    def _end(self, delivery: Delivery, state: int, wall_ns: int, cause: str, error: str) -> None:
-        if delivery.state > _BLOCKED:
-            raise ValueError(f"delivery {delivery.id} has ended already")
-        delivery.state, delivery.ended_ns = state, wall_ns
+    def _end(
+        self, delivery: Delivery, event: life.Event, wall_ns: int, cause: str, error: str
+    ) -> None:
+        before = _NAMES[delivery.state]
+        if event in _OF_SENDING and delivery.state <= _BLOCKED:
+            before = "sending"
+        try:
+            delivery.state = int(state_after(before, event))
+        except IllegalMove:
+            raise ValueError(f"delivery {delivery.id} has ended already") from None
+        delivery.ended_ns = wall_ns
         delivery.cause, delivery.error = cause, error
         self._pending[delivery.endpoint] -= 1
         self._move(delivery)
@@ -238,24 +231,20 @@ class Batch:
     # ---- what else is committed with them --------------------------------------------------
 
     def count(self, endpoint: int, name: str, n: int = 1) -> None:
-        """Raises a counter of the endpoint's, which outlives every process."""
         self._counts[endpoint, name] += n
 
     def window(self, endpoint: int, closes_ns: int, state: bytes) -> None:
-        """Opens an endpoint's window of aggregation, or changes what is in it."""
         self._windows[endpoint] = closes_ns, state
 
     def close_window(self, endpoint: int) -> None:
         self._windows[endpoint] = None
 
     def position(self, ring_uid: bytes, seq: int) -> None:
-        """Notes up to where a ring has been applied, by this batch and those before it."""
         self._positions[ring_uid] = seq
 
     # ---- writing ---------------------------------------------------------------------------
 
     def commit(self) -> None:
-        """Writes all of it or, raising `StoreError`, nothing. After a success it does nothing."""
         if self._committed:
             return
         with translated(self._store.path):

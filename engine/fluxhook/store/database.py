@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from fluxhook._native.ring import is_own, open_own
-from fluxhook.errors import EngineError, EngineNotRunning, LayoutError
+from fluxhook.errors import EngineNotRunning, LayoutError
+from fluxhook.store.interface import StoreError
 
 __all__ = [
     "LAYOUT",
     "Insert",
     "StoreDamaged",
-    "StoreError",
     "open_reader",
     "open_writer",
     "transaction",
@@ -42,10 +42,6 @@ _OLDEST_SQLITE = (3, 35)
 #: rows in one INSERT; with more of them little is gained
 _ROWS = 32
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-class StoreError(EngineError):
-    """The disk is full, read-only or failing: nothing of the transaction was kept. Try it again."""
 
 
 class StoreDamaged(LayoutError):

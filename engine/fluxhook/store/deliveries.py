@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Self
@@ -17,14 +16,15 @@ from fluxhook.errors import FluxhookError
 from fluxhook.policy.clock import Clock
 from fluxhook.store.batch import COUNT, Batch
 from fluxhook.store.database import open_reader, open_writer, transaction, translated
-from fluxhook.store.leases import Leases, Place
-from fluxhook.store.reader import COLUMNS, FRONTS, ReadStore, clock_checksum
+from fluxhook.store.leases import Place
+from fluxhook.store.reader import COLUMNS, clock_checksum
 from fluxhook.store.records import Delivery, Due, State, SubscriptionRow
+from fluxhook.store.writer import Writer
 
 __all__ = ["DeliveryStore"]
 
 # Two legs, since SQLite seeks to (due_ns, id) only where due_ns is given as equal; a replay or a
-# parked queue leaves any number of deliveries due at the same time.
+# deferred queue leaves any number of deliveries due at the same time.
 _LEG = f"""
 SELECT {COLUMNS}, b.body FROM deliveries AS d INDEXED BY due CROSS JOIN bodies AS b ON b.id = d.id
 WHERE d.state = {State.WAITING:d} AND d.endpoint = :endpoint AND
@@ -51,7 +51,7 @@ _ENSURE = """
 INSERT INTO endpoints (id, name) VALUES ((SELECT coalesce(max(id) + 1, 0) FROM endpoints), ?)
 ON CONFLICT (name) DO NOTHING
 """
-_ADOPT = "INSERT INTO endpoints (id, name) VALUES (?, ?) ON CONFLICT DO NOTHING"
+_RESTORE = "INSERT INTO endpoints (id, name) VALUES (?, ?) ON CONFLICT DO NOTHING"
 _ENDED = """
 SELECT id, endpoint, state, last_attempt FROM deliveries
 WHERE id IN (SELECT value FROM json_each(?)) AND ended_ns IS NOT NULL ORDER BY id
@@ -64,23 +64,14 @@ DELETE FROM attempts WHERE id IN (SELECT id FROM chain)
 """
 
 
-class DeliveryStore(ReadStore):
-    """Every delivery that was not delivered at once, until it is purged.
+class DeliveryStore(Writer):
+    """Every delivery that was not delivered at once, until it is purged: the `Store` of interface.py in
+    SQLite, and what the supervisor keeps beside it of endpoints and clock.
 
     For one thread of one process. Changes to deliveries go through `batch`; the other methods that
     change something are transactions of their own. All raise `StoreError` where the disk is full or
     failing, having changed nothing; try again later. `LayoutError` means that the file is damaged.
     """
-
-    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
-        super().__init__(path, db)
-        self.leases = Leases({id: (due_ns, 0) for id, due_ns in self._all(FRONTS)})
-        #: for each endpoint, how many deliveries wait or are blocked, leased ones included
-        self.pending = {row.id: row.pending for row in self.endpoints()}
-        ((last,),) = self._all("SELECT coalesce(max(id), 0) FROM attempts")
-        self.attempt_ids = itertools.count(last + 1)
-        #: is told of each dead letter before it is committed, so perhaps more than once
-        self.on_dead_letter: Callable[[Delivery], None] = lambda delivery: None
 
     @classmethod
     def open(cls, path: Path, *, full_sync: bool = False, create: bool = True) -> Self:
@@ -112,16 +103,20 @@ class DeliveryStore(ReadStore):
     def batch(self) -> Batch:
         return Batch(self)
 
+    def fronts(self) -> list[tuple[int, int]]:
+        return [(endpoint, due_ns) for endpoint, (due_ns, _) in self.leases.fronts.items()]
+
+    def front_ns(self, endpoint: int) -> int | None:
+        front = self.leases.fronts.get(endpoint)
+        return None if front is None else front[0]
+
     def leased(self, endpoint: int) -> int:
-        """How many deliveries of an endpoint are out."""
         return self.leases.counts[endpoint]
 
-    def lease(self, endpoint: int, now_ns: int, limit: int) -> list[Due]:
-        """Hands out what is due, the longest due first, at most `limit`.
+    def is_leased(self, delivery_id: int) -> bool:
+        return delivery_id in self.leases.out
 
-        Nothing is handed out again before a batch changed it or `release` gave it back, or the
-        store was opened anew. Of ordered deliveries with the same key only the first is handed out.
-        """
+    def lease(self, endpoint: int, now_ns: int, limit: int) -> list[Due]:
         fronts, out = self.leases.fronts, self.leases.out
         front = fronts.get(endpoint)
         if front is None or front[0] > now_ns:
@@ -150,51 +145,28 @@ class DeliveryStore(ReadStore):
         return found
 
     def release(self, delivery_ids: Iterable[int]) -> None:
-        """Takes back what nobody works on any more: it may be leased at once."""
         for delivery_id in delivery_ids:
             delivery = self.leases.end(delivery_id)
             if delivery is not None:
                 self.leases.waits(delivery.endpoint, (delivery.due_ns, delivery.id))
 
     def dead_letter_all(
-        self, endpoint: int, wall_ns: int, cause: str, error: str = "", *, limit: int = 1000
+        self, endpoint: int, wall_ns: int, cause: str, error: str = "", *, limit: int
     ) -> int:
-        """Makes dead letters of an endpoint's pending deliveries, at most `limit` at a time.
-
-        Returns how many; call it until that is 0. What is out is left to the report on it.
-        """
         enough = limit + self.leases.counts[endpoint]
         pending = self._deliveries(_WAITING, (endpoint, enough))
         pending += self._deliveries(_BLOCKED, (endpoint, enough))
         dead = [d for d in pending if d.id not in self.leases.out][:limit]
         with self.batch() as batch:
             for delivery in dead:
-                batch.dead_letter(batch.copy(delivery), wall_ns, cause, error)
+                batch.dead_letter(batch.copy(delivery), wall_ns, cause, error, event="give_up")
         if len(dead) < limit:
             self.leases.fronts.pop(endpoint, None)
         return len(dead)
 
-    def replay(self, delivery_ids: Iterable[int], now_ns: int) -> int:
-        """Makes the dead letters among these wait again, due now; returns how many.
-
-        All of their attempts are before them again; those made stay on record.
-        """
-        replayed = 0
-        with self.batch() as batch:
-            for delivery_id in delivery_ids:
-                delivery = self.delivery(delivery_id)
-                if delivery is not None and delivery.state == State.DEAD:
-                    batch.replay(batch.copy(delivery), now_ns)
-                    replayed += 1
-        return replayed
-
     def purge(self, delivery_ids: Iterable[int]) -> int:
-        """Erases the ended ones among these, bodies and attempts too; returns how many.
-
-        Dead letters are counted as `dropped.purged` from then on.
-
-        Best thousands at a time: neighbours share pages, and each page is written once.
-        """
+        """As the interface says; best thousands at a time: neighbours share pages, and each page is
+        written once."""
         with translated(self.path), transaction(self.db) as db:
             gone = db.execute(_ENDED, (json.dumps(list(delivery_ids)),)).fetchall()
             ids = [(id,) for id, *_ in gone]
@@ -222,13 +194,15 @@ class DeliveryStore(ReadStore):
             self.pending.setdefault(id, 0)
         return {name: ids[name] for name in wanted}
 
-    def adopt_endpoints(self, ids: dict[str, int]) -> list[str]:
+    def restore_endpoints(self, ids: dict[str, int]) -> list[str]:
         """Take over ids that endpoints had when the store was lost or older, and return the names of
         those. What it knows itself stays."""
         with translated(self.path), transaction(self.db) as db:
-            adopted = [name for name, id in ids.items() if db.execute(_ADOPT, (id, name)).rowcount]
-        self.pending |= dict.fromkeys((ids[name] for name in adopted), 0)
-        return adopted
+            restored = [
+                name for name, id in ids.items() if db.execute(_RESTORE, (id, name)).rowcount
+            ]
+        self.pending |= dict.fromkeys((ids[name] for name in restored), 0)
+        return restored
 
     def save_clock(self, clock: Clock) -> None:
         text = msgspec.json.encode(clock).decode()

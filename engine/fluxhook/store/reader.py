@@ -17,7 +17,14 @@ import msgspec
 from fluxhook.policy.clock import Clock
 from fluxhook.store.database import open_reader, translated
 from fluxhook.store.delivery_id import first_at, made_ns
-from fluxhook.store.records import Delivery, EndpointRow, PastAttempt, State, SubscriptionRow
+from fluxhook.store.records import (
+    ENDED,
+    Delivery,
+    EndpointRow,
+    PastAttempt,
+    State,
+    SubscriptionRow,
+)
 from fluxhook.transport.messages import Attempt
 
 __all__ = ["COLUMNS", "FRONTS", "ReadStore", "clock_checksum"]
@@ -58,7 +65,7 @@ ORDER BY d.ended_ns DESC, d.id DESC LIMIT :limit
 _EXPIRED = f"""
 SELECT {COLUMNS} FROM endpoints AS e CROSS JOIN deliveries AS d INDEXED BY ended
 ON d.endpoint = e.id AND d.ended_ns < ?
-   AND d.state IN ({State.DELIVERED:d}, {State.DEAD:d}, {State.DROPPED:d})
+   AND d.state IN ({", ".join(f"{state:d}" for state in ENDED)})
 LIMIT ?
 """
 

@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from fluxhook.policy import delivery as life
 from fluxhook.transport.messages import Attempt, EventHead
 
-__all__ = ["Delivery", "Due", "EndpointRow", "PastAttempt", "State", "SubscriptionRow"]
+__all__ = [
+    "ENDED",
+    "Delivery",
+    "Due",
+    "EndpointRow",
+    "PastAttempt",
+    "State",
+    "SubscriptionRow",
+    "state_after",
+]
 
 
 class State(IntEnum):
-    """Where a delivery stands. The first two are *pending*, the others have ended."""
+    """The states of policy/delivery.py that have rows. The first two are *pending*, the others have
+    ended. What is with a worker is waiting or blocked here, and leased."""
 
     WAITING = 0
     BLOCKED = 1
     DELIVERED = 2
     DEAD = 3
     DROPPED = 4
+
+
+#: from which a row is erased
+ENDED: Final = tuple(State[m.state.upper()] for m in life.MOVES if m.event == "purge")
+
+
+def state_after(state: life.State, event: life.Event) -> State:
+    """Return the state of a row after a move of which nothing else has to be known. Raises IllegalMove
+    where there is none."""
+    return State[life.MOVES.move(state, event, "").to.upper()]
 
 
 class Delivery(msgspec.Struct, gc=False):

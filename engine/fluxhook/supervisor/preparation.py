@@ -253,11 +253,11 @@ class Preparation:
                     self._repair.set_aside(damaged)
             store = DeliveryStore.open(path, full_sync=full_sync)
             self._repair.losses.append(f"{e.what}; a new one takes its place: {lost}")
-        if adopted := store.adopt_endpoints(ids or {}):
+        if restored := store.restore_endpoints(ids or {}):
             log.error(
                 "%s did not know the endpoints %s: it is an older copy, or its log is damaged; what "
                 "was created at run time among them has to be created again",
-                path, ", ".join(adopted),
+                path, ", ".join(restored),
             )  # fmt: skip
         return store
 

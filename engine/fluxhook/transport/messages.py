@@ -4,17 +4,26 @@ A ring record has a list of targets (endpoint ids), a head and a body. The body 
 envelope, byte for byte as it is sent; the head depends on the ring:
 
     publisher -> worker   EventHead
-    worker -> scheduler      Report (its own targets are not used)
-    scheduler -> worker      DueHead
+    worker -> scheduler   Report (its own targets are not used)
+    scheduler -> worker   DueHead
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-__all__ = ["SUSPECT_NS", "Attempt", "DueHead", "EventHead", "Report", "Verdict"]
+__all__ = [
+    "DEFERRED",
+    "SUSPECT_NS",
+    "TAKEN_OVER",
+    "Attempt",
+    "DueHead",
+    "EventHead",
+    "Report",
+    "Verdict",
+]
 
 #: when a delivery at which a worker may have ended is tried at the latest; arbitrary, a thousand take
 #: about as long one after the other
@@ -62,8 +71,12 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     worker: int = 0
 
 
+# Older words than those of the code: a report in an outbox may be of a version before this one.
+DEFERRED: Final = "parked"
+TAKEN_OVER: Final = "adopted"
+
 #: delivered: settled with success. retry: failed, another attempt is wanted. dead: failed for good.
-#: parked: not attempted (breaker open, endpoint paused, over its share). adopted: still being
+#: DEFERRED: not attempted (breaker open, endpoint paused, over its share). TAKEN_OVER: still being
 #: attempted, but the store keeps it from now on. dropped: by a policy that `cause` names. aggregated:
 #: not attempted, it goes into the endpoint's window.
 Verdict = Literal["delivered", "retry", "dead", "parked", "adopted", "dropped", "aggregated"]
@@ -84,7 +97,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, gc=False):
     accepted_ns: int = 0
     attempts: int = 0
     attempt: Attempt | None = None
-    #: earliest next attempt, in engine time (0: as the retry policy says, or at once for `parked`)
+    #: earliest next attempt, in engine time (0: as the retry policy says, or at once for DEFERRED)
     not_before_ns: int = 0
 
 

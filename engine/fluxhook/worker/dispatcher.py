@@ -3,10 +3,10 @@
 A delivery that succeeds at once never leaves the ring. Any other is handed over to the scheduler, by a
 report that makes its place in the ring free again:
 
-    the endpoint is paused, or its breaker open     parked
-    it cannot be built                              parked: its state is misconfigured
-    its queue is slow and full                       parked: one endpoint's trouble stays its own
-    held up while the ring runs full                parked, or adopted if it is under way
+    the endpoint is paused, or its breaker open     deferred
+    it cannot be built                              deferred: its state is misconfigured
+    its queue is slow and full                      deferred: one endpoint's trouble stays its own
+    held up while the ring runs full                deferred, or taken over if it is under way
     its endpoint aggregates its type                aggregated
     it succeeded, and its endpoint records all      delivered
     the attempt failed                              retry or dead
@@ -27,7 +27,7 @@ from fluxhook.policy import breaker
 from fluxhook.transport import datadir as field
 from fluxhook.transport.build import build
 from fluxhook.transport.engine_clock import EngineClock
-from fluxhook.transport.messages import SUSPECT_NS, DueHead, Verdict
+from fluxhook.transport.messages import DEFERRED, SUSPECT_NS, TAKEN_OVER, DueHead, Verdict
 from fluxhook.transport.process import described, log
 from fluxhook.worker.admission import Admission
 from fluxhook.worker.endpoint_queue import Backlog, EndpointQueue
@@ -209,9 +209,9 @@ class Dispatcher:
         elif queue.aggregating and queue.gathers(delivery):
             self._reporter.report(delivery, "aggregated", "")
         elif queue.defers:
-            self._hand_over(queue, delivery, "parked", queue.defers)
+            self._hand_over(queue, delivery, DEFERRED, queue.defers)
         elif queue.blocks and self._diverted(queue):
-            self._hand_over(queue, delivery, "parked", "order")
+            self._hand_over(queue, delivery, DEFERRED, "order")
         else:
             self._enqueue(queue, delivery)
 
@@ -231,7 +231,7 @@ class Dispatcher:
             if queue is None:
                 self._reporter.report(delivery, "dead", "removed")
             elif queue.defers:
-                self._hand_over(queue, delivery, "parked", queue.defers, now_ns + DEFER_NS)
+                self._hand_over(queue, delivery, DEFERRED, queue.defers, now_ns + DEFER_NS)
             else:
                 if fresh:
                     queue.sender.distrust(queue.target)
@@ -255,7 +255,7 @@ class Dispatcher:
 
     def _enqueue(self, queue: EndpointQueue, delivery: Delivery) -> None:
         if queue.over_share and delivery.id == 0:
-            self._hand_over(queue, delivery, "parked", "over_share")
+            self._hand_over(queue, delivery, DEFERRED, "over_share")
         else:
             queue.add(delivery)
 
@@ -282,7 +282,7 @@ class Dispatcher:
         )
 
     def _defer_all(
-        self, queue: EndpointQueue, cause: str, not_before_ns: int = 0, verdict: Verdict = "parked"
+        self, queue: EndpointQueue, cause: str, not_before_ns: int = 0, verdict: Verdict = DEFERRED
     ) -> int:
         """Hand the whole queue over, in its order; return how many that were.
 
@@ -291,7 +291,7 @@ class Dispatcher:
         if queue.blocks:
             for delivery in queue.under_way():
                 if delivery.id == 0:
-                    self._hand_over(queue, delivery, "adopted", cause)
+                    self._hand_over(queue, delivery, TAKEN_OVER, cause)
         count = len(queue.waiting)
         while queue.waiting:
             self._hand_over(queue, queue.pop(), verdict, cause, not_before_ns)
@@ -304,7 +304,7 @@ class Dispatcher:
             self._defer_all(queue, "over_share")
         else:
             for delivery in queue.cut(keep):
-                self._hand_over(queue, delivery, "parked", "over_share")
+                self._hand_over(queue, delivery, DEFERRED, "over_share")
 
     def relieve(self, now_ns: int, *, urgent: bool) -> None:
         """Empty rings of what is held up: under way for long, or in a queue that does not move. It
@@ -324,7 +324,7 @@ class Dispatcher:
                     if queue.blocks:
                         self._defer_all(queue, "over_share")
                     else:
-                        self._hand_over(queue, delivery, "adopted", "over_share")
+                        self._hand_over(queue, delivery, TAKEN_OVER, "over_share")
         for queue in self._backlog.queues():
             if queue.waiting[0].taken_ns < before_ns:
                 if queue.batching and not queue.full:
@@ -472,7 +472,7 @@ class Dispatcher:
                 self._reporter.report(delivery, "dead", "removed")
         elif queue.defers:
             for delivery in taken:
-                self._hand_over(queue, delivery, "parked", queue.defers)
+                self._hand_over(queue, delivery, DEFERRED, queue.defers)
         else:
             queue.put_back(taken)
 
@@ -530,7 +530,7 @@ class Dispatcher:
                 if queue is None or (queue.aggregating and queue.gathers(delivery)):
                     self._arrive(queue, delivery)
                 else:
-                    self._hand_over(queue, delivery, "parked", "suspect", now_ns + SUSPECT_NS)
+                    self._hand_over(queue, delivery, DEFERRED, "suspect", now_ns + SUSPECT_NS)
             except Exception as e:
                 self._fault(queue, delivery, e, now_ns)
         heads = [(delivery, self._take_head(delivery, now_ns)) for delivery in due]
@@ -543,7 +543,7 @@ class Dispatcher:
                 self._reporter.report(delivery, "dead", "poison")
             else:
                 self._reporter.report(
-                    delivery, "parked", "suspect", not_before_ns=now_ns + SUSPECT_NS
+                    delivery, DEFERRED, "suspect", not_before_ns=now_ns + SUSPECT_NS
                 )
 
     # ---- errors of ours --------------------------------------------------------------------
