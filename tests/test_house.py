@@ -27,7 +27,9 @@ ONE_MEANING: Final = {
     "deliveries": "deliveries",
     "delivery": "a delivery",
     "endpoint": "an endpoint",
+    "endpoints": "the endpoints",
     "list": "a command that lists",
+    "retries": "what is tried again",
     "secret": "a secret",
     "show": "a command that shows one",
 }
@@ -50,8 +52,6 @@ TO_DIVIDE: Final = {
     "admin/dashboard/pages/retries.py:_retries",
     "cli/serve.py:command",
     "receiver.py",
-    "scheduler/scheduler.py",
-    "scheduler/scheduler.py:__init__",
 }
 
 

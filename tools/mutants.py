@@ -96,6 +96,11 @@ def _policy(name: str) -> Target:
     )
 
 
+def _scheduler(name: str, tests: Sequence[str], *functions: str) -> Target:
+    paths = (f"tests/scheduler/test_{test}.py" for test in (name, *tests))
+    return Target(f"scheduler.{name}", tuple(paths), functions)
+
+
 POLICIES: Final = sorted(p.stem for p in (ENGINE / "policy").glob("[!_]*.py"))
 MODULES: Final = {
     target.module: target
@@ -103,24 +108,13 @@ MODULES: Final = {
         *map(_policy, POLICIES),
         Target("worker.admission", ("tests/worker/test_admission.py",)),
         Target("worker.results", ("tests/worker/test_results.py",)),
-        Target(
-            "scheduler.scheduler",
-            ("tests/scheduler/test_retries.py",),
-            # the way back of what has to be tried again
-            (
-                *(
-                    "_apply",
-                    "_disable_if",
-                    "_feed",
-                    "_feed_one",
-                    "_room",
-                    "_home",
-                    "_idlest",
-                    "_send",
-                ),
-                *("_dead_letter_too_large", "_dead", "replay", "_release_lost", "_reported"),
-            ),
-        ),
+        # the way back of what has to be tried again
+        _scheduler("reports", ["way_back"], "_apply", "_after", "_reported"),
+        _scheduler("retries", [], "release_lost", "feed", "_feed_one", "room", "idlest", "_send"),
+        _scheduler("worker_leases", []),
+        _scheduler("endpoints", ["retries"], "assigned_worker"),
+        _scheduler("disabling", ["reports"], "attempt_failed"),
+        _scheduler("dead_letters", []),
     )
 }
 

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from fluxhook.config.schema import Endpoint
 from fluxhook.policy import breaker
+from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.snapshot import Snapshot
-from fluxhook.transport.words import EngineWords
 
 __all__ = ["EndpointState", "endpoint_state"]
 

@@ -29,8 +29,8 @@ from fluxhook.policy.clock import Clock
 from fluxhook.policy.table import IllegalMove
 from fluxhook.store import EndpointRow, ReadStore
 from fluxhook.transport import datadir as d
+from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.snapshot import Snapshot
-from fluxhook.transport.words import EngineWords
 
 __all__ = ["EndpointStats", "LastError", "ProcessStats", "Stats", "read_stats"]
 

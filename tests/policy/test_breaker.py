@@ -127,7 +127,7 @@ def test_the_examples_take_every_move(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("state", [State("closed", n) for n in range(3)] + [OPEN, HALF_OPEN])
 @pytest.mark.parametrize("event", ["success", "failure"])
 def test_a_word_without_a_step(state: State, event: Event) -> None:
-    """What follows from a word alone is what the whole step makes of it; the rest is left to that."""
+    """A word alone gives what the whole step makes of it; anything else is left to that step."""
     short = breaker.after_success if event == "success" else breaker.after_failure
     found = short(breaker.pack(state), CONFIG.failure_threshold)
     after, _ = step(state, event, T0 + 1)

@@ -1,4 +1,4 @@
-"""The rings between workers and keeper take every event that the configuration allows."""
+"""The rings between workers and scheduler take every event that the configuration allows."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from fluxhook.worker.admission import Admission
 from fluxhook.worker.endpoint_queue import EndpointQueue
 from support.rig import NEVER, Rig, seconds, until
 from support.scheduler_harness import S, SchedulerHarness
+from support.scheduler_parts import AHEAD_NS, NOW, Parts
 
 DISABLED = "webhook.endpoint.disabled"
 HOUR = Duration.parse("1h")
@@ -243,6 +244,45 @@ def test_a_reload_gives_another_chance(harness: SchedulerHarness, how: str) -> N
     worker.n = 10
     worker.fail()
     assert not is_disabled(harness)
+
+
+# ---- the part alone ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    with Parts(tmp_path / "alone", OPS, LOG) as parts:
+        yield parts
+
+
+def test_it_is_disabled_after_its_reports_are_committed(parts: Parts) -> None:
+    """Once, for the first reason, until the snapshot says so; then it may fail anew."""
+    disabling = parts.disabling
+    parts.words.matrix.store(0, d.FAILING, NOW - HOUR.ns)
+    for cause in ("server_error", "timeout"):
+        disabling.attempt_failed(0, OPS, cause, NOW)
+    assert not parts.store.endpoints()[0].disabled_ns
+    assert not disabling.take_disabled()
+    assert disabling.disable(NOW) is False
+    row = parts.store.endpoints()[0]
+    assert (row.disabled_ns, row.disabled_reason.endswith("server_error.")) == (
+        NOW + AHEAD_NS, True,
+    )  # fmt: skip
+    assert parts.told.disabled == [("ops", row.disabled_reason, NOW - HOUR.ns + AHEAD_NS)]
+    disabling.attempt_failed(0, OPS, "timeout", NOW)
+    assert not disabling.to_disable
+    assert (disabling.take_disabled(), disabling.take_disabled()) == (True, False)
+
+
+def test_what_begins_anew_is_not_disabled(parts: Parts) -> None:
+    """The operator's word comes after the reports that led to it."""
+    parts.words.matrix.store(0, d.FAILING, NOW - HOUR.ns)
+    parts.words.matrix.store(0, d.BREAKER, 3)
+    parts.disabling.attempt_failed(0, OPS, "timeout", NOW)
+    parts.disabling.begin_anew(0)
+    parts.disabling.disable(NOW)
+    assert not parts.store.endpoints()[0].disabled_ns
+    assert (parts.words.failing_ns(0), parts.words.breaker(0).value) == (0, 0)
 
 
 # ---- end to end ----------------------------------------------------------------------------

@@ -82,15 +82,15 @@ def test_what_does_not_fit_into_an_inbox_is_a_dead_letter(harness: SchedulerHarn
     harness.first_failure("evt_0", BODY)
     small = own(harness) / "small.ring"
     make_small(small)
-    inbox = harness.scheduler._inboxes[0]
-    harness.scheduler._inboxes[0] = ring.Producer(str(small))
+    inbox = harness.scheduler.retries.inboxes[0]
+    harness.scheduler.retries.inboxes[0] = ring.Producer(str(small))
     harness.now_ns += 60_000_000_000
     harness.step()
     (dead,) = harness.store.dead_letters()
     assert dead.cause == "payload_too_large"
     assert "max_event_bytes" in dead.error
     assert harness.store.leased(0) == 0
-    harness.scheduler._inboxes[0] = inbox
+    harness.scheduler.retries.inboxes[0] = inbox
     assert harness.scheduler.replay([dead.id], harness.now_ns) == 1
     (delivery,) = harness.due()
     assert delivery.body == BODY

@@ -1,5 +1,5 @@
-"""Nothing is delivered twice but what was in flight: a keeper hands out nothing that a report which it
-has not read yet will settle."""
+"""Nothing is delivered twice but what was in flight: a scheduler hands out nothing that a report will
+settle which it has not read yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from fluxhook import Endpoint
 from fluxhook._native import ring
 from fluxhook.publisher.publisher import Publisher
-from fluxhook.scheduler import scheduler as keeper
+from fluxhook.scheduler import step_limits
 from fluxhook.store import Batch, DeliveryStore, State, StoreError
 from fluxhook.transport.datadir import FileLock
 from support.scheduler_harness import HOUR, S, SchedulerHarness
@@ -29,7 +29,7 @@ ENDS = tuple(
 #: deliveries of the store that the worker has in hand, and those of them that it does not finish
 OUT, IN_FLIGHT = 100, 7
 #: its reports about others, which stand before those about them: several transactions' worth
-REPORTS = 3 * keeper.BATCH
+REPORTS = 3 * step_limits.BATCH
 
 
 class Worker:
@@ -43,7 +43,7 @@ class Worker:
         assert len(self.hand) == OUT
 
     def report_others(self, count: int = REPORTS) -> None:
-        """None of which the keeper has read when this returns."""
+        """None of which the scheduler has read when this returns."""
         for n in range(count):
             delivery = self.harness.fresh(f"other_{n}", endpoint=OTHER)
             self.harness.reporter.report(delivery, "delivered", "delivered")
@@ -61,14 +61,14 @@ def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
         yield harness
 
 
-def kill_keeper(harness: SchedulerHarness, *endpoints: Endpoint) -> None:
-    """The next engine finds everything as a killed keeper left it."""
-    harness.scheduler.close = harness.scheduler._events.close  # type: ignore[method-assign]
+def kill_scheduler(harness: SchedulerHarness, *endpoints: Endpoint) -> None:
+    """The next engine finds everything as a killed scheduler left it."""
+    harness.scheduler.close = harness.scheduler.events.close  # type: ignore[method-assign]
     harness.reopen(*endpoints)
 
 
 def handed_out(harness: SchedulerHarness) -> list[int]:
-    """The ids that go to the worker until the keeper has nothing more to do."""
+    """The ids that go to the worker until the scheduler has nothing more to do."""
     found: list[int] = []
     while True:
         harness.wake_ns = harness.scheduler.step(harness.now_ns)
@@ -87,7 +87,7 @@ def test_a_new_scheduler_hands_out_what_was_in_flight_alone(harness: SchedulerHa
     worker = Worker(harness)
     worker.report_others()
     left = worker.deliver()
-    kill_keeper(harness)
+    kill_scheduler(harness)
     assert handed_out(harness) == left
     assert states(harness) == {State.WAITING: IN_FLIGHT, State.DELIVERED: OUT - IN_FLIGHT}
 
@@ -98,7 +98,7 @@ def test_reports_of_a_worker_that_is_no_more_are_read_first(harness: SchedulerHa
     worker.report_others()
     left = worker.deliver()
     folder = harness.path / "workers"
-    harness.scheduler.close = harness.scheduler._events.close  # type: ignore[method-assign]
+    harness.scheduler.close = harness.scheduler.events.close  # type: ignore[method-assign]
     harness.close()
     (folder / "0").rename(folder / "5")
     harness.open()
@@ -112,7 +112,7 @@ def test_a_store_that_fails_meanwhile_changes_nothing(
     worker = Worker(harness)
     worker.report_others()
     left = worker.deliver()
-    kill_keeper(harness)
+    kill_scheduler(harness)
     calls: Counter[str] = Counter()
 
     def fails(call: Any, at: range) -> Any:
@@ -131,7 +131,7 @@ def test_a_store_that_fails_meanwhile_changes_nothing(
         harness.scheduler.step(harness.now_ns)
         found += [delivery.id for delivery in harness.take()]
         harness.now_ns += S
-    assert calls["_write"] > 2 * REPORTS // keeper.BATCH
+    assert calls["_write"] > 2 * REPORTS // step_limits.BATCH
     assert calls["delivery"] > 140
     assert sorted(found) == left
     assert states(harness)[State.DELIVERED] == OUT - IN_FLIGHT
@@ -144,9 +144,9 @@ def test_reports_that_keep_coming_do_not_keep_a_new_scheduler_from_feeding(
     worker = Worker(harness)
     worker.report_others()
     left = worker.deliver()
-    kill_keeper(harness)
-    for _ in range(REPORTS // keeper.BATCH + 2):
-        worker.report_others(2 * keeper.BATCH)
+    kill_scheduler(harness)
+    for _ in range(REPORTS // step_limits.BATCH + 2):
+        worker.report_others(2 * step_limits.BATCH)
         harness.scheduler.step(harness.now_ns)
         assert harness.scheduler.busy
     assert sorted(delivery.id for delivery in harness.take()) == left
@@ -158,7 +158,7 @@ def test_what_was_delivered_is_not_given_up(harness: SchedulerHarness) -> None:
     worker.report_others()
     worker.deliver()
     harness.now_ns += 25 * HOUR
-    kill_keeper(harness, ENDS[OTHER])
+    kill_scheduler(harness, ENDS[OTHER])
     handed_out(harness)
     assert states(harness) == {State.DEAD: IN_FLIGHT, State.DELIVERED: OUT - IN_FLIGHT}
 
@@ -171,7 +171,7 @@ def test_what_is_replayed_meanwhile_goes_out_once(harness: SchedulerHarness) -> 
     harness.fail(dead, "dead")
     worker.report_others()
     left = worker.deliver()
-    kill_keeper(harness)
+    kill_scheduler(harness)
     assert harness.scheduler.replay([dead.id, *left], harness.now_ns) == 1
     assert handed_out(harness) == sorted([dead.id, *left])
 
@@ -180,13 +180,14 @@ def test_what_is_replayed_meanwhile_goes_out_once(harness: SchedulerHarness) -> 
 def test_a_lost_workers_reports_are_read_before_anything_is_released(
     harness: SchedulerHarness, fails: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deliveries that it had taken over are handed out again only if no report of its settles them."""
-    adopted = [harness.fresh(f"evt_{n}") for n in range(OUT)]
-    for delivery in adopted:
+    """Deliveries that were taken over from it are handed out again only if no report of its settles
+    them."""
+    taken_over = [harness.fresh(f"evt_{n}") for n in range(OUT)]
+    for delivery in taken_over:
         harness.reporter.report(delivery, "adopted", "over_share")
     harness.step()
     worker = object.__new__(Worker)
-    worker.harness, worker.hand = harness, adopted
+    worker.harness, worker.hand = harness, taken_over
     worker.report_others()
     left = worker.deliver()
     harness.scheduler.worker_lost(0)
@@ -202,7 +203,7 @@ def _full(*_: object) -> None:
     raise StoreError("the disk is full")
 
 
-def test_what_a_successor_adopts_stays_with_it(harness: SchedulerHarness) -> None:
+def test_what_is_taken_over_from_a_successor_stays_with_it(harness: SchedulerHarness) -> None:
     """It goes on in the outbox of the lost one, whose reports are not all read yet."""
     worker = Worker(harness)
     worker.report_others()

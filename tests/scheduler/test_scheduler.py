@@ -1,4 +1,4 @@
-"""The keeper under a clock that the test moves: the whole life of a failing event, in no time."""
+"""The scheduler under a clock that the test moves: the whole life of a failing event, in no time."""
 
 from __future__ import annotations
 

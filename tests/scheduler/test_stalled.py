@@ -1,4 +1,4 @@
-"""The keeper stalls: its process is stopped, as it may be by a disk that hangs for long."""
+"""The scheduler stalls: its process is stopped, as it may be by a disk that hangs for long."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATIENT = Retry(max_attempts=1000, initial_interval=seconds(0.05), max_interval=
 
 @contextmanager
 def stalled(engine: Engine) -> Iterator[None]:
-    """Its supervisor, and with it the keeper, stands still."""
+    """Its supervisor, and with it the scheduler, stands still."""
     assert engine._child is not None
     pid = engine._child.pid
     os.kill(pid, signal.SIGSTOP)

@@ -14,7 +14,7 @@ from fluxhook import Aggregate, ConfigError, Endpoint, EngineError
 from fluxhook import control as c
 from fluxhook.config.units import Duration
 from fluxhook.control import Control, frame, socket_path
-from fluxhook.scheduler import scheduler as keeper
+from fluxhook.scheduler import step_limits
 from fluxhook.store.delivery_id import DeliveryIds
 from fluxhook.supervisor import control_server as listener
 from fluxhook.supervisor.control_server import Listener
@@ -137,7 +137,7 @@ def test_a_test_event_may_be_larger(tmp_path: Path) -> None:
         Control(tmp_path / "data", timeout_s=0.1).send_test("ops", data={"x": "x" * (9 << 20)})
 
 
-# ---- the keeper ----------------------------------------------------------------------------
+# ---- the scheduler ----------------------------------------------------------------------------
 
 
 def stored(harness: SchedulerHarness, endpoint: int, n: int) -> None:
@@ -166,7 +166,7 @@ def test_a_step_hands_out_a_batch(tmp_path: Path) -> None:
         for endpoint in range(3):
             stored(harness, endpoint, 900)
         harness.scheduler.step(harness.now_ns)
-        assert sum(out(harness).values()) == keeper.BATCH == 1024
+        assert sum(out(harness).values()) == step_limits.BATCH == 1024
         assert harness.scheduler.busy
         harness.scheduler.step(harness.now_ns)
         assert sum(out(harness).values()) == 2048
@@ -186,7 +186,7 @@ def test_a_step_gives_up_a_batch_of_removed_endpoints(tmp_path: Path) -> None:
         while pending:
             harness.scheduler.step(harness.now_ns)
             left = sum(harness.store.pending.values())
-            assert 0 < pending - left <= keeper.BATCH
+            assert 0 < pending - left <= step_limits.BATCH
             pending = left
             steps += 1
         assert steps == 3
@@ -201,21 +201,21 @@ def test_a_step_closes_some_windows(tmp_path: Path) -> None:
             delivery = harness.fresh(f"e{i}", "service.5xx", endpoint=i)
             harness.reporter.report(delivery, "aggregated", "")
         harness.step()
-        assert len(harness.scheduler._windows) == 150
+        assert len(harness.scheduler.windows.open) == 150
         harness.now_ns += HOUR
         counts = []
-        while harness.scheduler._windows:
-            before = len(harness.scheduler._windows)
+        while harness.scheduler.windows.open:
+            before = len(harness.scheduler.windows.open)
             harness.scheduler.step(harness.now_ns)
-            counts.append(before - len(harness.scheduler._windows))
-        assert counts == [keeper.TRANSACTIONS, keeper.TRANSACTIONS, 22]
+            counts.append(before - len(harness.scheduler.windows.open))
+        assert counts == [step_limits.TRANSACTIONS, step_limits.TRANSACTIONS, 22]
 
 
 def test_a_step_disables_some_endpoints(tmp_path: Path) -> None:
     with SchedulerHarness(tmp_path / "data", *(ops(f"e{i}") for i in range(100))) as harness:
-        harness.scheduler._doomed = dict.fromkeys(range(100), ("gone", harness.now_ns))
+        harness.scheduler.disabling.to_disable = dict.fromkeys(range(100), ("gone", harness.now_ns))
         harness.scheduler.step(harness.now_ns)
-        assert len(harness.scheduler._doomed) == 100 - keeper.TRANSACTIONS
+        assert len(harness.scheduler.disabling.to_disable) == 100 - step_limits.TRANSACTIONS
         assert harness.scheduler.busy
         harness.scheduler.step(harness.now_ns)
-        assert not harness.scheduler._doomed
+        assert not harness.scheduler.disabling.to_disable

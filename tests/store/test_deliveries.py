@@ -220,7 +220,7 @@ def test_a_replayed_dead_letter_starts_anew(
 
 
 def test_only_a_dead_letter_is_replayed(store: DeliveryStore, add: Add) -> None:
-    """What waits, and what was delivered, has no such move; nothing is changed then."""
+    """A delivery that waits, or was delivered, has no such move; nothing is changed then."""
     add(n=2)
     end(store, 2)
     for id in (1, 2):

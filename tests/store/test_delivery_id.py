@@ -13,8 +13,8 @@ NOW = 1_700_000_000_000_000_000
 
 @given(st.lists(st.integers(NOW, NOW + 10_000), min_size=1, max_size=50), st.data())
 def test_no_two_are_the_same(times_ns: list[int], data: st.DataObject) -> None:
-    """Whoever makes them, however often in a microsecond; those of one maker ascend, also where it is
-    told an earlier time."""
+    """That holds for all makers, however often in a microsecond. Those of one maker ascend, also where
+    it is given an earlier time."""
     makers = {n: DeliveryIds(n) for n in (0, 1, 62, SCHEDULER)}
     made: dict[int, list[int]] = {n: [] for n in makers}
     for now_ns in times_ns:

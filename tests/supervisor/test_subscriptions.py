@@ -619,7 +619,7 @@ def test_the_trail_is_written_before_anything_is_erased(
     """A purge whose trail cannot be written erases nothing; one line for each, however often it is
     named."""
     ids = dead_letters(harness, 3)
-    trail = harness.scheduler._retention._trail
+    trail = harness.scheduler.retention._trail
     lines: list[str] = []
 
     def fails(entries: object) -> None:

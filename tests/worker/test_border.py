@@ -16,7 +16,8 @@ from fluxhook.errors import PayloadTooLarge
 from fluxhook.policy import batch as batches
 from fluxhook.publisher.event_filter import EventFilter
 from fluxhook.publisher.publisher import Publisher
-from fluxhook.scheduler import scheduler as keeper
+from fluxhook.scheduler import reports
+from fluxhook.scheduler.endpoints import FAULT_BACKOFF_NS
 from fluxhook.stats import EndpointStats, read_stats
 from fluxhook.store import Batch as StoreBatch
 from fluxhook.store import State, StoreError
@@ -322,7 +323,7 @@ def report(harness: SchedulerHarness, n: int) -> None:
 
 def test_a_report_that_raises(harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """It becomes a dead letter, which can be replayed; those around it are applied, once each."""
-    real = keeper.life.step
+    real = reports.life.step
 
     def step(before: Any, verdict: Any, now_ns: int, **more: Any) -> Any:
         return fail() if more["retry"].max_attempts == 77 else real(before, verdict, now_ns, **more)
@@ -331,7 +332,7 @@ def test_a_report_that_raises(harness: SchedulerHarness, monkeypatch: pytest.Mon
         name="odd", url="https://b.example/", secrets=("s",), retry=Retry(max_attempts=77)
     )
     harness.reopen(PLAIN[0], odd)
-    monkeypatch.setattr(keeper.life, "step", step)
+    monkeypatch.setattr(reports.life, "step", step)
     report(harness, 5)
     for _ in range(10):
         harness.step()
@@ -349,13 +350,13 @@ def test_a_report_of_which_nothing_can_be_made(
     harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its bytes are kept, and its event counts as dropped, so that the books are right."""
-    real = keeper._decode_report
+    real = reports._decode_report
 
     def decode(head: bytes) -> Any:
         found = real(head)
         return fail() if found.endpoint == 1 else found
 
-    monkeypatch.setattr(keeper, "_decode_report", decode)
+    monkeypatch.setattr(reports, "_decode_report", decode)
     report(harness, 3)
     for _ in range(10):
         harness.step()
@@ -386,17 +387,17 @@ def test_handing_out(harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch)
     later."""
     for id in (0, 1):
         harness.reporter.report(harness.fresh(f"evt_{id}", endpoint=id), "parked", "paused")
-    real = harness.scheduler._room
+    real = harness.scheduler.retries.room
 
     def room(endpoint_id: int, *more: Any) -> tuple[int, int]:
         return fail() if endpoint_id == 1 else real(endpoint_id, *more)
 
-    monkeypatch.setattr(harness.scheduler, "_room", room)
+    monkeypatch.setattr(harness.scheduler.retries, "room", room)
     assert [delivery.endpoint for delivery in harness.due()] == [0]
     assert read_stats(harness.path).endpoint("odd").faults == 1
     monkeypatch.undo()
     assert harness.due() == []
-    harness.now_ns += keeper.FAULT_BACKOFF_NS
+    harness.now_ns += FAULT_BACKOFF_NS
     assert [delivery.endpoint for delivery in harness.due()] == [1]
 
 
@@ -412,12 +413,12 @@ def test_a_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             delivery = harness.fresh(f"evt_{id}", "service.5xx", endpoint=id)
             harness.reporter.report(delivery, "aggregated", "")
         harness.step()
-        real = harness.scheduler._notify
+        real = harness.scheduler.windows.notify
 
         def notify(batch: Any, endpoint_id: int, *more: Any) -> None:
             return fail() if endpoint_id == 1 else real(batch, endpoint_id, *more)
 
-        monkeypatch.setattr(harness.scheduler, "_notify", notify)
+        monkeypatch.setattr(harness.scheduler.windows, "notify", notify)
         harness.now_ns += 11 * S
         assert [delivery.endpoint for delivery in harness.due()] == [0]
         monkeypatch.undo()

@@ -66,8 +66,8 @@ from fluxhook.store import ReadStore, SubscriptionRow, records
 from fluxhook.store.audit import AuditEntry, read_audit, timestamp
 from fluxhook.store.records import State
 from fluxhook.transport import datadir as d
+from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.snapshot import Snapshot
-from fluxhook.transport.words import EngineWords
 
 __all__ = ["Service"]
 

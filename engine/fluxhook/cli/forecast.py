@@ -19,8 +19,8 @@ from fluxhook.supervisor.children import worker_count
 from fluxhook.supervisor.preparation import CHANNEL_BYTES, CHANNEL_RECORDS
 from fluxhook.transport import datadir as d
 from fluxhook.transport import thresholds
+from fluxhook.transport.engine_words import rows_for
 from fluxhook.transport.snapshot import Snapshot
-from fluxhook.transport.words import rows_for
 
 __all__ = ["attempts", "endpoint_facts", "engine_facts", "plan", "reservation", "retry_times_ns"]
 

@@ -9,36 +9,84 @@ first hour: what waited is attempted before it is given up.
 
 from __future__ import annotations
 
-from fluxhook.store import State, Store
+from typing import Final
+
+from fluxhook.scheduler.endpoints import Endpoints
+from fluxhook.store import State, Store, StoreError
 from fluxhook.store.audit import AuditEntry, AuditTrail, timestamp
 from fluxhook.store.records import Delivery
 from fluxhook.transport.engine_clock import EngineClock
+from fluxhook.transport.process import log
 from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["Retention"]
 
 #: deliveries that one step erases, so that none lasts long
-STEP = 1000
+STEP: Final = 1000
+#: how often the store is looked through
+CHECK_NS: Final = 1_000_000_000
 #: after an engine was away, before anything is found too old; arbitrary: time enough to attempt what
 #: waited, and to look into what was about to be erased
-SPARED_NS = 3600 * 1_000_000_000
+SPARED_NS: Final = 3600 * 1_000_000_000
 
 
 class Retention:
-    """Finds what is older than the retention, and erases what has ended."""
+    """Gives up what has been pending for longer than that, and erases what ended as long ago."""
 
-    def __init__(self, store: Store, trail: AuditTrail, clock: EngineClock) -> None:
+    def __init__(
+        self, store: Store, trail: AuditTrail, clock: EngineClock, endpoints: Endpoints
+    ) -> None:
         self._store = store
         self._trail = trail
         self._clock = clock
+        self._endpoints = endpoints
         self._spared_until_ns = 0
+        self._next_overdue_ns = self._next_purge_ns = 0
+        #: the audit trail cannot be written
+        self._purge_fails = False
+        self.configure(endpoints.snapshot)
 
     def configure(self, snapshot: Snapshot) -> None:
         self._retention_ns = snapshot.config.retention.ns
         self._names = {row.id: row.name for row in self._store.endpoints()}
 
+    def step(self, now_ns: int) -> int:
+        """Make dead letters of what could not be delivered for too long, and erase what ended long ago;
+        return when to do so again."""
+        if now_ns >= self._next_overdue_ns:
+            overdue = self._give_up_overdue(now_ns)
+            self._next_overdue_ns = now_ns + (0 if overdue else CHECK_NS)
+        if now_ns >= self._next_purge_ns:
+            more = self._purge_unless_full(now_ns)
+            self._next_purge_ns = now_ns + (0 if more else CHECK_NS)
+        return min(self._next_overdue_ns, self._next_purge_ns)
+
+    def _give_up_overdue(self, now_ns: int) -> bool:
+        """True if there were any, and so may be more."""
+        overdue = [d for d in self.overdue(now_ns) if not self._store.is_leased(d.id)]
+        wall_ns = self._clock.wall_ns(now_ns)
+        with self._store.batch() as batch:
+            for delivery in overdue:
+                batch.dead_letter(batch.copy(delivery), wall_ns, "retention", event="overdue")
+        self._endpoints.publish_stored({delivery.endpoint for delivery in overdue})
+        return bool(overdue)
+
+    def _purge_unless_full(self, now_ns: int) -> bool:
+        """True if there may be more. Deliveries do not wait until the audit trail has room."""
+        try:
+            more = self.purge(now_ns)
+        except StoreError as e:
+            if not self._purge_fails:
+                log.error("nothing is purged until the audit trail can be written: %s", e)
+            self._purge_fails = True
+            return False
+        if self._purge_fails:
+            log.info("the audit trail is written again")
+        self._purge_fails = False
+        return more
+
     def purge(self, now_ns: int) -> bool:
-        """Erases up to STEP deliveries; True if there may be more. Raises StoreError, having erased
+        """Erase up to STEP deliveries; True if there may be more. Raises StoreError, having erased
         nothing that is not in the trail."""
         if now_ns < self._spared_until_ns:
             return False
@@ -51,7 +99,7 @@ class Retention:
         return len(expired) == STEP
 
     def erase(self, ended: list[Delivery], now_ns: int) -> None:
-        """Erases deliveries that have ended, once the trail has an entry for each that failed."""
+        """Erase deliveries that have ended, once the trail has an entry for each that failed."""
         wall_ns = self._clock.wall_ns(now_ns)
         failed = [self._entry(d, wall_ns) for d in ended if d.state != State.DELIVERED]
         if failed:
@@ -59,13 +107,13 @@ class Retention:
         self._store.purge(d.id for d in ended)
 
     def overdue(self, now_ns: int) -> list[Delivery]:
-        """Deliveries that have been pending for longer than the retention."""
+        """Return deliveries that have been pending for longer than the retention."""
         if now_ns < self._spared_until_ns:
             return []
         return self._store.pending_since(now_ns - self._retention_ns, STEP)
 
     def spare(self, now_ns: int) -> None:
-        """Nothing grows too old for a while: the engine was away, for a time that it could not use,
+        """Find nothing too old for a while: the engine was away, for a time that it could not use,
         or that only the clock of a machine that booted makes long."""
         self._spared_until_ns = now_ns + min(SPARED_NS, self._retention_ns)
 

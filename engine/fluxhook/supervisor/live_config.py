@@ -18,11 +18,11 @@ from fluxhook.supervisor.judge import Judge
 from fluxhook.supervisor.subscriptions import Subscriptions
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_clock import EngineClock
+from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.files import FULL
 from fluxhook.transport.outage import Outage
 from fluxhook.transport.process import log
 from fluxhook.transport.snapshot import Snapshot
-from fluxhook.transport.words import EngineWords
 
 __all__ = ["LiveConfig"]
 

@@ -24,12 +24,12 @@ from fluxhook.policy.table import IllegalMove
 from fluxhook.publisher.slot import repair_slot
 from fluxhook.store import DeliveryStore, StoreDamaged
 from fluxhook.transport import datadir as d
+from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.holders import holders
 from fluxhook.transport.process import LockHeld, kill_holders, log, wait_for_lock
 from fluxhook.transport.repair import Repair
 from fluxhook.transport.snapshot import Snapshot
 from fluxhook.transport.thresholds import Thresholds
-from fluxhook.transport.words import EngineWords
 
 __all__ = [
     "CHANNEL_BYTES",

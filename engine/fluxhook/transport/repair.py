@@ -17,8 +17,8 @@ from pathlib import Path
 
 from fluxhook._native import ring
 from fluxhook.transport import datadir as d
+from fluxhook.transport.engine_words import rows_for
 from fluxhook.transport.files import make_folder
-from fluxhook.transport.words import rows_for
 
 __all__ = ["Repair"]
 

@@ -18,9 +18,9 @@ from fluxhook.policy.egress import EgressPolicy
 from fluxhook.transport import datadir as d
 from fluxhook.transport import process
 from fluxhook.transport.engine_clock import EngineClock
+from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.heartbeat import Heartbeat
 from fluxhook.transport.snapshot import Snapshot
-from fluxhook.transport.words import EngineWords
 from fluxhook.worker.adaptive_polling import LOOK_S, AdaptivePolling
 from fluxhook.worker.dispatcher import BACKLOG, Dispatcher
 from fluxhook.worker.reporter import Reporter

@@ -10,7 +10,7 @@ from fluxhook._native.ring import Words
 from fluxhook.policy import breaker
 from fluxhook.policy.table import IllegalMove
 from fluxhook.transport import datadir as d
-from fluxhook.transport.words import EngineWords, rows_for
+from fluxhook.transport.engine_words import EngineWords, rows_for
 
 ENDPOINTS = 3
 
@@ -63,7 +63,7 @@ def test_each_word_of_an_endpoint(words: EngineWords) -> None:
 
 
 def test_a_breaker_that_cannot_be(words: EngineWords) -> None:
-    """It is told of, and cleared alone."""
+    """It is reported, and cleared alone."""
     words.matrix.store(0, d.BREAKER, 1 << 60)
     words.matrix.store(0, d.FAILING, 5)
     with pytest.raises(IllegalMove):

@@ -1,0 +1,50 @@
+"""Deliveries of events that the scheduler makes itself: notifications of aggregation, and tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fluxhook.config.schema import Endpoint
+from fluxhook.scheduler.endpoints import blocks
+from fluxhook.scheduler.mint import Mint
+from fluxhook.store import Transaction
+from fluxhook.store.delivery_id import SCHEDULER, DeliveryIds
+from fluxhook.store.records import Delivery
+from fluxhook.transport.engine_clock import EngineClock
+from fluxhook.transport.snapshot import Snapshot
+
+__all__ = ["OwnDeliveries"]
+
+
+class OwnDeliveries:
+    """They come from no ring, so the store counts that they were accepted."""
+
+    def __init__(self, clock: EngineClock, snapshot: Snapshot) -> None:
+        self._clock = clock
+        self._ids = DeliveryIds(SCHEDULER)
+        self.configure(snapshot)
+
+    def configure(self, snapshot: Snapshot) -> None:
+        self._mint = Mint(snapshot.config)
+
+    def create(
+        self,
+        batch: Transaction,
+        endpoint_id: int,
+        endpoint: Endpoint,
+        type: str,
+        data: Any,
+        now_ns: int,
+    ) -> Delivery:
+        """Add a delivery that is due now. Raises EventError, PayloadTooLarge."""
+        wall_ns = self._clock.wall_ns(now_ns)
+        head, body = self._mint.make(endpoint, type, data, wall_ns)
+        return batch.add(
+            self._ids.next(now_ns),
+            endpoint_id,
+            head,
+            body,
+            accepted_ns=wall_ns,
+            due_ns=now_ns,
+            ordered=blocks(endpoint),
+        )
