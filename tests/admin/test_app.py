@@ -71,6 +71,31 @@ def test_what_is_mounted_has_all_paths_but_the_apis(stopped: Path, other: Other)
     assert other.seen == ["up", "down"]
 
 
+@pytest.mark.parametrize("raises", [True, False])
+def test_the_api_serves_without_a_dashboard_that_cannot_start(
+    stopped: Path, caplog: pytest.LogCaptureFixture, raises: bool
+) -> None:
+    """It needs more of a machine (semaphores in /dev/shm, say). One line says why; its paths are not
+    there."""
+
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if raises:
+            raise PermissionError(13, "Permission denied")
+        await send({"type": "lifespan.startup.failed", "message": "Traceback ...\nno /dev/shm\n"})
+        raise RuntimeError("no /dev/shm")  # as Starlette does
+
+    app: Any = create_app(stopped)
+    app.mount(broken)
+    with TestClient(app, base_url=BASE_URL) as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/").status_code == 404
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("the dashboard cannot start, the API serves without it: ")
+    assert ("Permission denied" if raises else "no /dev/shm") in line
+    assert "\n" not in line
+
+
 def test_what_is_mounted_on_an_open_api_is_guarded(tmp_path: Path, other: Other) -> None:
     """Its websockets too: they are what another site's page could open."""
     from admin.conftest import config

@@ -20,6 +20,7 @@ from fluxhook.admin.names import encoded_path, masked_path
 from fluxhook.admin.problems import MEDIA_TYPE, Fault, RequestError, problem_of
 from fluxhook.admin.service import Service
 from fluxhook.errors import FluxhookError
+from fluxhook.text import repaired
 
 __all__ = ["API_PATHS", "AdminApp", "create_app"]
 
@@ -59,12 +60,21 @@ class AdminApp:
         websockets; who may see what is its own business (`access`)."""
         self._mounted = app
 
+    def _unmount(self, app: AsgiApp, fault: str) -> bool:
+        """Go on without what is mounted: an operator needs the API all the more then."""
+        if app is not self._mounted:
+            return False
+        self._mounted = None
+        *_, reason = fault.strip().splitlines() or [fault]  # the rest is a traceback
+        log.error("the dashboard cannot start, the API serves without it: %s", repaired(reason))
+        return True
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             apps: list[AsgiApp] = [self.api]
             if self._mounted is not None:
                 apps.append(self._mounted)
-            await run_lifespans(apps, scope, receive, send)
+            await run_lifespans(apps, scope, receive, send, can_do_without=self._unmount)
         elif scope["type"] == "websocket":
             await self._socket(scope, receive, send)
         else:

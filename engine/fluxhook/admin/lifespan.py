@@ -26,6 +26,8 @@ class _Lifespan:
         self._outbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         own = {**scope, "state": {}}
         self._task = asyncio.ensure_future(app(own, self._inbox.get, self._outbox.put))
+        # Whatever it raises after it has said that it failed is said already.
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def tell(self, event: str) -> str | None:
         """Sends `startup` or `shutdown`; what is said against it, or None once it is complete."""
@@ -40,20 +42,29 @@ class _Lifespan:
 
 
 async def run_lifespans(
-    apps: Sequence[AsgiApp], scope: dict[str, Any], receive: Any, send: Any
+    apps: Sequence[AsgiApp],
+    scope: dict[str, Any],
+    receive: Any,
+    send: Any,
+    *,
+    can_do_without: Callable[[AsgiApp, str], bool] = lambda app, fault: False,
 ) -> None:
-    """Starts the applications in their order and stops them in the other; if one cannot start, those
-    before it are stopped."""
+    """Start the applications in their order and stop them in the other.
+
+    If one cannot start, `can_do_without` is told of it and why; unless it returns True, those before it
+    are stopped, and the server does not start.
+    """
     await receive()
     begun: list[_Lifespan] = []
     for app in apps:
         one = _Lifespan(app, scope)
         fault = await one.tell("startup")
-        if fault is not None:
+        if fault is None:
+            begun.append(one)
+        elif not can_do_without(app, fault):
             await _stop(begun)
             await send({"type": "lifespan.startup.failed", "message": fault})
             return
-        begun.append(one)
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await _stop(begun)
