@@ -112,7 +112,6 @@ MODULES: Final = {
         _scheduler("reports", ["way_back"], "_apply", "_after", "_reported"),
         _scheduler("retries", [], "release_lost", "feed", "_feed_one", "room", "idlest", "_send"),
         _scheduler("worker_leases", []),
-        _scheduler("endpoints", ["retries"], "assigned_worker"),
         _scheduler("disabling", ["reports"], "attempt_failed"),
         _scheduler("dead_letters", []),
     )

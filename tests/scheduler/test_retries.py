@@ -408,18 +408,18 @@ def test_the_worker_of_a_ring(
 ) -> None:
     """Ring n is read by worker n modulo the workers, also where there were more of them before."""
     ordered = endpoint(ordered=ring is not None)
-    homes = {} if ring is None else {0: ring}
-    snapshot = msgspec.structs.replace(harness.supervisor.snapshot, workers=workers, homes=homes)
-    harness.scheduler.endpoints.snapshot = snapshot
-    assert harness.scheduler.endpoints.assigned_worker(ordered) == worker
+    rings = {} if ring is None else {0: ring}
+    snapshot = msgspec.structs.replace(
+        harness.supervisor.snapshot, workers=workers, assigned_rings=rings
+    )
+    assert snapshot.assigned_worker(ordered) == worker
 
 
 def test_an_ordered_endpoint_has_one_worker(tmp_path: Path) -> None:
     """All of its deliveries go there, however much that has to do."""
     ordered = endpoint(ordered=True, on_head_failure="park")
     with SchedulerHarness(tmp_path / "data", ordered) as harness:
-        home = harness.supervisor.snapshot.home(ordered)
-        assert home == 0
+        assert harness.supervisor.snapshot.assigned_worker(ordered) == 0
         harness.scheduler.leases.sent.append(set())
         harness.scheduler.retries.inboxes.append(harness.scheduler.retries.inboxes[0])
         defer(harness, 3)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fluxhook import Config, Endpoint
+from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.snapshot import Snapshot
 
 
@@ -18,10 +22,10 @@ def test_the_workers_share_all_of_the_concurrency(workers: int, concurrency: int
     snapshot = Snapshot(version=1, workers=workers, config=config, ids={"a": 7})
     shares = [snapshot.share(endpoint, worker) for worker in range(workers)]
     assert sum(shares) == concurrency
-    if snapshot.home(endpoint) is None:
+    if snapshot.assigned_ring(endpoint) is None:
         assert max(shares) - min(shares) <= 1
     else:
-        assert shares[snapshot.home(endpoint) or 0] == concurrency
+        assert shares[snapshot.assigned_ring(endpoint) or 0] == concurrency
 
 
 @given(st.integers(1, 63), st.integers(1, 70), st.integers(0, 200), st.booleans())
@@ -55,14 +59,24 @@ def test_an_endpoint_keeps_its_ring(counts: list[int], id: int, options: dict[st
         config = Config(endpoints=(endpoint,), workers=workers)
         snapshot = Snapshot(version=version, workers=workers, config=config, ids={"a": id})
         if former is not None:
-            snapshot = snapshot.at_home(former)
+            snapshot = snapshot.with_rings_of(former)
         former = snapshot
         assert snapshot.rings >= workers
         assert snapshot.ring_bytes >= config.ring_bytes // snapshot.rings - 8
-        home = snapshot.home(endpoint)
-        if home is None:  # with one worker it is everybody's
+        ring = snapshot.assigned_ring(endpoint)
+        if ring is None:  # with one worker it is everybody's
             first = None
             continue
-        assert home < snapshot.rings
-        assert first in (None, home)
-        first = home
+        assert ring < snapshot.rings
+        assert first in (None, ring)
+        first = ring
+
+
+def test_the_file_has_the_words_that_it_always_had(tmp_path: Path) -> None:
+    """An engine of another version may follow on the same data directory."""
+    config = Config(endpoints=(Endpoint(name="a", url="https://a.example/", ordered=True),))
+    snapshot = Snapshot(version=1, workers=2, config=config, ids={"a": 0}, assigned_rings={0: 5})
+    datadir = DataDir(tmp_path)
+    snapshot.save(datadir)
+    assert json.loads(datadir.snapshot.read_bytes())["homes"] == {"0": 5}
+    assert Snapshot.load(datadir).assigned_ring(config.endpoints[0]) == 5

@@ -68,7 +68,9 @@ class Routing:
         self._endpoints = snapshot.endpoints() if config.enabled else {}
         matcher = _matcher(self._endpoints)
         self.match, self._match_filter = matcher.match, matcher.match_filter
-        self._homes = {id: snapshot.home(endpoint) for id, endpoint in self._endpoints.items()}
+        self._homes = {
+            id: snapshot.assigned_ring(endpoint) for id, endpoint in self._endpoints.items()
+        }
         self._sieves = _sieves(self._endpoints, datadir, words)
         #: of all endpoints that match, none of which has a event_filter
         self._routes: dict[tuple[int, ...], list[Part]] = {}

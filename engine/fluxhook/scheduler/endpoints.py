@@ -43,11 +43,6 @@ class Endpoints:
     def is_disabled(self, endpoint_id: int) -> bool:
         return any(self.snapshot.ids.get(name) == endpoint_id for name in self.snapshot.disabled)
 
-    def assigned_worker(self, endpoint: Endpoint) -> int | None:
-        """Return the worker that serves an endpoint; None: any may."""
-        ring = self.snapshot.home(endpoint)
-        return None if ring is None else ring % self.snapshot.workers
-
     def publish_stored(self, endpoint_ids: Iterable[int]) -> None:
         """Tell the workers how many deliveries of these are in the store, as of the last commit."""
         for endpoint_id in endpoint_ids:

@@ -160,7 +160,7 @@ class Retries:
         room, again_ns = self.room(endpoint_id, endpoint, now_ns)
         if room <= 0:
             return again_ns
-        assigned = self._endpoints.assigned_worker(endpoint)
+        assigned = self._endpoints.snapshot.assigned_worker(endpoint)
         if assigned in self.leaving or len(self.leaving) == len(self.inboxes):
             return now_ns + INBOX_BACKOFF_NS
         wake_ns, target = step_limits.NEVER_NS, struct.pack("<I", endpoint_id)

@@ -198,7 +198,7 @@ class LiveConfig:
             known=max((e.id for e in rows), default=-1) + 1,
             clock=self._clock.known,
             twins=self._twins,
-        ).at_home(self.snapshot)
+        ).with_rings_of(self.snapshot)
 
     def _next_version(self) -> int:
         """Return one that nobody has seen. A supervisor that was killed before it stored the version of

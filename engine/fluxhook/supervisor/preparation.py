@@ -277,9 +277,9 @@ class Preparation:
             former = Snapshot.load(self._datadir)
         except (EngineNotRunning, LayoutError):
             return Snapshot(version=0, workers=self._workers, config=Config(), ids={})
-        elsewhere = former.workers != self._workers or former.homes
+        elsewhere = former.workers != self._workers or former.assigned_rings
         if elsewhere and self._rings_at_rest():  # nothing waits for whom a ring's worker was
-            former = msgspec.structs.replace(former, workers=self._workers, homes={})
+            former = msgspec.structs.replace(former, workers=self._workers, assigned_rings={})
         return former
 
     def _rings_at_rest(self) -> bool:

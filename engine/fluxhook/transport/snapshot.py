@@ -26,8 +26,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     endpoint that names files, another one when they have changed. Ids from `known` on belong to
     endpoints that a later snapshot will have first. `clock` is the engine's, of the boot that it
     names. `twins` has the written name of each of the file's endpoints that shares it with another.
-    `homes` has the rings of endpoints that one worker serves, where they are not their ids modulo
-    the workers."""
+    `assigned_rings` has the rings of endpoints that one worker serves, where they are not their ids
+    modulo the workers; in the file it is `homes`."""
 
     version: int
     workers: int
@@ -39,7 +39,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, int] = {}
     known: int | None = None
     twins: dict[str, str] = {}
-    homes: dict[int, int] = {}
+    assigned_rings: dict[int, int] = msgspec.field(default_factory=dict, name="homes")
     clock: Clock = Clock()
 
     def endpoints(self) -> dict[int, Endpoint]:
@@ -60,7 +60,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def rings(self) -> int:
         """Return how many rings a publisher has. Ring n is read by worker n modulo the workers."""
-        return max(self.workers, max(self.homes.values(), default=0) + 1)
+        return max(self.workers, max(self.assigned_rings.values(), default=0) + 1)
 
     @property
     def ring_queue_size(self) -> int:
@@ -74,39 +74,44 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         least = min(ring_bytes(self.config, self.workers), least)
         return max(ring_bytes(self.config, self.rings), least)
 
-    def home(self, endpoint: Endpoint) -> int | None:
-        """The one ring that events for an endpoint are put into, and with it the worker that serves it;
-        None: any.
+    def assigned_ring(self, endpoint: Endpoint) -> int | None:
+        """Return the one ring that events for an endpoint are put into, and with it the worker that
+        serves it; None: any.
 
-        An ordered endpoint has one home, for its order; one with fewer connections than there are
-        workers too, so that the workers together keep the limit.
+        An ordered endpoint is assigned to one worker, for its order; one with fewer connections than
+        there are workers too, so that the workers together keep the limit.
         """
         if endpoint.ordered or endpoint.concurrency < self.workers:
             id = self.ids[endpoint.name]
-            return self.homes.get(id, id % self.workers)
+            return self.assigned_rings.get(id, id % self.workers)
         return None
 
-    def at_home(self, former: Snapshot) -> Snapshot:
+    def assigned_worker(self, endpoint: Endpoint) -> int | None:
+        """Return the one worker that serves an endpoint; None: any may."""
+        ring = self.assigned_ring(endpoint)
+        return None if ring is None else ring % self.workers
+
+    def with_rings_of(self, former: Snapshot) -> Snapshot:
         """Return this snapshot with each endpoint that one worker serves in the ring in which it was:
         what waits there comes before what is put from now on."""
-        before = {former.ids[e.name]: former.home(e) for e in former.config.endpoints}
-        homes = {}
+        before = {former.ids[e.name]: former.assigned_ring(e) for e in former.config.endpoints}
+        kept = {}
         for endpoint in self.config.endpoints:
             id = self.ids[endpoint.name]
-            home = before.get(id)
-            if home is not None and self.home(endpoint) not in (None, home):
-                homes[id] = home
-        return msgspec.structs.replace(self, homes=homes)
+            ring = before.get(id)
+            if ring is not None and self.assigned_ring(endpoint) not in (None, ring):
+                kept[id] = ring
+        return msgspec.structs.replace(self, assigned_rings=kept)
 
     def share(self, endpoint: Endpoint, worker: int) -> int:
         """Return how many requests at a time a worker may make to an endpoint; all workers' shares
         together are its `concurrency`, or one where order allows no more. None go from a worker other
         than the one that serves it, which may have events from when it was any worker's."""
-        home = self.home(endpoint)
-        if home is None:
+        assigned = self.assigned_worker(endpoint)
+        if assigned is None:
             share, over = divmod(endpoint.concurrency, self.workers)
             return share + (worker < over)
-        if worker != home % self.workers:
+        if worker != assigned:
             return 0
         return 1 if endpoint.ordered and endpoint.order_key is None else endpoint.concurrency
 
