@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 LINT := lint
 # More than there are cores: many tests wait for a process, a receiver or a browser.
 TESTERS := $(shell echo $$(( $$(nproc) + 2 )))
-NATIVE := fluxhook._native.ring fluxhook._native.signing fluxhook._native.topics
+NATIVE := fluxhook._native.event fluxhook._native.ring fluxhook._native.shared fluxhook._native.signing fluxhook._native.topics
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test damage mutants lint lock bench build debug clean distclean

@@ -1,4 +1,4 @@
-"""Builds the compiled hot path: topic matching, signing, the ring and its shared tables.
+"""Builds the compiled hot path: topic matching, signing, the rings and shared tables.
 
 All else about the package stands in pyproject.toml. FLUXHOOK_DEBUG=1 builds with bounds checks, C
 assertions and no optimisation.
@@ -15,7 +15,13 @@ from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("FLUXHOOK_DEBUG") == "1"
 #: each module of fluxhook._native, and the libraries it is linked with
-MODULES: dict[str, list[str]] = {"topics": [], "signing": ["crypto"], "ring": []}
+MODULES: dict[str, list[str]] = {
+    "topics": [],
+    "signing": ["crypto"],
+    "shared": [],
+    "ring": [],
+    "event": [],
+}
 OPTIMISE = ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-DNDEBUG"]
 #: what a build includes, what is missing where it cannot, and the Debian packages that bring it
 NEEDS = (
@@ -37,6 +43,7 @@ class BuildExt(build_ext):
         # no generated C lies among the sources; for each interpreter, whose flags are its own.
         self.build_temp = f"build/native/{sys.implementation.cache_tag}"
         self.cython_c_in_temp = True
+        self.cython_include_dirs = ["engine"]  # what a module tells the others: its .pxd
         self.cython_directives = {
             "language_level": 3,
             "boundscheck": DEBUG,
@@ -47,12 +54,13 @@ class BuildExt(build_ext):
 
     def build_extensions(self) -> None:
         require_tools(self.compiler.compiler_so, self.compiler.include_dirs)
-        # A module's age does not tell with which flags it was built.
-        flags, now = Path(self.build_temp, "flags"), repr((OPTIMISE, self.cython_directives))
-        if not flags.exists() or flags.read_text() != now:
+        # A module's age does not tell with which flags it was built, nor what the others told it then.
+        told = [path.read_text() for path in sorted(Path("engine/fluxhook/_native").glob("*.pxd"))]
+        built, now = Path(self.build_temp, "built"), repr((OPTIMISE, self.cython_directives, told))
+        if not built.exists() or built.read_text() != now:
             self.force = True
         super().build_extensions()
-        flags.write_text(now)
+        built.write_text(now)
 
 
 def require_tools(compiler: list[str], include_dirs: list[str]) -> None:

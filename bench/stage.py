@@ -22,7 +22,7 @@ from bench.programs.host import SHARES, event_type
 from bench.receiver import Nginx, Program, Receiver
 from bench.rows import Load, http2_option
 from fluxhook import Aggregate, Breaker, Config, Duration, Endpoint, Engine, Retry, Tls
-from fluxhook._native.ring import Counters
+from fluxhook._native.shared import Counters
 from fluxhook.store import ReadStore
 from fluxhook.transport import datadir as d
 from fluxhook.transport.snapshot import Snapshot

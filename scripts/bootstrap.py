@@ -216,7 +216,8 @@ class Environment:
             self._pip("--require-hashes", "--requirement", f"requirements/{lock}.txt")
             self._note(lock, self._wanted(lock))
         package = digest([Path("pyproject.toml")])
-        modules = digest([Path("setup.py"), *sorted(Path("_native").glob("*.[hp]*"))])
+        sources = [*Path("_native").glob("*.[hp]*"), *Path("engine/fluxhook/_native").glob("*.pxd")]
+        modules = digest([Path("setup.py"), *sorted(sources)])
         if not self._is_done("package", package):
             say("building the compiled modules")
             self._pip("--no-deps", "--no-build-isolation", "--editable", ".")

@@ -33,13 +33,15 @@ GENERATED: Final = shutil.ignore_patterns(
 EXERCISE: Final = """
 import hmac, os, sys, tempfile
 import fluxhook
-from fluxhook._native import ring, signing, topics
+from fluxhook._native import event, ring, shared, signing, topics
 
 assert sys.prefix in fluxhook.__file__, fluxhook.__file__
 signer = signing.Signer(b"key")
 assert signer.hex(b"1.", b"{}") == hmac.digest(b"key", b"1.{}", "sha256").hex().encode()
 assert topics.Matcher([(7, ["route.*"], [])]).match("route.error") == (7,)
+assert len(event.Ids().gateway()) == 24
 with tempfile.TemporaryDirectory() as folder:
+    shared.Words(os.path.join(folder, "words"), 1, 1).add(0, 0, 1)
     path = os.path.join(folder, "0.ring")
     ring.create_ring(path, 8, 65536, bytes(16))
     producer, consumer = ring.Producer(path), ring.Consumer(path)
@@ -98,9 +100,10 @@ def wheel(dist: Path) -> set[str]:
 
 
 def test_the_sdist_has_all_that_a_build_needs(sdist: set[str]) -> None:
-    """Every Cython source and C header, and the files that say how to build."""
+    """Every Cython source and interface, every C header, and the files that say how to build."""
     native = {f"_native/{path.name}" for path in ROOT.glob("_native/*.pyx")}
     native |= {f"_native/{path.name}" for path in ROOT.glob("_native/*.h")}
+    native |= {str(p.relative_to(ROOT)) for p in ROOT.glob("engine/fluxhook/_native/*.pxd")}
     assert native | {"setup.py", "pyproject.toml", "LICENSE", "README.md", "Makefile"} <= sdist
     assert {"requirements/demo.txt", "requirements/dev.txt"} <= sdist
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fluxhook._native import ring
+from fluxhook._native import ring, shared
 
 RECORDS = 1_000
 HEAD = b"evt_0123456789abcdef0123\0route.error\0\0"
@@ -34,8 +34,8 @@ class Ends:
     def __init__(self, folder: Path) -> None:
         for name in ("ring", "outbox"):
             ring.create_ring(str(folder / name), 16_384, 64 << 20, bytes(16))
-        self.published = ring.Counters(str(folder / "publisher"), 64, 4, writable=True)
-        self.worked = ring.Counters(str(folder / "worker"), 64, 80, writable=True)
+        self.published = shared.Counters(str(folder / "publisher"), 64, 4, writable=True)
+        self.worked = shared.Counters(str(folder / "worker"), 64, 80, writable=True)
         self.producer = ring.Producer(str(folder / "ring"))
         self.consumer = ring.Consumer(str(folder / "ring"))
         self.outbox = ring.Producer(str(folder / "outbox"))

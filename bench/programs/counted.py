@@ -18,7 +18,8 @@ from itertools import repeat
 
 from bench import filters
 from fluxhook import Config, Endpoint, Publisher, Rate
-from fluxhook._native.ring import Consumer, Counters, Delivery, Producer
+from fluxhook._native.ring import Consumer, Delivery, Producer
+from fluxhook._native.shared import Counters
 from fluxhook._native.signing import Signer
 from fluxhook._native.topics import Matcher
 from fluxhook.transport import datadir as d

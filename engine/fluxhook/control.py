@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from fluxhook import errors
-from fluxhook._native.ring import is_own
+from fluxhook._native.shared import is_own
 from fluxhook.config.codec import encode_hook
 from fluxhook.config.definition import check_entries
 from fluxhook.config.units import Duration

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from fluxhook._native import ring
+from fluxhook._native import ring, shared
 from fluxhook.config.schema import Endpoint
 from fluxhook.endpoint_state import EndpointState, endpoint_state
 from fluxhook.errors import EngineNotRunning, FluxhookError, LayoutError
@@ -191,7 +191,7 @@ class _Reading:
         self.datadir = datadir
         self.problems: list[str] = []
         self._words: EngineWords | None = None
-        self._counters: list[ring.Counters] = []
+        self._counters: list[shared.Counters] = []
         if not datadir.words.exists() and not datadir.snapshot.exists():
             raise EngineNotRunning(f"no fluxhook engine was ever started on {datadir.path}")
         if datadir.words.exists():
@@ -285,16 +285,16 @@ class _Reading:
             self.problems.append(f"{e.filename or self.datadir.path} cannot be read: {e.strerror}")
         except EngineNotRunning:
             self.problems.append(f"{self.datadir.store} is missing or empty")
-        except (FluxhookError, ring.LayoutMismatch) as e:
+        except (FluxhookError, shared.LayoutMismatch) as e:
             self.problems.append(str(e))
 
-    def _open(self, folders: list[Path], name: str, fields: int) -> dict[str, ring.Counters]:
+    def _open(self, folders: list[Path], name: str, fields: int) -> dict[str, shared.Counters]:
         """Those that are there, by the names of their folders."""
         found = {}
         for folder in folders:
             with self._noting():
                 if (folder / name).exists():
-                    opened = ring.Counters(str(folder / name), 0, fields, writable=False)
+                    opened = shared.Counters(str(folder / name), 0, fields, writable=False)
                     found[folder.name] = opened
                     self._counters.append(opened)
         return found
@@ -432,18 +432,18 @@ def serving(datadir: d.DataDir, workers: int) -> int:
     return sum(d.is_locked(datadir.serving(index)) for index in range(workers))
 
 
-def _sum(counters: Iterable[ring.Counters], row: int, fields: int) -> list[int]:
+def _sum(counters: Iterable[shared.Counters], row: int, fields: int) -> list[int]:
     rows = [c.row(row) for c in counters if row < c.rows]
     return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * fields
 
 
-def _stage_histograms(staged: Iterable[ring.Counters], row: int) -> dict[str, list[int]]:
+def _stage_histograms(staged: Iterable[shared.Counters], row: int) -> dict[str, list[int]]:
     """Those in which something is, summed over the workers."""
     rows = [counters.row(row) for counters in staged if row < counters.rows]
     found = {}
     for i, name in enumerate(d.STAGES):
-        first = i * ring.HISTOGRAM_BUCKETS
-        parts = [row[first : first + ring.HISTOGRAM_BUCKETS] for row in rows]
+        first = i * shared.HISTOGRAM_BUCKETS
+        parts = [row[first : first + shared.HISTOGRAM_BUCKETS] for row in rows]
         parts = [part for part in parts if any(part)]
         if parts:
             found[name] = parts[0] if len(parts) == 1 else list(map(sum, zip(*parts, strict=True)))
@@ -474,7 +474,7 @@ def _reuse(done: list[int]) -> float | None:
 
 
 def _processes(
-    role: Literal["publisher", "worker"], counters: dict[str, ring.Counters], endpoints: int
+    role: Literal["publisher", "worker"], counters: dict[str, shared.Counters], endpoints: int
 ) -> list[ProcessStats]:
     found = []
     for name, file in counters.items():
@@ -497,6 +497,6 @@ def _percentiles(buckets: list[int]) -> dict[str, float] | None:
     if not up_to or not up_to[-1]:
         return None
     return {
-        name: ring.bucket_limit_us(bisect_left(up_to, share * up_to[-1])) / 1000
+        name: shared.bucket_limit_us(bisect_left(up_to, share * up_to[-1])) / 1000
         for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
     }

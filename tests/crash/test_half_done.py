@@ -13,7 +13,7 @@ import pytest
 
 from crash.support import Stage
 from fluxhook import EndpointStats, connect
-from fluxhook._native import ring
+from fluxhook._native import ring, shared
 from fluxhook.publisher.slot import recover_slot
 from fluxhook.stats import read_stats
 from fluxhook.supervisor.supervisor import Supervisor
@@ -23,7 +23,7 @@ from fluxhook.transport.messages import EventHead
 from fluxhook.transport.snapshot import Snapshot
 from fluxhook.worker.reporter import Reporter
 
-# ring.h
+# counters.h and ring.h
 PAGE = 4096
 PUT, SETTLE, HAND_OVER = 1, 3, 4
 TAKEN = 1
@@ -118,7 +118,7 @@ def test_settle(stage: Stage, worker: int) -> None:
     """A delivery that was settled is counted as delivered."""
     own = stage.data_dir / "workers" / str(worker)
     path = stage.data_dir / "rings/0" / f"{worker}.ring"
-    counters = ring.Counters(str(own / "counters"), writable=True)
+    counters = shared.Counters(str(own / "counters"), writable=True)
     consumer = ring.Consumer(str(path))
     (delivery,) = consumer.take(1)
     delivery.settle(counters, d.DELIVERED)
@@ -135,7 +135,7 @@ def test_hand_over(stage: Stage, worker: int) -> None:
     """A delivery whose report was published is the keeper's, and nobody else's."""
     own = stage.data_dir / "workers" / str(worker)
     path = stage.data_dir / "rings/0" / f"{worker}.ring"
-    counters = ring.Counters(str(own / "counters"), writable=True)
+    counters = shared.Counters(str(own / "counters"), writable=True)
     consumer = ring.Consumer(str(path))
     outbox = ring.Producer(str(own / "outbox.ring"))
     (delivery,) = consumer.take(1)

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.samples import DATA
-from fluxhook._native.ring import MAX_DEPTH
+from fluxhook._native.event import MAX_DEPTH
 from fluxhook.errors import EventError
 from fluxhook.events.envelope import Envelopes
 from fluxhook.events.event import EventMaker, order_key_of

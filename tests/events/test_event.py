@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from events.samples import DATA, ENVELOPES, sample
-from fluxhook._native.ring import is_plain
+from fluxhook._native.event import is_plain
 from fluxhook.errors import EventError
 from fluxhook.events.broker import MessagePublished
 from fluxhook.events.event import EventMaker, order_key_of

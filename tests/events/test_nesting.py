@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluxhook._native.ring import nests_over
+from fluxhook._native.event import nests_over
 from fluxhook.events.nesting import MAX_TEXT_DEPTH, TooDeep, bounded, decode_json, is_deeper
 
 VALUES: st.SearchStrategy[Any] = st.recursive(

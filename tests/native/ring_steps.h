@@ -3,7 +3,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct {
+/* Of all modules that are built with it, the first one's is used. */
+__attribute__((visibility("default"))) struct {
     char name[32]; /* empty: any step */
     int countdown, signal;
 } fx_step_armed;
@@ -15,7 +16,7 @@ __attribute__((visibility("default"))) void fx_step_arm(const char *name, int nt
     fx_step_armed.countdown = nth;
 }
 
-static int fx_disk_fails; /* as many of the next syncs do */
+__attribute__((visibility("default"))) int fx_disk_fails; /* as many of the next syncs do */
 
 __attribute__((visibility("default"))) void fx_fail_syncs(int times) { fx_disk_fails = times; }
 

@@ -11,10 +11,9 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-from fluxhook._native import ring as production
+from fluxhook._native import ring, shared
 
 NATIVE = Path(__file__).parents[2] / "_native"
 BOOT_ID = bytes(16)
@@ -29,10 +28,21 @@ def pack(*targets: int) -> bytes:
     return struct.pack(f"<{len(targets)}I", *targets)
 
 
+class Native(NamedTuple):
+    """The compiled modules that are to be used: those of the package, or a test build. Any, since that
+    has types of its own."""
+
+    shared: Any
+    ring: Any
+
+
+PRODUCTION = Native(shared, ring)
+
+
 class Rig:
     """The files of one publisher, one worker and the ring between them, and of the worker's outbox.
 
-    Holds nothing open itself: each end is opened by the test that plays it. `ring` is the module to
+    Holds nothing open itself: each end is opened by the test that plays it. `native` are the modules to
     use.
     """
 
@@ -44,32 +54,31 @@ class Rig:
         capacity: int = 16_384,
         endpoints: int = 8,
         drop_oldest: bool = False,
-        ring: ModuleType = production,
+        native: Native = PRODUCTION,
     ) -> None:
-        # Any, since a test build of the module has types of its own
-        self.ring: Any = ring
+        self.shared, self.ring = native
         self.path = str(folder / "ring")
         self.outbox_path = str(folder / "outbox")
         self.endpoints = endpoints
         self.drop_oldest = drop_oldest
         self._folder = folder
-        production.create_ring(self.path, queue_size, capacity, BOOT_ID)
-        production.create_ring(self.outbox_path, queue_size, capacity, BOOT_ID)
+        ring.create_ring(self.path, queue_size, capacity, BOOT_ID)
+        ring.create_ring(self.outbox_path, queue_size, capacity, BOOT_ID)
         self.published()
         self.worked()
 
     def published(self) -> Any:
         path = str(self._folder / "publisher")
-        return self.ring.Counters(path, self.endpoints, 2, writable=True)
+        return self.shared.Counters(path, self.endpoints, 2, writable=True)
 
     def worked(self) -> Any:
-        return self.ring.Counters(str(self._folder / "worker"), self.endpoints, 1, writable=True)
+        return self.shared.Counters(str(self._folder / "worker"), self.endpoints, 1, writable=True)
 
     def publisher(self, bell: int = -1) -> tuple[Any, Any]:
         """The writing end and its counters, after finishing what a killed predecessor had begun."""
         counters = self.published()
         producer = self.ring.Producer(self.path, drop_oldest=self.drop_oldest, bell=bell)
-        counters.recover([producer])
+        self.ring.recover(counters, [producer])
         return producer, counters
 
     def worker(self, bell: int = -1) -> tuple[Any, Any, Any]:
@@ -77,11 +86,11 @@ class Rig:
         counters = self.worked()
         consumer = self.ring.Consumer(self.path)
         outbox = self.ring.Producer(self.outbox_path, bell=bell)
-        counters.recover([consumer], outbox)
+        self.ring.recover(counters, [consumer], outbox)
         consumer.rewind()
         return consumer, outbox, counters
 
-    def keeper(self) -> Any:
+    def scheduler(self) -> Any:
         consumer = self.ring.Consumer(self.outbox_path)
         consumer.rewind()
         return consumer

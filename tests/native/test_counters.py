@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fluxhook._native import ring
-from fluxhook._native.ring import HISTOGRAM_BUCKETS, Counters, Words, bucket_limit_us
+from fluxhook._native import ring, shared
+from fluxhook._native.shared import HISTOGRAM_BUCKETS, Counters, Words, bucket_limit_us
 from native.rings import fork, outcome, run_apart
 
 Matrix = type[Counters] | type[Words]
@@ -76,7 +76,7 @@ class TestCounters:
         """At rest no operation is open."""
         counters = Counters(path, ROWS, FIELDS, writable=True)
         assert not counters.interrupted
-        assert counters.recover([]) is False
+        assert ring.recover(counters, []) is False
 
     def test_an_operation_on_a_ring_that_is_gone(self, path: str) -> None:
         """Is forgotten: what was owed went with the ring."""
@@ -85,7 +85,7 @@ class TestCounters:
             file.seek(64)
             file.write(struct.pack("<6Q", 1, 12345, 0, 0, 0, 0))
         assert counters.interrupted
-        assert counters.recover([]) is False
+        assert ring.recover(counters, []) is False
         assert not counters.interrupted
 
     def test_recover_takes_rings_alone(self, path: str) -> None:
@@ -96,10 +96,10 @@ class TestCounters:
             file.write(struct.pack("<6Q", 1, 12345, 0, 0, 0, 0))
         rings: Any = [None]
         with pytest.raises(TypeError):
-            counters.recover(rings)
+            ring.recover(counters, rings)
         rings = [counters]
-        with pytest.raises(ring.LayoutMismatch):
-            counters.recover(rings)
+        with pytest.raises(shared.LayoutMismatch):
+            ring.recover(counters, rings)
 
 
 class TestWords:
@@ -148,7 +148,7 @@ class TestFile:
         for rows, fields in ((ROWS, FIELDS), (0, 0), (99, 0), (0, FIELDS)):
             other = kind(path, rows, fields, writable=True)
             assert (other.rows, other.fields, other.path) == (ROWS, FIELDS, path)
-        with pytest.raises(ring.LayoutMismatch, match="holds rows of 5 words, not of 6"):
+        with pytest.raises(shared.LayoutMismatch, match="holds rows of 5 words, not of 6"):
             kind(path, ROWS, FIELDS + 1, writable=True)
         first.close()
 
@@ -212,7 +212,7 @@ class TestFile:
                 lambda: counters.add(0, 0),
                 lambda: counters.set(0, 0, 1),
                 lambda: counters.observe(0, 0, 0),
-                lambda: counters.recover([producer]),
+                lambda: ring.recover(counters, [producer]),
                 lambda: words.store(0, 0, 1),
                 lambda: words.swap(0, 0, 0, 1),
                 lambda: words.add(0, 0, 1),
@@ -240,7 +240,7 @@ class TestFile:
             lambda: counters.get(0, 0),
             lambda: counters.row(0),
             lambda: counters.observe(0, 0, 0),
-            lambda: counters.recover([]),
+            lambda: ring.recover(counters, []),
             lambda: counters.interrupted,
             lambda: counters.sync(),
             lambda: words.load(0, 0),
@@ -274,7 +274,7 @@ class TestFile:
         with Path(path).open("r+b") as file:
             file.seek(offset)
             file.write(value)
-        with pytest.raises(ring.LayoutMismatch, match=complaint):
+        with pytest.raises(shared.LayoutMismatch, match=complaint):
             kind(path, writable=True)
 
     @pytest.mark.parametrize("length", [0, 100, 4095, 4096 + 8 * ROWS * FIELDS - 1])
@@ -282,13 +282,13 @@ class TestFile:
         """A file that is too short for its words is a LayoutMismatch."""
         Counters(path, ROWS, FIELDS, writable=True).close()
         os.truncate(path, length)
-        with pytest.raises(ring.LayoutMismatch):
+        with pytest.raises(shared.LayoutMismatch):
             Counters(path, ROWS, FIELDS, writable=True)
 
     def test_one_kind_is_not_the_other(self, path: str) -> None:
         """Words are no counters."""
         Words(path, ROWS, FIELDS).close()
-        with pytest.raises(ring.LayoutMismatch, match="is damaged"):
+        with pytest.raises(shared.LayoutMismatch, match="is damaged"):
             Counters(path, writable=True)
 
 
@@ -302,8 +302,8 @@ class TestHistogram:
         assert limits[-1] == 3 * (1 << 31) - 1
 
     def test_the_reference_is_right(self) -> None:
-        """The examples of ring.pyi."""
-        stub = Path(ring.__file__).with_name("ring.pyi")
+        """The examples of shared.pyi."""
+        stub = Path(shared.__file__).with_name("shared.pyi")
         assert doctest.testfile(str(stub), module_relative=False) == (0, 2)
 
     @pytest.mark.parametrize("bucket", [-1, HISTOGRAM_BUCKETS, 1 << 30])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fluxhook._native import ring
+from fluxhook._native import ring, shared
 from native.rings import (
     ACCEPTED,
     BOOT_ID,
@@ -291,7 +291,7 @@ class TestDelivery:
         (delivery,) = consumer.take(1)
         for n in range(2):
             assert delivery.hand_over(outbox, n, b"%d" % n, b"", counters) == ring.ACCEPTED
-        assert [(d.endpoint, d.event) for d in rig.keeper().take(9)] == [(0, b"0"), (1, b"1")]
+        assert [(d.endpoint, d.event) for d in rig.scheduler().take(9)] == [(0, b"0"), (1, b"1")]
 
     def test_is_handed_over_to_the_disk(self, rig: Rig) -> None:
         """An outbox that syncs changes nothing else."""
@@ -302,7 +302,7 @@ class TestDelivery:
         (delivery,) = consumer.take(1)
         assert delivery.hand_over(outbox, 7, b"why", b"", counters) == ring.ACCEPTED
         assert consumer.empty
-        assert [d.event for d in rig.keeper().take(9)] == [b"why"]
+        assert [d.event for d in rig.scheduler().take(9)] == [b"why"]
 
     def test_a_predecessor_settled(self, rig: Rig) -> None:
         """A void delivery settles nothing and is not counted."""
@@ -566,7 +566,7 @@ class TestBorder:
             lambda: delivery.hand_over(outbox, 1, none, b"", counters),
             lambda: delivery.hand_over(outbox, 1, b"", none, counters),
             lambda: delivery.hand_over(outbox, 1, b"", b"", none),
-            lambda: counters.recover(none),
+            lambda: ring.recover(counters, none),
             lambda: ring.Producer(none),
             lambda: ring.Consumer(none),
             lambda: ring.unsettled(none),
@@ -575,7 +575,7 @@ class TestBorder:
             lambda: ring.repair_ring(rig.path, none),
             lambda: ring.create_ring(none, 1, 4096, BOOT_ID),
             lambda: ring.create_ring(rig.path, 1, 4096, none),
-            lambda: ring.create_file(none, 1, b""),
+            lambda: shared.create_file(none, 1, b""),
             lambda: ring.least_backlog(none),
             lambda: ring.settle_fresh([], none, 0),
         ):
@@ -584,7 +584,7 @@ class TestBorder:
 
     def test_objects_made_without_a_file(self) -> None:
         """`__new__` alone gives an object that is closed."""
-        for kind in (ring.Producer, ring.Consumer, ring.Counters, ring.Words):
+        for kind in (ring.Producer, ring.Consumer, shared.Counters, shared.Words):
             with pytest.raises(ValueError, match="closed"):
                 kind.__new__(kind).sync()
         with pytest.raises(ValueError, match="left its ring"):

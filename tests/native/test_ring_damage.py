@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluxhook._native import ring
+from fluxhook._native import ring, shared
 from native.rings import BOOT_ID, RAM, Rig, pack, run_apart
 from oracles import ring_file
 
@@ -153,7 +153,7 @@ class TestFlippedBits:
         def judge(offset: int) -> None:
             try:
                 use(path)
-            except ring.LayoutMismatch:
+            except shared.LayoutMismatch:
                 refused.add(offset)
 
         def checked(offset: int) -> None:
@@ -211,7 +211,7 @@ class TestForeignFiles:
         assert os.path.getsize(path) == 8320
         os.truncate(path, length)
         for opener in OPENERS:
-            with pytest.raises(ring.LayoutMismatch, match=r"not a fluxhook file|does not fit"):
+            with pytest.raises(shared.LayoutMismatch, match=r"not a fluxhook file|does not fit"):
                 opener(path)
 
     @pytest.mark.parametrize(("name", "value"), [("magic", b"FLXRING2"), ("layout", 2)])
@@ -219,7 +219,7 @@ class TestForeignFiles:
         """Is told apart from damage, for what it holds may be drained by that version."""
         change(path, **{name: value})
         for opener in OPENERS:
-            with pytest.raises(ring.OtherVersion, match="another version of fluxhook"):
+            with pytest.raises(shared.OtherVersion, match="another version of fluxhook"):
                 opener(path)
 
     @pytest.mark.parametrize(
@@ -229,9 +229,9 @@ class TestForeignFiles:
         """Is damaged."""
         change(path, **{name: value})
         for opener in OPENERS:
-            with pytest.raises(ring.LayoutMismatch, match="is damaged") as e:
+            with pytest.raises(shared.LayoutMismatch, match="is damaged") as e:
                 opener(path)
-            assert not isinstance(e.value, ring.OtherVersion)
+            assert not isinstance(e.value, shared.OtherVersion)
 
     @pytest.mark.parametrize(
         "wrong",
@@ -255,7 +255,7 @@ class TestForeignFiles:
         """Is refused, also where the product of the numbers overflows to the right length."""
         change(path, **wrong)
         for opener in OPENERS:
-            with pytest.raises(ring.LayoutMismatch, match="its size does not fit its header"):
+            with pytest.raises(shared.LayoutMismatch, match="its size does not fit its header"):
                 opener(path)
 
     @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ class TestForeignFiles:
         """Are refused at once: nobody walks from a wrong head to a wrong tail."""
         change(path, **wrong)
         for opener in (ring.Producer, ring.Consumer, ring.unsettled):
-            with pytest.raises(ring.LayoutMismatch, match="its positions contradict each other"):
+            with pytest.raises(shared.LayoutMismatch, match="its positions contradict each other"):
                 opener(path)
 
     def test_leave_nothing_open(self, path: str) -> None:
@@ -282,7 +282,7 @@ class TestForeignFiles:
         os.truncate(path, 5000)
         before = len(os.listdir("/proc/self/fd"))
         for opener in OPENERS:
-            with pytest.raises(ring.LayoutMismatch):
+            with pytest.raises(shared.LayoutMismatch):
                 opener(path)
         assert len(os.listdir("/proc/self/fd")) == before
 
@@ -583,7 +583,7 @@ class TestRebuild:
     @pytest.mark.parametrize("content", [b"", b"?" * 5000, bytes(8320)])
     def test_nothing_is_whole(self, path: str, content: bytes) -> None:
         Path(path).write_bytes(content)
-        with pytest.raises(ring.LayoutMismatch, match="nothing in it is whole"):
+        with pytest.raises(shared.LayoutMismatch, match="nothing in it is whole"):
             ring.rebuild_ring(path, 4, 4096, BOOT_ID)
         assert Path(path).stat().st_size == len(content)
 

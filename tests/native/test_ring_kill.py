@@ -15,13 +15,12 @@ import struct
 import time
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from fluxhook._native import ring as production
-from native.rings import SETTLED, Rig, fork, kill, pack
+from fluxhook._native import ring
+from native.rings import PRODUCTION, SETTLED, Rig, fork, kill, pack
 from native.stepped import Stepped
 
 ENDPOINTS = 8
@@ -67,11 +66,11 @@ def publish(rig: Rig, ledger: Ledger) -> None:
         ledger.begun[:] = struct.pack("<Q", n)
         targets = PACKED[targets_of(n)]
         result = producer.put(targets, struct.pack("<Q", n), body_of(n), counters)
-        if result == production.ACCEPTED:
+        if result == ring.ACCEPTED:
             ledger.accepted[n] = 1
             n += 1
         else:
-            assert result == production.FULL
+            assert result == ring.FULL
             os.sched_yield()
 
 
@@ -114,7 +113,7 @@ class Scheduler:
     """Empties the outbox; it is the one who is never killed."""
 
     def __init__(self, rig: Rig, ledger: Ledger) -> None:
-        self._consumer = rig.keeper()
+        self._consumer = rig.scheduler()
         self._ledger = ledger
         self.by_endpoint: Counter[int] = Counter()
 
@@ -137,10 +136,10 @@ def test_the_books_balance(
     """However often both are killed: nothing accepted is lost unless the policy dropped it, nothing is
     torn, only what was in hand is repeated, and each counter is exact."""
     stepped: Stepped | None = None
-    module: ModuleType = production
+    native = PRODUCTION
     if death == "at a step":
         stepped = request.getfixturevalue("stepped")
-        module = stepped.ring
+        native = stepped.native
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")  # shown if the test fails
     rng = random.Random(seed)
@@ -150,7 +149,7 @@ def test_the_books_balance(
         capacity=16_384,
         endpoints=ENDPOINTS,
         drop_oldest=drop_oldest,
-        ring=module,
+        native=native,
     )
     ledger = Ledger()
     keeper = Scheduler(rig, ledger)

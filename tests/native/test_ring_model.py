@@ -10,7 +10,7 @@ from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from fluxhook._native import ring
+from fluxhook._native import ring, shared
 from native.rings import BOOT_ID, RAM, pack
 from oracles.ring import RingModel
 
@@ -45,8 +45,8 @@ class RingMachine(RuleBasedStateMachine):
         self.model = RingModel(queue_size, capacity, drop_oldest)
         ring.create_ring(self.path, queue_size, capacity, BOOT_ID)
         ring.create_ring(f"{self.folder}/outbox", 4, 4096, BOOT_ID)
-        self.published = ring.Counters(f"{self.folder}/publisher", ENDPOINTS, 2, writable=True)
-        self.worked = ring.Counters(f"{self.folder}/worker", ENDPOINTS, 1, writable=True)
+        self.published = shared.Counters(f"{self.folder}/publisher", ENDPOINTS, 2, writable=True)
+        self.worked = shared.Counters(f"{self.folder}/worker", ENDPOINTS, 1, writable=True)
         self.outbox = ring.Producer(f"{self.folder}/outbox")
         self.keeper = ring.Consumer(f"{self.folder}/outbox")
         self.producer = ring.Producer(self.path, drop_oldest=drop_oldest)
@@ -132,14 +132,14 @@ class RingMachine(RuleBasedStateMachine):
         """A rewound consumer sees exactly the unsettled targets again: `take` compares them."""
         self.in_hand = []
         self.consumer = ring.Consumer(self.path)
-        assert not self.worked.recover([self.consumer], self.outbox)
+        assert not ring.recover(self.worked, [self.consumer], self.outbox)
         self.consumer.rewind()
         self.model.rewind()
 
     @rule()
     def replace_producer(self) -> None:
         self.producer = ring.Producer(self.path, drop_oldest=self.model.drop_oldest)
-        assert not self.published.recover([self.producer])
+        assert not ring.recover(self.published, [self.producer])
         self.model.replace_producer()
 
     # ---- what always holds -----------------------------------------------------------------

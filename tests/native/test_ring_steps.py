@@ -23,7 +23,7 @@ BOTH = pack(1, 2)
 
 @pytest.fixture
 def rig(tmp_path: Path, stepped: Stepped) -> Rig:
-    return Rig(tmp_path, queue_size=4, capacity=4096, endpoints=4, ring=stepped.ring)
+    return Rig(tmp_path, queue_size=4, capacity=4096, endpoints=4, native=stepped.native)
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_hand_over(
     rig: Rig, killed: Killed, bell: int, step: str, nth: int, happened: bool
 ) -> None:
     """A delivery is in its ring or in the outbox, never in both, never in none."""
-    keeper = rig.keeper()
+    keeper = rig.scheduler()
     assert keeper.arm()
     producer, published = rig.publisher()
     producer.put(pack(1), b"", b"", published)
@@ -222,7 +222,7 @@ class TestFailingDisk:
         assert delivery.hand_over(outbox, 1, b"why", b"", worked) == rig.ring.ACCEPTED
         assert not delivery.in_ring
         assert consumer.empty
-        reports = rig.keeper().take(9)
+        reports = rig.scheduler().take(9)
         assert [d.event for d in reports] == [b"why"]
         assert rig.balance([d.endpoint for d in reports]) == [0] * 4
 
@@ -241,7 +241,7 @@ class TestFailingDisk:
 
     def test_what_is_open_for_reading(self, rig: Rig, stepped: Stepped) -> None:
         """Is not written to."""
-        counters = rig.ring.Counters(rig.path.replace("ring", "publisher"), writable=False)
+        counters = rig.shared.Counters(rig.path.replace("ring", "publisher"), writable=False)
         stepped.fail_syncs(1)
         with pytest.raises(OSError, match="Input/output error"):
             counters.sync()
@@ -267,7 +267,7 @@ def test_recover(rig: Rig, killed: Killed, at: str, step: str) -> None:
     consumer, _, worked = rig.worker()
     assert not worked.interrupted
     assert consumer.empty
-    reports = [d.endpoint for d in rig.keeper().take(9)]
+    reports = [d.endpoint for d in rig.scheduler().take(9)]
     assert (worked.get(1, SETTLED), reports) == ((1, []) if "settle" in at else (0, [1]))
     assert rig.balance(reports) == [0] * 4
 
@@ -333,7 +333,12 @@ def test_at_every_step_of_a_day(tmp_path: Path, stepped: Stepped, killed: Killed
         folder = tmp_path / str(n)
         folder.mkdir()
         rig = Rig(
-            folder, queue_size=4, capacity=4096, endpoints=4, drop_oldest=True, ring=stepped.ring
+            folder,
+            queue_size=4,
+            capacity=4096,
+            endpoints=4,
+            drop_oldest=True,
+            native=stepped.native,
         )
 
         def armed(n: int = n, rig: Rig = rig) -> None:
@@ -346,7 +351,7 @@ def test_at_every_step_of_a_day(tmp_path: Path, stepped: Stepped, killed: Killed
         assert status == -signal.SIGKILL
         rig.publisher()
         consumer, _, worked = rig.worker()
-        keeper = rig.keeper()
+        keeper = rig.scheduler()
         handed_over = [d.endpoint for d in keeper.take(99)]
         assert rig.balance(handed_over) == [0] * 4, f"after {n} steps"
         for delivery in consumer.take(99):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fluxhook._native import ring
+from fluxhook._native import event, ring, shared
 from fluxhook.transport.messages import EventHead
 from native.rings import ACCEPTED, Rig, pack, run_apart
 
@@ -22,14 +22,14 @@ def rig(tmp_path: Path) -> Rig:
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> Iterator[ring.Words]:
-    words = ring.Words(str(tmp_path / "words"), 1, 1)
+def words(tmp_path: Path) -> Iterator[shared.Words]:
+    words = shared.Words(str(tmp_path / "words"), 1, 1)
     words.store(0, 0, VERSION)
     yield words
     words.close()
 
 
-def template(producers: Any, counters: Any, words: Any, **changes: Any) -> ring.Template:
+def template(producers: Any, counters: Any, words: Any, **changes: Any) -> event.Template:
     parts: dict[str, Any] = {
         "targets": pack(5, 3),
         "event_type": "a.b",
@@ -38,7 +38,7 @@ def template(producers: Any, counters: Any, words: Any, **changes: Any) -> ring.
         "ending": b'","d":',
         "max_body_bytes": 1000,
     }
-    return ring.Template(
+    return event.Template(
         producers,
         counters,
         **(parts | changes),
@@ -49,14 +49,14 @@ def template(producers: Any, counters: Any, words: Any, **changes: Any) -> ring.
     )
 
 
-def put(made: ring.Template, *parts: Any) -> int:
+def put(made: event.Template, *parts: Any) -> int:
     """As a publisher does, whatever second begins meanwhile."""
-    while (result := made.put(*parts)) == ring.EXPIRED:
+    while (result := made.put(*parts)) == event.EXPIRED:
         made.date(int(time.time()), "now")
     return result
 
 
-def test_what_comes_out(rig: Rig, words: ring.Words) -> None:
+def test_what_comes_out(rig: Rig, words: shared.Words) -> None:
     """Head and body with all holes filled, the time of the put, and each target counted."""
     producer, counters = rig.publisher()
     made = template([producer], counters, words)
@@ -73,7 +73,7 @@ def test_what_comes_out(rig: Rig, words: ring.Words) -> None:
     assert [counters.get(row, ACCEPTED) for row in (3, 4, 5)] == [2, 0, 2]
 
 
-def test_a_body_without_the_id(rig: Rig, words: ring.Words) -> None:
+def test_a_body_without_the_id(rig: Rig, words: shared.Words) -> None:
     """Without an opening the id stands in the head alone."""
     producer, counters = rig.publisher()
     made = template([producer], counters, words, opening=None, middle=b'{"t":"')
@@ -83,7 +83,7 @@ def test_a_body_without_the_id(rig: Rig, words: ring.Words) -> None:
     assert delivery.body == b'{"t":"now","d":{}}'
 
 
-def test_the_ring_with_the_shortest_backlog(tmp_path: Path, words: ring.Words) -> None:
+def test_the_ring_with_the_shortest_backlog(tmp_path: Path, words: shared.Words) -> None:
     """Of several rings each record goes into that with the most room; the counters are one file's."""
     for name in "ab":
         (tmp_path / name).mkdir()
@@ -100,36 +100,36 @@ def test_the_ring_with_the_shortest_backlog(tmp_path: Path, words: ring.Words) -
     assert [producer.waiting for producer in producers] == [4, 6]
 
 
-def test_nothing_is_written_undated(rig: Rig, words: ring.Words) -> None:
+def test_nothing_is_written_undated(rig: Rig, words: shared.Words) -> None:
     """EXPIRED before the first date, and when the second is another one."""
     producer, counters = rig.publisher()
     made = template([producer], counters, words)
-    assert made.put("i", b"{}") == ring.EXPIRED
+    assert made.put("i", b"{}") == event.EXPIRED
     made.date(int(time.time()) - 1, "then")
-    assert made.put("i", b"{}") == ring.EXPIRED
+    assert made.put("i", b"{}") == event.EXPIRED
     assert producer.tail == 0
     assert put(made, "i", b"{}") == ring.ACCEPTED
 
 
-def test_nothing_is_written_for_another_configuration(rig: Rig, words: ring.Words) -> None:
+def test_nothing_is_written_for_another_configuration(rig: Rig, words: shared.Words) -> None:
     """STALE as soon as the word has another version."""
     producer, counters = rig.publisher()
     made = template([producer], counters, words)
     words.store(0, 0, VERSION + 1)
-    assert made.put("i", b"{}") == ring.STALE
+    assert made.put("i", b"{}") == event.STALE
     assert producer.tail == 0
 
 
 @pytest.mark.parametrize("closed", [0, 1], ids=["ring", "words"])
-def test_nothing_is_written_into_what_is_closed(rig: Rig, words: ring.Words, closed: int) -> None:
+def test_nothing_is_written_into_what_is_closed(rig: Rig, words: shared.Words, closed: int) -> None:
     """STALE: to close a publisher, nobody has to ask for its templates."""
     producer, counters = rig.publisher()
     made = template([producer], counters, words)
     (producer, words)[closed].close()
-    assert made.put("i", b"{}") == ring.STALE
+    assert made.put("i", b"{}") == event.STALE
 
 
-def test_a_child_does_not_write(rig: Rig, words: ring.Words) -> None:
+def test_a_child_does_not_write(rig: Rig, words: shared.Words) -> None:
     """FORKED, as from the producer itself."""
     producer, counters = rig.publisher()
     made = template([producer], counters, words)
@@ -141,7 +141,7 @@ def test_a_child_does_not_write(rig: Rig, words: ring.Words) -> None:
     assert run_apart(child) == 0
 
 
-def test_limits(tmp_path: Path, words: ring.Words) -> None:
+def test_limits(tmp_path: Path, words: shared.Words) -> None:
     """TOO_LARGE counts the bytes of the body alone; FULL comes from the ring."""
     rig = Rig(tmp_path, queue_size=1)
     producer, counters = rig.publisher()
@@ -152,7 +152,7 @@ def test_limits(tmp_path: Path, words: ring.Words) -> None:
     assert put(made, "i", b"{}") == ring.FULL
 
 
-def test_border(rig: Rig, words: ring.Words) -> None:
+def test_border(rig: Rig, words: shared.Words) -> None:
     """Everything that C would read is checked: rings, targets, the word, texts that are none in
     UTF-8."""
     producer, counters = rig.publisher()
@@ -163,8 +163,8 @@ def test_border(rig: Rig, words: ring.Words) -> None:
         (lambda: template([rig.worker()[0]], counters, words), TypeError),
         (lambda: template([producer], counters, words, targets=b"123"), ValueError),
         (lambda: template([producer], counters, words, middle=none), TypeError),
-        (lambda: ring.Template.__new__(ring.Template).put("i", b"{}"), TypeError),
-        (lambda: ring.Template.__new__(ring.Template).date(1, ""), TypeError),
+        (lambda: event.Template.__new__(event.Template).put("i", b"{}"), TypeError),
+        (lambda: event.Template.__new__(event.Template).date(1, ""), TypeError),
     ]
     for make, error in refused:
         with pytest.raises(error):
@@ -182,7 +182,7 @@ def test_border(rig: Rig, words: ring.Words) -> None:
     assert producer.tail == 0
 
 
-def test_what_a_template_needs_stays_alive(rig: Rig, words: ring.Words) -> None:
+def test_what_a_template_needs_stays_alive(rig: Rig, words: shared.Words) -> None:
     """It keeps its parts, and a list of its own, whatever becomes of the caller's."""
     producer, counters = rig.publisher()
     producers = [producer]

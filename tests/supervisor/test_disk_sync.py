@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fluxhook._native import ring
+from fluxhook._native import ring, shared
 from fluxhook.store import DeliveryStore
 from fluxhook.supervisor.disk_sync import Syncer
 from fluxhook.transport.datadir import DataDir
@@ -52,7 +52,7 @@ def test_a_file_that_cannot_be_synced(
     broken, synced = str(tmp_path / "b.ring"), Counter[tuple[str, bool]]()
     failing = threading.Event()
     failing.set()
-    sync = ring.sync_file
+    sync = shared.sync_file
 
     def sync_file(path: str, *, again: bool = False) -> None:
         synced[path, again] += 1

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from fluxhook import Config, Endpoint
-from fluxhook._native import ring
+from fluxhook._native import ring, shared
 from fluxhook.control import Request
 from fluxhook.store import DeliveryStore
 from fluxhook.supervisor.supervisor import Supervisor
@@ -51,7 +51,7 @@ class SchedulerHarness:
         self.supervisor = Supervisor(path, config)
         self.scheduler = self.supervisor._scheduler
         own = self.supervisor.datadir.worker(0)
-        counters = ring.Counters(str(own / "counters"), writable=True)
+        counters = shared.Counters(str(own / "counters"), writable=True)
         outbox = ring.Producer(str(own / "outbox.ring"))
         self.reporter = Reporter(outbox, counters, 0, self.supervisor._clock)
         self.inbox = ring.Consumer(str(own / "inbox.ring"))
@@ -59,7 +59,7 @@ class SchedulerHarness:
         self.wake_ns = 0
 
     @property
-    def words(self) -> ring.Words:
+    def words(self) -> shared.Words:
         """The words that the workers share."""
         return self.supervisor._words.matrix
 

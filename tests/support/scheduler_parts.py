@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from fluxhook import Config, Endpoint
-from fluxhook._native import ring
+from fluxhook._native import ring, shared
 from fluxhook.policy.clock import Clock, Offset
 from fluxhook.scheduler.aggregation import Windows
 from fluxhook.scheduler.dead_letters import DeadLetters
@@ -59,7 +59,7 @@ class Parts:
         config = Config(endpoints=endpoints, workers=1, **options)
         ids = self.store.ensure_endpoints([endpoint.name for endpoint in endpoints])
         self.snapshot = Snapshot(version=1, workers=1, config=config, ids=ids)
-        matrix = ring.Words(str(self.datadir.words), rows_for(len(ids)), d.WORD_FIELDS)
+        matrix = shared.Words(str(self.datadir.words), rows_for(len(ids)), d.WORD_FIELDS)
         self.words = EngineWords(matrix)
         self.clock = EngineClock(Clock(offsets=(Offset(0, 0, AHEAD_NS),)))
         self.told = Told()

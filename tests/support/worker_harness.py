@@ -10,7 +10,7 @@ from typing import Any, cast
 import pycurl
 
 from fluxhook import Endpoint
-from fluxhook._native import ring
+from fluxhook._native import shared
 from fluxhook.transport import datadir as d
 from fluxhook.transport.sender import Sender
 from fluxhook.transport.target import Target
@@ -92,7 +92,7 @@ class Works:
         self.harness = SchedulerHarness(path / "data", *endpoints, **options)
         self.wire = Wire()
         self.counters = self.harness.reporter._counters
-        self.stages = ring.Counters(
+        self.stages = shared.Counters(
             str(path / "stages"), self.counters.rows, d.STAGE_FIELDS, writable=True
         )
         words, clock = self.harness.words, self.harness.supervisor._clock

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fluxhook import Config, Endpoint, Engine, EngineError, Publisher, Size
-from fluxhook._native.ring import is_own, open_own
+from fluxhook._native.shared import is_own, open_own
 from fluxhook.control import Control
 from fluxhook.store import ReadStore, StoreError
 from fluxhook.store.audit import AuditTrail

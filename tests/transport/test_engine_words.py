@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fluxhook._native.ring import Words
+from fluxhook._native.shared import Words
 from fluxhook.policy import breaker
 from fluxhook.policy.table import IllegalMove
 from fluxhook.transport import datadir as d

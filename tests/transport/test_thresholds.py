@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fluxhook._native.ring import Words
+from fluxhook._native.shared import Words
 from fluxhook.config.units import Threshold
 from fluxhook.transport import thresholds as module
 from fluxhook.transport.thresholds import FIELDS, ROWS, Thresholds

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fluxhook._native.ring import Words
+from fluxhook._native.shared import Words
 from fluxhook.config.schema import Breaker, Endpoint
 from fluxhook.config.units import Duration, Rate
 from fluxhook.policy import breaker

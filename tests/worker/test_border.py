@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from fluxhook import Aggregate, Batch, Endpoint, Retry
-from fluxhook._native import ring
+from fluxhook._native import shared
 from fluxhook.errors import PayloadTooLarge
 from fluxhook.policy import batch as batches
 from fluxhook.publisher.event_filter import EventFilter
@@ -62,7 +62,7 @@ class Bench:
             path / "data", *self.endpoints, allow_networks=("127.0.0.0/8",)
         )
         counters = self.harness.reporter._counters
-        histograms = ring.Counters(
+        histograms = shared.Counters(
             str(path / "stages"), counters.rows, d.STAGE_FIELDS, writable=True
         )
         words, clock = self.harness.words, self.harness.supervisor._clock

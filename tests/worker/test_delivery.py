@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from fluxhook import Breaker, Engine, Rate, Retry, Size, verify
-from fluxhook._native.ring import Counters
+from fluxhook._native.shared import Counters
 from fluxhook.receiver import Behaviour
 from fluxhook.store import ReadStore, State
 from fluxhook.transport.datadir import DELIVERED, DataDir

@@ -29,12 +29,12 @@ class TestFailingDisk:
     ) -> None:
         """In their order, each put once, and said in one line; what they report stays in its ring."""
         monkeypatch.setattr(module, "SYNC_BACKOFF_S", 0.0)
-        rig = Rig(tmp_path, ring=stepped.ring)
+        rig = Rig(tmp_path, native=stepped.native)
         producer, _ = rig.publisher()
         for _ in range(3):
             producer.put(pack(1), b"head", b"body")
         consumer, _, counters = rig.worker()
-        outbox = stepped.ring.Producer(rig.outbox_path, sync=True)
+        outbox = stepped.native.ring.Producer(rig.outbox_path, sync=True)
         reporter = Reporter(outbox, counters, 0, CLOCK)
         first, second, third = consumer.take(3)
         stepped.fail_syncs(3)
@@ -44,24 +44,26 @@ class TestFailingDisk:
         reporter.flush()
         reporter.flush()
         assert reporter.stuck
-        assert stepped.ring.unsettled(rig.path) == {1: 3}
+        assert stepped.native.ring.unsettled(rig.path) == {1: 3}
         assert outbox.tail == 1
         reporter.flush()
         assert not reporter.stuck
         assert reporter.report(third, "parked", "paused") == 2
         assert consumer.empty
-        assert len(rig.keeper().take(9)) == 3
+        assert len(rig.scheduler().take(9)) == 3
         assert [r.message.partition(": ")[0] for r in caplog.records if r.levelname == "ERROR"] == [
             f"{rig.outbox_path} cannot be synced"
         ]
 
     def test_the_next_try_takes_its_time(self, tmp_path: Path, stepped: Stepped) -> None:
         """A worker's loop does not write a whole ring again in each round."""
-        rig = Rig(tmp_path, ring=stepped.ring)
+        rig = Rig(tmp_path, native=stepped.native)
         producer, _ = rig.publisher()
         producer.put(pack(1), b"head", b"body")
         consumer, _, counters = rig.worker()
-        reporter = Reporter(stepped.ring.Producer(rig.outbox_path, sync=True), counters, 0, CLOCK)
+        reporter = Reporter(
+            stepped.native.ring.Producer(rig.outbox_path, sync=True), counters, 0, CLOCK
+        )
         stepped.fail_syncs(1)
         reporter.report(consumer.take(1)[0], "parked", "paused")
         reporter.flush()

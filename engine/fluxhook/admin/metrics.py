@@ -15,7 +15,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from fluxhook._native import ring
+from fluxhook._native import shared
 from fluxhook._version import VERSION
 from fluxhook.stats import EndpointStats, Stats
 from fluxhook.transport.datadir import SAMPLED_ONE_IN
@@ -187,7 +187,7 @@ def _histogram(counts: list[int], shown: range) -> tuple[list[tuple[str, float]]
     buckets: list[tuple[str, float]] = []
     seen, total_us, below = 0, 0.0, 0
     for i, n in enumerate(counts):
-        limit_us = ring.bucket_limit_us(i)
+        limit_us = shared.bucket_limit_us(i)
         seen += n
         total_us += n * (below + limit_us) / 2
         below = limit_us

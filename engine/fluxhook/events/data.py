@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from fluxhook._native.ring import MAX_DEPTH, is_plain
+from fluxhook._native.event import MAX_DEPTH, is_plain
 from fluxhook.errors import EventError
 from fluxhook.events.names import hint
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from fluxhook._native.ring import are_scalars
+from fluxhook._native.event import are_scalars
 from fluxhook.errors import EventError
 from fluxhook.events.broker import MessagePublished
 from fluxhook.events.catalog import BROKER, GATEWAY, TYPES, WITH_FILTER, WITH_TOPIC

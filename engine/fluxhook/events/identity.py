@@ -6,7 +6,7 @@ import re
 import time
 from typing import Final
 
-from fluxhook._native.ring import Ids
+from fluxhook._native.event import Ids
 
 __all__ = ["Ids", "Timestamps", "id_fault", "is_plain_id"]
 

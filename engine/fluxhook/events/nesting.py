@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from fluxhook._native.ring import nests_over
+from fluxhook._native.event import nests_over
 
 __all__ = [
     "MAX_DEPTH",

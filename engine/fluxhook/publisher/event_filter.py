@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluxhook._native.ring import Words
+from fluxhook._native.shared import Words
 from fluxhook.config.schema import Endpoint
 from fluxhook.config.units import Threshold
 from fluxhook.events.event import Event

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from fluxhook._native.ring import ACCEPTED, EXPIRED, FORKED, Words, least_backlog
+from fluxhook._native.event import EXPIRED
+from fluxhook._native.ring import ACCEPTED, FORKED, least_backlog
+from fluxhook._native.shared import Words
 from fluxhook.config.schema import DropPolicy
 from fluxhook.errors import EngineError, EngineNotRunning, EventError, PayloadTooLarge, QueueFull
 from fluxhook.events.event import Event, order_key_of

@@ -6,7 +6,9 @@ import socket
 import struct
 from typing import NamedTuple
 
-from fluxhook._native.ring import MAX_TARGETS, Producer, Template, Words
+from fluxhook._native.event import Template
+from fluxhook._native.ring import MAX_TARGETS, Producer
+from fluxhook._native.shared import Words
 from fluxhook._native.topics import Matcher
 from fluxhook.config.schema import Endpoint
 from fluxhook.events.envelope import Envelopes, EnvelopeStyle

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from fluxhook._native import ring
+from fluxhook._native import ring, shared
 from fluxhook.config.schema import Config, DropPolicy
 from fluxhook.errors import TooManyPublishers
 from fluxhook.transport import datadir as d
@@ -176,16 +176,16 @@ def repair_slot(repair: Repair, path: Path, config: Config, workers: int) -> Non
             lock.release()
 
 
-def _counters(path: Path) -> ring.Counters:
-    return ring.Counters(str(path / "counters"), 0, d.PUBLISHER_FIELDS, writable=True)
+def _counters(path: Path) -> shared.Counters:
+    return shared.Counters(str(path / "counters"), 0, d.PUBLISHER_FIELDS, writable=True)
 
 
-def _finish(counters: ring.Counters, path: Path) -> None:
+def _finish(counters: shared.Counters, path: Path) -> None:
     """Finishes what a killed publisher had begun, in whichever of its rings: it may have had more
     of them than its successor will, or one of another size."""
     if counters.interrupted:
         rings = [ring.Consumer(str(p)) for p in path.glob("*.ring")]
-        counters.recover(rings)
+        ring.recover(counters, rings)
         for consumer in rings:
             consumer.close()
 
@@ -206,9 +206,9 @@ def _take(datadir: d.DataDir, names: list[str]) -> tuple[Path, d.FileLock]:
     )
 
 
-def _open_counters(datadir: d.DataDir, path: Path, max_endpoints: int) -> ring.Counters:
+def _open_counters(datadir: d.DataDir, path: Path, max_endpoints: int) -> shared.Counters:
     repair = Repair(datadir)
     repair.counters(path / "counters", max_endpoints, d.PUBLISHER_FIELDS)
     for loss in repair.losses:
         log.error("%s", loss)
-    return ring.Counters(str(path / "counters"), max_endpoints, d.PUBLISHER_FIELDS, writable=True)
+    return shared.Counters(str(path / "counters"), max_endpoints, d.PUBLISHER_FIELDS, writable=True)

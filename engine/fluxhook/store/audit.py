@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from fluxhook._native.ring import open_own
+from fluxhook._native.shared import open_own
 from fluxhook.errors import LayoutError
 from fluxhook.events.nesting import bounded
 from fluxhook.store.interface import StoreError

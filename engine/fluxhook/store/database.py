@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from fluxhook._native.ring import is_own, open_own
+from fluxhook._native.shared import is_own, open_own
 from fluxhook.errors import EngineNotRunning, LayoutError
 from fluxhook.store.interface import StoreError
 

@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from fluxhook._native import ring
+from fluxhook._native import shared
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.process import log
 
@@ -51,10 +51,10 @@ class Syncer:
                 if path == wal:
                     _sync_wal(wal)
                 else:
-                    ring.sync_file(str(path), again=path in self._failed)
+                    shared.sync_file(str(path), again=path in self._failed)
             except FileNotFoundError:
                 pass
-            except (OSError, ring.LayoutMismatch) as e:
+            except (OSError, shared.LayoutMismatch) as e:
                 if path not in self._failed:
                     log.error(
                         "%s cannot be synced (%s): what was accepted since the last time would not "
@@ -69,7 +69,7 @@ class Syncer:
 
 
 def _sync_wal(path: Path) -> None:
-    fd = ring.open_own(path, os.O_RDONLY)
+    fd = shared.open_own(path, os.O_RDONLY)
     try:
         os.fdatasync(fd)
     finally:

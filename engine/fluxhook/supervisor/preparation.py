@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from fluxhook._native import ring
+from fluxhook._native import ring, shared
 from fluxhook.config.schema import Config
 from fluxhook.config.units import Size
 from fluxhook.errors import (
@@ -188,7 +188,7 @@ class Preparation:
         return capacity // EVENTS_IN_CHANNEL
 
     def _finish(self, worker: Path) -> None:
-        counters = ring.Counters(str(worker / "counters"), writable=True)
+        counters = shared.Counters(str(worker / "counters"), writable=True)
         if counters.interrupted:
             outbox = ring.Producer(str(worker / "outbox.ring"))
             slots = self._datadir.publisher_slots()
@@ -196,7 +196,7 @@ class Preparation:
                 *(path for slot in slots for path in slot.glob("*.ring")),
                 worker / "inbox.ring",
             ]
-            counters.recover([ring.Consumer(str(path)) for path in rings], outbox)
+            ring.recover(counters, [ring.Consumer(str(path)) for path in rings], outbox)
         counters.close()
 
     def finish(self, worker: int) -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fluxhook._native import ring
+from fluxhook._native import shared
 from fluxhook.config import codec
 from fluxhook.config.schema import Config
 from fluxhook.config.units import Duration
@@ -341,7 +341,7 @@ class Supervisor:
             outage = self._slots.setdefault(slot, Outage(f"{slot} can be read again"))
             try:
                 recover_slot(slot)
-            except (OSError, ring.LayoutMismatch) as e:
+            except (OSError, shared.LayoutMismatch) as e:
                 outage.failed(f"{e}; the next start saves what can be saved")
             else:
                 outage.worked()

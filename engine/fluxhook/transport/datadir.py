@@ -34,7 +34,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from fluxhook._native import ring
+from fluxhook._native import shared
 from fluxhook.errors import EngineError, EngineNotRunning, LayoutError
 
 __all__ = [
@@ -84,7 +84,7 @@ __all__ = [
 OWN_FOLDER = "fluxhook"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
-# Counters of a publisher, per endpoint. The ring writes the first two itself (ring.pyx).
+# Counters of a publisher, per endpoint. The ring writes the first two itself (ring.pxd).
 ACCEPTED, DROPPED_OLDEST, REFUSED, FILTERED = range(4)
 PUBLISHER_FIELDS = 4
 
@@ -105,7 +105,7 @@ PUBLISHER_FIELDS = 4
     FAULTS,
 ) = range(10)
 HISTOGRAM = 16
-WORKER_FIELDS = HISTOGRAM + ring.HISTOGRAM_BUCKETS
+WORKER_FIELDS = HISTOGRAM + shared.HISTOGRAM_BUCKETS
 
 # Histograms of a worker, per endpoint, in a file of their own, as they are many and read seldom: how
 # long each stage of a request took, in microseconds. Waiting, from when the event was accepted to its
@@ -120,8 +120,8 @@ STAGES = ("queue", "sign", "dns", "connect", "tls", "first_byte")
     STAGE_CONNECT,
     STAGE_TLS,
     STAGE_FIRST_BYTE,
-) = range(0, len(STAGES) * ring.HISTOGRAM_BUCKETS, ring.HISTOGRAM_BUCKETS)
-STAGE_FIELDS = len(STAGES) * ring.HISTOGRAM_BUCKETS
+) = range(0, len(STAGES) * shared.HISTOGRAM_BUCKETS, shared.HISTOGRAM_BUCKETS)
+STAGE_FIELDS = len(STAGES) * shared.HISTOGRAM_BUCKETS
 SAMPLED_ONE_IN = 16
 
 # Words of an endpoint: packed breaker state; rate limit's theoretical arrival time; deliveries that
@@ -148,7 +148,7 @@ class FileLock:
     _file: io.FileIO | None = None
 
     def __init__(self, path: Path) -> None:
-        self._file = io.FileIO(ring.open_own(path, os.O_RDWR | os.O_CREAT), "r+")
+        self._file = io.FileIO(shared.open_own(path, os.O_RDWR | os.O_CREAT), "r+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException:
@@ -175,7 +175,7 @@ class FileLock:
 def is_locked(path: Path) -> bool:
     """Return whether somebody holds a FileLock. Writes nothing, also where nothing may be written."""
     try:
-        fd = ring.open_own(path, os.O_RDONLY)
+        fd = shared.open_own(path, os.O_RDONLY)
     except OSError as e:
         if e.errno in (errno.ENOENT, errno.EISDIR, errno.EINVAL, errno.ELOOP):
             return False  # what stands there is no lock, so nobody holds it
@@ -266,7 +266,7 @@ class DataDir:
     def doorbell(self, worker: int) -> Path:
         return self.worker(worker) / "bell"
 
-    def open_words(self, *, writable: bool = True) -> ring.Words:
+    def open_words(self, *, writable: bool = True) -> shared.Words:
         """The shared words. Raises EngineNotRunning where no engine ever started, and EngineError where
         those who are to write may not trust the directory."""
         with self.usable():
@@ -277,7 +277,7 @@ class DataDir:
                 )
             if writable:
                 self.check()
-            return ring.Words(str(self.words), 0, WORD_FIELDS, writable=writable)
+            return shared.Words(str(self.words), 0, WORD_FIELDS, writable=writable)
 
     def publisher_slots(self) -> list[Path]:
         """The folders of all publishers that ever attached."""
@@ -303,11 +303,11 @@ class DataDir:
         """Turn the compiled layer's complaint about a file into a LayoutError with the way out."""
         try:
             yield
-        except ring.OtherVersion as e:
+        except shared.OtherVersion as e:
             raise LayoutError(
                 f"{e}; drain it with the version that wrote it, or move {self.path} aside"
             ) from e
-        except ring.LayoutMismatch as e:
+        except shared.LayoutMismatch as e:
             raise LayoutError(f"{e}; start the engine anew, which saves what can be saved") from e
 
     @contextlib.contextmanager
@@ -387,7 +387,7 @@ def make_bell(path: Path) -> None:
 
 def open_doorbell(path: Path) -> int:
     """A file descriptor that can ring and be read; opening both ends never blocks (fifo(7))."""
-    return ring.open_own(path, os.O_RDWR, kind=stat.S_IFIFO)
+    return shared.open_own(path, os.O_RDWR, kind=stat.S_IFIFO)
 
 
 def quiet_doorbell(fd: int) -> None:

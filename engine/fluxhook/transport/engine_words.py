@@ -15,7 +15,7 @@ What is done once for an event is done on the matrix itself, without a call of P
 
 from __future__ import annotations
 
-from fluxhook._native.ring import Words
+from fluxhook._native.shared import Words
 from fluxhook.policy import breaker
 from fluxhook.transport import datadir as d
 

@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from fluxhook._native.ring import is_own, open_own
+from fluxhook._native.shared import is_own, open_own
 
 __all__ = [
     "FULL",

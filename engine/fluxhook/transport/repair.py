@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from fluxhook._native import ring
+from fluxhook._native import ring, shared
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_words import rows_for
 from fluxhook.transport.files import make_folder
@@ -85,25 +85,25 @@ class Repair:
         kept = self.set_aside(path)
         return f"{path} is {_kind_of(mode)} ({kept} is what was there)"
 
-    def words(self, max_endpoints: int) -> ring.Words:
+    def words(self, max_endpoints: int) -> shared.Words:
         """Open the shared words. Damaged ones are made anew in the same file, for who has it mapped."""
         path, rows = self._datadir.words, rows_for(max_endpoints)
         self.regular(path)
         try:
-            return ring.Words(str(path), rows, d.WORD_FIELDS)
-        except ring.OtherVersion:
+            return shared.Words(str(path), rows, d.WORD_FIELDS)
+        except shared.OtherVersion:
             raise
-        except ring.LayoutMismatch as e:
+        except shared.LayoutMismatch as e:
             rows = self._rows() or rows
-            ring.reset_words(str(path), rows, d.WORD_FIELDS)
+            shared.reset_words(str(path), rows, d.WORD_FIELDS)
             log.warning("%s; it is made anew: breakers and rate limits begin anew", e)
-        return ring.Words(str(path), rows, d.WORD_FIELDS)
+        return shared.Words(str(path), rows, d.WORD_FIELDS)
 
     def _rows(self) -> int:
         """As many as the other files of this directory were made for; 0 where there are none."""
         for folder in self._datadir.worker_folders():
-            with contextlib.suppress(OSError, ring.LayoutMismatch):
-                counters = ring.Counters(str(folder / "counters"), writable=False)
+            with contextlib.suppress(OSError, shared.LayoutMismatch):
+                counters = shared.Counters(str(folder / "counters"), writable=False)
                 rows = rows_for(counters.rows)
                 counters.close()
                 return rows
@@ -113,7 +113,7 @@ class Repair:
         """Statistics alone: they begin anew."""
         if wrong := self._whole_counters(path, rows, d.STAGE_FIELDS):
             log.warning("%s; it is made anew: these statistics begin anew", wrong)
-        ring.Counters(str(path), rows, d.STAGE_FIELDS, writable=True).close()
+        shared.Counters(str(path), rows, d.STAGE_FIELDS, writable=True).close()
 
     def counters(self, path: Path, rows: int, fields: int) -> None:
         """Make damaged counters anew: what they counted is lost, and the books tell how much it is."""
@@ -122,17 +122,17 @@ class Repair:
             wrong = f"{path} is missing"
         if wrong:
             self.losses.append(f"{wrong}; it is made anew, and what it had counted is not known")
-        ring.Counters(str(path), rows, fields, writable=True).close()
+        shared.Counters(str(path), rows, fields, writable=True).close()
 
     def _whole_counters(self, path: Path, rows: int, fields: int) -> str:
         """Move a damaged file aside, and return a line about it. A new one is the caller's to make."""
         if (wrong := self._kind(path, stat.S_ISREG)) or not path.exists():
             return wrong
         try:
-            ring.Counters(str(path), 0, fields, writable=True).close()
-        except ring.OtherVersion:
+            shared.Counters(str(path), 0, fields, writable=True).close()
+        except shared.OtherVersion:
             raise
-        except ring.LayoutMismatch as e:
+        except shared.LayoutMismatch as e:
             return f"{e} ({self.set_aside(path)} is what was there)"
         return ""
 
@@ -144,9 +144,9 @@ class Repair:
                 ring.repair_ring(str(path), self._boot_id)
                 ring.check_ring(str(path), self._boot_id, alone=True)
                 return
-        except ring.OtherVersion:
+        except shared.OtherVersion:
             raise
-        except ring.LayoutMismatch as e:
+        except shared.LayoutMismatch as e:
             log.warning("%s; %s", e, _ANEW)
         ring.create_ring(str(path), queue_size, capacity, self._boot_id)
 
@@ -179,9 +179,9 @@ class Repair:
             if saved is not None:
                 log.info("%s: the machine went down in between; %d records saved", path, saved)
             saved, damaged = ring.check_ring(str(path), self._boot_id, alone=alone, weed=weed)
-        except ring.OtherVersion:
+        except shared.OtherVersion:
             raise
-        except ring.LayoutMismatch as e:
+        except shared.LayoutMismatch as e:
             if not alone:
                 raise
             self.losses.append(f"{e}; {self._rebuilt(path, queue_size, capacity)}")
@@ -196,7 +196,7 @@ class Repair:
     def _rebuilt(self, path: Path, queue_size: int, capacity: int) -> str:
         try:
             saved = ring.rebuild_ring(str(path), queue_size, capacity, self._boot_id)
-        except ring.LayoutMismatch:
+        except shared.LayoutMismatch:
             kept = self.set_aside(path)
             ring.create_ring(str(path), queue_size, capacity, self._boot_id)
             return (

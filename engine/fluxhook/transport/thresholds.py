@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from fluxhook._native.ring import Words, reset_words
+from fluxhook._native.shared import Words, reset_words
 from fluxhook.config.units import Threshold
 from fluxhook.policy import threshold
 from fluxhook.transport.datadir import boot_id

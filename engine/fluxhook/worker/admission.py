@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluxhook._native.ring import Words
+from fluxhook._native.shared import Words
 from fluxhook.policy import breaker, rate
 from fluxhook.transport.datadir import BREAKER, FAILING, RATE
 from fluxhook.worker.endpoint_queue import EndpointQueue

@@ -21,7 +21,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from fluxhook._native.ring import Counters, Delivery, Words
+from fluxhook._native.ring import Delivery
+from fluxhook._native.shared import Counters, Words
 from fluxhook.config.schema import Endpoint
 from fluxhook.policy import breaker
 from fluxhook.transport import datadir as field

@@ -7,7 +7,8 @@ from collections import deque
 
 import msgspec
 
-from fluxhook._native.ring import FULL, TOO_LARGE, UNSYNCED, Counters, Delivery, Producer
+from fluxhook._native.ring import FULL, TOO_LARGE, UNSYNCED, Delivery, Producer
+from fluxhook._native.shared import Counters
 from fluxhook.store.delivery_id import DeliveryIds
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.messages import Attempt, Report, Verdict
@@ -25,7 +26,7 @@ NO_ENDPOINT = 0xFFFF_FFFF
 
 
 class Reporter:
-    """Hands deliveries over to the scheduler; see `HAND_OVER` in ring.h for what a crash leaves.
+    """Hands deliveries over to the scheduler; see `HAND_OVER` in counters.h for what a crash leaves.
 
     While the outbox is full, or under `durability: power` cannot be synced, it is `stuck`: the reports
     wait here in their order, and what they report keeps its place in its ring. The worker then begins

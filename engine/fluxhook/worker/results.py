@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from fluxhook._native.ring import Counters, Delivery, Words, settle_fresh
+from fluxhook._native.ring import Delivery, settle_fresh
+from fluxhook._native.shared import Counters, Words
 from fluxhook.policy.batch import halves, read_answers
 from fluxhook.policy.outcome import Outcome
 from fluxhook.transport import datadir as field

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from time import perf_counter_ns
 
-from fluxhook._native.ring import Counters, Delivery
+from fluxhook._native.ring import Delivery
+from fluxhook._native.shared import Counters
 from fluxhook.transport import datadir as field
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.transfer import Transfer

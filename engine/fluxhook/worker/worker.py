@@ -12,7 +12,8 @@ import os
 import resource
 import signal
 
-from fluxhook._native.ring import Consumer, Counters, Delivery, LayoutMismatch, Producer
+from fluxhook._native.ring import Consumer, Delivery, Producer, recover
+from fluxhook._native.shared import Counters, LayoutMismatch
 from fluxhook.errors import EngineError
 from fluxhook.policy.egress import EgressPolicy
 from fluxhook.transport import datadir as d
@@ -211,7 +212,7 @@ class Worker:
         fresh = [ring for path, ring in found.items() if self._rings.get(path) is not ring]
         if first:
             fresh.append(self._inbox)
-            self._counters.recover(fresh, self._reporter.outbox)
+            recover(self._counters, fresh, self._reporter.outbox)
         for ring in fresh:
             reached = ring.next
             ring.rewind()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Final, NamedTuple
 
-from fluxhook._native import ring
+from fluxhook._native import shared
 from fluxhook.admin.models import Status
 from fluxhook.admin.views import status_view
 from fluxhook.stats import EndpointStats, Stats
@@ -162,7 +162,7 @@ def percentiles(histogram: Sequence[int]) -> tuple[float | None, float | None, f
         for bucket, n in enumerate(histogram):
             seen += n
             if seen >= share * total:
-                found.append(ring.bucket_limit_us(bucket) / 1000)
+                found.append(shared.bucket_limit_us(bucket) / 1000)
                 break
     return found[0], found[1], found[2]
 
