@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fluxhook.events.envelope import Envelopes
-from fluxhook.events.event import EventMaker
+from fluxhook.events.factory import EventFactory
 
 EVENTS: dict[str, dict[str, Any]] = {
     "route.error": {
@@ -37,7 +37,7 @@ EVENTS: dict[str, dict[str, Any]] = {
 def test_encode(benchmark: Any, type: str, style: str) -> None:
     """One envelope."""
     benchmark.group = f"encode {type}"
-    event = EventMaker().make(type, EVENTS[type])
+    event = EventFactory().make(type, EVENTS[type])
     benchmark(Envelopes(gateway_node="gw-1", broker_id="broker-1").encode, style, event)
 
 
@@ -45,4 +45,4 @@ def test_encode(benchmark: Any, type: str, style: str) -> None:
 @pytest.mark.benchmark(group="make")
 def test_make(benchmark: Any, type: str) -> None:
     """One event: its id, its timestamp, its data checked and typed."""
-    benchmark(EventMaker().make, type, EVENTS[type])
+    benchmark(EventFactory().make, type, EVENTS[type])

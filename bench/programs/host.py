@@ -17,7 +17,7 @@ from typing import Any
 from bench.measure import percentile
 from fluxhook import QueueFull, connect
 from fluxhook.events.envelope import Envelopes
-from fluxhook.events.event import EventMaker
+from fluxhook.events.factory import EventFactory
 
 #: how long the host waits for room; the queue lasts for many times as long
 PAUSE_S = 0.005
@@ -45,7 +45,7 @@ def events(payload: int) -> list[dict[str, Any]]:
             "description": text,
         }
 
-    event = EventMaker().make(event_type(0), data(0, ""))
+    event = EventFactory().make(event_type(0), data(0, ""))
     encode = Envelopes(gateway_node="bench", broker_id="bench").encode
     text = "x" * max(0, payload - len(encode("native", event)))
     return [data(n, text) for n in range(POOL)]

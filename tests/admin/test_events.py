@@ -12,11 +12,15 @@ import pytest
 
 from admin.conftest import ROUTE_ERROR, Site, client_of, config, problem
 from fluxhook import Endpoint, Size
-from fluxhook.admin.ingest import Batch
+from fluxhook.admin.ingest import IngestRequest
 from fluxhook.admin.models import Accepted
 from fluxhook.admin.routes.events import _lines
 from fluxhook.config.schema import Admin
-from fluxhook.publisher.publisher import Publisher
+from fluxhook.events.envelope import EnvelopeStyle
+from fluxhook.events.event import Event
+from fluxhook.events.factory import EventFactory
+from fluxhook.publisher import publisher
+from fluxhook.publisher.publisher import Prepared, Publisher
 from fluxhook.supervisor.supervisor import Supervisor
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -330,19 +334,18 @@ def test_a_bad_key_is_refused(site: Site, key: str) -> None:
 def test_a_request_is_synced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under `durability: power`, after its last event was put and before any answer."""
     order: list[str] = []
-    emit, sync = Publisher.emit, Publisher.sync
+    put, sync = Publisher.put, Publisher.sync
 
-    def noted_emit(self: Publisher, *args: Any, **options: Any) -> int:
-        assert options["sync"] is False
-        order.append("emit")
-        return emit(self, *args, **options)
+    def noted_put(self: Publisher, prepared: Prepared, **options: Any) -> publisher.Accepted:
+        order.append("put")
+        return put(self, prepared, **options)
 
     def noted_sync(self: Publisher) -> None:
         before = self._synced
         sync(self)
         order.append(f"sync {self._synced - before}")
 
-    monkeypatch.setattr(Publisher, "emit", noted_emit)
+    monkeypatch.setattr(Publisher, "put", noted_put)
     monkeypatch.setattr(Publisher, "sync", noted_sync)
     endpoint = Endpoint(name="ops", url="http://127.0.0.1:1/", signature="none")
     Supervisor(tmp_path / "data", config(endpoint, durability="power", queue_size=4)).close()
@@ -351,7 +354,7 @@ def test_a_request_is_synced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert client.post("/v1/events", json=[{"type": "ops.x"}] * 2).status_code == 202
         assert client.post("/v1/events", json=[{"type": "ops.x"}] * 3).status_code == 429
         assert client.post("/v1/events", content=lines, headers=NDJSON).status_code == 429
-    assert order == ["emit"] * 2 + ["sync 2"] + ["emit"] * 3 + ["sync 2"] + ["emit", "sync 0"]
+    assert order == ["put"] * 2 + ["sync 2"] + ["put"] * 3 + ["sync 2"] + ["put", "sync 0"]
 
 
 @pytest.mark.parametrize(
@@ -367,9 +370,9 @@ def test_what_may_take_long_keeps_nobody_waiting(
 ) -> None:
     """It is done in a thread; for one event that would cost more than to do it."""
     found: list[bool] = []
-    body = Batch.body
+    body = IngestRequest.body
 
-    def noted_body(self: Batch, raw: bytes) -> list[Accepted]:
+    def noted_body(self: IngestRequest, raw: bytes) -> list[Accepted]:
         try:
             asyncio.get_running_loop()
             found.append(True)
@@ -377,7 +380,7 @@ def test_what_may_take_long_keeps_nobody_waiting(
             found.append(False)
         return body(self, raw)
 
-    monkeypatch.setattr(Batch, "body", noted_body)
+    monkeypatch.setattr(IngestRequest, "body", noted_body)
     endpoint = Endpoint(name="ops", url="http://127.0.0.1:1/", signature="none")
     Supervisor(tmp_path / "data", config(endpoint, durability=durability)).close()
     with client_of(tmp_path / "data") as client:
@@ -385,3 +388,38 @@ def test_what_may_take_long_keeps_nobody_waiting(
     assert answer.status_code == 202
     assert len(answer.json()["events"]) == events
     assert found == [inline]
+
+
+def test_an_event_is_made_and_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the envelopes that its endpoints ask for: what was checked is what is put."""
+    made: list[str] = []
+    make, encode = EventFactory.make, EventFactory.encode
+
+    def noted_make(self: EventFactory, type: str, *args: Any, **options: Any) -> Event:
+        made.append(type)
+        return make(self, type, *args, **options)
+
+    def noted_encode(self: EventFactory, style: EnvelopeStyle, event: Event) -> bytes:
+        made.append(style)
+        return encode(self, style, event)
+
+    monkeypatch.setattr(EventFactory, "make", noted_make)
+    monkeypatch.setattr(EventFactory, "encode", noted_encode)
+    endpoints = [
+        Endpoint(name=f"e{n}", url=f"http://127.0.0.1:1/{n}", signature="none", **options)  # type: ignore[arg-type]
+        for n, options in enumerate(
+            (
+                {"events": ("a.*",)},
+                {"events": ("a.*", "b.*"), "envelope": "standard"},
+                {"events": ("b.*",), "envelope": "cloudevents"},
+            )
+        )
+    ]
+    Supervisor(tmp_path / "data", config(*endpoints)).close()
+    with client_of(tmp_path / "data") as client:
+        answer = client.post("/v1/events", json=[{"type": t} for t in ("a.x", "a.x", "b.x", "c.x")])
+        assert [event["endpoints"] for event in answer.json()["events"]] == [2, 2, 2, 0]
+    assert [name for name in made if "." in name] == ["a.x", "a.x", "b.x", "c.x"]
+    styles = [name for name in made if "." not in name]
+    expected = ["native", "standard"] * 2 + ["cloudevents", "standard", "native"]
+    assert sorted(styles) == sorted(expected)

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from fluxhook.events.envelope import Envelopes
-from fluxhook.events.event import Event, EventMaker
+from fluxhook.events.event import Event
+from fluxhook.events.factory import EventFactory
 from fluxhook.events.gateway import FailuresAggregated
 
 ENVELOPES = Envelopes(gateway_node="us-east-1-prod-04", broker_id="broker-1")
@@ -129,7 +130,7 @@ def sample(event_type: str, *, payload: bytes | None = None, topic: str | None =
     data = DATA[event_type]
     if payload is not None:
         data = {**(data or {}), "payload": payload}
-    maker = EventMaker(include_payload=payload is not None)
+    maker = EventFactory(include_payload=payload is not None)
     broker = maker.make(event_type, data).native == "broker"
     return maker.make(
         event_type,

@@ -27,7 +27,8 @@ from events.samples import DATA
 from fluxhook._native.event import MAX_DEPTH
 from fluxhook.errors import EventError
 from fluxhook.events.envelope import Envelopes
-from fluxhook.events.event import EventMaker, order_key_of
+from fluxhook.events.event import order_key_of
+from fluxhook.events.factory import EventFactory
 from fluxhook.events.where import compile_where
 
 
@@ -96,7 +97,7 @@ class Rude(set[int]):
 
 
 def sent(data: Any, event_type: str = "order.created") -> Any:
-    event = EventMaker().make(event_type, data)
+    event = EventFactory().make(event_type, data)
     body = Envelopes(gateway_node="gw", broker_id="b").encode("native", event)
     data_sent = json.loads(body)["data"]
     assert event.fields == data_sent
@@ -182,7 +183,7 @@ def test_each_kind_of_object_is_sent_as_its_json(value: Any, expected: Any) -> N
 def test_what_has_no_faithful_json_is_named(value: Any, piece: str, field: str) -> None:
     """Nothing goes out as null, twice, or as another value than it has: the error names its place."""
     with pytest.raises(EventError) as caught:
-        EventMaker().make("order.created", {"a": value})
+        EventFactory().make("order.created", {"a": value})
     assert piece in str(caught.value)
     assert caught.value.field == field
 
@@ -191,7 +192,7 @@ def test_a_hosts_object_that_raises_is_an_event_error() -> None:
     """Whatever the host's object raises while it is read."""
 
     with pytest.raises(EventError, match=r"order\.created: data\.a is of type Rude"):
-        EventMaker().make("order.created", {"a": Rude()})
+        EventFactory().make("order.created", {"a": Rude()})
 
 
 @pytest.mark.parametrize("type", ["order.created", "route.error"])
@@ -205,7 +206,7 @@ def test_a_proxy_of_nothing_is_an_event_error(type: str) -> None:
 
     for data in (Unbound(), {"request_id": Unbound()}):
         with pytest.raises(EventError, match="is of type Unbound"):
-            EventMaker().make(type, data)
+            EventFactory().make(type, data)
 
 
 def test_a_catalogs_type_takes_every_form() -> None:
@@ -236,7 +237,7 @@ def test_depth_is_our_limit(leaf: object, within: Callable[[object], object]) ->
     sent({"a": nested(MAX_DEPTH - 1, leaf, within)})
     for levels in (MAX_DEPTH, 10 * MAX_DEPTH, 100_000):
         with pytest.raises(EventError, match="nested over 128 levels deep"):
-            EventMaker().make("order.created", {"a": nested(levels, leaf, within)})
+            EventFactory().make("order.created", {"a": nested(levels, leaf, within)})
 
 
 def test_data_that_holds_itself_in_any_way() -> None:
@@ -249,12 +250,12 @@ def test_data_that_holds_itself_in_any_way() -> None:
     table["self"] = table
     for data in ({"a": loop}, reading, table):
         with pytest.raises(EventError, match="or holds itself"):
-            EventMaker().make("order.created", data)
+            EventFactory().make("order.created", data)
 
 
 def test_subclasses_of_text_name_the_event() -> None:
     """Type, id and topic too are the texts that go out."""
-    event = EventMaker().make(Level.ERROR, {}, topic=Text("a/b"), event_id=Text("mine"))
+    event = EventFactory().make(Level.ERROR, {}, topic=Text("a/b"), event_id=Text("mine"))
     for value in (event.type, event.topic, event.id):
         assert type(value) is str
     assert (event.type, event.topic, event.id) == ("error", "a/b", "mine")
@@ -310,7 +311,7 @@ def test_judged_is_what_is_sent(data: Any) -> None:
     """For any data whatever: refused with an EventError, or filters and order keys see exactly what
     stands in the body, and no number there has become null."""
     try:
-        event = EventMaker().make("order.created", data)
+        event = EventFactory().make("order.created", data)
     except EventError:
         return
     body = Envelopes(gateway_node="gw", broker_id="b").encode("gateway", event)
@@ -355,7 +356,7 @@ def test_a_deep_place_is_not_kept_with_each_value_at_it() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(EventError, match=r"\.list\[5000\] = nan has no JSON form"):
-            EventMaker().make("order.created", data)
+            EventFactory().make("order.created", data)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

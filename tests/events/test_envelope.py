@@ -12,7 +12,7 @@ import pytest
 from events.samples import DATA, ENVELOPES, sample
 from fluxhook.events.catalog import TYPES
 from fluxhook.events.envelope import Envelopes, EnvelopeStyle
-from fluxhook.events.event import EventMaker
+from fluxhook.events.factory import EventFactory
 from golden.schemas import ADVICE
 from golden.write import golden
 
@@ -91,7 +91,7 @@ def test_one_event_has_one_id(style: EnvelopeStyle) -> None:
 )
 def test_native_style(event_type: str, native: str, key: str) -> None:
     """A catalog type has its catalog's envelope; any other the configured one."""
-    maker = EventMaker(native_envelope="broker" if native == "broker" else "gateway")
+    maker = EventFactory(native_envelope="broker" if native == "broker" else "gateway")
     assert key in json.loads(ENVELOPES.encode("native", maker.make(event_type, DATA[event_type])))
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluxhook.events import where
-from fluxhook.events.event import EventMaker
+from fluxhook.events.factory import EventFactory
 from fluxhook.events.gateway import RouteError
 from fluxhook.events.where import OPERATORS, compile_where, parse_condition
 
@@ -29,7 +29,7 @@ ERROR = RouteError(
 
 def holds(condition: str, data: Any) -> bool:
     """For data as a host gives it, judged as `emit` does."""
-    return compile_where([condition])(EventMaker().make("order.created", data).fields)
+    return compile_where([condition])(EventFactory().make("order.created", data).fields)
 
 
 @pytest.mark.parametrize("data", [ERROR, msgspec.to_builtins(ERROR)])

@@ -27,6 +27,7 @@ from fluxhook._native import ring
 from fluxhook.events.envelope import EnvelopeStyle
 from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport.messages import EventHead
+from native.rings import run_apart
 from support.rig import Rig, seconds
 
 ERROR = {
@@ -150,6 +151,51 @@ def test_accept_tells_the_events_id(rig: Rig) -> None:
     with rig.engine(rig.endpoint("a", events=("tls.*",))) as engine:
         unwanted = engine.publisher.accept("order.paid", {})
     assert (unwanted.event_id[:4], unwanted.endpoints, unwanted.refused) == ("evt_", 0, 0)
+
+
+def test_what_is_prepared_is_accepted_when_it_is_put(rig: Rig) -> None:
+    """As it was made, for whom it matches by then; nothing before."""
+    limit = {"max_event_bytes": Size(1024)}
+    prepare(rig, rig.endpoint("a", events=("a.*",)), **limit)
+    with connect(rig.data_dir) as publisher:
+        first = publisher.prepare("a.x", {"n": 1}, event_id="one")
+        second = publisher.prepare("b.x", {"n": 2}, event_id="two")
+        for type in ("a.x", "b.x"):
+            with pytest.raises(PayloadTooLarge, match="max_event_bytes"):
+                publisher.prepare(type, {"text": "x" * 1024})
+        with pytest.raises(EventError) as error:
+            publisher.prepare("a.x", topic="a/#")
+        assert error.value.field == "topic"
+        assert not records(rig)
+        assert publisher.put(second) == ("two", 0, 0)
+        assert publisher.put(first) == ("one", 1, 0)
+        prepare(rig, rig.endpoint("a", events=("b.*",), envelope="standard"), **limit)
+        assert not publisher.is_current
+        assert publisher.put(first) == ("one", 0, 0)
+        assert publisher.put(second) == ("two", 1, 0)
+        assert publisher.is_current
+    bodies = [json.loads(body) for _, body in records(rig)]
+    assert [body["data"] for body in bodies] == [{"n": 1}, {"n": 2}]
+    assert ["id" in body for body in bodies] == [True, False]
+    with pytest.raises(EngineError, match="closed"):
+        publisher.put(first)
+    with pytest.raises(EngineError, match="closed"):
+        publisher.prepare("a.x")
+
+
+def test_what_a_parent_prepared_a_child_may_put(rig: Rig) -> None:
+    """It goes into the child's own rings."""
+    prepare(rig, rig.endpoint("a"))
+    with connect(rig.data_dir) as publisher:
+        prepared = publisher.prepare("a.x", {"n": 1}, event_id="one")
+
+        def put() -> None:
+            assert publisher.put(prepared) == ("one", 1, 0)
+
+        assert run_apart(put) == 0
+        assert not records(rig)
+        assert publisher.put(prepared) == ("one", 1, 0)
+        assert len(records(rig)) == 1
 
 
 def test_oldest_makes_room_for_the_newest(rig: Rig) -> None:

@@ -467,12 +467,12 @@ def test_an_envelope_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Mon
         SchedulerHarness(tmp_path / "data", odd, PLAIN[0]) as harness,
         Publisher(harness.path) as publisher,
     ):
-        real = publisher._routing.encode
+        real = publisher._routing.factory.encode
 
         def encode(style: Any, event: Any) -> bytes:
             return fail() if style == "cloudevents" else real(style, event)
 
-        monkeypatch.setattr(publisher._routing, "encode", encode)
+        monkeypatch.setattr(publisher._routing.factory, "encode", encode)
         assert publisher.emit("order.paid", {"i": 1}) == 1
         stats = read_stats(harness.path)
         assert (stats.endpoint("odd").refused, stats.endpoint("healthy").accepted) == (1, 1)

@@ -18,16 +18,18 @@ from fluxhook._native.event import EXPIRED
 from fluxhook._native.ring import ACCEPTED, FORKED, least_backlog
 from fluxhook._native.shared import Words
 from fluxhook.config.schema import DropPolicy
-from fluxhook.errors import EngineError, EngineNotRunning, EventError, PayloadTooLarge, QueueFull
-from fluxhook.events.event import Event, order_key_of
+from fluxhook.errors import EngineError, EngineNotRunning, EventError, QueueFull
+from fluxhook.events.envelope import EnvelopeStyle
+from fluxhook.events.event import Event, Native
 from fluxhook.events.identity import is_plain_id
 from fluxhook.publisher.routing import Part, Routing
 from fluxhook.publisher.slot import Slot
 from fluxhook.transport import datadir as d
+from fluxhook.transport.messages import EventHead
 from fluxhook.transport.process import described, log
 from fluxhook.transport.snapshot import Snapshot
 
-__all__ = ["Accepted", "Publisher"]
+__all__ = ["Accepted", "Prepared", "Publisher"]
 
 #: how often `block` looks whether there is room
 BLOCK_POLL_S = 0.0005
@@ -42,6 +44,16 @@ class Accepted(NamedTuple):
     event_id: str
     endpoints: int
     refused: int
+
+
+class Prepared(NamedTuple):
+    """An event, whom it goes to under one version of the configuration, and what it is encoded as so
+    far."""
+
+    event: Event
+    routing: Routing
+    ids: tuple[int, ...]
+    bodies: dict[EnvelopeStyle, bytes]
 
 
 class Publisher:
@@ -131,6 +143,51 @@ class Publisher:
         if accepted.refused and raise_on_full:
             raise _queue_full(type, accepted.endpoints, accepted.refused)
         return accepted
+
+    def prepare(
+        self, type: str, data: Any = None, *, topic: str | None = None, event_id: str | None = None
+    ) -> Prepared:
+        """Make an event without accepting it, for callers who accept several or none: `put` accepts it.
+
+        Raises what `emit` raises for an event that it does not accept, and PayloadTooLarge also where
+        nobody subscribed.
+        """
+        try:
+            prepared = self._make(type, data, topic, event_id)
+            for style in prepared.routing.styles(prepared.ids):
+                prepared.bodies[style] = prepared.routing.factory.encode(style, prepared.event)
+            return prepared
+        except ValueError:
+            self._refuse_if_closed()
+            raise
+
+    def put(self, prepared: Prepared, *, raise_on_full: bool = False) -> Accepted:
+        """Accept what `prepare` returned, once, without waiting for the disk: `sync` does. Raises
+        QueueFull as `emit` does."""
+        try:
+            routing = self._current()
+            if routing is not prepared.routing:  # since then
+                prepared = _addressed(prepared.event, routing)
+            accepted = Accepted(*self._put(prepared))
+        except ValueError:
+            self._refuse_if_closed()
+            raise
+        if accepted.refused and raise_on_full:
+            raise _queue_full(prepared.event.type, accepted.endpoints, accepted.refused)
+        return accepted
+
+    def native(self, type: str) -> Native:
+        """Return whose envelope an event of a type has by itself. Raises EventError."""
+        return self._current().factory.kind(type).native
+
+    @property
+    def is_current(self) -> bool:
+        """Whether no other configuration has to be read first."""
+        return self._words.load(self._engine_row, d.VERSION) == self._routing.version
+
+    def refresh(self) -> None:
+        """Follow the configuration, as `emit`, `prepare` and `put` do when they have to."""
+        self._current()
 
     def emit_many(self, events: Iterable[tuple[str, Any] | tuple[str, Any, str | None]]) -> int:
         """Emit `events`, tuples (type, data) or (type, data, topic); return the sum of what `emit`
@@ -233,48 +290,44 @@ class Publisher:
     ) -> tuple[str, int, int]:
         """The same by the long way, which is open to every event."""
         try:
-            return self._emit_slowly(type, data, topic, event_id)
+            return self._put(self._make(type, data, topic, event_id))
         except ValueError:
             self._refuse_if_closed()
             raise
 
-    def _emit_slowly(
-        self, type: str, data: Any, topic: str | None, event_id: str | None
-    ) -> tuple[str, int, int]:
-        self._refuse_if_closed()
-        routing = self._routing
-        if self._words.load(self._engine_row, d.VERSION) != routing.version:
-            routing = self._reconfigure()
-        event = routing.make(type, data, topic=topic, event_id=event_id)
-        try:
-            ids = routing.endpoints_for(event)
-        except ValueError as e:
-            raise EventError(f"{event.type}: {e}") from None
+    def _make(self, type: str, data: Any, topic: str | None, event_id: str | None) -> Prepared:
+        """Make an event, and find who gets it."""
+        routing = self._current()
+        event = routing.factory.make(type, data, topic=topic, event_id=event_id)
+        return _addressed(event, routing)
+
+    def _put(self, prepared: Prepared) -> tuple[str, int, int]:
+        """Accept an event; return what `_emit` does."""
+        event, routing, ids, bodies = prepared
         if not ids:
             return event.id, 0, 0
         parts = routing.route(ids)
         if parts is None:
             if os.getpid() != routing.slot.pid:  # before anything is counted in the parent's place
                 self._reattach(routing.slot)
-                return self._emit_slowly(type, data, topic, event_id)
+                return self._put(_addressed(event, self._current()))
             parts = routing.sift(ids, event)
         else:
             routing.shorten(event, ids, parts)
         accepted = refused = 0
-        bodies: dict[str, bytes] = {}
         failed: list[tuple[Part, Exception]] = []
         for part in parts:
             try:
                 body = bodies.get(part.style)
                 if body is None:
-                    body = bodies[part.style] = routing.encode(part.style, event)
-                result = self._put(routing, part, event, body)
+                    body = bodies[part.style] = routing.factory.encode(part.style, event)
+                result = self._put_part(routing, part, event, body)
             except Exception as e:
                 failed.append((part, e))
                 continue
             if result == FORKED:  # and nothing was written: no fork happens between two parts
                 self._reattach(routing.slot)
-                return self._emit_slowly(type, data, topic, event_id)
+                return self._put(_addressed(event, self._current()))
             if result == ACCEPTED:
                 accepted += len(part.endpoints)
             else:
@@ -292,15 +345,9 @@ class Publisher:
             for endpoint_id in part.endpoints:
                 routing.slot.counters.add(endpoint_id, d.REFUSED)
 
-    def _put(self, routing: Routing, part: Part, event: Event, body: bytes) -> int:
+    def _put_part(self, routing: Routing, part: Part, event: Event, body: bytes) -> int:
         """One record into one ring: ACCEPTED, FORKED, or what else is in the way."""
-        if len(body) > routing.max_bytes:
-            raise PayloadTooLarge(
-                f"{event.type}: {len(body)} bytes are over max_event_bytes ({routing.max_bytes}); "
-                "send a reference instead of the content, or raise the limit"
-            )
-        key = order_key_of(event, part.order_key) if part.order_key else ""
-        head = "\0".join((event.id, event.type, event.topic or "", key)).encode()
+        head = EventHead.of(event, part.order_key).encode()
         give_up_at = 0.0
         rings, counters = routing.rings, routing.slot.counters
         while True:
@@ -393,6 +440,11 @@ class Publisher:
         """This process's: one that another thread of the parent held at a fork would never open."""
         return self._locks.setdefault(os.getpid(), _Locks())
 
+    def _current(self) -> Routing:
+        """The routing of the configuration that is in force."""
+        self._refuse_if_closed()
+        return self._routing if self.is_current else self._reconfigure()
+
     def _refuse_if_closed(self) -> None:
         """Called before, and for a ValueError of the compiled layer: `close` may come in between."""
         if self._closed:
@@ -404,6 +456,14 @@ class _Locks:
 
     def __init__(self) -> None:
         self.change, self.sync = threading.RLock(), threading.RLock()
+
+
+def _addressed(event: Event, routing: Routing) -> Prepared:
+    """Find who gets an event. Raises EventError for a bad topic name."""
+    try:
+        return Prepared(event, routing, routing.endpoints_for(event), {})
+    except ValueError as e:
+        raise EventError(f"{event.type}: {e}", field="topic") from None
 
 
 def _is_mine(lock: threading.RLock) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 from typing import NamedTuple
 
@@ -11,8 +10,9 @@ from fluxhook._native.ring import MAX_TARGETS, Producer
 from fluxhook._native.shared import Words
 from fluxhook._native.topics import Matcher
 from fluxhook.config.schema import Endpoint
-from fluxhook.events.envelope import Envelopes, EnvelopeStyle
-from fluxhook.events.event import Event, EventMaker, Kind
+from fluxhook.events.envelope import EnvelopeStyle
+from fluxhook.events.event import Event
+from fluxhook.events.factory import Kind
 from fluxhook.publisher.event_filter import EventFilter, has_filters
 from fluxhook.publisher.slot import Slot
 from fluxhook.transport.datadir import FILTERED, VERSION, DataDir
@@ -52,20 +52,11 @@ class Routing:
 
     def __init__(self, snapshot: Snapshot, slot: Slot, datadir: DataDir, words: Words) -> None:
         config = snapshot.config
-        host = socket.gethostname()
         self.version = snapshot.version
         self.slot = slot
         self.rings: list[Producer] = slot.rings
-        maker = EventMaker(
-            native_envelope=config.native_envelope,
-            include_payload=config.include_payload,
-            event_types=config.event_types,
-        )
-        self.make, self._kind, self.now = maker.make, maker.kind, maker.timestamps.now
-        self._envelopes = Envelopes(
-            gateway_node=config.gateway_node or host, broker_id=config.broker_id or host
-        )
-        self.encode = self._envelopes.encode
+        self.factory = snapshot.event_factory()
+        self.now = self.factory.timestamps.now
         self._words = words
         self._endpoints = snapshot.endpoints() if config.enabled else {}
         matcher = _matcher(self._endpoints)
@@ -80,7 +71,6 @@ class Routing:
         self._parts: dict[tuple[int, ...], list[Part]] = {}
         #: of the event types that were seen of late
         self.shortcuts: dict[str, Shortcut] = {}
-        self.max_bytes = int(config.max_event_bytes)
         self.block_s = config.block_timeout.seconds if config.drop_policy == "block" else 0.0
         self.power = config.durability == "power"
 
@@ -89,6 +79,10 @@ class Routing:
         if event.topic_filter is not None:
             return self._match_filter(event.type, event.topic_filter)
         return self.match(event.type, event.topic)
+
+    def styles(self, ids: tuple[int, ...]) -> set[EnvelopeStyle]:
+        """Return the envelopes that these endpoints ask for; of nobody the event's own."""
+        return {self._endpoints[id].envelope for id in ids} or {"native"}
 
     def route(self, ids: tuple[int, ...]) -> list[Part] | None:
         """How an event that matches these endpoints is written; None: ask `sift`."""
@@ -103,7 +97,7 @@ class Routing:
         """Remembers how such an event is written, if it can be told from its type and topic."""
         if len(parts) != 1 or self.power:
             return
-        if self._kind(event.type).topic_filter is not None:
+        if self.factory.kind(event.type).topic_filter is not None:
             return
         style, home, order_key, endpoints, targets = parts[0]
         # The subject of a CloudEvent is its topic.
@@ -113,7 +107,7 @@ class Routing:
         if shortcut is None:
             if len(self.shortcuts) >= MAX_ROUTES:
                 self.shortcuts.clear()
-            shortcut = self.shortcuts[event.type] = Shortcut(self._kind(event.type), {})
+            shortcut = self.shortcuts[event.type] = Shortcut(self.factory.kind(event.type), {})
         key = None if event.topic is None else ids
         if key in shortcut.templates:
             return
@@ -124,8 +118,8 @@ class Routing:
             self.slot.counters,
             targets,
             event.type,
-            *self._envelopes.frame(style, event.type, event.native),
-            max_body_bytes=self.max_bytes,
+            *self.factory.frame(style, event.type, event.native),
+            max_body_bytes=self.factory.max_bytes,
             words=self._words,
             row=self._words.rows - 1,
             field=VERSION,

@@ -6,11 +6,11 @@ from typing import Any
 
 from fluxhook.config.schema import Endpoint
 from fluxhook.scheduler.endpoints import blocks
-from fluxhook.scheduler.mint import Mint
 from fluxhook.store import Transaction
 from fluxhook.store.delivery_id import SCHEDULER, DeliveryIds
 from fluxhook.store.records import Delivery
 from fluxhook.transport.engine_clock import EngineClock
+from fluxhook.transport.messages import EventHead
 from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["OwnDeliveries"]
@@ -25,7 +25,7 @@ class OwnDeliveries:
         self.configure(snapshot)
 
     def configure(self, snapshot: Snapshot) -> None:
-        self._mint = Mint(snapshot.config)
+        self._factory = snapshot.event_factory()
 
     def create(
         self,
@@ -38,11 +38,12 @@ class OwnDeliveries:
     ) -> Delivery:
         """Add a delivery that is due now. Raises EventError, PayloadTooLarge."""
         wall_ns = self._clock.wall_ns(now_ns)
-        head, body = self._mint.make(endpoint, type, data, wall_ns)
+        event = self._factory.make(type, data, now_s=wall_ns // 1_000_000_000)
+        body = self._factory.encode(endpoint.envelope, event)
         return batch.add(
             self._ids.next(now_ns),
             endpoint_id,
-            head,
+            EventHead.of(event, endpoint.order_key),
             body,
             accepted_ns=wall_ns,
             due_ns=now_ns,

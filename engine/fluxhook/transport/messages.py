@@ -14,6 +14,8 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from fluxhook.events.event import Event, order_key_of
+
 __all__ = [
     "DEFERRED",
     "SUSPECT_NS",
@@ -39,6 +41,12 @@ class EventHead(NamedTuple):
     type: str
     topic: str = ""
     order_key: str = ""
+
+    @classmethod
+    def of(cls, event: Event, order_field: str | None) -> EventHead:
+        """Return the head of an event for endpoints that keep the order of a field's values, if any."""
+        key = order_key_of(event, order_field) if order_field else ""
+        return cls(event.id, event.type, event.topic or "", key)
 
     def encode(self) -> bytes:
         return "\0".join(self).encode()

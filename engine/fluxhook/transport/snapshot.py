@@ -12,6 +12,7 @@ from fluxhook.config import codec
 from fluxhook.config.check import EVENTS_PER_RING
 from fluxhook.config.schema import Config, Endpoint
 from fluxhook.errors import EngineNotRunning, FluxhookError, LayoutError
+from fluxhook.events.factory import EventFactory
 from fluxhook.policy.clock import Clock
 from fluxhook.transport.datadir import DataDir, unusable
 from fluxhook.transport.files import FULL, overwrite_file, read_file, replace_file
@@ -56,6 +57,18 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     def endpoint(self, name: str) -> Endpoint | None:
         """As it is configured; None if it is not."""
         return next((e for e in self.config.endpoints if e.name == name), None)
+
+    def event_factory(self) -> EventFactory:
+        """Return what makes events as this configuration wants them."""
+        config = self.config
+        return EventFactory(
+            gateway_node=config.gateway_node or "",
+            broker_id=config.broker_id or "",
+            native_envelope=config.native_envelope,
+            include_payload=config.include_payload,
+            event_types=config.event_types,
+            max_bytes=int(config.max_event_bytes),
+        )
 
     @property
     def rings(self) -> int:

@@ -13,7 +13,7 @@ from litestar.params import HeaderParameter
 from fluxhook.admin.auth import Access
 from fluxhook.admin.document import rules
 from fluxhook.admin.idempotency import MAX_KEY
-from fluxhook.admin.ingest import Batch, Ingest
+from fluxhook.admin.ingest import Ingest, IngestRequest
 from fluxhook.admin.models import AcceptedEvents, EventIn
 from fluxhook.admin.payload import JSON, NDJSON, media_type
 from fluxhook.admin.problems import RequestError
@@ -68,14 +68,14 @@ async def emit_events(
     if not ingest.ready:
         await sync_to_thread(ingest.prepare)
     client = access.client(request.headers.get("authorization"))
-    with ingest.batch(request.headers.get("idempotency-key"), client) as batch:
+    with ingest.request(request.headers.get("idempotency-key"), client) as events:
         if media == NDJSON:
-            await _emit_lines(batch, request, ingest.max_body)
-            return AcceptedEvents(batch.finish())
+            await _emit_lines(events, request, ingest.max_body)
+            return AcceptedEvents(events.finish())
         body = await _read(request, ingest.max_body)
         if ingest.quick(body):
-            return AcceptedEvents(batch.body(body))
-        return AcceptedEvents(await sync_to_thread(batch.body, body))
+            return AcceptedEvents(events.body(body))
+        return AcceptedEvents(await sync_to_thread(events.body, body))
 
 
 async def _read(request: Request[Any, Any, Any], limit: int) -> bytes:
@@ -91,12 +91,12 @@ async def _read(request: Request[Any, Any, Any], limit: int) -> bytes:
     return b"".join(chunks)
 
 
-async def _emit_lines(batch: Batch, request: Request[Any, Any, Any], limit: int) -> None:
+async def _emit_lines(events: IngestRequest, request: Request[Any, Any, Any], limit: int) -> None:
     try:
         async for lines in _lines(request.stream(), limit):
-            await sync_to_thread(batch.lines, lines)
+            await sync_to_thread(events.lines, lines)
     except RequestError as error:
-        error.events = list(batch.accepted)  # whatever ended it
+        error.events = list(events.accepted)  # whatever ended it
         raise
 
 
