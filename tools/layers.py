@@ -26,7 +26,7 @@ _PART: Final = re.compile(r"(<!-- generated: layers -->\n).*?(<!-- end -->)", re
 LAYERS: Final = (
     {"errors", "text", "_version", "_safe_path", "_native"},
     {"events", "config"},
-    {"policy", "verify", "http2", "faults", "receiver"},
+    {"policy", "verify", "receiver"},
     {"transport", "store"},
     {"publisher", "worker"},
     {"scheduler"},

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from cli.conftest import DEADLINE_S, Invoke, Program, Start, json
 from fluxhook.cli.exit_codes import ExitCode
-from fluxhook.faults import FAULTS
 from fluxhook.policy.signature import make_profile
+from fluxhook.receiver.faults import FAULTS
 
 SECRET = "sk_live_9x8m2p"
 GATEWAY = b'{"id":"evt_1","type":"route.error","timestamp":"2026-01-01T00:00:00Z","data":{}}'

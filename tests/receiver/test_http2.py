@@ -8,8 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluxhook import http2
-from fluxhook.receiver import Behaviour, Received, Receiver
+from fluxhook.receiver import Behaviour, Received, Receiver, http2
 
 
 def request(stream: int, *parts: bytes) -> bytes:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from fluxhook.errors import ConfigError
 from fluxhook.policy.compression import make_compressor
 from fluxhook.policy.signature import make_profile
-from fluxhook.receiver import Behaviour, Received, Receiver, _BadRequest, _Requests
+from fluxhook.receiver import Behaviour, Received, Receiver
+from fluxhook.receiver.requests import BadRequest, Requests
 from support.receiver import ReceiverProcess
 
 DEADLINE_S = 10
@@ -98,7 +99,7 @@ def test_requests_come_out_whole_however_the_bytes_come_in(requests, data):
         else:
             stream += request(body, path="/x")
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-    reader, found = _Requests(1000), []
+    reader, found = Requests(1000), []
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         reader.feed(stream[start:end])
         while (one := reader.next()) is not None:
@@ -110,13 +111,13 @@ def test_requests_come_out_whole_however_the_bytes_come_in(requests, data):
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_request_or_refused(data):
     """No input gets anything but a request, a wait for more, or a refusal out of the reader."""
-    reader = _Requests(1000)
+    reader = Requests(1000)
     reader.feed(data)
     status = 400
     try:
         while reader.next() is not None:
             pass
-    except _BadRequest as e:
+    except BadRequest as e:
         status = e.status
     assert 400 <= status <= 501
 

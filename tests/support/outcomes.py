@@ -1,10 +1,10 @@
-"""What has to follow from each behaviour of the library (`fluxhook.faults`)."""
+"""What has to follow from each behaviour of the library (`fluxhook.receiver.faults`)."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from fluxhook.faults import FAULTS
+from fluxhook.receiver.faults import FAULTS
 
 __all__ = ["OUTCOMES", "Outcome", "reach"]
 

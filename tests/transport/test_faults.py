@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
-from fluxhook.faults import FAULTS, LATER_S
 from fluxhook.policy.outcome import classify
 from fluxhook.receiver import Behaviour
+from fluxhook.receiver.faults import FAULTS, LATER_S
 from fluxhook.transport.sender import Sender
 from fluxhook.transport.target import Target
 from support.outcomes import OUTCOMES, reach

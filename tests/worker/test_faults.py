@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from fluxhook import Retry
-from fluxhook.faults import FAULTS
 from fluxhook.receiver import Behaviour, Receiver
+from fluxhook.receiver.faults import FAULTS
 from fluxhook.store.reader import ReadStore
 from fluxhook.transport.datadir import DataDir
 from support.outcomes import OUTCOMES, reach

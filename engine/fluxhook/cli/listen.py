@@ -11,8 +11,8 @@ import click
 from fluxhook.cli import options
 from fluxhook.cli.listen_view import Printer
 from fluxhook.config.schema import SignatureProfile
-from fluxhook.faults import FAULTS
 from fluxhook.receiver import Behaviour, Receiver
+from fluxhook.receiver.faults import FAULTS
 
 __all__ = ["command"]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from typing import Final, Literal, NamedTuple
 
-from fluxhook import http2
+from fluxhook.receiver import http2
 
 __all__ = ["FAULTS", "Asked", "Fault", "Kind", "Script", "Step", "find_fault"]
 
