@@ -8,7 +8,6 @@ allocation and two compressions less. See `signing.pyi` for the contract.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.string cimport memcpy, memset
 
 cdef extern from *:
@@ -40,15 +39,8 @@ cdef enum:
     HEX_LENGTH = 64
     BASE64_LENGTH = 44
 
-ctypedef struct job:
-    const char *prefix
-    const char *body
-    size_t prefix_size
-    size_t body_size
-    char hex[HEX_LENGTH]
 
-
-cdef void _to_hex(const unsigned char *digest, char *text) noexcept nogil:
+cdef void _to_hex(const unsigned char *digest, char *text) noexcept:
     cdef const char *digits = "0123456789abcdef"
     cdef int i
     for i in range(SHA256_DIGEST_LENGTH):
@@ -85,72 +77,30 @@ cdef class Signer:
         OPENSSL_cleanse(&self._inner, sizeof(SHA256_CTX))
         OPENSSL_cleanse(&self._outer, sizeof(SHA256_CTX))
 
-    cdef void _mac(
-        self,
-        const char *prefix,
-        size_t prefix_size,
-        const char *body,
-        size_t body_size,
-        unsigned char *digest,
-    ) noexcept nogil:
+    cdef void _mac(self, bytes prefix, bytes body, unsigned char *digest) noexcept:
         cdef SHA256_CTX state = self._inner
-        SHA256_Update(&state, prefix, prefix_size)
-        SHA256_Update(&state, body, body_size)
+        SHA256_Update(&state, PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix))
+        SHA256_Update(&state, PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
         SHA256_Final(digest, &state)
         state = self._outer
         SHA256_Update(&state, digest, SHA256_DIGEST_LENGTH)
         SHA256_Final(digest, &state)
 
-    cdef void _mac_of(self, bytes prefix, bytes body, unsigned char *digest) noexcept:
-        self._mac(
-            PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix),
-            PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), digest,
-        )
-
     def digest(self, bytes prefix not None, bytes body not None):
         cdef unsigned char digest[SHA256_DIGEST_LENGTH]
-        self._mac_of(prefix, body, digest)
+        self._mac(prefix, body, digest)
         return PyBytes_FromStringAndSize(<const char *>digest, SHA256_DIGEST_LENGTH)
 
     def hex(self, bytes prefix not None, bytes body not None):
         cdef unsigned char digest[SHA256_DIGEST_LENGTH]
         cdef char text[HEX_LENGTH]
-        self._mac_of(prefix, body, digest)
+        self._mac(prefix, body, digest)
         _to_hex(digest, text)
         return PyBytes_FromStringAndSize(text, HEX_LENGTH)
 
     def base64(self, bytes prefix not None, bytes body not None):
         cdef unsigned char digest[SHA256_DIGEST_LENGTH]
         cdef unsigned char text[BASE64_LENGTH + 1]      # EVP_EncodeBlock adds a NUL
-        self._mac_of(prefix, body, digest)
+        self._mac(prefix, body, digest)
         EVP_EncodeBlock(text, digest, SHA256_DIGEST_LENGTH)
         return PyBytes_FromStringAndSize(<const char *>text, BASE64_LENGTH)
-
-    def hex_many(self, messages):
-        # Tuples all the way down: while the GIL is away nobody can take a message out of them.
-        cdef tuple pairs = tuple([tuple(pair) for pair in messages])
-        cdef Py_ssize_t i, n = len(pairs)
-        cdef bytes prefix, body
-        cdef unsigned char digest[SHA256_DIGEST_LENGTH]
-        cdef job *jobs = <job *>PyMem_Malloc(n * sizeof(job))
-        if jobs == NULL:
-            raise MemoryError
-        try:
-            for i in range(n):
-                prefix, body = pairs[i]
-                if prefix is None or body is None:
-                    raise TypeError("a message is a pair of bytes, not None")
-                jobs[i].prefix = PyBytes_AS_STRING(prefix)
-                jobs[i].prefix_size = PyBytes_GET_SIZE(prefix)
-                jobs[i].body = PyBytes_AS_STRING(body)
-                jobs[i].body_size = PyBytes_GET_SIZE(body)
-            with nogil:
-                for i in range(n):
-                    self._mac(
-                        jobs[i].prefix, jobs[i].prefix_size,
-                        jobs[i].body, jobs[i].body_size, digest,
-                    )
-                    _to_hex(digest, jobs[i].hex)
-            return [PyBytes_FromStringAndSize(jobs[i].hex, HEX_LENGTH) for i in range(n)]
-        finally:
-            PyMem_Free(jobs)

@@ -1,4 +1,5 @@
-"""Writes the diagrams and tables of docs/policies.md from the tables that the policies run on.
+"""Writes the diagrams and tables of docs/policies.md from the tables that the policies run on, and that
+of the drop policies from the oracle by which the tests drive them.
 
     python tools/diagrams.py          rewrites the generated parts
     python tools/diagrams.py --check  exits 1 if they are out of date
@@ -17,11 +18,16 @@ from typing import Any, Final, get_args
 from fluxhook.config.schema import Endpoint, Retry
 from fluxhook.config.units import Duration
 from fluxhook.events import where
-from fluxhook.policy import breaker, delivery, outcome, overflow
+from fluxhook.policy import breaker, delivery, outcome
 from fluxhook.policy.retry import max_attempts, next_delay_ns
 from fluxhook.policy.table import Table
 
-DOC: Final = Path(__file__).parents[1] / "docs/policies.md"
+ROOT: Final = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from oracles import overflow  # noqa: E402
+
+DOC: Final = ROOT / "docs/policies.md"
 _PART: Final = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

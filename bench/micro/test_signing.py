@@ -37,10 +37,3 @@ class TestOneMac:
         """The floor: a plain SHA-256 of as many bytes."""
         benchmark.group = f"one MAC, {size}-byte body"
         benchmark(hashlib.sha256, PREFIX + b"x" * size)
-
-
-@pytest.mark.parametrize("n", [1, 10, 100, 1_000])
-@pytest.mark.benchmark(group="hex_many, 572-byte bodies")
-def test_hex_many(benchmark: Any, n: int) -> None:
-    """Many bodies with the GIL released once."""
-    benchmark(Signer(KEY).hex_many, [(PREFIX, b"x" * 572)] * n)

@@ -14,9 +14,8 @@ from fluxhook.config.schema import Config, Endpoint
 
 @given(retries | breakers | tls | endpoints | configs)
 def test_every_struct_round_trips(struct: msgspec.Struct) -> None:
-    """Each struct of the configuration comes back from plain data, JSON and YAML as it went."""
+    """Each struct of the configuration comes back from JSON and YAML as it went."""
     kind = type(struct)
-    assert codec.from_plain(codec.to_plain(struct), kind) == struct
     assert codec.decode(codec.encode(struct), kind) == struct
     yaml = msgspec.yaml.encode(struct, enc_hook=codec.encode_hook)
     assert msgspec.yaml.decode(yaml, type=kind, dec_hook=codec.decode_hook) == struct

@@ -1,4 +1,3 @@
-from collections.abc import Iterable
 from typing import Self, final
 
 @final
@@ -19,6 +18,3 @@ class Signer:
 
     def digest(self, prefix: bytes, body: bytes) -> bytes:
         """The MAC as 32 raw bytes."""
-
-    def hex_many(self, messages: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-        """`hex` of each (prefix, body); the GIL is released while the MACs are computed."""

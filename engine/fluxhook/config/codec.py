@@ -16,7 +16,6 @@ __all__ = [
     "decode_hook",
     "encode",
     "encode_hook",
-    "from_plain",
     "plain",
     "to_plain",
 ]
@@ -65,8 +64,3 @@ def to_plain(struct: msgspec.Struct) -> Any:
 def plain(value: Any) -> Any:
     """The same for anything that holds our units and secrets."""
     return msgspec.to_builtins(value, enc_hook=encode_hook)
-
-
-def from_plain(data: object, kind: type[S]) -> S:
-    """What `to_plain` made. Raises msgspec.ValidationError; judges nothing but types and units."""
-    return msgspec.convert(data, kind, dec_hook=decode_hook)

@@ -13,13 +13,13 @@ import pytest
 from fluxhook._native import ring
 from fluxhook.config.schema import DropPolicy, Endpoint
 from fluxhook.config.units import Duration
-from fluxhook.policy import overflow
-from fluxhook.policy.overflow import State
 from fluxhook.policy.table import Move
 from fluxhook.publisher import publisher as publishers
 from fluxhook.publisher.publisher import Publisher
 from fluxhook.stats import read_stats
 from fluxhook.transport import datadir as d
+from oracles import overflow
+from oracles.overflow import State
 from support.scheduler_harness import S, SchedulerHarness
 
 CAPACITY = 3

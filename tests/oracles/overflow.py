@@ -1,7 +1,7 @@
 """The drop policy: what a full queue does with one more record.
 
 The ring does it (ring.h), and for `block` the publisher. This table says what becomes of a record;
-tests/policy/test_overflow.py drives both by it.
+tests/publisher/test_overflow.py drives both by it.
 
 The queue holds what waits. A record that a consumer took is not in it any more and is never dropped:
 it stays in the ring's file until it is settled, whatever the drop policy. (So a ring can be full of
