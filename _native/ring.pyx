@@ -67,10 +67,16 @@ def create_ring(str path not None, uint64_t queue_size, uint64_t capacity, bytes
         raise ValueError(f"a ring's queue_size is 1 to {FX_MAX_QUEUE}, not {queue_size}")
     if not FX_PAGE <= capacity <= <uint64_t>1 << 48:  # what a process can map
         raise ValueError(f"a ring's capacity is {FX_PAGE} bytes to 2^48, not {capacity}")
-    cdef uint64_t slot_count = slots_for(queue_size)
-    capacity = (capacity + 7) & ~<uint64_t>7
-    create_file(path, fx_ring_bytes(slot_count, capacity),
-                ring_header(capacity, slot_count, queue_size, boot_id))
+    create_file(path, ring_bytes(queue_size, capacity),
+                ring_header(aligned(capacity), slots_for(queue_size), queue_size, boot_id))
+
+
+def ring_bytes(uint64_t queue_size, uint64_t capacity):
+    return fx_ring_bytes(slots_for(queue_size), aligned(capacity))
+
+
+cdef uint64_t aligned(uint64_t capacity):
+    return (capacity + 7) & ~<uint64_t>7
 
 
 cdef uint64_t slots_for(uint64_t queue_size):
@@ -131,7 +137,7 @@ def rebuild_ring(str path not None, uint64_t queue_size, uint64_t capacity, byte
         own = os.pread(fd, 40, 0)
         found_queue, found_capacity = (int.from_bytes(own[at:at + 8], "little") for at in (32, 16))
         candidates = {}  # size of the file: slots, capacity, queue size
-        for queue, data in ((queue_size, (capacity + 7) & ~<uint64_t>7), (found_queue, found_capacity)):
+        for queue, data in ((queue_size, aligned(capacity)), (found_queue, found_capacity)):
             if 1 <= queue <= FX_MAX_QUEUE and FX_PAGE <= data <= <uint64_t>1 << 40 and data % 8 == 0:
                 slots = slots_for(queue)
                 candidates[slots, data] = queue

@@ -168,6 +168,10 @@ def create_file(str path not None, size_t length, bytes header not None):
     sync_folder_of(path)
 
 
+def matrix_bytes(uint64_t rows, uint64_t fields):
+    return FX_PAGE + <object>rows * fields * 8
+
+
 cdef bytes matrix_header(uint64_t magic, uint64_t rows, uint64_t fields):
     return (magic.to_bytes(8, "little") + FX_LAYOUT.to_bytes(8, "little")
             + rows.to_bytes(8, "little") + fields.to_bytes(8, "little"))
@@ -176,7 +180,7 @@ cdef bytes matrix_header(uint64_t magic, uint64_t rows, uint64_t fields):
 cdef class Matrix(Mapping):
     cdef int open(self, str path, uint64_t magic, uint64_t rows, uint64_t fields, bint writable) except -1:
         if writable and rows and fields and not os.path.exists(path):
-            create_file(path, FX_PAGE + <object>rows * fields * 8, matrix_header(magic, rows, fields))
+            create_file(path, matrix_bytes(rows, fields), matrix_header(magic, rows, fields))
         self.attach(path, writable)
         cdef fx_counters *h = <fx_counters *>self.address
         check_version(path, h.magic, magic, h.layout)
@@ -261,7 +265,7 @@ cdef class Words(Matrix):
 
 def reset_words(str path not None, uint64_t rows, uint64_t fields):
     """Makes all words 0, in the file that is there, whatever it holds."""
-    length = FX_PAGE + <object>rows * fields * 8
+    length = matrix_bytes(rows, fields)
     fd = open_own(path, os.O_RDWR)
     try:
         os.truncate(fd, length)

@@ -151,6 +151,7 @@ class TestFile:
         with pytest.raises(shared.LayoutMismatch, match="holds rows of 5 words, not of 6"):
             kind(path, ROWS, FIELDS + 1, writable=True)
         first.close()
+        assert os.path.getsize(path) == shared.matrix_bytes(ROWS, FIELDS)
 
     @pytest.mark.parametrize("kind", [Counters, Words])
     @pytest.mark.parametrize(

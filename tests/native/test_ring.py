@@ -487,6 +487,7 @@ class TestBorder:
         for asked, capacity in ((4096, 4096), (4097, 4104), (4104, 4104)):
             ring.create_ring(path, 3, asked, BOOT_ID)
             assert ring.geometry(path) == (3, capacity)
+            assert os.path.getsize(path) == ring.ring_bytes(3, asked)
             producer = ring.Producer(path)
             assert (producer.queue_size, producer.capacity_bytes) == (3, capacity)
             assert producer.uid == ring.Consumer(path).uid

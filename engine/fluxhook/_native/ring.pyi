@@ -42,6 +42,9 @@ def create_ring(path: str, queue_size: int, capacity: int, boot_id: bytes) -> No
     outside of 1 to 2^28, OSError as `create_file`.
     """
 
+def ring_bytes(queue_size: int, capacity: int) -> int:
+    """Return the size of such a ring's file."""
+
 def repair_ring(path: str, boot_id: bytes) -> int | None:
     """Puts a ring right that was in use when the machine went down.
 

@@ -68,6 +68,9 @@ class Matrix(Mapping):
     @property
     def fields(self) -> int: ...
 
+def matrix_bytes(rows: int, fields: int) -> int:
+    """Return the size of a matrix's file."""
+
 @final
 class Counters(Matrix):
     """Counters that one process writes and any may read: 44 bits each, wrapping around.

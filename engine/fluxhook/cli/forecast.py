@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fluxhook._native.ring import ring_bytes
+from fluxhook._native.shared import matrix_bytes
 from fluxhook.cli.output import number, plural
 from fluxhook.config.listen import parse_listen
 from fluxhook.config.pem import is_pem
@@ -26,8 +28,6 @@ __all__ = ["attempts", "endpoint_facts", "engine_facts", "plan", "reservation", 
 
 #: retries that are spelled out before "..."; arbitrary
 SPELLED_OUT = 6
-#: ring.h: the header of every mapped file, and a record's slot
-PAGE_BYTES, SLOT_BYTES = 4096, 16
 
 _ENVELOPES = {
     "native": "the event's own (gateway or broker)",
@@ -168,28 +168,19 @@ def retry_times_ns(retry: Retry) -> list[int]:
 def reservation(config: Config) -> tuple[int, int]:
     """Return the bytes on disk of the engine's mapped files, and of one publisher's."""
     workers = worker_count(config)
-    words = _matrix(rows_for(config.max_endpoints), d.WORD_FIELDS)
-    words += _matrix(thresholds.ROWS, thresholds.FIELDS)
-    channel = _ring(CHANNEL_RECORDS, max(CHANNEL_BYTES, 8 * int(config.max_event_bytes)))
-    worker = _matrix(config.max_endpoints, d.WORKER_FIELDS) + 2 * channel
-    worker += _matrix(config.max_endpoints, d.STAGE_FIELDS)
+    words = matrix_bytes(rows_for(config.max_endpoints), d.WORD_FIELDS)
+    words += matrix_bytes(thresholds.ROWS, thresholds.FIELDS)
+    channel = ring_bytes(CHANNEL_RECORDS, max(CHANNEL_BYTES, 8 * int(config.max_event_bytes)))
+    worker = matrix_bytes(config.max_endpoints, d.WORKER_FIELDS) + 2 * channel
+    worker += matrix_bytes(config.max_endpoints, d.STAGE_FIELDS)
     return words + workers * worker + _publisher(own_config(config)), _publisher(config)
 
 
 def _publisher(config: Config) -> int:
     workers = worker_count(config)
     sizes = Snapshot(version=0, workers=workers, config=config, ids={})
-    counters = _matrix(config.max_endpoints, d.PUBLISHER_FIELDS)
-    return counters + workers * _ring(sizes.ring_queue_size, sizes.ring_bytes)
-
-
-def _matrix(rows: int, fields: int) -> int:
-    return PAGE_BYTES + rows * fields * 8
-
-
-def _ring(queue_size: int, capacity: int) -> int:
-    """See `create_ring`."""
-    return PAGE_BYTES + (1 << (2 * queue_size - 1).bit_length()) * SLOT_BYTES + capacity
+    counters = matrix_bytes(config.max_endpoints, d.PUBLISHER_FIELDS)
+    return counters + workers * ring_bytes(sizes.ring_queue_size, sizes.ring_bytes)
 
 
 def _mib(n_bytes: int) -> str:
