@@ -23,18 +23,18 @@ class Ids:
     """
 
     def gateway(self) -> str:
-        """`evt_` and 20 hexadecimal digits: 80 random bits."""
+        """Return `evt_` and 20 hexadecimal digits: 80 random bits."""
 
     def broker(self) -> str:
-        """A UUID of version 4 (RFC 9562 section 5.4)."""
+        """Return a UUID of version 4 (RFC 9562 section 5.4)."""
 
 def is_plain(data: object) -> TypeGuard[dict[str, Any]]:
-    """Whether it is a dict that JSON carries as it is: with text keys, of texts, numbers but NaN and
-    infinities, bools, None, and dicts, lists and tuples of these, nested at most MAX_DEPTH levels; no
-    subclass of any."""
+    """Return whether it is a dict that JSON carries as it is: with text keys, of texts, numbers but NaN
+    and infinities, bools, None, and dicts, lists and tuples of these, nested at most MAX_DEPTH levels;
+    no subclass of any."""
 
 def are_scalars(values: tuple[Any, ...]) -> bool:
-    """Whether all are texts, ints, bools, bytes or msgspec's UNSET; no subclass of any."""
+    """Return whether all are texts, ints, bools, bytes or msgspec's UNSET; no subclass of any."""
 
 def nests_over(text: bytes, levels: int) -> int:
     """Return where in a JSON text the first object or list begins that is over `levels` deep, or -1.
@@ -71,10 +71,10 @@ class Template:
         version: int,
     ) -> None: ...
     def date(self, second: int, timestamp: str) -> None:
-        """`put` writes this timestamp as long as the second since the epoch lasts; none at first."""
+        """Set the timestamp that `put` writes while the second since the epoch lasts; none at first."""
 
     def put(self, id: str, data: bytes, topic: str | None = None) -> int:
-        """What `Producer.put` returns for such a record, or STALE, or EXPIRED.
+        """Put such a record; return what `Producer.put` does, or STALE, or EXPIRED.
 
         TOO_LARGE also if the body is longer than `max_body_bytes`.
         """

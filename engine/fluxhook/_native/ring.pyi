@@ -34,7 +34,7 @@ UNSYNCED: Final[int]
 MAX_TARGETS: Final[int]
 
 def create_ring(path: str, queue_size: int, capacity: int, boot_id: bytes) -> None:
-    """Makes an empty ring file for up to `queue_size` waiting records in `capacity` bytes.
+    """Make an empty ring file for up to `queue_size` waiting records in `capacity` bytes.
 
     A record takes 32 bytes, 4 for each target, its head and its body, rounded up to 8; as many
     records as wait may be in the consumer's hands besides, bytes permitting. `capacity` is rounded
@@ -46,9 +46,9 @@ def ring_bytes(queue_size: int, capacity: int) -> int:
     """Return the size of such a ring's file."""
 
 def repair_ring(path: str, boot_id: bytes) -> int | None:
-    """Puts a ring right that was in use when the machine went down.
+    """Put a ring right that was in use when the machine went down.
 
-    Returns the number of records saved, or None if the ring is of this boot and needs no repair.
+    Return the number of records saved, or None if the ring is of this boot and needs no repair.
     Saved is each record that is unsettled as far as the disk knows and whose checksum holds, so a
     settled one may come again. The ring gets a new `uid`: its sequence numbers may repeat older
     ones. Nobody else may have the ring open. Raises LayoutMismatch for what is no ring at all.
@@ -57,16 +57,16 @@ def repair_ring(path: str, boot_id: bytes) -> int | None:
 def check_ring(
     path: str, boot_id: bytes, *, alone: bool, weed: bool = True
 ) -> tuple[int | None, int]:
-    """Looks through a ring that no consumer has open, and puts right what is wrong.
+    """Look through a ring that no consumer has open, and puts right what is wrong.
 
-    Returns the number of records saved, or None if its positions were right, and the number of those
+    Return the number of records saved, or None if its positions were right, and the number of those
     that were damaged and are settled unseen. `alone`: no producer has it open either, so that
     positions that cannot be may be made anew, as in `repair_ring`. Without `weed` nothing is settled.
     Raises LayoutMismatch.
     """
 
 def rebuild_ring(path: str, queue_size: int, capacity: int, boot_id: bytes) -> int:
-    """Gives a ring whose header or size is damaged another one, and saves what is whole in it.
+    """Give a ring whose header or size is damaged another one, and saves what is whole in it.
 
     Its geometry may be what is left of its header, the given one, or any that its size allows; taken is
     that with which most records are whole. Returns the number of records saved. Nobody else may have
@@ -74,10 +74,10 @@ def rebuild_ring(path: str, queue_size: int, capacity: int, boot_id: bytes) -> i
     """
 
 def geometry(path: str) -> tuple[int, int]:
-    """(queue_size, capacity in bytes) of a ring file."""
+    """Return (queue_size, capacity in bytes) of a ring file."""
 
 def unsettled(path: str, applied: dict[bytes, int] | None = None) -> dict[int, int]:
-    """The number of unsettled deliveries per target in a ring; exact while it is at rest.
+    """Return the number of unsettled deliveries per target in a ring; exact while it is at rest.
 
     `applied`: by the rings' uids, as 8 bytes little-endian, the sequence number up to which their
     records count no more. Any process may ask at any time.
@@ -125,16 +125,16 @@ class Producer(Mapping):
 
     @property
     def backlog(self) -> int:
-        """What the consumer has yet to do: records that wait, and targets of those in its hands."""
+        """The work of the consumer: records that wait, and targets of those in its hands."""
 
     @property
     def empty(self) -> bool:
-        """Whether every record is settled or dropped."""
+        """True if every record is settled or dropped."""
 
     def put(
         self, targets: bytes, head: bytes, body: bytes, counters: Counters | None = None
     ) -> int:
-        """Publishes one record: ACCEPTED, FULL, FORKED or TOO_LARGE. Never waits.
+        """Publish one record: ACCEPTED, FULL, FORKED or TOO_LARGE. Never waits.
 
         `targets` are 1 to 32 unsigned 32-bit numbers, little-endian, else ValueError; that they
         differ is the caller's word. With `counters` field 0 of each target's row counts what was
@@ -146,7 +146,7 @@ class Producer(Mapping):
         """
 
 def least_backlog(producers: list[Producer]) -> int:
-    """The index of the ring with the shortest backlog; of none 0.
+    """Return the index of the ring with the shortest backlog; 0 of no ring.
 
     It is 0 while that has fewer than 4; ties are broken at random. Where that ring is full it is one
     that is not, or the one whose oldest waiting record is the oldest of all.
@@ -155,7 +155,7 @@ def least_backlog(producers: list[Producer]) -> int:
 def recover(
     counters: Counters, rings: list[Producer] | list[Consumer], outbox: Producer | None = None
 ) -> bool:
-    """Finishes what a killed writer had begun; True if that was on one of `rings`.
+    """Finish what a killed writer had begun; return whether that was on one of `rings`.
 
     For the writer's successor alone, before it or anyone else uses the rings in its place.
     What had been committed (see ring.h) is completed, what had not did not happen. An operation
@@ -186,10 +186,10 @@ class Delivery:
 
     @property
     def in_ring(self) -> bool:
-        """Whether its ring still keeps it; false once it was settled or handed over."""
+        """True while its ring still keeps it, until it is settled or handed over."""
 
     def settle(self, counters: Counters | None = None, field: int = 0) -> bool:
-        """Ends it: its ring will not give it again. False if a predecessor had done so.
+        """End it: its ring will not give it again. Return False if a predecessor had done so.
 
         With `counters` adds one to `field` in the row of its endpoint, exactly once whoever dies.
         Raises ValueError if it is not `in_ring`.
@@ -198,9 +198,9 @@ class Delivery:
     def hand_over(
         self, outbox: Producer, target: int, head: bytes, body: bytes, counters: Counters
     ) -> int:
-        """Puts a record for `target` into `outbox` and settles the delivery: both or neither.
+        """Put a record for `target` into `outbox` and settle the delivery: both or neither.
 
-        Returns what `put` would; unless ACCEPTED nothing has changed. UNSYNCED: the outbox is to be
+        Return what `put` would; unless ACCEPTED nothing has changed. UNSYNCED: the outbox is to be
         synced and the disk failed; the record is there and the delivery still in its ring. Call it
         again, with the same arguments, until it is ACCEPTED. A delivery that is not
         `in_ring` is put just the same. `counters` keeps the note of what is under way and counts
@@ -208,7 +208,7 @@ class Delivery:
         """
 
 def settle_fresh(deliveries: Iterable[Delivery], counters: Counters, field: int) -> list[Delivery]:
-    """Settles those without an `id`, as `Delivery.settle` does, and returns the others."""
+    """Settle those without an `id`, as `Delivery.settle` does, and return the others."""
 
 @final
 class Consumer(Mapping):
@@ -241,32 +241,32 @@ class Consumer(Mapping):
 
     @property
     def empty(self) -> bool:
-        """Whether every record is settled or dropped."""
+        """True if every record is settled or dropped."""
 
     @property
     def load(self) -> float:
         """The share of the ring in use, 0 to 1: the larger of its slots' and its bytes'."""
 
     def rewind(self) -> None:
-        """Starts over: every record that is not settled waits again.
+        """Start over: every record that is not settled waits again.
 
         For a consumer whose predecessor is dead, after `recover`. Deliveries taken before
         are void.
         """
 
     def take(self, limit: int) -> list[Delivery]:
-        """Takes up to `limit` waiting records, oldest first, and makes a delivery of each unsettled
+        """Take up to `limit` waiting records, oldest first, and make a delivery of each unsettled
         target. A record in hand keeps its place in the ring until all its targets are settled.
 
         Never waits, and takes back what `arm` announced. Damaged records count towards `limit`.
         """
 
     def arm(self) -> bool:
-        """Announces that the consumer sleeps, so that the next `put` rings the bell.
+        """Announce that the consumer sleeps, so that the next `put` rings the bell.
 
-        False if something came before that: then it must not sleep, but take.
+        Return False if something came before that: then it must not sleep, but take.
         """
 
     def go_on_at(self, seq: int) -> None:
-        """Forgets all that is in the ring; the next record will have this number. Nobody else may have
+        """Forget all that is in the ring; the next record will have this number. Nobody else may have
         the ring open."""

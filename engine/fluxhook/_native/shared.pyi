@@ -43,15 +43,16 @@ class Mapping:
     @property
     def path(self) -> str: ...
     def close(self) -> None:
-        """Unmaps the file; may be called twice."""
+        """Unmap the file; may be called twice."""
 
     def sync(self) -> None:
-        """fdatasync of the file, with the GIL released. Raises OSError if the disk fails; the next call
-        then writes the whole file again, since the kernel may have forgotten what it owes."""
+        """Write the file to the disk (fdatasync), with the GIL released. Raises OSError if the disk
+        fails; the next call then writes the whole file again, since the kernel may have forgotten what
+        it owes."""
 
     @property
     def in_place(self) -> bool:
-        """Whether the file still stands at its path: it was neither removed nor replaced."""
+        """True if the file still stands at its path: it was neither removed nor replaced."""
 
 @disjoint_base
 class Matrix(Mapping):
@@ -85,10 +86,10 @@ class Counters(Matrix):
     def set(self, row: int, field: int, value: int) -> None: ...
     def get(self, row: int, field: int) -> int: ...
     def row(self, row: int) -> list[int]:
-        """All fields of a row; each is right, their moments may differ while the writer counts."""
+        """Return all fields of a row; each is right, of moments that may differ."""
 
     def observe(self, row: int, first_field: int, value_us: int) -> None:
-        """Counts a value in its bucket of a log-linear histogram at `first_field`.
+        """Count a value in its bucket of a log-linear histogram at `first_field`.
 
         There are `HISTOGRAM_BUCKETS` of them, two to each doubling of microseconds; the last takes
         everything above 71 minutes. `bucket_limit_us` tells what a bucket holds.
@@ -96,10 +97,10 @@ class Counters(Matrix):
 
     @property
     def interrupted(self) -> bool:
-        """Whether the writer is in the middle of an operation, or was killed there."""
+        """True if the writer is in the middle of an operation, or was killed there."""
 
 def bucket_limit_us(bucket: int) -> int:
-    """The largest latency, in microseconds, that falls into a bucket of `Counters.observe`.
+    """Return the largest latency, in microseconds, that falls into a bucket of `Counters.observe`.
 
     The smallest is at least two thirds of it, but for 0 in the first. Raises IndexError for a bucket
     that is none.
@@ -124,20 +125,20 @@ class Words(Matrix):
     def load(self, row: int, field: int) -> int: ...
     def store(self, row: int, field: int, value: int) -> None: ...
     def swap(self, row: int, field: int, expected: int, value: int) -> bool:
-        """Compare-and-swap: True if the word was `expected` and is `value` now."""
+        """Compare and swap: return True if the word was `expected` and is `value` now."""
 
     def add(self, row: int, field: int, n: int) -> int:
-        """Adds n, which may be negative, modulo 2^64; returns the new value."""
+        """Add n, which may be negative, modulo 2^64; return the new value."""
 
 def sync_file(path: str, *, again: bool = False) -> None:
-    """Returns once a file of ours is on the disk, whoever wrote into it. `again`: the last call failed;
+    """Return once a file of ours is on the disk, whoever wrote into it. `again`: the last call failed;
     see `Mapping.sync`. Raises OSError and LayoutMismatch."""
 
 def reset_words(path: str, rows: int, fields: int) -> None:
-    """Makes a file of words anew in place, whatever it holds: they are 0 for whoever has it mapped."""
+    """Make a file of words anew in place, whatever it holds: they are 0 for whoever has it mapped."""
 
 def create_file(path: str, length: int, header: bytes) -> None:
-    """Makes a zeroed file of `length` bytes that begins with `header`, and puts it in place whole, on
+    """Make a zeroed file of `length` bytes that begins with `header`, and put it in place whole, on
     the disk when this returns.
 
     An existing file is replaced. Blocks are reserved, so a full disk is an OSError here and never a

@@ -11,10 +11,10 @@ class Signer:
 
     def __new__(cls, key: bytes) -> Self: ...
     def hex(self, prefix: bytes, body: bytes) -> bytes:
-        """The MAC as 64 lower-case hexadecimal digits."""
+        """Return the MAC as 64 lower-case hexadecimal digits."""
 
     def base64(self, prefix: bytes, body: bytes) -> bytes:
-        """The MAC as 44 characters of padded base64."""
+        """Return the MAC as 44 characters of padded base64."""
 
     def digest(self, prefix: bytes, body: bytes) -> bytes:
-        """The MAC as 32 raw bytes."""
+        """Return the MAC as 32 raw bytes."""

@@ -52,24 +52,25 @@ class Ingest:
 
     @property
     def ready(self) -> bool:
-        """Whether `prepare` has nothing to do."""
+        """True if `prepare` has nothing to do."""
         return self._publisher is not None and self._publisher.is_current
 
     def prepare(self) -> None:
-        """Follows the configuration. May block. Raises EngineError if no slot is free."""
+        """Follow the configuration. May block. Raises EngineError if no slot is free."""
         with self._lock:
             if self._publisher is None:
                 self._publisher = Publisher(self._service.datadir.path, drop_policy="newest")
             self._publisher.refresh()
 
     def request(self, key: str | None, client: str = "") -> IngestRequest:
-        """The events of one request, after `prepare`; the key is that client's. Raises RequestError."""
+        """Begin with the events of one request, after `prepare`; the key is that client's. Raises
+        RequestError."""
         assert self._publisher is not None
         record = None if key is None else self._keys.take(key, client)
         return IngestRequest(self._publisher, record, self._keys)
 
     def quick(self, body: bytes) -> bool:
-        """Whether accepting all of it takes so little that a thread for it would cost more."""
+        """Return whether accepting all of it takes so little that a thread for it would cost more."""
         return len(body) <= _QUICK_BYTES and self._service.snapshot.config.durability != "power"
 
 
@@ -91,7 +92,7 @@ class IngestRequest:
             self._keys.give_back(self._record)
 
     def body(self, body: bytes) -> list[Accepted]:
-        """A JSON object, or an array of them, none of which is accepted if one is bad."""
+        """Accept a JSON object, or an array of them, none of which is accepted if one is bad."""
         many = body.lstrip()[:1] == b"["
         try:
             raws = list(map(bytes, _split(body))) if many else [body]
@@ -106,7 +107,7 @@ class IngestRequest:
         return self.finish()
 
     def lines(self, lines: Iterable[tuple[int, bytes]]) -> None:
-        """Numbered lines of JSON. The ones before a bad one are accepted."""
+        """Accept numbered lines of JSON, up to a bad one."""
         try:
             for number, line in lines:
                 if len(self.accepted) >= MAX_EVENTS:
@@ -119,7 +120,7 @@ class IngestRequest:
             self._publisher.sync()
 
     def finish(self) -> list[Accepted]:
-        """All events were read."""
+        """Note that all events were read, and return what became of them."""
         if self._record is not None:
             self._record.finish(len(self.accepted))
         return self.accepted
@@ -148,7 +149,7 @@ class IngestRequest:
             self.accepted.append(event if isinstance(event, Accepted) else self._put(raw, event))
 
     def _prepare(self, raw: bytes, where: str, index: int) -> Prepared | Accepted:
-        """The event, or what became of it under the same key before."""
+        """Return the event, or what became of it under the same key before."""
         record = self._record
         if record is not None and (known := record.known(index, raw)) is not None:
             return known

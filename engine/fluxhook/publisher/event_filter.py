@@ -1,4 +1,4 @@
-"""The event_filter of one endpoint in one publisher: what of the events that match it is forwarded."""
+"""The event filter of one endpoint in one publisher: what of the events that match it is forwarded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["EventFilter", "has_filters"]
 
 
 def has_filters(endpoint: Endpoint) -> bool:
-    """Whether an endpoint has any filter beyond its subscription."""
+    """Return whether an endpoint has any filter beyond its subscription."""
     return bool(endpoint.where) or endpoint.sample < 1 or endpoint.threshold is not None
 
 
@@ -35,7 +35,7 @@ class EventFilter:
         self._rows: dict[str, int] = {}
 
     def __call__(self, event: Event) -> bool:
-        """Whether the event goes on to the endpoint."""
+        """Return whether the event goes on to the endpoint."""
         if self._where is not None and not self._where(event.fields):
             return False
         if self._sample < 1 and not in_sample(event.id, self._sample):
@@ -43,8 +43,11 @@ class EventFilter:
         return self._threshold is None or self._exceeds(event.type, self._threshold)
 
     def _exceeds(self, event_type: str, threshold: Threshold) -> bool:
-        """What the full table cannot count is forwarded, and counted as unmetered: a filter against
-        noise must not silence a type of which it knows nothing."""
+        """Return whether the event is over the threshold.
+
+        An event that the full table cannot count is forwarded, and counted as unmetered: a filter
+        against noise must not silence a type of which it knows nothing.
+        """
         row = self._rows.get(event_type)
         if row is None:
             row = self._thresholds.row(self._id, event_type, threshold.window_ns)

@@ -131,7 +131,7 @@ class Publisher:
         event_id: str | None = None,
         raise_on_full: bool = False,
     ) -> Accepted:
-        """Emit an event and return its id too, for callers that pass it on, such as an HTTP ingest.
+        """Emit an event and return its id too, for callers that pass it on.
 
         `type`, `data`, `topic`, `event_id` and `raise_on_full` are those of `emit`. The event has an id
         even if nobody subscribed; it is the given `event_id`, if there is one. Raise what `emit`
@@ -182,7 +182,7 @@ class Publisher:
 
     @property
     def is_current(self) -> bool:
-        """Whether no other configuration has to be read first."""
+        """True if no other configuration has to be read first."""
         return self._words.load(self._engine_row, d.VERSION) == self._routing.version
 
     def refresh(self) -> None:
@@ -259,7 +259,8 @@ class Publisher:
     def _emit(
         self, type: str, data: Any, topic: str | None, event_id: str | None
     ) -> tuple[str, int, int]:
-        """The event's id, for how many endpoints it was accepted, and for how many refused.
+        """Accept an event; return its id, the number of endpoints that it was accepted for, and of
+        those that it was refused for.
 
         This is the short way, for what goes into one record and was seen before. Whatever is in its
         way, be it an error, a full ring or another configuration, is met on the long one.
@@ -288,7 +289,7 @@ class Publisher:
     def _emit_any(
         self, type: str, data: Any, topic: str | None, event_id: str | None
     ) -> tuple[str, int, int]:
-        """The same by the long way, which is open to every event."""
+        """Do the same by the long way, which is open to every event."""
         try:
             return self._put(self._make(type, data, topic, event_id))
         except ValueError:
@@ -311,7 +312,7 @@ class Publisher:
             if os.getpid() != routing.slot.pid:  # before anything is counted in the parent's place
                 self._reattach(routing.slot)
                 return self._put(_addressed(event, self._current()))
-            parts = routing.sift(ids, event)
+            parts = routing.filtered(ids, event)
         else:
             routing.shorten(event, ids, parts)
         accepted = refused = 0
@@ -339,20 +340,20 @@ class Publisher:
         return event.id, accepted, refused
 
     def _refuse(self, routing: Routing, event: Event, failed: list[tuple[Part, Exception]]) -> None:
-        """Some endpoints cannot get the event as they want it, and the others have it."""
+        """Count an event that some endpoints cannot get as they want it, while the others have it."""
         for part, error in failed:
             log.error("%s cannot be written as %s: %s", event.type, part.style, described(error))
             for endpoint_id in part.endpoints:
                 routing.slot.counters.add(endpoint_id, d.REFUSED)
 
     def _put_part(self, routing: Routing, part: Part, event: Event, body: bytes) -> int:
-        """One record into one ring: ACCEPTED, FORKED, or what else is in the way."""
+        """Put one record into one ring; return ACCEPTED, FORKED, or what else is in the way."""
         head = EventHead.of(event, part.order_key).encode()
         give_up_at = 0.0
         rings, counters = routing.rings, routing.slot.counters
         while True:
-            if part.home is not None:
-                ring = rings[part.home]
+            if part.ring is not None:
+                ring = rings[part.ring]
             else:
                 ring = rings[least_backlog(rings)] if len(rings) > 1 else rings[0]
             result = ring.put(part.targets, head, body, counters)
@@ -382,7 +383,7 @@ class Publisher:
         return Routing(snapshot, slot, self._datadir, words)
 
     def _attach(self, words: Words) -> Routing:
-        """Takes a slot."""
+        """Take a slot."""
         snapshot = self._load()
         slot = Slot(self._datadir, snapshot, self.slot_name)
         try:
@@ -392,7 +393,7 @@ class Publisher:
             raise
 
     def _reattach(self, stale: Slot) -> None:
-        """In a forked child: takes a slot of its own; the inherited one is the parent's."""
+        """Take a slot of its own in a forked child; the inherited one is the parent's."""
         lock = self._own_locks.change
         if _is_mine(lock):  # a signal handler or a finalizer, in the middle of the lines below
             raise EngineError("this process attaches anew after a fork; emit again when it has")
@@ -402,7 +403,7 @@ class Publisher:
                 stale.close()
 
     def _reconfigure(self) -> Routing:
-        """Follows the configuration. A signal handler or a finalizer that emits in the middle of it
+        """Follow the configuration. A signal handler or a finalizer that emits in the middle of it
         goes on with the routing that there was, which stays good until `close`."""
         lock = self._own_locks.change
         if _is_mine(lock):
@@ -420,7 +421,7 @@ class Publisher:
             return self._routing
 
     def _follow(self) -> Routing:
-        """Attaches to the engine of the data directory that stands where the former one was removed."""
+        """Attach to the engine of the data directory that stands where the former one was removed."""
         try:
             words = self._datadir.open_words()
             routing = self._attach(words)
@@ -441,12 +442,13 @@ class Publisher:
         return self._locks.setdefault(os.getpid(), _Locks())
 
     def _current(self) -> Routing:
-        """The routing of the configuration that is in force."""
+        """Return the routing of the configuration that is in force."""
         self._refuse_if_closed()
         return self._routing if self.is_current else self._reconfigure()
 
     def _refuse_if_closed(self) -> None:
-        """Called before, and for a ValueError of the compiled layer: `close` may come in between."""
+        """Raise EngineError where it is. Called before, and for a ValueError of the compiled layer:
+        `close` may come in between."""
         if self._closed:
             raise EngineError("this publisher is closed")
 
@@ -467,7 +469,7 @@ def _addressed(event: Event, routing: Routing) -> Prepared:
 
 
 def _is_mine(lock: threading.RLock) -> bool:
-    """Whether the calling thread holds the lock already."""
+    """Return whether the calling thread holds the lock already."""
     # What threading.Condition asks too. A flag of our own could be left behind by an exception.
     return lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 

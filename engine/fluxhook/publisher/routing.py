@@ -30,8 +30,8 @@ class Part(NamedTuple):
     """The endpoints of a route that share one record: same bytes, same choice of worker."""
 
     style: EnvelopeStyle
-    #: the ring's index, None: the one with most room
-    home: int | None
+    #: its index, None: the one with the shortest backlog
+    ring: int | None
     order_key: str | None
     endpoints: tuple[int, ...]
     targets: bytes
@@ -61,11 +61,11 @@ class Routing:
         self._endpoints = snapshot.endpoints() if config.enabled else {}
         matcher = _matcher(self._endpoints)
         self.match, self._match_filter = matcher.match, matcher.match_filter
-        self._homes = {
+        self._assigned = {
             id: snapshot.assigned_ring(endpoint) for id, endpoint in self._endpoints.items()
         }
-        self._sieves = _sieves(self._endpoints, datadir, words)
-        #: of all endpoints that match, none of which has a event_filter
+        self._filters = _event_filters(self._endpoints, datadir, words)
+        #: of all endpoints that match, none of which has an event filter
         self._routes: dict[tuple[int, ...], list[Part]] = {}
         #: of all endpoints that an event goes to
         self._parts: dict[tuple[int, ...], list[Part]] = {}
@@ -85,21 +85,21 @@ class Routing:
         return {self._endpoints[id].envelope for id in ids} or {"native"}
 
     def route(self, ids: tuple[int, ...]) -> list[Part] | None:
-        """How an event that matches these endpoints is written; None: ask `sift`."""
+        """Return how an event that matches these endpoints is written; None: ask `filtered`."""
         known = self._routes.get(ids)
-        if known is None and self._sieves.keys().isdisjoint(ids):
+        if known is None and self._filters.keys().isdisjoint(ids):
             if len(self._routes) >= MAX_ROUTES:
                 self._routes = {}
             known = self._routes[ids] = self.parts(ids)
         return known
 
     def shorten(self, event: Event, ids: tuple[int, ...], parts: list[Part]) -> None:
-        """Remembers how such an event is written, if it can be told from its type and topic."""
+        """Remember how such an event is written, if it can be told from its type and topic."""
         if len(parts) != 1 or self.power:
             return
         if self.factory.kind(event.type).topic_filter is not None:
             return
-        style, home, order_key, endpoints, targets = parts[0]
+        style, ring, order_key, endpoints, targets = parts[0]
         # The subject of a CloudEvent is its topic.
         if order_key is not None or (style == "cloudevents" and event.topic is not None):
             return
@@ -114,7 +114,7 @@ class Routing:
         if len(shortcut.templates) >= MAX_ROUTES:
             shortcut.templates.clear()
         template = Template(
-            self.rings if home is None else [self.rings[home]],
+            self.rings if ring is None else [self.rings[ring]],
             self.slot.counters,
             targets,
             event.type,
@@ -127,11 +127,11 @@ class Routing:
         )
         shortcut.templates[key] = template, len(endpoints)
 
-    def sift(self, ids: tuple[int, ...], event: Event) -> list[Part]:
-        """The same for those whose filters forward the event; counts it for the others."""
+    def filtered(self, ids: tuple[int, ...], event: Event) -> list[Part]:
+        """Return the same for those whose filters forward the event; count it for the others."""
         passed = []
         for id in ids:
-            event_filter = self._sieves.get(id)
+            event_filter = self._filters.get(id)
             if event_filter is None or self._passes(id, event_filter, event):
                 passed.append(id)
             else:
@@ -139,7 +139,8 @@ class Routing:
         return self.parts(tuple(passed))
 
     def _passes(self, id: int, event_filter: EventFilter, event: Event) -> bool:
-        """What cannot be judged is forwarded: an event too many does less harm than one too few."""
+        """Return whether a filter forwards the event. One that fails does: an event too many does less
+        harm than one too few."""
         try:
             return event_filter(event)
         except Exception as e:
@@ -147,15 +148,15 @@ class Routing:
             return True
 
     def parts(self, ids: tuple[int, ...]) -> list[Part]:
-        """How an event for these endpoints is written: in one record for each style and home, and
-        one for each order key; a record has room for 32 targets."""
+        """Return how an event for these endpoints is written: in one record for each style and ring,
+        and one for each order key; a record has room for 32 targets."""
         known = self._parts.get(ids)
         if known is not None:
             return known
         groups: dict[tuple[EnvelopeStyle, int | None, str | None], list[int]] = {}
         for id in ids:
             endpoint = self._endpoints[id]
-            key = (endpoint.envelope, self._homes[id], endpoint.order_key)
+            key = (endpoint.envelope, self._assigned[id], endpoint.order_key)
             groups.setdefault(key, []).append(id)
         parts = [
             Part(*key, chunk := tuple(members[i : i + MAX_TARGETS]), _pack(chunk))
@@ -168,7 +169,7 @@ class Routing:
         return parts
 
 
-def _sieves(
+def _event_filters(
     endpoints: dict[int, Endpoint], datadir: DataDir, words: Words
 ) -> dict[int, EventFilter]:
     filtered = {id: endpoint for id, endpoint in endpoints.items() if has_filters(endpoint)}
@@ -186,7 +187,7 @@ def _sieves(
 
 
 def _matcher(endpoints: dict[int, Endpoint]) -> Matcher:
-    """Finds who gets an event. An endpoint whose patterns cannot be read gets none."""
+    """Find who gets an event. An endpoint whose patterns cannot be read gets none."""
     rows = [(id, e.events, e.topic_filters) for id, e in endpoints.items()]
     try:
         return Matcher(rows)
@@ -206,5 +207,5 @@ def _matches(
 
 
 def _pack(endpoint_ids: tuple[int, ...]) -> bytes:
-    """Ring targets: little-endian 32-bit endpoint ids."""
+    """Return ring targets: little-endian 32-bit endpoint ids."""
     return struct.pack(f"<{len(endpoint_ids)}I", *endpoint_ids)

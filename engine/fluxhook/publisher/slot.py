@@ -69,7 +69,7 @@ class Slot:
         return self._rings.producers
 
     def fits(self, snapshot: Snapshot) -> bool:
-        """Whether the rings are those that a configuration asks for, but for their size."""
+        """Return whether the rings are those that a configuration asks for, but for their size."""
         rings = self._rings
         return (
             len(rings.producers) >= snapshot.rings

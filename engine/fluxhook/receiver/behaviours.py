@@ -85,7 +85,7 @@ class BehaviourRun:
         self._random = Random(b.seed)
 
     def next(self, request: bytes) -> Reply:
-        """The reply to the next request, which has this body."""
+        """Return the reply to the next request, which has this body."""
         b = self.behaviour
         if self._steady:
             return self._failure if self._always else self._success

@@ -36,7 +36,7 @@ class Server(Protocol):
 
     @property
     def is_proxy(self) -> bool:
-        """Whether CONNECT is served."""
+        """True if CONNECT is served."""
 
     def open(self) -> Reply | None:
         """Decide about a connection whose first bytes have come: None unless it fails at once."""
@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _advance_http2(self, requests: http2.Requests, data: bytes) -> None:
-        """Serves what has arrived in full; requests do not wait for each other."""
+        """Serve what has arrived in full; requests do not wait for each other."""
         for found in requests.feed(data):
             if isinstance(found, bytes):
                 self._transport.write(found)
@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def _advance(self) -> None:
-        """Serves what has arrived in full, up to a request whose answer takes time."""
+        """Serve what has arrived in full, up to a request whose answer takes time."""
         requests = self._requests
         try:
             while not self._answering and (request := requests.next()) is not None:
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
             return Reply(500, answer(500, {}, b""))
 
     def _refuse(self, error: BadRequest) -> None:
-        """Answers, and goes on reading for a while: closing with bytes unread sends an RST, which
+        """Answer, and go on reading for a while: closing with bytes unread sends an RST, which
         could overtake the answer (RFC 9112 section 9.6)."""
         headers = {"Connection": "close", **error.headers}
         self._transport.write(answer(error.status, headers, str(error).encode()))
@@ -202,7 +202,7 @@ class Connection(asyncio.Protocol):
         run.resume()
 
     def ended(self, run: FaultRun) -> None:
-        """A script is over, and the connection goes on with what comes next."""
+        """Note that a script is over, and go on with what comes next."""
         self._runs.discard(run)
         self._answering = False
         if self._http2 is None:
@@ -213,7 +213,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def finish(self, how: Step) -> None:
-        """Ends the connection, or leaves it open for ever."""
+        """End the connection, or leave it open for ever."""
         if how is Step.RESET:
             self._transport.get_extra_info("socket").setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0

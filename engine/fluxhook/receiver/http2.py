@@ -44,7 +44,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def field(name: bytes, value: bytes) -> bytes:
-    """A literal field, not indexed, not compressed (RFC 7541 section 6.2.2)."""
+    """Return a literal field, not indexed, not compressed (RFC 7541 section 6.2.2)."""
     return bytes([0, len(name)]) + name + bytes([len(value)]) + value
 
 

@@ -100,7 +100,7 @@ class Receiver:
         return f"{'https' if self._ssl else 'http'}://{host}:{self.port}"
 
     def behave(self, behaviour: Behaviour | None, path: str | None = None) -> None:
-        """Changes the behaviour from the next request on: of one path, or of all that have none of
+        """Change the behaviour from the next request on: of one path, or of all that have none of
         their own. None: the path has none of its own any more."""
         if path is None:
             self._default = BehaviourRun(behaviour or Behaviour())
@@ -116,7 +116,7 @@ class Receiver:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Stops listening and drops every connection."""
+        """Stop listening and drop every connection."""
         if self._server is None:
             return
         self._server.close()
@@ -126,7 +126,7 @@ class Receiver:
         self._server = None
 
     def open(self) -> Reply | None:
-        """Decides about a connection whose first bytes have come: None unless it fails at once."""
+        """Decide about a connection whose first bytes have come: None unless it fails at once."""
         if self._kind != "opening":
             return None
         reply = self._default.next(b"")
@@ -138,7 +138,7 @@ class Receiver:
 
     @property
     def is_proxy(self) -> bool:
-        """Whether CONNECT is served: by a fault that is a proxy's."""
+        """True if CONNECT is served: by a fault that is a proxy's."""
         return self._kind == "proxy"
 
     @property
@@ -148,7 +148,7 @@ class Receiver:
         return None if fault is None else find_fault(fault).kind
 
     def receive(self, request: Request) -> Reply:
-        """Decides about one request, and tells `on_delivery`."""
+        """Decide about one request, and tell `on_delivery`."""
         behaviour = self._default
         if self._behaviours:
             behaviour = self._behaviours.get(request.target.partition("?")[0], behaviour)

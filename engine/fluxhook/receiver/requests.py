@@ -65,7 +65,7 @@ class Requests:
         self._buffer += data
 
     def next(self) -> Request | None:
-        """The next request, once it is complete. Raises BadRequest."""
+        """Return the next request, once it is complete. Raises BadRequest."""
         head = self._head
         if head is None:
             text = self._take_until(b"\r\n\r\n", MAX_HEAD_BYTES, 431)
@@ -89,7 +89,7 @@ class Requests:
         return taken
 
     def _take_until(self, end: bytes, limit: int, status: int = 400) -> bytes | None:
-        """What stands before `end`, which is taken too."""
+        """Take what stands before `end`, and that too; return the first."""
         at = self._buffer.find(end, self._searched)
         if max(at, len(self._buffer) if at < 0 else 0) > limit:
             raise BadRequest(f"over {limit} bytes before the end of the line or head", status)
