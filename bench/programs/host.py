@@ -16,7 +16,6 @@ from typing import Any
 
 from bench.measure import percentile
 from fluxhook import QueueFull, connect
-from fluxhook.events.envelope import Envelopes
 from fluxhook.events.factory import EventFactory
 
 #: how long the host waits for room; the queue lasts for many times as long
@@ -45,9 +44,9 @@ def events(payload: int) -> list[dict[str, Any]]:
             "description": text,
         }
 
-    event = EventFactory().make(event_type(0), data(0, ""))
-    encode = Envelopes(gateway_node="bench", broker_id="bench").encode
-    text = "x" * max(0, payload - len(encode("native", event)))
+    factory = EventFactory(gateway_node="bench", broker_id="bench")
+    shortest = factory.encode("native", factory.make(event_type(0), data(0, "")))
+    text = "x" * max(0, payload - len(shortest))
     return [data(n, text) for n in range(POOL)]
 
 
