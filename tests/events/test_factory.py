@@ -310,7 +310,7 @@ def test_a_body_has_a_limit() -> None:
     size = len(EventFactory().encode("native", event))
     assert len(EventFactory(max_bytes=size).encode("native", event)) == size
     with pytest.raises(
-        PayloadTooLarge, match=f"order.created: {size} bytes .* {size - 1}.; send"
+        PayloadTooLarge, match=f"order.created: {size} bytes .*{size - 1}.; send"
     ) as e:
         EventFactory(max_bytes=size - 1).encode("native", event)
     assert e.value.field == "data"

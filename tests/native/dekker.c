@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
+#include <sys/mman.h>
+
 #include "ring.h"
 
 enum { SLOTS = 8, CAPACITY = 4096, MOST_DELAY = 300 };
