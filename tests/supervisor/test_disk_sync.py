@@ -60,7 +60,7 @@ def test_a_file_that_cannot_be_synced(
             raise OSError(errno.EIO, "Input/output error", path)
         sync(path, again=again)
 
-    monkeypatch.setattr(ring, "sync_file", sync_file)
+    monkeypatch.setattr(shared, "sync_file", sync_file)
     syncer = Syncer(datadir, 0.001)
     until(lambda: synced[broken, True] > 2)
     failing.clear()
