@@ -273,7 +273,7 @@ class Control:
     # ---- asking ----------------------------------------------------------------------------
 
     def _step(self, kind: type[Replay] | type[Purge], selection: Selection) -> Step:
-        """The ids are looked up here, so that the supervisor does not have to search."""
+        """Look the ids up here, so that the supervisor does not have to search."""
         limit = max(1, min(selection.limit, MAX_IDS))
         if selection.ids is not None:
             above = {id for id in selection.ids if selection.after < id <= MAX_ID}

@@ -136,7 +136,7 @@ class Engine:
 
     @property
     def control(self) -> Control:
-        """Changes at run time: endpoints that come, change and go, replays."""
+        """The changes at run time: endpoints that come, change and go, replays."""
         return Control(self.data_dir)
 
     def stats(self) -> Stats:
@@ -182,7 +182,7 @@ class Engine:
         child.reap()
 
     def _end(self, child: Child) -> None:
-        """SIGTERM; SIGKILL for one that is stopped or stuck, which loses nothing."""
+        """Send SIGTERM; SIGKILL to one that is stopped or stuck, which loses nothing."""
         child.process.terminate()
         timeout_s = self.config.shutdown_timeout.seconds + CLOSE_GRACE_S
         if not child.wait(timeout_s):
@@ -202,7 +202,7 @@ class Engine:
         self.close()
 
     def _spawn(self) -> Child:
-        """Starts a supervisor and waits until it serves."""
+        """Start a supervisor and wait until it serves."""
         child = Child(
             "supervisor", str(self.data_dir), stdin=codec.encode(self.config), reports=True
         )
@@ -223,7 +223,7 @@ class Engine:
         raise EngineError(str(said)) if isinstance(said, errors.ConfigError) else said
 
     def _watch(self) -> None:
-        """Replaces a supervisor that ended without being asked to."""
+        """Replace a supervisor that ended without being asked to."""
         backoff_s = MIN_RESTART_BACKOFF_S
         while not self._closing.is_set():
             child = self._child

@@ -26,7 +26,7 @@ from fluxhook._native.ring import Producer
 from fluxhook.publisher import publisher as publisher_module
 from fluxhook.stats import read_stats
 from fluxhook.supervisor.supervisor import Supervisor
-from fluxhook.transport.datadir import make_bell
+from fluxhook.transport.datadir import make_doorbell
 from fluxhook.transport.snapshot import Snapshot
 from publisher.interrupted import WORK, Host
 from support.rig import Rig
@@ -160,7 +160,7 @@ def test_trouble_with_a_file_is_an_engine_error(
     host = Host(str(data_dir))
     host.emit()
     (data_dir / "workers/1").mkdir()
-    make_bell(data_dir / "workers/1/bell")
+    make_doorbell(data_dir / "workers/1/bell")
     picky = rig.endpoint("a", where=("n == 2",), threshold=Threshold.parse("1/h"))
     host.publish(drop_policy="oldest", endpoints=(picky,))
     snapshot = Snapshot.load(host.datadir)

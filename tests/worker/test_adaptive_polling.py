@@ -12,7 +12,7 @@ import pytest
 from fluxhook import Endpoint
 from fluxhook.publisher.publisher import Publisher
 from fluxhook.transport.datadir import quiet_doorbell
-from fluxhook.worker.adaptive_polling import BRISK, CALM, LOOK_S, AdaptivePolling
+from fluxhook.worker.adaptive_polling import BUSY, CALM, LOOK_S, AdaptivePolling
 from fluxhook.worker.worker import IDLE_WAIT_S, Worker
 from support.scheduler_harness import SchedulerHarness
 
@@ -25,11 +25,11 @@ BEGIN = 1000 * S
 @pytest.mark.parametrize(
     ("rates", "busy"),
     [
-        ((BRISK,), True),
-        ((BRISK - 100,), False),
-        ((BRISK, CALM), True),
-        ((BRISK, CALM - 100), False),
-        ((BRISK, CALM - 100, BRISK - 100), False),
+        ((BUSY,), True),
+        ((BUSY - 100,), False),
+        ((BUSY, CALM), True),
+        ((BUSY, CALM - 100), False),
+        ((BUSY, CALM - 100, BUSY - 100), False),
         ((), False),
     ],
 )

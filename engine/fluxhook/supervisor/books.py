@@ -25,8 +25,8 @@ def close(data_dir: Path, repair: Repair) -> None:
 
 
 def discrepancies(data_dir: Path) -> list[tuple[EndpointStats, int]]:
-    """Each endpoint whose books do not balance, and by how much: positive for events that are lost,
-    negative for more that came out than were accepted."""
+    """Return each endpoint whose books do not balance, and by how much: positive for events that are
+    lost, negative for more that came out than were accepted."""
     stats = read_stats(data_dir)
     found = [(e, e.balance) for e in stats.endpoints if e.balance]
     if not found:
@@ -40,7 +40,7 @@ def discrepancies(data_dir: Path) -> list[tuple[EndpointStats, int]]:
 
 
 def explain(endpoint: EndpointStats, n: int) -> str:
-    """One line for the log."""
+    """Return one line for the log."""
     e = endpoint
     return (
         f"{_words(n)} (accepted {e.accepted}, delivered {e.delivered}, dead {e.dead}, "

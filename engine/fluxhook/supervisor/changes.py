@@ -30,7 +30,7 @@ class Changes:
         clock: EngineClock,
         publish: Callable[[], Snapshot],
     ) -> None:
-        """`publish` has every process use the present subscriptions."""
+        """Take what the changes need; `publish` makes every process use the present subscriptions."""
         self._subscriptions = subscriptions
         self._store = store
         self._scheduler = scheduler
@@ -38,7 +38,8 @@ class Changes:
         self._publish = publish
 
     def apply(self, request: c.Request) -> msgspec.Struct:
-        """Raises FluxhookError where the request cannot be granted; nothing was changed then."""
+        """Apply a request and return its reply. Raise FluxhookError where it cannot be granted;
+        nothing was changed then."""
         now_ns = self._clock.now_ns()
         match request:
             case c.Create(layer):

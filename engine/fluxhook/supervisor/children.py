@@ -27,7 +27,7 @@ STEADY_S = 10.0
 REPORT_S = 5.0
 #: the index of the sidecar among the children
 SIDECAR = -1
-#: signals that a program brings upon itself
+#: signals that a program causes itself
 _FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 
 
@@ -170,7 +170,7 @@ class Children:
 
 
 def by_own_fault(status: int) -> bool:
-    """Return whether a worker ended by what it did: an error, or a signal that a program brings upon
+    """Return whether a worker ended by what it did: an error, or a signal that a program causes
     itself. One that was killed may have been killed by anybody."""
     return status > 0 or -status in _FAULTS
 

@@ -33,7 +33,7 @@ class ClockWatch:
     """Reads the engine's clock, sees when the machine's was set, and saves both in the store."""
 
     def __init__(self, store: DeliveryStore, published: Clock) -> None:
-        """`published` is the clock of the last snapshot."""
+        """Take `published`, the clock of the last snapshot."""
         self.clock = begin(store, published)
         self._store = store
         #: when it is saved next, in seconds of the monotonic clock

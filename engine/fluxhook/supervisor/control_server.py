@@ -47,7 +47,7 @@ class _Connection:
         return 0 <= self.length <= len(self.received) - 4
 
     def take(self) -> bytes:
-        """The request that is whole."""
+        """Return the request that is whole."""
         end = 4 + self.length
         message = bytes(self.received[4:end])
         del self.received[:end]
@@ -58,7 +58,8 @@ class Listener:
     """Register `fd` with an epoll, and call `step` when it is readable."""
 
     def __init__(self, datadir: DataDir, apply: Callable[[Request], msgspec.Struct]) -> None:
-        """`apply` does what a request asks and returns the reply; a FluxhookError becomes a Failure."""
+        """Listen; `apply` does what a request asks and returns the reply; a FluxhookError becomes a
+        Failure."""
         self._apply = apply
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         with socket_path(datadir) as path:

@@ -43,8 +43,8 @@ class Syncer:
     def _sync(self) -> None:
         store = self._datadir.store
         # Not the store itself: SQLite syncs that before it reuses its log, and to close a descriptor
-        # of it would drop the locks that SQLite has in this process (fcntl(2)). Whoever opened the
-        # store then, and closed it, would take the log away, with all that is committed later.
+        # of it would drop the locks that SQLite has in this process (fcntl(2)). A process that opened
+        # the store then, and closed it, would take the log away, with all that is committed later.
         wal = store.with_name(f"{store.name}-wal")
         for path in (*self._datadir.path.glob("**/*.ring"), wal):
             try:

@@ -46,7 +46,7 @@ class LiveConfig:
         workers: int,
         max_event_bytes: int,
     ) -> None:
-        """`max_event_bytes` is what the rings between worker and scheduler take."""
+        """Take `max_event_bytes`, what the rings between worker and scheduler take."""
         self.snapshot = former
         self.workers = workers
         #: called with each snapshot that is published

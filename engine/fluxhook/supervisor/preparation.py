@@ -77,7 +77,7 @@ class Preparation:
     """
 
     def __init__(self, datadir: d.DataDir, repair: Repair, config: Config, workers: int) -> None:
-        """Raises EngineError and ConfigError for a directory that cannot be used."""
+        """Raise EngineError and ConfigError for a directory that cannot be used."""
         self._datadir = datadir
         self._repair = repair
         self._config = config

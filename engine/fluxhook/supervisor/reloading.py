@@ -52,7 +52,7 @@ class Reloading:
         scheduler: Scheduler,
         children: Children,
     ) -> None:
-        """`read` gives the configuration anew; `config` is the one of the start."""
+        """Take `read`, which reads the configuration again; `config` is the one of the start."""
         self._read = read
         self._datadir = datadir
         self._preparation = preparation

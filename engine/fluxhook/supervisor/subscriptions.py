@@ -70,7 +70,7 @@ class Subscriptions:
             )
 
     def effective(self) -> Config:
-        """The configuration with all endpoints as they are now."""
+        """Return the configuration with all endpoints as they are now."""
         paused = {row.name for row in self._store.endpoints() if row.paused}
         created = [self._build(row).endpoint for row in self._created()]
         endpoints = (*self.config.endpoints, *created)
@@ -227,8 +227,8 @@ class Subscriptions:
     def _define(
         self, name: object, layer: dict[str, Any], former: dict[str, Any]
     ) -> tuple[Endpoint, list[Notice]]:
-        """Raises ConfigError for what the rules refuse, and for what a worker could not build. `former`
-        is the layer that there was."""
+        """Return the endpoint. Raise ConfigError for what the rules refuse, and for what a worker
+        could not build. `former` is the layer that there was."""
         endpoint, notices = definition.define(name, layer, self.config)
         definition.check_tls_paths(layer, former, self.config.tls_folder)
         try:
@@ -239,7 +239,8 @@ class Subscriptions:
         return endpoint, notices
 
     def _build(self, row: SubscriptionRow) -> _Built:
-        """Once for each row: a change of one endpoint shall not cost time for each of the others."""
+        """Build an endpoint once for each row: a change of one endpoint must not cost time for each
+        of the others."""
         known = self._built.get(row.name)
         if known is None or known.row is not row:
             endpoint, fault = definition.build(row.name, row.layer, self.config), ""

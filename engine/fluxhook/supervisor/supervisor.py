@@ -67,10 +67,11 @@ class Supervisor:
         sidecar: str | None = None,
         accept_loss: bool = False,
     ) -> None:
-        """`sidecar`: a module to be run beside the workers, as `python -P -m MODULE serve ALIVE_FD
-        DATA_DIR REPORT_FD BEAT_FD`; the admin API is one. It ends like a worker, and is replaced like
-        one, once it has served; an engine whose sidecar cannot start does not start either.
-        `accept_loss`: a store that is missing or damaged is moved aside, and a new one made."""
+        """Prepare the data directory. `sidecar`: a module to be run beside the workers, as `python
+        -P -m MODULE serve ALIVE_FD DATA_DIR REPORT_FD BEAT_FD`; the admin API is one. It ends like a
+        worker, and is replaced like one, once it has served; an engine whose sidecar cannot start
+        does not start either. `accept_loss`: a store that is missing or damaged is moved aside, and
+        a new one made."""
         self.datadir = d.DataDir(data_dir)
         self._next_housekeeping = 0.0
         #: publishers' folders that cannot be read
@@ -348,8 +349,9 @@ class Supervisor:
         self.live.refresh(now, disabled=self._scheduler.take_disabled())
 
     def _notice_removal(self) -> None:
-        """The files are still mapped, so that what is in them can be delivered; then the engine ends.
-        Publishers find out as they look for the configuration at their next event."""
+        """End the engine if its directory was removed. The files are still mapped, so that what is
+        in them can be delivered. Publishers find out as they look for the configuration at their
+        next event."""
         if not self._removed:
             self._removed = True
             log.error(

@@ -130,10 +130,11 @@ def _headers(endpoint: Endpoint) -> tuple[bytes, ...]:
 
 @cache
 def _scratch() -> pycurl.Curl:
-    """A handle that refuses the options that the sender's would refuse. Nothing is sent with it."""
+    """Return a handle that refuses the options that the sender's would refuse. Nothing is sent with
+    it."""
     return pycurl.Curl()
 
 
 def _whole_ms(duration: Duration) -> int:
-    """Milliseconds for libcurl, rounded up: 0 would mean no limit."""
+    """Return milliseconds for libcurl, rounded up: 0 would mean no limit."""
     return -(-duration.ns // 1_000_000)

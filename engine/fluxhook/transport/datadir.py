@@ -135,7 +135,7 @@ VERSION, RINGS = range(2)
 
 
 def boot_id() -> bytes:
-    """16 bytes that change with every boot (random(4), /proc/sys/kernel/random/boot_id)."""
+    """Return 16 bytes that change with every boot (random(4), /proc/sys/kernel/random/boot_id)."""
     return uuid.UUID(Path("/proc/sys/kernel/random/boot_id").read_text().strip()).bytes
 
 
@@ -230,7 +230,7 @@ class DataDir:
     def check(self) -> None:
         """Raise EngineError unless the directory is this user's, and nobody else may write to it.
 
-        Whoever could might have the engine send, or lose, anything. PostgreSQL asks for the same.
+        Anyone who could might have the engine send, or lose, anything. PostgreSQL asks for the same.
         Raises OSError where there is none.
         """
         found, uid = self.path.stat(), os.geteuid()
@@ -260,7 +260,7 @@ class DataDir:
         return self.workers / str(index)
 
     def serving(self, worker: int) -> Path:
-        """Locked while the worker takes and sends events."""
+        """Return the file that is locked while the worker takes and sends events."""
         return self.worker(worker) / "serving"
 
     def doorbell(self, worker: int) -> Path:
@@ -280,13 +280,14 @@ class DataDir:
             return shared.Words(str(self.words), 0, WORD_FIELDS, writable=writable)
 
     def publisher_slots(self) -> list[Path]:
-        """The folders of all publishers that ever attached."""
+        """Return the folders of all publishers that ever attached."""
         if not self.rings.is_dir():
             return []
         return sorted(p for p in self.rings.iterdir() if _is_slot(p.name) and _is_folder(p))
 
     def worker_folders(self, workers: int = 0) -> list[Path]:
-        """The folders of all workers that ever were, at their index, and of the first `workers`."""
+        """Return the folders of all workers that ever were, at their index, and of the first
+        `workers`."""
         if not self.workers.is_dir():
             return []
         folders = (
@@ -312,7 +313,7 @@ class DataDir:
 
     @contextlib.contextmanager
     def usable(self) -> Iterator[None]:
-        """The same, and turns what the system says of a file into an EngineError with the way out."""
+        """Do the same, and turn what the system says of a file into an EngineError with the remedy."""
         try:
             with self.translated():
                 yield
@@ -347,7 +348,7 @@ def _mount_of(fd: int) -> str:
 
 
 def unusable(error: OSError, path: Path) -> str:
-    """A line about a file that the system does not let us use, with the way out."""
+    """Return a line about a file that the system does not let us use, with the remedy."""
     remedy = _REMEDIES.get(error.errno or 0, "see to it, and try again")
     return f"{error.filename or path} cannot be used: {error.strerror or error}; {remedy}"
 
@@ -378,7 +379,7 @@ _REMEDIES = {
 }
 
 
-def make_bell(path: Path) -> None:
+def make_doorbell(path: Path) -> None:
     """Create the FIFO unless it is there."""
     with contextlib.suppress(FileExistsError):
         os.mkfifo(path, 0o600)

@@ -28,11 +28,11 @@ class EngineClock:
         return clock_gettime_ns(CLOCK_BOOTTIME) + self._origin_ns
 
     def wall_ns(self, at_ns: int) -> int:
-        """The wall time at an engine time."""
+        """Return the wall time at an engine time."""
         return self.known.wall_ns(at_ns)
 
     def age_ns(self, wall_ns: int, now_ns: int) -> int:
-        """The time since something was dated `wall_ns`."""
+        """Return the time since something was dated `wall_ns`."""
         return self.known.age_ns(wall_ns, now_ns)
 
     def surely_older(self, wall_ns: int, age_ns: int, now_ns: int) -> bool:
@@ -45,7 +45,7 @@ class EngineClock:
 
 
 def read_clocks() -> tuple[int, int]:
-    """CLOCK_BOOTTIME and the wall clock at the same moment."""
+    """Return CLOCK_BOOTTIME and the wall clock at the same moment."""
     while True:
         before_ns = clock_gettime_ns(CLOCK_BOOTTIME)
         wall_ns = time.time_ns()

@@ -70,8 +70,8 @@ def read_file(path: Path) -> bytes:
 def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Put a file in place that only its owner may read, with `sync` on the disk when this returns.
 
-    It is written beside, so that a reader, and whoever starts after a full disk or a power loss, finds
-    the old one or the new one. Raises OSError, having changed nothing.
+    It is written beside, so that a reader, and a process that starts after a full disk or a power loss,
+    finds the old one or the new one. Raises OSError, having changed nothing.
     """
     temporary = path.with_suffix(".new")
     try:

@@ -48,7 +48,7 @@ def holders(paths: Iterable[Path]) -> list[Holder]:
 
 
 def named(found: list[Holder]) -> str:
-    """The text for a message."""
+    """Return the text for a message."""
     if not found:
         return "a process that cannot be looked into from here, another user's or container's"
     counts = Counter(found).most_common()
@@ -59,7 +59,7 @@ def named(found: list[Holder]) -> str:
 
 
 def _held(pid: int, files: Iterable[tuple[int, int]], names: set[str]) -> Iterator[None]:
-    """One for each of the files that the process holds."""
+    """Yield one for each of the files that the process holds."""
     seen: set[tuple[int, int]] = set()
     with contextlib.suppress(OSError):  # it is another user's, or has ended
         for fd in os.listdir(f"/proc/{pid}/fd"):

@@ -17,7 +17,7 @@ class Outage:
     """One thing that is tried again and again."""
 
     def __init__(self, over: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """`over` is the line for its end."""
+        """Take the line for its end, `over`."""
         self._over = over
         self._clock = clock
         #: the last line about it, empty while it works, and when that was
@@ -25,14 +25,14 @@ class Outage:
         self._told_at = 0.0
 
     def failed(self, text: str) -> None:
-        """It failed, again perhaps; another `text` than before is told at once."""
+        """Note that it failed, again perhaps; another `text` than before is told at once."""
         now = self._clock()
         if text != self._told or now - self._told_at >= REMIND_S:
             self._told, self._told_at = text, now
             log.error("%s", text)
 
     def worked(self) -> None:
-        """It did not fail."""
+        """Note that it did not fail."""
         if self._told:
             self._told = ""
             log.info("%s", self._over)

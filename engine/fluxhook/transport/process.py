@@ -113,7 +113,7 @@ def wait_for_lock(path: Path, timeout_s: float = 10.0, *, alive_fd: int = -1) ->
 
 
 def kill_holders(path: Path, title: str) -> None:
-    """SIGKILL for each process that holds the lock and whose title begins like that."""
+    """Send SIGKILL to each process that holds the lock and whose title begins like that."""
     for holder in holders([path]):
         if not holder.title.startswith(title):
             continue
@@ -216,8 +216,8 @@ class Child:
             os.write(self._alive_write, what)
 
     def kill_if_stuck(self) -> None:
-        """A look at its heartbeat: SIGKILL if it has gone without one for too long. To be called once a
-        second at most."""
+        """Look at its heartbeat: send SIGKILL if it has gone without one for too long. To be called
+        once a second at most."""
         if self.heartbeat is None:
             return
         count, now = self.heartbeat.count, _activity(self.pid)

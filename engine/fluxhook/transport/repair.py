@@ -63,14 +63,14 @@ class Repair:
     def doorbell(self, path: Path) -> None:
         if wrong := self._kind(path, stat.S_ISFIFO):
             log.warning("%s; %s", wrong, _ANEW)
-        d.make_bell(path)
+        d.make_doorbell(path)
 
     def socket(self, path: Path) -> None:
         if wrong := self._kind(path, stat.S_ISSOCK):
             log.warning("%s; %s", wrong, _ANEW)
 
     def store(self, path: Path) -> None:
-        """The database or its log; whoever opens it says what is lost with it."""
+        """Repair the database or its log; the process that opens it says what is lost with it."""
         if wrong := self._kind(path, stat.S_ISREG):
             self.losses.append(wrong)
 
@@ -100,7 +100,7 @@ class Repair:
         return shared.Words(str(path), rows, d.WORD_FIELDS)
 
     def _rows(self) -> int:
-        """As many as the other files of this directory were made for; 0 where there are none."""
+        """Return as many as the other files of this directory were made for; 0 where there are none."""
         for folder in self._datadir.worker_folders():
             with contextlib.suppress(OSError, shared.LayoutMismatch):
                 counters = shared.Counters(str(folder / "counters"), writable=False)
@@ -110,7 +110,7 @@ class Repair:
         return 0
 
     def histograms(self, path: Path, rows: int) -> None:
-        """Statistics alone: they begin anew."""
+        """Repair the statistics: they start over."""
         if wrong := self._whole_counters(path, rows, d.STAGE_FIELDS):
             log.warning("%s; it is made anew: these statistics begin anew", wrong)
         shared.Counters(str(path), rows, d.STAGE_FIELDS, writable=True).close()

@@ -313,7 +313,7 @@ class Sender:
         return finished
 
     def _ended(self) -> list[tuple[Transfer, int, str]]:
-        """The transfers of which libcurl says for the first time that they have ended."""
+        """Return the transfers of which libcurl says for the first time that they have ended."""
         info_read, transfers = self._multi.info_read, self.transfers
         left, done, failed = info_read()
         ended = [(transfers[curl], 0, "") for curl in done]
@@ -343,15 +343,16 @@ class Sender:
             self.distrust(target)  # or libcurl would try such a one first, within a second
 
     def rejudge(self) -> None:
-        """To be called when `judge` may refuse what it allowed before. Opening a socket is judged in
-        any case; from now on requests on connections that are kept alive are too (for 0.5 us each)."""
+        """Judge again, since `judge` may refuse what it allowed before. Opening a socket is judged
+        in any case; from now on requests on connections that are kept alive are too (for 0.5 us
+        each)."""
         self._rejudge = True
         self._rules += 1
         for transfer in self.transfers.values():
             transfer.setopt(pycurl.PREREQFUNCTION, self._reuse_judge(transfer))
 
     def tags(self) -> list[Any]:
-        """The tags of all requests under way."""
+        """Return the tags of all requests under way."""
         return [transfer.tag for transfer in self.transfers.values() if transfer.tag is not None]
 
     def release(self, transfer: Transfer) -> None:
@@ -369,7 +370,7 @@ class Sender:
         self.idle.append(transfer)
 
     def _note_opened(self, transfer: Transfer) -> None:
-        """The connection that the request opened has brought an answer, or none."""
+        """Note whether the connection that the request opened has brought an answer."""
         transfer.opened = False
         target = transfer.target
         if target is not None and transfer.status >= 200:

@@ -1,7 +1,7 @@
 """The routing snapshot: the configuration as every process of the engine sees it.
 
-The supervisor writes `config.json` whole, beside it, renames it into place, and then stores the
-version in the shared words; whoever finds another version there than his own reads the file again.
+The supervisor writes `config.json` whole, beside it, renames it into place, and then stores the version
+in the shared words; a process that finds another version there than its own reads the file again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock = Clock()
 
     def endpoints(self) -> dict[int, Endpoint]:
-        """The endpoints that events go to, by id; those that are held are paused. Under
+        """Return the endpoints that events go to, by id; those that are held are paused. Under
         `enabled: false` all of them are."""
         return {
             self.ids[endpoint.name]: msgspec.structs.replace(endpoint, paused=True)
@@ -55,7 +55,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     def endpoint(self, name: str) -> Endpoint | None:
-        """As it is configured; None if it is not."""
+        """Return the endpoint as it is configured; None if it is not."""
         return next((e for e in self.config.endpoints if e.name == name), None)
 
     def event_factory(self) -> EventFactory:
@@ -129,7 +129,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return 1 if endpoint.ordered and endpoint.order_key is None else endpoint.concurrency
 
     def save(self, datadir: DataDir) -> None:
-        """Raises OSError; then the former one is in force."""
+        """Write the file. Raise OSError; then the former one is in force."""
         text = codec.encode(self)
         try:
             replace_file(datadir.snapshot, text)
@@ -140,7 +140,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def load(cls, datadir: DataDir) -> Snapshot:
-        """Raises EngineNotRunning where there is none, LayoutError where it cannot be read."""
+        """Read the file. Raise EngineNotRunning where there is none, LayoutError where it cannot be
+        read."""
         try:
             return codec.decode(read_file(datadir.snapshot), cls)
         except FileNotFoundError:
@@ -156,10 +157,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ring_queue_size(config: Config, rings: int) -> int:
-    """A publisher's `queue_size`, divided among its rings, rounded up."""
+    """Return a publisher's `queue_size`, divided among its rings, rounded up."""
     return -(-config.queue_size // rings)
 
 
 def ring_bytes(config: Config, rings: int) -> int:
-    """A ring's share of `ring_bytes`."""
+    """Return a ring's share of `ring_bytes`."""
     return int(config.ring_bytes) // rings & ~7  # records are aligned to 8 bytes

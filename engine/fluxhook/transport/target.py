@@ -23,8 +23,8 @@ Options = tuple[tuple[int, Any], ...]
 
 @lru_cache(1024)
 def one_of_each(value: Any) -> Any:
-    """Of equal tuples always the same object: `is` compares them, and those of a thousand endpoints
-    take the room of one in the processor's cache."""
+    """Return, of equal tuples, always the same object: `is` compares them, and those of a thousand
+    endpoints take the room of one in the processor's cache."""
     return value
 
 
@@ -35,7 +35,8 @@ _REWRITTEN = re.compile(rb"%(?:[a-f]|.[a-f])")
 
 
 def _lookup_url(url: str) -> bytes:
-    """A URL of the same host; empty where it is an address, which was judged in the configuration."""
+    """Return a URL of the same host; empty where it is an address, which was judged in the
+    configuration."""
     return b"" if url_host(url) else f"http://{url_hostname(url)}/".encode()
 
 

@@ -64,7 +64,7 @@ class Thresholds:
         sync_folder(path.parent)
 
     def row(self, endpoint_id: int, event_type: str, window_ns: int) -> int | None:
-        """The row of a key, claimed if nobody has; None: the table is full.
+        """Return the row of a key, claimed if nobody has; None: the table is full.
 
         The window belongs to the key: after a change of it counting begins anew.
         """

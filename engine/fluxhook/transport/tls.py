@@ -1,6 +1,6 @@
 """TLS files: what an endpoint's `tls` option names, read and judged before libcurl sees it.
 
-libcurl opens the files that it is told of when it connects, asks a terminal for the password of an
+libcurl opens the files that it was given when it connects, asks a terminal for the password of an
 encrypted key, and waits for as long as a FIFO or a device makes it wait. So the files are read here:
 regular ones only, without blocking, of a bounded size. libcurl gets their contents.
 """
@@ -98,7 +98,8 @@ def _shown(written: str) -> str:
 
 
 def _contents(written: str, limit: int) -> bytes:
-    """A file's contents, or the text itself where that is PEM. ValueError says why there are none."""
+    """Return a file's contents, or the text itself where that is PEM. ValueError says why there are
+    none."""
     inline = is_pem(written)
     data = written.encode("utf-8", "replace") if inline else _read(written, limit + 1)
     if len(data) > limit:
@@ -107,7 +108,7 @@ def _contents(written: str, limit: int) -> bytes:
 
 
 def _read(path: str, most: int) -> bytes:
-    """At most this many bytes of a regular file."""
+    """Return at most this many bytes of a regular file."""
     try:
         # A look before: some devices are used by being opened.
         _check_regular(os.stat(path))

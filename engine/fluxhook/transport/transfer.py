@@ -109,8 +109,8 @@ class Transfer:
         return int(self.getinfo(pycurl.REQUEST_SIZE)) > 0
 
     def attempt(self, cause: str, error: str, worker: int, status: int | None = None) -> Attempt:
-        """The whole record of the request, as libcurl measured it (CURLINFO_*_TIME_T). `status` is
-        given where it is not what libcurl took it for; 0: the receiver did not answer."""
+        """Return the whole record of the request, as libcurl measured it (CURLINFO_*_TIME_T).
+        `status` is given where it is not what libcurl took it for; 0: the receiver did not answer."""
         info = self.getinfo
         if status is None:
             status = self.status

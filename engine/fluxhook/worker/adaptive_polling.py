@@ -13,7 +13,7 @@ __all__ = ["LOOK_S", "AdaptivePolling"]
 #: how long an event may lie until the worker looks
 LOOK_S = 0.001
 #: events a second from which the clock sets the polling, and below which the doorbell does again
-BRISK, CALM = 1000, 500
+BUSY, CALM = 1000, 500
 _WINDOW_NS = 8_000_000
 
 
@@ -23,7 +23,7 @@ class AdaptivePolling:
     def __init__(self) -> None:
         self._taken = 0
         self._mark_ns = 0
-        self._brisk = False
+        self._busy = False
 
     def note(self, taken: int) -> None:
         self._taken += taken
@@ -31,7 +31,7 @@ class AdaptivePolling:
     def busy(self, now_ns: int) -> bool:
         elapsed_ns = now_ns - self._mark_ns
         if elapsed_ns >= _WINDOW_NS:
-            least = CALM if self._brisk else BRISK
-            self._brisk = self._taken * 1_000_000_000 >= least * elapsed_ns
+            least = CALM if self._busy else BUSY
+            self._busy = self._taken * 1_000_000_000 >= least * elapsed_ns
             self._mark_ns, self._taken = now_ns, 0
-        return self._brisk
+        return self._busy

@@ -41,7 +41,7 @@ class Admission:
             self._step(queue, "failure", now_ns, probe)
 
     def release(self, queue: EndpointQueue, now_ns: int, probe: int) -> None:
-        """The permit was not used, or its result says nothing about the endpoint."""
+        """Give the permit back: it was not used, or its result says nothing about the endpoint."""
         if probe:
             self._step(queue, "release", now_ns, probe)
 

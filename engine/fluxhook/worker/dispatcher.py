@@ -227,7 +227,7 @@ class Dispatcher:
     def _arrive_due(
         self, queue: EndpointQueue | None, delivery: Delivery, fresh: bool, now_ns: int
     ) -> None:
-        """`fresh`: its next attempt is to go over a new connection."""
+        """Queue the delivery; `fresh`: its next attempt is to go over a new connection."""
         try:
             if queue is None:
                 self._reporter.report(delivery, "dead", "removed")
@@ -377,14 +377,14 @@ class Dispatcher:
         return wake_ns
 
     def _without_store(self, queues: list[EndpointQueue]) -> list[EndpointQueue]:
-        """While the outbox is full: the queues whose deliveries can end without the store. What cannot
-        would be sent again if this worker died before there is room for its report."""
+        """Return, while the outbox is full, the queues whose deliveries can end without the store.
+        What cannot would be sent again if this worker died before there is room for its report."""
         for queue in self._backlog.queues():
             self._aside += queue.take_stored()
         return [queue for queue in queues if queue.waiting and queue.endpoint.record != "all"]
 
     def _with_aside(self, now_ns: int) -> list[EndpointQueue]:
-        """The outbox has room: the queues, in which waits again what was set aside."""
+        """Return the queues, in which waits again what was set aside: the outbox has room."""
         aside, self._aside = self._aside, []
         for delivery in aside:
             self._arrive_due(self.queues.get(delivery.endpoint), delivery, False, now_ns)
@@ -514,7 +514,7 @@ class Dispatcher:
         return False
 
     def abandon(self) -> None:
-        """Forget what waits and was not begun: it stays where it is, for whoever follows."""
+        """Forget what waits and was not begun: it stays where it is, for the worker that follows."""
         for queue in self._backlog.queues():
             queue.clear()
         self._aside.clear()
@@ -561,8 +561,8 @@ class Dispatcher:
         queue.recount([what for owner, what, *_ in self.senders.tags() if owner is queue])
 
     def _withdraw(self, queue: EndpointQueue, error: Exception, now_ns: int) -> None:
-        """An error that no delivery is known to be the cause of: nothing more is sent, and what waits
-        goes to the store."""
+        """Send nothing more, and hand what waits to the store, after an error that no delivery is
+        known to be the cause of."""
         self._tell_unbuilt(queue.id, queue.endpoint, error)
         queue.suspend()
         try:

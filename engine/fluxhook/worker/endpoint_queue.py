@@ -108,7 +108,7 @@ class EndpointQueue:
     )
 
     def __init__(self, endpoint_id: int, backlog: Backlog) -> None:
-        """`configure` comes next."""
+        """Make an empty queue; `configure` comes next."""
         self.id = endpoint_id
         self._backlog = backlog
         #: for others to look at: it is changed here alone, and by the hot path (`plain_append`,
@@ -234,7 +234,7 @@ class EndpointQueue:
     def plain_append(self) -> Callable[[Delivery], None] | None:
         """Return what adds a delivery of which nothing is to be asked; None if something is.
 
-        For the hot path: whoever calls it adds to the count of the backlog himself.
+        For the hot path: the caller adds to the count of the backlog itself.
         """
         if not self.arrives_plainly or self.slow:
             return None
@@ -330,7 +330,7 @@ class EndpointQueue:
             self._backlog.count += more
 
     def emptied(self) -> None:
-        """To be called when nothing waits any more, after a `next`, `next_batch` or `pop`."""
+        """Note that nothing waits any more, after a `next`, `next_batch` or `pop`."""
         if self.full:
             del self._backlog.full[self.id]
             self.full = False
@@ -416,7 +416,7 @@ class EndpointQueue:
         return list(self.busy_keys.values())
 
     def begin_plainly(self, taken: int, sent: int) -> None:
-        """To be called when the hot path has popped some from `waiting`, and sent some of these."""
+        """Note that the hot path has popped some from `waiting`, and sent some of these."""
         self.in_flight += sent
         self._count(-taken)
         if not self.waiting:

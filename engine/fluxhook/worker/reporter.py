@@ -119,8 +119,8 @@ class Reporter:
         return result not in (FULL, UNSYNCED)
 
     def _without_body(self, head: bytes, size: int) -> bytes:
-        """The report instead of one that no room will ever be for: the event was accepted while
-        `max_event_bytes` was larger, and if it is not delivered, it is lost."""
+        """Return the report instead of one that no room will ever be for: the event was accepted
+        while `max_event_bytes` was larger, and if it is not delivered, it is lost."""
         report = msgspec.msgpack.decode(head, type=Report)
         if report.verdict in ("delivered", "dropped"):
             return head

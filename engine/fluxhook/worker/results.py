@@ -154,7 +154,7 @@ class Results:
         message: str,
         now_ns: int,
     ) -> None:
-        """The request failed, and all that was in it."""
+        """Note that the request failed, and all that was in it."""
         status, cause, message = transfer.failure(code, message)
         outcome = queue.outcome(status, cause)
         self._counters.add(queue.id, field.FAILED_REQUESTS)
@@ -174,7 +174,7 @@ class Results:
         outcome: Outcome,
         attempt: Attempt,
     ) -> None:
-        """One failed attempt of each."""
+        """Report one failed attempt of each."""
         counters, count = self._counters, len(deliveries)
         counters.add(queue.id, field.FAILED, count)
         if outcome.cause == "internal":
@@ -224,7 +224,8 @@ class Results:
         status: int,
         now_ns: int,
     ) -> None:
-        """The breaker waits for what the events come to, however many requests it takes to find out."""
+        """Try a batch again in halves. The breaker waits for what the events come to, however many
+        requests it takes to find out."""
         self._counters.add(queue.id, field.FAILED_REQUESTS)
         self._admission.release(queue, now_ns, probe)
         if status == CONTENT_TOO_LARGE:
@@ -240,7 +241,8 @@ class Results:
         transfer: Transfer,
         now_ns: int,
     ) -> None:
-        """Each event by its own status. To the breaker the request is a success if one event was."""
+        """End each event by its own status. To the breaker the request is a success if one event
+        was."""
         silent = "the 207 answer does not name the event"
         try:
             statuses = read_answers(b"".join(transfer.answer))

@@ -42,7 +42,7 @@ class StageTimings:
         return request
 
     def finished(self, queue: EndpointQueue, transfer: Transfer) -> None:
-        """To be called for each sample, and for each request that opened a connection."""
+        """Observe a sample, or a request that opened a connection."""
         if transfer.opened:
             self._counters.add(queue.id, field.CONNECTED)
         for us, first_field in zip(transfer.stages(), _FIELDS, strict=True):

@@ -56,7 +56,8 @@ class Worker:
         *,
         wary: bool = False,
     ) -> None:
-        """`wary`: the worker before ended by a fault of its own, perhaps at an event that it had."""
+        """Open the rings; `wary`: the worker before ended by a fault of its own, perhaps at an event
+        that it had."""
         self.index = index
         self._datadir = d.DataDir(path)
         own = self._datadir.worker(index)
@@ -96,7 +97,7 @@ class Worker:
         self._sender.watch(self._doorbell)
         self._sender.watch(control_fd)
         self._next_relief_ns = 0
-        #: damaged records that were told of, by ring; the version of a snapshot that cannot be read
+        #: damaged records that were reported, by ring; the version of a snapshot that cannot be read
         self._told: dict[str, int] = {}
         self._unreadable = -1
         self._drain_marks: list[tuple[Consumer, int]] | None = None
@@ -280,7 +281,7 @@ class Worker:
         return longest_s
 
     def _past_marks(self) -> bool:
-        """While draining: whether all that stood in the rings when it began is taken."""
+        """Return whether all that stood in the rings when the drain began is taken."""
         return self._drain_marks is not None and all(
             ring.next >= mark for ring, mark in self._drain_marks
         )
@@ -293,8 +294,8 @@ class Worker:
 
 
 def main(path: str, index: int, control_fd: int, wary: int = 0, beat_fd: int = -1) -> None:
-    """The body of a worker process. Signals are the supervisor's business: a service manager sends
-    SIGTERM to all processes at once, and a worker that died of it would not have drained."""
+    """Run a worker process. Signals are the supervisor's business: a service manager sends SIGTERM
+    to all processes at once, and a worker that died of it would not have drained."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a socket for each request under way
