@@ -42,7 +42,7 @@ RENAMED: Final = {
 }
 #: names of files, of their fields, and of what is not ours
 KEPT: Final = re.compile(
-    r"keeper\.bell|\bbell=|\bbell(?=, inbox\.ring)|/ \"bell\"|/bell`|`homes`|\"companion\""
+    r"keeper\.bell|\bbell=|\bbell(?=, inbox\.ring)|/ \"bell\"|/bell`|[`\"](homes|companion)[`\"]"
     r"|\.home\.arpa|home-dir|FluxGate"
 )
 #: where renamed nouns are looked for; tests may speak of the former ones
@@ -94,8 +94,8 @@ NOT_YET: Final = (
         f"engine/fluxhook/{name}"
         for name in (
             *("_native", "admin", "config", "faults", "publisher"),
-            *("receiver", "scheduler", "stats", "store"),
-            *("supervisor/live_config", "supervisor/preparation", "transport/snapshot"),
+            *("receiver", "stats"),
+            *("scheduler/mint", "scheduler/own_deliveries"),
         )
     ),
 )

@@ -79,7 +79,7 @@ class Parts:
     def _make_worker(self) -> None:
         own = self.datadir.worker(0)
         own.mkdir(parents=True)
-        d.make_bell(self.datadir.doorbell(0))
+        d.make_doorbell(self.datadir.doorbell(0))
         for name in ("inbox.ring", "outbox.ring"):
             ring.create_ring(str(own / name), 1024, 1 << 20, os.urandom(16))
 

@@ -1,4 +1,4 @@
-"""What the scheduler cannot read is kept for whoever looks into it."""
+"""What the scheduler cannot read is kept for a person to look into."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ class DeadLetters:
         return dead
 
     def give_up_too_large(self, row: Delivery, now_ns: int) -> None:
-        """It came while `max_event_bytes` was larger, and no worker's ring can take it."""
+        """Give up a delivery that came while `max_event_bytes` was larger: no worker's ring can take
+        it."""
         error = (
             "larger than max_event_bytes allows now: raise that, start the engine anew, and replay"
         )

@@ -74,6 +74,6 @@ class Disabling:
         return disabled
 
     def begin_anew(self, endpoint_id: int) -> None:
-        """The failures of an endpoint until now do not count any more."""
+        """Forget the failures of an endpoint until now: they do not count any more."""
         self.to_disable.pop(endpoint_id, None)
         self._words.begin_anew(endpoint_id)

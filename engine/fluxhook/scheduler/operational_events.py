@@ -18,7 +18,7 @@ __all__ = ["OperationalEvents", "own_config"]
 
 FAILED = "webhook.delivery.failed"
 DISABLED = "webhook.endpoint.disabled"
-#: their own failure is not told of
+#: their own failure is not reported
 SILENT = frozenset((FAILED, DISABLED, "webhook.test"))
 
 #: room for some ten thousand notices
@@ -26,10 +26,10 @@ RING_BYTES = 8 << 20
 
 
 def own_config(config: Config) -> Config:
-    """What the engine's publisher makes of the configuration.
+    """Return what the engine's publisher makes of the configuration.
 
     Its events go to the endpoints that name them (`webhook.*`, or `*`): one without `events` gets all
-    of the host's, and a host that knows none of ours is not told of them.
+    of the host's, and a host that knows none of ours does not hear of them.
     """
     return msgspec.structs.replace(
         config,
@@ -49,7 +49,7 @@ class _OwnEvents(Publisher):
 
 
 class OperationalEvents:
-    """Emits like any publisher, into the rings, to whoever subscribed.
+    """Emits like any publisher, into the rings, to those that subscribed.
 
     It is told before the dead letter is committed, so that a crash in between loses no notice; the
     event's id is made of the delivery's, so that one told twice can be known again. The failure of a

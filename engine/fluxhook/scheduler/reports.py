@@ -297,7 +297,7 @@ class Reports:
     # ---- reports at which an error of ours comes up ----------------------------------------
 
     def _isolate(self, taken: list[list[Delivery]], error: Exception, now_ns: int) -> None:
-        """A report at which an error of ours comes up must not stop the others.
+        """Take a report by itself at which an error of ours comes up: it must not stop the others.
 
         They are taken again one by one; the one that raises by itself becomes a dead letter or, where
         not even that can be made of it, is set aside.
@@ -365,7 +365,8 @@ class Reports:
     # ---- rings that are damaged, or older copies -------------------------------------------
 
     def _compare(self, outbox: Consumer) -> None:
-        """A ring and the position of the store in it fit each other, unless one is an older copy."""
+        """Check that a ring and the position of the store in it fit each other: one may be an older
+        copy."""
         applied = self._positions.get(outbox.uid.to_bytes(8, "little"))
         if applied is None:
             return

@@ -62,7 +62,7 @@ class Retention:
         return min(self._next_overdue_ns, self._next_purge_ns)
 
     def _give_up_overdue(self, now_ns: int) -> bool:
-        """True if there were any, and so may be more."""
+        """Give up what is overdue; return True if there were any, and so may be more."""
         overdue = [d for d in self.overdue(now_ns) if not self._store.is_leased(d.id)]
         wall_ns = self._clock.wall_ns(now_ns)
         with self._store.batch() as batch:
@@ -72,7 +72,8 @@ class Retention:
         return bool(overdue)
 
     def _purge_unless_full(self, now_ns: int) -> bool:
-        """True if there may be more. Deliveries do not wait until the audit trail has room."""
+        """Purge what has expired; return True if there may be more. Deliveries do not wait until the
+        audit trail has room."""
         try:
             more = self.purge(now_ns)
         except StoreError as e:

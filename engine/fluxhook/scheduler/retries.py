@@ -88,7 +88,8 @@ class Retries:
         self.leaving = frozenset()
 
     def _open_inboxes(self, count: int) -> None:
-        """What stands in those that are opened is in the store, and is handed out again."""
+        """Open the inboxes and empty them: what stands in those is in the store, and is handed out
+        again."""
         for worker in range(len(self.inboxes), count):
             path = str(self._datadir.worker(worker) / "inbox.ring")
             _empty(path)
@@ -96,9 +97,9 @@ class Retries:
             self.inboxes.append(Producer(path, bell=self._doorbells[-1]))
 
     def worker_lost(self, worker: int, tail: int, *, by_own_fault: bool = False) -> None:
-        """A worker ended; its reports are those before `tail`. Its successor takes what is in the
-        inbox; what the store took over from it is only here, or will be once its last report is
-        applied. `by_own_fault`: it may have ended at a delivery that it had at hand."""
+        """Note that a worker ended; its reports are those before `tail`. Its successor takes what is
+        in the inbox; what the store took over from it is only here, or will be once its last report
+        is applied. `by_own_fault`: it may have ended at a delivery that it had at hand."""
         self.lost[worker] = tail
         if by_own_fault:
             self.lost_by_fault.add(worker)

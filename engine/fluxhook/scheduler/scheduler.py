@@ -143,7 +143,7 @@ class Scheduler:
         self._feeding = False
 
     def spare(self) -> None:
-        """The engine was away: nothing is found too old for a while."""
+        """Find nothing too old for a while: the engine was away."""
         self.retention.spare(self._clock.now_ns())
 
     def close(self) -> None:
@@ -158,7 +158,8 @@ class Scheduler:
     # ---- workers ---------------------------------------------------------------------------
 
     def worker_lost(self, worker: int, *, by_own_fault: bool = False) -> None:
-        """A worker ended. `by_own_fault`: it may have ended at a delivery that it had at hand."""
+        """Note that a worker ended. `by_own_fault`: it may have ended at a delivery that it had at
+        hand."""
         self.retries.worker_lost(worker, self.reports.tails[worker], by_own_fault=by_own_fault)
 
     def spare_workers(self, workers: Collection[int]) -> None:
@@ -170,8 +171,8 @@ class Scheduler:
         return self.reports.applied(workers)
 
     def change_workers(self, count: int) -> None:
-        """There are so many workers from now on; those that left have ended, and all that they reported
-        is applied."""
+        """Go on with so many workers; those that left have ended, and all that they reported is
+        applied."""
         self.reports.open_outboxes()
         self.retries.change_workers(count)
 
@@ -202,7 +203,7 @@ class Scheduler:
         return self.dead_letters.purge(delivery_ids, now_ns)
 
     def begin_anew(self, endpoint_id: int) -> None:
-        """The failures of an endpoint until now do not count any more."""
+        """Forget the failures of an endpoint until now: they do not count any more."""
         self.disabling.begin_anew(endpoint_id)
 
     def take_disabled(self) -> bool:

@@ -20,7 +20,8 @@ class WorkerLeases:
         self.taken_over.append({})
 
     def take_over(self, worker: int, delivery_id: int, seq: int) -> None:
-        """A worker goes on with a delivery that the store keeps, as its report of that number says."""
+        """Note that a worker goes on with a delivery that the store keeps, as its report of that
+        number says."""
         self.taken_over[worker][delivery_id] = seq
 
     @property
@@ -28,7 +29,7 @@ class WorkerLeases:
         return sum(map(len, self.sent))
 
     def reported(self, worker: int, delivery_id: int) -> None:
-        """A worker has said what became of a delivery: it is not out with it any more."""
+        """Note that a worker has said what became of a delivery: it is not out with it any more."""
         self.sent[worker].discard(delivery_id)
         self.taken_over[worker].pop(delivery_id, None)
 

@@ -45,7 +45,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def timestamp(ns: int) -> str:
-    """RFC 3339 to the millisecond."""
+    """Return a time as RFC 3339 has it, to the millisecond."""
     return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
@@ -89,7 +89,7 @@ class AuditTrail:
 
 
 def _size(path: Path) -> int:
-    """0 where there is none, or something else."""
+    """Return the size of a file; 0 where there is none, or something else."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -98,7 +98,7 @@ def _size(path: Path) -> int:
 
 
 def _append(fd: int, size: int, lines: bytes) -> None:
-    """Adds lines to a file of this size: all, or as far as the disk allows none."""
+    """Add lines to a file of this size: all, or none where the disk does not let it."""
     if size and os.pread(fd, 1, size - 1) != b"\n":
         lines = b"\n" + lines  # ends what a power loss has torn
     try:
@@ -117,8 +117,8 @@ def _numbered(folder: Path, n: int) -> Path:
 
 
 def read_audit(folder: Path, *, newest_first: bool = False) -> Iterator[AuditEntry]:
-    """All entries, the oldest first unless asked otherwise; a file is read when its turn has come. A
-    torn line is passed over. Raises LayoutError for a file that cannot be read."""
+    """Yield all entries, the oldest first unless asked otherwise; a file is read when its turn has
+    come. A torn line is passed over. Raise LayoutError for a file that cannot be read."""
     found = (p.name.split(".")[1] for p in folder.glob("audit.*.jsonl"))
     numbers = [0, *(int(number) for number in found if number.isdecimal())]
     decode = bounded(msgspec.json.Decoder(AuditEntry).decode)

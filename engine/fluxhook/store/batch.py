@@ -35,7 +35,7 @@ _CHANGING = ("due_ns", "attempts", "first_failed_ns", "last_attempt", "cause", "
 
 
 def _change(*columns: str) -> Insert:
-    """Sets these columns of deliveries that are there, for all of which a row is given."""
+    """Set these columns of deliveries that are there, for all of which a row is given."""
     assignments = ", ".join(f"{column} = excluded.{column}" for column in columns)
     return Insert("deliveries", len(_COLUMNS), f"ON CONFLICT (id) DO UPDATE SET {assignments}")
 
@@ -212,7 +212,7 @@ class Batch:
         self._move(delivery)
 
     def _touch(self, delivery: Delivery) -> None:
-        """Notes a change that leaves the state as it is."""
+        """Note a change that leaves the state as it is."""
         id = delivery.id
         if id in self._added:
             self._leased.pop(id, None)
@@ -220,7 +220,7 @@ class Batch:
             self._updated[id] = delivery
 
     def _move(self, delivery: Delivery) -> None:
-        """Notes a change of the state."""
+        """Note a change of the state."""
         id = delivery.id
         if id in self._added:
             self._leased.pop(id, None)
@@ -259,7 +259,7 @@ class Batch:
         self._update_leases(promoted)
 
     def _write(self) -> list[tuple[int, int, int]]:
-        """Returns the endpoint, due_ns and id of each delivery whose turn has come."""
+        """Write all, and return the endpoint, due_ns and id of each delivery whose turn has come."""
         promoted: list[tuple[int, int, int]] = []
         lines: set[tuple[int, str]] = set()
         with transaction(self._store.db) as db:
@@ -290,7 +290,7 @@ class Batch:
         return promoted
 
     def _renumber(self) -> None:
-        """Gives new ids to what was added under an id that is taken.
+        """Give new ids to what was added under an id that is taken.
 
         A worker takes its ids from the engine's clock, which never goes back; but an older copy of the
         store knows nothing of what a newer one had seen.

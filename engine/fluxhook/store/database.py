@@ -76,7 +76,7 @@ class Insert:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turns sqlite3's errors into `StoreError`, or `LayoutError` where the file itself is bad."""
+    """Turn sqlite3's errors into `StoreError`, or `LayoutError` where the file itself is bad."""
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
@@ -108,7 +108,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 
 def open_writer(path: Path, *, full_sync: bool, create: bool) -> sqlite3.Connection:
-    """Opens the database for its only writer. Where there is none, or one without any tables, it is
+    """Open the database for its only writer. Where there is none, or one without any tables, it is
     created, or StoreDamaged raised."""
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StoreError(
@@ -140,7 +140,7 @@ def open_writer(path: Path, *, full_sync: bool, create: bool) -> sqlite3.Connect
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """Opens the database read-only, beside a writer or without one."""
+    """Open the database read-only, beside a writer or without one."""
     none = EngineNotRunning(f"{path} does not exist: no engine was ever started on this data_dir")
     if not path.exists():
         raise none
@@ -167,7 +167,7 @@ def _size(path: Path) -> int:
 
 
 def _check_own(path: Path) -> None:
-    """Raises StoreError where a link, or a file of another user, stands for one of SQLite's: it would
+    """Raise StoreError where a link, or a file of another user, stands for one of SQLite's: it would
     follow it. They are not opened here: see `_create`."""
     for file in (
         path,
@@ -180,8 +180,8 @@ def _check_own(path: Path) -> None:
 
 
 def _connect_reader(path: Path) -> sqlite3.Connection:
-    """SQLite shares its log with whoever writes, by a file beside it. Where the directory may only be
-    read and there is no log, there is no writer, and nothing to share."""
+    """Connect for reading. SQLite shares its log with the writer by a file beside it. Where the
+    directory may only be read and there is no log, there is no writer, and nothing to share."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
     db = sqlite3.connect(uri, uri=True, isolation_level=None)
     try:
@@ -196,12 +196,13 @@ def _connect_reader(path: Path) -> sqlite3.Connection:
 
 
 def _text(value: bytes) -> str:
-    """A damaged text is shown as far as it can be read; it must not hold up the others."""
+    """Decode a text; a damaged one is shown as far as it can be read, and does not hold up the
+    others."""
     return value.decode("utf-8", "replace")
 
 
 def _create(path: Path) -> None:
-    """Creates the file as its owner's alone, if there is none.
+    """Create the file as its owner's alone, if there is none.
 
     An existing one is not opened here: closing it would drop the locks of every other connection
     that this process has to it (POSIX advisory locks).
@@ -250,7 +251,7 @@ def _check_layout(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _check_after_power_loss(db: sqlite3.Connection, path: Path, unclean: bool) -> None:
-    """Reads the whole file if it is small, or if the machine, not only the engine, went down while it
+    """Read the whole file if it is small, or if the machine, not only the engine, went down while it
     was open.
 
     A killed process leaves the page cache as it was, and the log makes the rest whole. Reading
@@ -270,8 +271,9 @@ def _check_after_power_loss(db: sqlite3.Connection, path: Path, unclean: bool) -
 
 
 def _weed(db: sqlite3.Connection, path: Path) -> None:
-    """Removes rows that hold what no engine can work with: SQLite has no checksums, and a changed byte
-    may make a text of a time. Counts of them are made anew, so that the books tell of what is lost."""
+    """Remove rows that hold what no engine can work with: SQLite has no checksums, and a changed
+    byte may make a text of a time. Counts of them are made again, so that the books tell of what is
+    lost."""
     ids = [row[:1] for row in db.execute(_MALFORMED)]
     positions = db.execute(_MALFORMED_POSITIONS).fetchall()
     if not (ids or positions or db.execute(_MISCOUNTED).fetchall()):

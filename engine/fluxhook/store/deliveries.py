@@ -75,7 +75,7 @@ class DeliveryStore(Writer):
 
     @classmethod
     def open(cls, path: Path, *, full_sync: bool = False, create: bool = True) -> Self:
-        """Opens the store; one writer at a time is the caller's care. Where there is none it is created
+        """Open the store; one writer at a time is the caller's care. Where there is none it is created
         or, without `create`, StoreDamaged raised.
 
         What was committed survives a killed process; with `full_sync` a power loss too, for an
@@ -89,8 +89,9 @@ class DeliveryStore(Writer):
             raise
 
     def close(self) -> None:
-        """SQLite removes its log and the index of it with the last connection, unless that one could
-        not write: they stay, empty, for on a full disk the next start could not make them."""
+        """Close the store. SQLite removes its log and the index of it with the last connection,
+        unless that one could not write: they stay, empty, for on a full disk the next start could
+        not make them."""
         with ExitStack() as last:
             with suppress(sqlite3.Error, FluxhookError):
                 last.enter_context(closing(open_reader(self.path)))
@@ -165,8 +166,8 @@ class DeliveryStore(Writer):
         return len(dead)
 
     def purge(self, delivery_ids: Iterable[int]) -> int:
-        """As the interface says; best thousands at a time: neighbours share pages, and each page is
-        written once."""
+        """Do as the interface says; best thousands at a time: neighbours share pages, and each page
+        is written once."""
         with translated(self.path), transaction(self.db) as db:
             gone = db.execute(_ENDED, (json.dumps(list(delivery_ids)),)).fetchall()
             ids = [(id,) for id, *_ in gone]
@@ -184,8 +185,8 @@ class DeliveryStore(Writer):
     # ---- endpoints and rings ---------------------------------------------------------------
 
     def ensure_endpoints(self, names: Iterable[str]) -> dict[str, int]:
-        """The names' ids. New names get the next ids, in their order; a removed one is back with
-        the id that it had."""
+        """Return the names' ids. New names get the next ids, in their order; a removed one is back
+        with the id that it had."""
         wanted = list(names)
         with translated(self.path), transaction(self.db) as db:
             db.executemany(_ENSURE, [(name,) for name in wanted])
@@ -226,7 +227,7 @@ class DeliveryStore(Writer):
         self._write("UPDATE endpoints SET paused = ? WHERE id = ?", (int(paused), endpoint))
 
     def save_subscription(self, row: SubscriptionRow) -> None:
-        """Creates or replaces an endpoint of the run time."""
+        """Create or replace an endpoint of the run time."""
         texts = (json.dumps(row.layer), row.created_ns, row.updated_ns, json.dumps(row.expiring))
         self._write(
             "INSERT OR REPLACE INTO subscriptions VALUES (?, ?, ?, ?, ?)", (row.name, *texts)

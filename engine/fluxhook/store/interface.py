@@ -141,12 +141,12 @@ class Store(Protocol):
     they end with it.
     """
 
-    #: is told of each dead letter before it is committed, so perhaps more than once
+    #: hears of each dead letter before it is committed, so perhaps more than once
     on_dead_letter: Callable[[Delivery], None]
 
     @property
     def path(self) -> object:
-        """What messages call this store."""
+        """The name by which messages call this store."""
 
     @property
     def pending(self) -> Mapping[int, int]:

@@ -30,14 +30,14 @@ class Leases:
         self.counts[delivery.endpoint] += 1
 
     def end(self, delivery_id: int) -> Delivery | None:
-        """What was leased under this id, if anything."""
+        """Return what was leased under this id, if anything."""
         delivery = self.out.pop(delivery_id, None)
         if delivery is not None:
             self.counts[delivery.endpoint] -= 1
         return delivery
 
     def waits(self, endpoint: int, place: Place) -> None:
-        """A delivery may now be found at this place."""
+        """Note that a delivery may now be found at this place."""
         front = self.fronts.get(endpoint)
         if front is None or place < front:
             self.fronts[endpoint] = place

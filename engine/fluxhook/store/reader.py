@@ -125,7 +125,8 @@ class ReadStore:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Raises `EngineNotRunning` where there is none, `LayoutError` for another version's."""
+        """Open the store for reading. Raise `EngineNotRunning` where there is none, `LayoutError`
+        for another version's."""
         return cls(path, open_reader(path))
 
     def close(self) -> None:
@@ -133,7 +134,7 @@ class ReadStore:
 
     @contextmanager
     def instant(self) -> Iterator[None]:
-        """Within it all answers are of the same moment."""
+        """Make all answers within it be of the same moment."""
         self._all("BEGIN")
         try:
             yield
@@ -153,7 +154,8 @@ class ReadStore:
         self.close()
 
     def clock(self) -> Clock:
-        """The engine's clock as it was saved last; a new one where none was, or it is damaged."""
+        """Return the engine's clock as it was saved last; a new one where none was, or it is
+        damaged."""
         for (saved,) in self._all("SELECT value FROM meta WHERE key = 'clock'"):
             checksum, _, clock = str(saved).partition(" ")
             if checksum == clock_checksum(clock):
@@ -163,13 +165,13 @@ class ReadStore:
         return Clock()
 
     def endpoints(self) -> list[EndpointRow]:
-        """Every endpoint that ever was, by id, with how much it has pending and dead."""
+        """Return every endpoint that ever was, by id, with how much it has pending and dead."""
         columns = ", ".join(EndpointRow._fields)
         rows = self._all(f"SELECT {columns} FROM endpoints ORDER BY id")
         return [EndpointRow(*row) for row in rows]
 
     def subscriptions(self) -> list[SubscriptionRow]:
-        """The endpoints that were created at run time, by name."""
+        """Return the endpoints that were created at run time, by name."""
         rows = self._all(
             "SELECT name, layer, created_ns, updated_ns, expiring FROM subscriptions ORDER BY name"
         )
@@ -183,29 +185,29 @@ class ReadStore:
         return self._all("SELECT endpoint, closes_ns, state FROM windows")
 
     def oldest_times_ns(self) -> dict[int, int]:
-        """When the oldest pending delivery of each endpoint that has one was accepted.
+        """Return when the oldest pending delivery of each endpoint that has one was accepted.
 
         Takes 65 ms per million that are pending.
         """
         return dict(self._all(_OLDEST))
 
     def due_times_ns(self) -> dict[int, int]:
-        """When the next waiting delivery of each endpoint that has one is due."""
+        """Return when the next waiting delivery of each endpoint that has one is due."""
         return dict(self._all(FRONTS))
 
     def counters(self) -> dict[int, dict[str, int]]:
-        """What `Batch.count` has counted: endpoint, name, value."""
+        """Return what `Batch.count` has counted: endpoint, name, value."""
         counters: dict[int, dict[str, int]] = {}
         for endpoint, name, value in self._all("SELECT endpoint, name, value FROM counters"):
             counters.setdefault(endpoint, {})[name] = value
         return counters
 
     def positions(self) -> dict[bytes, int]:
-        """Up to where each ring has been applied."""
+        """Return up to where each ring has been applied."""
         return dict(self._all("SELECT ring_uid, seq FROM ring_positions"))
 
     def delivery(self, delivery_id: int) -> Delivery | None:
-        """One delivery in whatever state, or None if there is none (or no longer)."""
+        """Return one delivery in whatever state, or None if there is none (or no longer)."""
         rows = self._deliveries(
             f"SELECT {COLUMNS} FROM deliveries AS d WHERE id = ?", (delivery_id,)
         )
@@ -216,7 +218,7 @@ class ReadStore:
         return rows[0][0] if rows else None
 
     def attempts(self, delivery_id: int) -> list[PastAttempt]:
-        """What was attempted for a delivery, oldest first."""
+        """Return what was attempted for a delivery, oldest first."""
         rows = self._all(_ATTEMPTS, (delivery_id,))
         return [PastAttempt(id, n, Attempt(*fields)) for id, n, *fields in rows]
 
@@ -230,7 +232,7 @@ class ReadStore:
         before_id: int | None = None,
         limit: int = 100,
     ) -> list[Delivery]:
-        """Newest first. `before_id` is the last id of the page before.
+        """Return deliveries, newest first. `before_id` is the last id of the page before.
 
         Reads on until the page is full: 0.1 to 0.2 s per million rows that do not match.
         """
@@ -247,7 +249,7 @@ class ReadStore:
     def dead_letters(
         self, *, endpoint: int | None = None, before: Delivery | None = None, limit: int = 100
     ) -> list[Delivery]:
-        """The latest to die first. `before` is the last of the page before."""
+        """Return the latest to die first. `before` is the last of the page before."""
         ended_ns, id = _NO_KEY if before is None else (before.ended_ns, before.id)
         where = {"endpoint": endpoint, "ended_ns": ended_ns, "id": id, "limit": limit}
         return self._deliveries(_DEAD, where)
@@ -263,8 +265,8 @@ class ReadStore:
         after: int = 0,
         limit: int = 500,
     ) -> list[int]:
-        """The ids of the dead letters that died from `since_ns` on and before `until_ns`, ascending,
-        above `after`."""
+        """Return the ids of the dead letters that died from `since_ns` on and before `until_ns`,
+        ascending, above `after`."""
         where = {
             "endpoint": endpoint,
             "type": type,
@@ -277,25 +279,27 @@ class ReadStore:
         return [id for (id,) in self._all(_SELECTED, where)]
 
     def expired(self, ended_before_ns: int, limit: int) -> list[Delivery]:
-        """Deliveries that ended before then, in no order: what `DeliveryStore.purge` may take."""
+        """Return deliveries that ended before then, in no order: what `DeliveryStore.purge` may
+        take."""
         return self._deliveries(_EXPIRED, (ended_before_ns, limit))
 
     def pending_since(self, added_before_ns: int, limit: int) -> list[Delivery]:
-        """Pending deliveries that came to the store before then (engine time), the oldest first.
+        """Return pending deliveries that came to the store before then (engine time), the oldest first.
 
         Ids begin with the time (delivery_id.py), so this reads none that are younger.
         """
         return self._deliveries(_PENDING_SINCE, (first_at(added_before_ns), limit))
 
     def newest_ns(self) -> int:
-        """When the latest delivery came to the store (engine time), by its id; 0 if there is none."""
+        """Return when the latest delivery came to the store (engine time), by its id; 0 if there is
+        none."""
         # A damaged id must not put an engine where no time is left in 64 bits.
         sql = "SELECT coalesce(max(id), 0) FROM deliveries WHERE id < ?"
         ((newest,),) = self._all(sql, (first_at(_LAST_NS),))
         return made_ns(int(newest))
 
     def last_attempt_ns(self) -> int:
-        """When the latest attempt that is known began (wall time); 0 if there is none."""
+        """Return when the latest attempt that is known began (wall time); 0 if there is none."""
         sql = "SELECT coalesce(max(started_ns), 0) FROM attempts WHERE started_ns < ?"
         ((last,),) = self._all(sql, (_LAST_NS,))
         return int(last)
@@ -312,12 +316,12 @@ class ReadStore:
 
 
 def clock_checksum(clock: str) -> str:
-    """Stands before the clock: a changed digit would be a clock as well."""
+    """Return what stands before the clock: a changed digit would be a clock as well."""
     return f"{zlib.crc32(clock.encode()):08x}"
 
 
 def _json(text: str) -> dict[str, Any]:
-    """What was written; of a damaged row nothing, which no endpoint can be built of."""
+    """Return what was written; of a damaged row nothing, which no endpoint can be built of."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -24,5 +24,5 @@ class Writer(ReadStore):
         self.pending = {row.id: row.pending for row in self.endpoints()}
         ((last,),) = self._all("SELECT coalesce(max(id), 0) FROM attempts")
         self.attempt_ids = itertools.count(last + 1)
-        #: is told of each dead letter before it is committed, so perhaps more than once
+        #: hears of each dead letter before it is committed, so perhaps more than once
         self.on_dead_letter: Callable[[Delivery], None] = lambda delivery: None

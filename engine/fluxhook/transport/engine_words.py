@@ -55,7 +55,7 @@ class EngineWords:
 
     @property
     def rings(self) -> int:
-        """How many times a ring was added."""
+        """The number of times that a ring was added."""
         return self._load(self.engine_row, d.RINGS)
 
     def add_ring(self) -> None:
@@ -78,7 +78,7 @@ class EngineWords:
         self._store(endpoint, d.FAILING, 0)
 
     def begin_anew(self, endpoint: int) -> None:
-        """Failures until now do not count any more."""
+        """Forget failures until now: they do not count any more."""
         self.clear_breaker(endpoint)
         self.clear_failing(endpoint)
 
