@@ -167,7 +167,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
-    """The figures of the engine of a data directory, whether it runs or not.
+    """Return the figures of the engine of a data directory, whether it runs or not.
 
     Reading writes nothing. Files that cannot be read are named in `problems`, and what only they would
     tell is left out. Raises EngineNotRunning where none was ever started.
@@ -217,7 +217,8 @@ class _Reading:
             self._words.close()
 
     def is_of_one_version(self) -> bool:
-        """Whether no change was published meanwhile: then ids and configuration fit each other."""
+        """Return whether no change was published meanwhile: then ids and configuration fit each
+        other."""
         if self._words is None or self._snapshot is None:
             return True
         return self._version == self._snapshot.version == self._version_now()
@@ -268,7 +269,7 @@ class _Reading:
         return [] if self._snapshot is None else list(self._snapshot.ids.values())
 
     def _in_force(self, rows: list[EndpointRow]) -> list[EndpointRow]:
-        """Without those that are about to be published."""
+        """Return those in force, without those that are about to be published."""
         known = None if self._snapshot is None else self._snapshot.known
         return [row for row in rows if known is None or row.id < known]
 
@@ -278,7 +279,7 @@ class _Reading:
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
-        """A file that cannot be read is a line, and no reason not to show the others."""
+        """Make a line of a file that cannot be read: it is no reason not to show the others."""
         try:
             yield
         except OSError as e:
@@ -289,7 +290,7 @@ class _Reading:
             self.problems.append(str(e))
 
     def _open(self, folders: list[Path], name: str, fields: int) -> dict[str, shared.Counters]:
-        """Those that are there, by the names of their folders."""
+        """Open those that are there, by the names of their folders."""
         found = {}
         for folder in folders:
             with self._noting():
@@ -307,7 +308,8 @@ class _Reading:
                 pending[endpoint_id] = pending.get(endpoint_id, 0) + n
 
     def _applied(self) -> dict[bytes, int]:
-        """Up to where the store has each outbox already: what is behind that is not counted there."""
+        """Return up to where the store has each outbox already: what is behind that is not counted
+        there."""
         with (
             contextlib.suppress(OSError, FluxhookError),
             ReadStore.open(self.datadir.store) as store,
@@ -423,12 +425,12 @@ class _Stored(NamedTuple):
 
 
 def is_running(datadir: d.DataDir) -> bool:
-    """Whether an engine holds the data directory. Writes nothing."""
+    """Return whether an engine holds the data directory. Write nothing."""
     return d.is_locked(datadir.engine_lock)
 
 
 def serving(datadir: d.DataDir, workers: int) -> int:
-    """How many of the workers take and send events."""
+    """Return how many of the workers take and send events."""
     return sum(d.is_locked(datadir.serving(index)) for index in range(workers))
 
 
@@ -438,7 +440,7 @@ def _sum(counters: Iterable[shared.Counters], row: int, fields: int) -> list[int
 
 
 def _stage_histograms(staged: Iterable[shared.Counters], row: int) -> dict[str, list[int]]:
-    """Those in which something is, summed over the workers."""
+    """Return those in which something is, summed over the workers."""
     rows = [counters.row(row) for counters in staged if row < counters.rows]
     found = {}
     for i, name in enumerate(d.STAGES):

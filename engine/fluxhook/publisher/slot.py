@@ -37,7 +37,7 @@ class _Rings(NamedTuple):
     workers: int
 
     def close(self) -> None:
-        """May be called again, also where it was interrupted."""
+        """Close all; may be called again, also where it was interrupted."""
         for producer in self.producers:
             producer.close()
         while self.doorbells:
@@ -78,8 +78,8 @@ class Slot:
         )
 
     def open_rings(self, snapshot: Snapshot) -> None:
-        """Opens a ring for each worker, and those that there were, and lets the workers know of them.
-        All of it or nothing: after an error the slot is as before.
+        """Open a ring for each worker, and those that there were, and let the workers know of them. All
+        of it or nothing: after an error the slot is as before.
 
         An empty ring of another size is replaced when the slot is taken; one that still holds
         records keeps its size.
@@ -126,7 +126,7 @@ class Slot:
                 os.write(doorbell, b"\0")
 
     def close(self) -> None:
-        """Gives the slot back. What stands in its rings is delivered all the same. May be called
+        """Give the slot back. What stands in its rings is delivered all the same. May be called
         again."""
         for rings in (self._rings, *self._retired):
             rings.close()
@@ -134,7 +134,7 @@ class Slot:
 
 
 def recover_slot(path: Path) -> None:
-    """Finishes what a killed publisher had begun, unless a living one has the slot."""
+    """Finish what a killed publisher had begun, unless a living one has the slot."""
     if not (path / "counters").exists():
         return
     counters = _counters(path)
@@ -153,8 +153,8 @@ def recover_slot(path: Path) -> None:
 
 
 def repair_slot(repair: Repair, path: Path, config: Config, workers: int) -> None:
-    """Has the files of a slot made whole while no worker runs, and finishes what a killed publisher
-    had begun. Where a living one has the slot, only its rings are looked through."""
+    """Make the files of a slot whole while no worker runs, and finish what a killed publisher had
+    begun. Where a living one has the slot, only its rings are looked through."""
     repair.regular(path / "lock")
     lock: d.FileLock | None = None
     with contextlib.suppress(BlockingIOError):
@@ -181,8 +181,8 @@ def _counters(path: Path) -> shared.Counters:
 
 
 def _finish(counters: shared.Counters, path: Path) -> None:
-    """Finishes what a killed publisher had begun, in whichever of its rings: it may have had more
-    of them than its successor will, or one of another size."""
+    """Finish what a killed publisher had begun, in whichever of its rings: it may have had more of
+    them than its successor will, or one of another size."""
     if counters.interrupted:
         rings = [ring.Consumer(str(p)) for p in path.glob("*.ring")]
         ring.recover(counters, rings)

@@ -66,7 +66,7 @@ FAULTS: Final[dict[str, Fault]] = {}
 
 
 def find_fault(name: str) -> Fault:
-    """Raises ValueError, which names what there is."""
+    """Return the fault of a name. Raise ValueError, which names what there is."""
     fault = FAULTS.get(name)
     if fault is None:
         raise ValueError(f"there is no behaviour {name!r}; there are {', '.join(FAULTS)}")

@@ -39,7 +39,7 @@ END_STREAM, END_HEADERS, ACK, PADDED = 1, 4, 1, 8
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """Section 4.1."""
+    """Return a frame (section 4.1)."""
     return struct.pack("!I", len(payload))[1:] + struct.pack("!BBI", kind, flags, stream) + payload
 
 
@@ -49,7 +49,7 @@ def field(name: bytes, value: bytes) -> bytes:
 
 
 def answer(status: int, stream: int, fields: bytes = b"") -> bytes:
-    """An answer without a body."""
+    """Return an answer without a body."""
     block = field(b":status", b"%d" % status) + fields
     return frame(HEADERS, END_STREAM | END_HEADERS, stream, block)
 
@@ -70,7 +70,7 @@ class Requests:
 
     @property
     def size(self) -> int:
-        """Bytes that are kept, of requests that are not complete."""
+        """The number of bytes that are kept, of requests that are not complete."""
         return len(self._buffer) + sum(map(len, self._bodies.values()))
 
     def feed(self, data: bytes) -> Iterator[Request | bytes]:

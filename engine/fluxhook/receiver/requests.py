@@ -102,7 +102,7 @@ class Requests:
         return taken
 
     def _take_chunked(self) -> bytes | None:
-        """RFC 9112 section 7.1; what is complete moves from the buffer to the chunks."""
+        """Read chunks (RFC 9112 section 7.1); what is complete moves from the buffer to the chunks."""
         while True:
             size = self._chunk_size
             if size is None:
@@ -145,8 +145,8 @@ class _Head(NamedTuple):
 
     @classmethod
     def parse(cls, head: bytes, max_body_bytes: int, methods: Sequence[str] = ("POST",)) -> _Head:
-        """`head` ends before its empty line. What could be read in two ways is refused, so that no
-        body is ever taken for a request (RFC 9112 section 11.2)."""
+        """Parse a `head`, which ends before its empty line. What could be read in two ways is
+        refused, so that no body is ever taken for a request (RFC 9112 section 11.2)."""
         if head.replace(b"\r\n", b"").translate(None, _FIELD_BYTES):
             raise BadRequest("the head holds a control character")
         first, *lines = head.decode("latin-1").split("\r\n")
@@ -177,7 +177,7 @@ class _Head(NamedTuple):
 
 
 def _body_length(headers: Mapping[str, str], minor: str, max_body_bytes: int) -> int | None:
-    """RFC 9112 section 6.3: None for a chunked body."""
+    """Return the length by RFC 9112 section 6.3: None for a chunked body."""
     text = headers.get("content-length")
     coding = headers.get("transfer-encoding")
     if coding is not None:

@@ -267,8 +267,8 @@ class DataDir:
         return self.worker(worker) / "bell"
 
     def open_words(self, *, writable: bool = True) -> shared.Words:
-        """The shared words. Raises EngineNotRunning where no engine ever started, and EngineError where
-        those who are to write may not trust the directory."""
+        """Open the shared words. Raise EngineNotRunning where no engine ever started, and
+        EngineError where those who are to write may not trust the directory."""
         with self.usable():
             if not self.words.exists():
                 raise EngineNotRunning(
@@ -387,7 +387,7 @@ def make_doorbell(path: Path) -> None:
 
 
 def open_doorbell(path: Path) -> int:
-    """A file descriptor that can ring and be read; opening both ends never blocks (fifo(7))."""
+    """Return a file descriptor that can ring and be read; opening both ends never blocks (fifo(7))."""
     return shared.open_own(path, os.O_RDWR, kind=stat.S_IFIFO)
 
 
