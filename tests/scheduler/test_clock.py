@@ -27,7 +27,7 @@ from fluxhook.receiver import Behaviour
 from fluxhook.stats import EndpointStats, read_stats
 from fluxhook.store import ReadStore, State, StoreError
 from fluxhook.store.audit import timestamp
-from fluxhook.store.records import Delivery
+from fluxhook.store.rows import Delivery
 from fluxhook.supervisor import clock_watch
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_clock import read_clocks

@@ -26,7 +26,7 @@ from fluxhook.store import (
 from fluxhook.store.batch import _PROMOTE
 from fluxhook.store.database import LAYOUT
 from fluxhook.store.reader import _EXPIRED
-from fluxhook.store.records import EndpointRow, SubscriptionRow
+from fluxhook.store.rows import EndpointRow, SubscriptionRow
 from fluxhook.transport.messages import Attempt, EventHead
 
 NOW = 1_700_000_000_000_000_000

@@ -9,7 +9,7 @@ import msgspec
 from fluxhook import Duration, Endpoint, Retry
 from fluxhook._native import ring
 from fluxhook.store import State
-from fluxhook.store.records import Delivery
+from fluxhook.store.rows import Delivery
 from fluxhook.transport.messages import DueHead
 from support.rig import NEVER
 from support.scheduler_harness import S, SchedulerHarness

@@ -15,7 +15,7 @@ from fluxhook.policy import breaker
 from fluxhook.policy.breaker import State as BreakerState
 from fluxhook.store import State
 from fluxhook.store.reader import ReadStore
-from fluxhook.store.records import Delivery
+from fluxhook.store.rows import Delivery
 from fluxhook.transport import datadir as d
 from fluxhook.transport.messages import Attempt
 from fluxhook.transport.transfer import STATUS, Transfer

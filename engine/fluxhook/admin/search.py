@@ -9,7 +9,7 @@ from fluxhook.store import ReadStore
 from fluxhook.store.database import translated
 from fluxhook.store.delivery_id import first_at
 from fluxhook.store.reader import COLUMNS
-from fluxhook.store.records import Delivery, PastAttempt, State
+from fluxhook.store.rows import Delivery, PastAttempt, State
 from fluxhook.transport.messages import Attempt
 
 __all__ = ["AttemptRow", "attempts", "dead_letters", "deliveries"]

@@ -62,9 +62,10 @@ from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, Problem,
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.table import IllegalMove
 from fluxhook.stats import Stats, is_running, read_stats, serving
-from fluxhook.store import ReadStore, SubscriptionRow, records
+from fluxhook.store import ReadStore, SubscriptionRow
 from fluxhook.store.audit import AuditEntry, read_audit, timestamp
-from fluxhook.store.records import State
+from fluxhook.store.rows import Delivery as DeliveryRow
+from fluxhook.store.rows import State
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.snapshot import Snapshot
@@ -455,7 +456,7 @@ class Service:
         return self._webhook(snapshot, endpoint, *self._subscriptions())
 
     def delivery_views(
-        self, rows: Sequence[tuple[records.Delivery, str]], clock: Clock
+        self, rows: Sequence[tuple[DeliveryRow, str]], clock: Clock
     ) -> list[Delivery]:
         """Return deliveries, each with the name of its endpoint, as they are shown."""
         snapshot, now_ns = self.snapshot, time.time_ns() - clock.offset_ns

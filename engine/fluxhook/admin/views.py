@@ -35,9 +35,9 @@ from fluxhook.errors import FluxhookError
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.signature import make_profile
 from fluxhook.stats import EndpointStats, Stats
-from fluxhook.store import records
 from fluxhook.store.audit import timestamp
-from fluxhook.store.records import PastAttempt, State
+from fluxhook.store.rows import Delivery as DeliveryRow
+from fluxhook.store.rows import PastAttempt, State
 from fluxhook.text import decoded
 from fluxhook.transport.sender import USER_AGENT
 
@@ -84,7 +84,7 @@ def shown_tls(tls: Tls) -> Tls:
 
 
 def delivery_view(
-    row: records.Delivery, name: str, clock: Clock, ahead: EndpointState, now_ns: int
+    row: DeliveryRow, name: str, clock: Clock, ahead: EndpointState, now_ns: int
 ) -> Delivery:
     """`clock` turns what is waited for into wall time; `ahead` is of the endpoint, and `now_ns` engine
     time."""
@@ -146,7 +146,7 @@ def attempt_record(row: AttemptRow, name: str, endpoint: Endpoint | None) -> Att
 
 
 def sent_request(
-    row: records.Delivery, past: list[PastAttempt], body: bytes, endpoint: Endpoint | None
+    row: DeliveryRow, past: list[PastAttempt], body: bytes, endpoint: Endpoint | None
 ) -> SentRequest:
     """The request of the latest attempt, or of the first where none was made yet; the event by itself,
     not compressed."""

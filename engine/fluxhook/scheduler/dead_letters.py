@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from fluxhook.scheduler.endpoints import Endpoints
 from fluxhook.scheduler.retention import Retention
 from fluxhook.store import State, Store
-from fluxhook.store.records import Delivery
+from fluxhook.store.rows import Delivery
 from fluxhook.transport.engine_clock import EngineClock
 
 __all__ = ["DeadLetters"]

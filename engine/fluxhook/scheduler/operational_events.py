@@ -9,7 +9,7 @@ from fluxhook.config.units import Size
 from fluxhook.events.gateway import DeliveryFailed, EndpointDisabled
 from fluxhook.publisher.publisher import Publisher
 from fluxhook.store.audit import timestamp
-from fluxhook.store.records import Delivery
+from fluxhook.store.rows import Delivery
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.process import described, log
 from fluxhook.transport.snapshot import Snapshot

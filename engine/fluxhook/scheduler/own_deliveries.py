@@ -8,7 +8,7 @@ from fluxhook.config.schema import Endpoint
 from fluxhook.scheduler.endpoints import blocks
 from fluxhook.store import Transaction
 from fluxhook.store.delivery_id import SCHEDULER, DeliveryIds
-from fluxhook.store.records import Delivery
+from fluxhook.store.rows import Delivery
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.messages import EventHead
 from fluxhook.transport.snapshot import Snapshot

@@ -18,7 +18,7 @@ from fluxhook.scheduler.endpoints import Endpoints, blocks
 from fluxhook.scheduler.suspects import Suspects
 from fluxhook.scheduler.worker_leases import WorkerLeases
 from fluxhook.store import Store, StoreError, Transaction
-from fluxhook.store.records import Delivery as Row
+from fluxhook.store.rows import Delivery as Row
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.messages import DEFERRED, TAKEN_OVER, EventHead, Report, Verdict

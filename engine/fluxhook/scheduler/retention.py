@@ -14,7 +14,7 @@ from typing import Final
 from fluxhook.scheduler.endpoints import Endpoints
 from fluxhook.store import State, Store, StoreError
 from fluxhook.store.audit import AuditEntry, AuditTrail, timestamp
-from fluxhook.store.records import Delivery
+from fluxhook.store.rows import Delivery
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.process import log
 from fluxhook.transport.snapshot import Snapshot

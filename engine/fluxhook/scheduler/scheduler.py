@@ -26,7 +26,7 @@ from fluxhook.scheduler.suspects import Suspects
 from fluxhook.scheduler.worker_leases import WorkerLeases
 from fluxhook.store import Store, StoreError
 from fluxhook.store.audit import AuditTrail
-from fluxhook.store.records import Delivery
+from fluxhook.store.rows import Delivery
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.engine_words import EngineWords

@@ -5,7 +5,7 @@ from fluxhook.store.database import StoreDamaged
 from fluxhook.store.deliveries import DeliveryStore
 from fluxhook.store.interface import Store, StoreError, Transaction
 from fluxhook.store.reader import ReadStore
-from fluxhook.store.records import Delivery, Due, EndpointRow, PastAttempt, State, SubscriptionRow
+from fluxhook.store.rows import Delivery, Due, EndpointRow, PastAttempt, State, SubscriptionRow
 
 __all__ = [
     "Batch",

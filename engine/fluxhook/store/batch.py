@@ -13,7 +13,7 @@ from msgspec.structs import astuple, replace
 from fluxhook.policy import delivery as life
 from fluxhook.policy.table import IllegalMove
 from fluxhook.store.database import Insert, transaction, translated
-from fluxhook.store.records import Delivery, State, state_after
+from fluxhook.store.rows import Delivery, State, state_after
 from fluxhook.store.writer import Writer
 from fluxhook.transport.messages import Attempt, EventHead
 

@@ -18,7 +18,7 @@ from fluxhook.store.batch import COUNT, Batch
 from fluxhook.store.database import open_reader, open_writer, transaction, translated
 from fluxhook.store.leases import Place
 from fluxhook.store.reader import COLUMNS, clock_checksum
-from fluxhook.store.records import Delivery, Due, State, SubscriptionRow
+from fluxhook.store.rows import Delivery, Due, State, SubscriptionRow
 from fluxhook.store.writer import Writer
 
 __all__ = ["DeliveryStore"]

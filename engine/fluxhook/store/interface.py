@@ -23,7 +23,7 @@ from typing import Protocol, Self
 
 from fluxhook.errors import EngineError
 from fluxhook.policy import delivery as life
-from fluxhook.store.records import Delivery, Due, EndpointRow
+from fluxhook.store.rows import Delivery, Due, EndpointRow
 from fluxhook.transport.messages import Attempt, EventHead
 
 __all__ = ["Store", "StoreError", "Transaction"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from fluxhook.store.records import Delivery
+from fluxhook.store.rows import Delivery
 
 __all__ = ["Leases", "Place"]
 

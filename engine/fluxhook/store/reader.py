@@ -17,7 +17,7 @@ import msgspec
 from fluxhook.policy.clock import Clock
 from fluxhook.store.database import open_reader, translated
 from fluxhook.store.delivery_id import first_at, made_ns
-from fluxhook.store.records import (
+from fluxhook.store.rows import (
     ENDED,
     Delivery,
     EndpointRow,

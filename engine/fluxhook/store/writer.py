@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fluxhook.store.leases import Leases
 from fluxhook.store.reader import FRONTS, ReadStore
-from fluxhook.store.records import Delivery
+from fluxhook.store.rows import Delivery
 
 __all__ = ["Writer"]
 

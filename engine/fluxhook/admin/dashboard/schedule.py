@@ -12,8 +12,8 @@ from fluxhook.admin.service import Service
 from fluxhook.store import ReadStore
 from fluxhook.store.database import translated
 from fluxhook.store.reader import COLUMNS
-from fluxhook.store.records import Delivery as Row
-from fluxhook.store.records import State
+from fluxhook.store.rows import Delivery as Row
+from fluxhook.store.rows import State
 
 __all__ = ["BUCKETS", "EndpointSchedule", "Schedule", "read_schedule"]
 

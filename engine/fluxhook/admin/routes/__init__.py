@@ -2,7 +2,15 @@
 
 from litestar.handlers import HTTPRouteHandler
 
-from fluxhook.admin.routes import dead_letters, deliveries, events, health, records, webhooks
+from fluxhook.admin.routes import (
+    audit,
+    dead_letters,
+    deliveries,
+    event_types,
+    events,
+    health,
+    webhooks,
+)
 
 __all__ = ["HANDLERS"]
 
@@ -11,6 +19,7 @@ HANDLERS: tuple[HTTPRouteHandler, ...] = (
     *events.HANDLERS,
     *deliveries.HANDLERS,
     *dead_letters.HANDLERS,
-    *records.HANDLERS,
+    *audit.HANDLERS,
+    *event_types.HANDLERS,
     *health.HANDLERS,
 )

@@ -1,4 +1,4 @@
-"""/v1/audit and /v1/event-types."""
+"""/v1/audit: what was given up and erased."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery
 
 from fluxhook.admin.document import rules
-from fluxhook.admin.models import EventType, Page
+from fluxhook.admin.models import Page
 from fluxhook.admin.routes.deliveries import Limit
 from fluxhook.admin.service import Service
 from fluxhook.store.audit import AuditEntry
@@ -46,17 +46,4 @@ def list_audit(
     )
 
 
-@get(
-    "/v1/event-types",
-    opt=rules("read"),
-    tags=["records"],
-    summary="List event types",
-    sync_to_thread=True,
-)
-def list_event_types(service: NamedDependency[Service]) -> Page[EventType]:
-    """Both catalogs, with the JSON schemas of their data and the versions of these, and the host's own
-    types."""
-    return Page(service.event_types())
-
-
-HANDLERS = (list_audit, list_event_types)
+HANDLERS = (list_audit,)
