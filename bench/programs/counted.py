@@ -16,6 +16,8 @@ import sys
 from collections.abc import Callable
 from itertools import repeat
 
+import pycurl
+
 from bench import filters
 from fluxhook import Config, Endpoint, Publisher, Rate
 from fluxhook._native.ring import Consumer, Delivery, Producer
@@ -132,9 +134,10 @@ class Worker:
         requests are taken back before it has one."""
         dispatcher, now_ns = self._dispatcher, self._clock.now_ns()
         sender = dispatcher.senders.main
-        taken, started = self._take(type), []
+        taken = self._take(type)
+        started: list[pycurl.Curl] = []
         queue = dispatcher.queues[taken[0].endpoint]
-        sender._add_handle = started.append
+        sender._add_handle = started.append  # type: ignore[assignment]  # takes any handle
 
         def run(count: int) -> None:
             for _ in range(0, count, _ROUND):
@@ -173,9 +176,9 @@ class Worker:
 def configuration() -> Config:
     """Return what the data directory has to be made ready with."""
 
-    def endpoint(type: str, **options: Rate) -> Endpoint:
+    def endpoint(type: str, rate_limit: Rate | None = None) -> Endpoint:
         url, secrets = f"https://hooks.example.com/{type}", ("k" * 32,)
-        return Endpoint(name=type, url=url, events=(type,), secrets=secrets, **options)
+        return Endpoint(name=type, url=url, events=(type,), secrets=secrets, rate_limit=rate_limit)
 
     return Config(
         endpoints=(endpoint(PLAIN), endpoint(JUDGED, rate_limit=Rate.parse("1000000/s"))),

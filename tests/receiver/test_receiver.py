@@ -7,13 +7,14 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fluxhook.config.schema import SignatureProfile
 from fluxhook.errors import ConfigError
 from fluxhook.policy.compression import make_compressor
 from fluxhook.policy.signature import make_profile
@@ -85,7 +86,9 @@ bodies = st.binary(max_size=300)
 
 
 @given(st.lists(st.tuples(bodies, st.booleans()), min_size=1, max_size=5), st.data())
-def test_requests_come_out_whole_however_the_bytes_come_in(requests, data):
+def test_requests_come_out_whole_however_the_bytes_come_in(
+    requests: list[tuple[bytes, bool]], data: st.DataObject
+) -> None:
     """Pipelined requests, chunked or with a length, are the same in any division into pieces."""
     stream = b""
     for body, chunked in requests:
@@ -109,7 +112,7 @@ def test_requests_come_out_whole_however_the_bytes_come_in(requests, data):
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_request_or_refused(data):
+def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
     """No input gets anything but a request, a wait for more, or a refusal out of the reader."""
     reader = Requests(1000)
     reader.feed(data)
@@ -148,10 +151,12 @@ def test_any_bytes_are_a_request_or_refused(data):
         (b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 405),
     ],
 )
-def test_what_is_malformed_or_too_much_is_refused_and_the_connection_ends(data, status):
+def test_what_is_malformed_or_too_much_is_refused_and_the_connection_ends(
+    data: bytes, status: int
+) -> None:
     """400, or the status for the reason; then the end, so that nothing is taken for a request."""
 
-    async def test(receiver, peer):
+    async def test(receiver: Receiver, peer: Peer) -> Any:
         got, fields, _ = await peer.ask(data)
         assert (got, fields["Connection"]) == (status, "close")
         assert await peer.rest() == b""
@@ -161,18 +166,18 @@ def test_what_is_malformed_or_too_much_is_refused_and_the_connection_ends(data, 
     assert seen == []
 
 
-def test_answers_follow_the_order_of_pipelined_requests():
+def test_answers_follow_the_order_of_pipelined_requests() -> None:
     """A slow answer holds back those behind it, and none gets lost."""
     behaviours = {"/slow": Behaviour(status=201, delay_s=0.02), "/fast": Behaviour(status=202)}
 
-    async def test(receiver, peer):
+    async def test(receiver: Receiver, peer: Peer) -> Any:
         peer.writer.write(b"".join(request(path=p) for p in ("/slow", "/fast", "/slow", "/else")))
         return [(await peer.answer())[0] for _ in range(4)]
 
     assert run(test, paths=behaviours) == [201, 202, 201, 204]
 
 
-def test_the_callback_gets_the_request_as_it_was_sent():
+def test_the_callback_gets_the_request_as_it_was_sent() -> None:
     """Path with query, fields in lower case and joined, body bytes, time and verdict."""
     seen: list[Received] = []
     body = bytes(range(256))
@@ -188,7 +193,7 @@ def test_the_callback_gets_the_request_as_it_was_sent():
     assert before <= received.at_ns <= time.time_ns()
 
 
-def test_a_callback_that_raises_costs_its_request_a_500_and_nothing_else():
+def test_a_callback_that_raises_costs_its_request_a_500_and_nothing_else() -> None:
     """The receiver lives on, and says what happened through the loop's exception handler."""
     reports: list[Any] = []
 
@@ -196,7 +201,7 @@ def test_a_callback_that_raises_costs_its_request_a_500_and_nothing_else():
         if received.path == "/bad":
             raise RuntimeError("boom")
 
-    async def test(receiver, peer):
+    async def test(receiver: Receiver, peer: Peer) -> Any:
         asyncio.get_running_loop().set_exception_handler(
             lambda _, c: reports.append(c["exception"])
         )
@@ -206,10 +211,10 @@ def test_a_callback_that_raises_costs_its_request_a_500_and_nothing_else():
     assert [str(e) for e in reports] == ["boom"]
 
 
-def test_a_sender_that_expects_to_be_told_to_continue_is_told_so():
+def test_a_sender_that_expects_to_be_told_to_continue_is_told_so() -> None:
     """100 Continue goes out when the head is there and the body is not, and only then."""
 
-    async def test(receiver, peer):
+    async def test(receiver: Receiver, peer: Peer) -> Any:
         data = request(b"12345", "Expect: 100-continue")
         peer.writer.write(data[:-5])
         assert (await peer.answer())[0] == 100
@@ -219,10 +224,10 @@ def test_a_sender_that_expects_to_be_told_to_continue_is_told_so():
     run(test)
 
 
-def test_connections_end_when_either_side_wants_it():
+def test_connections_end_when_either_side_wants_it() -> None:
     """`Connection: close`, HTTP/1.0, and a connection without a request for too long."""
 
-    async def ends(receiver, peer, data):
+    async def ends(receiver: Receiver, peer: Peer, data: bytes) -> None:
         assert (await peer.ask(data))[0] == 204
         assert await peer.rest() == b""
 
@@ -231,10 +236,10 @@ def test_connections_end_when_either_side_wants_it():
     run(lambda r, p: ends(r, p, request(b"")), idle_timeout_s=0.02)
 
 
-def test_a_busy_connection_is_not_idle():
+def test_a_busy_connection_is_not_idle() -> None:
     """An answer that takes longer than the idle timeout still comes."""
 
-    async def test(receiver, peer):
+    async def test(receiver: Receiver, peer: Peer) -> Any:
         assert (await peer.ask(request()))[0] == 204
 
     run(test, Behaviour(delay_s=0.05), idle_timeout_s=0.01)
@@ -252,14 +257,16 @@ def test_a_busy_connection_is_not_idle():
         ("github", "s3cret"),
     ],
 )
-def test_only_signed_requests_pass_where_there_are_secrets(profile, secret):
+def test_only_signed_requests_pass_where_there_are_secrets(
+    profile: SignatureProfile, secret: str
+) -> None:
     """Signed: the behaviour's answer. Unsigned or altered: 401, and the callback learns why."""
     seen: list[Received] = []
     body = b'{"id":"evt_1"}'
     signer = make_profile(profile, [secret])
     fields = [h.decode() for h in signer.headers("evt_1", int(time.time()), body)]
 
-    async def test(receiver, peer):
+    async def test(receiver: Receiver, peer: Peer) -> Any:
         return [
             (await peer.ask(data))[0]
             for data in (request(body, *fields), request(body), request(b"{}", *fields))
@@ -272,18 +279,21 @@ def test_only_signed_requests_pass_where_there_are_secrets(profile, secret):
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
-def test_compressed_bodies_are_verified_first_and_decompressed_then(coding):
+def test_compressed_bodies_are_verified_first_and_decompressed_then(
+    coding: Literal["gzip", "zstd"],
+) -> None:
     """The callback gets both forms. What is not signed stays as it came, and what is damaged, unknown
     or would grow too large is refused by its own status."""
     seen: list[Received] = []
     body = b'{"id":"evt_1","data":"' + b"x" * 5000 + b'"}'
     compress, signer = make_compressor(coding), make_profile("fluxgate", ["s3cret"])
+    assert compress is not None
 
     def signed(sent: bytes, coding: str = coding) -> bytes:
         headers = signer.headers("", int(time.time()), sent)
         return request(sent, f"Content-Encoding: {coding}", *(h.decode() for h in headers))
 
-    async def test(receiver, peer):
+    async def test(receiver: Receiver, peer: Peer) -> Any:
         packed = compress(body)
         requests = (
             signed(packed),
@@ -301,7 +311,7 @@ def test_compressed_bodies_are_verified_first_and_decompressed_then(coding):
     assert all(received.reason and received.encoded is None for received in seen[2:])
 
 
-def test_an_unusable_secret_is_refused_before_anything_listens():
+def test_an_unusable_secret_is_refused_before_anything_listens() -> None:
     """At once, not by a 500 for each delivery; likewise a profile that signs nothing."""
     with pytest.raises(ConfigError):
         Receiver(secrets=["whsec_?"], profile="standard")
@@ -312,10 +322,10 @@ def test_an_unusable_secret_is_refused_before_anything_listens():
 # ---- behaviour -----------------------------------------------------------------------------
 
 
-def test_failing_requests_are_the_first_ones_or_chosen_by_a_seed():
+def test_failing_requests_are_the_first_ones_or_chosen_by_a_seed() -> None:
     """fail_first counts; fail_rate draws the same lots for the same seed."""
 
-    async def statuses(receiver, peer):
+    async def statuses(receiver: Receiver, peer: Peer) -> list[int]:
         return [(await peer.ask(request()))[0] for _ in range(40)]
 
     first = run(statuses, Behaviour(fail_first=2, fail_status=500))
@@ -326,10 +336,10 @@ def test_failing_requests_are_the_first_ones_or_chosen_by_a_seed():
     assert 8 <= run(statuses, by_chance).count(503) <= 32
 
 
-def test_retry_after_goes_with_failures_and_headers_with_every_answer():
+def test_retry_after_goes_with_failures_and_headers_with_every_answer() -> None:
     """Retry-After on the 503 only; configured headers and the body on both."""
 
-    async def test(receiver, peer):
+    async def test(receiver: Receiver, peer: Peer) -> Any:
         return [await peer.ask(request()) for _ in range(2)]
 
     behaviour = Behaviour(
@@ -341,11 +351,11 @@ def test_retry_after_goes_with_failures_and_headers_with_every_answer():
     ]
 
 
-def test_behaviour_changes_while_it_runs():
+def test_behaviour_changes_while_it_runs() -> None:
     """Of all paths, of one, and of one back to that of all."""
 
-    async def test(receiver, peer):
-        async def ask():
+    async def test(receiver: Receiver, peer: Peer) -> Any:
+        async def ask() -> Any:
             return [(await peer.ask(request(path=p)))[0] for p in ("/a?x", "/b")]
 
         assert await ask() == [204, 204]
@@ -370,10 +380,10 @@ def test_behaviour_changes_while_it_runs():
         ),
     ],
 )
-def test_faults_that_end_the_connection(fault, sent):
+def test_faults_that_end_the_connection(fault: str, sent: bytes) -> None:
     """Exactly what the fault says is sent, then the end."""
 
-    async def test(receiver, peer):
+    async def test(receiver: Receiver, peer: Peer) -> Any:
         peer.writer.write(request() + request())
         assert await peer.rest() == sent
 
@@ -382,10 +392,10 @@ def test_faults_that_end_the_connection(fault, sent):
     assert [(r.status, r.reason) for r in seen] == [(503 if b"\r" in sent else 0, fault)]
 
 
-def test_reset_is_an_rst_and_not_an_end():
+def test_reset_is_an_rst_and_not_an_end() -> None:
     """The client's read fails; it does not just find the end."""
 
-    async def test(receiver, peer):
+    async def test(receiver: Receiver, peer: Peer) -> Any:
         peer.writer.write(request())
         with pytest.raises(ConnectionResetError):
             await peer.rest()
@@ -393,10 +403,10 @@ def test_reset_is_an_rst_and_not_an_end():
     run(test, Behaviour(fault="reset"))
 
 
-def test_big_header_is_a_whole_answer_with_a_field_of_1_mib():
+def test_big_header_is_a_whole_answer_with_a_field_of_1_mib() -> None:
     """Its size is all that is wrong with it."""
 
-    async def test(receiver, peer):
+    async def test(receiver: Receiver, peer: Peer) -> Any:
         peer.writer.write(request())
         return await peer.rest()
 
@@ -407,10 +417,12 @@ def test_big_header_is_a_whole_answer_with_a_field_of_1_mib():
 
 
 @pytest.mark.parametrize(("fault", "at_least"), [("endless", 10_000_000), ("slow_body", 3)])
-def test_bodies_without_an_end_go_on_and_keep_the_rest_of_the_receiver_alive(fault, at_least):
+def test_bodies_without_an_end_go_on_and_keep_the_rest_of_the_receiver_alive(
+    fault: str, at_least: int
+) -> None:
     """Others are served meanwhile, and the stream ends with its connection."""
 
-    async def test(receiver, peer):
+    async def test(receiver: Receiver, peer: Peer) -> Any:
         peer.writer.write(request(path="/bad"))
         await peer.reader.readuntil(b"\r\n\r\n")
         await peer.reader.readexactly(at_least)
@@ -423,12 +435,12 @@ def test_bodies_without_an_end_go_on_and_keep_the_rest_of_the_receiver_alive(fau
     run(test, paths={"/bad": Behaviour(fault=fault)})
 
 
-def test_hanging_requests_hold_nothing_but_their_connection():
+def test_hanging_requests_hold_nothing_but_their_connection() -> None:
     """No answer to it or to what is pipelined behind it; other connections are served; when the
     client leaves, the connection is gone."""
     seen: list[Received] = []
 
-    async def test(receiver, peer):
+    async def test(receiver: Receiver, peer: Peer) -> Any:
         peer.writer.write(request(path="/bad") * 3)
         async with connected(receiver) as other:
             while not seen:
@@ -446,13 +458,13 @@ def test_hanging_requests_hold_nothing_but_their_connection():
     "wrong",
     [{"status": 100}, {"fail_rate": 1.5}, {"delay_s": -1.0}, {"headers": {"X": "a\r\nB: c"}}],
 )
-def test_a_behaviour_that_makes_no_sense_is_refused(wrong):
+def test_a_behaviour_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     """ValueError when it is made, or at the latest when it is set."""
     with pytest.raises(ValueError, match=r"status|fail_rate|delay_s|CR"):
         Receiver(behaviour=Behaviour(**wrong))
 
 
-def test_behaviours_survive_the_way_through_json():
+def test_behaviours_survive_the_way_through_json() -> None:
     """`listen` and the tests' control connection send them as text."""
     behaviour = Behaviour(body=b"\0\xff", headers={"A": "b"}, fault="reset", fail_rate=0.5)
     assert msgspec.json.decode(msgspec.json.encode(behaviour), type=Behaviour) == behaviour
@@ -461,7 +473,7 @@ def test_behaviours_survive_the_way_through_json():
 # ---- the process that tests use ------------------------------------------------------------
 
 
-def test_the_receiver_process_counts_each_id_and_keeps_the_first_requests():
+def test_the_receiver_process_counts_each_id_and_keeps_the_first_requests() -> None:
     """Accepted ids by path, duplicates counted; refused requests are kept but not counted."""
 
     async def post(port: int, *requests: bytes) -> None:

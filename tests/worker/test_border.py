@@ -14,6 +14,7 @@ from fluxhook import Aggregate, Batch, Endpoint, Retry
 from fluxhook._native import shared
 from fluxhook.errors import PayloadTooLarge
 from fluxhook.policy import batch as batches
+from fluxhook.policy import delivery as life
 from fluxhook.publisher.event_filter import EventFilter
 from fluxhook.publisher.publisher import Publisher
 from fluxhook.scheduler import reports
@@ -21,6 +22,7 @@ from fluxhook.scheduler.endpoints import FAULT_BACKOFF_NS
 from fluxhook.stats import EndpointStats, read_stats
 from fluxhook.store import Batch as StoreBatch
 from fluxhook.store import State, StoreError
+from fluxhook.transport import build as transport_build
 from fluxhook.transport import datadir as d
 from fluxhook.transport.process import described
 from fluxhook.transport.transfer import Transfer
@@ -53,8 +55,9 @@ class Bench:
 
     def __init__(self, path: Path, receiver: ReceiverProcess, **odd: Any) -> None:
         def endpoint(name: str, **options: Any) -> Endpoint:
-            options = {"signature": "none", "retry": Retry(max_attempts=2)} | options
-            return Endpoint(name=name, url=f"{receiver.url}/{name}", **options)
+            defaults: dict[str, Any] = {"signature": "none", "retry": Retry(max_attempts=2)}
+            url = f"{receiver.url}/{name}"
+            return Endpoint(name=name, url=url, **(defaults | options))
 
         self.receiver = receiver
         self.endpoints = (endpoint("healthy"), endpoint("odd", **odd))
@@ -147,7 +150,7 @@ def add_handle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
             raise Odd
         real(handle)
 
-    sender._add_handle = add
+    monkeypatch.setattr(sender, "_add_handle", add)
 
 
 def read_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +219,7 @@ def test_each_step_of_a_worker(
 
 def test_what_cannot_be_built(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lane hands its events to the store, and the supervisor is told."""
-    real = dispatch.build
+    real = transport_build.build
 
     def build(endpoint: Endpoint) -> Any:
         return fail() if endpoint.name == "odd" else real(endpoint)
@@ -323,7 +326,7 @@ def report(harness: SchedulerHarness, n: int) -> None:
 
 def test_a_report_that_raises(harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """It becomes a dead letter, which can be replayed; those around it are applied, once each."""
-    real = reports.life.step
+    real = life.step
 
     def step(before: Any, verdict: Any, now_ns: int, **more: Any) -> Any:
         return fail() if more["retry"].max_attempts == 77 else real(before, verdict, now_ns, **more)
@@ -332,7 +335,7 @@ def test_a_report_that_raises(harness: SchedulerHarness, monkeypatch: pytest.Mon
         name="odd", url="https://b.example/", secrets=("s",), retry=Retry(max_attempts=77)
     )
     harness.reopen(PLAIN[0], odd)
-    monkeypatch.setattr(reports.life, "step", step)
+    monkeypatch.setattr(life, "step", step)
     report(harness, 5)
     for _ in range(10):
         harness.step()
