@@ -6,9 +6,10 @@ answer with; the guard enforces the same scope that is documented.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
 from litestar import Litestar, Request
@@ -21,6 +22,7 @@ from litestar.plugins import OpenAPISchemaPlugin
 from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 
+from fluxhook.admin import models
 from fluxhook.admin.models import (
     CreatedWebhook,
     EventIn,
@@ -33,8 +35,8 @@ from fluxhook.admin.models import (
 from fluxhook.admin.payload import JSON, MERGE_PATCH, NDJSON
 from fluxhook.admin.problems import KINDS, MEDIA_TYPE, Problem
 from fluxhook.config import codec
-from fluxhook.config.limits import ENTRIES, LIMITS
-from fluxhook.config.schema import Aggregate, Batch, Breaker, Endpoint, Retry, Scope
+from fluxhook.config.option import Option, is_struct, options
+from fluxhook.config.schema import Aggregate, Batch, Breaker, Endpoint, Retry, Scope, Tls
 from fluxhook.config.units import Duration, Rate, Size, Threshold
 
 __all__ = [
@@ -168,7 +170,7 @@ def _complete(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
         _STRUCTS, schema_hook=_unit_schema, ref_template="#/components/schemas/{name}"
     )
     components["schemas"] |= ours
-    _bound(components["schemas"])
+    _describe(components["schemas"])
     components["schemas"][_OPTIONS] = _webhook_options(components["schemas"])
     components["securitySchemes"] = {
         "bearer": {
@@ -188,21 +190,36 @@ def _complete(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
     return document
 
 
-def _bound(schemas: Mapping[str, Any]) -> None:
-    """Writes the limits of an endpoint's options into their schemas."""
-    for kind in (Endpoint, Retry, Breaker, Aggregate, Batch):
-        names = (Webhook, CreatedWebhook) if kind is Endpoint else (kind,)
-        for name in (one.__name__ for one in names):
-            properties = schemas[name]["properties"]
-            for field, most in ENTRIES.get(kind, {}).items():
-                for schema in _members(properties[field]):
-                    if schema.get("type") in ("array", "object"):
-                        bound = "maxItems" if schema["type"] == "array" else "maxProperties"
-                        schema[bound] = most
-            for field, limit in LIMITS.get(kind, {}).items():
-                for schema in _members(properties[field]):
-                    if schema.get("type") in ("integer", "number"):
-                        schema["minimum"], schema["maximum"] = limit.low, limit.high
+def _describe(schemas: Mapping[str, Any]) -> None:
+    """Write into the schemas what Litestar leaves out of ours: docstrings, formats, and the limits of
+    an endpoint's options."""
+    for kind in (*vars(models).values(), Retry, Breaker, Aggregate, Batch, Tls):
+        if not is_struct(kind) or (schema := schemas.get(kind.__name__)) is None:
+            continue
+        schema.setdefault("description", inspect.cleandoc(kind.__doc__ or ""))
+        for field in msgspec.structs.fields(kind):
+            for meta in get_args(field.type)[1:] if get_origin(field.type) is Annotated else ():
+                for member in _members(schema["properties"][field.name]):
+                    if member.get("type") != "null":
+                        member |= meta.extra_json_schema or {}
+    for option in options(Endpoint):
+        owners = (Webhook, CreatedWebhook) if option.owner is Endpoint else (option.owner,)
+        for owner in owners:
+            _bound(schemas[owner.__name__]["properties"][option.name], option)
+
+
+def _bound(schema: dict[str, Any], option: Option) -> None:
+    """Write the limits of an option into its schema; those of a text into its description."""
+    for member in _members(schema):
+        match member.get("type"):
+            case "array" if option.entries is not None:
+                member["maxItems"] = option.entries
+            case "object" if option.entries is not None:
+                member["maxProperties"] = option.entries
+            case "integer" | "number" if option.limit is not None:
+                member["minimum"], member["maximum"] = option.limit.low, option.limit.high
+            case "string" if option.limit is not None:
+                schema["description"] = f"{option.description} From {option.limit}."
 
 
 def _members(schema: dict[str, Any]) -> list[dict[str, Any]]:

@@ -53,6 +53,7 @@ from fluxhook.admin.views import (
     timestamp_or_none,
 )
 from fluxhook.config.check import known_types
+from fluxhook.config.definition import default_endpoint
 from fluxhook.config.problems import Findings
 from fluxhook.config.schema import Endpoint
 from fluxhook.config.subscription import check_subscription
@@ -180,6 +181,10 @@ class Service:
         """One event to this endpoint alone; its delivery can be looked at from the start."""
         sent = self._control().send_test(self._endpoint(ref).name, request.type, request.data)
         return TestSent(event_id=sent.event_id, delivery_id=delivery_id(sent.delivery_id))
+
+    def defaults(self) -> Endpoint:
+        """Return an endpoint with the defaults of this engine, those of its file included."""
+        return default_endpoint(self.snapshot.config)
 
     # ---- status ----------------------------------------------------------------------------
 

@@ -8,8 +8,9 @@ from fluxhook._native.ring import ring_bytes
 from fluxhook._native.shared import matrix_bytes
 from fluxhook.cli.output import number, plural
 from fluxhook.config.listen import parse_listen
+from fluxhook.config.option import options, value_at, written
 from fluxhook.config.pem import is_pem
-from fluxhook.config.schema import Config, Endpoint, Retry
+from fluxhook.config.schema import Batch, Breaker, Config, Endpoint, Retry, Tls
 from fluxhook.config.units import Duration
 from fluxhook.config.url import shown_url
 from fluxhook.policy.aggregate import gathered
@@ -52,6 +53,22 @@ _DURABILITY = {
 }
 
 
+#: the options of which `endpoint_facts` speaks in sentences; any other is said as it is written
+_SPOKEN_OF = frozenset(
+    (
+        *("name", "url", "type", "events", "topic_filters", "where", "sample", "threshold"),
+        *("envelope", "signature", "secrets", "headers", "timeout", "connect_timeout"),
+        *(f"retry.{name}" for name in Retry.__struct_fields__ if name != "max_retry_after"),
+        *(f"circuit_breaker.{name}" for name in Breaker.__struct_fields__),
+        *(f"batch.{name}" for name in Batch.__struct_fields__),
+        *(f"tls.{name}" for name in Tls.__struct_fields__),
+        *("concurrency", "rate_limit", "max_payload", "ttl", "aggregate.window", "aggregate.types"),
+        *("compression", "http_version", "record", "ordered", "order_key", "on_head_failure"),
+        *("proxy", "paused"),
+    )
+)
+
+
 def endpoint_facts(endpoint: Endpoint, workers: int) -> dict[str, str]:
     """Return one line for each thing that the operator decides; what is off and off by default is
     left out."""
@@ -78,13 +95,16 @@ def endpoint_facts(endpoint: Endpoint, workers: int) -> dict[str, str]:
         "batch": _batch(e),
         "compression": _compression(e),
         "http": "HTTP/2, many requests on a connection" if e.http_version == "2" else "",
-        "disabled": _disabled(e),
         "record": "every delivery" if e.record == "all" else "",
         "order": _order(e),
         "proxy": shown_url(e.proxy) if e.proxy else "",
         "tls": _tls(e),
         "paused": "yes: deliveries wait in the store" if e.paused else "",
     }
+    for option in options(Endpoint):
+        value = value_at(endpoint, option.path)
+        if option.path not in _SPOKEN_OF and value != option.default:
+            facts[option.path.replace("_", " ")] = "yes" if value is True else written(value)
     return {name: fact for name, fact in facts.items() if fact}
 
 
@@ -217,15 +237,6 @@ def _aggregate(endpoint: Endpoint) -> str:
     if not types:
         return ""
     return f"{', '.join(types)} of {endpoint.aggregate.window} become one notification"
-
-
-def _disabled(endpoint: Endpoint) -> str:
-    when = []
-    if endpoint.disable_on_gone:
-        when.append("when it answers 410")
-    if endpoint.disable_after:
-        when.append(f"after {endpoint.disable_after} of nothing but failure")
-    return " and ".join(when)
 
 
 def _batch(endpoint: Endpoint) -> str:

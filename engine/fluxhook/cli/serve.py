@@ -16,6 +16,7 @@ from fluxhook.cli.output import out, plural, print_notice, safe
 from fluxhook.cli.service_manager import ServiceManager
 from fluxhook.config.check import validate
 from fluxhook.config.load import Loaded, load
+from fluxhook.config.option import options as options_of
 from fluxhook.config.schema import Config
 from fluxhook.engine import DEFAULT_DATA_DIR
 from fluxhook.stats import read_stats
@@ -26,6 +27,7 @@ __all__ = ["command"]
 
 #: names of endpoints in the line that says it serves; arbitrary
 SHOWN = 8
+_SAID = {option.path: option.description for option in options_of(Config)}
 
 
 @click.command()
@@ -38,15 +40,14 @@ SHOWN = 8
     metavar="DIR",
     envvar=options.DATA_DIR_VARIABLE,
     show_envvar=True,
-    help=f"Where state is kept; by default the file's data_dir, or else {DEFAULT_DATA_DIR}.",
+    help=f"{_SAID['data_dir']} By default the file's data_dir, or else {DEFAULT_DATA_DIR}.",
 )
 @options.allow_network
 @click.option(
     "--admin",
     "listen",
     metavar="HOST:PORT",
-    help="Where the admin API and the dashboard listen, instead of the file's admin.listen; port 0 "
-    "takes a free one.",
+    help=f"{_SAID['admin.listen']} It replaces the file's admin.listen.",
 )
 @click.option("--no-admin", is_flag=True, help="Run without the admin API.")
 @click.option(

@@ -32,6 +32,7 @@ __all__ = [
     "check_entries",
     "check_move",
     "check_tls_paths",
+    "default_endpoint",
     "define",
     "free_name",
     "merge_patch",
@@ -228,6 +229,12 @@ def build(name: str, layer: Mapping[str, Any], config: Config) -> Endpoint:
     return _assembled(
         read_struct(Endpoint, {**layer, "name": name}, "", findings), config, findings
     )
+
+
+def default_endpoint(config: Config) -> Endpoint:
+    """Return an endpoint that sets nothing, as one that is created at run time has it; its name and URL
+    stand for none."""
+    return _assembled({"name": _NO_NAME, "url": _NO_URL}, config, Findings())
 
 
 def _assembled(own: Layer, config: Config, findings: Findings) -> Endpoint:

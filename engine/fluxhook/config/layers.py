@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
-from fluxhook.config.reader import is_struct
+from fluxhook.config.option import is_struct, plain_type
 from fluxhook.config.units import Duration
 
 __all__ = ["EXPONENTIAL", "PRESETS", "Layer", "Preset", "assemble", "overlay"]
@@ -88,4 +88,4 @@ def assemble(kind: type[S], layer: Layer) -> S:
 def _nested(kind: type[msgspec.Struct]) -> dict[str, msgspec.Struct]:
     """The defaults of the fields that are structs themselves."""
     fields = msgspec.structs.fields(kind)
-    return {field.name: field.default for field in fields if is_struct(field.type)}
+    return {field.name: field.default for field in fields if is_struct(plain_type(field.type))}

@@ -5,7 +5,6 @@ msgspec's own conversion stops at the first fault, and cannot read unquoted YAML
 
 from __future__ import annotations
 
-import functools
 import re
 import types
 from collections.abc import Mapping
@@ -15,7 +14,9 @@ import msgspec
 
 from fluxhook.config.codec import UNITS
 from fluxhook.config.limits import too_many, too_many_keys
+from fluxhook.config.option import fields_of, is_struct, options
 from fluxhook.config.problems import Findings
+from fluxhook.config.schema import Config, Endpoint, Token
 from fluxhook.config.source import NULLS, Plain, is_null
 from fluxhook.config.units import MAX_INT64, Duration, Rate, Size, Threshold, whole_number
 from fluxhook.events.names import hint
@@ -28,6 +29,7 @@ __all__ = [
     "read_number",
     "read_struct",
     "read_value",
+    "wanted",
     "whole_nanoseconds",
 ]
 
@@ -35,7 +37,9 @@ __all__ = [
 BAD: Final = msgspec.UNSET
 
 #: Fields whose values are never shown.
-HIDDEN: Final = frozenset(("headers", "proxy", "secret", "secrets", "token", "tokens"))
+HIDDEN: Final = frozenset(
+    ("secret", *(o.name for kind in (Config, Token, Endpoint) for o in options(kind) if o.hidden))
+)
 
 #: What Go's yaml.v3 takes for a bool where one is wanted, YAML 1.1's forms included.
 _BOOLS: Final = {
@@ -64,16 +68,6 @@ _WANTED: Final[dict[Any, tuple[str, str]]] = {
 }
 
 
-@functools.cache  # msgspec resolves the annotations anew each time
-def fields_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """The types of a struct's fields."""
-    return {field.name: field.type for field in msgspec.structs.fields(kind)}
-
-
-def is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-
-
 def read_struct(
     kind: type[msgspec.Struct],
     raw: object,
@@ -93,17 +87,17 @@ def read_struct(
         return {}
     if too_many_keys(raw, path, findings):
         return {}
-    wanted = {**fields_of(kind), **(extra or {})}
+    fields = {**fields_of(kind), **(extra or {})}
     values: dict[str, Any] = {}
     for key, item in raw.items():
-        if key not in wanted:
+        if key not in fields:
             findings.problem(
                 f"{path}.{key!s:.80}" if path else f"{key!s:.80}",
                 f"{key!r:.80} is not known here",
-                f"correct or remove it{findings.hint(hint, str(key), wanted)}",
+                f"correct or remove it{findings.hint(hint, str(key), fields)}",
             )
             continue
-        field = wanted[key]
+        field = fields[key]
         below = f"{path}.{key}" if path else key
         if is_null(item) and type(None) not in get_args(field):
             continue
@@ -154,7 +148,7 @@ def read_value(
     except ValueError as error:
         value, said = BAD, str(error)
     if value is BAD:
-        name, remedy = _wanted(kind)
+        name, remedy = wanted(kind)
         if hidden or not said:
             said = f"{_shown(raw, hidden)} is not {name}"
         findings.problem(path, said, remedy)
@@ -234,8 +228,8 @@ def _number(kind: type[int] | type[float], raw: object) -> Any:
     return int(raw) if isinstance(raw, int) or raw.is_integer() else BAD
 
 
-def _wanted(kind: Any) -> tuple[str, str]:
-    """What the type is called, and what to write."""
+def wanted(kind: Any) -> tuple[str, str]:
+    """Return what a type is called, and what to write."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is not Literal:
         return _WANTED[origin or kind]

@@ -1,19 +1,31 @@
 """The configuration as frozen structs: what the YAML says, with every default filled in.
 
-Durations are `Duration` values ("250ms", "3s", "2m", "1h30m"), sizes are `Size` values (1024,
-"64KiB").
+Here stand the options of the engine; those of an endpoint stand in `config/endpoint_schema.py`. Each is
+declared once, with all that is said of it (`config/option.py`).
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from fluxhook.config.endpoint_schema import (
+    Aggregate,
+    Batch,
+    BatchFormat,
+    Breaker,
+    Compression,
+    Endpoint,
+    EnvelopeStyle,
+    Retry,
+    SignatureProfile,
+    Tls,
+    hide,
+)
+from fluxhook.config.option import Limit, option, size_limit, span_limit
 from fluxhook.config.pem import has_private_key
-from fluxhook.config.secret import Secret
-from fluxhook.config.units import Duration, Rate, Size, Threshold
-from fluxhook.events.envelope import EnvelopeStyle
+from fluxhook.config.units import Duration, Size
 
 __all__ = [
     "Admin",
@@ -33,173 +45,35 @@ __all__ = [
     "Token",
 ]
 
-SignatureProfile = Literal["fluxgate", "standard", "stripe", "github", "none"]
 DropPolicy = Literal["oldest", "newest", "block"]
-BatchFormat = Literal["json", "ndjson", "cloudevents"]
-Compression = Literal["none", "gzip", "zstd"]
 Scope = Literal["read", "write", "emit"]
 
-
-def _hidden(value: str) -> str:
-    return Secret(value) if isinstance(value, str) else value
-
-
 _set = msgspec.structs.force_setattr
-
-
-class Retry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When a failed attempt is repeated.
-
-    With `schedule`, the delays after the first failure, ascending; without it, exponential backoff
-    `min(initial_interval * multiplier**n, max_interval)`, n = 0 for the first retry. `jitter` in
-    [0, 1] shortens a delay by up to that share, so that no cap is ever passed. `max_attempts`
-    counts attempts, the first included; with a schedule it defaults to its length plus one.
-    """
-
-    schedule: tuple[Duration, ...] | None = None
-    max_attempts: int | None = None
-    initial_interval: Duration = Duration.parse("1s")
-    max_interval: Duration = Duration.parse("30s")
-    multiplier: float = 2.0
-    jitter: float = 0.0
-    #: what is tried again: "transport", "timeout", a class such as "5xx", or a status such as "429"
-    retry_on: tuple[str, ...] = ("transport", "timeout", "3xx", "4xx", "5xx")
-    #: the longest Retry-After that is honoured; a longer one is cut to it
-    max_retry_after: Duration = Duration.parse("1h")
-
-
-class Breaker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Opens after `failure_threshold` consecutive failures; probes after `reset_timeout`."""
-
-    failure_threshold: int = 5
-    reset_timeout: Duration = Duration.parse("60s")
-
-
-class Aggregate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Makes one notification of the events of some types that arrive within a window.
-
-    The window begins with the first of them; "0s" turns it off. The notification has their number
-    and the first `originals` of them. FluxGate aggregates "to prevent webhook storms during outages";
-    ten seconds are ours: soon enough for whoever is on call, and 360 requests in an hour of outage.
-    """
-
-    window: Duration | None = Duration.parse("10s")
-    #: types or namespaces; those that FluxGate aggregates
-    types: tuple[str, ...] = ("service.5xx", "tls.handshake.fail", "circuit.broken")
-    originals: int = 5
-
-
-class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Puts several events into one POST, signed as one.
-
-    Off without `max_events`. A batch goes out when it has that many events or `max_bytes` of them, and
-    when its oldest has waited for `max_delay`. An event over `max_bytes` goes alone.
-    """
-
-    max_events: int | None = None
-    max_delay: Duration = Duration.parse("50ms")
-    #: an array of the envelopes, one envelope a line, or the CloudEvents batch format
-    format: BatchFormat = "json"
-    #: of the body before it is compressed
-    max_bytes: Size = Size.parse("1MiB")
-
-
-class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """PEM files, or their text: `ca` replaces the system's authorities, the others are the client's."""
-
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-
-    def __post_init__(self) -> None:
-        """Hides a key that is written out."""
-        for name in ("ca", "cert", "key"):
-            value = getattr(self, name)
-            if isinstance(value, str) and has_private_key(value):
-                _set(self, name, Secret(value))
-
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One receiver and what is sent to it. The defaults are FluxGate's."""
-
-    name: str
-    url: str
-    type: Literal["http"] = "http"
-    #: exact types, namespaces `route.*`, or `*`; empty means all but the engine's own (`webhook.*`)
-    events: tuple[str, ...] = ()
-    #: MQTT topic filters; they bind events that have a topic name, or are about a topic filter; empty
-    #: means all
-    topic_filters: tuple[str, ...] = ()
-    #: conditions on the data, all of which must hold, such as "status_code >= 500"
-    where: tuple[str, ...] = ()
-    #: the share of the events that is forwarded, chosen by the event's id
-    sample: float = 1.0
-    #: forward only events that exceed this rate of their type
-    threshold: Threshold | None = None
-    headers: dict[str, str] = {}
-    #: active signing secrets, newest first; each of them signs; needed unless `signature` is "none"
-    secrets: tuple[str, ...] = ()
-    signature: SignatureProfile = "fluxgate"
-    envelope: EnvelopeStyle = "native"
-    timeout: Duration = Duration.parse("3s")
-    connect_timeout: Duration = Duration.parse("3s")
-    retry: Retry = Retry(
-        schedule=tuple(map(Duration.parse, ("15s", "2m", "10m", "1h"))), jitter=0.1
-    )
-    circuit_breaker: Breaker = Breaker()
-    #: at most this many requests at a time, over all workers
-    concurrency: int = 64
-    rate_limit: Rate | None = None
-    aggregate: Aggregate = Aggregate()
-    batch: Batch = Batch()
-    #: of bodies that are worth it; "zstd" needs the package zstandard
-    compression: Compression = "none"
-    #: "2" over http:// needs a receiver that speaks it from the first byte (RFC 9113 section 3.3)
-    http_version: Literal["1.1", "2"] = "1.1"
-    #: bodies above this are never sent; they are counted as size rejections and dead-lettered
-    max_payload: Size | None = None
-    #: events older than this are dropped instead of attempted
-    ttl: Duration | None = None
-    ordered: bool = False
-    #: the field of `data` within whose values the order is kept; None: one order for all
-    order_key: str | None = None
-    #: what an ordered endpoint does behind a failing head: wait for it, or set it aside
-    on_head_failure: Literal["block", "park"] = "block"
-    tls: Tls = Tls()
-    #: an http, https, socks5 or socks5h URL
-    proxy: str | None = None
-    paused: bool = False
-    #: a 410 ends the delivery and disables the endpoint; otherwise it is tried again like any 4xx
-    disable_on_gone: bool = False
-    #: disables the endpoint after this long of nothing but failure; None: never
-    disable_after: Duration | None = None
-    #: which deliveries the store keeps for the retention: those that did not succeed at once, or all
-    record: Literal["failures", "all"] = "failures"
-
-    def __post_init__(self) -> None:
-        """Hides what must not be shown; the values stay what they are, and stay str.
-
-        A value of the wrong type is left alone: `config.check` reports it.
-        """
-        if isinstance(self.secrets, tuple) and self.secrets:
-            _set(self, "secrets", tuple(map(_hidden, self.secrets)))
-        if isinstance(self.headers, dict) and self.headers:
-            _set(self, "headers", {name: _hidden(value) for name, value in self.headers.items()})
-        # A proxy's URL holds a password before its "@".
-        if isinstance(self.proxy, str) and "@" in self.proxy:
-            _set(self, "proxy", _hidden(self.proxy))
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A bearer token of the admin API, and what it allows."""
 
-    token: str
-    scopes: tuple[Scope, ...] = ("read", "write", "emit")
-    #: who has it, for the log
-    name: str = ""
+    token: Annotated[
+        str,
+        option(
+            "The token: at least 16 letters, digits and -._~+/.",
+            example="${ADMIN_TOKEN}",
+            hidden=True,
+        ),
+    ]
+    scopes: Annotated[
+        tuple[Scope, ...],
+        option(
+            "What it allows: to read, to change (write), and to hand events in (emit).",
+            example=["read"],
+            entries=3,
+        ),
+    ] = ("read", "write", "emit")
+    name: Annotated[str, option("The name of its owner, for the log.", example="grafana")] = ""
 
     def __post_init__(self) -> None:
-        _set(self, "token", _hidden(self.token))
+        _set(self, "token", hide(self.token))
 
 
 class Admin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -208,63 +82,254 @@ class Admin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     On loopback it is open without `tokens`: every user and program of the machine may do everything.
     """
 
-    enabled: bool = True
-    listen: str = "127.0.0.1:8090"
-    tokens: tuple[Token, ...] = ()
-    #: whether a token is needed on loopback too, be there `tokens` or none
-    require_token: bool = False
-    dashboard: bool = True
-    #: of a request to the API
-    max_body: Size = Size.parse("8MiB")
-    #: PEM files; with them it speaks HTTPS
-    cert: str | None = None
-    key: str | None = None
+    enabled: Annotated[bool, option("Run the admin API.", example=False)] = True
+    listen: Annotated[
+        str,
+        option(
+            "The address and port on which the admin API and the dashboard listen; port 0 takes a free "
+            "one.",
+            example="0.0.0.0:8090",
+        ),
+    ] = "127.0.0.1:8090"
+    tokens: Annotated[
+        tuple[Token, ...],
+        option(
+            "The bearer tokens that are known.",
+            example=[{"token": "${ADMIN_TOKEN}", "name": "operators"}],
+            entries=200,
+            hidden=True,
+        ),
+    ] = ()
+    require_token: Annotated[
+        bool,
+        option(
+            "Ask for a token on loopback too, with or without `tokens`.",
+            example=True,
+        ),
+    ] = False
+    dashboard: Annotated[bool, option("Serve the dashboard beside the API.", example=False)] = True
+    max_body: Annotated[
+        Size,
+        option(
+            "The largest body of a request to the API.",
+            example="8MiB",
+            limit=size_limit("1KiB", "256MiB"),
+        ),
+    ] = Size.parse("8MiB")
+    cert: Annotated[
+        str | None,
+        option(
+            "The PEM file of the API's certificate. With it and a key the API speaks HTTPS.",
+            example="/etc/fluxhook/admin.pem",
+        ),
+    ] = None
+    key: Annotated[
+        str | None,
+        option("The PEM file of the certificate's private key.", example="/etc/fluxhook/admin.key"),
+    ] = None
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole engine. `ConfigError` names everything that is wrong with one."""
 
-    endpoints: tuple[Endpoint, ...] = ()
-    enabled: bool = True
-    #: records that may wait per publisher; above it `drop_policy` decides
-    queue_size: int = 10_000
-    drop_policy: DropPolicy = "oldest"
-    #: how long `block` waits for room before it refuses
-    block_timeout: Duration = Duration.parse("1s")
-    #: bytes of records that may wait per publisher, over all of its rings
-    ring_bytes: Size = Size.parse("64MiB")
-    max_event_bytes: Size = Size.parse("1MiB")
-    #: worker processes, a bounded number of them; None: one per core, at most 4
-    workers: int | None = None
-    max_publishers: int = 64
-    max_endpoints: int = 4096
-    #: "process", "power", or "interval:<duration>"
-    durability: str = "process"
-    include_payload: bool = False
-    shutdown_timeout: Duration = Duration.parse("30s")
-    #: how long a failed event can be looked at and replayed before it is purged
-    retention: Duration = Duration.parse("24h")
-    #: a file of the audit trail, and how many of them are kept
-    audit_bytes: Size = Size.parse("64MiB")
-    audit_files: int = 8
-    #: networks in private or special ranges that deliveries may reach
-    allow_networks: tuple[str, ...] = ()
-    #: types of the host's own, beside the two catalogs
-    event_types: tuple[str, ...] = ()
-    #: the envelope of the host's own types, and of events in neither catalog
-    native_envelope: Literal["gateway", "broker"] = "gateway"
-    gateway_node: str | None = None
-    broker_id: str | None = None
-    data_dir: str | None = None
-    #: below it are the TLS files that endpoints created at run time may name; None: they name none
-    tls_folder: str | None = None
-    #: whether the `headers` of `defaults` are sent to endpoints that are created at run time too, whose
-    #: URL may be anybody's
-    share_default_headers: bool = False
+    endpoints: Annotated[
+        tuple[Endpoint, ...],
+        option("The receivers, each with its options.", entries=65_536),
+    ] = ()
+    enabled: Annotated[
+        bool,
+        option(
+            "Deliver. Where it is false new events are ignored, and what was accepted is held.",
+            example=False,
+        ),
+    ] = True
+    queue_size: Annotated[
+        int,
+        option(
+            "So many events of a publisher may wait; beyond that `drop_policy` decides.",
+            example=100_000,
+            limit=Limit(1, 100_000_000),
+        ),
+    ] = 10_000
+    drop_policy: Annotated[
+        DropPolicy,
+        option(
+            "What happens to an event for which the queue has no room.",
+            example="newest",
+            choices={
+                "oldest": "the oldest event that waits is dropped",
+                "newest": "the new event is refused",
+                "block": "emit waits for room, for up to `block_timeout`; then the event is refused",
+            },
+        ),
+    ] = "oldest"
+    block_timeout: Annotated[
+        Duration,
+        option(
+            "With the drop policy block, emit waits for room no longer than this.",
+            example="250ms",
+            limit=span_limit("1ms", "1h"),
+        ),
+    ] = Duration.parse("1s")
+    ring_bytes: Annotated[
+        Size,
+        option(
+            "So many bytes of events may wait for each publisher, over all of its rings.",
+            example="128MiB",
+            limit=size_limit("64KiB", "1TiB"),
+        ),
+    ] = Size.parse("64MiB")
+    max_event_bytes: Annotated[
+        Size,
+        option(
+            "The largest event that is accepted.",
+            example="256KiB",
+            limit=size_limit("1KiB", "256MiB"),
+        ),
+    ] = Size.parse("1MiB")
+    # FluxMQ's are goroutines; there are fewer processes (config/workers.py).
+    workers: Annotated[
+        int | None,
+        option(
+            "The number of worker processes, up to the number of cores or 16, whichever is more. "
+            "Without it there is one for each core, up to 4.",
+            example=2,
+            limit=Limit(1, 1_000_000_000),
+        ),
+    ] = None
+    max_publishers: Annotated[
+        int,
+        option(
+            "So many publishers may be attached at a time.",
+            example=16,
+            limit=Limit(1, 4096),
+        ),
+    ] = 64
+    max_endpoints: Annotated[
+        int,
+        option(
+            "There may be so many endpoints, removed ones included.",
+            example=1000,
+            limit=Limit(1, 65_536),
+        ),
+    ] = 4096
+    durability: Annotated[
+        str,
+        option(
+            "An accepted event survives: `process` the death of every process, `power` a power loss "
+            "too (emit waits for the disk), `interval:100ms` a power loss after that time.",
+            example="interval:100ms",
+        ),
+    ] = "process"
+    include_payload: Annotated[
+        bool,
+        option("The payload of a message stands in its message.published event.", example=True),
+    ] = False
+    shutdown_timeout: Annotated[
+        Duration,
+        option(
+            "The engine delivers for up to so long when it is told to stop. What is left waits for the "
+            "next start.",
+            example="10s",
+            limit=span_limit("0s", "24h"),
+        ),
+    ] = Duration.parse("30s")
+    retention: Annotated[
+        Duration,
+        option(
+            "A delivery that has ended can be looked at for so long, and a dead letter be replayed. "
+            "Then it is erased.",
+            example="168h",
+            limit=span_limit("1s", "87600h"),
+        ),
+    ] = Duration.parse("24h")
+    audit_bytes: Annotated[
+        Size,
+        option(
+            "A file of the audit trail is followed by a new one when it has so many bytes.",
+            example="16MiB",
+            limit=size_limit("4KiB", "1TiB"),
+        ),
+    ] = Size.parse("64MiB")
+    audit_files: Annotated[
+        int,
+        option(
+            "So many files of the audit trail are kept.",
+            example=8,
+            limit=Limit(1, 10_000),
+        ),
+    ] = 8
+    allow_networks: Annotated[
+        tuple[str, ...],
+        option(
+            "The private and special networks that deliveries may reach. Without it they reach public "
+            "addresses only.",
+            example=["10.0.0.0/8", "fd00::/8"],
+            entries=1000,
+        ),
+    ] = ()
+    event_types: Annotated[
+        tuple[str, ...],
+        option(
+            "The event types of the host's own, beside those of both catalogs.",
+            example=["order.created"],
+            entries=1000,
+        ),
+    ] = ()
+    native_envelope: Annotated[
+        Literal["gateway", "broker"],
+        option(
+            "The envelope of the host's own types, and of events in neither catalog.",
+            example="broker",
+        ),
+    ] = "gateway"
+    gateway_node: Annotated[
+        str | None,
+        option(
+            "The name of this gateway in its envelopes. By default it is the host name.",
+            example="gw-1",
+        ),
+    ] = None
+    broker_id: Annotated[
+        str | None,
+        option(
+            "The name of this broker in its envelopes. By default it is the host name.",
+            example="broker-1",
+        ),
+    ] = None
+    data_dir: Annotated[
+        str | None,
+        option(
+            "The directory in which the engine keeps its files.",
+            example="/var/lib/fluxhook",
+        ),
+    ] = None
+    tls_folder: Annotated[
+        str | None,
+        option(
+            "Endpoints that are created at run time may name TLS files below this folder. Without it "
+            "they name none.",
+            example="/etc/fluxhook/tls",
+        ),
+    ] = None
+    share_default_headers: Annotated[
+        bool,
+        option(
+            "Send the `headers` of `defaults` to endpoints that are created at run time too. Their URL "
+            "may be anybody's.",
+            example=True,
+        ),
+    ] = False
     admin: Admin = Admin()
-    #: options of an endpoint, as the file writes them, that lie below those of endpoints created at
-    #: run time
-    defaults: dict[str, Any] = {}
+    defaults: Annotated[
+        dict[str, Any],
+        option(
+            "Options of an endpoint, for all endpoints that do not set them: those of the file, and "
+            "those that are created at run time.",
+            example={"timeout": "5s"},
+            entries=100,
+        ),
+    ] = {}
 
     def __post_init__(self) -> None:
         """Hides the secrets of `defaults`, as those of an endpoint are."""
@@ -274,12 +339,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def _hidden_in(key: str, value: Any) -> Any:
     if key == "headers" and isinstance(value, dict):
-        return {name: _hidden(text) for name, text in value.items()}
+        return {name: hide(text) for name, text in value.items()}
     if key == "secrets" and isinstance(value, (list, tuple)):
-        return [_hidden(text) for text in value]
+        return [hide(text) for text in value]
     if key == "tls" and isinstance(value, dict):
         return {
-            name: _hidden(text) if isinstance(text, str) and has_private_key(text) else text
+            name: hide(text) if isinstance(text, str) and has_private_key(text) else text
             for name, text in value.items()
         }
-    return _hidden(value) if key in ("secret", "proxy") else value
+    return hide(value) if key in ("secret", "proxy") else value

@@ -10,14 +10,14 @@ from fluxhook.cli import options
 from fluxhook.cli.failure import Failure
 from fluxhook.cli.output import print_json
 from fluxhook.cli.remote import Remote
-from fluxhook.cli.webhook.definition import definition, explained, secret_options
+from fluxhook.cli.webhook.flags import explained, secret_options, webhook_flags
 from fluxhook.cli.webhook.view import print_created
 
 __all__ = ["command"]
 
 
 @click.command()
-@definition
+@webhook_flags
 @secret_options
 @click.option("--generate-secret", is_flag=True, help="Have a secret made; it is printed once.")
 @click.option("--name", metavar="NAME", help="By default, the host of the URL.")

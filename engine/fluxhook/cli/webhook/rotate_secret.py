@@ -10,7 +10,7 @@ from fluxhook.cli.api import reference
 from fluxhook.cli.failure import Failure
 from fluxhook.cli.output import out, print_json, safe
 from fluxhook.cli.remote import Remote
-from fluxhook.cli.webhook.definition import explained, secret_options
+from fluxhook.cli.webhook.flags import explained, secret_options
 from fluxhook.cli.webhook.view import print_secret
 
 __all__ = ["command"]

@@ -11,7 +11,7 @@ from fluxhook.cli.api import reference
 from fluxhook.cli.failure import Failure
 from fluxhook.cli.output import print_json
 from fluxhook.cli.remote import Remote
-from fluxhook.cli.webhook.definition import assign, definition, explained, secret_options
+from fluxhook.cli.webhook.flags import assign, explained, secret_options, webhook_flags
 from fluxhook.cli.webhook.view import print_created
 
 __all__ = ["command"]
@@ -19,7 +19,7 @@ __all__ = ["command"]
 
 @click.command()
 @options.webhook
-@definition
+@webhook_flags
 @secret_options
 @click.option(
     "--unset",

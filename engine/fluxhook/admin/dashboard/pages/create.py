@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import Request
 from nicegui import ui
 
-from fluxhook.admin.dashboard.definition import layer_of, show_fields
 from fluxhook.admin.dashboard.dom import button, focus, link, tag, text
+from fluxhook.admin.dashboard.endpoint_form import layer_of, show_fields
 from fluxhook.admin.dashboard.forms import Form
 from fluxhook.admin.dashboard.frame import failure_page, frame
 from fluxhook.admin.dashboard.links import endpoint_path
@@ -31,14 +31,15 @@ def register(context: DashboardContext) -> None:
 
 async def _create(viewer: Viewer) -> None:
     types = [one.type for one in await viewer.ask(viewer.service.event_types)]
+    defaults = await viewer.ask(viewer.service.defaults)
     with frame(viewer, "New endpoint", "/endpoints"):
         with tag("div", "page-head"):
             text("h1", "New endpoint")
         with tag("section", "card narrow") as place:
 
             async def submit(values: dict[str, str]) -> None:
-                layer = layer_of(values)
-                if "secret" not in layer and layer.get("signature") != "none":
+                layer = layer_of(values, defaults)
+                if "secret" not in layer and layer.get("signature", defaults.signature) != "none":
                     layer["generate_secret"] = True
                 try:
                     made = await viewer.change(viewer.service.create, layer)
@@ -53,7 +54,7 @@ async def _create(viewer: Viewer) -> None:
 
             form = Form("New endpoint", submit)
             with form:
-                show_fields(form, types)
+                show_fields(form, types, defaults)
                 with tag("div", "buttons"):
                     button("Create endpoint", "", "primary", type="submit")
                     link("Cancel", "/endpoints", "button")

@@ -6,15 +6,16 @@ from fastapi import Request
 from nicegui import ui
 from nicegui.element import Element
 
-from fluxhook.admin.dashboard.definition import patch_of, show_fields, values_of
 from fluxhook.admin.dashboard.dom import button, focus, link, tag, text
+from fluxhook.admin.dashboard.endpoint_form import patch_of, show_fields, values_of
 from fluxhook.admin.dashboard.forms import Form
 from fluxhook.admin.dashboard.frame import failure_page, frame
 from fluxhook.admin.dashboard.links import endpoint_path
-from fluxhook.admin.dashboard.options import OF_FILE
+from fluxhook.admin.dashboard.option_list import OF_FILE
 from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer, faults_of
 from fluxhook.admin.models import CreatedWebhook, Webhook
 from fluxhook.admin.names import by_id
+from fluxhook.config.schema import Endpoint
 from fluxhook.errors import FluxhookError, UnknownEndpoint
 
 __all__ = ["register"]
@@ -38,6 +39,7 @@ def register(context: DashboardContext) -> None:
 
 async def _edit(viewer: Viewer, webhook: Webhook) -> None:
     types = [one.type for one in await viewer.ask(viewer.service.event_types)]
+    defaults = await viewer.ask(viewer.service.defaults)
     status = await viewer.status()
     with frame(viewer, f"Edit {webhook.name}", "/endpoints") as page:
         page.engine(status.running)
@@ -51,10 +53,12 @@ async def _edit(viewer: Viewer, webhook: Webhook) -> None:
                 with tag("div", "buttons"):
                     link("Back to the endpoint", endpoint_path(webhook.id), "button")
             else:
-                _form(viewer, webhook, types, place)
+                _form(viewer, webhook, types, defaults, place)
 
 
-def _form(viewer: Viewer, webhook: Webhook, types: list[str], place: Element) -> None:
+def _form(
+    viewer: Viewer, webhook: Webhook, types: list[str], defaults: Endpoint, place: Element
+) -> None:
     before = values_of(webhook)
 
     async def submit(values: dict[str, str]) -> None:
@@ -74,7 +78,7 @@ def _form(viewer: Viewer, webhook: Webhook, types: list[str], place: Element) ->
     form = Form(f"Edit {webhook.name}", submit, before)
     with form:
         text("p", "Only what you change is sent; what you empty goes back to its default.", "help")
-        show_fields(form, types, webhook)
+        show_fields(form, types, defaults, webhook)
         with tag("div", "buttons"):
             button("Save changes", "", "primary", type="submit")
             link("Cancel", endpoint_path(webhook.id), "button")

@@ -16,7 +16,7 @@ from fluxhook.admin.dashboard.dialogs import confirm
 from fluxhook.admin.dashboard.dom import button, icon, link, state_pill, tag, text, time
 from fluxhook.admin.dashboard.frame import card, failure_page, frame
 from fluxhook.admin.dashboard.links import endpoint_path
-from fluxhook.admin.dashboard.options import show_options
+from fluxhook.admin.dashboard.option_list import show_options
 from fluxhook.admin.dashboard.rotation import rotate
 from fluxhook.admin.dashboard.sampler import Point
 from fluxhook.admin.dashboard.tiles import Tile
