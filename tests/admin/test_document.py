@@ -16,6 +16,7 @@ from fluxhook.admin.ingest import MAX_EVENTS
 from fluxhook.admin.models import MAX_PAGE
 from fluxhook.admin.problems import KINDS
 from fluxhook.config.limits import ENTRIES, LIMITS
+from fluxhook.config.option import options
 from fluxhook.config.schema import Aggregate, Batch, Breaker, Endpoint, Retry
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
@@ -93,6 +94,38 @@ def test_the_limits_of_options_are_in_their_schemas(document: dict[str, Any]) ->
                     assert (found["minimum"], found["maximum"]) == limit[:2], (name, field)
                     seen += 1
     assert seen == 18 + 12, "lists and mappings, numbers"
+
+
+def test_every_property_is_described(document: dict[str, Any]) -> None:
+    """In a sentence; so is every body and answer."""
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        if "Page" in name or name in ("AuditEntry", "Problem", "Fault"):
+            continue
+        assert schema["description"], name
+        for field, one in schema["properties"].items():
+            assert "$ref" in one or one["description"], (name, field)
+
+
+def test_options_are_those_of_the_schema(document: dict[str, Any]) -> None:
+    """With descriptions, examples, and the limits of what is written as text."""
+    schemas = document["components"]["schemas"]
+    for name in ("Webhook", "CreatedWebhook", "WebhookOptions"):
+        after = schemas[name]["properties"]["disable_after"]
+        (said,) = (one for one in options(Endpoint) if one.path == "disable_after")
+        assert after["description"] == f"{said.description} From 1s to 87600h."
+        assert after["examples"] == ["24h"]
+    assert schemas["Batch"]["properties"]["format"]["examples"] == ["ndjson"]
+
+
+def test_times_are_times(document: dict[str, Any]) -> None:
+    """RFC 3339, in the words of JSON Schema; a filter takes a duration too, and says so."""
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        for field, one in schema.get("properties", {}).items():
+            if (field.endswith("_at") or field in ("at", "failing_since")) and name != "AuditEntry":
+                (text,) = typed(one, "string")
+                assert text["format"] == "date-time", (name, field)
 
 
 def typed(schema: dict[str, Any], *types: str) -> list[dict[str, Any]]:

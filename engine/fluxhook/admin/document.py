@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Any, Final, get_args
 
 import msgspec
 from litestar import Litestar, Request
@@ -198,14 +198,24 @@ def _describe(schemas: Mapping[str, Any]) -> None:
             continue
         schema.setdefault("description", inspect.cleandoc(kind.__doc__ or ""))
         for field in msgspec.structs.fields(kind):
-            for meta in get_args(field.type)[1:] if get_origin(field.type) is Annotated else ():
-                for member in _members(schema["properties"][field.name]):
-                    if member.get("type") != "null":
-                        member |= meta.extra_json_schema or {}
+            for member in _members(schema["properties"][field.name]):
+                if member.get("type") != "null":
+                    member |= _more(field.type)
     for option in options(Endpoint):
         owners = (Webhook, CreatedWebhook) if option.owner is Endpoint else (option.owner,)
         for owner in owners:
             _bound(schemas[owner.__name__]["properties"][option.name], option)
+
+
+def _more(annotation: Any) -> dict[str, Any]:
+    """Return what a type says of itself for JSON Schema, however deep it stands."""
+    found: dict[str, Any] = {}
+    for part in get_args(annotation):
+        if isinstance(part, msgspec.Meta):
+            found |= part.extra_json_schema or {}
+        else:
+            found |= _more(part)
+    return found
 
 
 def _bound(schema: dict[str, Any], option: Option) -> None:

@@ -6,9 +6,10 @@ values of headers, and what a URL may hide are `***`.
 
 from __future__ import annotations
 
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from fluxhook.config.schema import Endpoint
 from fluxhook.config.units import Duration
@@ -59,11 +60,24 @@ WebhookState = Literal[
 DeliveryState = Literal["waiting", "blocked", "delivered", "dead", "dropped"]
 
 
-class Page(msgspec.Struct, Generic[T], frozen=True):
-    """Some rows, newest first, and the cursor for the rest; None: nothing is left."""
+Time = Annotated[
+    str,
+    Meta(examples=["2026-02-05T12:00:00.000Z"], extra_json_schema={"format": "date-time"}),
+]
+#: the id of a webhook, of a delivery, of an event
+WebhookId = Annotated[str, Meta(examples=["wh_7"])]
+DeliveryId = Annotated[str, Meta(examples=["dlv_0644f1b1ac5d0041"])]
+EventId = Annotated[str, Meta(examples=["evt_7h3k9m2p"])]
+TypeName = Annotated[str, Meta(examples=["route.error"])]
 
-    items: list[T]
-    next_cursor: str | None = None
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """Some rows, newest first."""
+
+    items: Annotated[list[T], Meta(description="The rows of this page.")]
+    next_cursor: Annotated[
+        str | None, Meta(description="The cursor of the next page; null: nothing is left.")
+    ] = None
 
 
 # ---- webhooks --------------------------------------------------------------------------------
@@ -75,41 +89,66 @@ class Webhook(Endpoint, frozen=True, kw_only=True):
     `source` is file (the configuration's; it can be paused, resumed and tested) or api.
     """
 
-    id: str
-    source: Literal["file", "api"]
-    state: WebhookState
-    disabled_reason: str = ""
-    #: why nothing can be sent, so that events wait
-    misconfigured_reason: str = ""
-    created_at: str | None = None
-    updated_at: str | None = None
-    #: how many former secrets sign beside the present one, and until when
-    expiring_secrets: int = 0
-    secrets_expire_at: str | None = None
-    #: what its owner should know
-    notices: tuple[str, ...] = ()
+    id: Annotated[WebhookId, Meta(description="The id of the webhook, which never changes.")]
+    source: Annotated[
+        Literal["file", "api"],
+        Meta(description="The configuration file has it, or the API made it."),
+    ]
+    state: Annotated[WebhookState, Meta(description="What the webhook does at this moment.")]
+    disabled_reason: Annotated[
+        str, Meta(description="The reason why it was disabled; empty where it was not.")
+    ] = ""
+    misconfigured_reason: Annotated[
+        str, Meta(description="The reason why nothing can be sent, so that events wait.")
+    ] = ""
+    created_at: Annotated[Time | None, Meta(description="The time when the API made it.")] = None
+    updated_at: Annotated[
+        Time | None, Meta(description="The time when the API changed it last.")
+    ] = None
+    expiring_secrets: Annotated[
+        int, Meta(description="So many former secrets sign beside the present one.")
+    ] = 0
+    secrets_expire_at: Annotated[
+        Time | None, Meta(description="The time until which former secrets sign.")
+    ] = None
+    notices: Annotated[
+        tuple[str, ...], Meta(description="Remarks for the owner of the webhook.")
+    ] = ()
 
 
 class CreatedWebhook(Webhook, frozen=True, kw_only=True):
     """`secret` is shown this once, and only if it was generated."""
 
-    secret: str | None = None
+    secret: Annotated[
+        str | None, Meta(description="The secret that was generated; it is shown this once.")
+    ] = None
 
 
 class RotateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Without a `secret` one is generated. The former one goes on signing for the `overlap`, 24 hours
     by default."""
 
-    secret: str | None = None
-    overlap: Duration | None = None
+    secret: Annotated[
+        str | None, Meta(description="The new secret; without it one is generated.")
+    ] = None
+    overlap: Annotated[
+        Duration | None,
+        Meta(
+            description="The former secret signs beside the new one for so long; 24 hours by default."
+        ),
+    ] = None
 
 
 class RotatedSecret(msgspec.Struct, frozen=True, kw_only=True):
     """`secret` is shown this once, and only if it was generated."""
 
-    secret: str | None
-    generated: bool
-    former_expires_at: str
+    secret: Annotated[
+        str | None, Meta(description="The new secret, if it was generated; it is shown this once.")
+    ]
+    generated: Annotated[bool, Meta(description="The engine made the secret.")]
+    former_expires_at: Annotated[
+        Time, Meta(description="The time until which the former secret signs.")
+    ]
 
 
 class TestRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -117,8 +156,11 @@ class TestRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     __test__ = False  # pytest takes the name for that of a test
 
-    type: str = "webhook.test"
-    data: dict[str, Any] | None = None
+    type: Annotated[TypeName, Meta(description="The type of the event.")] = "webhook.test"
+    data: Annotated[
+        dict[str, Any] | None,
+        Meta(description="The data of the event; without it an example is sent."),
+    ] = None
 
 
 class TestSent(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,8 +168,8 @@ class TestSent(msgspec.Struct, frozen=True, kw_only=True):
 
     __test__ = False
 
-    event_id: str
-    delivery_id: str
+    event_id: Annotated[EventId, Meta(description="The id of the event.")]
+    delivery_id: Annotated[DeliveryId, Meta(description="The id of its delivery.")]
 
 
 # ---- status ----------------------------------------------------------------------------------
@@ -136,9 +178,9 @@ class TestSent(msgspec.Struct, frozen=True, kw_only=True):
 class LastError(msgspec.Struct, frozen=True, kw_only=True):
     """The latest failed attempt."""
 
-    at: str
-    cause: str
-    error: str
+    at: Annotated[Time, Meta(description="The time when the attempt failed.")]
+    cause: Annotated[str, Meta(description="The cause of the failure.")]
+    error: Annotated[str, Meta(description="The failure in words.")]
 
 
 class WebhookStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,87 +192,130 @@ class WebhookStatus(msgspec.Struct, frozen=True, kw_only=True):
     first_byte, total, of samples.
     """
 
-    id: str
-    name: str
-    url: str
-    state: WebhookState
-    disabled_reason: str
-    accepted: int
-    delivered: int
-    dead: int
-    dropped: dict[str, int]
-    pending: int
-    queued: int
-    stored: int
-    refused: int
-    filtered: int
-    aggregated: int
-    skipped: int
-    failed_attempts: int
-    signature_rejections: int
-    size_rejections: int
-    success_rate: float | None
-    latency_ms: dict[str, float] | None
-    stages_ms: dict[str, dict[str, float]]
-    reuse: float | None
-    oldest_pending_at: str | None
-    next_retry_at: str | None
-    failing_since: str | None
-    last_error: LastError | None
-    #: why nothing can be sent, so that events wait; of the state misconfigured
-    misconfigured_reason: str = ""
-    #: it is paused, whatever its state is besides
-    paused: bool = False
-    #: attempts and reports that an error of the engine's own ended
-    faults: int = 0
-    #: when an open breaker lets its next request go; null where it may already
-    next_probe_at: str | None = None
+    id: Annotated[WebhookId, Meta(description="The id of the webhook.")]
+    name: Annotated[str, Meta(description="The name of the webhook.")]
+    url: Annotated[str, Meta(description="Deliveries are sent to this URL; its query is hidden.")]
+    state: Annotated[WebhookState, Meta(description="What the webhook does at this moment.")]
+    disabled_reason: Annotated[
+        str, Meta(description="The reason why it was disabled; empty where it was not.")
+    ]
+    accepted: Annotated[int, Meta(description="Events that were accepted for it.")]
+    delivered: Annotated[int, Meta(description="Events that its receiver took.")]
+    dead: Annotated[int, Meta(description="Dead letters in the store.")]
+    dropped: Annotated[
+        dict[str, int], Meta(description="Events that a policy dropped, by the policy.")
+    ]
+    pending: Annotated[int, Meta(description="Events that are still owed: queued and stored.")]
+    queued: Annotated[int, Meta(description="Events in the rings, on their way to a worker.")]
+    stored: Annotated[int, Meta(description="Events that wait in the store.")]
+    refused: Annotated[int, Meta(description="Events that were refused, as the queue was full.")]
+    filtered: Annotated[int, Meta(description="Events that its filters left out.")]
+    aggregated: Annotated[int, Meta(description="Events that went into notifications.")]
+    skipped: Annotated[int, Meta(description="Deliveries that the open breaker held back.")]
+    failed_attempts: Annotated[int, Meta(description="Attempts that failed.")]
+    signature_rejections: Annotated[
+        int, Meta(description="Attempts that the receiver answered with 401 or 403.")
+    ]
+    size_rejections: Annotated[
+        int, Meta(description="Events that were too large for it, or for its receiver.")
+    ]
+    success_rate: Annotated[
+        float | None,
+        Meta(description="The share of the attempts that succeeded; null: there was none."),
+    ]
+    latency_ms: Annotated[
+        dict[str, float] | None,
+        Meta(description="Milliseconds of successful attempts: p50, p95 and p99."),
+    ]
+    stages_ms: Annotated[
+        dict[str, dict[str, float]],
+        Meta(
+            description="Milliseconds of the stages of requests (queue, sign, dns, connect, tls, "
+            "first_byte, total), of samples: p50, p95 and p99."
+        ),
+    ]
+    reuse: Annotated[
+        float | None, Meta(description="The share of the requests that found a connection open.")
+    ]
+    oldest_pending_at: Annotated[
+        Time | None,
+        Meta(description="The time when the oldest event that is pending was accepted."),
+    ]
+    next_retry_at: Annotated[Time | None, Meta(description="The time of the next retry.")]
+    failing_since: Annotated[
+        Time | None, Meta(description="Every attempt has failed since this time.")
+    ]
+    last_error: Annotated[LastError | None, Meta(description="The latest failed attempt.")]
+    misconfigured_reason: Annotated[
+        str,
+        Meta(description="The reason why nothing can be sent, so that events wait."),
+    ] = ""
+    paused: Annotated[bool, Meta(description="It is paused, whatever its state is besides.")] = (
+        False
+    )
+    faults: Annotated[
+        int, Meta(description="Attempts and reports that an error of the engine's own ended.")
+    ] = 0
+    next_probe_at: Annotated[
+        Time | None,
+        Meta(description="The time when an open breaker lets a request go; null: it may already."),
+    ] = None
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over all webhooks, those included that were removed."""
 
-    accepted: int
-    delivered: int
-    dead: int
-    dropped: int
-    aggregated: int
-    pending: int
-    failed_attempts: int
-    refused: int
-    skipped: int
-    signature_rejections: int
-    size_rejections: int
+    accepted: Annotated[int, Meta(description="Events that were accepted.")]
+    delivered: Annotated[int, Meta(description="Events that receivers took.")]
+    dead: Annotated[int, Meta(description="Dead letters in the store.")]
+    dropped: Annotated[int, Meta(description="Events that a policy dropped.")]
+    aggregated: Annotated[int, Meta(description="Events that went into notifications.")]
+    pending: Annotated[int, Meta(description="Events that are still owed.")]
+    failed_attempts: Annotated[int, Meta(description="Attempts that failed.")]
+    refused: Annotated[int, Meta(description="Events that were refused, as a queue was full.")]
+    skipped: Annotated[int, Meta(description="Deliveries that an open breaker held back.")]
+    signature_rejections: Annotated[
+        int, Meta(description="Attempts that were answered with 401 or 403.")
+    ]
+    size_rejections: Annotated[int, Meta(description="Events that were too large.")]
 
 
 class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A publisher's slot, which counts events, or a worker, which counts attempts; both since the data
     directory was made."""
 
-    role: Literal["publisher", "worker"]
-    name: str
-    accepted: int
-    refused: int
-    filtered: int
-    succeeded: int
-    failed: int
+    role: Annotated[
+        Literal["publisher", "worker"],
+        Meta(description="A publisher's slot counts events, a worker counts attempts."),
+    ]
+    name: Annotated[str, Meta(description="The name of the process's folder.")]
+    accepted: Annotated[int, Meta(description="Events that the publisher accepted.")]
+    refused: Annotated[int, Meta(description="Events that the publisher refused.")]
+    filtered: Annotated[int, Meta(description="Events that filters left out.")]
+    succeeded: Annotated[int, Meta(description="Attempts of the worker that succeeded.")]
+    failed: Annotated[int, Meta(description="Attempts of the worker that failed.")]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """A whole engine; `version` counts its configurations, `serving` its workers that take and send
     events."""
 
-    at: str
-    running: bool
-    version: int
-    webhooks: list[WebhookStatus]
-    totals: Totals
-    processes: list[ProcessStatus]
-    serving: int | None = None
+    at: Annotated[Time, Meta(description="The time of these figures.")]
+    running: Annotated[bool, Meta(description="The engine runs.")]
+    version: Annotated[
+        int,
+        Meta(description="The number of the configuration in force; each change makes a new one."),
+    ]
+    webhooks: Annotated[list[WebhookStatus], Meta(description="The figures of each webhook.")]
+    totals: Annotated[Totals, Meta(description="Sums over all webhooks.")]
+    processes: Annotated[list[ProcessStatus], Meta(description="The figures of each process.")]
+    serving: Annotated[
+        int | None, Meta(description="So many workers take and send events; null: not known.")
+    ] = None
 
 
 class Health(msgspec.Struct, frozen=True):
-    status: Literal["ok"] = "ok"
+    status: Annotated[Literal["ok"], Meta(description="The process answers.")] = "ok"
 
 
 # ---- deliveries ------------------------------------------------------------------------------
@@ -240,55 +325,61 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds from the beginning of an attempt to the end of each stage; None: it did not
     happen, or not by itself."""
 
-    dns_ms: float | None
-    connect_ms: float | None
-    tls_ms: float | None
-    first_byte_ms: float | None
-    total_ms: float
+    dns_ms: Annotated[float | None, Meta(description="The name was resolved.")]
+    connect_ms: Annotated[float | None, Meta(description="The connection was open.")]
+    tls_ms: Annotated[float | None, Meta(description="The TLS handshake was done.")]
+    first_byte_ms: Annotated[float | None, Meta(description="The first byte of the answer came.")]
+    total_ms: Annotated[float, Meta(description="The attempt was over.")]
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One request. `outcome` is delivered or the cause of the failure; `answer` its first bytes."""
 
-    n: int
-    started_at: str
-    outcome: str
-    status: int | None
-    error: str
-    worker: int
-    retry_after_s: int | None
-    timings: Timings
-    answer: str
+    n: Annotated[int, Meta(description="The number of the attempt, from 1.")]
+    started_at: Annotated[Time, Meta(description="The time when the attempt began.")]
+    outcome: Annotated[str, Meta(description="`delivered`, or the cause of the failure.")]
+    status: Annotated[
+        int | None, Meta(description="The status code of the answer; null: there was none.")
+    ]
+    error: Annotated[str, Meta(description="The failure in words.")]
+    worker: Annotated[int, Meta(description="The number of the worker that made the attempt.")]
+    retry_after_s: Annotated[
+        int | None, Meta(description="The seconds that the receiver asked for (Retry-After).")
+    ]
+    timings: Annotated[Timings, Meta(description="Where the time of the attempt went.")]
+    answer: Annotated[str, Meta(description="The first bytes of the answer.")]
 
 
 class AttemptRecord(Attempt, frozen=True, kw_only=True):
     """An attempt, and of what."""
 
-    delivery_id: str
-    endpoint: str
-    endpoint_id: str
-    event_id: str
-    type: str
+    delivery_id: Annotated[DeliveryId, Meta(description="The id of the delivery.")]
+    endpoint: Annotated[str, Meta(description="The name of the webhook.")]
+    endpoint_id: Annotated[WebhookId, Meta(description="The id of the webhook.")]
+    event_id: Annotated[EventId, Meta(description="The id of the event.")]
+    type: Annotated[TypeName, Meta(description="The type of the event.")]
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """One event for one webhook. `attempts` counts since it was accepted or replayed."""
 
-    id: str
-    endpoint: str
-    endpoint_id: str
-    event_id: str
-    type: str
-    topic: str | None
-    order_key: str | None
-    state: DeliveryState
-    attempts: int
-    accepted_at: str
-    first_failed_at: str | None
-    due_at: str | None
-    ended_at: str | None
-    cause: str
-    error: str
+    id: Annotated[DeliveryId, Meta(description="The id of the delivery.")]
+    endpoint: Annotated[str, Meta(description="The name of the webhook.")]
+    endpoint_id: Annotated[WebhookId, Meta(description="The id of the webhook.")]
+    event_id: Annotated[EventId, Meta(description="The id of the event.")]
+    type: Annotated[TypeName, Meta(description="The type of the event.")]
+    topic: Annotated[str | None, Meta(description="The topic of the event.")]
+    order_key: Annotated[str | None, Meta(description="The value by which the order is kept.")]
+    state: Annotated[DeliveryState, Meta(description="What became of the delivery so far.")]
+    attempts: Annotated[int, Meta(description="Attempts since it was accepted or replayed.")]
+    accepted_at: Annotated[Time, Meta(description="The time when the event was accepted.")]
+    first_failed_at: Annotated[Time | None, Meta(description="The time of its first failure.")]
+    due_at: Annotated[Time | None, Meta(description="The time of the next attempt.")]
+    ended_at: Annotated[Time | None, Meta(description="The time when the delivery ended.")]
+    cause: Annotated[
+        str, Meta(description="The cause of the last failure, or the reason why it waits.")
+    ]
+    error: Annotated[str, Meta(description="The last failure in words.")]
 
 
 class SentRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,18 +388,24 @@ class SentRequest(msgspec.Struct, frozen=True, kw_only=True):
     `body` is text, or base64 where `encoding` says so.
     """
 
-    method: Literal["POST"] = "POST"
-    url: str
-    headers: dict[str, str]
-    body: str
-    encoding: Literal["utf-8", "base64"] = "utf-8"
+    method: Annotated[Literal["POST"], Meta(description="The method of the request.")] = "POST"
+    url: Annotated[str, Meta(description="The URL of the request; its query is hidden.")]
+    headers: Annotated[
+        dict[str, str], Meta(description="The headers of the request; secrets are hidden.")
+    ]
+    body: Annotated[str, Meta(description="The body of the request.")]
+    encoding: Annotated[
+        Literal["utf-8", "base64"], Meta(description="`base64` where the body is no text.")
+    ] = "utf-8"
 
 
 class DeliveryDetail(Delivery, frozen=True, kw_only=True):
     """A delivery with every attempt, the oldest first. `request` is None once its body is erased."""
 
-    history: list[Attempt]
-    request: SentRequest | None
+    history: Annotated[list[Attempt], Meta(description="Every attempt, the oldest first.")]
+    request: Annotated[
+        SentRequest | None, Meta(description="The request; null once the body is erased.")
+    ]
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -317,15 +414,20 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `since` and `until` take a time, or a duration such as "15m" for that long ago.
     """
 
-    endpoint: str | None = None
-    type: str | None = None
-    cause: str | None = None
-    since: str | None = None
-    until: str | None = None
-    #: how many at most, in this request
-    limit: int | None = None
-    #: of the answer before, to go on
-    cursor: str | None = None
+    endpoint: Annotated[str | None, Meta(description="The name or the id of a webhook.")] = None
+    type: Annotated[TypeName | None, Meta(description="A type of events.")] = None
+    cause: Annotated[str | None, Meta(description="The cause of the last failure.")] = None
+    since: Annotated[
+        str | None,
+        Meta(
+            description="Dead from this time on: a time, or a duration such as 15m for that long ago."
+        ),
+    ] = None
+    until: Annotated[str | None, Meta(description="Dead before this time.")] = None
+    limit: Annotated[int | None, Meta(description="So many at most, in this request.")] = None
+    cursor: Annotated[
+        str | None, Meta(description="The `next_cursor` of the answer before, to go on.")
+    ] = None
 
 
 class ReplayRequest(Filter, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -335,14 +437,16 @@ class ReplayRequest(Filter, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class PurgeRequest(Filter, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which dead letters to erase. Without any filter it takes `all`: true."""
 
-    all: bool = False
+    all: Annotated[bool, Meta(description="Without any filter: take every dead letter.")] = False
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """How many were done. With a `next_cursor` there are more: send it with the same filter."""
 
-    done: int
-    next_cursor: str | None = None
+    done: Annotated[int, Meta(description="So many were done.")]
+    next_cursor: Annotated[
+        str | None, Meta(description="There are more: send this cursor with the same filter.")
+    ] = None
 
 
 # ---- events ----------------------------------------------------------------------------------
@@ -351,23 +455,29 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 class EventIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An event to accept. `id` is for hosts with ids of their own."""
 
-    type: str
-    data: dict[str, Any] | None = None
-    topic: str | None = None
-    id: str | None = None
+    type: Annotated[TypeName, Meta(description="The type of the event.")]
+    data: Annotated[dict[str, Any] | None, Meta(description="The data of the event.")] = None
+    topic: Annotated[
+        str | None, Meta(description="The topic of the event, which topic filters match.")
+    ] = None
+    id: Annotated[
+        EventId | None, Meta(description="An id of the host's own; without it one is made.")
+    ] = None
 
 
 class Accepted(msgspec.Struct, frozen=True):
     """For how many endpoints an event was accepted; 0: none subscribed to it."""
 
-    id: str
-    endpoints: int
+    id: Annotated[EventId, Meta(description="The id of the event.")]
+    endpoints: Annotated[
+        int, Meta(description="It was accepted for so many endpoints; 0: none subscribed to it.")
+    ]
 
 
 class AcceptedEvents(msgspec.Struct, frozen=True):
     """One entry for each event, in their order."""
 
-    events: list[Accepted]
+    events: Annotated[list[Accepted], Meta(description="One entry for each event, in their order.")]
 
 
 class EventType(msgspec.Struct, frozen=True, kw_only=True):
@@ -375,9 +485,19 @@ class EventType(msgspec.Struct, frozen=True, kw_only=True):
     bind it. `version` is that of the schema, and `dataschema` what CloudEvents say of it; both are None
     for the host's own types."""
 
-    type: str
-    catalog: Literal["gateway", "broker", "host"]
-    topic: bool
-    version: str | None = None
-    dataschema: str | None = None
-    schema: dict[str, Any] | None
+    type: Annotated[TypeName, Meta(description="The name of the type.")]
+    catalog: Annotated[
+        Literal["gateway", "broker", "host"],
+        Meta(description="The catalog that has the type; `host` are the types of event_types."),
+    ]
+    topic: Annotated[bool, Meta(description="Topic filters bind events of this type.")]
+    version: Annotated[
+        str | None, Meta(description="The version of the schema; null for the host's own types.")
+    ] = None
+    dataschema: Annotated[
+        str | None,
+        Meta(description="The schema's name in CloudEvents; null for the host's own types."),
+    ] = None
+    schema: Annotated[
+        dict[str, Any] | None, Meta(description="The JSON schema of the data; null: any object.")
+    ]
