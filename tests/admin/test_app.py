@@ -15,12 +15,11 @@ from litestar.exceptions import WebSocketDisconnect
 from litestar.testing import TestClient
 
 from admin.conftest import ALL, BASE_URL, READ, problem
-from fluxhook.admin import exchange
-from fluxhook.admin import load as load_module
+from fluxhook.admin import exchange, request_load
 from fluxhook.admin.app import create_app
 from fluxhook.admin.lifespan import run_lifespans
-from fluxhook.admin.load import MAX_OF_ONE, MAX_REQUESTS, PATIENCE_S, Load
-from fluxhook.admin.problems import RequestError
+from fluxhook.admin.problem_details import RequestError
+from fluxhook.admin.request_load import MAX_OF_ONE, MAX_REQUESTS, PATIENCE_S, Load
 
 
 class Other:
@@ -119,7 +118,7 @@ def test_what_is_mounted_on_an_open_api_is_guarded(tmp_path: Path, other: Other)
 
 def test_load_is_bounded(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Above MAX_REQUESTS under way the next one is told to come again; health still answers."""
-    monkeypatch.setattr(load_module, "MAX_REQUESTS", 2)
+    monkeypatch.setattr(request_load, "MAX_REQUESTS", 2)
     headers = {"Authorization": f"Bearer {ALL}"}
 
     async def load() -> tuple[int, httpx.Response, list[httpx.Response], Load]:
@@ -208,8 +207,8 @@ def test_who_sends_slowly_gives_way() -> None:
 
 def test_half_sent_bodies_keep_nobody_out(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest of them is answered with 503, and its connection closed."""
-    monkeypatch.setattr(load_module, "MAX_OF_ONE", 2)
-    monkeypatch.setattr(load_module, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(request_load, "MAX_OF_ONE", 2)
+    monkeypatch.setattr(request_load, "PATIENCE_S", 0.01)
     headers = {"Authorization": f"Bearer {ALL}"}
 
     async def attack() -> tuple[list[httpx.Response], httpx.Response]:
@@ -226,7 +225,7 @@ def test_half_sent_bodies_keep_nobody_out(stopped: Path, monkeypatch: pytest.Mon
                 for _ in range(2)
             ]
             while len(mine := app.load._of.get(app.access.client(f"Bearer {ALL}"), {})) < 2 or any(
-                one.waited_s < load_module.PATIENCE_S for one in mine
+                one.waited_s < request_load.PATIENCE_S for one in mine
             ):
                 await asyncio.sleep(0.01)
             answer = await client.get("/v1/audit", headers=headers)
@@ -244,7 +243,7 @@ def test_half_sent_bodies_keep_nobody_out(stopped: Path, monkeypatch: pytest.Mon
 
 def test_two_tokens_do_not_share_their_room(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests of one of them are not held against the other; a token is counted, not its address."""
-    monkeypatch.setattr(load_module, "MAX_OF_ONE", 1)
+    monkeypatch.setattr(request_load, "MAX_OF_ONE", 1)
     app: Any = create_app(stopped)
     with TestClient(app, base_url=BASE_URL) as client:
         name = app.access.client(f"Bearer {READ}")

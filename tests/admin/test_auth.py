@@ -10,7 +10,7 @@ from litestar.testing import TestClient
 
 from admin.conftest import ALL, EMIT, READ, TOKENS, WRITE, Site, client_of, config, problem
 from fluxhook.admin.auth import Access, judge_browser
-from fluxhook.admin.problems import RequestError
+from fluxhook.admin.problem_details import RequestError
 from fluxhook.config.schema import Admin, Token
 from fluxhook.supervisor.supervisor import Supervisor
 

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from admin.conftest import Site
 from fluxhook.admin.ingest import MAX_EVENTS
 from fluxhook.admin.models import MAX_PAGE
-from fluxhook.admin.problems import KINDS
+from fluxhook.admin.problem_details import KINDS
 from fluxhook.config.limits import ENTRIES, LIMITS
 from fluxhook.config.option import options
 from fluxhook.config.schema import Aggregate, Batch, Breaker, Endpoint, Retry

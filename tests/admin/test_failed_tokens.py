@@ -20,7 +20,7 @@ from fluxhook.admin.failed_tokens import (
     delay_s,
     peer_of,
 )
-from fluxhook.admin.problems import RequestError
+from fluxhook.admin.problem_details import RequestError
 
 WRONG = "wrong-token-0123456789"
 

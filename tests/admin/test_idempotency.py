@@ -10,7 +10,7 @@ import pytest
 from fluxhook.admin import idempotency
 from fluxhook.admin.idempotency import Answers, Idempotency, derived_id
 from fluxhook.admin.models import Accepted
-from fluxhook.admin.problems import RequestError
+from fluxhook.admin.problem_details import RequestError
 
 
 def fill(keys: Idempotency, key: str, n: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fluxhook.admin.models import ReplayRequest
 from fluxhook.admin.payload import decode_object, struct_of
-from fluxhook.admin.problems import RequestError
+from fluxhook.admin.problem_details import RequestError
 
 
 def test_a_long_name_is_not_kept_with_each_value_below_it() -> None:

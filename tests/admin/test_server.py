@@ -24,7 +24,7 @@ from admin.conftest import ALL, DEADLINE_S, TOKENS, config, until
 from fluxhook.admin import server
 from fluxhook.admin.background import NICENESS
 from fluxhook.admin.server import bind
-from fluxhook.config.listen import parse_listen
+from fluxhook.config.listen_address import parse_listen
 from fluxhook.config.schema import Admin, Config
 from fluxhook.errors import ConfigError
 from fluxhook.supervisor.supervisor import Supervisor

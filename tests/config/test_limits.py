@@ -16,9 +16,9 @@ import pytest
 from fluxhook.config import subscription
 from fluxhook.config.check import validate
 from fluxhook.config.definition import define, normalized, written_as
+from fluxhook.config.findings import MAX_PATH
 from fluxhook.config.limits import ENTRIES, LIMITS, MAX_KEYS
 from fluxhook.config.load import loads
-from fluxhook.config.problems import MAX_PATH
 from fluxhook.config.reader import fields_of, is_struct
 from fluxhook.config.schema import Admin, Aggregate, Config, Endpoint, Retry, Token
 from fluxhook.config.units import Duration

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from tools.config_docs import DOCS, PARTS, keys, render
 
 from fluxhook.cli.webhook.flags import flag
+from fluxhook.config.findings import Findings
 from fluxhook.config.limits import LIMITS, check_limits
 from fluxhook.config.load import loads
 from fluxhook.config.option import (
@@ -25,7 +26,6 @@ from fluxhook.config.option import (
     value_at,
     written,
 )
-from fluxhook.config.problems import Findings
 from fluxhook.config.reader import BAD, read_value
 from fluxhook.config.schema import Admin, Config, Endpoint, Retry, Token
 from fluxhook.config.units import Duration, Rate

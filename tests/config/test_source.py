@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fluxhook.config.problems import Findings
+from fluxhook.config.findings import Findings
 from fluxhook.config.source import MAX_BYTES, Plain, parse
 from fluxhook.errors import ConfigError
 

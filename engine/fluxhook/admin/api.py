@@ -41,7 +41,7 @@ from fluxhook.admin.document import (
 from fluxhook.admin.idempotency import Answers
 from fluxhook.admin.ingest import Ingest
 from fluxhook.admin.models import HIDDEN
-from fluxhook.admin.problems import MEDIA_TYPE, Fault, RequestError, problem_of
+from fluxhook.admin.problem_details import MEDIA_TYPE, Fault, RequestError, problem_of
 from fluxhook.admin.routes import HANDLERS
 from fluxhook.admin.service import Service
 from fluxhook.config import codec

@@ -15,9 +15,9 @@ from fluxhook.admin.exchange import Exchange
 from fluxhook.admin.failed_tokens import FailedTokens, peer_of
 from fluxhook.admin.ingest import Ingest
 from fluxhook.admin.lifespan import AsgiApp, run_lifespans
-from fluxhook.admin.load import Load
-from fluxhook.admin.names import encoded_path, masked_path
-from fluxhook.admin.problems import MEDIA_TYPE, Fault, RequestError, problem_of
+from fluxhook.admin.problem_details import MEDIA_TYPE, Fault, RequestError, problem_of
+from fluxhook.admin.references import encoded_path, masked_path
+from fluxhook.admin.request_load import Load
 from fluxhook.admin.service import Service
 from fluxhook.errors import FluxhookError
 from fluxhook.text import repaired

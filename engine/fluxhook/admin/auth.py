@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, get_args
 
-from fluxhook.admin.problems import RequestError
-from fluxhook.config.listen import Listen
+from fluxhook.admin.problem_details import RequestError
+from fluxhook.config.listen_address import Listen
 from fluxhook.config.schema import Scope, Token
 
 __all__ = ["ALL_SCOPES", "Access", "is_foreign", "judge_browser"]

@@ -33,7 +33,7 @@ from fluxhook.admin.models import (
     Webhook,
 )
 from fluxhook.admin.payload import JSON, MERGE_PATCH, NDJSON
-from fluxhook.admin.problems import KINDS, MEDIA_TYPE, Problem
+from fluxhook.admin.problem_details import KINDS, MEDIA_TYPE, Problem
 from fluxhook.config import codec
 from fluxhook.config.option import Option, is_struct, options
 from fluxhook.config.schema import Aggregate, Batch, Breaker, Endpoint, Retry, Scope, Tls

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any, Final
 
-from fluxhook.admin.problems import RequestError
+from fluxhook.admin.problem_details import RequestError
 
 __all__ = ["BODY_GRACE_S", "BODY_RATE", "Exchange"]
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from fluxhook.admin.problems import RequestError
+from fluxhook.admin.problem_details import RequestError
 
 __all__ = ["FREE", "FailedTokens", "delay_s", "peer_of"]
 

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from fluxhook.admin.models import Accepted
-from fluxhook.admin.problems import Fault, RequestError
+from fluxhook.admin.problem_details import Fault, RequestError
 from fluxhook.events.event import Native
 
 __all__ = ["MAX_KEY", "Answers", "Idempotency", "Record", "derived_id"]

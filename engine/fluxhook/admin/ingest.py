@@ -12,7 +12,7 @@ from fluxhook.admin.background import offer
 from fluxhook.admin.idempotency import Idempotency, Record, derived_id
 from fluxhook.admin.models import Accepted, EventIn
 from fluxhook.admin.payload import malformed, struct_of
-from fluxhook.admin.problems import Fault, RequestError
+from fluxhook.admin.problem_details import Fault, RequestError
 from fluxhook.admin.service import Service
 from fluxhook.errors import EventError, PayloadTooLarge, QueueFull
 from fluxhook.events.nesting import bounded, decode_json

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from fluxhook.admin.problems import Fault, RequestError
+from fluxhook.admin.problem_details import Fault, RequestError
 from fluxhook.config.units import MAX_INT64, Duration
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from fluxhook.admin.problems import Fault, RequestError
+from fluxhook.admin.problem_details import Fault, RequestError
 from fluxhook.config import codec
 from fluxhook.config.units import MAX_INT64
 from fluxhook.events.json_text import json_fault

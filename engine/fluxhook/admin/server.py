@@ -23,7 +23,7 @@ from fluxhook.admin.announced import AdminFile
 from fluxhook.admin.app import AdminApp, create_app
 from fluxhook.admin.background import GivingSelector, give_way
 from fluxhook.admin.connections import Connection, Connections
-from fluxhook.config.listen import Listen, parse_listen
+from fluxhook.config.listen_address import Listen, parse_listen
 from fluxhook.config.schema import Admin, Config, Tls
 from fluxhook.errors import ConfigError, EngineError, FluxhookError, Problem
 from fluxhook.transport.datadir import DataDir

@@ -33,7 +33,6 @@ from fluxhook.admin.models import (
     Webhook,
     WebhookState,
 )
-from fluxhook.admin.names import path_reference, reference
 from fluxhook.admin.paging import (
     delivery_id,
     invalid,
@@ -42,7 +41,8 @@ from fluxhook.admin.paging import (
     parse_moment,
     write_cursor,
 )
-from fluxhook.admin.problems import RequestError
+from fluxhook.admin.problem_details import RequestError
+from fluxhook.admin.references import path_reference, reference
 from fluxhook.admin.views import (
     attempt_record,
     attempt_view,
@@ -54,7 +54,7 @@ from fluxhook.admin.views import (
 )
 from fluxhook.config.check import known_types
 from fluxhook.config.definition import default_endpoint
-from fluxhook.config.problems import Findings
+from fluxhook.config.findings import Findings
 from fluxhook.config.schema import Endpoint
 from fluxhook.config.subscription import check_subscription
 from fluxhook.control import DAY, Control, Selection, Step
@@ -84,7 +84,7 @@ STEP: Final = 500
 class Service:
     """The administration of one data directory. Safe to share among threads; every call blocks.
 
-    A webhook is named by its name or its id (admin/names.py). Raises UnknownEndpoint for another,
+    A webhook is named by its name or its id (admin/references.py). Raises UnknownEndpoint for another,
     Conflict and ConfigError for changes that cannot be, EngineNotRunning and EngineError where the
     supervisor does not answer, RequestError for values that cannot be read, StoreError where the disk
     fails.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import click
 
-from fluxhook.admin.names import reference
+from fluxhook.admin.references import reference
 from fluxhook.cli import options
 from fluxhook.cli.output import out, plural, print_lines, safe, table
 from fluxhook.cli.remote import Remote

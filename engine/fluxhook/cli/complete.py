@@ -19,7 +19,7 @@ def complete_endpoint(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete from the data directory, so that no engine is needed; a bad one completes nothing."""
-    from fluxhook.admin.names import written
+    from fluxhook.admin.references import written
     from fluxhook.transport.datadir import DataDir
     from fluxhook.transport.snapshot import Snapshot
 

@@ -7,7 +7,7 @@ from typing import Any
 from fluxhook._native.ring import ring_bytes
 from fluxhook._native.shared import matrix_bytes
 from fluxhook.cli.output import number, plural
-from fluxhook.config.listen import parse_listen
+from fluxhook.config.listen_address import parse_listen
 from fluxhook.config.option import options, value_at, written
 from fluxhook.config.pem import is_pem
 from fluxhook.config.schema import Batch, Breaker, Config, Endpoint, Retry, Tls

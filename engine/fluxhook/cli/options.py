@@ -112,7 +112,7 @@ def _given(ctx: click.Context, name: str) -> bool:
 def _check(api: str, token: str) -> None:
     """Raise a usage error unless a request can be made with the URL and the token."""
     from fluxhook.cli.output import print_notice
-    from fluxhook.config.listen import Listen
+    from fluxhook.config.listen_address import Listen
     from fluxhook.config.url import judge_url, url_hostname
 
     fault = judge_url(api)

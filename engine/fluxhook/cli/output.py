@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fluxhook.cli.failure import Failure
-from fluxhook.config.problems import Notice
+from fluxhook.config.findings import Notice
 from fluxhook.errors import ConfigError, FluxhookError
 
 __all__ = [

@@ -18,7 +18,7 @@ from fluxhook.transport.files import read_file
 from fluxhook.transport.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from fluxhook.cli.api import Api
+    from fluxhook.cli.api_client import Api
 
 __all__ = ["Remote", "announced"]
 
@@ -43,7 +43,7 @@ class Remote(NamedTuple):
 
     def connect(self) -> Api:
         """Return a client of the admin API. Raise Failure where there is none, and say what to do."""
-        from fluxhook.cli.api import Api
+        from fluxhook.cli.api_client import Api
 
         if self.url is not None:
             return Api(self.url, self.token)

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import msgspec
 
-from fluxhook.config.endpoint import check_endpoint, check_options
+from fluxhook.config.endpoint_rules import check_endpoint, check_options
+from fluxhook.config.findings import Findings, Notice
 from fluxhook.config.layers import assemble
 from fluxhook.config.limits import check_limits
-from fluxhook.config.listen import parse_listen
+from fluxhook.config.listen_address import parse_listen
 from fluxhook.config.networks import Network, carries, parse_network
-from fluxhook.config.problems import Findings, Notice
 from fluxhook.config.reader import read_struct
 from fluxhook.config.schema import Admin, Config, Endpoint
 from fluxhook.config.typecheck import check_types

@@ -16,12 +16,12 @@ from typing import Any, Final
 import msgspec
 
 from fluxhook.config.check import known_types
-from fluxhook.config.endpoint import check_endpoint
+from fluxhook.config.endpoint_rules import check_endpoint
+from fluxhook.config.findings import Findings, Notice
 from fluxhook.config.layers import Layer, assemble, overlay
 from fluxhook.config.limits import too_many, too_many_keys
 from fluxhook.config.networks import parse_network
 from fluxhook.config.pem import has_private_key, is_pem
-from fluxhook.config.problems import Findings, Notice
 from fluxhook.config.reader import fields_of, is_struct, read_struct
 from fluxhook.config.schema import Config, Endpoint, SignatureProfile
 from fluxhook.config.url import url_hostname, url_origin

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fluxhook.config.problems import Findings
+from fluxhook.config.findings import Findings
 
 __all__ = ["expand", "expand_tokens"]
 

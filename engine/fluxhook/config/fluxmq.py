@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import unquote
 
+from fluxhook.config.findings import Findings
 from fluxhook.config.headers import engine_header
 from fluxhook.config.layers import Layer, overlay
 from fluxhook.config.limits import LIMITS
 from fluxhook.config.networks import literal_address
-from fluxhook.config.problems import Findings
 from fluxhook.config.reader import BAD, read_number, read_value, whole_nanoseconds
 from fluxhook.config.schema import Breaker, Config, Endpoint, Retry
 from fluxhook.config.source import Plain, is_null

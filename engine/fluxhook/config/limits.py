@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
+from fluxhook.config.findings import Findings
 from fluxhook.config.option import Limit, options
-from fluxhook.config.problems import Findings
 from fluxhook.config.schema import Config, Endpoint, Token
 
 __all__ = ["ENTRIES", "LIMITS", "MAX_KEYS", "Limit", "check_limits", "too_many", "too_many_keys"]

@@ -19,10 +19,10 @@ import msgspec
 from fluxhook.config import codec, fluxmq
 from fluxhook.config.check import check
 from fluxhook.config.environment import expand, expand_tokens
+from fluxhook.config.findings import Findings, Notice
 from fluxhook.config.layers import EXPONENTIAL, PRESETS, Layer, Preset, assemble, overlay
 from fluxhook.config.limits import too_many
 from fluxhook.config.networks import parse_network
-from fluxhook.config.problems import Findings, Notice
 from fluxhook.config.reader import read_struct
 from fluxhook.config.schema import Config, Endpoint
 from fluxhook.config.source import MAX_BYTES, is_null, parse

@@ -13,9 +13,9 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 import msgspec
 
 from fluxhook.config.codec import UNITS
+from fluxhook.config.findings import Findings
 from fluxhook.config.limits import too_many, too_many_keys
 from fluxhook.config.option import fields_of, is_struct, options
-from fluxhook.config.problems import Findings
 from fluxhook.config.schema import Config, Endpoint, Token
 from fluxhook.config.source import NULLS, Plain, is_null
 from fluxhook.config.units import MAX_INT64, Duration, Rate, Size, Threshold, whole_number

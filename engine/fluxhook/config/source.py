@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import yaml
 
+from fluxhook.config.findings import Findings
 from fluxhook.config.flow import too_deep
-from fluxhook.config.problems import Findings
 from fluxhook.errors import ConfigError, Problem
 from fluxhook.events.nesting import MAX_DEPTH
 

@@ -6,7 +6,7 @@ import functools
 from typing import Final, NamedTuple
 
 from fluxhook._native.topics import check_filter
-from fluxhook.config.problems import Findings
+from fluxhook.config.findings import Findings
 from fluxhook.config.schema import Aggregate, Endpoint
 from fluxhook.events.catalog import BOUND, TYPES
 from fluxhook.events.names import hint, pattern_fault, pattern_hint, types_of

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from fluxhook.config.findings import Findings
 from fluxhook.config.limits import too_many
-from fluxhook.config.problems import Findings
 from fluxhook.config.reader import BAD, HIDDEN, fields_of, is_struct, read_value
 from fluxhook.config.schema import Endpoint
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fluxhook.config.codec import encode_hook
-from fluxhook.config.problems import Findings
+from fluxhook.config.findings import Findings
 
 __all__ = ["check_unicode"]
 

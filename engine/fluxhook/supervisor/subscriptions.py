@@ -19,7 +19,7 @@ from fluxhook.config.definition import (
     signature_of,
     written_as,
 )
-from fluxhook.config.problems import Notice
+from fluxhook.config.findings import Notice
 from fluxhook.config.schema import Config, Endpoint
 from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, Conflict, Problem, UnknownEndpoint

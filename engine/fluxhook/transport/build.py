@@ -120,7 +120,7 @@ def _headers(endpoint: Endpoint) -> tuple[bytes, ...]:
         *(
             f"{name}: {value}".encode()
             for name, value in e.headers.items()
-            if name.lower() != "content-type"  # may say the same (config/endpoint.py)
+            if name.lower() != "content-type"  # may say the same (config/endpoint_rules.py)
         ),
     )
     _scratch().setopt(pycurl.HTTPHEADER, list(lines))

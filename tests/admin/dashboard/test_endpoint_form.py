@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fluxhook.admin.dashboard.endpoint_form import layer_of, patch_of, values_of
+from fluxhook.admin.dashboard.widgets.endpoint_form import layer_of, patch_of, values_of
 from fluxhook.admin.models import HIDDEN, Webhook
 from fluxhook.admin.views import endpoint_options
 from fluxhook.config.schema import Endpoint, Retry

@@ -13,12 +13,12 @@ from fastapi import Request
 from litestar.testing import TestClient
 
 from fluxhook.admin.auth import Access
-from fluxhook.admin.dashboard.guard import SESSION, STATIC, Guard, public_files
-from fluxhook.admin.dashboard.login import login_page, safe_target
-from fluxhook.admin.dashboard.sessions import IDLE_S, MAX_SESSIONS, Session, Sessions
-from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer
+from fluxhook.admin.dashboard.session.guard import SESSION, STATIC, Guard, public_files
+from fluxhook.admin.dashboard.session.login import login_page, safe_target
+from fluxhook.admin.dashboard.session.sessions import IDLE_S, MAX_SESSIONS, Session, Sessions
+from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer
 from fluxhook.admin.failed_tokens import FREE
-from fluxhook.admin.problems import RequestError
+from fluxhook.admin.problem_details import RequestError
 from fluxhook.config.schema import Token
 
 READER = "reader-token-0123456789"

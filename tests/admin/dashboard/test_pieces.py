@@ -8,11 +8,12 @@ from types import ModuleType
 
 import pytest
 
-from fluxhook.admin.dashboard import waterfall, words
-from fluxhook.admin.dashboard.viewer import faults_of
-from fluxhook.admin.dashboard.waterfall import stages
+from fluxhook.admin.dashboard import words
+from fluxhook.admin.dashboard.session.viewer import faults_of
+from fluxhook.admin.dashboard.widgets import waterfall
+from fluxhook.admin.dashboard.widgets.waterfall import stages
 from fluxhook.admin.models import Timings
-from fluxhook.admin.problems import Fault, RequestError
+from fluxhook.admin.problem_details import Fault, RequestError
 from fluxhook.errors import ConfigError, Conflict, FluxhookError, Problem
 from fluxhook.policy.outcome import CAUSES, NOT_ATTEMPTED
 

@@ -14,7 +14,6 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from fluxhook.admin.auth import Access
-from fluxhook.admin.dashboard.guard import STATIC, Guard
 from fluxhook.admin.dashboard.pages import (
     audit,
     create,
@@ -28,7 +27,8 @@ from fluxhook.admin.dashboard.pages import (
     overview,
     retries,
 )
-from fluxhook.admin.dashboard.viewer import DashboardContext
+from fluxhook.admin.dashboard.session.guard import STATIC, Guard
+from fluxhook.admin.dashboard.session.viewer import DashboardContext
 from fluxhook.admin.failed_tokens import FailedTokens
 from fluxhook.admin.service import Service
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluxhook.admin.names import by_id
+from fluxhook.admin.references import by_id
 
 __all__ = ["endpoint_path"]
 

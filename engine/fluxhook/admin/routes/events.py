@@ -16,7 +16,7 @@ from fluxhook.admin.idempotency import MAX_KEY
 from fluxhook.admin.ingest import Ingest, IngestRequest
 from fluxhook.admin.models import AcceptedEvents, EventIn
 from fluxhook.admin.payload import JSON, NDJSON, media_type
-from fluxhook.admin.problems import RequestError
+from fluxhook.admin.problem_details import RequestError
 
 __all__ = ["HANDLERS", "IdempotencyKey"]
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from fluxhook.admin.models import Progress as Step
 from fluxhook.admin.models import Status
 from fluxhook.cli import options
-from fluxhook.cli.api import Api
+from fluxhook.cli.api_client import Api
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.failure import Failure
 from fluxhook.cli.output import err, number

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fluxhook.cli import options
-from fluxhook.cli.api import segment
+from fluxhook.cli.api_client import segment
 from fluxhook.cli.confirm import confirm
 from fluxhook.cli.dead_letters.choice import Choice, choice, count, each, walk
 from fluxhook.cli.output import out, plural, print_json, safe

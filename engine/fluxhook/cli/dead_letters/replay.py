@@ -6,7 +6,7 @@ import click
 
 from fluxhook.admin.models import Progress
 from fluxhook.cli import options
-from fluxhook.cli.api import segment
+from fluxhook.cli.api_client import segment
 from fluxhook.cli.dead_letters.choice import Choice, choice, count, each, walk
 from fluxhook.cli.output import out, plural, print_json
 from fluxhook.cli.remote import Remote

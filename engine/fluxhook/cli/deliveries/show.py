@@ -6,7 +6,7 @@ import click
 
 from fluxhook.admin.models import DeliveryDetail
 from fluxhook.cli import options
-from fluxhook.cli.api import segment
+from fluxhook.cli.api_client import segment
 from fluxhook.cli.delivery_view import attempts, delivery_facts, sent_request
 from fluxhook.cli.output import out, print_json
 from fluxhook.cli.remote import Remote

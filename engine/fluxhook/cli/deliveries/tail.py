@@ -12,7 +12,7 @@ import click
 from fluxhook.admin.models import Delivery
 from fluxhook.admin.paging import delivery_id, parse_delivery_id
 from fluxhook.cli import options
-from fluxhook.cli.api import Api
+from fluxhook.cli.api_client import Api
 from fluxhook.cli.delivery_view import delivery_line
 from fluxhook.cli.output import out, print_lines
 from fluxhook.cli.remote import Remote

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fluxhook.cli import options
-from fluxhook.cli.api import reference
+from fluxhook.cli.api_client import reference
 from fluxhook.cli.confirm import confirm
 from fluxhook.cli.output import out, safe
 from fluxhook.cli.remote import Remote

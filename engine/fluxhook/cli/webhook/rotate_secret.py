@@ -6,7 +6,7 @@ import click
 
 from fluxhook.admin.models import RotatedSecret
 from fluxhook.cli import options
-from fluxhook.cli.api import reference
+from fluxhook.cli.api_client import reference
 from fluxhook.cli.failure import Failure
 from fluxhook.cli.output import out, print_json, safe
 from fluxhook.cli.remote import Remote

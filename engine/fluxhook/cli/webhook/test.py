@@ -10,7 +10,7 @@ import msgspec
 
 from fluxhook.admin.models import DeliveryDetail, TestSent
 from fluxhook.cli import options
-from fluxhook.cli.api import Api, reference, segment
+from fluxhook.cli.api_client import Api, reference, segment
 from fluxhook.cli.complete import complete_type
 from fluxhook.cli.delivery_view import attempts
 from fluxhook.cli.exit_codes import ExitCode

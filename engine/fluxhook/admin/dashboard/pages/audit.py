@@ -10,12 +10,12 @@ from fastapi import Request
 from nicegui import ui
 
 from fluxhook.admin.dashboard import words
-from fluxhook.admin.dashboard.audit_table import AuditTable
-from fluxhook.admin.dashboard.dom import tag, text
-from fluxhook.admin.dashboard.forms import filter_form, next_page
-from fluxhook.admin.dashboard.frame import frame
 from fluxhook.admin.dashboard.known import known_events
-from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer, complaint
+from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer, complaint
+from fluxhook.admin.dashboard.widgets.audit_table import AuditTable
+from fluxhook.admin.dashboard.widgets.dom import tag, text
+from fluxhook.admin.dashboard.widgets.forms import filter_form, next_page
+from fluxhook.admin.dashboard.widgets.frame import frame
 from fluxhook.admin.models import Page
 from fluxhook.errors import FluxhookError
 from fluxhook.store.audit import AuditEntry

@@ -5,13 +5,13 @@ from __future__ import annotations
 from fastapi import Request
 from nicegui import ui
 
-from fluxhook.admin.dashboard.dom import button, focus, link, tag, text
-from fluxhook.admin.dashboard.endpoint_form import layer_of, show_fields
-from fluxhook.admin.dashboard.forms import Form
-from fluxhook.admin.dashboard.frame import failure_page, frame
 from fluxhook.admin.dashboard.links import endpoint_path
-from fluxhook.admin.dashboard.secret import show_secret
-from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer, faults_of
+from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer, faults_of
+from fluxhook.admin.dashboard.widgets.dom import button, focus, link, tag, text
+from fluxhook.admin.dashboard.widgets.endpoint_form import layer_of, show_fields
+from fluxhook.admin.dashboard.widgets.forms import Form
+from fluxhook.admin.dashboard.widgets.frame import failure_page, frame
+from fluxhook.admin.dashboard.widgets.shown_secret import show_secret
 from fluxhook.admin.models import CreatedWebhook
 from fluxhook.errors import Conflict, FluxhookError
 

@@ -9,14 +9,14 @@ import msgspec
 from fastapi import Request
 from nicegui import ui
 
-from fluxhook.admin.dashboard.delivery_table import DeliveryTable
-from fluxhook.admin.dashboard.dialogs import confirm
-from fluxhook.admin.dashboard.dom import button, tag, text
-from fluxhook.admin.dashboard.forms import filter_form, next_page
-from fluxhook.admin.dashboard.frame import frame
 from fluxhook.admin.dashboard.pages.deliveries import endpoint_choices
-from fluxhook.admin.dashboard.progress import ProgressLine
-from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer, complain, complaint
+from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer, complain, complaint
+from fluxhook.admin.dashboard.widgets.delivery_table import DeliveryTable
+from fluxhook.admin.dashboard.widgets.dialogs import confirm
+from fluxhook.admin.dashboard.widgets.dom import button, tag, text
+from fluxhook.admin.dashboard.widgets.forms import filter_form, next_page
+from fluxhook.admin.dashboard.widgets.frame import frame
+from fluxhook.admin.dashboard.widgets.progress import ProgressLine
 from fluxhook.admin.models import Delivery, Filter, Page, Progress, PurgeRequest
 from fluxhook.errors import FluxhookError
 

@@ -8,13 +8,13 @@ from typing import Final
 from fastapi import Request
 from nicegui import ui
 
-from fluxhook.admin.dashboard.delivery_table import DeliveryTable
-from fluxhook.admin.dashboard.dom import tag, text
-from fluxhook.admin.dashboard.forms import filter_form, next_page
-from fluxhook.admin.dashboard.frame import frame
-from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer, complaint
+from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer, complaint
+from fluxhook.admin.dashboard.widgets.delivery_table import DeliveryTable
+from fluxhook.admin.dashboard.widgets.dom import tag, text
+from fluxhook.admin.dashboard.widgets.forms import filter_form, next_page
+from fluxhook.admin.dashboard.widgets.frame import frame
 from fluxhook.admin.models import Delivery, Page
-from fluxhook.admin.names import by_id
+from fluxhook.admin.references import by_id
 from fluxhook.errors import FluxhookError
 
 __all__ = ["endpoint_choices", "register"]

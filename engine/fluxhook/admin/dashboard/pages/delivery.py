@@ -9,13 +9,13 @@ from fastapi import Request
 from nicegui import ui
 
 from fluxhook.admin.dashboard import words
-from fluxhook.admin.dashboard.dom import button, link, state_pill, tag, text, time
-from fluxhook.admin.dashboard.frame import card, failure_page, frame
 from fluxhook.admin.dashboard.links import endpoint_path
-from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer
-from fluxhook.admin.dashboard.waterfall import show_waterfall
+from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer
+from fluxhook.admin.dashboard.widgets.dom import button, link, state_pill, tag, text, time
+from fluxhook.admin.dashboard.widgets.frame import card, failure_page, frame
+from fluxhook.admin.dashboard.widgets.waterfall import show_waterfall
 from fluxhook.admin.models import Attempt, DeliveryDetail, SentRequest
-from fluxhook.admin.problems import RequestError
+from fluxhook.admin.problem_details import RequestError
 from fluxhook.events.nesting import bounded
 
 __all__ = ["register"]

@@ -6,15 +6,15 @@ from fastapi import Request
 from nicegui import ui
 from nicegui.element import Element
 
-from fluxhook.admin.dashboard.dom import button, focus, link, tag, text
-from fluxhook.admin.dashboard.endpoint_form import patch_of, show_fields, values_of
-from fluxhook.admin.dashboard.forms import Form
-from fluxhook.admin.dashboard.frame import failure_page, frame
 from fluxhook.admin.dashboard.links import endpoint_path
-from fluxhook.admin.dashboard.option_list import OF_FILE
-from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer, faults_of
+from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer, faults_of
+from fluxhook.admin.dashboard.widgets.dom import button, focus, link, tag, text
+from fluxhook.admin.dashboard.widgets.endpoint_form import patch_of, show_fields, values_of
+from fluxhook.admin.dashboard.widgets.forms import Form
+from fluxhook.admin.dashboard.widgets.frame import failure_page, frame
+from fluxhook.admin.dashboard.widgets.option_list import OF_FILE
 from fluxhook.admin.models import CreatedWebhook, Webhook
-from fluxhook.admin.names import by_id
+from fluxhook.admin.references import by_id
 from fluxhook.config.schema import Endpoint
 from fluxhook.errors import FluxhookError, UnknownEndpoint
 

@@ -10,19 +10,19 @@ from nicegui import ui
 from nicegui.element import Element
 
 from fluxhook.admin.dashboard import words
-from fluxhook.admin.dashboard.charts import LATENCY, THROUGHPUT, LineChart, legend
-from fluxhook.admin.dashboard.delivery_table import DeliveryTable
-from fluxhook.admin.dashboard.dialogs import confirm
-from fluxhook.admin.dashboard.dom import button, icon, link, state_pill, tag, text, time
-from fluxhook.admin.dashboard.frame import card, failure_page, frame
 from fluxhook.admin.dashboard.links import endpoint_path
-from fluxhook.admin.dashboard.option_list import show_options
-from fluxhook.admin.dashboard.rotation import rotate
 from fluxhook.admin.dashboard.sampler import Point
-from fluxhook.admin.dashboard.tiles import Tile
-from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer, complain
+from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer, complain
+from fluxhook.admin.dashboard.widgets.charts import LATENCY, THROUGHPUT, LineChart, legend
+from fluxhook.admin.dashboard.widgets.delivery_table import DeliveryTable
+from fluxhook.admin.dashboard.widgets.dialogs import confirm
+from fluxhook.admin.dashboard.widgets.dom import button, icon, link, state_pill, tag, text, time
+from fluxhook.admin.dashboard.widgets.frame import card, failure_page, frame
+from fluxhook.admin.dashboard.widgets.option_list import show_options
+from fluxhook.admin.dashboard.widgets.rotation import rotate
+from fluxhook.admin.dashboard.widgets.tiles import Tile
 from fluxhook.admin.models import Delivery, Status, TestRequest, Webhook, WebhookStatus
-from fluxhook.admin.names import by_id
+from fluxhook.admin.references import by_id
 from fluxhook.errors import FluxhookError, UnknownEndpoint
 
 __all__ = ["register"]

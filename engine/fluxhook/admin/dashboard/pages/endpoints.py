@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import Request
 from nicegui import ui
 
-from fluxhook.admin.dashboard.dom import icon, tag, text
-from fluxhook.admin.dashboard.endpoint_table import EndpointTable
-from fluxhook.admin.dashboard.frame import frame
-from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer
+from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer
+from fluxhook.admin.dashboard.widgets.dom import icon, tag, text
+from fluxhook.admin.dashboard.widgets.endpoint_table import EndpointTable
+from fluxhook.admin.dashboard.widgets.frame import frame
 
 __all__ = ["register"]
 

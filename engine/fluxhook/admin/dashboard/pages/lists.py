@@ -8,12 +8,13 @@ from typing import Final, NamedTuple
 from fastapi import Request
 from nicegui import ui
 
-from fluxhook.admin.dashboard import tables, words
-from fluxhook.admin.dashboard.dom import tag, text
-from fluxhook.admin.dashboard.frame import card, frame
+from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.links import endpoint_path
-from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
-from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer
+from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer
+from fluxhook.admin.dashboard.widgets import tables
+from fluxhook.admin.dashboard.widgets.dom import tag, text
+from fluxhook.admin.dashboard.widgets.frame import card, frame
+from fluxhook.admin.dashboard.widgets.tables import Column, LiveTable, Row
 from fluxhook.admin.models import AttemptRecord, Delivery, WebhookStatus
 
 __all__ = ["register"]

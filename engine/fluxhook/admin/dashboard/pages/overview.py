@@ -6,14 +6,14 @@ from fastapi import Request
 from nicegui import ui
 
 from fluxhook.admin.dashboard import words
-from fluxhook.admin.dashboard.charts import LATENCY, PENDING, THROUGHPUT, LineChart, legend
-from fluxhook.admin.dashboard.dom import link, tag, text
-from fluxhook.admin.dashboard.endpoint_table import EndpointTable
-from fluxhook.admin.dashboard.frame import card, frame
 from fluxhook.admin.dashboard.sampler import Point
-from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
-from fluxhook.admin.dashboard.tiles import Tile
-from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer
+from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer
+from fluxhook.admin.dashboard.widgets.charts import LATENCY, PENDING, THROUGHPUT, LineChart, legend
+from fluxhook.admin.dashboard.widgets.dom import link, tag, text
+from fluxhook.admin.dashboard.widgets.endpoint_table import EndpointTable
+from fluxhook.admin.dashboard.widgets.frame import card, frame
+from fluxhook.admin.dashboard.widgets.tables import Column, LiveTable, Row
+from fluxhook.admin.dashboard.widgets.tiles import Tile
 from fluxhook.admin.models import Status
 
 __all__ = ["register"]

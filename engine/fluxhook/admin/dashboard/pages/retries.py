@@ -5,15 +5,16 @@ from __future__ import annotations
 from fastapi import Request
 from nicegui import ui
 
-from fluxhook.admin.dashboard import tables, words
-from fluxhook.admin.dashboard.delivery_table import DeliveryTable
-from fluxhook.admin.dashboard.dom import link, tag, text
-from fluxhook.admin.dashboard.frame import card, frame
+from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.schedule import BUCKETS, Schedule, read_schedule
-from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
-from fluxhook.admin.dashboard.tiles import Tile
-from fluxhook.admin.dashboard.viewer import DashboardContext, Viewer
+from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer
+from fluxhook.admin.dashboard.widgets import tables
+from fluxhook.admin.dashboard.widgets.delivery_table import DeliveryTable
+from fluxhook.admin.dashboard.widgets.dom import link, tag, text
+from fluxhook.admin.dashboard.widgets.frame import card, frame
+from fluxhook.admin.dashboard.widgets.tables import Column, LiveTable, Row
+from fluxhook.admin.dashboard.widgets.tiles import Tile
 from fluxhook.admin.models import Status
 
 __all__ = ["register"]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from nicegui import ui
 
-from fluxhook.admin.dashboard.dom import button, tag, text
+from fluxhook.admin.dashboard.widgets.dom import button, tag, text
 
 __all__ = ["confirm", "window"]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fluxhook.admin.dashboard import tables, words
-from fluxhook.admin.dashboard.dom import link, tag, text
+from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.links import endpoint_path
-from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
+from fluxhook.admin.dashboard.widgets import tables
+from fluxhook.admin.dashboard.widgets.dom import link, tag, text
+from fluxhook.admin.dashboard.widgets.tables import Column, LiveTable, Row
 from fluxhook.admin.models import WebhookStatus
 
 __all__ = ["EndpointTable"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fluxhook.admin.dashboard.dom import tag, text
+from fluxhook.admin.dashboard.widgets.dom import tag, text
 from fluxhook.admin.dashboard.words import milliseconds
 from fluxhook.admin.models import Timings
 

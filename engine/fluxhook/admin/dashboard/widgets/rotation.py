@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from fluxhook.admin.dashboard.dialogs import window
-from fluxhook.admin.dashboard.dom import button, focus, tag, text, time
-from fluxhook.admin.dashboard.forms import Form
-from fluxhook.admin.dashboard.secret import show_secret
-from fluxhook.admin.dashboard.viewer import Viewer, faults_of
+from fluxhook.admin.dashboard.session.viewer import Viewer, faults_of
+from fluxhook.admin.dashboard.widgets.dialogs import window
+from fluxhook.admin.dashboard.widgets.dom import button, focus, tag, text, time
+from fluxhook.admin.dashboard.widgets.forms import Form
+from fluxhook.admin.dashboard.widgets.shown_secret import show_secret
 from fluxhook.admin.models import RotatedSecret, RotateRequest, Webhook
-from fluxhook.admin.names import by_id
 from fluxhook.admin.payload import struct_of
+from fluxhook.admin.references import by_id
 from fluxhook.errors import FluxhookError
 
 __all__ = ["rotate"]

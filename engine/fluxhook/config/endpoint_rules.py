@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
+from fluxhook.config.findings import Findings
 from fluxhook.config.headers import content_type, judge_header, media_type
 from fluxhook.config.limits import check_limits
 from fluxhook.config.networks import Network, judge
-from fluxhook.config.problems import Findings
 from fluxhook.config.schema import Endpoint, Retry, Tls
 from fluxhook.config.subscription import check_subscription
 from fluxhook.config.unicode import check_unicode

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluxhook.config.listen import Listen, parse_listen
+from fluxhook.config.listen_address import Listen, parse_listen
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from fluxhook.admin.dashboard.dom import tag, text, time
+from fluxhook.admin.dashboard.widgets.dom import tag, text, time
 from fluxhook.admin.models import Webhook
 from fluxhook.config.option import options, value_at, written
 from fluxhook.config.schema import Endpoint

@@ -12,8 +12,8 @@ import pytest
 from admin.conftest import BASE_URL, problem
 from fluxhook import Config, Endpoint, Size
 from fluxhook.admin.app import create_app
-from fluxhook.admin.names import written
-from fluxhook.cli.api import reference, segment
+from fluxhook.admin.references import written
+from fluxhook.cli.api_client import reference, segment
 from fluxhook.control import Control
 from fluxhook.supervisor.supervisor import Supervisor
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluxhook.admin.dashboard.dom import link, tag, text
+from fluxhook.admin.dashboard.widgets.dom import link, tag, text
 
 __all__ = ["Tile"]
 

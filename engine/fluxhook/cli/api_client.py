@@ -14,14 +14,14 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from fluxhook._version import VERSION
-from fluxhook.admin import names
+from fluxhook.admin import references
 from fluxhook.admin.models import MAX_PAGE, Page
-from fluxhook.admin.problems import Problem
+from fluxhook.admin.problem_details import Problem
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.failure import Failure
 from fluxhook.cli.output import plural
 from fluxhook.config import codec
-from fluxhook.config.listen import Listen
+from fluxhook.config.listen_address import Listen
 from fluxhook.config.url import shown_url
 from fluxhook.errors import Problem as Fault
 from fluxhook.events.nesting import bounded
@@ -232,7 +232,7 @@ class Api:
 
 def reference(text: str) -> str:
     """Return what names a webhook on the command line as one part of a path."""
-    name = names.reference(text).name
+    name = references.reference(text).name
     return quote(text, safe=":") if name is None else segment(name)
 
 

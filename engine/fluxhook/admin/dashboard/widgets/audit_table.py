@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from fluxhook.admin.dashboard import tables, words
-from fluxhook.admin.dashboard.dom import tag, text
+from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.known import Known
 from fluxhook.admin.dashboard.links import endpoint_path
-from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
+from fluxhook.admin.dashboard.widgets import tables
+from fluxhook.admin.dashboard.widgets.dom import tag, text
+from fluxhook.admin.dashboard.widgets.tables import Column, LiveTable, Row
 from fluxhook.store.audit import AuditEntry
 
 __all__ = ["AuditTable"]

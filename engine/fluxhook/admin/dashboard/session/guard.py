@@ -15,14 +15,14 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fluxhook.admin.auth import Access, is_foreign
-from fluxhook.admin.dashboard.login import login_page, safe_target
-from fluxhook.admin.dashboard.sessions import IDLE_S, Session, Sessions
+from fluxhook.admin.dashboard.session.login import login_page, safe_target
+from fluxhook.admin.dashboard.session.sessions import IDLE_S, Session, Sessions
 from fluxhook.admin.failed_tokens import FailedTokens, peer_of
-from fluxhook.admin.problems import RequestError
+from fluxhook.admin.problem_details import RequestError
 
 __all__ = ["SESSION", "STATIC", "Guard", "public_files"]
 
-STATIC: Final = Path(__file__).with_name("static")
+STATIC: Final = Path(__file__).parents[1] / "static"
 
 #: where a request's scope has its session; None: none is needed
 SESSION: Final = "fluxhook.session"

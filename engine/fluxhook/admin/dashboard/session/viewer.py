@@ -10,11 +10,11 @@ from fastapi import Request
 from nicegui import ui
 
 from fluxhook.admin.auth import ALL_SCOPES, Access
-from fluxhook.admin.dashboard.guard import SESSION
 from fluxhook.admin.dashboard.sampler import Point, Sampler
-from fluxhook.admin.dashboard.sessions import Session
+from fluxhook.admin.dashboard.session.guard import SESSION
+from fluxhook.admin.dashboard.session.sessions import Session
 from fluxhook.admin.models import Status
-from fluxhook.admin.problems import RequestError, problem_of
+from fluxhook.admin.problem_details import RequestError, problem_of
 from fluxhook.admin.service import Service
 from fluxhook.config.schema import Scope
 from fluxhook.errors import ConfigError, FluxhookError

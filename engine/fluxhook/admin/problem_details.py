@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from fluxhook.admin.names import encoded_path
+from fluxhook.admin.references import encoded_path
 from fluxhook.errors import (
     ConfigError,
     Conflict,

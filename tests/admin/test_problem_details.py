@@ -9,7 +9,7 @@ from litestar.testing import TestClient
 
 from admin.conftest import ALL, Site, problem
 from fluxhook import errors
-from fluxhook.admin.problems import KINDS, RequestError, problem_of
+from fluxhook.admin.problem_details import KINDS, RequestError, problem_of
 from fluxhook.admin.service import Service
 from fluxhook.store import StoreError
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fluxhook.admin.dashboard import tables
-from fluxhook.admin.dashboard.dom import tag, text
 from fluxhook.admin.dashboard.links import endpoint_path
-from fluxhook.admin.dashboard.tables import Column, LiveTable, Row
+from fluxhook.admin.dashboard.widgets import tables
+from fluxhook.admin.dashboard.widgets.dom import tag, text
+from fluxhook.admin.dashboard.widgets.tables import Column, LiveTable, Row
 from fluxhook.admin.models import Delivery
 
 __all__ = ["DeliveryTable"]

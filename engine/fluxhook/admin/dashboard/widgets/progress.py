@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluxhook.admin.dashboard.dom import tag, text
+from fluxhook.admin.dashboard.widgets.dom import tag, text
 
 __all__ = ["ProgressLine"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
-from fluxhook.admin.problems import RequestError
+from fluxhook.admin.problem_details import RequestError
 
 __all__ = ["MAX_OF_ONE", "MAX_REQUESTS", "PATIENCE_S", "Load"]
 

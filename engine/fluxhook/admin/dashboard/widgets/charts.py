@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from nicegui import ui
 
-from fluxhook.admin.dashboard.dom import tag, text
 from fluxhook.admin.dashboard.sampler import HISTORY_S, Point
+from fluxhook.admin.dashboard.widgets.dom import tag, text
 
 __all__ = ["LATENCY", "PENDING", "THROUGHPUT", "Line", "LineChart", "legend"]
 

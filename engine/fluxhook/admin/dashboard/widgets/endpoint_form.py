@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, get_origin
 
-from fluxhook.admin.dashboard.dom import tag
-from fluxhook.admin.dashboard.forms import Form
+from fluxhook.admin.dashboard.widgets.dom import tag
+from fluxhook.admin.dashboard.widgets.forms import Form
 from fluxhook.admin.models import HIDDEN, Webhook
 from fluxhook.config.option import Option, choices_of, options, value_at, written
 from fluxhook.config.schema import Endpoint

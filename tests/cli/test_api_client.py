@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fluxhook.cli.api import Api, segment
+from fluxhook.cli.api_client import Api, segment
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.failure import Failure
 from support.tls import Authority, self_signed, server_context

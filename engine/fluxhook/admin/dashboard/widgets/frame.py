@@ -11,9 +11,9 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from fluxhook._version import VERSION
-from fluxhook.admin.dashboard.dom import Text, icon, link, tag, text
 from fluxhook.admin.dashboard.sampler import INTERVAL_S
-from fluxhook.admin.dashboard.viewer import Viewer, complaint
+from fluxhook.admin.dashboard.session.viewer import Viewer, complaint
+from fluxhook.admin.dashboard.widgets.dom import Text, icon, link, tag, text
 from fluxhook.errors import FluxhookError
 
 __all__ = ["Frame", "card", "failure_page", "frame"]

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
-from fluxhook.admin.dashboard.dom import button, link, tag, text
+from fluxhook.admin.dashboard.widgets.dom import button, link, tag, text
 
 __all__ = ["Form", "filter_form", "next_page"]
 
