@@ -100,7 +100,7 @@ def test_every_property_is_described(document: dict[str, Any]) -> None:
     """In a sentence; so is every body and answer."""
     schemas = document["components"]["schemas"]
     for name, schema in schemas.items():
-        if "Page" in name or name in ("AuditEntry", "Problem", "Fault"):
+        if name.endswith("Page") or name == "AuditEntry":
             continue
         assert schema["description"], name
         for field, one in schema["properties"].items():

@@ -41,7 +41,7 @@ from fluxhook.admin.document import (
 from fluxhook.admin.idempotency import Answers
 from fluxhook.admin.ingest import Ingest
 from fluxhook.admin.models import HIDDEN
-from fluxhook.admin.problem_details import MEDIA_TYPE, Fault, RequestError, problem_of
+from fluxhook.admin.problem_details import MEDIA_TYPE, FieldError, RequestError, problem_of
 from fluxhook.admin.routes import HANDLERS
 from fluxhook.admin.service import Service
 from fluxhook.config import codec
@@ -162,11 +162,11 @@ def _refuse_unknown(connection: _Connection, handler: BaseRouteHandler) -> None:
         raise RequestError(
             "invalid-request",
             f"There is no parameter {unknown[0]!r:.80} here.",
-            [Fault(f"{name:.80}", "is not known here", remedy) for name in unknown],
+            [FieldError(f"{name:.80}", "is not known here", remedy) for name in unknown],
         )
-    faults = [Fault(name, "is empty", "leave it out") for name, value in given if not value]
+    faults = [FieldError(name, "is empty", "leave it out") for name, value in given if not value]
     faults += [
-        Fault(name, "is given more than once", "give it once")
+        FieldError(name, "is given more than once", "give it once")
         for name, n in counts.items()
         if n > 1
     ]
@@ -198,7 +198,7 @@ def _of_litestar(error: HTTPException, request: Request[Any, Any, Any]) -> Reque
     if isinstance(error, ValidationException):
         names = query_names(request.route_handler)
         faults = [
-            Fault(names.get(one["key"], one["key"]), one["message"])
+            FieldError(names.get(one["key"], one["key"]), one["message"])
             for one in (error.extra if isinstance(error.extra, list) else [])
         ]
         said = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)

@@ -15,7 +15,7 @@ from fluxhook.admin.exchange import Exchange
 from fluxhook.admin.failed_tokens import FailedTokens, peer_of
 from fluxhook.admin.ingest import Ingest
 from fluxhook.admin.lifespan import AsgiApp, run_lifespans
-from fluxhook.admin.problem_details import MEDIA_TYPE, Fault, RequestError, problem_of
+from fluxhook.admin.problem_details import MEDIA_TYPE, FieldError, RequestError, problem_of
 from fluxhook.admin.references import encoded_path, masked_path
 from fluxhook.admin.request_load import Load
 from fluxhook.admin.service import Service
@@ -189,7 +189,7 @@ def _coding_fault(scope: Any) -> RequestError | None:
     return RequestError(
         "unsupported-media-type",
         f"The body is compressed ({coding:.80}); send it without Content-Encoding.",
-        [Fault("Content-Encoding", f"{coding!r:.80} is not taken here", "leave it out")],
+        [FieldError("Content-Encoding", f"{coding!r:.80} is not taken here", "leave it out")],
         headers={"Accept-Encoding": "identity"},
     )
 

@@ -33,7 +33,7 @@ from fluxhook.admin.models import (
     Webhook,
 )
 from fluxhook.admin.payload import JSON, MERGE_PATCH, NDJSON
-from fluxhook.admin.problem_details import KINDS, MEDIA_TYPE, Problem
+from fluxhook.admin.problem_details import KINDS, MEDIA_TYPE, ProblemDetails
 from fluxhook.config import codec
 from fluxhook.config.option import Option, is_struct, options
 from fluxhook.config.schema import Aggregate, Batch, Breaker, Endpoint, Retry, Scope, Tls
@@ -90,10 +90,12 @@ _EXAMPLE_WEBHOOK: Final = {
     "secret": "sk_live_9x8m2p",
     "timeout": "3s",
 }
-_STRUCTS: Final = (EventIn, RotateRequest, TestRequest, ReplayRequest, PurgeRequest, Problem)
+_STRUCTS: Final = (EventIn, RotateRequest, TestRequest, ReplayRequest, PurgeRequest, ProblemDetails)
 _OPTIONS: Final = "WebhookOptions"
 #: Litestar's name for a page of some model
 _PAGE: Final = re.compile(rb"Page_[\w.]+\.(\w+)_")
+#: the schemas that are named otherwise than our structs
+_TOLD_AS: Final = {b"ProblemDetails": b"Problem", b"FieldError": b"Fault"}
 _UNITS: Final[dict[type, tuple[str, str]]] = {
     Duration: ("A span of time.", "3s"),
     Size: ("A number of bytes.", "64KiB"),
@@ -160,6 +162,8 @@ class Document(OpenAPIRenderPlugin):
         if self._written is None:
             plain = msgspec.to_builtins(openapi_schema, enc_hook=str)
             written = msgspec.json.encode(_complete(plain, request.app))
+            for ours, told in _TOLD_AS.items():
+                written = written.replace(ours, told)
             self._written = _PAGE.sub(rb"\1Page", written)
         return self._written
 

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from fluxhook.admin.models import Accepted
-from fluxhook.admin.problem_details import Fault, RequestError
+from fluxhook.admin.problem_details import FieldError, RequestError
 from fluxhook.events.event import Native
 
 __all__ = ["MAX_KEY", "Answers", "Idempotency", "Record", "derived_id"]
@@ -168,7 +168,7 @@ def _check_key(key: str) -> None:
         raise RequestError(
             "invalid-request",
             "The Idempotency-Key is empty, too long, or has control characters.",
-            [Fault("Idempotency-Key", "cannot be used", f"send 1 to {MAX_KEY} characters")],
+            [FieldError("Idempotency-Key", "cannot be used", f"send 1 to {MAX_KEY} characters")],
         )
 
 
@@ -183,5 +183,9 @@ def _reused(what: str) -> RequestError:
     return RequestError(
         "idempotency-key-reused",
         f"This Idempotency-Key came with other {what} before.",
-        [Fault("Idempotency-Key", f"was used for other {what}", f"use a new key for new {what}")],
+        [
+            FieldError(
+                "Idempotency-Key", f"was used for other {what}", f"use a new key for new {what}"
+            )
+        ],
     )

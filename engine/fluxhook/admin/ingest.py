@@ -12,7 +12,7 @@ from fluxhook.admin.background import offer
 from fluxhook.admin.idempotency import Idempotency, Record, derived_id
 from fluxhook.admin.models import Accepted, EventIn
 from fluxhook.admin.payload import malformed, struct_of
-from fluxhook.admin.problem_details import Fault, RequestError
+from fluxhook.admin.problem_details import FieldError, RequestError
 from fluxhook.admin.service import Service
 from fluxhook.errors import EventError, PayloadTooLarge, QueueFull
 from fluxhook.events.nesting import bounded, decode_json
@@ -127,7 +127,7 @@ class IngestRequest:
 
     def _add(self, raws: list[tuple[bytes, str]]) -> None:
         made: list[tuple[bytes, Prepared | Accepted]] = []
-        faults: list[Fault] = []
+        faults: list[FieldError] = []
         kind = ""
         for index, (raw, where) in enumerate(raws, len(self.accepted)):
             offer()
@@ -169,7 +169,7 @@ class IngestRequest:
         except EventError as error:
             field = ".".join(filter(None, (where, error.field)))
             kind = "event-too-large" if isinstance(error, PayloadTooLarge) else "invalid-event"
-            raise RequestError(kind, str(error), [Fault(field, str(error))]) from None
+            raise RequestError(kind, str(error), [FieldError(field, str(error))]) from None
 
     def _put(self, raw: bytes, prepared: Prepared) -> Accepted:
         event = prepared.event

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from fluxhook.admin.problem_details import Fault, RequestError
+from fluxhook.admin.problem_details import FieldError, RequestError
 from fluxhook.config.units import MAX_INT64, Duration
 
 __all__ = [
@@ -93,4 +93,6 @@ def parse_cursor(
 
 def invalid(field: str, message: str, remedy: str) -> RequestError:
     """A value of the request is wrong (422)."""
-    return RequestError("invalid-request", f"{field}: {message}", [Fault(field, message, remedy)])
+    return RequestError(
+        "invalid-request", f"{field}: {message}", [FieldError(field, message, remedy)]
+    )

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from fluxhook.admin.problem_details import Fault, RequestError
+from fluxhook.admin.problem_details import FieldError, RequestError
 from fluxhook.config import codec
 from fluxhook.config.units import MAX_INT64
 from fluxhook.events.json_text import json_fault
@@ -34,7 +34,7 @@ def media_type(content_type: str | None, allowed: Collection[str]) -> str:
         raise RequestError(
             "unsupported-media-type",
             f"The body is {said!r:.80}; send {names}.",
-            [Fault("Content-Type", f"{said!r:.80} is not taken here", f"send {names}")],
+            [FieldError("Content-Type", f"{said!r:.80} is not taken here", f"send {names}")],
             headers={"Accept-Post": ", ".join(allowed)},
         )
     return said
@@ -52,14 +52,14 @@ def decode_object(body: bytes, *, optional: bool = False) -> dict[str, Any]:
         raise RequestError(
             "invalid-request",
             "The body is not a JSON object.",
-            [Fault("", "is not an object", "send one JSON object")],
+            [FieldError("", "is not an object", "send one JSON object")],
         )
     if (fault := _unfit(value)) is not None:
         raise RequestError("invalid-request", f"{fault.field}: {fault.message}", [fault])
     return value
 
 
-def _unfit(value: dict[str, Any]) -> Fault | None:
+def _unfit(value: dict[str, Any]) -> FieldError | None:
     """The first value that is good JSON, and that no process could hand to another."""
     # The items that are left at each level, and the steps to it: a path for each would take memory with
     # the length of its keys.
@@ -73,14 +73,14 @@ def _unfit(value: dict[str, Any]) -> Fault | None:
         step, item = found
         if isinstance(item, (dict, list)):
             if len(steps) == MAX_DEPTH:
-                return Fault(
+                return FieldError(
                     _path(steps, step), "is nested too deeply", f"nest at most {MAX_DEPTH} levels"
                 )
             steps.append(step)
             left.append(_items(item))
         elif isinstance(item, int) and not -MAX_INT64 <= item <= MAX_INT64:
             fault = "is beyond 64 bits"
-            return Fault(_path(steps, step), fault, "write a smaller number, or a text")
+            return FieldError(_path(steps, step), fault, "write a smaller number, or a text")
     return None
 
 
@@ -107,7 +107,7 @@ def struct_of(
         message = f"{message:.200}"  # with a name that the caller wrote, of any length
         field = ".".join(filter(None, (within, at)))
         known = ", ".join(kind.__struct_fields__)
-        fault = Fault(field, message, f"its fields are {known}" if "field" in message else "")
+        fault = FieldError(field, message, f"its fields are {known}" if "field" in message else "")
         raise RequestError(problem, f"{field or 'the body'}: {message}", [fault]) from None
 
 
@@ -115,5 +115,5 @@ def malformed(text: bytes, error: Exception, where: str = "") -> RequestError:
     """What the decoder said of the text (400)."""
     message = f"is not JSON: {json_fault(text, error)}"
     return RequestError(
-        "malformed-body", f"{where or 'The body'} {message}", [Fault(where, message)]
+        "malformed-body", f"{where or 'The body'} {message}", [FieldError(where, message)]
     )

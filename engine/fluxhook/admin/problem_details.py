@@ -10,9 +10,10 @@ errors    each fault: where it is, what is wrong, what would be right
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from fluxhook.admin.references import encoded_path
 from fluxhook.errors import (
@@ -29,7 +30,15 @@ from fluxhook.errors import (
 )
 from fluxhook.store.interface import StoreError
 
-__all__ = ["KINDS", "MEDIA_TYPE", "Fault", "Kind", "Problem", "RequestError", "problem_of"]
+__all__ = [
+    "KINDS",
+    "MEDIA_TYPE",
+    "FieldError",
+    "Kind",
+    "ProblemDetails",
+    "RequestError",
+    "problem_of",
+]
 
 #: RFC 9457 section 3
 MEDIA_TYPE: Final = "application/problem+json"
@@ -73,24 +82,37 @@ KINDS: Final[dict[str, Kind]] = {
 }
 
 
-class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that is wrong. `field` is a path in the body, or a parameter's or header's name."""
+class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that is wrong with a request."""
 
-    field: str
-    message: str
-    remedy: str = ""
+    field: Annotated[
+        str, Meta(description="A path in the body, or the name of a parameter or header.")
+    ]
+    message: Annotated[str, Meta(description="What is wrong with which value.")]
+    remedy: Annotated[str, Meta(description="What would be right.")] = ""
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A problem details object. `events` are those that were accepted all the same."""
+class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error (RFC 9457)."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    errors: list[Fault] = []
-    events: list[dict[str, Any]] = []
+    type: Annotated[
+        str,
+        Meta(
+            description="The kind of the problem, which never changes.",
+            examples=["urn:fluxhook:problem:invalid-configuration"],
+        ),
+    ]
+    title: Annotated[str, Meta(description="The meaning of the kind.")]
+    status: Annotated[int, Meta(description="The status code of the answer.", examples=[422])]
+    detail: Annotated[str, Meta(description="What happened this time.")]
+    instance: Annotated[
+        str, Meta(description="The path of the request.", examples=["/v1/webhooks"])
+    ]
+    errors: Annotated[list[FieldError], Meta(description="Every fault that was found.")] = []
+    events: Annotated[
+        list[dict[str, Any]],
+        Meta(description="The events of the request that were accepted all the same."),
+    ] = []
 
 
 class RequestError(FluxhookError):
@@ -100,7 +122,7 @@ class RequestError(FluxhookError):
         self,
         kind: str,
         detail: str,
-        faults: Iterable[Fault] = (),
+        faults: Iterable[FieldError] = (),
         *,
         headers: Mapping[str, str] | None = None,
         events: Iterable[Any] = (),
@@ -134,9 +156,9 @@ RETRY_AFTER_S: Final = {
 }
 
 
-def problem_of(error: Exception, instance: str) -> tuple[Problem, dict[str, str]]:
+def problem_of(error: Exception, instance: str) -> tuple[ProblemDetails, dict[str, str]]:
     """What to answer for an error, and with which headers. An unforeseen one tells nothing."""
-    faults: list[Fault] = []
+    faults: list[FieldError] = []
     headers: dict[str, str] = {}
     events: list[Any] = []
     detail = str(error)
@@ -149,15 +171,15 @@ def problem_of(error: Exception, instance: str) -> tuple[Problem, dict[str, str]
         if found is None:
             detail = "Something unforeseen happened. The admin process's log says what."
         elif isinstance(error, ConfigError):
-            faults = [Fault(path, message, remedy) for path, message, remedy in error.problems]
+            faults = [FieldError(path, message, remedy) for path, message, remedy in error.problems]
             said = [f"{fault.field}: {fault.message}" for fault in faults]
             detail = "; ".join([*said, *([f"and {error.more:,d} more"] if error.more else [])])
         elif isinstance(error, EventError) and error.field:
-            faults = [Fault(error.field, detail)]
+            faults = [FieldError(error.field, detail)]
     status, title = KINDS[kind]
     if kind in RETRY_AFTER_S:
         headers = {"Retry-After": str(RETRY_AFTER_S[kind]), **headers}
-    problem = Problem(
+    problem = ProblemDetails(
         type=_URN + kind,
         title=title,
         status=status,

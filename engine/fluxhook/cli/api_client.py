@@ -16,14 +16,14 @@ import msgspec
 from fluxhook._version import VERSION
 from fluxhook.admin import references
 from fluxhook.admin.models import MAX_PAGE, Page
-from fluxhook.admin.problem_details import Problem
+from fluxhook.admin.problem_details import ProblemDetails
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.failure import Failure
 from fluxhook.cli.output import plural
 from fluxhook.config import codec
 from fluxhook.config.listen_address import Listen
 from fluxhook.config.url import shown_url
-from fluxhook.errors import Problem as Fault
+from fluxhook.errors import Problem
 from fluxhook.events.nesting import bounded
 
 __all__ = ["TIMEOUT_S", "Api", "reference", "segment"]
@@ -67,7 +67,7 @@ _REMEDIES: Final = {
 }
 
 
-_decode_problem: Final = bounded(msgspec.json.Decoder(Problem).decode)
+_decode_problem: Final = bounded(msgspec.json.Decoder(ProblemDetails).decode)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -181,7 +181,7 @@ class Api:
         except (msgspec.MsgspecError, UnicodeError, OSError, http.client.HTTPException):
             raise self._foreign(f"it answers {error.code} {error.reason}") from None
         kind = problem.type.rpartition(":")[2]
-        faults = [Fault(one.field, one.message, one.remedy) for one in problem.errors]
+        faults = [Problem(one.field, one.message, one.remedy) for one in problem.errors]
         message = problem.detail
         if faults:
             noun = "webhook" if kind == "invalid-configuration" else "request"

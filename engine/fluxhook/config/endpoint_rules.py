@@ -17,7 +17,7 @@ from fluxhook.config.networks import Network, judge
 from fluxhook.config.schema import Endpoint, Retry, Tls
 from fluxhook.config.subscription import check_subscription
 from fluxhook.config.unicode import check_unicode
-from fluxhook.config.url import PROXY_SCHEMES, Fault, judge_url, url_host
+from fluxhook.config.url import PROXY_SCHEMES, Violation, judge_url, url_host
 
 __all__ = ["check_endpoint", "check_options"]
 
@@ -123,7 +123,7 @@ def _check_name(name: str, path: str, findings: Findings) -> None:
 
 def _check_target(
     url: str,
-    fault: Fault | None,
+    fault: Violation | None,
     path: str,
     allowed: tuple[Network, ...] | None,
     findings: Findings,
@@ -217,12 +217,12 @@ def _check_signing(endpoint: Endpoint, path: str, findings: Findings) -> None:
         )
 
 
-def _secret_fault(secret: str, signature: str) -> Fault | None:
+def _secret_fault(secret: str, signature: str) -> Violation | None:
     if not secret or secret != secret.strip():
         # A line break at the end of a secret's file is the usual reason why no signature verifies.
-        return Fault("is empty or has white space around it", "write the secret alone")
+        return Violation("is empty or has white space around it", "write the secret alone")
     if len(secret) > _MAX_SECRET:
-        return Fault(
+        return Violation(
             f"has {len(secret):,d} characters", f"write at most {_MAX_SECRET:,d} characters"
         )
     if signature != "standard":
@@ -235,7 +235,7 @@ def _secret_fault(secret: str, signature: str) -> Fault | None:
     # Standard Webhooks 1.0; an ed25519 key is its seed, or the seed and the public key.
     if (prefix == "whsec" and 24 <= len(key) <= 64) or (prefix == "whsk" and len(key) in (32, 64)):
         return None
-    return Fault(
+    return Violation(
         "is not a Standard Webhooks secret",
         "write whsec_ and the base64 of 24 to 64 random bytes, or whsk_ and that of an ed25519 key",
     )

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from fluxhook.config.schema import BatchFormat, Endpoint
-from fluxhook.config.url import Fault
+from fluxhook.config.url import Violation
 
 __all__ = [
     "content_type",
@@ -72,29 +72,29 @@ def engine_header(name: object) -> str | None:
     return None if reason is _SIGNED else reason
 
 
-def judge_header(name: str, value: str, *, signed: bool = True) -> Fault | None:
+def judge_header(name: str, value: str, *, signed: bool = True) -> Violation | None:
     """What is wrong with a configured header; never shows its value. `signed`: the endpoint's requests
     carry a signature of ours."""
     if not _NAME.fullmatch(name):
-        return Fault(f"{name!r:.80} is not a header name", "use letters, digits and hyphens")
+        return Violation(f"{name!r:.80} is not a header name", "use letters, digits and hyphens")
     lower = name.lower()
     reason = _SIGNED if lower.startswith(_REFUSED_PREFIX) else _REFUSED.get(lower)
     if reason and (signed or reason is not _SIGNED):
-        return Fault(f"{name} is the engine's own header: {reason}", "remove it")
+        return Violation(f"{name} is the engine's own header: {reason}", "remove it")
     if any(c in value for c in "\r\n\0"):
-        return Fault(
+        return Violation(
             f"the value of {name} holds a line break or NUL, which could smuggle in other headers",
             "write the value on one line",
         )
     if not _VALUE.fullmatch(value):
-        return Fault(
+        return Violation(
             f"the value of {name} holds a control or non-ASCII character", "use visible ASCII"
         )
     if not value.strip():
         # libcurl takes `Name:` for an order to remove the header.
-        return Fault(f"the value of {name} is empty", "give it a value, or remove the header")
+        return Violation(f"the value of {name} is empty", "give it a value, or remove the header")
     if len(value) > _MAX_VALUE:
-        return Fault(
+        return Violation(
             f"the value of {name} has {len(value)} characters", f"use at most {_MAX_VALUE}"
         )
     return None

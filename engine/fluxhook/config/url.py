@@ -11,7 +11,7 @@ from fluxhook.config.networks import literal_address
 
 __all__ = [
     "PROXY_SCHEMES",
-    "Fault",
+    "Violation",
     "judge_url",
     "shown_url",
     "split_url",
@@ -36,7 +36,7 @@ _MAX_LENGTH: Final = 8000
 _PORTS: Final = {"http": "80", "https": "443"}
 
 
-class Fault(NamedTuple):
+class Violation(NamedTuple):
     """What is wrong with a URL or a header, and what would be right."""
 
     message: str
@@ -45,53 +45,55 @@ class Fault(NamedTuple):
 
 def judge_url(
     url: str, *, schemes: Collection[str] = ("https", "http"), userinfo: bool = False
-) -> Fault | None:
+) -> Violation | None:
     """What is wrong with a URL; None if a delivery can be sent to it.
 
     With `userinfo` a name and password may stand before the host, as proxies want it.
     """
     if len(url) > _MAX_LENGTH:
-        return Fault(f"the URL has {len(url)} characters", f"use at most {_MAX_LENGTH}")
+        return Violation(f"the URL has {len(url)} characters", f"use at most {_MAX_LENGTH}")
     shown = repr(shown_url(url))
     match = _URL.fullmatch(url)
     wanted = " or ".join(f"{scheme}://" for scheme in schemes)
     if match is None or match[1].lower() not in schemes:
-        return Fault(f"{shown} does not begin with {wanted}", f"begin it with {wanted}")
+        return Violation(f"{shown} does not begin with {wanted}", f"begin it with {wanted}")
     if not _CHARACTERS.fullmatch(url):
-        return Fault(
+        return Violation(
             f"{shown} holds a space, a control character or another that no URL may hold",
             "percent-encode it (RFC 3986); write a host name in its xn-- form",
         )
     if match[5] is not None:
-        return Fault(f"{shown} has a fragment (#...)", "remove it: a fragment is never sent")
+        return Violation(f"{shown} has a fragment (#...)", "remove it: a fragment is never sent")
     _, at, authority = match[2].rpartition("@")
     if at and not userinfo:
-        return Fault(
+        return Violation(
             f"{shown} has a user name or password before the host",
             "send them in headers, e.g. Authorization: Basic ...",
         )
     return _judge_authority(authority, shown)
 
 
-def _judge_authority(authority: str, shown: str) -> Fault | None:
+def _judge_authority(authority: str, shown: str) -> Violation | None:
     match = _HOST.fullmatch(authority)
     if match is None or match[2] == "" or not 1 <= int((match[2] or "1")[:6]) <= 65535:
-        return Fault(f"{shown} has a bad port or host", "write host or host:port, port 1 to 65535")
+        return Violation(
+            f"{shown} has a bad port or host", "write host or host:port, port 1 to 65535"
+        )
     host: str = match[1]
     if not host:
-        return Fault(f"{shown} has no host", "write https://host/path")
+        return Violation(f"{shown} has no host", "write https://host/path")
     if "%" in host:
-        return Fault(f"{shown} has a '%' in its host", "write the plain host name or address")
+        return Violation(f"{shown} has a '%' in its host", "write the plain host name or address")
     try:
         literal = literal_address(host)
     except ValueError:
-        return Fault(
+        return Violation(
             f"{shown} has a host that looks like an address and is none",
             "write a host name, a dotted IPv4 address or [an IPv6 address]",
         )
     labels = host.removesuffix(".").split(".")
     if literal is None and (len(host) > 253 or not all(map(_LABEL.fullmatch, labels))):
-        return Fault(f"{shown} has a bad host name", "use letters, digits, hyphens and dots")
+        return Violation(f"{shown} has a bad host name", "use letters, digits, hyphens and dots")
     return None
 
 

@@ -13,7 +13,7 @@ from fluxhook.admin.dashboard.session.viewer import faults_of
 from fluxhook.admin.dashboard.widgets import waterfall
 from fluxhook.admin.dashboard.widgets.waterfall import stages
 from fluxhook.admin.models import Timings
-from fluxhook.admin.problem_details import Fault, RequestError
+from fluxhook.admin.problem_details import FieldError, RequestError
 from fluxhook.errors import ConfigError, Conflict, FluxhookError, Problem
 from fluxhook.policy.outcome import CAUSES, NOT_ATTEMPTED
 
@@ -60,7 +60,7 @@ def test_every_cause_has_its_sentence() -> None:
     [
         (ConfigError(Problem("url", "is missing", "add it")), [("url", "is missing", "add it")]),
         (
-            RequestError("invalid-request", "no", [Fault("overlap", "is none", "write 1h")]),
+            RequestError("invalid-request", "no", [FieldError("overlap", "is none", "write 1h")]),
             [("overlap", "is none", "write 1h")],
         ),
         (RequestError("insufficient-scope", "Not yours."), [("", "Not yours.", "")]),
