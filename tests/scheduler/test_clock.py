@@ -17,7 +17,6 @@ import pytest
 
 from fluxhook import Aggregate, Batch, Breaker, Config, Duration, Endpoint, Rate, Retry
 from fluxhook._native import ring
-from fluxhook.admin import search
 from fluxhook.admin.views import delivery_view
 from fluxhook.control import Control
 from fluxhook.endpoint_state import EndpointState
@@ -25,8 +24,9 @@ from fluxhook.policy import breaker
 from fluxhook.policy.clock import Clock, look
 from fluxhook.receiver import Behaviour
 from fluxhook.stats import EndpointStats, read_stats
-from fluxhook.store import ReadStore, State, StoreError
+from fluxhook.store import ReadStore, State, StoreError, queries
 from fluxhook.store.audit import timestamp
+from fluxhook.store.queries import DeliveryFilter
 from fluxhook.store.rows import Delivery
 from fluxhook.supervisor import clock_watch
 from fluxhook.transport import datadir as d
@@ -483,10 +483,8 @@ def test_what_happened_is_dated_by_the_wall_clock(tmp_path: Path) -> None:
             started = [store.attempts(row.id)[0].attempt.started_ns for row in (first, second)]
             clock, ahead = store.clock(), EndpointState("active")
             due_at = [delivery_view(row, "a", clock, ahead, 0).due_at for row in (first, second)]
-            since = search.deliveries(
-                store, since=harness.now_ns - HOUR - 11 * S, until=None, before=None, limit=10,
-                endpoint=None, type=None, state=None, cause=None, event_id=None,
-            )  # fmt: skip
+            which = DeliveryFilter(since_ns=harness.now_ns - HOUR - 11 * S)
+            since = queries.deliveries(store, which, before=None, limit=10)
         assert started == [harness.now_ns - 13 * S, harness.now_ns - HOUR - 3 * S]
         assert dead.ended_ns == harness.now_ns - HOUR
         assert due_at == [timestamp(row.due_ns - HOUR) for row in (first, second)]

@@ -1,4 +1,4 @@
-"""What stands between the API's texts and the store's keys: ids, times, cursors."""
+"""What stands between the API's texts and the store's keys: ids, times, filters, cursors."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ import msgspec
 
 from fluxhook.admin.problem_details import FieldError, RequestError
 from fluxhook.config.units import MAX_INT64, Duration
+from fluxhook.store.queries import DeliveryFilter
+from fluxhook.store.rows import State
 
 __all__ = [
+    "delivery_filter",
     "delivery_id",
+    "given",
     "invalid",
     "parse_cursor",
     "parse_delivery_id",
@@ -60,6 +64,47 @@ def parse_moment(text: str | None, field: str) -> int | None:
         'write one with its zone, such as "2026-02-05T12:00:00Z" (a + in a URL is %2B), or a duration '
         'such as "15m" for that long ago',
     )
+
+
+def given(**texts: str) -> dict[str, str]:
+    """Return the parameters of a query that are given: one that is not is "" (routes/deliveries.py)."""
+    return {name: text for name, text in texts.items() if text}
+
+
+def delivery_filter(
+    *,
+    endpoint: str | None = None,
+    type: str | None = None,
+    state: str | None = None,
+    cause: str | None = None,
+    event_id: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> DeliveryFilter:
+    """Return a filter from the texts of a request; None stands for what is not given.
+
+    `endpoint` stays what the caller wrote, for the service to resolve. Raises RequestError (422).
+    """
+    since_ns, until_ns = parse_moment(since, "since"), parse_moment(until, "until")
+    if since_ns is not None and until_ns is not None and since_ns > until_ns:
+        raise invalid("since", f"{since} comes after until ({until})", "swap them")
+    return DeliveryFilter(
+        endpoint=endpoint,
+        type=type,
+        state=None if state is None else _state(state),
+        cause=cause,
+        event_id=event_id,
+        since_ns=since_ns,
+        until_ns=until_ns,
+    )
+
+
+def _state(name: str) -> State:
+    try:
+        return State[name.upper()]
+    except KeyError:
+        names = ", ".join(state.name.lower() for state in State)
+        raise invalid("state", f"{name!r:.80} is no state", f"write one of {names}") from None
 
 
 def write_cursor(kind: str, *key: int | str) -> str:

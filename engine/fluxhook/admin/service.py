@@ -11,7 +11,6 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from fluxhook.admin import search
 from fluxhook.admin.event_types import event_types
 from fluxhook.admin.models import (
     HIDDEN,
@@ -34,11 +33,11 @@ from fluxhook.admin.models import (
     WebhookState,
 )
 from fluxhook.admin.paging import (
+    delivery_filter,
     delivery_id,
     invalid,
     parse_cursor,
     parse_delivery_id,
-    parse_moment,
     write_cursor,
 )
 from fluxhook.admin.problem_details import RequestError
@@ -63,10 +62,10 @@ from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, Problem,
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.table import IllegalMove
 from fluxhook.stats import Stats, is_running, read_stats, serving
-from fluxhook.store import ReadStore, SubscriptionRow
+from fluxhook.store import ReadStore, SubscriptionRow, queries
 from fluxhook.store.audit import AuditEntry, read_audit, timestamp
+from fluxhook.store.queries import ALL, DeliveryFilter
 from fluxhook.store.rows import Delivery as DeliveryRow
-from fluxhook.store.rows import State
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.snapshot import Snapshot
@@ -197,35 +196,16 @@ class Service:
     # ---- deliveries ------------------------------------------------------------------------
 
     def deliveries(
-        self,
-        *,
-        endpoint: str | None = None,
-        type: str | None = None,
-        state: str | None = None,
-        cause: str | None = None,
-        event_id: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
-        cursor: str | None = None,
-        limit: int = 100,
+        self, which: DeliveryFilter = ALL, cursor: str | None = None, limit: int = 100
     ) -> Page[Delivery]:
-        """What the store knows of deliveries, newest first: those that did not succeed at once, and
-        those of endpoints with `record: all`. Times are when events were accepted."""
+        """Return what the store knows of deliveries, newest first: those that did not succeed at once,
+        and those of endpoints with `record: all`. Times are when events were accepted."""
         key = parse_cursor(cursor, "deliveries", (int,))
-        since_ns, until_ns = _span(since, until)
+        before = None if key is None else int(key[0])
         with self._store() as store:
             names, clock = _Names(store), store.clock()
-            rows = search.deliveries(
-                store,
-                endpoint=names.id(endpoint),
-                type=type,
-                state=None if state is None else _state(state),
-                cause=cause,
-                event_id=event_id,
-                since=since_ns,
-                until=until_ns,
-                before=None if key is None else int(key[0]),
-                limit=_limit(limit),
+            rows = queries.deliveries(
+                store, names.resolved(which), before=before, limit=_limit(limit)
             )
         items = self.delivery_views([(row, names.name(row.endpoint)) for row in rows], clock)
         more = len(rows) == limit
@@ -250,30 +230,16 @@ class Service:
         )
 
     def attempts(
-        self,
-        *,
-        endpoint: str | None = None,
-        type: str | None = None,
-        outcome: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
-        cursor: str | None = None,
-        limit: int = 100,
+        self, which: DeliveryFilter = ALL, cursor: str | None = None, limit: int = 100
     ) -> Page[AttemptRecord]:
-        """Attempts in the store, newest first. `outcome` is `delivered` or a cause of failure."""
+        """Return attempts in the store, newest first. The filter's `cause` is `delivered` or a cause of
+        failure. Times are when attempts began."""
         key = parse_cursor(cursor, "attempts", (int,))
-        since_ns, until_ns = _span(since, until)
+        before = None if key is None else int(key[0])
         with self._store() as store:
             names = _Names(store)
-            rows = search.attempts(
-                store,
-                endpoint=names.id(endpoint),
-                type=type,
-                outcome=outcome,
-                since=since_ns,
-                until=until_ns,
-                before=None if key is None else int(key[0]),
-                limit=_limit(limit),
+            rows = queries.attempts(
+                store, names.resolved(which), before=before, limit=_limit(limit)
             )
         endpoints = {endpoint.name: endpoint for endpoint in self.snapshot.config.endpoints}
         items = [
@@ -287,30 +253,15 @@ class Service:
     # ---- dead letters ----------------------------------------------------------------------
 
     def dead_letters(
-        self,
-        *,
-        endpoint: str | None = None,
-        type: str | None = None,
-        cause: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
-        cursor: str | None = None,
-        limit: int = 100,
+        self, which: DeliveryFilter = ALL, cursor: str | None = None, limit: int = 100
     ) -> Page[Delivery]:
-        """The latest to die first. Times are when they died."""
+        """Return dead letters, the latest to die first. Times are when they died."""
         key = parse_cursor(cursor, "dead-letters", (int, int))
-        since_ns, until_ns = _span(since, until)
+        before = None if key is None else (int(key[0]), int(key[1]))
         with self._store() as store:
             names, clock = _Names(store), store.clock()
-            rows = search.dead_letters(
-                store,
-                endpoint=names.id(endpoint),
-                type=type,
-                cause=cause,
-                since=since_ns,
-                until=until_ns,
-                before=None if key is None else (int(key[0]), int(key[1])),
-                limit=_limit(limit),
+            rows = queries.dead_letters(
+                store, names.resolved(which), before=before, limit=_limit(limit)
             )
         items = self.delivery_views([(row, names.name(row.endpoint)) for row in rows], clock)
         next_cursor = None
@@ -345,25 +296,28 @@ class Service:
 
     def _walk(self, which: Filter, step: Callable[[Selection], Step], kind: str) -> Progress:
         key = parse_cursor(which.cursor, kind, (int,))
-        since_ns, until_ns = _span(which.since, which.until)
+        wanted = delivery_filter(
+            endpoint=which.endpoint,
+            type=which.type,
+            cause=which.cause,
+            since=which.since,
+            until=which.until,
+        )
         if which.limit is not None and which.limit < 1:
             raise invalid("limit", f"{which.limit} is below 1", "write a number from 1 on")
-        name = None
-        if which.endpoint is not None:
-            with self._store() as store:
-                names = _Names(store)
-                name = names.name(names.id(which.endpoint) or 0)
+        with self._store() as store:
+            wanted = _Names(store).resolved(wanted)
         done, after = 0, 0 if key is None else int(key[0])
         give_up_at = time.monotonic() + STEPS_S
         while True:
             left = STEP if which.limit is None else min(STEP, which.limit - done)
             made = step(
                 Selection(
-                    endpoint=name,
-                    type=which.type,
-                    cause=which.cause,
-                    since_ns=since_ns,
-                    until_ns=until_ns,
+                    endpoint=wanted.endpoint,
+                    type=wanted.type,
+                    cause=wanted.cause,
+                    since_ns=wanted.since_ns,
+                    until_ns=wanted.until_ns,
                     after=after,
                     limit=left,
                 )
@@ -379,34 +333,28 @@ class Service:
 
     def audit(
         self,
-        *,
-        endpoint: str | None = None,
-        type: str | None = None,
-        event_id: str | None = None,
+        which: DeliveryFilter = ALL,
         action: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> Page[AuditEntry]:
-        """The audit trail, newest first. `endpoint` is a name, that of a removed one included."""
-        if endpoint is not None:
-            endpoint = self._audited(endpoint)
+        """Return the audit trail, newest first. The filter's `endpoint` is a name, also that of a removed
+        one; times are those of the entries."""
+        endpoint = None if which.endpoint is None else self._audited(which.endpoint)
         key = parse_cursor(cursor, "audit", (str, int))
         # Entries have no number of their own, and files rotate away: the key is the time of the last
         # one, and how many of that very time were shown.
         last, shown = (str(key[0]), int(key[1])) if key is not None else ("", 0)
-        since_ns, until_ns = _span(since, until)
-        low = "" if since_ns is None else timestamp(since_ns)
-        high = None if until_ns is None else timestamp(until_ns)
+        low = "" if which.since_ns is None else timestamp(which.since_ns)
+        high = None if which.until_ns is None else timestamp(which.until_ns)
 
         def wanted(entry: AuditEntry) -> bool:
             return (
                 entry.at >= low
                 and (high is None or entry.at < high)
                 and endpoint in (None, entry.endpoint)
-                and type in (None, entry.type)
-                and event_id in (None, entry.event_id)
+                and which.type in (None, entry.type)
+                and which.event_id in (None, entry.event_id)
                 and action in (None, entry.action)
                 and (not last or entry.at <= last)
             )
@@ -533,6 +481,14 @@ class _Names:
             return meant.id
         raise _no_webhook(meant.name or ref)
 
+    def resolved(self, which: DeliveryFilter) -> DeliveryFilter:
+        """Return a filter with the name of its endpoint in place of what the caller wrote.
+
+        Raises UnknownEndpoint.
+        """
+        id = self.id(which.endpoint)
+        return which if id is None else msgspec.structs.replace(which, endpoint=self.name(id))
+
 
 def _with(base: msgspec.Struct, kind: type[T], **more: Any) -> T:
     """The fields of a struct and some more, as a struct of a subclass."""
@@ -557,25 +513,10 @@ def _refuse_hidden(layer: dict[str, Any], path: str = "") -> None:
                 )
 
 
-def _span(since: str | None, until: str | None) -> tuple[int | None, int | None]:
-    since_ns, until_ns = parse_moment(since, "since"), parse_moment(until, "until")
-    if since_ns is not None and until_ns is not None and since_ns > until_ns:
-        raise invalid("since", f"{since} comes after until ({until})", "swap them")
-    return since_ns, until_ns
-
-
 def _limit(limit: int) -> int:
     if not 1 <= limit <= MAX_PAGE:
         raise invalid("limit", f"{limit} is out of range", f"write a number from 1 to {MAX_PAGE}")
     return limit
-
-
-def _state(name: str) -> State:
-    try:
-        return State[name.upper()]
-    except KeyError:
-        names = ", ".join(state.name.lower() for state in State)
-        raise invalid("state", f"{name!r:.80} is no state", f"write one of {names}") from None
 
 
 def _endpoint(snapshot: Snapshot, ref: str) -> Endpoint:

@@ -25,7 +25,6 @@ from fluxhook.admin.models import (
     WebhookStatus,
 )
 from fluxhook.admin.paging import delivery_id
-from fluxhook.admin.search import AttemptRow
 from fluxhook.config.headers import event_content_type
 from fluxhook.config.pem import has_private_key
 from fluxhook.config.schema import Endpoint, Tls
@@ -36,6 +35,7 @@ from fluxhook.policy.clock import Clock
 from fluxhook.policy.signature import make_profile
 from fluxhook.stats import EndpointStats, Stats
 from fluxhook.store.audit import timestamp
+from fluxhook.store.queries import AttemptRow
 from fluxhook.store.rows import Delivery as DeliveryRow
 from fluxhook.store.rows import PastAttempt, State
 from fluxhook.text import decoded

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from fluxhook.admin.paging import delivery_id
 from fluxhook.admin.service import Service
-from fluxhook.store import ReadStore
-from fluxhook.store.database import translated
+from fluxhook.store import ReadStore, queries
 
 __all__ = ["Known", "known_events"]
-
-# Reads the whole table, as the search for one event id does.
-_KNOWN: Final = """
-SELECT event_id, max(id), count(*) FROM deliveries NOT INDEXED
-WHERE event_id IN (SELECT value FROM json_each(:events)) GROUP BY event_id
-"""
 
 
 class Known(NamedTuple):
@@ -28,9 +20,9 @@ class Known(NamedTuple):
 
 
 def known_events(service: Service, events: Collection[str]) -> dict[str, Known]:
-    """Those of the events with these ids that the store has deliveries of. Raises StoreError."""
+    """Return those of the events with these ids that the store has deliveries of. Raises StoreError."""
     if not events:
         return {}
-    with ReadStore.open(service.datadir.store) as store, translated(store.path):
-        rows = store.db.execute(_KNOWN, {"events": json.dumps(list(events))}).fetchall()
+    with ReadStore.open(service.datadir.store) as store:
+        rows = queries.known_events(store, events)
     return {event: Known(delivery_id(id), n) for event, id, n in rows}

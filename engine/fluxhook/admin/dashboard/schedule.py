@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from fluxhook.admin.models import Delivery
 from fluxhook.admin.service import Service
-from fluxhook.store import ReadStore
-from fluxhook.store.database import translated
-from fluxhook.store.reader import COLUMNS
-from fluxhook.store.rows import Delivery as Row
-from fluxhook.store.rows import State
+from fluxhook.store import ReadStore, queries
 
 __all__ = ["BUCKETS", "EndpointSchedule", "Schedule", "read_schedule"]
 
@@ -27,20 +22,6 @@ BUCKETS: Final[tuple[tuple[str, int | None], ...]] = (
     ("Later", None),
 )
 _END: Final = 2**63 - 1
-
-# Both search the index `due` for each endpoint: (endpoint, due_ns) of what waits.
-_COUNT: Final = f"""
-SELECT e.id, e.name, (SELECT count(*) FROM deliveries INDEXED BY due
-    WHERE state = {State.WAITING:d} AND endpoint = e.id AND due_ns > :after AND due_ns <= :until)
-FROM endpoints AS e WHERE e.pending > 0 ORDER BY e.id
-"""
-_NEXT: Final = f"""
-SELECT {COLUMNS}, e.name FROM endpoints AS e CROSS JOIN deliveries AS d ON d.id IN (
-    SELECT id FROM deliveries INDEXED BY due WHERE state = {State.WAITING:d} AND endpoint = e.id
-    ORDER BY due_ns LIMIT :limit)
-WHERE e.pending > 0 AND e.name NOT IN (SELECT value FROM json_each(:halted))
-ORDER BY d.due_ns, d.id LIMIT :limit
-"""
 
 
 class EndpointSchedule(NamedTuple):
@@ -59,32 +40,30 @@ class Schedule(NamedTuple):
 
 
 def read_schedule(service: Service, halted: Collection[str], limit: int = 25) -> Schedule:
-    """`halted` names the endpoints that nothing is sent to. Raises StoreError.
+    """Return what is due when; `halted` names the endpoints that nothing is sent to.
 
-    It counts index entries: some 10 ms for each 100,000 deliveries that wait.
+    Raises StoreError.
     """
     counts: dict[tuple[int, str], list[int]] = {}
-    with ReadStore.open(service.datadir.store) as store, translated(store.path):
+    with ReadStore.open(service.datadir.store) as store:
         clock, after = store.clock(), -1
         now_ns = time.time_ns() - clock.offset_ns
         for _, seconds in BUCKETS:
             until = _END if seconds is None else now_ns + seconds * 1_000_000_000
-            for id, name, n in store.db.execute(_COUNT, {"after": after, "until": until}):
+            for id, name, n in queries.count_due(store, after, until):
                 counts.setdefault((id, name), []).append(n)
             after = until
         snapshot = service.snapshot
         for (_, name), found in counts.items():
             _delay(found, service.endpoint_state(snapshot, name, now_ns).probe_ns, now_ns)
-        rows = store.db.execute(
-            _NEXT, {"halted": json.dumps(list(halted)), "limit": limit}
-        ).fetchall()
+        rows = queries.next_due(store, halted, limit)
     return Schedule(
         [
             EndpointSchedule(f"wh_{id}", name, tuple(found))
             for (id, name), found in counts.items()
             if any(found)
         ],
-        service.delivery_views([(Row(*row[:-1]), row[-1]) for row in rows], clock),
+        service.delivery_views(rows, clock),
     )
 
 

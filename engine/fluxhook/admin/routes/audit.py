@@ -8,6 +8,7 @@ from litestar.params import FromQuery
 
 from fluxhook.admin.document import rules
 from fluxhook.admin.models import Page
+from fluxhook.admin.paging import delivery_filter, given
 from fluxhook.admin.routes.deliveries import Limit
 from fluxhook.admin.service import Service
 from fluxhook.store.audit import AuditEntry
@@ -34,16 +35,10 @@ def list_audit(
     limit: Limit = 100,
 ) -> Page[AuditEntry]:
     """What was given up and erased, newest first. `endpoint` is a name, also a former one."""
-    return service.audit(
-        endpoint=endpoint or None,
-        type=type or None,
-        event_id=event_id or None,
-        action=action or None,
-        since=since or None,
-        until=until or None,
-        cursor=cursor or None,
-        limit=limit,
+    which = delivery_filter(
+        **given(endpoint=endpoint, type=type, event_id=event_id, since=since, until=until)
     )
+    return service.audit(which, action or None, cursor or None, limit)
 
 
 HANDLERS = (list_audit,)

@@ -10,6 +10,7 @@ from litestar.params import FromPath, FromQuery, RawBody
 
 from fluxhook.admin.document import rules
 from fluxhook.admin.models import Delivery, Page, Progress, PurgeRequest, ReplayRequest
+from fluxhook.admin.paging import delivery_filter, given
 from fluxhook.admin.payload import JSON, decode_object, media_type, struct_of
 from fluxhook.admin.routes.deliveries import Limit
 from fluxhook.admin.service import Service
@@ -37,15 +38,10 @@ def list_dead_letters(
     limit: Limit = 100,
 ) -> Page[Delivery]:
     """The latest to die first; `since` and `until` say when they died."""
-    return service.dead_letters(
-        endpoint=endpoint or None,
-        type=type or None,
-        cause=cause or None,
-        since=since or None,
-        until=until or None,
-        cursor=cursor or None,
-        limit=limit,
+    which = delivery_filter(
+        **given(endpoint=endpoint, type=type, cause=cause, since=since, until=until)
     )
+    return service.dead_letters(which, cursor or None, limit)
 
 
 @post(

@@ -20,6 +20,7 @@ from fluxhook.admin.models import (
     DeliveryState,
     Page,
 )
+from fluxhook.admin.paging import delivery_filter, given
 from fluxhook.admin.service import Service
 
 __all__ = ["HANDLERS", "Limit"]
@@ -50,17 +51,18 @@ def list_deliveries(
 ) -> Page[Delivery]:
     """What did not succeed at once, and everything of webhooks with `record: all`, newest first.
     `since` and `until` say when events were accepted."""
-    return service.deliveries(
-        endpoint=endpoint or None,
-        type=type or None,
-        state=wanted or None,
-        cause=cause or None,
-        event_id=event_id or None,
-        since=since or None,
-        until=until or None,
-        cursor=cursor or None,
-        limit=limit,
+    which = delivery_filter(
+        **given(
+            endpoint=endpoint,
+            type=type,
+            state=wanted,
+            cause=cause,
+            event_id=event_id,
+            since=since,
+            until=until,
+        )
     )
+    return service.deliveries(which, cursor or None, limit)
 
 
 @get(
@@ -94,15 +96,10 @@ def list_attempts(
 ) -> Page[AttemptRecord]:
     """Those of the deliveries in the store, newest first. `outcome` is `delivered` or a cause of
     failure such as `timeout`; `since` and `until` say when attempts began."""
-    return service.attempts(
-        endpoint=endpoint or None,
-        type=type or None,
-        outcome=outcome or None,
-        since=since or None,
-        until=until or None,
-        cursor=cursor or None,
-        limit=limit,
+    which = delivery_filter(
+        **given(endpoint=endpoint, type=type, cause=outcome, since=since, until=until)
     )
+    return service.attempts(which, cursor or None, limit)
 
 
 HANDLERS = (list_deliveries, show_delivery, list_attempts)

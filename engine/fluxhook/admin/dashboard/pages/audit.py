@@ -17,6 +17,7 @@ from fluxhook.admin.dashboard.widgets.dom import tag, text
 from fluxhook.admin.dashboard.widgets.forms import filter_form, next_page
 from fluxhook.admin.dashboard.widgets.frame import frame
 from fluxhook.admin.models import Page
+from fluxhook.admin.paging import delivery_filter
 from fluxhook.errors import FluxhookError
 from fluxhook.store.audit import AuditEntry
 
@@ -65,7 +66,8 @@ async def _audit(viewer: Viewer, query: Mapping[str, str]) -> None:
             older = tag("div", "pages")
 
     async def read() -> Page[AuditEntry]:
-        return await viewer.ask(viewer.service.audit, **values, cursor=cursor, limit=_ROWS)
+        which = delivery_filter(**{n: text for n, text in values.items() if n != "action"})
+        return await viewer.ask(viewer.service.audit, which, values["action"], cursor, _ROWS)
 
     async def show(entries: list[AuditEntry]) -> None:
         known = await viewer.ask(known_events, viewer.service, {one.event_id for one in entries})

@@ -18,6 +18,7 @@ from fluxhook.admin.dashboard.widgets.forms import filter_form, next_page
 from fluxhook.admin.dashboard.widgets.frame import frame
 from fluxhook.admin.dashboard.widgets.progress import ProgressLine
 from fluxhook.admin.models import Delivery, Filter, Page, Progress, PurgeRequest
+from fluxhook.admin.paging import delivery_filter
 from fluxhook.errors import FluxhookError
 
 __all__ = ["register"]
@@ -98,9 +99,8 @@ class _Page:
             self._selected([])
 
     async def _read(self) -> Page[Delivery]:
-        return await self.viewer.ask(
-            self.service.dead_letters, **self.values, cursor=self.cursor, limit=_ROWS
-        )
+        which = delivery_filter(**self.values)
+        return await self.viewer.ask(self.service.dead_letters, which, self.cursor, _ROWS)
 
     async def _refresh(self) -> None:
         self._show((await self._read()).items)

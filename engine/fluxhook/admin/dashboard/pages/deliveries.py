@@ -14,6 +14,7 @@ from fluxhook.admin.dashboard.widgets.dom import tag, text
 from fluxhook.admin.dashboard.widgets.forms import filter_form, next_page
 from fluxhook.admin.dashboard.widgets.frame import frame
 from fluxhook.admin.models import Delivery, Page
+from fluxhook.admin.paging import delivery_filter
 from fluxhook.admin.references import by_id
 from fluxhook.errors import FluxhookError
 
@@ -45,7 +46,8 @@ async def _deliveries(viewer: Viewer, query: Mapping[str, str]) -> None:
     status = await viewer.status()
 
     async def read() -> Page[Delivery]:
-        return await viewer.ask(viewer.service.deliveries, **values, cursor=cursor, limit=_ROWS)
+        which = delivery_filter(**values)
+        return await viewer.ask(viewer.service.deliveries, which, cursor, _ROWS)
 
     with frame(viewer, "Deliveries", _PATH) as page:
         page.engine(status.running)

@@ -24,6 +24,7 @@ from fluxhook.admin.dashboard.widgets.tiles import Tile
 from fluxhook.admin.models import Delivery, Status, TestRequest, Webhook, WebhookStatus
 from fluxhook.admin.references import by_id
 from fluxhook.errors import FluxhookError, UnknownEndpoint
+from fluxhook.store.queries import DeliveryFilter
 
 __all__ = ["register"]
 
@@ -130,7 +131,9 @@ class _Page:
         self.trouble = tag("div", "trouble")
 
     async def _recent(self) -> list[Delivery]:
-        page = await self.viewer.ask(self.service.deliveries, endpoint=self.ref, limit=_RECENT)
+        page = await self.viewer.ask(
+            self.service.deliveries, DeliveryFilter(endpoint=self.ref), limit=_RECENT
+        )
         return page.items
 
     async def _refresh(self) -> None:

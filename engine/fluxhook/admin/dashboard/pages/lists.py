@@ -16,6 +16,7 @@ from fluxhook.admin.dashboard.widgets.dom import tag, text
 from fluxhook.admin.dashboard.widgets.frame import card, frame
 from fluxhook.admin.dashboard.widgets.tables import Column, LiveTable, Row
 from fluxhook.admin.models import AttemptRecord, Delivery, WebhookStatus
+from fluxhook.store.queries import DeliveryFilter
 
 __all__ = ["register"]
 
@@ -69,15 +70,22 @@ class _Found(NamedTuple):
 
 
 async def _read(viewer: Viewer) -> _Found:
-    service = viewer.service
+    async def held_back(cause: str) -> list[Delivery]:
+        which = DeliveryFilter(cause=cause)
+        return (await viewer.ask(viewer.service.deliveries, which, limit=_ROWS)).items
+
+    async def refused(cause: str) -> list[AttemptRecord]:
+        which = DeliveryFilter(cause=cause)
+        return (await viewer.ask(viewer.service.attempts, which, limit=_ROWS)).items
+
     status = await viewer.status()
     return _Found(
         status.webhooks,
         status.running,
-        (await viewer.ask(service.deliveries, cause="breaker_open", limit=_ROWS)).items,
-        (await viewer.ask(service.attempts, outcome="unauthorized", limit=_ROWS)).items,
-        (await viewer.ask(service.attempts, outcome="content_too_large", limit=_ROWS)).items,
-        (await viewer.ask(service.deliveries, cause="payload_too_large", limit=_ROWS)).items,
+        await held_back("breaker_open"),
+        await refused("unauthorized"),
+        await refused("content_too_large"),
+        await held_back("payload_too_large"),
     )
 
 
