@@ -17,7 +17,6 @@ import msgspec
 from fluxhook.config.layers import PRESETS, assemble
 from fluxhook.config.limits import ENTRIES, LIMITS
 from fluxhook.config.option import Option, choices_of, is_struct, options, value_at, written
-from fluxhook.config.reader import wanted
 from fluxhook.config.schema import (
     Admin,
     Aggregate,
@@ -29,6 +28,7 @@ from fluxhook.config.schema import (
     Tls,
     Token,
 )
+from fluxhook.config.typed_values import wanted
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 _PART: Final = re.compile(r"(<!-- generated: ([^\n]+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -19,8 +19,8 @@ from fluxhook.config.definition import define, normalized, written_as
 from fluxhook.config.findings import MAX_PATH
 from fluxhook.config.limits import ENTRIES, LIMITS, MAX_KEYS
 from fluxhook.config.load import loads
-from fluxhook.config.reader import fields_of, is_struct
 from fluxhook.config.schema import Admin, Aggregate, Config, Endpoint, Retry, Token
+from fluxhook.config.typed_values import fields_of, is_struct
 from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, Problem
 from fluxhook.events.names import hint, types_of

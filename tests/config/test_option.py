@@ -26,8 +26,8 @@ from fluxhook.config.option import (
     value_at,
     written,
 )
-from fluxhook.config.reader import BAD, read_value
 from fluxhook.config.schema import Admin, Config, Endpoint, Retry, Token
+from fluxhook.config.typed_values import BAD, read_value
 from fluxhook.config.units import Duration, Rate
 
 ALL: list[tuple[type[msgspec.Struct], Option]] = [

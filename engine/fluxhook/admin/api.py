@@ -97,24 +97,29 @@ def make_api(service: Service, ingest: Ingest, access: Access) -> Litestar:
         response_headers=[ResponseHeader(name="Cache-Control", value="no-store")],
         type_encoders={**dict.fromkeys(codec.UNITS, str), Secret: lambda _: HIDDEN},
         plugins=[UnitSchemas()],
-        openapi_config=OpenAPIConfig(
-            title=TITLE,
-            version=VERSION,
-            description=DESCRIPTION,
-            use_handler_docstrings=True,
-            render_plugins=[Document()],
-            operation_id_creator=operation_id,
-            openapi_router=Router(
-                "/schema",
-                route_handlers=[],
-                include_in_schema=False,
-                opt=rules(None),
-                before_request=_only_the_document,
-            ),
-        ),
+        openapi_config=_document(),
         request_max_body_size=int(service.snapshot.config.admin.max_body),
         on_shutdown=[close],
         logging_config=None,
+    )
+
+
+def _document() -> OpenAPIConfig:
+    """Return how the OpenAPI document is made."""
+    return OpenAPIConfig(
+        title=TITLE,
+        version=VERSION,
+        description=DESCRIPTION,
+        use_handler_docstrings=True,
+        render_plugins=[Document()],
+        operation_id_creator=operation_id,
+        openapi_router=Router(
+            "/schema",
+            route_handlers=[],
+            include_in_schema=False,
+            opt=rules(None),
+            before_request=_only_the_document,
+        ),
     )
 
 

@@ -338,8 +338,8 @@ class Service:
         cursor: str | None = None,
         limit: int = 100,
     ) -> Page[AuditEntry]:
-        """Return the audit trail, newest first. The filter's `endpoint` is a name, also that of a removed
-        one; times are those of the entries."""
+        """Return the audit trail, newest first. The filter's `endpoint` may be a former one, and times
+        are those of the entries."""
         endpoint = None if which.endpoint is None else self._audited(which.endpoint)
         key = parse_cursor(cursor, "audit", (str, int))
         # Entries have no number of their own, and files rotate away: the key is the time of the last

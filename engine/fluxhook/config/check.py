@@ -14,9 +14,9 @@ from fluxhook.config.layers import assemble
 from fluxhook.config.limits import check_limits
 from fluxhook.config.listen_address import parse_listen
 from fluxhook.config.networks import Network, carries, parse_network
-from fluxhook.config.reader import read_struct
 from fluxhook.config.schema import Admin, Config, Endpoint
 from fluxhook.config.typecheck import check_types
+from fluxhook.config.typed_values import read_struct
 from fluxhook.config.unicode import check_unicode
 from fluxhook.config.units import Duration, Size
 from fluxhook.config.workers import DEFAULT_WORKERS, IN_FLIGHT, processes

@@ -22,8 +22,8 @@ from fluxhook.config.layers import Layer, assemble, overlay
 from fluxhook.config.limits import too_many, too_many_keys
 from fluxhook.config.networks import parse_network
 from fluxhook.config.pem import has_private_key, is_pem
-from fluxhook.config.reader import fields_of, is_struct, read_struct
 from fluxhook.config.schema import Config, Endpoint, SignatureProfile
+from fluxhook.config.typed_values import fields_of, is_struct, read_struct
 from fluxhook.config.url import url_hostname, url_origin
 from fluxhook.errors import ConfigError
 

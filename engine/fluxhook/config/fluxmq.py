@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 from urllib.parse import unquote
 
 from fluxhook.config.findings import Findings
@@ -20,9 +20,10 @@ from fluxhook.config.headers import engine_header
 from fluxhook.config.layers import Layer, overlay
 from fluxhook.config.limits import LIMITS
 from fluxhook.config.networks import literal_address
-from fluxhook.config.reader import BAD, read_number, read_value, whole_nanoseconds
-from fluxhook.config.schema import Breaker, Config, Endpoint, Retry
+from fluxhook.config.option import Option, options
+from fluxhook.config.schema import Config, Endpoint
 from fluxhook.config.source import Plain, is_null
+from fluxhook.config.typed_values import BAD, read_number, read_value, whole_nanoseconds
 from fluxhook.config.units import Duration, Size, go_nanoseconds
 from fluxhook.config.url import split_url, url_hostname
 from fluxhook.config.workers import IN_FLIGHT, processes
@@ -48,41 +49,28 @@ _LOCAL_NAMES: Final = (".internal", ".local", ".lan", ".home.arpa", ".svc", ".te
 _USUAL_BYTES: Final = 512
 
 
-class _Number(NamedTuple):
-    """An option of FluxMQ's. `below` says what FluxMQ does with a value below our range."""
-
-    path: tuple[str, ...]
-    owner: type[Config | Endpoint | Retry | Breaker]
-    kind: type[int | float | Duration]
-    below: Literal["refuses", "default", "least"]
-
-
-_SECTION: Final = (
-    _Number(("queue_size",), Config, int, "refuses"),
-    _Number(("workers",), Config, int, "refuses"),
-    _Number(("shutdown_timeout",), Config, Duration, "refuses"),
-)
-_DEFAULTS: Final = (
-    _Number(("timeout",), Endpoint, Duration, "refuses"),
-    _Number(("retry", "max_attempts"), Retry, int, "refuses"),
-    _Number(("retry", "initial_interval"), Retry, Duration, "least"),
-    _Number(("retry", "max_interval"), Retry, Duration, "least"),
-    _Number(("retry", "multiplier"), Retry, float, "refuses"),
-    _Number(("circuit_breaker", "failure_threshold"), Breaker, int, "refuses"),
-    _Number(("circuit_breaker", "reset_timeout"), Breaker, Duration, "default"),
-)
-_ENDPOINT: Final = (
-    _Number(("timeout",), Endpoint, Duration, "default"),
-    *(
-        _Number(("retry", name), Retry, kind, "least")
-        for name, kind in (
-            ("max_attempts", int),
-            ("initial_interval", Duration),
-            ("max_interval", Duration),
-            ("multiplier", float),
-        )
-    ),
-)
+#: what FluxMQ does with a value below our range
+_Below = Literal["refuses", "default", "least"]
+#: the options that are FluxMQ's too, by their paths
+_SECTION: Final[dict[str, _Below]] = {
+    "queue_size": "refuses",
+    "workers": "refuses",
+    "shutdown_timeout": "refuses",
+}
+_DEFAULTS: Final[dict[str, _Below]] = {
+    "timeout": "refuses",
+    "retry.max_attempts": "refuses",
+    "retry.initial_interval": "least",
+    "retry.max_interval": "least",
+    "retry.multiplier": "refuses",
+    "circuit_breaker.failure_threshold": "refuses",
+    "circuit_breaker.reset_timeout": "default",
+}
+_ENDPOINT: Final[dict[str, _Below]] = {
+    "timeout": "default",
+    **dict.fromkeys((f"retry.{name}" for name in _RETRY), "least"),
+}
+_OPTIONS: Final = {option.path: option for option in (*options(Endpoint), *options(Config))}
 
 
 def adapt_section(section: Mapping[str, Any], path: str, findings: Findings) -> dict[str, Any]:
@@ -173,15 +161,16 @@ def _is_local(host: str) -> bool:
 
 
 def _adapt_numbers(
-    numbers: tuple[_Number, ...],
+    numbers: Mapping[str, _Below],
     section: dict[str, Any],
     path: str,
     findings: Findings,
     *,
     is_off: bool = False,
 ) -> None:
-    for number in numbers:
-        *above, name = number.path
+    for number, below in numbers.items():
+        option = _OPTIONS[number]
+        *above, name = number.split(".")
         holder = section
         for key in above:
             found = holder.get(key)
@@ -189,15 +178,16 @@ def _adapt_numbers(
                 break
             holder[key] = holder = dict(found)
         else:
-            value = _value(number.kind, holder.get(name)) if name in holder else None
+            value = _value(option.kind, holder.get(name)) if name in holder else None
             if value is None or holder.get("schedule") is not None:
                 continue
-            where = ".".join((path, *number.path))
-            _adapt_number(number, value, holder, where, findings, is_off=is_off)
+            where = f"{path}.{number}"
+            _adapt_number(option, below, value, holder, where, findings, is_off=is_off)
 
 
 def _adapt_number(
-    number: _Number,
+    option: Option,
+    below: _Below,
     value: float,
     holder: dict[str, Any],
     path: str,
@@ -205,8 +195,8 @@ def _adapt_number(
     *,
     is_off: bool,
 ) -> None:
-    name = number.path[-1]
-    low, high, _ = LIMITS[number.owner][name]
+    assert option.limit is not None
+    name, (low, high, _) = option.name, option.limit
     least, most = (
         (low.ns, high.ns)
         if isinstance(low, Duration) and isinstance(high, Duration)
@@ -218,10 +208,10 @@ def _adapt_number(
         holder[name] = high
     elif value >= least:
         return
-    elif number.below == "default" and value <= 0:
+    elif below == "default" and value <= 0:
         findings.notice(path, f"{shown} stands for the default, as in FluxMQ")
         del holder[name]
-    elif number.below != "refuses":
+    elif below != "refuses":
         findings.notice(path, f"{shown} is raised to {low}, the least there is here")
         holder[name] = low
     elif is_off:

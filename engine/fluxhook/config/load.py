@@ -23,10 +23,10 @@ from fluxhook.config.findings import Findings, Notice
 from fluxhook.config.layers import EXPONENTIAL, PRESETS, Layer, Preset, assemble, overlay
 from fluxhook.config.limits import too_many
 from fluxhook.config.networks import parse_network
-from fluxhook.config.reader import read_struct
 from fluxhook.config.schema import Config, Endpoint
 from fluxhook.config.source import MAX_BYTES, is_null, parse
 from fluxhook.config.twins import distinguish
+from fluxhook.config.typed_values import read_struct
 from fluxhook.errors import ConfigError, Problem
 from fluxhook.events.names import hint
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from fluxhook._native.topics import check_filter
@@ -37,39 +38,66 @@ def check_subscription(
     `known` are the types of both catalogs and the host's own; `path` ends in a dot.
     """
     found = [_matched(pattern, known) for pattern in endpoint.events]
-    for i, (pattern, matched) in enumerate(zip(endpoint.events, found, strict=True)):
+    _check_events(endpoint.events, found, f"{path}events", known, findings)
+    _check_topic_filters(endpoint.topic_filters, found, f"{path}topic_filters", findings)
+    _check_aggregate(endpoint.aggregate, f"{path}aggregate.types", known, findings)
+    _check_conditions(endpoint.where, found, f"{path}where", findings)
+
+
+def _check_events(
+    patterns: Sequence[str],
+    found: Sequence[_Matched],
+    path: str,
+    known: frozenset[str],
+    findings: Findings,
+) -> None:
+    for i, (pattern, matched) in enumerate(zip(patterns, found, strict=True)):
         if fault := pattern_fault(pattern, known):
             remedy = 'write a type such as "route.error", a namespace such as "route.*", or "*"'
             said = fault + findings.hint(pattern_hint, pattern, known)
-            findings.problem(f"{path}events[{i}]", said, remedy)
+            findings.problem(f"{path}[{i}]", said, remedy)
         elif not matched.any:
-            _point_out(pattern, known, f"{path}events[{i}]", findings)
-    for i, topic_filter in enumerate(endpoint.topic_filters):
+            _point_out(pattern, known, f"{path}[{i}]", findings)
+
+
+def _check_topic_filters(
+    filters: Sequence[str], found: Sequence[_Matched], path: str, findings: Findings
+) -> None:
+    for i, topic_filter in enumerate(filters):
         if fault := check_filter(topic_filter) or _filter_fault(topic_filter):
             findings.problem(
-                f"{path}topic_filters[{i}]",
+                f"{path}[{i}]",
                 f"{topic_filter!r:.80} is not a topic filter: {fault}",
                 'write one such as "sensors/+/temp" or "sensors/#" (MQTT 5.0 section 4.7)',
             )
-    for i, pattern in enumerate(endpoint.aggregate.types):
-        if fault := pattern_fault(pattern, known):
-            remedy = 'write a type such as "service.5xx", or a namespace such as "service.*"'
-            findings.problem(f"{path}aggregate.types[{i}]", fault, remedy)
-        elif not types_of(pattern, known):
-            _point_out(pattern, known, f"{path}aggregate.types[{i}]", findings)
-    types = endpoint.aggregate.types
-    if types and types != Aggregate().types and not endpoint.aggregate.window:
-        findings.notice(f"{path}aggregate.types", "have no effect without a window")
-    all_known = bool(found) and all(matched.any for matched in found)
-    if endpoint.topic_filters and all_known and not any(matched.bound for matched in found):
+    if filters and _all_known(found) and not any(matched.bound for matched in found):
         findings.notice(
-            f"{path}topic_filters",
+            path,
             "they filter nothing: no event type of this endpoint has a topic name or a topic filter",
         )
+
+
+def _check_aggregate(
+    aggregate: Aggregate, path: str, known: frozenset[str], findings: Findings
+) -> None:
+    for i, pattern in enumerate(aggregate.types):
+        if fault := pattern_fault(pattern, known):
+            remedy = 'write a type such as "service.5xx", or a namespace such as "service.*"'
+            findings.problem(f"{path}[{i}]", fault, remedy)
+        elif not types_of(pattern, known):
+            _point_out(pattern, known, f"{path}[{i}]", findings)
+    if aggregate.types and aggregate.types != Aggregate().types and not aggregate.window:
+        findings.notice(path, "have no effect without a window")
+
+
+def _check_conditions(
+    conditions: Sequence[str], found: Sequence[_Matched], path: str, findings: Findings
+) -> None:
     declared = [matched.fields for matched in found if matched.fields is not None]
     fields = frozenset().union(*declared)
-    for i, text in enumerate(endpoint.where):
-        where = f"{path}where[{i}]"
+    is_told = _all_known(found) and len(declared) == len(found)
+    for i, text in enumerate(conditions):
+        where = f"{path}[{i}]"
         try:
             name = parse_condition(text).path[0]
         except ValueError as error:
@@ -80,12 +108,17 @@ def check_subscription(
                 "path startswith '/api/', service in ['a', 'b']",
             )
             continue
-        if all_known and len(declared) == len(found) and name not in fields:
+        if is_told and name not in fields:
             findings.notice(
                 where,
                 f"nothing meets it: no event type of this endpoint has a field {name!r}"
                 f"{findings.hint(hint, name, fields)}",
             )
+
+
+def _all_known(found: Sequence[_Matched]) -> bool:
+    """Tell whether each of an endpoint's patterns, of which there is one, matches a known type."""
+    return bool(found) and all(matched.any for matched in found)
 
 
 def _point_out(pattern: str, known: frozenset[str], path: str, findings: Findings) -> None:

@@ -9,8 +9,8 @@ import msgspec
 
 from fluxhook.config.findings import Findings
 from fluxhook.config.limits import too_many
-from fluxhook.config.reader import BAD, HIDDEN, fields_of, is_struct, read_value
 from fluxhook.config.schema import Endpoint
+from fluxhook.config.typed_values import BAD, HIDDEN, fields_of, is_struct, read_value
 
 __all__ = ["check_types"]
 

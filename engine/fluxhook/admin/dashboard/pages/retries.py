@@ -7,7 +7,7 @@ from nicegui import ui
 
 from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.links import endpoint_path
-from fluxhook.admin.dashboard.schedule import BUCKETS, Schedule, read_schedule
+from fluxhook.admin.dashboard.schedule import BUCKETS, EndpointSchedule, Schedule, read_schedule
 from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer
 from fluxhook.admin.dashboard.widgets import tables
 from fluxhook.admin.dashboard.widgets.delivery_table import DeliveryTable
@@ -39,15 +39,7 @@ async def _retries(viewer: Viewer) -> None:
         with tag("dl", "tiles"):
             tiles = [Tile(name) for name, _ in BUCKETS]
         with card("By endpoint") as side:
-            buckets = LiveTable(
-                "Retries by endpoint and time",
-                (
-                    Column("endpoint", "Endpoint", "wide"),
-                    Column("state", "State"),
-                    *(Column(name, name, "num") for name, _ in BUCKETS),
-                    Column("total", "In all", "num"),
-                ),
-            )
+            buckets = _buckets()
             with tag("div", "empty") as none:
                 text("p", "Nothing waits for a retry", "title")
                 text(
@@ -69,20 +61,7 @@ async def _retries(viewer: Viewer) -> None:
         going = [e for e in schedule.endpoints if states.get(e.id) not in words.HALTED]
         for i, tile in enumerate(tiles):
             tile.show(words.count(sum(one.counts[i] for one in going)))
-        buckets.show(
-            [
-                Row(
-                    one.id,
-                    (
-                        tables.cell(one.name, href=endpoint_path(one.id)),
-                        tables.state(states.get(one.id, "removed")),
-                        *(words.count(n) if n else None for n in one.counts),
-                        words.count(sum(one.counts)),
-                    ),
-                )
-                for one in schedule.endpoints
-            ]
-        )
+        buckets.show([_row(one, states.get(one.id, "removed")) for one in schedule.endpoints])
         upcoming.show(schedule.upcoming)
 
     async def refresh() -> None:
@@ -90,3 +69,27 @@ async def _retries(viewer: Viewer) -> None:
 
     show(*first)
     page.every(refresh)
+
+
+def _buckets() -> LiveTable:
+    return LiveTable(
+        "Retries by endpoint and time",
+        (
+            Column("endpoint", "Endpoint", "wide"),
+            Column("state", "State"),
+            *(Column(name, name, "num") for name, _ in BUCKETS),
+            Column("total", "In all", "num"),
+        ),
+    )
+
+
+def _row(one: EndpointSchedule, state: str) -> Row:
+    return Row(
+        one.id,
+        (
+            tables.cell(one.name, href=endpoint_path(one.id)),
+            tables.state(state),
+            *(words.count(n) if n else None for n in one.counts),
+            words.count(sum(one.counts)),
+        ),
+    )
