@@ -58,3 +58,16 @@ def test_a_change_in_the_middle(
         assert ask(service) in (before, {"file": "file"})
         assert webhooks(service) == {"file": "file"}
         service.close()
+
+
+def test_defaults_are_those_of_the_engine(tmp_path: Path) -> None:
+    """What its file says of all endpoints, over the schema's own; the dashboard's form shows them."""
+    config = {"timeout": "7s", "retry": {"jitter": 0.5}, "headers": {"X-Team": "ops"}}
+    with SchedulerHarness(tmp_path / "data", FILE, defaults=config) as harness:
+        service = Service(harness.path)
+        defaults = service.defaults()
+        assert str(defaults.timeout) == "7s"
+        assert defaults.retry.jitter == 0.5
+        assert defaults.concurrency == FILE.concurrency
+        assert defaults.headers == {}, "they are not shared (share_default_headers)"
+        service.close()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from fluxhook.admin.dashboard.widgets.endpoint_form import layer_of, patch_of, values_of
 from fluxhook.admin.models import HIDDEN, Webhook
 from fluxhook.admin.views import endpoint_options
-from fluxhook.config.schema import Endpoint, Retry
+from fluxhook.config.findings import Findings
+from fluxhook.config.option import fields_of, options, written
+from fluxhook.config.schema import Endpoint, EnvelopeStyle, Retry
+from fluxhook.config.typed_values import read_value
 from fluxhook.config.units import Duration, Threshold
 
 
@@ -121,3 +124,66 @@ def test_a_url_that_was_cut_is_not_taken_for_the_whole() -> None:
     assert values_of(webhook(url=whole))["url"] == whole
     cut = values_of(webhook(url=whole + "b" * 10))["url"]
     assert cut.endswith(HIDDEN)
+
+
+#: those that have a place of their own, are a state, or may hold secrets
+NOT_SHOWN = {
+    "name",
+    "type",
+    "headers",
+    "secrets",
+    "proxy",
+    "paused",
+    "tls.ca",
+    "tls.cert",
+    "tls.key",
+}
+
+
+def test_every_option_is_in_the_form() -> None:
+    """One that is added to the schema too."""
+    assert values_of(webhook()).keys() == {one.path for one in options(Endpoint)} - NOT_SHOWN
+
+
+def test_every_option_can_be_changed() -> None:
+    """Its example, typed, is what the check reads: the form changes nothing of its meaning."""
+    before = values_of(webhook())
+    for one in options(Endpoint):
+        if one.path in NOT_SHOWN or one.kind is bool or one.tick is not True:
+            continue
+        separator = "\n" if one.one_a_line else ", "
+        example = one.example
+        typed = separator.join(example) if isinstance(example, list) else written(example)
+        layer: Any = layer_of({one.path: typed})
+        patch: Any = patch_of(before, before | {one.path: typed})
+        for name in one.path.split("."):
+            layer, patch = layer[name], patch.get(name, example)
+        findings = Findings()
+        read = read_value(fields_of(one.owner)[one.name], layer, one.path, findings)
+        assert read == read_value(fields_of(one.owner)[one.name], example, one.path, findings)
+        assert patch == layer
+        assert not findings.problems
+
+
+@pytest.mark.parametrize(
+    ("typed", "layer"),
+    [
+        ({"ordered": "yes"}, {}),
+        ({}, {"ordered": False}),
+        ({"ordered": "yes", "record": "yes"}, {"record": "all"}),
+    ],
+)
+def test_a_box_is_sent_where_the_engines_default_says_otherwise(
+    typed: dict[str, str], layer: dict[str, Any]
+) -> None:
+    """A browser does not send a box without a tick."""
+    defaults = Endpoint(name="a", url="https://a.example", ordered=True)
+    assert layer_of(typed, defaults) == {"url": "", "events": [], **layer}
+
+
+@pytest.mark.parametrize("envelope", get_args(EnvelopeStyle))
+def test_a_choice_has_every_value(envelope: EnvelopeStyle) -> None:
+    """What is there stays there, if nobody chooses another one."""
+    before = values_of(webhook(envelope=envelope))
+    assert before["envelope"] == envelope
+    assert patch_of(before, before | {"envelope": ""}) == {"envelope": None}
