@@ -6,7 +6,12 @@ from typing import Any, get_args
 
 import pytest
 
-from fluxhook.admin.dashboard.widgets.endpoint_form import layer_of, patch_of, values_of
+from fluxhook.admin.dashboard.widgets.endpoint_form import (
+    layer_of,
+    patch_of,
+    ticks_of,
+    values_of,
+)
 from fluxhook.admin.models import HIDDEN, Webhook
 from fluxhook.admin.views import endpoint_options
 from fluxhook.config.findings import Findings
@@ -179,6 +184,9 @@ def test_a_box_is_sent_where_the_engines_default_says_otherwise(
     """A browser does not send a box without a tick."""
     defaults = Endpoint(name="a", url="https://a.example", ordered=True)
     assert layer_of(typed, defaults) == {"url": "", "events": [], **layer}
+    untouched = ticks_of(defaults)
+    assert untouched["ordered"] == "yes"
+    assert layer_of(untouched, defaults) == {"url": "", "events": []}
 
 
 @pytest.mark.parametrize("envelope", get_args(EnvelopeStyle))

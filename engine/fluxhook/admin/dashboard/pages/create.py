@@ -8,7 +8,7 @@ from nicegui import ui
 from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer, faults_of
 from fluxhook.admin.dashboard.widgets.dom import button, focus, link, tag, text
-from fluxhook.admin.dashboard.widgets.endpoint_form import layer_of, show_fields
+from fluxhook.admin.dashboard.widgets.endpoint_form import layer_of, show_fields, ticks_of
 from fluxhook.admin.dashboard.widgets.forms import Form
 from fluxhook.admin.dashboard.widgets.frame import failure_page, frame
 from fluxhook.admin.dashboard.widgets.shown_secret import show_secret
@@ -52,7 +52,7 @@ async def _create(viewer: Viewer) -> None:
                     with place:
                         _created(made)
 
-            form = Form("New endpoint", submit)
+            form = Form("New endpoint", submit, ticks_of(defaults))
             with form:
                 show_fields(form, types, defaults)
                 with tag("div", "buttons"):

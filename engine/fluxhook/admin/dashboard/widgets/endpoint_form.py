@@ -16,7 +16,7 @@ from fluxhook.admin.models import HIDDEN, Webhook
 from fluxhook.config.option import Option, choices_of, options, value_at, written
 from fluxhook.config.schema import Endpoint
 
-__all__ = ["layer_of", "patch_of", "show_fields", "values_of"]
+__all__ = ["layer_of", "patch_of", "show_fields", "ticks_of", "values_of"]
 
 #: what the form has a place of its own for, or none, as it is a state, or holds secrets
 _ELSEWHERE: Final = ("name", "url", "type", "events", "signature", "paused")
@@ -156,6 +156,12 @@ def values_of(endpoint: Endpoint) -> dict[str, str]:
     return said
 
 
+def ticks_of(endpoint: Endpoint) -> dict[str, str]:
+    """Return what the boxes alone say of an endpoint: a box has no other way to show a default."""
+    values = values_of(endpoint)
+    return {path: values[path] for path, option in _FIELDS.items() if _is_box(option)}
+
+
 def _url(endpoint: Endpoint) -> str:
     """One that was cut must not be taken for the whole: the service refuses what is hidden."""
     return endpoint.url + (HIDDEN if len(endpoint.url) == _SHOWN else "")
@@ -167,12 +173,13 @@ def layer_of(values: Mapping[str, str], defaults: Endpoint | None = None) -> dic
     A box is left out where it says what the `defaults` say. Numbers stay text where they are none: the
     check says it better than we could here.
     """
-    present = values_of(defaults or Endpoint(name="", url=""))
     layer: dict[str, Any] = {"url": "", "events": []}
-    boxes = {path for path, option in _FIELDS.items() if _is_box(option)}
-    for name in (*values, *(boxes - values.keys())):
-        said = values.get(name, "")
-        if said != present[name] if name in boxes else said:
+    boxes = ticks_of(defaults or Endpoint(name="", url=""))
+    for name, said in values.items():
+        if said and name not in boxes:
+            _put(layer, name, _value(name, said))
+    for name, default in boxes.items():
+        if (said := values.get(name, "")) != default:
             _put(layer, name, _value(name, said))
     return layer
 
