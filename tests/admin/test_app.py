@@ -19,7 +19,7 @@ from fluxhook.admin import exchange, request_load
 from fluxhook.admin.app import create_app
 from fluxhook.admin.lifespan import run_lifespans
 from fluxhook.admin.problem_details import RequestError
-from fluxhook.admin.request_load import MAX_OF_ONE, MAX_REQUESTS, PATIENCE_S, Load
+from fluxhook.admin.request_load import MAX_OF_ONE, MAX_REQUESTS, PATIENCE_S, RequestLoad
 
 
 class Other:
@@ -121,7 +121,7 @@ def test_load_is_bounded(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(request_load, "MAX_REQUESTS", 2)
     headers = {"Authorization": f"Bearer {ALL}"}
 
-    async def load() -> tuple[int, httpx.Response, list[httpx.Response], Load]:
+    async def load() -> tuple[int, httpx.Response, list[httpx.Response], RequestLoad]:
         app = create_app(stopped)
         go = asyncio.Event()
 
@@ -170,7 +170,7 @@ class Asking:
 
 def test_one_client_leaves_room_for_others() -> None:
     """A token, or an address without one, has MAX_OF_ONE requests under way at most."""
-    load = Load()
+    load = RequestLoad()
     with ExitStack() as held:
         for _ in range(MAX_OF_ONE):
             held.enter_context(load.one_more("greedy", Asking()))
@@ -188,7 +188,7 @@ def test_one_client_leaves_room_for_others() -> None:
 def test_who_sends_slowly_gives_way() -> None:
     """Of the same client, or, where all room is taken, of that which has most; never one that is being
     answered, or whose body has had no time to come."""
-    load = Load()
+    load = RequestLoad()
     with ExitStack() as held:
         slow = [Asking(PATIENCE_S + n) for n in range(3)]
         others = [Asking(PATIENCE_S / 2) for _ in range(MAX_OF_ONE - 3)]

@@ -10,7 +10,7 @@ import pytest
 from cli.conftest import Start, json
 from fluxhook import EndpointStats, Stats
 from fluxhook.cli.demo_account import judge
-from fluxhook.cli.demo_load import HANGING, HEALTHY, NAMES, RECOVERING, Load
+from fluxhook.cli.demo_load import HANGING, HEALTHY, NAMES, RECOVERING, DemoLoad
 from fluxhook.cli.demo_receiver import Report, percentiles
 from fluxhook.cli.exit_codes import ExitCode
 
@@ -39,7 +39,7 @@ def test_the_demo_accounts_for_every_event(start: Start) -> None:
         assert 0 < figures["p50"] <= figures["p95"] <= figures["p99"]
 
 
-class _Emitted(Load):
+class _Emitted(DemoLoad):
     """Ten for everybody."""
 
     def __init__(self) -> None:

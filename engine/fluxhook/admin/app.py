@@ -17,7 +17,7 @@ from fluxhook.admin.ingest import Ingest
 from fluxhook.admin.lifespan import AsgiApp, run_lifespans
 from fluxhook.admin.problem_details import MEDIA_TYPE, FieldError, RequestError, problem_of
 from fluxhook.admin.references import encoded_path, masked_path
-from fluxhook.admin.request_load import Load
+from fluxhook.admin.request_load import RequestLoad
 from fluxhook.admin.service import Service
 from fluxhook.errors import FluxhookError
 from fluxhook.text import repaired
@@ -50,7 +50,7 @@ class AdminApp:
         self.access = access
         self.failed_tokens = FailedTokens()
         self.api = make_api(service, Ingest(service), access)
-        self.load = Load()
+        self.load = RequestLoad()
         self._sockets = 0
         self._allowed = allowed_methods(self.api)
         self._mounted: AsgiApp | None = None

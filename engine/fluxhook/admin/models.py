@@ -22,11 +22,11 @@ __all__ = [
     "Attempt",
     "AttemptRecord",
     "CreatedWebhook",
+    "DeadLetterFilter",
     "Delivery",
     "DeliveryDetail",
     "EventIn",
     "EventType",
-    "Filter",
     "Health",
     "LastError",
     "Page",
@@ -408,7 +408,7 @@ class DeliveryDetail(Delivery, frozen=True, kw_only=True):
     ]
 
 
-class Filter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which dead letters: all that are given must hold. Times are when they died.
 
     `since` and `until` take a time, or a duration such as "15m" for that long ago.
@@ -430,11 +430,11 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = None
 
 
-class ReplayRequest(Filter, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReplayRequest(DeadLetterFilter, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which dead letters to deliver again."""
 
 
-class PurgeRequest(Filter, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PurgeRequest(DeadLetterFilter, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which dead letters to erase. Without any filter it takes `all`: true."""
 
     all: Annotated[bool, Meta(description="Without any filter: take every dead letter.")] = False

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from fluxhook.admin.problem_details import RequestError
 
-__all__ = ["MAX_OF_ONE", "MAX_REQUESTS", "PATIENCE_S", "Load"]
+__all__ = ["MAX_OF_ONE", "MAX_REQUESTS", "PATIENCE_S", "RequestLoad"]
 
 #: Arbitrary, some more than the THREADS (server.py).
 MAX_REQUESTS: Final = 128
@@ -30,7 +30,7 @@ class Waiting(Protocol):
     def give_way(self) -> None: ...
 
 
-class Load:
+class RequestLoad:
     """The requests that are under way, by client. One thread's: the event loop's."""
 
     def __init__(self) -> None:

@@ -17,10 +17,10 @@ from fluxhook.admin.models import (
     MAX_PAGE,
     AttemptRecord,
     CreatedWebhook,
+    DeadLetterFilter,
     Delivery,
     DeliveryDetail,
     EventType,
-    Filter,
     Page,
     Progress,
     PurgeRequest,
@@ -274,7 +274,7 @@ class Service:
         if not self._control().replay(Selection(ids=[parse_delivery_id(id)])).done:
             raise _no_delivery(id, "dead letter")
 
-    def replay(self, which: Filter) -> Progress:
+    def replay(self, which: DeadLetterFilter) -> Progress:
         """Delivers dead letters again, for up to STEPS_S; go on with the cursor."""
         return self._walk(which, self._control().replay, "replay")
 
@@ -294,7 +294,9 @@ class Service:
             )
         return self._walk(which, self._control().purge, "purge")
 
-    def _walk(self, which: Filter, step: Callable[[Selection], Step], kind: str) -> Progress:
+    def _walk(
+        self, which: DeadLetterFilter, step: Callable[[Selection], Step], kind: str
+    ) -> Progress:
         key = parse_cursor(which.cursor, kind, (int,))
         wanted = delivery_filter(
             endpoint=which.endpoint,

@@ -14,7 +14,7 @@ import click
 
 from fluxhook.cli import options
 from fluxhook.cli.demo_account import Result, judge, print_account, print_measures
-from fluxhook.cli.demo_load import HANGING, HEALTHY, NAMES, RECOVERING, Load, configuration
+from fluxhook.cli.demo_load import HANGING, HEALTHY, NAMES, RECOVERING, DemoLoad, configuration
 from fluxhook.cli.demo_receiver import ReceiverProcess
 from fluxhook.cli.demo_view import View
 from fluxhook.cli.exit_codes import ExitCode
@@ -102,7 +102,7 @@ def _run(data_dir: str, seconds: float, rate: int, burst: int, view: View) -> Re
         receivers[HANGING].behave(Behaviour(fault="hang"))
         view.begin(data_dir)
         with Engine(config, data_dir) as engine, view:
-            load = Load(engine)
+            load = DemoLoad(engine)
             _drive(engine, load, receivers, seconds, rate, burst, view)
         stats = read_stats(data_dir)
         reports = {name: receiver.stop() for name, receiver in receivers.items()}
@@ -123,7 +123,7 @@ def _receivers(secret: str) -> Iterator[dict[str, ReceiverProcess]]:
 
 def _drive(
     engine: Engine,
-    load: Load,
+    load: DemoLoad,
     receivers: dict[str, ReceiverProcess],
     seconds: float,
     rate: int,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fluxhook.cli.demo_load import HEALTHY, NAMES, Load
+from fluxhook.cli.demo_load import HEALTHY, NAMES, DemoLoad
 from fluxhook.cli.demo_receiver import Report, percentiles
 from fluxhook.cli.output import number
 from fluxhook.stats import EndpointStats, Stats
@@ -50,7 +50,7 @@ class Result(msgspec.Struct):
     burst_deliveries_per_s: float
 
 
-def judge(seconds: float, load: Load, stats: Stats, reports: Mapping[str, Report]) -> Result:
+def judge(seconds: float, load: DemoLoad, stats: Stats, reports: Mapping[str, Report]) -> Result:
     accounts = [
         _account(load.expected[name], stats.endpoint(name), reports[name]) for name in NAMES
     ]

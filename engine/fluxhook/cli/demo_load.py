@@ -12,7 +12,7 @@ from fluxhook.config.schema import Breaker, Config, Endpoint, Retry
 from fluxhook.config.units import Duration
 from fluxhook.engine import Engine
 
-__all__ = ["HANGING", "HEALTHY", "NAMES", "RECOVERING", "Load", "configuration"]
+__all__ = ["HANGING", "HEALTHY", "NAMES", "RECOVERING", "DemoLoad", "configuration"]
 
 HEALTHY, RECOVERING, HANGING = NAMES = ("healthy", "recovering", "hanging")
 
@@ -88,7 +88,7 @@ def configuration(urls: dict[str, str], secret: str) -> Config:
     )
 
 
-class Load:
+class DemoLoad:
     """Emits, and counts for whom; `calls_ns` has the duration of each call of `emit`."""
 
     def __init__(self, engine: Engine) -> None:

@@ -13,7 +13,7 @@ from fluxhook.events.nesting import bounded
 from fluxhook.receiver import Received
 from fluxhook.text import decoded
 
-__all__ = ["Delivery", "Printer"]
+__all__ = ["Printer", "ReceivedDelivery"]
 
 #: event ids remembered, to tell what comes again; arbitrary
 REMEMBERED = 100_000
@@ -31,7 +31,7 @@ class _Names(msgspec.Struct):
 _decode_names = bounded(msgspec.json.Decoder(_Names).decode)
 
 
-class Delivery(msgspec.Struct, omit_defaults=True):
+class ReceivedDelivery(msgspec.Struct, omit_defaults=True):
     """One line of --json."""
 
     at: str
@@ -124,14 +124,14 @@ class Printer:
             parts += [f"{number(s.received / s.seconds)}/s"]
         self._console.print(", ".join(parts), style="bold")
 
-    def _describe(self, received: Received) -> Delivery:
+    def _describe(self, received: Received) -> ReceivedDelivery:
         try:
             names = _decode_names(received.body)
         except (msgspec.MsgspecError, UnicodeError):
             names = _Names()
         event_id = names.id or names.event_id or received.headers.get("webhook-id", "")
         seconds, ns = divmod(received.at_ns, 1_000_000_000)
-        return Delivery(
+        return ReceivedDelivery(
             at=time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{ns // 1_000_000:03}Z",
             type=names.type or names.event_type,
             id=event_id,
@@ -153,7 +153,7 @@ class Printer:
             del self._times[next(iter(self._times))]
         return times
 
-    def _print(self, d: Delivery) -> None:
+    def _print(self, d: ReceivedDelivery) -> None:
         if self._json:
             print_json(d)
             return

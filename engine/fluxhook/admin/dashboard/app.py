@@ -32,7 +32,7 @@ from fluxhook.admin.dashboard.session.viewer import DashboardContext
 from fluxhook.admin.failed_tokens import FailedTokens
 from fluxhook.admin.service import Service
 
-__all__ = ["Admin", "create_dashboard"]
+__all__ = ["AdminProcess", "create_dashboard"]
 
 #: `/endpoints/new` stands before `/endpoints/{ref}`
 _PAGES: Final = (
@@ -50,7 +50,7 @@ _PAGES: Final = (
 )
 
 
-class Admin(Protocol):
+class AdminProcess(Protocol):
     """What the dashboard needs of the admin process."""
 
     @property
@@ -61,7 +61,7 @@ class Admin(Protocol):
     def failed_tokens(self) -> FailedTokens: ...
 
 
-def create_dashboard(admin: Admin) -> ASGIApp:
+def create_dashboard(admin: AdminProcess) -> ASGIApp:
     """The pages, behind their guard. Once a process."""
     # Strangers could fill the log with what is not found, or was never a session.
     for name, level in (("nicegui", logging.ERROR), ("engineio.server", logging.CRITICAL)):

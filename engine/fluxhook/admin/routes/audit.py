@@ -9,7 +9,7 @@ from litestar.params import FromQuery
 from fluxhook.admin.document import rules
 from fluxhook.admin.models import Page
 from fluxhook.admin.paging import delivery_filter, given
-from fluxhook.admin.routes.deliveries import Limit
+from fluxhook.admin.routes.deliveries import PageSize
 from fluxhook.admin.service import Service
 from fluxhook.store.audit import AuditEntry
 
@@ -32,7 +32,7 @@ def list_audit(
     since: FromQuery[str] = "",
     until: FromQuery[str] = "",
     cursor: FromQuery[str] = "",
-    limit: Limit = 100,
+    limit: PageSize = 100,
 ) -> Page[AuditEntry]:
     """What was given up and erased, newest first. `endpoint` is a name, also a former one."""
     which = delivery_filter(

@@ -12,7 +12,7 @@ from fluxhook.admin.document import rules
 from fluxhook.admin.models import Delivery, Page, Progress, PurgeRequest, ReplayRequest
 from fluxhook.admin.paging import delivery_filter, given
 from fluxhook.admin.payload import JSON, decode_object, media_type, struct_of
-from fluxhook.admin.routes.deliveries import Limit
+from fluxhook.admin.routes.deliveries import PageSize
 from fluxhook.admin.service import Service
 
 __all__ = ["HANDLERS"]
@@ -35,7 +35,7 @@ def list_dead_letters(
     since: FromQuery[str] = "",
     until: FromQuery[str] = "",
     cursor: FromQuery[str] = "",
-    limit: Limit = 100,
+    limit: PageSize = 100,
 ) -> Page[Delivery]:
     """The latest to die first; `since` and `until` say when they died."""
     which = delivery_filter(

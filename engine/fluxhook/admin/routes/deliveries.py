@@ -23,9 +23,9 @@ from fluxhook.admin.models import (
 from fluxhook.admin.paging import delivery_filter, given
 from fluxhook.admin.service import Service
 
-__all__ = ["HANDLERS", "Limit"]
+__all__ = ["HANDLERS", "PageSize"]
 
-Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE)]
+PageSize = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE)]
 _STATES = list(get_args(DeliveryState))
 _TAGS = ["deliveries"]
 
@@ -47,7 +47,7 @@ def list_deliveries(
     since: FromQuery[str] = "",
     until: FromQuery[str] = "",
     cursor: FromQuery[str] = "",
-    limit: Limit = 100,
+    limit: PageSize = 100,
 ) -> Page[Delivery]:
     """What did not succeed at once, and everything of webhooks with `record: all`, newest first.
     `since` and `until` say when events were accepted."""
@@ -92,7 +92,7 @@ def list_attempts(
     since: FromQuery[str] = "",
     until: FromQuery[str] = "",
     cursor: FromQuery[str] = "",
-    limit: Limit = 100,
+    limit: PageSize = 100,
 ) -> Page[AttemptRecord]:
     """Those of the deliveries in the store, newest first. `outcome` is `delivered` or a cause of
     failure such as `timeout`; `since` and `until` say when attempts began."""

@@ -17,7 +17,7 @@ from fluxhook.admin.dashboard.widgets.dom import button, tag, text
 from fluxhook.admin.dashboard.widgets.forms import filter_form, next_page
 from fluxhook.admin.dashboard.widgets.frame import frame
 from fluxhook.admin.dashboard.widgets.progress import ProgressLine
-from fluxhook.admin.models import Delivery, Filter, Page, Progress, PurgeRequest
+from fluxhook.admin.models import DeadLetterFilter, Delivery, Page, Progress, PurgeRequest
 from fluxhook.admin.paging import delivery_filter
 from fluxhook.errors import FluxhookError
 
@@ -153,7 +153,7 @@ class _Page:
         ):
 
             def step(cursor: str | None) -> Progress:
-                which = msgspec.convert({**self.values, "cursor": cursor}, Filter)
+                which = msgspec.convert({**self.values, "cursor": cursor}, DeadLetterFilter)
                 return self.service.replay(which)
 
             await self._walk(step, "Replayed")
