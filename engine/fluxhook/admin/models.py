@@ -315,6 +315,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True):
+    """The process is there."""
+
     status: Annotated[Literal["ok"], Meta(description="The process answers.")] = "ok"
 
 

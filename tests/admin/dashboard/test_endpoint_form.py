@@ -151,8 +151,7 @@ def test_every_option_is_in_the_form() -> None:
 
 
 def test_every_option_can_be_changed() -> None:
-    """Its example, typed, is what the check reads: the form changes nothing of its meaning."""
-    before = values_of(webhook())
+    """Its example, typed, is read as the same in a file is."""
     for one in options(Endpoint):
         if one.path in NOT_SHOWN or one.kind is bool or one.tick is not True:
             continue
@@ -160,13 +159,11 @@ def test_every_option_can_be_changed() -> None:
         example = one.example
         typed = separator.join(example) if isinstance(example, list) else written(example)
         layer: Any = layer_of({one.path: typed})
-        patch: Any = patch_of(before, before | {one.path: typed})
         for name in one.path.split("."):
-            layer, patch = layer[name], patch.get(name, example)
+            layer = layer[name]
         findings = Findings()
         read = read_value(fields_of(one.owner)[one.name], layer, one.path, findings)
         assert read == read_value(fields_of(one.owner)[one.name], example, one.path, findings)
-        assert patch == layer
         assert not findings.problems
 
 
