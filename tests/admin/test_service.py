@@ -61,7 +61,7 @@ def test_a_change_in_the_middle(
 
 
 def test_defaults_are_those_of_the_engine(tmp_path: Path) -> None:
-    """What its file says of all endpoints, over the schema's own; the dashboard's form shows them."""
+    """The file's words for all endpoints lie over the schema's own; the dashboard's form shows them."""
     config = {"timeout": "7s", "retry": {"jitter": 0.5}, "headers": {"X-Team": "ops"}}
     with SchedulerHarness(tmp_path / "data", FILE, defaults=config) as harness:
         service = Service(harness.path)

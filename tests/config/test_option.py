@@ -12,7 +12,7 @@ from tools.config_docs import DOCS, PARTS, keys, render
 
 from fluxhook.cli.webhook.flags import flag
 from fluxhook.config.findings import Findings
-from fluxhook.config.limits import LIMITS, check_limits
+from fluxhook.config.limits import check_limits
 from fluxhook.config.load import loads
 from fluxhook.config.option import (
     Limit,
@@ -67,7 +67,7 @@ def test_every_default_is_within_its_limits(kind: type[msgspec.Struct], one: Opt
 
 
 def test_every_choice_is_one() -> None:
-    """What is said of a value is said of one that there is; a box has two."""
+    """Each value that is explained is one that there is; an option with a box has two."""
     for _, one in ALL:
         if one.choices:
             assert tuple(one.choices) == choices_of(one.kind), one.path
@@ -169,7 +169,7 @@ class Extended(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def extended(monkeypatch: pytest.MonkeyPatch) -> dict[str, Option]:
     found = {one.path: one for one in options(Extended)}
     limits = {name: one.limit for name, one in found.items() if one.limit is not None}
-    monkeypatch.setitem(LIMITS, Extended, limits)
+    monkeypatch.setattr("fluxhook.config.limits.LIMITS", {Extended: limits})
     return found
 
 

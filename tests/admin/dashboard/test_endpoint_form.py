@@ -188,7 +188,7 @@ def test_a_box_is_sent_where_the_engines_default_says_otherwise(
 
 @pytest.mark.parametrize("envelope", get_args(EnvelopeStyle))
 def test_a_choice_has_every_value(envelope: EnvelopeStyle) -> None:
-    """What is there stays there, if nobody chooses another one."""
+    """The present one stays where nobody chooses another."""
     before = values_of(webhook(envelope=envelope))
     assert before["envelope"] == envelope
     assert patch_of(before, before | {"envelope": ""}) == {"envelope": None}
