@@ -20,6 +20,7 @@ __all__ = ["COMMANDS", "app"]
 #: Each is a module of this package, or a package of its own for a command that has commands.
 COMMANDS: Final = {
     "demo": "See the whole of it at work, in half a minute.",
+    "bench": "Measure throughput, CPU and latency on this machine.",
     "check": "Say what a configuration will do, or what is wrong with it.",
     "serve": "Run an engine until it is told to stop.",
     "emit": "Hand events to an engine: one, or a stream of JSON lines.",
