@@ -50,7 +50,7 @@ def test_a_receiver_of_ones_own(invoke: Invoke, receiver: ReceiverProcess) -> No
 
 
 def test_a_receiver_that_refuses(invoke: Invoke, receiver: ReceiverProcess) -> None:
-    """What failed is still pending when the time is over: not delivered, and not lost."""
+    """An event that failed is still pending when the time is over: not delivered, and not lost."""
     receiver.behave(Behaviour(status=503), "/mine")
     bench_load_settle = bench_load.SETTLE_S
     try:
