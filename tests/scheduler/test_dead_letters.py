@@ -66,6 +66,7 @@ def test_what_is_too_large(parts: Parts) -> None:
     """It says what to do, and can be replayed."""
     (id,) = parts.add()
     ((row, _),) = parts.store.lease(0, NOW, 1)
+    parts.endpoints.publish_stored([0])
     parts.dead_letters.give_up_too_large(row, NOW)
     assert (parts.state(id), parts.row(id).cause) == ("dead", "payload_too_large")
     assert "max_event_bytes" in parts.row(id).error

@@ -96,12 +96,14 @@ def step(
     """
     attempts = delivery.attempts + attempted
     condition, delay_ns = "", None
-    if event == "retry" and retry is None:
+    if event == "retry":
         condition = "endpoint removed"
-    elif event == "retry" and retry is not None:
-        since_first_ns = 0 if first_failed_ns is None else max(0, now_ns - first_failed_ns)
-        delay_ns = next_delay_ns(retry, attempts, u, retry_after_s, since_first_ns=since_first_ns)
-        condition = "attempts exhausted" if delay_ns is None else "attempts left"
+        if retry is not None:
+            since_first_ns = 0 if first_failed_ns is None else max(0, now_ns - first_failed_ns)
+            delay_ns = next_delay_ns(
+                retry, attempts, u, retry_after_s, since_first_ns=since_first_ns
+            )
+            condition = "attempts exhausted" if delay_ns is None else "attempts left"
     move = MOVES.move(delivery.state, event, condition)
     match move.action:
         case "hold":

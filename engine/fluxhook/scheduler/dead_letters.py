@@ -53,8 +53,7 @@ class DeadLetters:
         cause = "disabled" if self._endpoints.is_disabled(endpoint_id) else "removed"
         wall_ns = self._clock.wall_ns(now_ns)
         dead = self._store.dead_letter_all(endpoint_id, wall_ns, cause, limit=limit)
-        if dead:
-            self._endpoints.publish_stored([endpoint_id])
+        self._endpoints.publish_stored([endpoint_id])
         return dead
 
     def give_up_too_large(self, row: Delivery, now_ns: int) -> None:
