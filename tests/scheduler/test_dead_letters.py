@@ -11,7 +11,14 @@ from fluxhook import Endpoint
 from fluxhook.transport import datadir as d
 from support.scheduler_harness import SchedulerHarness
 from support.scheduler_parts import AHEAD_NS, NOW, Parts, S
-from support.stored import head, rows, states, taken
+from support.stored import endpoint, head, rows, states, taken
+
+
+@pytest.fixture
+def harness(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SchedulerHarness]:
+    """One with an endpoint "a"; an indirect parameter has more options of it."""
+    with SchedulerHarness(tmp_path / "data", endpoint(**getattr(request, "param", {}))) as harness:
+        yield harness
 
 
 @pytest.fixture

@@ -29,6 +29,13 @@ from support.scheduler_parts import NOW, Parts
 from support.stored import SCHEDULE, endpoint, head, head_id, known, rows, states, taken
 
 
+@pytest.fixture
+def harness(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SchedulerHarness]:
+    """One with an endpoint "a"; an indirect parameter has more options of it."""
+    with SchedulerHarness(tmp_path / "data", endpoint(**getattr(request, "param", {}))) as harness:
+        yield harness
+
+
 @pytest.mark.parametrize(
     ("verdict", "cause", "state", "dropped"),
     [

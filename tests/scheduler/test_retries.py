@@ -28,6 +28,13 @@ from support.scheduler_parts import NOW, Parts
 from support.stored import defer, endpoint, head, head_id, known, rows, states, taken
 
 
+@pytest.fixture
+def harness(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SchedulerHarness]:
+    """One with an endpoint "a"; an indirect parameter has more options of it."""
+    with SchedulerHarness(tmp_path / "data", endpoint(**getattr(request, "param", {}))) as harness:
+        yield harness
+
+
 def test_what_a_worker_is_told(harness: SchedulerHarness) -> None:
     """Everything that it would know of an event from its publisher, and what became of it so far."""
     began_ns = harness.now_ns
