@@ -47,7 +47,7 @@ def endpoint(name: str, **options: Any) -> Endpoint:
     return Endpoint(name=name, url=url, secrets=("k" * 32,), **options)
 
 
-class Rig:
+class PreparedEngine:
     """A data directory that was made ready by a supervisor that is gone again."""
 
     def __init__(self, path: Path, *endpoints: Endpoint) -> None:
@@ -69,11 +69,11 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    rigs: list[Rig] = []
+def rig(tmp_path: Path) -> Iterator[Callable[..., PreparedEngine]]:
+    rigs: list[PreparedEngine] = []
 
-    def make(*endpoints: Endpoint) -> Rig:
-        rigs.append(Rig(tmp_path / "data", *endpoints))
+    def make(*endpoints: Endpoint) -> PreparedEngine:
+        rigs.append(PreparedEngine(tmp_path / "data", *endpoints))
         return rigs[-1]
 
     yield make
@@ -82,7 +82,7 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
 
 
 def measure(
-    benchmark: Any, rig: Rig, type: str, data: object, *, accepted: int, **options: Any
+    benchmark: Any, rig: PreparedEngine, type: str, data: object, *, accepted: int, **options: Any
 ) -> None:
     """Emit rounds of the same event; without an `event_id` each has an id of its own."""
     emit = rig.publisher.emit
@@ -95,52 +95,52 @@ def measure(
     benchmark.pedantic(emit_all, setup=rig.empty, rounds=ROUNDS, warmup_rounds=5)
 
 
-def test_catalog_event(benchmark: Any, rig: Callable[..., Rig]) -> None:
+def test_catalog_event(benchmark: Any, rig: Callable[..., PreparedEngine]) -> None:
     """One endpoint matches; the data is a dict that the catalog checks."""
     measure(benchmark, rig(endpoint("a")), "route.error", ERROR, accepted=1)
 
 
-def test_own_event(benchmark: Any, rig: Callable[..., Rig]) -> None:
+def test_own_event(benchmark: Any, rig: Callable[..., PreparedEngine]) -> None:
     """One endpoint matches; a type of the host's own with a flat dict."""
     measure(benchmark, rig(endpoint("a")), "order.paid", OWN, accepted=1)
 
 
-def test_id_of_the_host(benchmark: Any, rig: Callable[..., Rig]) -> None:
+def test_id_of_the_host(benchmark: Any, rig: Callable[..., PreparedEngine]) -> None:
     """The same with an id that the host brings."""
     measure(benchmark, rig(endpoint("a")), "order.paid", OWN, accepted=1, event_id="order-000123")
 
 
-def test_one_part_with_order_key(benchmark: Any, rig: Callable[..., Rig]) -> None:
+def test_one_part_with_order_key(benchmark: Any, rig: Callable[..., PreparedEngine]) -> None:
     """The long way of `emit`: an event that cannot be told from its type and topic alone."""
     only = endpoint("a", order_key="order")
     measure(benchmark, rig(only), "order.paid", OWN, accepted=1)
 
 
-def test_event_with_topic(benchmark: Any, rig: Callable[..., Rig]) -> None:
+def test_event_with_topic(benchmark: Any, rig: Callable[..., PreparedEngine]) -> None:
     """One endpoint matches, by a topic filter with wildcards."""
     only = endpoint("a", events=("message.*",), topic_filters=("plant/+/line/#",))
     measure(benchmark, rig(only), "message.published", PUBLISHED, accepted=1)
 
 
-def test_nobody_subscribed(benchmark: Any, rig: Callable[..., Rig]) -> None:
+def test_nobody_subscribed(benchmark: Any, rig: Callable[..., PreparedEngine]) -> None:
     """An event has its cost even if nobody wants to have it."""
     only = endpoint("a", events=("tls.*",))
     measure(benchmark, rig(only), "route.error", ERROR, accepted=0)
 
 
-def test_three_endpoints_two_styles(benchmark: Any, rig: Callable[..., Rig]) -> None:
+def test_three_endpoints_two_styles(benchmark: Any, rig: Callable[..., PreparedEngine]) -> None:
     """Two encodings, two records: the endpoints with one style share one."""
     endpoints = endpoint("a"), endpoint("b"), endpoint("c", envelope="cloudevents")
     measure(benchmark, rig(*endpoints), "route.error", ERROR, accepted=3)
 
 
-def test_hundred_endpoints(benchmark: Any, rig: Callable[..., Rig]) -> None:
+def test_hundred_endpoints(benchmark: Any, rig: Callable[..., PreparedEngine]) -> None:
     """One encoding, four records of up to 32 endpoints each."""
     endpoints = (endpoint(f"e{n}") for n in range(100))
     measure(benchmark, rig(*endpoints), "route.error", ERROR, accepted=100)
 
 
-def test_emit_many(benchmark: Any, rig: Callable[..., Rig]) -> None:
+def test_emit_many(benchmark: Any, rig: Callable[..., PreparedEngine]) -> None:
     """The same as test_catalog_event, in one call."""
     ready = rig(endpoint("a"))
     events = [("route.error", ERROR)] * EVENTS

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from fluxhook.config.schema import Admin, Token
 from fluxhook.receiver import Behaviour
 from fluxhook.supervisor.supervisor import Supervisor
 from support.receiver import ReceiverProcess
+from support.rig import until as until
 
 #: far above what a step takes, even on a machine that does much else
 DEADLINE_S = 60.0
@@ -49,15 +49,6 @@ ROUTE_ERROR = {
         "latency_ms": 2450,
     },
 }
-
-
-def until(condition: Callable[[], Any], what: str = "it") -> Any:
-    """Return the condition's value once it is true; raise AssertionError at the deadline."""
-    end = time.monotonic() + DEADLINE_S
-    while not (value := condition()):
-        assert time.monotonic() < end, f"{what}: not within {DEADLINE_S} s"
-        time.sleep(0.01)
-    return value
 
 
 def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.process import Child
 from fluxhook.transport.snapshot import Snapshot
 from support.receiver import ReceiverProcess
+from support.rig import until as until
 
 #: far above what a step takes, even on a machine that does much else
 DEADLINE_S = 60.0
@@ -34,15 +34,6 @@ Invoke = Callable[..., Result]
 
 def json(text: str | bytes) -> Any:
     return msgspec.json.decode(text)
-
-
-def until(condition: Callable[[], Any], what: str = "it") -> Any:
-    """Return the condition's value once it is true; raise AssertionError at the deadline."""
-    end = time.monotonic() + DEADLINE_S
-    while not (value := condition()):
-        assert time.monotonic() < end, f"{what}: not within {DEADLINE_S} s"
-        time.sleep(0.01)
-    return value
 
 
 class Program:

@@ -26,9 +26,10 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from support.rig import until as until
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -42,13 +43,6 @@ from support.receiver import ReceiverProcess  # noqa: E402
 
 FAILS = Behaviour(fail_rate=1.0, fail_status=503)
 REFUSES = Behaviour(fail_rate=1.0, fail_status=400)
-
-
-def until(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def main() -> None:

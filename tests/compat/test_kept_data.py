@@ -92,8 +92,8 @@ def test_everything_is_delivered(world: World) -> None:
         world.arrives(name)
     assert world.stats("paused").pending == len(world.ids["paused"])
 
-    until(lambda: world.receiver.total("/window") > 0, DEADLINE_S)
-    until(lambda: not world.stats("window").pending, DEADLINE_S)
+    until(lambda: world.receiver.total("/window") > 0, deadline_s=DEADLINE_S)
+    until(lambda: not world.stats("window").pending, deadline_s=DEADLINE_S)
     notices = [json.loads(request.body) for request in world.receiver.requests("/window")]
     assert sum(notice["data"]["count"] for notice in notices) == len(world.ids["window"])
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crash.support import Row, Stage
+from crash.support import CrashStage, Row
 from support.receiver import ReceiverProcess
 
 _rows: list[Row] = []
@@ -21,8 +21,8 @@ def receiver() -> Iterator[ReceiverProcess]:
 @pytest.fixture
 def stage(
     request: pytest.FixtureRequest, tmp_path: Path, receiver: ReceiverProcess
-) -> Iterator[Stage]:
-    with Stage(request.node.name.removeprefix("test_"), tmp_path, receiver) as stage:
+) -> Iterator[CrashStage]:
+    with CrashStage(request.node.name.removeprefix("test_"), tmp_path, receiver) as stage:
         yield stage
 
 

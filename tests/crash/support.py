@@ -14,7 +14,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,6 +30,7 @@ from fluxhook.stats import EndpointStats, read_stats
 from fluxhook.transport.datadir import DataDir, FileLock
 from fluxhook.transport.snapshot import Snapshot
 from support.receiver import ReceiverProcess
+from support.rig import until as until
 
 __all__ = [
     "CONCURRENCY",
@@ -40,8 +41,8 @@ __all__ = [
     "HANGING",
     "KEYS",
     "SIDE",
+    "CrashStage",
     "Row",
-    "Stage",
     "until",
 ]
 
@@ -60,14 +61,6 @@ FINE = Behaviour()
 
 _fork = multiprocessing.get_context("forkserver")
 _fork.set_forkserver_preload(["__main__", "fluxhook.supervisor.supervisor", "fluxhook"])
-
-
-def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Wait for a condition; raise AssertionError at the deadline."""
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, f"{deadline_s:g} s were not enough for: {what}"
-        time.sleep(0.002)
 
 
 class Row(NamedTuple):
@@ -125,7 +118,7 @@ class Host:
         assert self.process.exitcode in (0, -signal.SIGKILL), f"status {self.process.exitcode}"
 
 
-class Stage:
+class CrashStage:
     """One test's data directory, receiver and processes; `name` is part of every path.
 
     The endpoint `main` gets all events, the others those of type `crash.side`.
@@ -445,7 +438,7 @@ class Stage:
         if self._engine is not None:
             self.terminate()
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> CrashStage:
         return self
 
     def __exit__(

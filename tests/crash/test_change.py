@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from crash.support import CONCURRENCY, EVENTS, FINE, SIDE, Row, Stage, until
+from crash.support import CONCURRENCY, EVENTS, FINE, SIDE, CrashStage, Row, until
 from fluxhook import Config, Duration
 from fluxhook.receiver import Behaviour
 from fluxhook.stats import read_stats
@@ -17,7 +17,7 @@ from fluxhook.stats import read_stats
 Report = Callable[[Row], None]
 
 
-def test_drain_that_takes_too_long(stage: Stage, report: Report) -> None:
+def test_drain_that_takes_too_long(stage: CrashStage, report: Report) -> None:
     """SIGTERM ends the engine after shutdown_timeout, however slow a receiver is; what it did not
     deliver by then is kept for the next start."""
     stage.behave("main", Behaviour(delay_s=1.0))
@@ -43,7 +43,7 @@ def test_drain_that_takes_too_long(stage: Stage, report: Report) -> None:
     report(stage.prove(bound=CONCURRENCY))
 
 
-def test_reload_under_load(stage: Stage, report: Report) -> None:
+def test_reload_under_load(stage: CrashStage, report: Report) -> None:
     """SIGHUP loses nothing: an endpoint that joins gets all that was accepted for it, one that
     leaves has what is left as dead letters, one that moves gets each event at one of its URLs."""
     stage.behave("leaver", Behaviour(fail_rate=0.5))
@@ -73,7 +73,7 @@ def test_reload_under_load(stage: Stage, report: Report) -> None:
 
 
 @pytest.mark.parametrize("killed", ["child", "parent"])
-def test_fork(stage: Stage, killed: str, report: Report) -> None:
+def test_fork(stage: CrashStage, killed: str, report: Report) -> None:
     """The children of a host emit through the object that they inherited. One that is killed takes
     nothing along; a killed parent leaves them the engine as long as they live."""
     config = stage.config()
@@ -94,7 +94,7 @@ def test_fork(stage: Stage, killed: str, report: Report) -> None:
     report(stage.prove(bound=0))
 
 
-def test_other_number_of_workers(stage: Stage, report: Report) -> None:
+def test_other_number_of_workers(stage: CrashStage, report: Report) -> None:
     """Workers that the next engine does not have leave rings, reports and half-done steps behind:
     their heirs see to all of them. Publishers go on, with as many rings as there are workers."""
     stage.behave("main", Behaviour(fail_rate=0.05))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from crash.support import Stage
+from crash.support import CrashStage
 from fluxhook import EndpointStats, connect
 from fluxhook._native import ring, shared
 from fluxhook.publisher.slot import recover_slot
@@ -67,12 +67,12 @@ class Forger:
             file.write(data)
 
 
-def books(stage: Stage) -> EndpointStats:
+def books(stage: CrashStage) -> EndpointStats:
     return read_stats(stage.data_dir).endpoint("main")
 
 
 @pytest.fixture(params=[0, 2], ids=["kept", "gone"])
-def worker(stage: Stage, request: pytest.FixtureRequest) -> int:
+def worker(stage: CrashStage, request: pytest.FixtureRequest) -> int:
     """The index of the worker whose ring has the only record: of one that the next engine has too,
     or of one that it has not, for it starts with two instead of three."""
     Supervisor(stage.data_dir, stage.config(workers=3)).close()
@@ -89,20 +89,20 @@ def worker(stage: Stage, request: pytest.FixtureRequest) -> int:
     return index
 
 
-def next_engine(stage: Stage) -> None:
+def next_engine(stage: CrashStage) -> None:
     Supervisor(stage.data_dir, stage.config(workers=2)).close()
 
 
-def next_publisher(stage: Stage) -> None:
+def next_publisher(stage: CrashStage) -> None:
     connect(stage.data_dir).close()
 
 
-def housekeeping(stage: Stage) -> None:
+def housekeeping(stage: CrashStage) -> None:
     recover_slot(stage.data_dir / "rings/0")
 
 
 @pytest.mark.parametrize("successor", [next_publisher, housekeeping])
-def test_put(stage: Stage, worker: int, successor: Callable[[Stage], None]) -> None:
+def test_put(stage: CrashStage, worker: int, successor: Callable[[CrashStage], None]) -> None:
     """An event that was published is counted as accepted."""
     slot = stage.data_dir / "rings/0"
     forger = Forger(slot / "counters", slot / f"{worker}.ring")
@@ -114,7 +114,7 @@ def test_put(stage: Stage, worker: int, successor: Callable[[Stage], None]) -> N
     assert books(stage).accepted == books(stage).pending == 1
 
 
-def test_settle(stage: Stage, worker: int) -> None:
+def test_settle(stage: CrashStage, worker: int) -> None:
     """A delivery that was settled is counted as delivered."""
     own = stage.data_dir / "workers" / str(worker)
     path = stage.data_dir / "rings/0" / f"{worker}.ring"
@@ -131,8 +131,8 @@ def test_settle(stage: Stage, worker: int) -> None:
     assert books(stage).balance == 0
 
 
-def test_hand_over(stage: Stage, worker: int) -> None:
-    """A delivery whose report was published is the keeper's, and nobody else's."""
+def test_hand_over(stage: CrashStage, worker: int) -> None:
+    """A delivery whose report was published is the scheduler's, and nobody else's."""
     own = stage.data_dir / "workers" / str(worker)
     path = stage.data_dir / "rings/0" / f"{worker}.ring"
     counters = shared.Counters(str(own / "counters"), writable=True)

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import cycle, product
 from typing import Any
 
-from crash.support import CONCURRENCY, Row, Stage, until
+from crash.support import CONCURRENCY, CrashStage, Row, until
 from fluxhook import Admin
 
 #: of each client, in requests of these sizes, as an array and as lines
@@ -28,7 +28,7 @@ class Client(threading.Thread):
     """Posts events whose ids are numbers, and repeats a request, under its key, until it is told that
     all of them were accepted."""
 
-    def __init__(self, stage: Stage, first: int) -> None:
+    def __init__(self, stage: CrashStage, first: int) -> None:
         super().__init__(daemon=True)
         self.stage, self.first = stage, first
         self.told: set[int] = set()
@@ -68,7 +68,7 @@ class Client(threading.Thread):
         return False
 
 
-def test_api(stage: Stage, report: Callable[[Row], None]) -> None:
+def test_api(stage: CrashStage, report: Callable[[Row], None]) -> None:
     """SIGKILL of the admin process, and of everything, while clients post."""
     config = stage.config(admin=Admin(listen="127.0.0.1:0", dashboard=False))
     stage.serve(config, sidecar="fluxhook.admin")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from crash.support import CONCURRENCY, EVENTS, FAILING, FINE, HANGING, KEYS, Host, Row, Stage
+from crash.support import CONCURRENCY, EVENTS, FAILING, FINE, HANGING, KEYS, CrashStage, Host, Row
 from fluxhook import Config
 
 Report = Callable[[Row], None]
@@ -18,7 +18,7 @@ STEADY_RATE = 8_000
 situations = pytest.mark.parametrize("situation", ["steady", "failing"])
 
 
-def begin(stage: Stage, situation: str) -> tuple[Config, int, int]:
+def begin(stage: CrashStage, situation: str) -> tuple[Config, int, int]:
     """The configuration, the events a second, and how many deliveries may be under way at a time."""
     if situation == "steady":
         return stage.config(), STEADY_RATE, CONCURRENCY
@@ -27,12 +27,14 @@ def begin(stage: Stage, situation: str) -> tuple[Config, int, int]:
     return stage.config(stage.endpoint("main"), stage.endpoint("side")), 0, 2 * CONCURRENCY
 
 
-def heal(stage: Stage) -> None:
+def heal(stage: CrashStage) -> None:
     stage.behave("main", FINE)
     stage.behave("side", FINE)
 
 
-def kill_under_load(stage: Stage, situation: str, times: int, kill: Callable[[int], None]) -> None:
+def kill_under_load(
+    stage: CrashStage, situation: str, times: int, kill: Callable[[int], None]
+) -> None:
     """Kill while events are accepted, at equal distances."""
     healed = situation == "steady"
     for i in range(times):
@@ -49,7 +51,7 @@ def kill_under_load(stage: Stage, situation: str, times: int, kill: Callable[[in
 
 
 @situations
-def test_worker(stage: Stage, situation: str, report: Report) -> None:
+def test_worker(stage: CrashStage, situation: str, report: Report) -> None:
     """Killed workers lose nothing: their successors repeat only what was in flight."""
     config, rate, in_flight = begin(stage, situation)
     host = stage.host(EVENTS, config=config, rate=rate)
@@ -59,8 +61,8 @@ def test_worker(stage: Stage, situation: str, report: Report) -> None:
 
 
 @situations
-def test_supervisor_in_a_host(stage: Stage, situation: str, report: Report) -> None:
-    """A killed supervisor, and with it the keeper, is replaced by the host's Engine."""
+def test_supervisor_in_a_host(stage: CrashStage, situation: str, report: Report) -> None:
+    """A killed supervisor, and with it the scheduler, is replaced by the host's Engine."""
     config, rate, in_flight = begin(stage, situation)
     host = stage.host(EVENTS, config=config, rate=rate)
     stage.start(host)
@@ -69,7 +71,7 @@ def test_supervisor_in_a_host(stage: Stage, situation: str, report: Report) -> N
 
 
 @situations
-def test_supervisor_alone(stage: Stage, situation: str, report: Report) -> None:
+def test_supervisor_alone(stage: CrashStage, situation: str, report: Report) -> None:
     """Publishers outlive a killed engine, and its successor goes on where it stopped."""
     config, rate, in_flight = begin(stage, situation)
     stage.serve(config)
@@ -86,7 +88,7 @@ def test_supervisor_alone(stage: Stage, situation: str, report: Report) -> None:
 
 
 @situations
-def test_publisher(stage: Stage, situation: str, report: Report) -> None:
+def test_publisher(stage: CrashStage, situation: str, report: Report) -> None:
     """A publisher that is killed within `emit` has accepted what it returned for, and at most that
     one event more; the next in its slot goes on in its rings."""
     config, _, _ = begin(stage, situation)
@@ -109,7 +111,7 @@ def test_publisher(stage: Stage, situation: str, report: Report) -> None:
 
 
 @situations
-def test_everything(stage: Stage, situation: str, report: Report) -> None:
+def test_everything(stage: CrashStage, situation: str, report: Report) -> None:
     """Events that were accepted before all processes died are delivered by those that start later."""
     config, rate, in_flight = begin(stage, situation)
 
@@ -126,7 +128,7 @@ def test_everything(stage: Stage, situation: str, report: Report) -> None:
     report(stage.prove(bound=3 * in_flight))
 
 
-def test_order(stage: Stage, report: Report) -> None:
+def test_order(stage: CrashStage, report: Report) -> None:
     """An ordered endpoint gets the events of each key in their order, whichever process dies in
     between: an event may come again, but none comes before one that was accepted earlier."""
     main = stage.endpoint("main", ordered=True, order_key="key")

@@ -1,4 +1,5 @@
-"""A keeper that dies with its outbox full of reports: nothing is sent again but what was in flight."""
+"""A scheduler that dies with its outbox full of reports: nothing is sent again but what was in
+flight."""
 
 from __future__ import annotations
 
@@ -6,18 +7,18 @@ import os
 import signal
 from collections.abc import Callable
 
-from crash.support import FAILING, FINE, SIDE, Row, Stage, until
+from crash.support import FAILING, FINE, SIDE, CrashStage, Row, until
 from fluxhook import Breaker, Duration
 from fluxhook._native import ring
 from fluxhook.receiver import Behaviour
 
 #: in the outbox, when the supervisor is killed
 REPORTS = 10_000
-#: deliveries of the store, and as many of them as the keeper hands out at a time
+#: deliveries of the store, and as many of them as the scheduler hands out at a time
 STORED, OUT = 200, 128
 
 
-def test_ten_thousand_reports(stage: Stage, report: Callable[[Row], None]) -> None:
+def test_ten_thousand_reports(stage: CrashStage, report: Callable[[Row], None]) -> None:
     """The supervisor stands still while the worker finishes all that it has: the last reports in the
     outbox settle what the store has for `side`, those of `main` before them were recorded only. Killed
     then, its successor applies all of them before it hands out anything, so not one comes twice."""
@@ -46,7 +47,7 @@ def test_ten_thousand_reports(stage: Stage, report: Callable[[Row], None]) -> No
     stage.start(host)
     until(lambda: host.done and at_rest(), "the first load")
     stage.behave("side", Behaviour(delay_s=1.0))
-    until(lambda: unsettled("inbox.ring") == OUT, "what the keeper hands out")
+    until(lambda: unsettled("inbox.ring") == OUT, "what the scheduler hands out")
     supervisor = stage.supervisor()
     os.kill(supervisor, signal.SIGSTOP)
     other = stage.host(REPORTS)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from crash.support import SIDE, Stage
+from crash.support import SIDE, CrashStage
 from fluxhook import Aggregate, Config, Duration
 from fluxhook.store import ReadStore, State
 from fluxhook.transport.datadir import DataDir
@@ -20,7 +20,7 @@ EVENTS, RATE = 4_000, 4_000
 KILLS = 6
 
 
-def told(stage: Stage) -> dict[str, dict[str, int]]:
+def told(stage: CrashStage) -> dict[str, dict[str, int]]:
     """The numbers of each notification, by its id; all of them were delivered."""
     with ReadStore.open(DataDir(stage.data_dir).store) as store:
         rows = store.deliveries(limit=100_000)
@@ -32,7 +32,7 @@ def told(stage: Stage) -> dict[str, dict[str, int]]:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_storm(stage: Stage, seed: int) -> None:
+def test_storm(stage: CrashStage, seed: int) -> None:
     """Workers, supervisor, or all of it with the host: the sum over all notifications is what was
     accepted, for each type, and the accounts say the same."""
     aggregate = Aggregate(window=Duration.parse("100ms"), types=("crash.*",), originals=2)

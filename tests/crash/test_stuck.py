@@ -8,14 +8,14 @@ import os
 import signal
 from collections.abc import Callable
 
-from crash.support import CONCURRENCY, FINE, HANGING, SIDE, Row, Stage, until
+from crash.support import CONCURRENCY, FINE, HANGING, SIDE, CrashStage, Row, until
 from fluxhook import Admin, Breaker, Duration
 
 #: looks, one a second, after which a child is stuck; 30 outside of tests
 LOOKS = 3
 
 
-def test_stopped_worker(stage: Stage, report: Callable[[Row], None]) -> None:
+def test_stopped_worker(stage: CrashStage, report: Callable[[Row], None]) -> None:
     """Deliveries that it had taken are made by its successor, and nothing twice but what was in
     flight."""
     stage.serve(stage.config(), stuck_looks=LOOKS)
@@ -29,7 +29,7 @@ def test_stopped_worker(stage: Stage, report: Callable[[Row], None]) -> None:
     report(stage.prove(bound=CONCURRENCY // 2))
 
 
-def test_probe(stage: Stage, report: Callable[[Row], None]) -> None:
+def test_probe(stage: CrashStage, report: Callable[[Row], None]) -> None:
     """An endpoint whose probe a stopped worker holds is probed again, although nothing new comes."""
     stage.behave("side", HANGING)
     side = stage.endpoint(
@@ -50,7 +50,7 @@ def test_probe(stage: Stage, report: Callable[[Row], None]) -> None:
     report(stage.prove(bound=0))
 
 
-def test_orphan(stage: Stage, report: Callable[[Row], None]) -> None:
+def test_orphan(stage: CrashStage, report: Callable[[Row], None]) -> None:
     """A worker that was stopped before its supervisor died keeps the next engine from nothing."""
     stage.serve(stage.config())
     host = stage.host(4_000, rate=2_000)
@@ -64,7 +64,7 @@ def test_orphan(stage: Stage, report: Callable[[Row], None]) -> None:
     report(stage.prove(bound=CONCURRENCY))
 
 
-def test_admin(stage: Stage) -> None:
+def test_admin(stage: CrashStage) -> None:
     """The admin process is watched like a worker."""
     config = stage.config(admin=Admin(listen="127.0.0.1:0", dashboard=False))
     stage.serve(config, sidecar="fluxhook.admin", stuck_looks=LOOKS)

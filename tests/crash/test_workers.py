@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from crash.support import CONCURRENCY, EVENTS, FINE, HANGING, SIDE, Row, Stage, until
+from crash.support import CONCURRENCY, EVENTS, FINE, HANGING, SIDE, CrashStage, Row, until
 from fluxhook import Config, Duration
 from fluxhook.receiver import Behaviour
 from fluxhook.stats import read_stats
@@ -23,7 +23,7 @@ Report = Callable[[Row], None]
 COUNT = EVENTS // 2
 
 
-def config(stage: Stage, workers: int, *more: str) -> Config:
+def config(stage: CrashStage, workers: int, *more: str) -> Config:
     """One endpoint that any worker serves, and those that only one does: in order, and with few
     connections."""
     lines = (
@@ -41,27 +41,27 @@ def config(stage: Stage, workers: int, *more: str) -> Config:
     )
 
 
-def change(stage: Stage, workers: int) -> None:
+def change(stage: CrashStage, workers: int) -> None:
     """Ask for so many workers, and return once they are in force."""
     stage.configure(config(stage, workers))
     os.kill(stage.supervisor(), signal.SIGHUP)
     until(lambda: in_force(stage) == workers, f"{workers} workers")
 
 
-def in_force(stage: Stage) -> int:
+def in_force(stage: CrashStage) -> int:
     return Snapshot.load(DataDir(stage.data_dir)).workers
 
 
-def wanted(stage: Stage) -> dict[str, set[int]]:
+def wanted(stage: CrashStage) -> dict[str, set[int]]:
     return {name: side(stage) for name in ("line", "keyed", "few")}
 
 
-def side(stage: Stage) -> set[int]:
+def side(stage: CrashStage) -> set[int]:
     """Return what was accepted for the endpoints that get a part of the events."""
     return {n for h in stage.hosts for p in h.progress for n in p.answers() if n % SIDE == 0}
 
 
-def assert_order(stage: Stage, name: str, key: Callable[[int], int]) -> None:
+def assert_order(stage: CrashStage, name: str, key: Callable[[int], int]) -> None:
     """Each event of a publisher came, for the first time, after those before it with the same key."""
     arrived = list(stage.ids(name))
     for host in stage.hosts:
@@ -73,7 +73,7 @@ def assert_order(stage: Stage, name: str, key: Callable[[int], int]) -> None:
                 assert ns == sorted(ns), f"{name}: out of order"
 
 
-def test_workers_change_under_load(stage: Stage, report: Report) -> None:
+def test_workers_change_under_load(stage: CrashStage, report: Report) -> None:
     """Publishers go on, deliveries fail and are tried again, and each change is in force at once.
     Nothing is delivered twice."""
     stage.behave("main", Behaviour(fail_rate=0.05))
@@ -94,7 +94,7 @@ def test_workers_change_under_load(stage: Stage, report: Report) -> None:
 
 
 @pytest.mark.parametrize("killed", ["worker", "supervisor", "all"])
-def test_kills_while_the_workers_change(stage: Stage, killed: str, report: Report) -> None:
+def test_kills_while_the_workers_change(stage: CrashStage, killed: str, report: Report) -> None:
     """While those that have to leave wait for a receiver, a process is killed; the one that follows
     has the new number."""
     stage.behave("line", Behaviour(fail_rate=0.02))
@@ -125,7 +125,7 @@ def test_kills_while_the_workers_change(stage: Stage, killed: str, report: Repor
     report(stage.prove(bound=6 * CONCURRENCY, wanted=wanted(stage)))
 
 
-def test_a_receiver_that_hangs_holds_up_no_other(stage: Stage, report: Report) -> None:
+def test_a_receiver_that_hangs_holds_up_no_other(stage: CrashStage, report: Report) -> None:
     """More workers are there at once. Fewer are once what the others have begun has ended, and until
     then those that stay deliver."""
     stage.behave("hangs", HANGING)

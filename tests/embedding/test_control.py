@@ -523,7 +523,7 @@ def test_an_engine_that_stopped_one_that_hangs_and_one_that_was_killed(rig: Rig)
                 return False
             return True
 
-        until(back, 20)
+        until(back, deadline_s=20)
         assert all("no engine runs on" in text or "ended before" in text for text in said), said
         assert engine.stats().endpoint("file").state == "paused"
         rig.receiver.behave(Behaviour(), "/a")
@@ -577,7 +577,7 @@ class Flow:
         self._thread.join()
 
     def reach(self, n: int) -> None:
-        until(lambda: len(self.answers) >= n, 30)
+        until(lambda: len(self.answers) >= n, deadline_s=30)
 
     def ids(self, since: float = 0.0, until: float = float("inf")) -> set[str]:
         return {id for at, id, _ in self.answers if since <= at < until}
@@ -606,7 +606,7 @@ def test_endpoints_come_and_go_while_events_flow(rig: Rig) -> None:
         asked = time.monotonic()
         engine.control.delete("second")
         deleted["second"] = time.monotonic()
-        until(lambda: engine.stats().endpoint("second").pending == 0, 20)
+        until(lambda: engine.stats().endpoint("second").pending == 0, deadline_s=20)
         settled = rig.receiver.total("/second")
         flow.reach(3 * RATE)
         assert rig.receiver.total("/second") == settled

@@ -39,7 +39,7 @@ class Native(NamedTuple):
 PRODUCTION = Native(shared, ring)
 
 
-class Rig:
+class RingFiles:
     """The files of one publisher, one worker and the ring between them, and of the worker's outbox.
 
     Holds nothing open itself: each end is opened by the test that plays it. `native` are the modules to

@@ -17,7 +17,7 @@ from native.rings import (
     BOOT_ID,
     DROPPED,
     SETTLED,
-    Rig,
+    RingFiles,
     compile_c,
     fork,
     kill,
@@ -30,8 +30,8 @@ ONE = pack(1)
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Rig:
-    return Rig(tmp_path)
+def rig(tmp_path: Path) -> RingFiles:
+    return RingFiles(tmp_path)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def rung(fd: int) -> int:
 
 
 class TestRecord:
-    def test_comes_out_as_it_went_in(self, rig: Rig) -> None:
+    def test_comes_out_as_it_went_in(self, rig: RingFiles) -> None:
         """Each target gets a delivery with the head, the body and the time of the put."""
         producer, counters = rig.publisher()
         before_ns = time.time_ns()
@@ -67,7 +67,7 @@ class TestRecord:
         assert all((d.id, d.attempts, d.taken_ns) == (0, 0, 0) and d.in_ring for d in taken)
 
     @pytest.mark.parametrize("size", [8_192 - 36, 8_192 - 35, 1 << 20])
-    def test_may_take_half_the_ring(self, rig: Rig, size: int) -> None:
+    def test_may_take_half_the_ring(self, rig: RingFiles, size: int) -> None:
         """Half of the capacity, 32 bytes of header and 4 for a target included, always fits into an
         empty ring wherever the last record ended; one byte more never does."""
         producer, _ = rig.publisher()
@@ -82,7 +82,7 @@ class TestRecord:
                 assert len(delivery.body) == size
                 delivery.settle()
 
-    def test_needs_targets(self, rig: Rig) -> None:
+    def test_needs_targets(self, rig: RingFiles) -> None:
         """1 to 32 targets of 4 bytes: with none nobody would ever settle it."""
         producer, _ = rig.publisher()
         for targets in (b"", b"\0" * 3, b"\0" * 5, b"\0" * 4 * 33):
@@ -90,7 +90,7 @@ class TestRecord:
                 producer.put(targets, b"", b"")
         assert producer.put(pack(*range(ring.MAX_TARGETS)), b"", b"") == ring.ACCEPTED
 
-    def test_of_endpoints_without_a_row_is_not_counted(self, rig: Rig) -> None:
+    def test_of_endpoints_without_a_row_is_not_counted(self, rig: RingFiles) -> None:
         """A target beyond the counters' rows is delivered all the same."""
         producer, counters = rig.publisher()
         assert producer.put(pack(1, 8, 2**32 - 1), b"", b"", counters) == ring.ACCEPTED
@@ -101,7 +101,7 @@ class TestRecord:
 
 
 class TestFullRing:
-    def test_refuses_and_keeps_all(self, rig: Rig) -> None:
+    def test_refuses_and_keeps_all(self, rig: RingFiles) -> None:
         """Neither a queue nor bytes that are full cost anything that was accepted."""
         for size in (0, 1_000):
             producer, _ = rig.publisher()
@@ -114,7 +114,7 @@ class TestFullRing:
             assert [d.event for d in taken] == [b"%d" % n for n in range(first, producer.tail)]
             assert all(d.settle() for d in taken)
 
-    def test_has_room_again_for_what_was_settled(self, rig: Rig) -> None:
+    def test_has_room_again_for_what_was_settled(self, rig: RingFiles) -> None:
         """Room comes back from the oldest record on: the first one that is held keeps it."""
         producer, _ = rig.publisher()
         consumer, *_ = rig.worker()
@@ -128,7 +128,7 @@ class TestFullRing:
         assert producer.empty
         assert producer.put(ONE, b"", b"x" * 1_000) == ring.ACCEPTED
 
-    def test_in_hand_does_not_shorten_the_queue(self, rig: Rig) -> None:
+    def test_in_hand_does_not_shorten_the_queue(self, rig: RingFiles) -> None:
         """As many records as wait can be in the consumer's hands besides."""
         producer, _ = rig.publisher()
         consumer, *_ = rig.worker()
@@ -142,10 +142,10 @@ class TestFullRing:
 
 class TestDropOldest:
     @pytest.fixture
-    def rig(self, tmp_path: Path) -> Rig:
-        return Rig(tmp_path, queue_size=4, capacity=4096, drop_oldest=True)
+    def rig(self, tmp_path: Path) -> RingFiles:
+        return RingFiles(tmp_path, queue_size=4, capacity=4096, drop_oldest=True)
 
-    def test_makes_room_for_the_newest(self, rig: Rig) -> None:
+    def test_makes_room_for_the_newest(self, rig: RingFiles) -> None:
         """Records that wait go, oldest first and one at a time; each is counted for each target."""
         producer, counters = rig.publisher()
         for n in range(100):
@@ -155,7 +155,7 @@ class TestDropOldest:
         assert [d.event for d in taken[::2]] == [b"96", b"97", b"98", b"99"]
         assert [counters.row(e) for e in (1, 2)] == [[100, 96], [100, 96]]
 
-    def test_never_takes_what_is_in_hand(self, rig: Rig) -> None:
+    def test_never_takes_what_is_in_hand(self, rig: RingFiles) -> None:
         """A taken record stays in the file until it is settled."""
         producer, counters = rig.publisher()
         consumer, *_ = rig.worker()
@@ -166,7 +166,7 @@ class TestDropOldest:
         consumer, *_ = rig.worker()
         assert consumer.take(1)[0].event == b"first"
 
-    def test_drops_nothing_for_a_record_that_is_refused_after_all(self, rig: Rig) -> None:
+    def test_drops_nothing_for_a_record_that_is_refused_after_all(self, rig: RingFiles) -> None:
         """A record in hand that is in the way of more bytes is no reason to drop others."""
         producer, counters = rig.publisher()
         consumer, *_ = rig.worker()
@@ -178,7 +178,7 @@ class TestDropOldest:
         assert counters.get(1, DROPPED) == 0
         assert len(consumer.take(9)) == 4
 
-    def test_what_a_dead_consumer_had_waits_again(self, rig: Rig) -> None:
+    def test_what_a_dead_consumer_had_waits_again(self, rig: RingFiles) -> None:
         """The producer forgets what it dropped behind it: those before it count, and can go first."""
         producer, counters = rig.publisher()
         consumer, *_ = rig.worker()
@@ -193,7 +193,7 @@ class TestDropOldest:
         assert producer.put(ONE, b"8", b"", counters) == ring.ACCEPTED
         assert [d.event for d in consumer.take(9)] == [b"5", b"6", b"7", b"8"]
 
-    def test_drop_without_counters(self, rig: Rig) -> None:
+    def test_drop_without_counters(self, rig: RingFiles) -> None:
         """Counters are optional, for dropping too."""
         producer, _ = rig.publisher()
         for n in range(100):
@@ -202,7 +202,7 @@ class TestDropOldest:
 
 
 class TestSeveralProducers:
-    def test_may_take_turns(self, rig: Rig) -> None:
+    def test_may_take_turns(self, rig: RingFiles) -> None:
         """A thread that still holds a replaced Producer object puts where the new one left off."""
         old, _ = rig.publisher()
         new, _ = rig.publisher()
@@ -217,7 +217,7 @@ class TestSeveralProducers:
         producers = []
         for n, waiting in enumerate([4, 1, 2, 1, 0, 0, 3]):
             (tmp_path / str(n)).mkdir()
-            producer, _ = Rig(tmp_path / str(n)).publisher()
+            producer, _ = RingFiles(tmp_path / str(n)).publisher()
             for _ in range(waiting):
                 producer.put(ONE, b"", b"")
             producers.append(producer)
@@ -229,7 +229,7 @@ class TestSeveralProducers:
         with pytest.raises(TypeError):
             ring.least_backlog([None])  # type: ignore[list-item]
 
-    def test_what_the_consumer_holds_is_backlog(self, rig: Rig) -> None:
+    def test_what_the_consumer_holds_is_backlog(self, rig: RingFiles) -> None:
         """Each target of a record that was taken counts until it is settled or handed over, and none
         after the consumer has started over."""
         producer, _ = rig.publisher()
@@ -251,7 +251,7 @@ class TestSeveralProducers:
 
 
 class TestDelivery:
-    def test_fresh_ones_are_settled_together(self, rig: Rig) -> None:
+    def test_fresh_ones_are_settled_together(self, rig: RingFiles) -> None:
         """Each is counted in its endpoint's row; those with an id, which are the store's, come back."""
         producer, _ = rig.publisher()
         consumer, _, counters = rig.worker()
@@ -267,7 +267,7 @@ class TestDelivery:
         with pytest.raises(TypeError):
             ring.settle_fresh([None], counters, 0)  # type: ignore[list-item]
 
-    def test_is_settled_once(self, rig: Rig) -> None:
+    def test_is_settled_once(self, rig: RingFiles) -> None:
         """A delivery that left its ring cannot be settled again, and is counted once."""
         producer, _ = rig.publisher()
         consumer, outbox, counters = rig.worker()
@@ -283,7 +283,7 @@ class TestDelivery:
         assert (counters.get(1, SETTLED), counters.get(2, SETTLED)) == (1, 0)
         assert consumer.empty
 
-    def test_that_left_its_ring_can_still_be_reported(self, rig: Rig) -> None:
+    def test_that_left_its_ring_can_still_be_reported(self, rig: RingFiles) -> None:
         """`hand_over` then only puts."""
         producer, _ = rig.publisher()
         consumer, outbox, counters = rig.worker()
@@ -293,7 +293,7 @@ class TestDelivery:
             assert delivery.hand_over(outbox, n, b"%d" % n, b"", counters) == ring.ACCEPTED
         assert [(d.endpoint, d.event) for d in rig.scheduler().take(9)] == [(0, b"0"), (1, b"1")]
 
-    def test_is_handed_over_to_the_disk(self, rig: Rig) -> None:
+    def test_is_handed_over_to_the_disk(self, rig: RingFiles) -> None:
         """An outbox that syncs changes nothing else."""
         producer, _ = rig.publisher()
         consumer, _, counters = rig.worker()
@@ -304,7 +304,7 @@ class TestDelivery:
         assert consumer.empty
         assert [d.event for d in rig.scheduler().take(9)] == [b"why"]
 
-    def test_a_predecessor_settled(self, rig: Rig) -> None:
+    def test_a_predecessor_settled(self, rig: RingFiles) -> None:
         """A void delivery settles nothing and is not counted."""
         producer, _ = rig.publisher()
         consumer, *_ = rig.worker()
@@ -316,7 +316,7 @@ class TestDelivery:
         assert not void.settle(counters, SETTLED)
         assert counters.get(1, SETTLED) == 1
 
-    def test_stays_where_the_outbox_cannot_take_it(self, rig: Rig) -> None:
+    def test_stays_where_the_outbox_cannot_take_it(self, rig: RingFiles) -> None:
         """Full or too large: nothing has changed, and it can be settled otherwise."""
         producer, _ = rig.publisher()
         consumer, outbox, counters = rig.worker()
@@ -332,7 +332,7 @@ class TestDelivery:
 
 
 class TestWakeUp:
-    def test_rings_only_for_a_sleeper(self, rig: Rig, bell: tuple[int, int]) -> None:
+    def test_rings_only_for_a_sleeper(self, rig: RingFiles, bell: tuple[int, int]) -> None:
         """One byte for the first record after `arm`; none for others, none while it is awake."""
         reading, writing = bell
         producer, _ = rig.publisher(bell=writing)
@@ -350,7 +350,7 @@ class TestWakeUp:
         producer.put(ONE, b"", b"")
         assert rung(reading) == 0
 
-    def test_must_not_sleep_over_a_record(self, rig: Rig) -> None:
+    def test_must_not_sleep_over_a_record(self, rig: RingFiles) -> None:
         """`arm` is false as long as there is something to look at."""
         producer, _ = rig.publisher()
         consumer, *_ = rig.worker()
@@ -363,7 +363,7 @@ class TestWakeUp:
         consumer.take(1)
         assert consumer.arm()
 
-    def test_a_full_bell_rings_already(self, rig: Rig, bell: tuple[int, int]) -> None:
+    def test_a_full_bell_rings_already(self, rig: RingFiles, bell: tuple[int, int]) -> None:
         """If the doorbell takes no more bytes the put succeeds all the same."""
         _, writing = bell
         while True:
@@ -380,7 +380,7 @@ class TestWakeUp:
         """Dekker: over 100,000 sleeps, most of them announced while a record is on its way, the
         consumer either sees the record or hears the bell."""
         rounds, limit_s = 100_000, 8.0
-        rig = Rig(tmp_path)
+        rig = RingFiles(tmp_path)
         os.mkfifo(tmp_path / "bell")
         bell = os.open(tmp_path / "bell", os.O_RDWR | os.O_NONBLOCK)
 
@@ -435,7 +435,7 @@ class TestWakeUp:
 
 
 class TestFork:
-    def test_a_child_does_not_write(self, rig: Rig) -> None:
+    def test_a_child_does_not_write(self, rig: RingFiles) -> None:
         """An inherited producer, or outbox, answers FORKED and leaves the file as it is."""
         producer, published = rig.publisher()
         consumer, outbox, worked = rig.worker()
@@ -453,7 +453,7 @@ class TestFork:
         assert producer.put(ONE, b"", b"", published) == ring.ACCEPTED
         assert rig.balance() == [0] * 8
 
-    def test_a_child_opens_its_own(self, rig: Rig, tmp_path: Path) -> None:
+    def test_a_child_opens_its_own(self, rig: RingFiles, tmp_path: Path) -> None:
         """A producer that was opened after the fork is the child's."""
         assert run_apart(lambda: rig.publisher()[0].put(ONE, b"child", b"")) == 0
         assert rig.worker()[0].take(1)[0].event == b"child"
@@ -473,7 +473,7 @@ class TestBorder:
             ring.create_ring(str(tmp_path / "ring"), -1, capacity, BOOT_ID)
         assert list(tmp_path.iterdir()) == []
 
-    def test_boot_ids_have_16_bytes(self, rig: Rig) -> None:
+    def test_boot_ids_have_16_bytes(self, rig: RingFiles) -> None:
         """A shorter one would be read past its end."""
         with pytest.raises(ValueError, match="16 bytes"):
             ring.repair_ring(rig.path, b"short")
@@ -510,7 +510,7 @@ class TestBorder:
         with pytest.raises(FileNotFoundError):
             ring.repair_ring(path, BOOT_ID)
 
-    def test_whatever_is_closed_is_a_value_error(self, rig: Rig) -> None:
+    def test_whatever_is_closed_is_a_value_error(self, rig: RingFiles) -> None:
         """Each method and property; closing twice is fine."""
         producer, published = rig.publisher()
         consumer, outbox, worked = rig.worker()
@@ -552,7 +552,7 @@ class TestBorder:
             with pytest.raises(ValueError, match="closed"):
                 call()
 
-    def test_none_is_a_type_error(self, rig: Rig) -> None:
+    def test_none_is_a_type_error(self, rig: RingFiles) -> None:
         """C reads what it is given: None is no bytes, no path, no outbox."""
         producer, _ = rig.publisher()
         consumer, outbox, counters = rig.worker()
@@ -591,7 +591,7 @@ class TestBorder:
         with pytest.raises(ValueError, match="left its ring"):
             ring.Delivery().settle()
 
-    def test_take_of_nothing(self, rig: Rig) -> None:
+    def test_take_of_nothing(self, rig: RingFiles) -> None:
         """A limit of 0, or less, takes nothing."""
         producer, _ = rig.publisher()
         consumer, *_ = rig.worker()

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluxhook._native import ring, shared
-from native.rings import BOOT_ID, RAM, Rig, pack, run_apart
+from native.rings import BOOT_ID, RAM, RingFiles, pack, run_apart
 from oracles import ring_file
 
 NEXT_BOOT, BOOT_AFTER = b"\1" * 16, b"\2" * 16
@@ -47,7 +47,7 @@ def folder() -> Iterator[Path]:
 def path(folder: Path) -> str:
     """A ring of nine records for targets 1 and 2: 0 to 2 are settled, 3 is for target 1, 4 was dropped,
     5 and 6 are in the hands of a consumer that is gone, 7 and 8 wait."""
-    rig = Rig(folder, queue_size=4, capacity=4096, drop_oldest=True)
+    rig = RingFiles(folder, queue_size=4, capacity=4096, drop_oldest=True)
     producer, _ = rig.publisher()
     consumer, *_ = rig.worker()
 
@@ -324,7 +324,9 @@ class History:
     def __init__(self, folder: Path, rng: random.Random) -> None:
         # slots within one page and records over several of them, or the other way round
         queue_size, steps, sizes = rng.choice([(8, 20, (0, 50, 700, 2_500)), (256, 600, (0, 20))])
-        rig = Rig(folder, queue_size=queue_size, capacity=16_384, drop_oldest=rng.random() < 0.5)
+        rig = RingFiles(
+            folder, queue_size=queue_size, capacity=16_384, drop_oldest=rng.random() < 0.5
+        )
         self.path = rig.path
         self.images: list[bytes] = []
         #: what each snapshot still owed
@@ -438,7 +440,7 @@ class TestPowerLoss:
 
     def test_of_two_laps_the_newer_counts(self, folder: Path) -> None:
         """Pages of an earlier lap, on which records are still unsettled, do not cost those of now."""
-        rig = Rig(folder, queue_size=256, capacity=16_384)
+        rig = RingFiles(folder, queue_size=256, capacity=16_384)
         producer, _ = rig.publisher()
         consumer, *_ = rig.worker()
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from fluxhook._native import ring
-from native.rings import PRODUCTION, SETTLED, Rig, fork, kill, pack
+from native.rings import PRODUCTION, SETTLED, RingFiles, fork, kill, pack
 from native.stepped import Stepped
 
 ENDPOINTS = 8
@@ -58,7 +58,7 @@ class Ledger:
         self.handed_over = mmap.mmap(-1, RECORDS * ENDPOINTS)
 
 
-def publish(rig: Rig, ledger: Ledger) -> None:
+def publish(rig: RingFiles, ledger: Ledger) -> None:
     """Put record after record; one that is refused is tried again until it is accepted."""
     producer, counters = rig.publisher()
     n = struct.unpack("<Q", ledger.begun)[0] + 1
@@ -74,7 +74,7 @@ def publish(rig: Rig, ledger: Ledger) -> None:
             os.sched_yield()
 
 
-def work(rig: Rig, ledger: Ledger, seed: int) -> None:
+def work(rig: RingFiles, ledger: Ledger, seed: int) -> None:
     """Take what comes and settle it in any order, or hand it over."""
     rng = random.Random(seed)
     consumer, outbox, counters = rig.worker()
@@ -112,7 +112,7 @@ def work(rig: Rig, ledger: Ledger, seed: int) -> None:
 class Scheduler:
     """Empties the outbox; it is the one who is never killed."""
 
-    def __init__(self, rig: Rig, ledger: Ledger) -> None:
+    def __init__(self, rig: RingFiles, ledger: Ledger) -> None:
         self._consumer = rig.scheduler()
         self._ledger = ledger
         self.by_endpoint: Counter[int] = Counter()
@@ -143,7 +143,7 @@ def test_the_books_balance(
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")  # shown if the test fails
     rng = random.Random(seed)
-    rig = Rig(
+    rig = RingFiles(
         tmp_path,
         queue_size=100,
         capacity=16_384,
@@ -152,7 +152,7 @@ def test_the_books_balance(
         native=native,
     )
     ledger = Ledger()
-    keeper = Scheduler(rig, ledger)
+    scheduler = Scheduler(rig, ledger)
     deaths = {"publisher": 0, "worker": 0}
 
     def start(role: str) -> int:
@@ -173,9 +173,9 @@ def test_the_books_balance(
     end_at, give_up_at = now + SECONDS, now + 60
     try:
         while now < end_at or (
-            now < give_up_at and (min(deaths.values()) < DEATHS or not keeper.by_endpoint)
+            now < give_up_at and (min(deaths.values()) < DEATHS or not scheduler.by_endpoint)
         ):
-            keeper.collect()
+            scheduler.collect()
             if stepped is None and now >= next_kill_at:
                 for role in rng.choice([["publisher"], ["worker"], ["publisher", "worker"]]):
                     os.kill(running[role], signal.SIGKILL)
@@ -195,8 +195,8 @@ def test_the_books_balance(
 
     _, published = rig.publisher()
     consumer, _, worked = rig.worker()
-    keeper.collect()
-    assert rig.balance(keeper.by_endpoint.elements()) == [0] * ENDPOINTS
+    scheduler.collect()
+    assert rig.balance(scheduler.by_endpoint.elements()) == [0] * ENDPOINTS
     left = set()
     for delivery in consumer.take(1_000):
         n = struct.unpack("<Q", delivery.event)[0]
@@ -207,7 +207,7 @@ def test_the_books_balance(
         left.add(place)
         assert delivery.settle(worked, SETTLED)
     assert consumer.empty
-    assert rig.balance(keeper.by_endpoint.elements()) == [0] * ENDPOINTS
+    assert rig.balance(scheduler.by_endpoint.elements()) == [0] * ENDPOINTS
 
     noted: Counter[int] = Counter()
     unseen: Counter[int] = Counter()
@@ -228,9 +228,9 @@ def test_the_books_balance(
     assert repeated <= deaths["worker"] * (IN_HAND + TAKE * ENDPOINTS)
     print(
         f"{deaths=} accepted={noted.total()} repeated={repeated} unseen={unseen.total()} "
-        f"handed over={keeper.by_endpoint.total()}"
+        f"handed over={scheduler.by_endpoint.total()}"
     )
     assert min(deaths.values()) >= DEATHS
     assert noted.total() > 100
-    assert keeper.by_endpoint.total() > 0
+    assert scheduler.by_endpoint.total() > 0
     assert not drop_oldest or unseen.total() > 0

@@ -27,7 +27,7 @@ any_index = st.integers(0, 1_000)
 
 
 class RingMachine(RuleBasedStateMachine):
-    """One process plays publisher, worker and keeper; who is replaced left at rest."""
+    """One process plays publisher, worker and scheduler; who is replaced left at rest."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from native.rings import ACCEPTED, DROPPED, NATIVE, SETTLED, Rig, fork, kill, outcome, pack
+from native.rings import ACCEPTED, DROPPED, NATIVE, SETTLED, RingFiles, fork, kill, outcome, pack
 from native.stepped import Stepped
 
 BOTH = pack(1, 2)
 
 
 @pytest.fixture
-def rig(tmp_path: Path, stepped: Stepped) -> Rig:
-    return Rig(tmp_path, queue_size=4, capacity=4096, endpoints=4, native=stepped.native)
+def rig(tmp_path: Path, stepped: Stepped) -> RingFiles:
+    return RingFiles(tmp_path, queue_size=4, capacity=4096, endpoints=4, native=stepped.native)
 
 
 @pytest.fixture
@@ -73,7 +73,9 @@ PUT = [
 
 
 @pytest.mark.parametrize(("step", "nth", "happened"), PUT)
-def test_put(rig: Rig, killed: Killed, bell: int, step: str, nth: int, happened: bool) -> None:
+def test_put(
+    rig: RingFiles, killed: Killed, bell: int, step: str, nth: int, happened: bool
+) -> None:
     """A record is there and counted for each target once, or there was no put at all. A bell that was
     not rung any more is made good by the consumer's next look."""
     consumer, *_ = rig.worker()
@@ -103,7 +105,7 @@ DROP = [
 @pytest.mark.parametrize("by_bytes", [False, True])
 @pytest.mark.parametrize(("step", "nth", "happened"), DROP)
 def test_drop(
-    rig: Rig, killed: Killed, step: str, nth: int, happened: bool, by_bytes: bool
+    rig: RingFiles, killed: Killed, step: str, nth: int, happened: bool, by_bytes: bool
 ) -> None:
     """The oldest record waits as before, or it is dropped and counted for each target once. The put
     that wanted its place did not happen."""
@@ -125,7 +127,7 @@ def test_drop(
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
-def test_take(rig: Rig, killed: Killed, nth: int) -> None:
+def test_take(rig: RingFiles, killed: Killed, nth: int) -> None:
     """Nothing was settled, so all of it comes again."""
     producer, published = rig.publisher()
     for n in range(3):
@@ -145,7 +147,7 @@ SETTLE = [
 
 
 @pytest.mark.parametrize(("step", "nth", "happened"), SETTLE)
-def test_settle(rig: Rig, killed: Killed, step: str, nth: int, happened: bool) -> None:
+def test_settle(rig: RingFiles, killed: Killed, step: str, nth: int, happened: bool) -> None:
     """A delivery is repeated, or it is settled and counted once; others are not touched."""
     producer, published = rig.publisher()
     producer.put(pack(1), b"", b"", published)
@@ -179,11 +181,11 @@ HAND_OVER = [
 
 @pytest.mark.parametrize(("step", "nth", "happened"), HAND_OVER)
 def test_hand_over(
-    rig: Rig, killed: Killed, bell: int, step: str, nth: int, happened: bool
+    rig: RingFiles, killed: Killed, bell: int, step: str, nth: int, happened: bool
 ) -> None:
     """A delivery is in its ring or in the outbox, never in both, never in none."""
-    keeper = rig.scheduler()
-    assert keeper.arm()
+    scheduler = rig.scheduler()
+    assert scheduler.arm()
     producer, published = rig.publisher()
     producer.put(pack(1), b"", b"", published)
 
@@ -192,7 +194,7 @@ def test_hand_over(
 
     killed(opened(lambda: rig.worker(bell), work), step, nth)
     consumer, outbox, worked = rig.worker()
-    reports = keeper.take(9)
+    reports = scheduler.take(9)
     assert [d.event for d in reports] == [b"why"] * happened
     again = consumer.take(9)
     assert len(again) == (not happened)
@@ -200,13 +202,13 @@ def test_hand_over(
     for delivery in again:
         assert delivery.hand_over(outbox, 1, b"why", b"", worked) == rig.ring.ACCEPTED
     assert producer.empty
-    assert [d.event for d in reports + keeper.take(9)] == [b"why"]
+    assert [d.event for d in reports + scheduler.take(9)] == [b"why"]
 
 
 class TestFailingDisk:
     """fdatasync fails; see fx_sync."""
 
-    def test_a_hand_over(self, rig: Rig, stepped: Stepped) -> None:
+    def test_a_hand_over(self, rig: RingFiles, stepped: Stepped) -> None:
         """Leaves the delivery in its ring until the report is on the disk, and puts that once."""
         producer, published = rig.publisher()
         producer.put(pack(1), b"", b"", published)
@@ -226,7 +228,7 @@ class TestFailingDisk:
         assert [d.event for d in reports] == [b"why"]
         assert rig.balance([d.endpoint for d in reports]) == [0] * 4
 
-    def test_a_publisher(self, rig: Rig, stepped: Stepped) -> None:
+    def test_a_publisher(self, rig: RingFiles, stepped: Stepped) -> None:
         """Is told each time, with the error that the disk gave."""
         producer, _ = rig.publisher()
         producer.put(pack(1), b"", b"body")
@@ -239,7 +241,7 @@ class TestFailingDisk:
         producer.sync()
         assert Path(rig.path).read_bytes() == before
 
-    def test_what_is_open_for_reading(self, rig: Rig, stepped: Stepped) -> None:
+    def test_what_is_open_for_reading(self, rig: RingFiles, stepped: Stepped) -> None:
         """Is not written to."""
         counters = rig.shared.Counters(rig.path.replace("ring", "publisher"), writable=False)
         stepped.fail_syncs(1)
@@ -250,7 +252,7 @@ class TestFailingDisk:
 
 @pytest.mark.parametrize("step", ["recovered", "advanced"])
 @pytest.mark.parametrize("at", ["settle committed", "hand-over committed"])
-def test_recover(rig: Rig, killed: Killed, at: str, step: str) -> None:
+def test_recover(rig: RingFiles, killed: Killed, at: str, step: str) -> None:
     """A successor that dies while it recovers leaves the same to the next one."""
     producer, published = rig.publisher()
     producer.put(pack(1), b"", b"", published)
@@ -273,7 +275,7 @@ def test_recover(rig: Rig, killed: Killed, at: str, step: str) -> None:
 
 
 @pytest.mark.parametrize("at", ["put committed", "drop committed", "counted"])
-def test_recover_a_publisher(rig: Rig, killed: Killed, at: str) -> None:
+def test_recover_a_publisher(rig: RingFiles, killed: Killed, at: str) -> None:
     """The same for the one that takes a killed publisher's place."""
     rig.drop_oldest = True
     producer, published = rig.publisher()
@@ -288,7 +290,7 @@ def test_recover_a_publisher(rig: Rig, killed: Killed, at: str) -> None:
 
 
 @pytest.mark.parametrize(("step", "nth"), [*(("rewinding", n) for n in (1, 2, 3)), ("rewound", 1)])
-def test_rewind(rig: Rig, killed: Killed, step: str, nth: int) -> None:
+def test_rewind(rig: RingFiles, killed: Killed, step: str, nth: int) -> None:
     """A successor that dies while it starts over leaves every record to the next one."""
     producer, published = rig.publisher()
     for n in range(3):
@@ -311,7 +313,7 @@ def test_at_every_step_of_a_day(tmp_path: Path, stepped: Stepped, killed: Killed
     """Publisher and worker die together after n steps, for each n of a busy scenario: the books are
     right and everything accepted is delivered, handed over, dropped or still there."""
 
-    def scenario(rig: Rig) -> None:
+    def scenario(rig: RingFiles) -> None:
         producer, published = rig.publisher()
         consumer, outbox, worked = rig.worker()
         for n in range(6):
@@ -332,7 +334,7 @@ def test_at_every_step_of_a_day(tmp_path: Path, stepped: Stepped, killed: Killed
         n += 1
         folder = tmp_path / str(n)
         folder.mkdir()
-        rig = Rig(
+        rig = RingFiles(
             folder,
             queue_size=4,
             capacity=4096,
@@ -341,7 +343,7 @@ def test_at_every_step_of_a_day(tmp_path: Path, stepped: Stepped, killed: Killed
             native=stepped.native,
         )
 
-        def armed(n: int = n, rig: Rig = rig) -> None:
+        def armed(n: int = n, rig: RingFiles = rig) -> None:
             stepped.arm("", n, signal.SIGKILL)
             scenario(rig)
 
@@ -351,13 +353,13 @@ def test_at_every_step_of_a_day(tmp_path: Path, stepped: Stepped, killed: Killed
         assert status == -signal.SIGKILL
         rig.publisher()
         consumer, _, worked = rig.worker()
-        keeper = rig.scheduler()
-        handed_over = [d.endpoint for d in keeper.take(99)]
+        scheduler = rig.scheduler()
+        handed_over = [d.endpoint for d in scheduler.take(99)]
         assert rig.balance(handed_over) == [0] * 4, f"after {n} steps"
         for delivery in consumer.take(99):
             delivery.settle(worked, SETTLED)
         assert consumer.empty
-        assert consumer.corrupt == keeper.corrupt == 0
+        assert consumer.corrupt == scheduler.corrupt == 0
         assert rig.balance(handed_over) == [0] * 4, f"after {n} steps"
     assert n > 100
 
@@ -395,7 +397,7 @@ def stopped(stepped: Stepped) -> Iterator[Callable[..., Stopped]]:
 
 
 class TestBadMoments:
-    def test_drop_against_take(self, rig: Rig, stopped: Callable[..., Stopped]) -> None:
+    def test_drop_against_take(self, rig: RingFiles, stopped: Callable[..., Stopped]) -> None:
         """The consumer takes what the producer is about to drop: it is taken, and not counted."""
         rig.drop_oldest = True
         producer, published = rig.publisher()
@@ -412,7 +414,7 @@ class TestBadMoments:
         assert heads[::2] == [b"0", b"2", b"3", b"new"]
         assert rig.balance() == [0] * 4
 
-    def test_take_against_drop(self, rig: Rig, stopped: Callable[..., Stopped]) -> None:
+    def test_take_against_drop(self, rig: RingFiles, stopped: Callable[..., Stopped]) -> None:
         """The producer has dropped what the consumer is about to take: it is passed over."""
         rig.drop_oldest = True
         producer, published = rig.publisher()
@@ -429,7 +431,7 @@ class TestBadMoments:
         assert rig.balance() == [0] * 4
 
     def test_an_unpublished_record_is_not_seen(
-        self, rig: Rig, stopped: Callable[..., Stopped]
+        self, rig: RingFiles, stopped: Callable[..., Stopped]
     ) -> None:
         """A record that is written but not committed does not exist for the consumer."""
         consumer, *_ = rig.worker()
@@ -443,7 +445,7 @@ class TestBadMoments:
 
     @pytest.mark.parametrize("dies", [False, True])
     def test_a_consumer_in_the_middle_of_taking(
-        self, rig: Rig, stopped: Callable[..., Stopped], dies: bool
+        self, rig: RingFiles, stopped: Callable[..., Stopped], dies: bool
     ) -> None:
         """A consumer that has taken records and not said so yet, or died before it could, does not
         make the producer drop what waits behind them for bytes that cannot come free."""
@@ -461,7 +463,9 @@ class TestBadMoments:
             worker.go_on()
         assert len(rig.worker()[0].take(9)) == 6
 
-    def test_a_queue_that_only_seems_full(self, rig: Rig, stopped: Callable[..., Stopped]) -> None:
+    def test_a_queue_that_only_seems_full(
+        self, rig: RingFiles, stopped: Callable[..., Stopped]
+    ) -> None:
         """The consumer holds all records and has not said so: under drop_oldest the newest fits."""
         rig.drop_oldest = True
         producer, published = rig.publisher()
@@ -475,7 +479,7 @@ class TestBadMoments:
         assert rig.balance() == [0] * 4
 
     def test_drop_while_a_successor_starts_over(
-        self, rig: Rig, stopped: Callable[..., Stopped]
+        self, rig: RingFiles, stopped: Callable[..., Stopped]
     ) -> None:
         """A record that waits again can be dropped at once; the books are right all the same."""
         rig.drop_oldest = True

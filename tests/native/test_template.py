@@ -11,14 +11,14 @@ import pytest
 
 from fluxhook._native import event, ring, shared
 from fluxhook.transport.messages import EventHead
-from native.rings import ACCEPTED, Rig, pack, run_apart
+from native.rings import ACCEPTED, RingFiles, pack, run_apart
 
 VERSION = 7
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Rig:
-    return Rig(tmp_path)
+def rig(tmp_path: Path) -> RingFiles:
+    return RingFiles(tmp_path)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def put(made: event.Template, *parts: Any) -> int:
     return result
 
 
-def test_what_comes_out(rig: Rig, words: shared.Words) -> None:
+def test_what_comes_out(rig: RingFiles, words: shared.Words) -> None:
     """Head and body with all holes filled, the time of the put, and each target counted."""
     producer, counters = rig.publisher()
     made = template([producer], counters, words)
@@ -73,7 +73,7 @@ def test_what_comes_out(rig: Rig, words: shared.Words) -> None:
     assert [counters.get(row, ACCEPTED) for row in (3, 4, 5)] == [2, 0, 2]
 
 
-def test_a_body_without_the_id(rig: Rig, words: shared.Words) -> None:
+def test_a_body_without_the_id(rig: RingFiles, words: shared.Words) -> None:
     """Without an opening the id stands in the head alone."""
     producer, counters = rig.publisher()
     made = template([producer], counters, words, opening=None, middle=b'{"t":"')
@@ -87,7 +87,7 @@ def test_the_ring_with_the_shortest_backlog(tmp_path: Path, words: shared.Words)
     """Of several rings each record goes into that with the most room; the counters are one file's."""
     for name in "ab":
         (tmp_path / name).mkdir()
-    rigs = [Rig(tmp_path / name) for name in "ab"]
+    rigs = [RingFiles(tmp_path / name) for name in "ab"]
     producers = [rig.publisher()[0] for rig in rigs]
     counters = rigs[0].published()
     made = template(producers, counters, words)
@@ -100,7 +100,7 @@ def test_the_ring_with_the_shortest_backlog(tmp_path: Path, words: shared.Words)
     assert [producer.waiting for producer in producers] == [4, 6]
 
 
-def test_nothing_is_written_undated(rig: Rig, words: shared.Words) -> None:
+def test_nothing_is_written_undated(rig: RingFiles, words: shared.Words) -> None:
     """EXPIRED before the first date, and when the second is another one."""
     producer, counters = rig.publisher()
     made = template([producer], counters, words)
@@ -111,7 +111,7 @@ def test_nothing_is_written_undated(rig: Rig, words: shared.Words) -> None:
     assert put(made, "i", b"{}") == ring.ACCEPTED
 
 
-def test_nothing_is_written_for_another_configuration(rig: Rig, words: shared.Words) -> None:
+def test_nothing_is_written_for_another_configuration(rig: RingFiles, words: shared.Words) -> None:
     """STALE as soon as the word has another version."""
     producer, counters = rig.publisher()
     made = template([producer], counters, words)
@@ -121,7 +121,9 @@ def test_nothing_is_written_for_another_configuration(rig: Rig, words: shared.Wo
 
 
 @pytest.mark.parametrize("closed", [0, 1], ids=["ring", "words"])
-def test_nothing_is_written_into_what_is_closed(rig: Rig, words: shared.Words, closed: int) -> None:
+def test_nothing_is_written_into_what_is_closed(
+    rig: RingFiles, words: shared.Words, closed: int
+) -> None:
     """STALE: to close a publisher, nobody has to ask for its templates."""
     producer, counters = rig.publisher()
     made = template([producer], counters, words)
@@ -129,7 +131,7 @@ def test_nothing_is_written_into_what_is_closed(rig: Rig, words: shared.Words, c
     assert made.put("i", b"{}") == event.STALE
 
 
-def test_a_child_does_not_write(rig: Rig, words: shared.Words) -> None:
+def test_a_child_does_not_write(rig: RingFiles, words: shared.Words) -> None:
     """FORKED, as from the producer itself."""
     producer, counters = rig.publisher()
     made = template([producer], counters, words)
@@ -143,7 +145,7 @@ def test_a_child_does_not_write(rig: Rig, words: shared.Words) -> None:
 
 def test_limits(tmp_path: Path, words: shared.Words) -> None:
     """TOO_LARGE counts the bytes of the body alone; FULL comes from the ring."""
-    rig = Rig(tmp_path, queue_size=1)
+    rig = RingFiles(tmp_path, queue_size=1)
     producer, counters = rig.publisher()
     made = template([producer], counters, words, max_body_bytes=30)
     around = len(b'{"i":"i","t":"now","d":}')
@@ -152,7 +154,7 @@ def test_limits(tmp_path: Path, words: shared.Words) -> None:
     assert put(made, "i", b"{}") == ring.FULL
 
 
-def test_border(rig: Rig, words: shared.Words) -> None:
+def test_border(rig: RingFiles, words: shared.Words) -> None:
     """Everything that C would read is checked: rings, targets, the word, texts that are none in
     UTF-8."""
     producer, counters = rig.publisher()
@@ -182,7 +184,7 @@ def test_border(rig: Rig, words: shared.Words) -> None:
     assert producer.tail == 0
 
 
-def test_what_a_template_needs_stays_alive(rig: Rig, words: shared.Words) -> None:
+def test_what_a_template_needs_stays_alive(rig: RingFiles, words: shared.Words) -> None:
     """It keeps its parts, and a list of its own, whatever becomes of the caller's."""
     producer, counters = rig.publisher()
     producers = [producer]

@@ -154,7 +154,7 @@ def test_first_and_last_are_by_acceptance(events: list[tuple[str, bytes, int]]) 
 
 
 class Storm(RuleBasedStateMachine):
-    """One endpoint's windows as the keeper runs them, beside plain lists."""
+    """One endpoint's windows as the scheduler runs them, beside plain lists."""
 
     LENGTH_S = 10
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,10 @@ from fluxhook.store.rows import Delivery
 from fluxhook.supervisor import clock_watch
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_clock import read_clocks
-from support import rig
 from support.clock import Host, WallClock
 from support.receiver import ReceiverProcess
 from support.rig import NEVER, seconds
+from support.rig import until as until
 from support.scheduler_harness import HOUR, S, SchedulerHarness
 
 FAILS = Behaviour(fail_rate=1.0, fail_status=503)
@@ -46,10 +46,6 @@ SOON = seconds(3)
 OPENS = Breaker(failure_threshold=1, reset_timeout=SOON)
 #: for what takes SOON, on a machine that is busy; far below the steps
 DEADLINE_S = 30.0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    rig.until(condition, DEADLINE_S)
 
 
 @pytest.fixture(scope="module")

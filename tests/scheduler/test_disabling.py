@@ -45,21 +45,21 @@ class Worker:
 
     def __init__(self, harness: SchedulerHarness) -> None:
         self.harness = harness
-        self.gate = Admission(harness.words)
-        # all that a gate asks of it
-        lane = SimpleNamespace(
+        self.admission = Admission(harness.words)
+        # all that the admission asks of it
+        queue = SimpleNamespace(
             id=0, endpoint=OPS, probe_timeout_ns=S, failure_threshold=NEVER.failure_threshold
         )
-        self.lane = cast(EndpointQueue, lane)
+        self.queue = cast(EndpointQueue, queue)
         self.n = 0
 
     def fail(self, cause: str = "server_error", status: int = 503) -> None:
         self.n += 1
-        self.gate.failure(self.lane, self.harness.now_ns, 0)
+        self.admission.failure(self.queue, self.harness.now_ns, 0)
         self.harness.fail(self.harness.fresh(f"evt_{self.n}"), "dead", cause, status)
 
     def succeed(self) -> None:
-        self.gate.success(self.lane, self.harness.now_ns, 0)
+        self.admission.success(self.queue, self.harness.now_ns, 0)
 
 
 def is_disabled(harness: SchedulerHarness, endpoint: int = 0) -> bool:
@@ -110,7 +110,7 @@ def test_a_deed_that_is_not_the_endpoints_does_not_count(harness: SchedulerHarne
     """An attempt that was ours to fail, or that says nothing of the endpoint, is no failure of its."""
     worker = Worker(harness)
     for _ in range(3):
-        worker.gate.release(worker.lane, harness.now_ns, 0)
+        worker.admission.release(worker.queue, harness.now_ns, 0)
         harness.fail(harness.fresh("evt"), "retry", "egress_denied", 0)
         harness.now_ns += HOUR.ns
     assert not is_disabled(harness)

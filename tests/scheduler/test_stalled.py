@@ -61,7 +61,7 @@ def fill(rig: Rig, engine: Engine) -> None:
     for _ in range(FILLING):
         assert engine.emit("x.bad", BIG) == 1
     outbox = ring.Consumer(str(rig.data_dir / "workers/0/outbox.ring"))
-    until(lambda: outbox.load > 0.99, 60)
+    until(lambda: outbox.load > 0.99, deadline_s=60)
     outbox.close()
 
 
@@ -112,6 +112,6 @@ def test_a_retry_that_is_at_hand_waits_and_keeps_nobody(rig: Rig) -> None:
         fill(rig, engine)
         for n in range(50, 500):
             engine.emit("x.good", {"n": n})
-        until(lambda: rig.receiver.distinct("/good") >= 450, 30)
+        until(lambda: rig.receiver.distinct("/good") >= 450, deadline_s=30)
     rig.receiver.wait_for(500, "/good", 30)
     assert rig.receiver.total("/good") == 500

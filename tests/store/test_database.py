@@ -54,7 +54,7 @@ def test_the_columns_are_the_fields(store: DeliveryStore) -> None:
 
 
 def test_no_query_sorts_or_scans(store: DeliveryStore) -> None:
-    """However many deliveries there are, what the keeper asks is answered from an index."""
+    """However many deliveries there are, what the scheduler asks is answered from an index."""
     statements = {**vars(deliveries), "_EXPIRED": _EXPIRED, "_PROMOTE": _PROMOTE}
     queries = {k: v for k, v in statements.items() if isinstance(v, str) and "deliveries" in v}
     for name in queries.keys() - {"__doc__", "__name__", "__file__", "__cached__", "_LEG"}:

@@ -294,7 +294,8 @@ def test_what_only_a_worker_cannot_build_is_held_for_a_while(harness: SchedulerH
 
 
 def test_a_worker_survives_what_it_cannot_build(harness: SchedulerHarness) -> None:
-    """The supervisor could, and a file went in between: the lane defers its events and says so."""
+    """The supervisor could, and a file went in between: the endpoint queue defers its events and says
+    so."""
     words, id = harness.words, harness.supervisor.snapshot.ids["odd"]
     reporter = harness.reporter
     counters, clock = reporter._counters, harness.supervisor._clock

@@ -143,7 +143,7 @@ elif "fluxhook.supervisor" in sys.orig_argv:
         for i in range(300):
             assert engine.emit("order.paid", {"i": "poison" if i == 100 else i}) == 1
         rig.receiver.wait_for(299, "/a", deadline_s=30)
-        until(lambda: engine.stats().endpoint("a").dead == 1, 60)
+        until(lambda: engine.stats().endpoint("a").dead == 1, deadline_s=60)
         engine.emit("order.paid", {"i": "after"})
         rig.receiver.wait_for(300, "/a")
         assert engine.drain(10)

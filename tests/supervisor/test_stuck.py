@@ -90,9 +90,9 @@ def test_what_a_process_does_is_seen() -> None:
         assert child.stdout is not None
         child.stdout.readline()
         first = process._activity(child.pid)
-        until(lambda: process._activity(child.pid).cpu_s > first.cpu_s + 0.1, 30.0)
+        until(lambda: process._activity(child.pid).cpu_s > first.cpu_s + 0.1, deadline_s=30.0)
         child.send_signal(signal.SIGSTOP)
-        until(lambda: process._activity(child.pid).state == "T", 30.0)
+        until(lambda: process._activity(child.pid).state == "T", deadline_s=30.0)
         child.kill()
     assert process._activity(child.pid).state == "unknown"
 
@@ -123,7 +123,7 @@ def test_who_was_stopped_did_not_hang(stopped: bool, monkeypatch: pytest.MonkeyP
             child.kill_if_stuck()
             return child.wait(0.1)
 
-        until(has_ended, 30.0)
+        until(has_ended, deadline_s=30.0)
         assert child.hung is not stopped
     finally:
         assert child.reap() == -signal.SIGKILL
@@ -152,7 +152,7 @@ def test_the_holder_of_a_lock_is_named(tmp_path: Path, how: str) -> None:
     with holding(path, how) as pid, pytest.raises(LockHeld) as raised:
         wait_for_lock(path, 0)
     assert str(raised.value).startswith(f"{path} is still held after 0 s, by pid {pid} (")
-    until(lambda: holders([path]) == [], 30.0)  # a fork of the child ends after it
+    until(lambda: holders([path]) == [], deadline_s=30.0)  # a fork of the child ends after it
 
 
 def test_who_has_the_file_open_does_not_hold_it(tmp_path: Path) -> None:

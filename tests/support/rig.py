@@ -15,12 +15,13 @@ def seconds(value: float) -> Duration:
     return Duration(int(value * 1e9))
 
 
-def until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None:
-    """Return once the condition holds; raise AssertionError at the deadline."""
+def until(condition: Callable[[], Any], what: str = "it", deadline_s: float = 60.0) -> Any:
+    """Return the condition's value once it is true; raise AssertionError at the deadline."""
     end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, f"not within {deadline_s} s"
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what}: not within {deadline_s} s"
         time.sleep(0.002)
+    return value
 
 
 #: a schedule short enough for a test; the figures mean nothing

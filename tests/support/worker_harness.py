@@ -121,7 +121,7 @@ class Works:
     ) -> None:
         self.harness.close()
 
-    def lane(self, endpoint: int = 0) -> EndpointQueue:
+    def queue(self, endpoint: int = 0) -> EndpointQueue:
         return self.dispatcher.queues[endpoint]
 
     # ---- what happens ----------------------------------------------------------------------

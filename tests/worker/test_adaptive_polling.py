@@ -116,9 +116,9 @@ def test_one_publishers_few_do_not_wait_for_the_many_of_another(
             worker = Worker(str(harness.path), 0, reading)
             stack.callback(worker.close)
             assert worker._take(BEGIN)
-            lanes = {lane.endpoint.name: lane for lane in worker._dispatcher.queues.values()}
-            assert (lanes["quiet"].in_flight, len(lanes["quiet"].waiting)) == (1, 0)
-            assert (lanes["busy"].in_flight, len(lanes["busy"].waiting)) == (0, 20)
+            queues = {queue.endpoint.name: queue for queue in worker._dispatcher.queues.values()}
+            assert (queues["quiet"].in_flight, len(queues["quiet"].waiting)) == (1, 0)
+            assert (queues["busy"].in_flight, len(queues["busy"].waiting)) == (0, 20)
     finally:
         harness.close()
         os.close(reading)

@@ -1,5 +1,5 @@
-"""The gate of an endpoint: breaker and rate limit as production applies them to the shared words, alone
-and while other workers change the same words in the middle of it."""
+"""The admission of an endpoint: breaker and rate limit as production applies them to the shared words,
+alone and while other workers change the same words in the middle of it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ PROBE_MS = 300
 ROW = 1
 
 
-def lane(threshold: int = 3, rate_limit: str | None = None) -> EndpointQueue:
-    """All that a gate asks of a lane."""
+def queue(threshold: int = 3, rate_limit: str | None = None) -> EndpointQueue:
+    """All that the admission asks of an endpoint queue."""
     endpoint = Endpoint(
         name="a",
         url="https://a.example/",
@@ -100,42 +100,44 @@ def words(tmp_path: Path) -> Iterator[Words]:
 
 def test_a_success_ends_the_row_of_failures(words: Words) -> None:
     """Two failures, a success, two failures: the third in a row alone opens it."""
-    gate, a = Admission(words), lane(3)
+    admission, a = Admission(words), queue(3)
     for _ in range(3):
-        gate.failure(a, T0 * MS, 0)
-        gate.failure(a, T0 * MS, 0)
+        admission.failure(a, T0 * MS, 0)
+        admission.failure(a, T0 * MS, 0)
         assert breaker.unpack(words.load(ROW, BREAKER)) == State("closed", 2)
-        gate.success(a, T0 * MS, 0)
+        admission.success(a, T0 * MS, 0)
         assert words.load(ROW, BREAKER) == 0
-        assert gate.permit(a, T0 * MS) == Send()
+        assert admission.permit(a, T0 * MS) == Send()
     for _ in range(3):
-        gate.failure(a, T0 * MS, 0)
-    assert gate.permit(a, T0 * MS) == Hold((T0 + RESET_MS) * MS)
+        admission.failure(a, T0 * MS, 0)
+    assert admission.permit(a, T0 * MS) == Hold((T0 + RESET_MS) * MS)
 
 
 def test_a_probe_that_tells_nothing_makes_room_for_another(words: Words) -> None:
     """`release` hands the permit back at once, and not after the probe's time; what was no probe has
     none to hand back."""
-    gate, a = Admission(words), lane(1)
-    gate.failure(a, T0 * MS, 0)
-    probe = gate.permit(a, (T0 + RESET_MS) * MS)
+    admission, a = Admission(words), queue(1)
+    admission.failure(a, T0 * MS, 0)
+    probe = admission.permit(a, (T0 + RESET_MS) * MS)
     assert probe == Probe(T0 + RESET_MS)
     later = (T0 + RESET_MS + 1) * MS
-    gate.release(a, later, 0)
-    assert gate.permit(a, later) == Hold((T0 + RESET_MS + PROBE_MS) * MS)
-    gate.release(a, later, T0 + RESET_MS)
-    assert gate.permit(a, later) == Probe(T0 + RESET_MS + 1)
+    admission.release(a, later, 0)
+    assert admission.permit(a, later) == Hold((T0 + RESET_MS + PROBE_MS) * MS)
+    admission.release(a, later, T0 + RESET_MS)
+    assert admission.permit(a, later) == Probe(T0 + RESET_MS + 1)
 
 
 def test_failing_since_the_first_failure_after_a_success(words: Words) -> None:
     """The word says when nothing but failure began, and nothing once the endpoint answered."""
-    gate, a = Admission(words), lane(2)
-    gate.success(a, T0 * MS, 0)
+    admission, a = Admission(words), queue(2)
+    admission.success(a, T0 * MS, 0)
     assert words.load(ROW, FAILING) == 0
     for at in (T0, T0 + 1, T0 + 2):  # the third comes late, to an open breaker
-        gate.failure(a, at * MS, 0)
+        admission.failure(a, at * MS, 0)
         assert words.load(ROW, FAILING) == T0 * MS
-    gate.success(a, (T0 + 3) * MS, 0)  # late as well: it opens nothing, but the endpoint answers
+    admission.success(
+        a, (T0 + 3) * MS, 0
+    )  # late as well: it opens nothing, but the endpoint answers
     assert words.load(ROW, FAILING) == 0
     assert breaker.unpack(words.load(ROW, BREAKER)) == State("open", T0 + 1)
 
@@ -145,7 +147,7 @@ def test_failing_since_where_a_success_is_half_done(words: Words, word: int, fai
     """A success clears two words; a failure between the two, or right after them, is the first one."""
     words.store(ROW, BREAKER, word)
     words.store(ROW, FAILING, failing)
-    Admission(words).failure(lane(3), (T0 + 5) * MS, 0)
+    Admission(words).failure(queue(3), (T0 + 5) * MS, 0)
     assert words.load(ROW, FAILING) == (T0 + 5) * MS
 
 
@@ -161,14 +163,14 @@ def test_failing_since_where_a_success_is_half_done(words: Words, word: int, fai
 def test_another_worker_is_quicker(words: Words, event: str, other: str, after: State) -> None:
     """Between the look at the word and its change: nothing is lost, and nothing counts twice."""
     contended = Contended(words)
-    gate, a = Admission(cast(Words, contended)), lane(3)
+    admission, a = Admission(cast(Words, contended)), queue(3)
     words.store(ROW, BREAKER, 1)
     words.store(ROW, FAILING, T0 * MS)
     looks = {"success": 1, "failure": 2}[event]
     quicker = Admission(words)
     contended.others.extend([None] * looks)
     contended.others.append(lambda: getattr(quicker, other)(a, T0 * MS, 0))
-    getattr(gate, event)(a, T0 * MS, 0)
+    getattr(admission, event)(a, T0 * MS, 0)
     assert not contended.others
     assert breaker.unpack(words.load(ROW, BREAKER)) == after
 
@@ -184,8 +186,8 @@ class Workers(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.words = Words(str(Path(self.folder.name, "words")), 3, WORD_FIELDS)
         self.contended = Contended(self.words)
-        self.gate = Admission(cast(Words, self.contended))
-        self.lane = lane(threshold)
+        self.admission = Admission(cast(Words, self.contended))
+        self.queue = queue(threshold)
         self.threshold = threshold
         self.now = T0
         self.words.store(ROW, BREAKER, breaker.pack(State("open", T0)) if is_open else 0)
@@ -220,11 +222,11 @@ class Workers(RuleBasedStateMachine):
         action = None
         self.contended.effects.append(0)
         if event == "permit":
-            action = self.gate.permit(self.lane, self.now * MS)
+            action = self.admission.permit(self.queue, self.now * MS)
             if not isinstance(action, Hold):
                 self.in_flight.append(action.token if isinstance(action, Probe) else 0)
         else:
-            getattr(self.gate, event)(self.lane, self.now * MS, token)
+            getattr(self.admission, event)(self.queue, self.now * MS, token)
         effect = self.contended.effects.pop()
         if event != "release" or token:  # that of an ordinary request looks at nothing
             assert effect
@@ -313,10 +315,10 @@ class Workers(RuleBasedStateMachine):
     def it_can_always_recover(self) -> None:
         """Whatever happened: wait, ask, succeed, and it is closed."""
         saved = [(field, self.words.load(ROW, field)) for field in (BREAKER, FAILING)]
-        gate, later = Admission(self.words), (self.now + RESET_MS + PROBE_MS) * MS
-        action = gate.permit(self.lane, later)
+        admission, later = Admission(self.words), (self.now + RESET_MS + PROBE_MS) * MS
+        action = admission.permit(self.queue, later)
         assert isinstance(action, Send | Probe)
-        gate.success(self.lane, later, action.token if isinstance(action, Probe) else 0)
+        admission.success(self.queue, later, action.token if isinstance(action, Probe) else 0)
         assert breaker.unpack(self.words.load(ROW, BREAKER)) == CLOSED
         for field, value in saved:
             self.words.store(ROW, field, value)
@@ -331,8 +333,8 @@ TestWorkers.settings = settings(max_examples=100, stateful_step_count=25, deadli
 
 def test_without_a_limit_nothing_waits(words: Words) -> None:
     """And no word is touched."""
-    gate, a = Admission(words), lane()
-    assert [gate.admit(a, T0 * MS) for _ in range(100)] == [0] * 100
+    admission, a = Admission(words), queue()
+    assert [admission.admit(a, T0 * MS) for _ in range(100)] == [0] * 100
     assert words.load(ROW, RATE) == 0
 
 
@@ -340,13 +342,13 @@ def test_a_limit_holds_however_many_workers_ask(words: Words) -> None:
     """`10/s`: one goes, and the others wait for their turn; also where another worker was quicker
     between the look at the word and its change."""
     contended = Contended(words)
-    gate, a = Admission(cast(Words, contended)), lane(rate_limit="10/s")
+    admission, a = Admission(cast(Words, contended)), queue(rate_limit="10/s")
     assert a.endpoint.rate_limit is not None
     interval_ns, burst = a.endpoint.rate_limit.interval_ns, a.endpoint.rate_limit.burst
     waits: list[int] = []
 
     def ask() -> None:
-        waits.append(gate.admit(a, T0 * MS))
+        waits.append(admission.admit(a, T0 * MS))
 
     while not any(waits):
         contended.others.extend([None, ask])
@@ -355,4 +357,4 @@ def test_a_limit_holds_however_many_workers_ask(words: Words) -> None:
     assert waits.count(0) == burst
     assert set(waits) == {0, interval_ns}
     assert words.load(ROW, RATE) == T0 * MS + burst * interval_ns
-    assert gate.admit(a, T0 * MS + interval_ns) == 0
+    assert admission.admit(a, T0 * MS + interval_ns) == 0

@@ -158,7 +158,8 @@ def test_a_batch_is_signed_as_one(rig: Rig) -> None:
 
 
 def test_a_failed_batch_fails_each_event(rig: Rig) -> None:
-    """One attempt each; they come back one by one, meet in the lane, and go as a batch again."""
+    """One attempt each; they come back one by one, meet in the endpoint queue, and go as a batch
+    again."""
     rig.receiver.behave(Behaviour(fail_first=1, fail_status=503), "/a")
     with rig.engine(batched(rig, batch=Batch(max_events=10, max_delay=AMPLE))) as engine:
         emit(engine, 10)

@@ -27,7 +27,7 @@ from fluxhook.transport import datadir as d
 from fluxhook.transport.process import described
 from fluxhook.transport.transfer import Transfer
 from fluxhook.worker import dispatcher as dispatch
-from fluxhook.worker import endpoint_queue as lane
+from fluxhook.worker import endpoint_queue as queue
 from fluxhook.worker.dispatcher import Dispatcher
 from fluxhook.worker.endpoint_queue import EndpointQueue
 from fluxhook.worker.results import Results
@@ -51,7 +51,7 @@ def fail(*_: object, **__: object) -> NoReturn:
 
 
 class Bench:
-    """A dispatcher in this process, over a real receiver and the keeper of a `SchedulerHarness`."""
+    """A dispatcher in this process, over a real receiver and the scheduler of a `SchedulerHarness`."""
 
     def __init__(self, path: Path, receiver: ReceiverProcess, **odd: Any) -> None:
         def endpoint(name: str, **options: Any) -> Endpoint:
@@ -129,7 +129,7 @@ def sign(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compress(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane, "MIN_BYTES", 1)
+    monkeypatch.setattr(queue, "MIN_BYTES", 1)
     bench.odd._compress = fail
 
 
@@ -156,10 +156,10 @@ def add_handle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 def read_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     real = StageTimings.finished
 
-    def finished(self: StageTimings, lane: EndpointQueue, transfer: Transfer) -> None:
-        if lane is bench.odd:
+    def finished(self: StageTimings, queue: EndpointQueue, transfer: Transfer) -> None:
+        if queue is bench.odd:
             raise Odd
-        real(self, lane, transfer)
+        real(self, queue, transfer)
 
     monkeypatch.setattr(StageTimings, "finished", finished)
     monkeypatch.setattr("fluxhook.transport.datadir.SAMPLED_ONE_IN", 1)
@@ -218,7 +218,7 @@ def test_each_step_of_a_worker(
 
 
 def test_what_cannot_be_built(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lane hands its events to the store, and the supervisor is told."""
+    """The endpoint queue hands its events to the store, and the supervisor is told."""
     real = transport_build.build
 
     def build(endpoint: Endpoint) -> Any:
@@ -236,7 +236,7 @@ def test_what_cannot_be_built(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("bench", [ORDERED], indirect=True)
 def test_an_error_of_no_delivery(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it cannot be told which delivery is at fault, the endpoint queue sends nothing more."""
-    monkeypatch.setattr(lane, "order_key", fail)
+    monkeypatch.setattr(queue, "order_key", fail)
     bench.run()
     assert bench.receiver.distinct("/healthy") == EVENTS
     assert bench.stats().stored == EVENTS
@@ -253,7 +253,7 @@ def test_an_arrival(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
             fail()
         return False
 
-    monkeypatch.setattr(lane, "aggregates", aggregates)
+    monkeypatch.setattr(queue, "aggregates", aggregates)
     bench.run()
     assert bench.receiver.distinct("/healthy") == EVENTS
     assert (bench.stats().faults, bench.stats().stored) == (EVENTS, EVENTS)
@@ -303,7 +303,7 @@ if "worker" in sys.argv or "worker" in sys.orig_argv:
     assert rig.receiver.total("/healthy") == 200
 
 
-# ---- the keeper ----------------------------------------------------------------------------
+# ---- the scheduler ----------------------------------------------------------------------------
 
 PLAIN = (
     Endpoint(name="healthy", url="https://a.example/", secrets=("s",)),

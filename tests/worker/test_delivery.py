@@ -396,9 +396,9 @@ def test_a_ring_full_of_large_bodies_is_relieved_too(rig: Rig) -> None:
     ) as engine:
         while engine.emit("order.large", large):
             pass
-        until(lambda: engine.emit("order.large", large) == 1, 5)
+        until(lambda: engine.emit("order.large", large) == 1, deadline_s=5)
         for _ in range(10):
-            until(lambda: engine.emit("order.small", {}) == 1, 5)
+            until(lambda: engine.emit("order.small", {}) == 1, deadline_s=5)
         rig.receiver.wait_for(10, "/ok", deadline_s=5)
         assert engine.stats().endpoint("hang").dead == 0
 

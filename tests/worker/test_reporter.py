@@ -9,7 +9,7 @@ from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.worker import reporter as module
 from fluxhook.worker.reporter import Reporter
 from native.conftest import stepped
-from native.rings import Rig, pack
+from native.rings import RingFiles, pack
 from native.stepped import Stepped
 
 __all__ = ["stepped"]
@@ -29,7 +29,7 @@ class TestFailingDisk:
     ) -> None:
         """In their order, each put once, and said in one line; what they report stays in its ring."""
         monkeypatch.setattr(module, "SYNC_BACKOFF_S", 0.0)
-        rig = Rig(tmp_path, native=stepped.native)
+        rig = RingFiles(tmp_path, native=stepped.native)
         producer, _ = rig.publisher()
         for _ in range(3):
             producer.put(pack(1), b"head", b"body")
@@ -57,7 +57,7 @@ class TestFailingDisk:
 
     def test_the_next_try_takes_its_time(self, tmp_path: Path, stepped: Stepped) -> None:
         """A worker's loop does not write a whole ring again in each round."""
-        rig = Rig(tmp_path, native=stepped.native)
+        rig = RingFiles(tmp_path, native=stepped.native)
         producer, _ = rig.publisher()
         producer.put(pack(1), b"head", b"body")
         consumer, _, counters = rig.worker()

@@ -114,7 +114,7 @@ def test_each_failure(
     (attempt,) = attempts(works, "evt_a")
     assert (attempt.cause, attempt.status) == (cause, answer.get("status", 0))
     assert attempt.error == answer.get("denied", "no")
-    assert (attempt.worker, works.lane().in_flight, works.lane().done) == (WORKER, 0, 1)
+    assert (attempt.worker, works.queue().in_flight, works.queue().done) == (WORKER, 0, 1)
     # Heads are read from now on where the receiver answered: it may ask for a wait.
     assert works.wire.heeded == ([True] if answer.get("status") else [])
     assert works.wire.released == [transfer]
@@ -178,7 +178,7 @@ def test_a_probe(works: Works, answer: dict[str, Any], name: str) -> None:
     works.harness.now_ns += 61 * S
     (transfer, *more) = works.emit("evt_probe", "evt_next")
     assert not more
-    assert works.wire.distrusted == [works.lane().target]
+    assert works.wire.distrusted == [works.queue().target]
     works.answer(transfer, **answer)
     state = row_of_failures(works)
     if name == "probed":
@@ -196,7 +196,7 @@ def test_a_success_leaves_nothing_behind(works: Works) -> None:
     assert works.latencies() == 1
     assert stored(works) == {}
     assert works.wire.released == [transfer]
-    assert (works.lane().in_flight, works.lane().done) == (0, 1)
+    assert (works.queue().in_flight, works.queue().done) == (0, 1)
 
 
 @pytest.mark.parametrize("works", [{"record": "all"}], indirect=True)
@@ -208,7 +208,7 @@ def test_a_success_that_is_to_be_recorded(works: Works) -> None:
     (attempt,) = attempts(works, "evt_a")
     assert (attempt.status, attempt.cause, attempt.error) == (201, "delivered", "")
     assert (attempt.answer, attempt.worker) == (b"thanks", WORKER)
-    assert works.lane().in_flight == 0
+    assert works.queue().in_flight == 0
 
 
 def test_a_success_of_what_the_store_has(works: Works) -> None:
@@ -221,7 +221,7 @@ def test_a_success_of_what_the_store_has(works: Works) -> None:
     assert (State(row.state), row.attempts) == (State.DELIVERED, 2)
     assert "delivered" not in counted(works)
     assert works.harness.store.counters()[0] == {"delivered": 1}
-    assert works.lane().in_flight == 0
+    assert works.queue().in_flight == 0
 
 
 @pytest.mark.parametrize("works", [{"ordered": True}], indirect=True)
@@ -259,7 +259,7 @@ def test_a_head_that_fails(works: Works, answer: int, kept: list[str]) -> None:
     assert sorted(rows) == kept
     if len(kept) > 1:
         assert [rows[id].cause for id in kept] == ["server_error", "order", "order"]
-        assert works.lane().handed_over == works.harness.reporter.outbox.tail - 1
+        assert works.queue().handed_over == works.harness.reporter.outbox.tail - 1
         assert works.send() == []
 
 
@@ -269,9 +269,9 @@ def test_a_lane_that_had_no_room_goes_on(works: Works) -> None:
     for status in (200, 500):
         (transfer,) = works.emit("evt_a", "evt_b")
         assert works.send() == []
-        assert works.lane().full
+        assert works.queue().full
         works.answer(transfer, status)
-        assert not works.lane().full
+        assert not works.queue().full
         (transfer,) = works.send()
         works.answer(transfer, 200)
 
@@ -346,7 +346,7 @@ def test_a_batch_is_one_request_to_the_breaker(works: Works) -> None:
     assert row_of_failures(works) == BreakerState("closed", 0)
     assert counted(works) == {"failed": 4, "failed_requests": 1, "delivered": 4}
     assert works.latencies() == 1
-    assert (works.lane().in_flight, works.lane().done) == (0, 8)
+    assert (works.queue().in_flight, works.queue().done) == (0, 8)
     assert len(stored(works)) == 4
 
 
@@ -537,7 +537,7 @@ def test_an_error_of_ours_is_an_attempt(
     assert "Odd: by and by" in caplog.text
     assert counted(works) == {"failed": 12, "faults": 12}
     assert row_of_failures(works) == BreakerState("closed", 1)
-    assert works.lane().in_flight == 0
+    assert works.queue().in_flight == 0
     works.harness.step()
     rows = works.harness.store.deliveries(limit=100)
     assert len(rows) == 12
@@ -551,7 +551,7 @@ def test_the_record_of_an_error_of_ours(works: Works, monkeypatch: pytest.Monkey
     monkeypatch.setattr(StageTimings, "finished", odd)
     (transfer,) = works.emit("evt_a")
     works.answer(transfer, 200, opened=True)
-    assert works.lane().in_flight == 0
+    assert works.queue().in_flight == 0
     (attempt,) = attempts(works, "evt_a")
     assert (attempt.status, attempt.cause, attempt.worker) == (0, "internal", WORKER)
     assert attempt.error == "Odd: by and by"
@@ -612,12 +612,12 @@ def test_what_cannot_even_be_reported_stays_in_its_ring(
 def test_what_another_worker_serves_goes_to_the_store(works: Works) -> None:
     """An endpoint becomes another worker's: what waits and what comes is not sent here, and no longer
     waits here; what is under way ends as ever."""
-    works.dispatcher.configure(0, works.lane().endpoint, 1)
+    works.dispatcher.configure(0, works.queue().endpoint, 1)
     (transfer,) = works.emit("evt_1", "evt_2")
-    works.dispatcher.configure(0, works.lane().endpoint, 0)
+    works.dispatcher.configure(0, works.queue().endpoint, 0)
     assert not works.emit("evt_3")
     works.answer(transfer, 200)
     waiting = {id: row.cause for id, row in stored(works).items() if row.state == State.WAITING}
     assert waiting == {"evt_2": "other_worker", "evt_3": "other_worker"}
-    works.dispatcher.configure(0, works.lane().endpoint, 4)
+    works.dispatcher.configure(0, works.queue().endpoint, 4)
     assert len(works.until_due()) == 2

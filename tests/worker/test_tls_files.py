@@ -58,7 +58,7 @@ def test_replaced_authorities_are_read_at_sighup(
     endpoint = rig.endpoint("a", url=f"{secure.url}/a", tls=Tls(ca=str(ca)), retry=ANEW)
     with rig.engine(endpoint) as engine:
         engine.emit("route.x", {})
-        until(lambda: engine.stats().endpoint("a").failed_attempts > 0, 30)
+        until(lambda: engine.stats().endpoint("a").failed_attempts > 0, deadline_s=30)
         last = engine.stats().endpoint("a").last_error
         assert last is not None
         assert last.cause == "tls"
