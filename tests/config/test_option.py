@@ -26,7 +26,7 @@ from fluxhook.config.option import (
     value_at,
     written,
 )
-from fluxhook.config.schema import Admin, Config, Endpoint, Retry, Token
+from fluxhook.config.schema import Admin, Config, Endpoint, Retry, Tls, Token
 from fluxhook.config.typed_values import BAD, read_value
 from fluxhook.config.units import Duration, Rate
 
@@ -231,3 +231,10 @@ def test_a_struct_is_no_option() -> None:
     assert "admin" not in paths
     assert is_struct(Admin)
     assert not is_struct(Limit)
+
+
+def test_no_label_is_in_another() -> None:
+    """People, and those who have the form read to them, can tell its fields apart."""
+    titles = [one.title for one in options(Endpoint) if not one.hidden and one.owner is not Tls]
+    assert [(a, b) for a in titles for b in titles if a != b and a.lower() in b.lower()] == []
+    assert len(set(titles)) == len(titles)

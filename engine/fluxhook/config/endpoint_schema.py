@@ -189,7 +189,7 @@ class Aggregate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         int,
         option(
             "So many of the events stand in the notification, the first ones.",
-            title="Events in a notification",
+            title="Originals in a notification",
             example=5,
             limit=Limit(0, 100),
         ),
@@ -207,7 +207,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         int | None,
         option(
             "Send up to so many events in one request. Without it each event has a request of its own.",
-            title="Events in a request",
+            title="Batch size",
             example=100,
             limit=Limit(1, 1000),
         ),
