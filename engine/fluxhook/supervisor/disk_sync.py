@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fluxhook._native import shared
 from fluxhook.transport.datadir import DataDir
-from fluxhook.transport.process import log
+from fluxhook.transport.outage import Outage
 
 __all__ = ["Syncer"]
 
@@ -23,8 +23,7 @@ class Syncer:
     def __init__(self, datadir: DataDir, interval_s: float) -> None:
         self._datadir = datadir
         self._interval_s = interval_s
-        #: files that could not be synced the last time
-        self._failed: set[Path] = set()
+        self._outages: dict[Path, Outage] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fluxhook-sync", daemon=True)
         self._thread.start()
@@ -47,25 +46,22 @@ class Syncer:
         # the store then, and closed it, would take the log away, with all that is committed later.
         wal = store.with_name(f"{store.name}-wal")
         for path in (*self._datadir.path.glob("**/*.ring"), wal):
+            outage = self._outages.setdefault(path, Outage(f"{path} is synced again"))
             try:
                 if path == wal:
                     _sync_wal(wal)
                 else:
-                    shared.sync_file(str(path), again=path in self._failed)
+                    shared.sync_file(str(path), again=outage.under_way)
             except FileNotFoundError:
                 pass
             except (OSError, shared.LayoutMismatch) as e:
-                if path not in self._failed:
-                    log.error(
-                        "%s cannot be synced (%s): what was accepted since the last time would not "
-                        "survive a power loss; it is tried again",
-                        path, e.strerror if isinstance(e, OSError) else e,
-                    )  # fmt: skip
-                self._failed.add(path)
+                reason = e.strerror if isinstance(e, OSError) else e
+                outage.failed(
+                    f"{path} cannot be synced ({reason}): what was accepted since the last time would "
+                    "not survive a power loss; it is tried again"
+                )
                 continue
-            if path in self._failed:
-                log.info("%s is synced again", path)
-            self._failed.discard(path)
+            outage.worked()
 
 
 def _sync_wal(path: Path) -> None:

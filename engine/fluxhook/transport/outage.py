@@ -24,8 +24,13 @@ class Outage:
         self._told = ""
         self._told_at = 0.0
 
+    @property
+    def under_way(self) -> bool:
+        """Return whether it failed the last time."""
+        return bool(self._told)
+
     def failed(self, text: str) -> None:
-        """Note that it failed, again perhaps; another `text` than before is told at once."""
+        """Note that it failed, again perhaps; another `text` than before is logged at once."""
         now = self._clock()
         if text != self._told or now - self._told_at >= REMIND_S:
             self._told, self._told_at = text, now
