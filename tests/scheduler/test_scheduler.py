@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -194,6 +195,28 @@ def test_reports_survive_a_full_disk(
     assert harness.store.endpoints()[0].disabled_ns == harness.now_ns
     assert {row.event_id for row in harness.store.deliveries()} == {"evt_a", "evt_b"}
     assert len(harness.emitted("webhook.endpoint.disabled")) == 1
+
+
+def test_a_disk_that_stays_full_is_reported_once(
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried twice a second; a line says that it begins to fail, and one that it works again."""
+
+    def full(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    harness.reporter.report(harness.fresh("evt_a"), "parked", "paused")
+    with caplog.at_level(logging.INFO, "fluxhook"), monkeypatch.context() as patched:
+        patched.setattr(Batch, "_write", full)
+        for _ in range(5):
+            harness.step()
+            harness.now_ns += S
+        (line,) = caplog.messages
+        assert line.endswith("nothing is released until it can: the disk is full")
+        patched.undo()
+        harness.step()
+    assert caplog.messages[1:] == ["the store can be written again"]
+    assert len(harness.store.deliveries()) == 1
 
 
 def test_a_report_that_cannot_be_read_stops_nobody(harness: SchedulerHarness) -> None:

@@ -30,7 +30,7 @@ from fluxhook.store.rows import Delivery
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.engine_words import EngineWords
-from fluxhook.transport.process import log
+from fluxhook.transport.outage import Outage
 from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["Scheduler"]
@@ -54,6 +54,7 @@ class Scheduler:
         self._clock = clock
         self._feeding = True
         self._store_failed_ns = -STORE_BACKOFF_NS
+        self._outage = Outage("the store can be written again")
         #: more is to be done now
         self.busy = False
         config = snapshot.config
@@ -109,10 +110,13 @@ class Scheduler:
         try:
             wake_ns, self.busy = self._work(now_ns)
         except StoreError as e:
-            log.error("the store cannot be written, nothing is released until it can: %s", e)
+            self._outage.failed(
+                f"the store cannot be written, nothing is released until it can: {e}"
+            )
             self._store_failed_ns = now_ns
             self.busy = False
             return now_ns + STORE_BACKOFF_NS
+        self._outage.worked()
         if self.busy or now_ns < self.reports.lingers_until_ns:
             return min(wake_ns, self.reports.lingers_until_ns)  # without a doorbell
         self.busy = not self.reports.arm()
