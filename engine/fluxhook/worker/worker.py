@@ -103,11 +103,9 @@ class Worker:
         self._drain_marks: list[tuple[Consumer, int]] | None = None
         #: nothing more is begun: other workers go on with what is not
         self._leaving = False
-        #: what the worker before had taken from publishers and from the scheduler, if it is suspected
-        self._suspects: tuple[list[Delivery], list[Delivery]] = [], []
-        self._find_rings(first=True, wary=wary)
+        suspects = self._find_rings(first=True, wary=wary)
         self._configure()
-        self._dispatcher.suspect(*self._suspects, self._clock.now_ns())
+        self._dispatcher.suspect(*suspects, self._clock.now_ns())
 
     def run(self) -> None:
         """Serve until a drain is done or the supervisor is gone."""
@@ -190,10 +188,16 @@ class Worker:
         # What is at hand must leave most of a ring to what waits, or it is under pressure for ever.
         self._dispatcher.backlog_limit = max(1, min(BACKLOG, snapshot.ring_queue_size // 4))
 
-    def _find_rings(self, *, first: bool = False, wary: bool = False) -> None:
+    def _find_rings(
+        self, *, first: bool = False, wary: bool = False
+    ) -> tuple[list[Delivery], list[Delivery]]:
         """Open the publishers' rings that are this worker's: those of its index, and of indices for
         which the engine has no worker any more. A fresh ring is rewound, since what an earlier
-        worker had taken from it waits again."""
+        worker had taken from it waits again.
+
+        Return that, if this worker is `wary`: what came from publishers, and from the scheduler.
+        """
+        suspects: tuple[list[Delivery], list[Delivery]] = [], []
         self._rings_version = self._words.load(self._engine_row, d.RINGS)
         # One whose file is gone is still mapped, and what is in it can be delivered.
         found = dict(self._rings)
@@ -219,9 +223,10 @@ class Worker:
             ring.rewind()
             self._told.pop(ring.path, None)
             while wary and ring.next < reached and (taken := ring.take(1)):
-                self._suspects[ring is self._inbox].extend(taken)
+                suspects[ring is self._inbox].extend(taken)
         self._rings = found
         self._polled = [(ring, AdaptivePolling()) for ring in found.values()]
+        return suspects
 
     def _take(self, now_ns: int) -> bool:
         """Move records from the rings to the queues; False if there was nothing to take."""
