@@ -47,9 +47,6 @@ TO_RENAME: Final = {
 }
 #: Files and functions that are too long. Nothing is to be added here.
 TO_DIVIDE: Final = {
-    "admin/api.py:make_api",
-    "admin/dashboard/pages/overview.py:_overview",
-    "admin/dashboard/pages/retries.py:_retries",
     "cli/serve.py:command",
 }
 
