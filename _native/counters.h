@@ -9,7 +9,7 @@
  * One process writes a counters file. An operation that moves a record and a counter together writes
  * its redo entry first, then commits (the store named below), then counts. A count is one store of
  * count and stamp, the stamp being the low bits of the operation's serial number, so that repeating
- * it has no effect. Whoever takes the file over repeats what a killed writer had committed:
+ * it has no effect. The process that takes the file over repeats what a killed writer had committed:
  *
  *     operation   commits by                                  then
  *     PUT         tail of the ring                            counts each target

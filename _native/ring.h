@@ -29,14 +29,14 @@
  * WHO DECIDES
  *
  * The slot's state is the one place where two processes compete: the consumer takes a record by
- * WAITING -> TAKEN, the producer drops one by WAITING -> DROPPED, and whoever wins the
+ * WAITING -> TAKEN, the producer drops one by WAITING -> DROPPED, and the one that wins the
  * compare-and-swap owns it. A TAKEN record is never reclaimed: an event in a worker's hands stays in
  * the file until it is settled, whatever the drop policy.
  *
  * COUNTING
  *
  * An operation that moves a record and a counter together is written down in its writer's counters file
- * first, and repeated from there by whoever follows a killed writer: see counters.h.
+ * first, and repeated from there by the one that follows a killed writer: see counters.h.
  *
  * Every FX_STEP below is a moment to die at; tests/native/test_ring_steps.py has the table of what
  * is left after each.
@@ -129,7 +129,7 @@ static inline uint8_t *fx_data(fx_ring *r) {
 static inline uint32_t fx_all_bits(uint32_t n) { return n >= 32 ? ~0u : (1u << n) - 1; }
 
 /* Copies the header of the record that a slot describes and returns where that is, or NULL if it does
- * not fit in there. Whatever the bytes are, and whoever writes over them meanwhile, the lengths in the
+ * not fit in there. Whatever the bytes are, and whatever writes over them meanwhile, the lengths in the
  * copy lie within the data. */
 static inline const uint8_t *fx_header(fx_ring *r, fx_slot *slot, fx_record *copy) {
     uint64_t offset = slot->position % r->capacity;

@@ -28,7 +28,7 @@ class OtherVersion(LayoutMismatch):
 
 
 def is_own(found not None, folder not None):
-    """Whether a file is this user's, or as far as root looks at it, its folder's owner's."""
+    """Return whether a file is this user's, or as far as root looks at it, its folder's owner's."""
     uid = os.geteuid()
     return found.st_uid == uid or (uid == 0 and found.st_uid == os.stat(folder).st_uid)
 
@@ -233,7 +233,7 @@ cdef class Counters(Matrix):
 
     @property
     def interrupted(self):
-        """Whether an operation was begun and not finished: its writer is in it, or was killed in it."""
+        """True if an operation was begun and not finished: its writer is in it, or was killed in it."""
         self.check()
         return bool(fx_redo_open(<fx_counters *>self.address))
 

@@ -306,7 +306,7 @@ static inline int trie_follow(const trie *t, trie_list *here, trie_list *next, t
         wildcards = 1;
         start = level.start + level.len + 1;
     }
-    /* Whoever is left took all levels. `a/#` matches `a`, its parent level (section 4.7.1.2). */
+    /* Those that are left took all levels. `a/#` matches `a`, its parent level (section 4.7.1.2). */
     for (size_t i = 0; i < here->used; i++) {
         const trie_node *node = &trie_nodes(t)[here->items[i]];
         if (trie_collect(t, node->multi, hits) < 0 || trie_collect(t, node->exact, hits) < 0)

@@ -39,7 +39,7 @@ def are_scalars(values: tuple[Any, ...]) -> bool:
 def nests_over(text: bytes, levels: int) -> int:
     """Return where in a JSON text the first object or list begins that is over `levels` deep, or -1.
 
-    What follows a fault in the JSON may be miscounted: whoever decodes the text finds the fault
+    What follows a fault in the JSON may be miscounted: the decoder of the text finds the fault
     first. Releases the GIL."""
 
 @final

@@ -191,8 +191,8 @@ class Delivery:
     def settle(self, counters: Counters | None = None, field: int = 0) -> bool:
         """End it: its ring will not give it again. Return False if a predecessor had done so.
 
-        With `counters` adds one to `field` in the row of its endpoint, exactly once whoever dies.
-        Raises ValueError if it is not `in_ring`.
+        With `counters` adds one to `field` in the row of its endpoint, exactly once, whichever process
+        dies. Raises ValueError if it is not `in_ring`.
         """
 
     def hand_over(

@@ -131,11 +131,11 @@ class Words(Matrix):
         """Add n, which may be negative, modulo 2^64; return the new value."""
 
 def sync_file(path: str, *, again: bool = False) -> None:
-    """Return once a file of ours is on the disk, whoever wrote into it. `again`: the last call failed;
-    see `Mapping.sync`. Raises OSError and LayoutMismatch."""
+    """Return once a file of ours is on the disk, whichever process wrote into it. `again`: the last
+    call failed; see `Mapping.sync`. Raises OSError and LayoutMismatch."""
 
 def reset_words(path: str, rows: int, fields: int) -> None:
-    """Make a file of words anew in place, whatever it holds: they are 0 for whoever has it mapped."""
+    """Make a file of words again in place: they are 0 for all that have it mapped."""
 
 def create_file(path: str, length: int, header: bytes) -> None:
     """Make a zeroed file of `length` bytes that begins with `header`, and put it in place whole, on

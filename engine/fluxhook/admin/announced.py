@@ -12,7 +12,7 @@ __all__ = ["AdminFile"]
 
 
 class AdminFile(msgspec.Struct, frozen=True):
-    """Where the API listens, and a token of all scopes for whoever may read the file."""
+    """Where the API listens, and a token of all scopes for those who may read the file."""
 
     url: str
     token: str = ""
@@ -24,5 +24,5 @@ class AdminFile(msgspec.Struct, frozen=True):
 
     @classmethod
     def load(cls, path: Path) -> AdminFile:
-        """Raises OSError, or msgspec.MsgspecError for one that is damaged."""
+        """Read the file. Raise OSError, or msgspec.MsgspecError for one that is damaged."""
         return msgspec.json.decode(read_file(path), type=cls)

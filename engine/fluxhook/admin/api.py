@@ -56,10 +56,10 @@ _KINDS: Final = {404: "not-found", 405: "method-not-allowed", 413: "content-too-
 
 
 def make_api(service: Service, ingest: Ingest, access: Access) -> Litestar:
-    """The API, which closes `service` and `ingest` at its end."""
+    """Return the API, which closes `service` and `ingest` at its end."""
 
     async def guard(connection: _Connection, handler: BaseRouteHandler) -> None:
-        """A route that forgot its rules needs the scope `write`."""
+        """Judge a request by its route's rules; a route that forgot them needs the scope `write`."""
         scope = handler.opt.get("scope", "write")
         if scope is not None:
             access.require(scope, connection.headers.get("authorization"))
@@ -155,7 +155,7 @@ async def _only_the_document(request: Request[Any, Any, Any]) -> None:
 
 
 def _refuse_unknown(connection: _Connection, handler: BaseRouteHandler) -> None:
-    """A filter that is misspelt, empty or ambiguous must not find everything."""
+    """Refuse a filter that is misspelt, empty or ambiguous: it must not find everything."""
     given = parse_qsl(connection.scope["query_string"].decode("latin-1"), keep_blank_values=True)
     if not given:
         return

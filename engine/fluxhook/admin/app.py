@@ -56,7 +56,7 @@ class AdminApp:
         self._mounted: AsgiApp | None = None
 
     def mount(self, app: AsgiApp) -> None:
-        """Has another application serve every path but API_PATHS. It gets lifespan events and
+        """Make another application serve every path but API_PATHS. It gets lifespan events and
         websockets; who may see what is its own business (`access`)."""
         self._mounted = app
 
@@ -138,7 +138,7 @@ class AdminApp:
                 await self.api(scope, receive, send)
 
     def _judge(self, scope: Any) -> None:
-        """Raises RequestError for what no part of the application should have to look at."""
+        """Raise RequestError for what no part of the application should have to look at."""
         hosts = [value.decode("latin-1") for key, value in scope["headers"] if key == b"host"]
         if len(hosts) > 1 or (hosts and not _HOST.fullmatch(hosts[0])):
             raise RequestError(
@@ -159,8 +159,8 @@ class AdminApp:
 def create_app(
     data_dir: str | PathLike[str], *, loopback: bool = True, own_token: str = ""
 ) -> AdminApp:
-    """The API of a data directory. Only where nobody but this machine can reach it (`loopback`) may
-    it be open without a token; `own_token` is one more, with all scopes.
+    """Return the API of a data directory. Only where nobody but this machine can reach it (`loopback`)
+    may it be open without a token; `own_token` is one more, with all scopes.
 
     Raises EngineNotRunning where no engine was ever started.
     """
@@ -179,7 +179,8 @@ def _is_api(path: str) -> bool:
 
 
 def _coding_fault(scope: Any) -> RequestError | None:
-    """No body is decompressed: a small one could become as large as it likes."""
+    """Refuse a compressed body, which is never decompressed: a small one could become as large as it
+    likes."""
     codings = [
         value.decode("latin-1") for key, value in scope["headers"] if key == b"content-encoding"
     ]

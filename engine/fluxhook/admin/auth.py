@@ -38,7 +38,8 @@ class Access:
         own_token: str = "",
         required: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`required` is asked each time too: whether a token is needed although there are none."""
+        """Take functions, as tokens can change; `required` says if a token is needed although there
+        are none."""
         self._tokens = tokens
         self._loopback = loopback
         self._own = own_token
@@ -46,11 +47,11 @@ class Access:
 
     @property
     def open(self) -> bool:
-        """Whether a request without a token may do everything."""
+        """True if a request without a token may do everything."""
         return self._loopback and not self._tokens() and not self._required()
 
     def scopes_of(self, token: str) -> frozenset[Scope]:
-        """What a token allows; empty if it is none. Takes the same time for every wrong one."""
+        """Return what a token allows; empty if it is none. Take the same time for every wrong one."""
         found: frozenset[Scope] = frozenset()
         given = token.encode("utf-8", "replace")
         for known in self._tokens():
@@ -74,7 +75,7 @@ class Access:
         return hashlib.sha256(token.encode()).hexdigest()
 
     def require(self, scope: Scope, authorization: str | None) -> None:
-        """Raises RequestError unless the Authorization header's token has the scope."""
+        """Raise RequestError unless the Authorization header's token has the scope."""
         if authorization is None:
             if self.open:
                 return
@@ -102,13 +103,13 @@ class Access:
 
 
 def _bearer(authorization: str) -> str:
-    """The token in an Authorization header (RFC 6750 section 2.1)."""
+    """Return the token in an Authorization header (RFC 6750 section 2.1)."""
     method, _, token = authorization.partition(" ")
     return token.strip() if method.lower() == "bearer" else ""
 
 
 def judge_browser(headers: Mapping[str, str], method: str) -> RequestError | None:
-    """Why an open API refuses a request, or None. `headers` have names in lower case."""
+    """Return why an open API refuses a request, or None. `headers` have names in lower case."""
     host = headers.get("host", "")
     if not Listen(_without_port(host), 0).loopback:
         return RequestError(

@@ -12,8 +12,8 @@ __all__ = ["NICENESS", "SLICE_NS", "GivingSelector", "give_way", "offer"]
 
 #: a tenth of a core where something else wants all of it, and the whole where nothing does
 NICENESS: Final = 10
-#: The longest turn on a core that may be asked for. Whoever wakes and asks for a shorter one, as all do
-#: by default, can take the core before this turn ends (Linux 6.12, sched-eevdf).
+#: The longest turn on a core that may be asked for. A process that wakes and asks for a shorter one, as
+#: all do by default, can take the core before this turn ends (Linux 6.12, sched-eevdf).
 SLICE_NS: Final = 100_000_000
 #: the number of the system call sched_setattr(2), for which C libraries have had no function for long
 _SETATTR: Final = {"x86_64": 314, "aarch64": 274}
@@ -35,7 +35,7 @@ class _Attributes(ctypes.Structure):
 
 
 def give_way() -> None:
-    """Puts this thread, and what it starts from now on, into the background.
+    """Put this thread, and what it starts from now on, into the background.
 
     Where the kernel or the processor's system calls are other ones, it is merely nice(10).
     """
@@ -47,8 +47,8 @@ def give_way() -> None:
 
 
 def offer() -> None:
-    """Offers the core to whoever waits for it; for what is busy in the background, to be called several
-    times a millisecond. It takes less than a microsecond where nobody waits.
+    """Offer the core to any process that waits for it; for what is busy in the background, to be called
+    several times a millisecond. It takes less than a microsecond where nobody waits.
 
     Even one that may interrupt can wait: a worker that is woken in the very moment in which it goes to
     sleep is not asleep yet, so nobody is interrupted for it, and the next one on its core keeps that

@@ -2,8 +2,9 @@
 
 uvicorn waits without end for the head of a request and for a client that does not read, and beyond a
 limit it answers 503 to everybody. Here a new connection is always taken: where there are too many, one
-on which no request is under way gives way, the oldest of whoever has most. So half-sent heads keep
-nobody out, nor do handshakes of TLS that are half done: a connection counts from when it is accepted.
+on which no request is under way gives way, the oldest of the client with the most. So half-sent heads
+keep nobody out, nor do handshakes of TLS that are half done: a connection counts from when it is
+accepted.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Connections:
                 del self._of[connection.peer]
 
     def sweep(self) -> None:
-        """Ends what has waited for too long."""
+        """End what has waited for too long."""
         now = self.clock()
         for of_peer in list(self._of.values()):
             for connection in list(of_peer):
@@ -114,7 +115,7 @@ class Connection(HttpToolsProtocol):
             self.abort()
 
     def abort(self) -> None:
-        """Ends it now, with what is unsent."""
+        """End it now, with what is unsent."""
         self._connections.remove(self)
         self.transport.abort()
 
@@ -130,7 +131,7 @@ class Connection(HttpToolsProtocol):
     def begin_handshake(
         self, transport: asyncio.Transport, client: object, waiter: asyncio.Future[None]
     ) -> None:
-        """To be called when a connection is accepted that is to speak TLS. The `waiter` is done when it
+        """Note that a connection was accepted that is to speak TLS. The `waiter` is done when it
         does, or never will; asyncio calls `connection_lost` of those alone that did."""
         self.transport = transport
         self.peer = peer_of(client)

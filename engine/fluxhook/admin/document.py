@@ -112,8 +112,8 @@ def rules(
     media: tuple[str, ...] = (JSON,),
     body_optional: bool = False,
 ) -> dict[str, Any]:
-    """A route's `opt`. `scope` None: anyone may. `problems` are KINDS of its own, beside those of
-    every route, of its scope, its parameters and its body."""
+    """Return a route's `opt`. `scope` None: anyone may. `problems` are KINDS of its own, beside
+    those of every route, of its scope, its parameters and its body."""
     return {
         "scope": scope,
         "problems": tuple(problems),
@@ -124,7 +124,7 @@ def rules(
 
 
 def query_names(handler: BaseRouteHandler) -> dict[str, str]:
-    """The query parameters of a route: their names in Python and in the query."""
+    """Return the query parameters of a route: their names in Python and in the query."""
     names = {}
     for name, field in handler.parsed_fn_signature.parameters.items():
         definition = field.kwarg_definition
@@ -134,7 +134,7 @@ def query_names(handler: BaseRouteHandler) -> dict[str, str]:
 
 
 def operation_id(handler: HTTPRouteHandler, method: Any, path: list[Any]) -> str:
-    """`get_v1_webhooks_ref_status`."""
+    """Return an id such as `get_v1_webhooks_ref_status`."""
     words = [getattr(part, "name", part) for part in path]
     return "_".join([str(method.value).lower(), *words]).replace("-", "_")
 
@@ -237,7 +237,7 @@ def _bound(schema: dict[str, Any], option: Option) -> None:
 
 
 def _members(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    """A schema, or those of which it is one."""
+    """Return a schema, or those of which it is one."""
     return schema.get("oneOf") or schema.get("anyOf") or [schema]
 
 
@@ -277,7 +277,7 @@ def _complete_operation(operation: dict[str, Any], handler: HTTPRouteHandler, pa
 
 
 def _without_default(schema: dict[str, Any]) -> dict[str, Any]:
-    """A filter that is not given is left out; an empty one is refused."""
+    """Leave a default out: a filter that is not given is left out; an empty one is refused."""
     if schema.get("default") == "":
         return {name: value for name, value in schema.items() if name != "default"} | {
             "minLength": 1
@@ -322,7 +322,7 @@ def _request_body(opt: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _webhook_options(schemas: Mapping[str, Any]) -> dict[str, Any]:
-    """The body that creates a webhook: the options of an endpoint, as a `Webhook` shows them."""
+    """Return the body that creates a webhook: the options of an endpoint, as a `Webhook` shows them."""
     shown = schemas[Webhook.__name__]["properties"]
     return {
         "title": _OPTIONS,

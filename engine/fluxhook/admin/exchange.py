@@ -41,13 +41,14 @@ class Exchange:
         return 0.0 if self._deadline is None else time.monotonic() - self._since
 
     def give_way(self) -> None:
-        """Ends a wait for the body: the room is needed."""
+        """End a wait for the body: the room is needed."""
         if self._deadline is not None:
             self._gave_way = True
             self._deadline.reschedule(asyncio.get_running_loop().time())
 
     async def receive(self) -> Any:
-        """Raises RequestError (408, 503) for a body that takes too long, or had to give way."""
+        """Return a piece of the body. Raise RequestError (408, 503) for a body that takes too long,
+        or had to give way."""
         if self._whole:
             return await self._receive()
         left_s = BODY_GRACE_S + self._size / BODY_RATE - self._waited_s

@@ -1,4 +1,5 @@
-"""Tokens that nobody has: each is told of in the log, and who gives many waits longer for each answer.
+"""Tokens that nobody has: each is reported in the log, and a client that gives many waits longer for
+each answer.
 
 A token that is known is never held up, wherever it comes from, so nobody can lock another out. What is
 remembered, what waits and what is written to the log are bounded.
@@ -61,8 +62,8 @@ class FailedTokens:
         self._waiting = 0
 
     async def slow_down(self, peer: str, what: str) -> None:
-        """To be called before an unknown token is refused; `what` says for which request, in words that
-        may be logged. Raises RequestError (429) where too many wait already."""
+        """Wait before an unknown token is refused; `what` says for which request, in words that may
+        be logged. Raise RequestError (429) where too many wait already."""
         failures = self._count(peer)
         if failures & (failures - 1) == 0:  # 1, 2, 4, 8: a flood of them is no flood of lines
             times = "" if failures == 1 else f", {failures} times by now"

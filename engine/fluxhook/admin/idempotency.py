@@ -48,7 +48,7 @@ class Record(msgspec.Struct):
     complete: bool = False
 
     def known(self, index: int, raw: bytes) -> Accepted | None:
-        """What the event came to before. Raises RequestError (422) if another one stood there."""
+        """Return what the event came to before. Raise RequestError (422) if another one stood there."""
         if index >= len(self.accepted):
             if self.complete:
                 raise self._reused()
@@ -62,7 +62,7 @@ class Record(msgspec.Struct):
         self.digests.append(_digest(raw))
 
     def finish(self, n: int) -> None:
-        """The request had `n` events."""
+        """Note that the request had `n` events."""
         if n < len(self.accepted):
             raise self._reused()
         self.complete = True
@@ -81,7 +81,7 @@ class Idempotency:
         self._events = 0
 
     def take(self, key: str, client: str = "") -> Record:
-        """The key's record, to be given back. Raises RequestError (409) while another has it."""
+        """Return the key's record, to be given back. Raise RequestError (409) while another has it."""
         _check_key(key)
         with self._lock:
             if (client, key) in self._busy:
@@ -150,7 +150,7 @@ class Answers:
 
 
 def derived_id(key: str, index: int, native: Native, client: str = "") -> str:
-    """The id of the n-th event under a client's key, in the form of its catalog."""
+    """Return the id of the n-th event under a client's key, in the form of its catalog."""
     name = f"urn:fluxhook:idempotency-key:{index}:{key}"
     if client:
         name = f"urn:fluxhook:idempotency-key-of:{client}:{index}:{key}"

@@ -30,7 +30,7 @@ class _Lifespan:
         self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def tell(self, event: str) -> str | None:
-        """Sends `startup` or `shutdown`; what is said against it, or None once it is complete."""
+        """Send `startup` or `shutdown`; return what is said against it, or None once it is complete."""
         await self._inbox.put({"type": f"lifespan.{event}"})
         answer = asyncio.ensure_future(self._outbox.get())
         await asyncio.wait({answer, self._task}, return_when=asyncio.FIRST_COMPLETED)
@@ -51,7 +51,7 @@ async def run_lifespans(
 ) -> None:
     """Start the applications in their order and stop them in the other.
 
-    If one cannot start, `can_do_without` is told of it and why; unless it returns True, those before it
+    If one cannot start, `can_do_without` hears of it and why; unless it returns True, those before it
     are stopped, and the server does not start.
     """
     await receive()

@@ -70,7 +70,7 @@ class Metrics(Collector):
         return generate_latest(self._registry)
 
     def describe(self) -> list[Metric]:
-        """None beforehand: registering must not read an engine's files."""
+        """Return nothing beforehand: registering must not read an engine's files."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -182,8 +182,8 @@ def _connections(endpoints: list[EndpointStats]) -> Iterator[Metric]:
 
 
 def _histogram(counts: list[int], shown: range) -> tuple[list[tuple[str, float]], float]:
-    """Cumulative buckets, of which those in `shown`, and the sum in seconds. The counters keep no
-    sum, so it is estimated: each of a bucket counts with its middle."""
+    """Return cumulative buckets, of which those in `shown`, and the sum in seconds. The counters
+    keep no sum, so it is estimated: each of a bucket counts with its middle."""
     buckets: list[tuple[str, float]] = []
     seen, total_us, below = 0, 0.0, 0
     for i, n in enumerate(counts):

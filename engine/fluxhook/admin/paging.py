@@ -37,7 +37,8 @@ def delivery_id(id: int) -> str:
 
 
 def parse_delivery_id(text: str) -> int:
-    """Raises RequestError (404): what is none names no delivery."""
+    """Return the number of a delivery's id. Raise RequestError (404): what is none names no
+    delivery."""
     match = _DELIVERY.fullmatch(text)
     if match is None:
         raise RequestError("unknown-delivery", f"{text!r:.80} is not the id of a delivery.")
@@ -45,7 +46,7 @@ def parse_delivery_id(text: str) -> int:
 
 
 def parse_moment(text: str | None, field: str) -> int | None:
-    """Nanoseconds since the epoch of an RFC 3339 time, or of a duration ago ("15m")."""
+    """Return nanoseconds since the epoch of an RFC 3339 time, or of a duration ago ("15m")."""
     if text is None:
         return None
     try:
@@ -108,7 +109,7 @@ def _state(name: str) -> State:
 
 
 def write_cursor(kind: str, *key: int | str) -> str:
-    """An opaque text that only `parse_cursor` of the same kind reads."""
+    """Return an opaque text that only `parse_cursor` of the same kind reads."""
     packed = msgspec.msgpack.encode((kind, *key))
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
@@ -116,7 +117,7 @@ def write_cursor(kind: str, *key: int | str) -> str:
 def parse_cursor(
     text: str | None, kind: str, types: tuple[type, ...]
 ) -> tuple[int | str, ...] | None:
-    """The key of a cursor; None for None. Raises RequestError for another kind's, or garbage."""
+    """Return the key of a cursor; None for None. Raise RequestError for another kind's, or garbage."""
     if text is None:
         return None
     try:
@@ -137,7 +138,7 @@ def parse_cursor(
 
 
 def invalid(field: str, message: str, remedy: str) -> RequestError:
-    """A value of the request is wrong (422)."""
+    """Return the error that says that a value of the request is wrong (422)."""
     return RequestError(
         "invalid-request", f"{field}: {message}", [FieldError(field, message, remedy)]
     )

@@ -27,7 +27,7 @@ _AT: Final = re.compile(r"(.*?)(?: - at `\$\.?([^`]*)`)?", re.DOTALL)
 
 
 def media_type(content_type: str | None, allowed: Collection[str]) -> str:
-    """The type without its parameters. Raises RequestError (415); none at all counts as JSON."""
+    """Return the type without its parameters. Raise RequestError (415); none at all counts as JSON."""
     said = (content_type or JSON).partition(";")[0].strip().lower()
     if said not in allowed:
         names = " or ".join(allowed)
@@ -41,7 +41,8 @@ def media_type(content_type: str | None, allowed: Collection[str]) -> str:
 
 
 def decode_object(body: bytes, *, optional: bool = False) -> dict[str, Any]:
-    """The JSON object in a body. Raises RequestError: 400 for what is no JSON, 422 for no object."""
+    """Return the JSON object in a body. Raise RequestError: 400 for what is no JSON, 422 for no
+    object."""
     if optional and not body.strip():
         return {}
     try:
@@ -60,7 +61,7 @@ def decode_object(body: bytes, *, optional: bool = False) -> dict[str, Any]:
 
 
 def _unfit(value: dict[str, Any]) -> FieldError | None:
-    """The first value that is good JSON, and that no process could hand to another."""
+    """Return the first value that is good JSON, and that no process could hand to another."""
     # The items that are left at each level, and the steps to it: a path for each would take memory with
     # the length of its keys.
     left: list[Iterator[tuple[str, Any]]] = [iter([("", value)])]
@@ -85,7 +86,7 @@ def _unfit(value: dict[str, Any]) -> FieldError | None:
 
 
 def _items(value: dict[str, Any] | list[Any]) -> Iterator[tuple[str, Any]]:
-    """What a value holds, each with the step to it."""
+    """Yield what a value holds, each with the step to it."""
     if isinstance(value, dict):
         return ((f".{key:.80}", item) for key, item in value.items())
     return ((f"[{i}]", item) for i, item in enumerate(value))
@@ -98,7 +99,8 @@ def _path(steps: list[str], last: str) -> str:
 def struct_of(
     kind: type[S], value: object, *, within: str = "", problem: str = "invalid-request"
 ) -> S:
-    """A struct of decoded JSON. Raises RequestError (422) that names the field, below `within`."""
+    """Return a struct of decoded JSON. Raise RequestError (422) that names the field, below
+    `within`."""
     try:
         return msgspec.convert(value, kind, dec_hook=codec.decode_hook)
     except msgspec.ValidationError as error:
@@ -112,7 +114,7 @@ def struct_of(
 
 
 def malformed(text: bytes, error: Exception, where: str = "") -> RequestError:
-    """What the decoder said of the text (400)."""
+    """Return the error for what the decoder said of the text (400)."""
     message = f"is not JSON: {json_fault(text, error)}"
     return RequestError(
         "malformed-body", f"{where or 'The body'} {message}", [FieldError(where, message)]

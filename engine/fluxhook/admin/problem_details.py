@@ -157,7 +157,7 @@ RETRY_AFTER_S: Final = {
 
 
 def problem_of(error: Exception, instance: str) -> tuple[ProblemDetails, dict[str, str]]:
-    """What to answer for an error, and with which headers. An unforeseen one tells nothing."""
+    """Return what to answer for an error, and with which headers. An unforeseen one tells nothing."""
     faults: list[FieldError] = []
     headers: dict[str, str] = {}
     events: list[Any] = []

@@ -77,7 +77,7 @@ def _number(text: str) -> int | None:
 
 
 def masked_path(scope: Any) -> str:
-    """The path of an ASGI request for a router that splits it at slashes."""
+    """Return the path of an ASGI request for a router that splits it at slashes."""
     path: str = scope["path"]
     raw = (scope.get("raw_path") or b"").decode("latin-1")
     if "%" not in raw or unquote(raw) != path:  # not every server says it
@@ -94,7 +94,7 @@ def _masked(segment: str) -> str:
 
 
 def encoded_path(path: str) -> str:
-    """A path that may be masked, as it stands in a URL."""
+    """Return a path that may be masked, as it stands in a URL."""
     return "/".join(map(_encoded, path.split("/")))
 
 

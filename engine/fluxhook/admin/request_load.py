@@ -1,7 +1,7 @@
 """How many requests may be under way: in all, and of one client.
 
-Where there is no room, one whose body is still awaited gives way, the oldest of whoever has most. So
-slow senders keep nobody out.
+Where there is no room, one whose body is still awaited gives way, the oldest of the client with the
+most. So slow senders keep nobody out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class RequestLoad:
 
     @contextmanager
     def one_more(self, client: str, request: Waiting) -> Iterator[None]:
-        """For as long as a request goes on. Raises RequestError (503) where there is no room for it."""
+        """Count a request for as long as it goes on. Raise RequestError (503) where there is no room
+        for it."""
         mine = self._of.setdefault(client, {})
         try:
             if len(mine) >= MAX_OF_ONE:

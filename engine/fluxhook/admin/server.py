@@ -56,7 +56,7 @@ BEAT_S: Final = 1.0
 
 
 def bind(listen: Listen) -> socket.socket:
-    """A listening socket. Raises ConfigError if the address cannot be had."""
+    """Return a listening socket. Raise ConfigError if the address cannot be had."""
     try:
         infos = socket.getaddrinfo(
             listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -87,9 +87,9 @@ def serve(
     heartbeat: Heartbeat | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serves until `alive_fd` can be read, whatever it says, or SIGTERM. `listen` stands for the
-    configuration's `admin.listen`; who watches whether the process goes on has given a `heartbeat`;
-    `on_ready` is called once it serves.
+    """Serve until `alive_fd` can be read, whatever it says, or SIGTERM. `listen` stands for the
+    configuration's `admin.listen`; a parent that watches whether the process goes on has given a
+    `heartbeat`; `on_ready` is called once it serves.
 
     Raises ConfigError if it may not or cannot listen, EngineNotRunning where no engine was started,
     EngineError where the application does not start.
@@ -141,7 +141,8 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 def _raise_files() -> int:
-    """Has the process open up to MAX_FILES, where it may; how many that are."""
+    """Raise this process's limit of open files up to MAX_FILES, where it may; return how many that
+    are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= MAX_FILES:
         return soft
@@ -211,7 +212,8 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are `_run`'s: uvicorn would raise them again at the end, and so not end cleanly."""
+        """Leave signals to `_run`: uvicorn would raise them again at the end, and so not end
+        cleanly."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -222,7 +224,9 @@ class _Server(uvicorn.Server):
         if self.started:
             try:
                 self._own.save(self._path)
-            except OSError as e:  # it serves all the same, for whoever knows where and has a token
+            except (
+                OSError
+            ) as e:  # it serves all the same, for those who know where and have a token
                 log.warning("%s cannot be written: %s", self._path, e.strerror)
             log.info("the admin API listens on %s", self._own.url)
             self._on_ready()
@@ -236,7 +240,8 @@ class _Server(uvicorn.Server):
 
 
 def _allowed(config: Config) -> Listen:
-    """Where to listen. `config.check` refuses the same; what is open must not depend on it alone."""
+    """Return where to listen. `config.check` refuses the same; what is open must not depend on it
+    alone."""
     try:
         listen = parse_listen(config.admin.listen)
     except ValueError as error:
@@ -263,20 +268,20 @@ class _Certificate:
     and without asking a terminal for a password."""
 
     def __init__(self, admin: Admin) -> None:
-        """Raises ConfigError if they cannot be used."""
+        """Load the certificate. Raise ConfigError if the files cannot be used."""
         self._files = Tls(cert=admin.cert, key=admin.key)
         self._present = read_tls(self._files, _ADMIN)
         self._said = ""
 
     def load(self, context: ssl.SSLContext) -> None:
-        """Has new connections use them."""
+        """Make new connections use the files."""
         assert self._present.cert is not None
         assert self._present.key is not None
         with MemoryFile(self._present.cert) as cert, MemoryFile(self._present.key) as key:
             context.load_cert_chain(cert, key)
 
     async def renew(self, context: ssl.SSLContext) -> None:
-        """Loads them again whenever the files were replaced by others that can be used."""
+        """Load them again whenever the files were replaced by others that can be used."""
         while True:
             await asyncio.sleep(RENEW_S)
             try:
@@ -294,14 +299,14 @@ class _Certificate:
 
 
 def _reached(listen: Listen, bound: socket.socket) -> str:
-    """The authority by which a client on this machine reaches it."""
+    """Return the authority by which a client on this machine reaches it."""
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
     host = everywhere.get(listen.host, listen.host)
     return Listen(host, bound.getsockname()[1]).authority
 
 
 def _mount_dashboard(admin: AdminApp) -> None:
-    """The dashboard needs packages of its own; without them there is the API alone."""
+    """Mount the dashboard, which needs packages of its own; without them there is the API alone."""
     try:
         from fluxhook.admin.dashboard import create_dashboard
     except ImportError as error:
@@ -311,8 +316,8 @@ def _mount_dashboard(admin: AdminApp) -> None:
 
 
 def main(data_dir: str, alive_fd: int, report_fd: int = -1, beat_fd: int = -1) -> None:
-    """The body of the process; an error at its start is told to the supervisor, or is one line in the
-    log, and status 1."""
+    """Run the process; an error at its start is told to the supervisor, or is one line in the log,
+    and status 1."""
     # Ctrl-C reaches a terminal's whole process group; the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     told = report_fd < 0

@@ -90,7 +90,7 @@ class Service:
     """
 
     def __init__(self, data_dir: str | PathLike[str]) -> None:
-        """Raises EngineNotRunning where no engine was ever started."""
+        """Raise EngineNotRunning where no engine was ever started."""
         self.datadir = d.DataDir(data_dir)
         self._words = EngineWords(self.datadir.open_words())
         self._snapshot = Snapshot.load(self.datadir)
@@ -110,7 +110,7 @@ class Service:
         return is_running(self.datadir)
 
     def check_ready(self) -> None:
-        """Raises EngineNotRunning unless an engine runs, EngineError unless a worker of it serves,
+        """Raise EngineNotRunning unless an engine runs, EngineError unless a worker of it serves,
         StoreError unless its store can be read."""
         if not self.running:
             raise EngineNotRunning(f"no engine runs on {self.datadir.path}")
@@ -124,7 +124,7 @@ class Service:
     # ---- webhooks --------------------------------------------------------------------------
 
     def webhooks(self) -> list[Webhook]:
-        """All that are configured, in the order of their ids."""
+        """Return all that are configured, in the order of their ids."""
         snapshot, (rows, clock) = self.snapshot, self._subscriptions()
         endpoints = snapshot.config.endpoints
         found = [self._webhook(snapshot, endpoint, rows, clock) for endpoint in endpoints]
@@ -135,7 +135,7 @@ class Service:
         return self._webhook(snapshot, _endpoint(snapshot, ref), *self._subscriptions())
 
     def create(self, layer: dict[str, Any]) -> CreatedWebhook:
-        """Creates an endpoint of the options given, as in the YAML file, `secret` and
+        """Create an endpoint of the options given, as in the YAML file, `secret` and
         `generate_secret` among them."""
         _refuse_hidden(layer)
         made = self._control().create(layer)
@@ -143,14 +143,14 @@ class Service:
         return _with(webhook, CreatedWebhook, secret=made.secret, notices=tuple(made.notices))
 
     def update(self, ref: str, patch: dict[str, Any]) -> CreatedWebhook:
-        """A JSON merge patch (RFC 7396): null goes back to the default."""
+        """Apply a JSON merge patch (RFC 7396): null goes back to the default."""
         _refuse_hidden(patch)
         made = self._control().update(self._endpoint(ref).name, patch)
         webhook = self._named(made.name)
         return _with(webhook, CreatedWebhook, secret=made.secret, notices=tuple(made.notices))
 
     def delete(self, ref: str) -> None:
-        """What was pending for it become dead letters."""
+        """Delete an endpoint; what was pending for it become dead letters."""
         self._control().delete(self._endpoint(ref).name)
 
     def pause(self, ref: str) -> Webhook:
@@ -159,13 +159,13 @@ class Service:
         return self._named(name)
 
     def resume(self, ref: str) -> Webhook:
-        """Enables it again too, if it was disabled."""
+        """End a pause; enable it again too, if it was disabled."""
         name = self._endpoint(ref).name
         self._control().resume(name)
         return self._named(name)
 
     def rotate_secret(self, ref: str, request: RotateRequest) -> RotatedSecret:
-        """The former secret goes on signing, beside the new one, for the overlap."""
+        """Replace the secret; the former one goes on signing, beside the new one, for the overlap."""
         if request.secret is not None and HIDDEN in request.secret:
             _refuse_hidden({"secret": request.secret})
         overlap = DAY if request.overlap is None else request.overlap  # "0s" is false
@@ -177,7 +177,7 @@ class Service:
         )
 
     def send_test(self, ref: str, request: TestRequest) -> TestSent:
-        """One event to this endpoint alone; its delivery can be looked at from the start."""
+        """Send one event to this endpoint alone; its delivery can be looked at from the start."""
         sent = self._control().send_test(self._endpoint(ref).name, request.type, request.data)
         return TestSent(event_id=sent.event_id, delivery_id=delivery_id(sent.delivery_id))
 
@@ -212,7 +212,7 @@ class Service:
         return Page(items, write_cursor("deliveries", rows[-1].id) if more else None)
 
     def delivery(self, id: str) -> DeliveryDetail:
-        """One delivery with its attempts, and the request as it is sent."""
+        """Return one delivery with its attempts, and the request as it is sent."""
         number = parse_delivery_id(id)
         with self._store() as store:
             row = store.delivery(number)
@@ -270,21 +270,21 @@ class Service:
         return Page(items, next_cursor)
 
     def replay_one(self, id: str) -> None:
-        """Delivers a dead letter again. Raises RequestError (404) for what is none."""
+        """Deliver a dead letter again. Raise RequestError (404) for what is none."""
         if not self._control().replay(Selection(ids=[parse_delivery_id(id)])).done:
             raise _no_delivery(id, "dead letter")
 
     def replay(self, which: DeadLetterFilter) -> Progress:
-        """Delivers dead letters again, for up to STEPS_S; go on with the cursor."""
+        """Deliver dead letters again, for up to STEPS_S; go on with the cursor."""
         return self._walk(which, self._control().replay, "replay")
 
     def purge_one(self, id: str) -> None:
-        """Erases a dead letter, after a line in the audit trail. Raises RequestError (404)."""
+        """Erase a dead letter, after a line in the audit trail. Raise RequestError (404)."""
         if not self._control().purge(Selection(ids=[parse_delivery_id(id)])).done:
             raise _no_delivery(id, "dead letter")
 
     def purge(self, which: PurgeRequest) -> Progress:
-        """Erases dead letters, for up to STEPS_S; go on with the cursor."""
+        """Erase dead letters, for up to STEPS_S; go on with the cursor."""
         filters = (which.endpoint, which.type, which.cause, which.since, which.until)
         if not which.all and all(value is None for value in filters):
             raise invalid(
@@ -373,7 +373,7 @@ class Service:
         return Page(entries, write_cursor("audit", at, same))
 
     def _audited(self, ref: str) -> str:
-        """The name by which the trail knows an endpoint; one may be in it and nowhere else."""
+        """Return the name by which the trail knows an endpoint; one may be in it and nowhere else."""
         meant = reference(ref)
         if meant.name is not None:
             return meant.name
@@ -382,7 +382,7 @@ class Service:
             return names.name(names.id(ref) or 0)
 
     def event_types(self) -> list[EventType]:
-        """Both catalogs with the JSON schemas of their data, and the host's own types."""
+        """Return both catalogs with the JSON schemas of their data, and the host's own types."""
         return event_types(self.snapshot.config.event_types)
 
     # ---- within ----------------------------------------------------------------------------
@@ -456,7 +456,7 @@ class Service:
 
 
 def _notices(snapshot: Snapshot, endpoint: Endpoint) -> tuple[str, ...]:
-    """What there is to remark about its subscription."""
+    """Return what there is to remark about its subscription."""
     findings = Findings()
     check_subscription(endpoint, "", known_types(snapshot.config), findings)
     return tuple(map(str, findings.notices))
@@ -472,7 +472,7 @@ class _Names:
         return self._names.get(id, f"wh_{id}")
 
     def id(self, ref: str | None) -> int | None:
-        """Raises UnknownEndpoint."""
+        """Return the id. Raise UnknownEndpoint."""
         if ref is None:
             return None
         meant = reference(ref)
@@ -493,12 +493,12 @@ class _Names:
 
 
 def _with(base: msgspec.Struct, kind: type[T], **more: Any) -> T:
-    """The fields of a struct and some more, as a struct of a subclass."""
+    """Return the fields of a struct and some more, as a struct of a subclass."""
     return kind(**{**msgspec.structs.asdict(base), **more})
 
 
 def _refuse_hidden(layer: dict[str, Any], path: str = "") -> None:
-    """What stands for a hidden value in our answers must not become the value."""
+    """Refuse what stands for a hidden value in our answers: it must not become the value."""
     for key, value in layer.items():
         where = f"{path}{key:.80}"
         if isinstance(value, dict):

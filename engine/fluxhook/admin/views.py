@@ -62,7 +62,7 @@ def timestamp_or_none(ns: int | None) -> str | None:
 
 
 def endpoint_options(endpoint: Endpoint) -> dict[str, Any]:
-    """The fields of an endpoint as they may be shown."""
+    """Return the fields of an endpoint as they may be shown."""
     return {
         **msgspec.structs.asdict(endpoint),
         "url": shown_url(endpoint.url),
@@ -74,7 +74,7 @@ def endpoint_options(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def shown_tls(tls: Tls) -> Tls:
-    """Without a key that is written out."""
+    """Return the options without a key that is written out."""
     return Tls(
         **{
             name: HIDDEN if value is not None and has_private_key(value) else value
@@ -86,8 +86,8 @@ def shown_tls(tls: Tls) -> Tls:
 def delivery_view(
     row: DeliveryRow, name: str, clock: Clock, ahead: EndpointState, now_ns: int
 ) -> Delivery:
-    """`clock` turns what is waited for into wall time; `ahead` is of the endpoint, and `now_ns` engine
-    time."""
+    """Return a delivery as it is shown; `clock` turns what is waited for into wall time; `ahead` is
+    of the endpoint, and `now_ns` engine time."""
     first_ns, due_ns = row.first_failed_ns, None
     if row.state == State.WAITING:
         due_ns = ahead.next_ns(row.due_ns, now_ns)
@@ -113,7 +113,7 @@ def delivery_view(
 
 
 def attempt_view(past: PastAttempt, endpoint: Endpoint | None) -> Attempt:
-    """`endpoint` is None where it was removed."""
+    """Return an attempt as it is shown; `endpoint` is None where it was removed."""
     made = past.attempt
     return Attempt(
         n=past.n,
@@ -148,8 +148,8 @@ def attempt_record(row: AttemptRow, name: str, endpoint: Endpoint | None) -> Att
 def sent_request(
     row: DeliveryRow, past: list[PastAttempt], body: bytes, endpoint: Endpoint | None
 ) -> SentRequest:
-    """The request of the latest attempt, or of the first where none was made yet; the event by itself,
-    not compressed."""
+    """Return the request of the latest attempt, or of the first where none was made yet; the event
+    by itself, not compressed."""
     headers: dict[str, str] = {}
     if endpoint is not None:
         at_ns = past[-1].attempt.started_ns if past else row.accepted_ns
@@ -223,7 +223,7 @@ def _ms(us: int) -> float | None:
 
 
 def _without_secrets(text: str, endpoint: Endpoint | None) -> str:
-    """A receiver may echo what we sent."""
+    """Hide our secrets: a receiver may echo what we sent."""
     if endpoint is not None:
         for secret in (*endpoint.secrets, *endpoint.headers.values()):
             if len(secret) >= _MIN_SECRET:

@@ -36,7 +36,7 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
 
 
 def validate(config: Config) -> list[Notice]:
-    """Checks a configuration built in Python; paths are `endpoints[0].url`.
+    """Check a configuration built in Python; paths are `endpoints[0].url`.
 
     Returns what the operator should know; raises one ConfigError with every problem (problems with
     types first, as no other rule can be asked about a value of the wrong type). Touches no file.
@@ -50,7 +50,7 @@ def validate(config: Config) -> list[Notice]:
 
 
 def check(config: Config, path: str, findings: Findings) -> None:
-    """Reports all that is wrong with the values of a configuration whose types are right.
+    """Report all that is wrong with the values of a configuration whose types are right.
 
     `path` ends in a dot or is empty. Where `findings` already holds a problem with a field, the
     field is taken to hold its default, and rules about several fields leave it alone.
@@ -89,7 +89,8 @@ def check(config: Config, path: str, findings: Findings) -> None:
 
 
 def _check_defaults(defaults: dict[str, Any], path: str, findings: Findings) -> None:
-    """Endpoints that are created at run time have them too, whatever the file's own say."""
+    """Check the defaults, which endpoints that are created at run time have too, whatever the file's
+    own say."""
     layer = read_struct(Endpoint, defaults, path, findings, extra={"secret": str})
     if {"secret", "secrets"} <= defaults.keys():
         findings.problem(path + ".secret", "stands beside secrets", "keep one of them")
@@ -98,7 +99,7 @@ def _check_defaults(defaults: dict[str, Any], path: str, findings: Findings) -> 
 
 
 def known_types(config: Config) -> frozenset[str]:
-    """Every event type that the engine knows of."""
+    """Return every event type that the engine knows of."""
     return frozenset((*TYPES, *config.event_types))
 
 
@@ -162,7 +163,7 @@ def _check_durability(value: str, path: str, findings: Findings) -> None:
 
 
 def _check_label(value: str | None, path: str, findings: Findings) -> None:
-    """A name that goes into every event, or a path."""
+    """Check a name that goes into every event, or a path."""
     if value is None:
         return
     if not value or not value.isprintable() or value != value.strip() or len(value) > _MAX_LABEL:
@@ -174,7 +175,7 @@ def _check_label(value: str | None, path: str, findings: Findings) -> None:
 
 
 def _check_networks(config: Config, path: str, findings: Findings) -> tuple[Network, ...] | None:
-    """The allowed networks; None if one is not sound, so that no address can be judged."""
+    """Return the allowed networks; None if one is not sound, so that no address can be judged."""
     networks = []
     for i, text in enumerate(config.allow_networks):
         try:

@@ -27,14 +27,14 @@ UNITS: Final = (Duration, Size, Rate, Threshold)
 
 
 def encode_hook(value: object) -> str:
-    """msgspec's `enc_hook`. Secrets come out in the clear."""
+    """Encode our types, as msgspec's `enc_hook`. Secrets come out in the clear."""
     if isinstance(value, (*UNITS, Secret)):
         return str(value)
     raise NotImplementedError(f"{type(value).__name__} has no plain form")
 
 
 def decode_hook(kind: Any, value: object) -> Any:
-    """msgspec's `dec_hook`."""
+    """Decode our types, as msgspec's `dec_hook`."""
     if kind in UNITS:
         return _parsed(kind, value) if isinstance(value, str) else kind.parse(value)
     raise NotImplementedError(f"{kind.__name__} has no plain form")
@@ -42,25 +42,25 @@ def decode_hook(kind: Any, value: object) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _parsed(kind: Any, text: str) -> Any:
-    """Thousands of endpoints have the same few durations."""
+    """Return a value that was parsed before: thousands of endpoints have the same few durations."""
     return kind.parse(text)
 
 
 def encode(struct: msgspec.Struct) -> bytes:
-    """The struct as JSON, **secrets in the clear**; `decode` gives an equal one back."""
+    """Return the struct as JSON, **secrets in the clear**; `decode` gives an equal one back."""
     return msgspec.json.encode(struct, enc_hook=encode_hook)
 
 
 def decode(data: bytes, kind: type[S]) -> S:
-    """What `encode` wrote. Raises msgspec.ValidationError; judges nothing but types and units."""
+    """Return what `encode` wrote. Raise msgspec.ValidationError; judge nothing but types and units."""
     return msgspec.json.decode(data, type=kind, dec_hook=decode_hook)
 
 
 def to_plain(struct: msgspec.Struct) -> Any:
-    """The struct as dicts, lists and texts, **secrets in the clear**."""
+    """Return the struct as dicts, lists and texts, **secrets in the clear**."""
     return plain(struct)
 
 
 def plain(value: Any) -> Any:
-    """The same for anything that holds our units and secrets."""
+    """Return the same for anything that holds our units and secrets."""
     return msgspec.to_builtins(value, enc_hook=encode_hook)

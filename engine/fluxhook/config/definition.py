@@ -52,7 +52,7 @@ _NO_URL: Final = "https://url.invalid/"
 
 
 def normalized(written: Mapping[str, Any]) -> dict[str, Any]:
-    """The layer to be kept: `secret` as `secrets`, nothing that is null.
+    """Return the layer to be kept: `secret` as `secrets`, nothing that is null.
 
     Raises ConfigError where both stand in it.
     """
@@ -67,7 +67,7 @@ def normalized(written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def define(name: object, layer: Mapping[str, Any], config: Config) -> tuple[Endpoint, list[Notice]]:
-    """The endpoint of a normalized layer, and what its owner should know.
+    """Return the endpoint of a normalized layer, and what its owner should know.
 
     Raises ConfigError with every problem; paths are the fields (`retry.max_attempts`).
     """
@@ -161,8 +161,8 @@ def check_move(
 ) -> None:
     """Refuse to send what is not shown to another place than it was given for.
 
-    Whoever may change an endpoint need not know its secrets, and could have them sent to a place of his
-    own. So a patch that moves it must give anew each value of the `former` layer that is hidden and
+    A user who may change an endpoint need not know its secrets, and could have them sent to a place of
+    his own. So a patch that moves it must give anew each value of the `former` layer that is hidden and
     would stay. Raises ConfigError.
     """
     if not (move := _move(before, after)):
@@ -191,7 +191,7 @@ def _move(before: Endpoint, after: Endpoint) -> str:
 
 
 def _hidden_and_kept(former: Mapping[str, Any], patch: Mapping[str, Any]) -> Iterator[str]:
-    """The paths of hidden values in a layer that a merge patch says nothing of."""
+    """Yield the paths of hidden values in a layer that a merge patch says nothing of."""
     if "?" in former.get("url", "") and "url" not in patch:
         yield "url"
     headers = patch.get("headers", {})
@@ -206,7 +206,7 @@ def _hidden_and_kept(former: Mapping[str, Any], patch: Mapping[str, Any]) -> Ite
 
 
 def _is_below(path: str, folder: str) -> bool:
-    """With links followed, those in the folder too."""
+    """Return whether a path is in the folder with links followed too."""
     try:
         real, above = os.path.realpath(path), os.path.realpath(folder)
         return os.path.isabs(path) and real != above and os.path.commonpath((real, above)) == above
@@ -215,12 +215,13 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 def written_as(path: str) -> str:
-    """A layer has `secrets`; whoever gives one mostly writes `secret`."""
+    """Return the path as it was written: a layer has `secrets`; those who give one mostly write
+    `secret`."""
     return "secret" if path == "secrets[0]" else path
 
 
 def build(name: str, layer: Mapping[str, Any], config: Config) -> Endpoint:
-    """The endpoint of a layer that was accepted before, under what may be other defaults.
+    """Return the endpoint of a layer that was accepted before, under what may be other defaults.
 
     A field that cannot be read any more has its default: the endpoint's deliveries must not be given
     up for it.
@@ -247,13 +248,13 @@ def _assembled(own: Layer, config: Config, findings: Findings) -> Endpoint:
 
 
 def signature_of(layer: Mapping[str, Any], config: Config) -> Any:
-    """The profile by which the endpoint of a layer will sign, be it a sound one or not."""
+    """Return the profile by which the endpoint of a layer will sign, be it a sound one or not."""
     default = config.defaults.get("signature", Endpoint(name=_NO_NAME, url=_NO_URL).signature)
     return layer.get("signature", default)
 
 
 def free_name(url: object, taken: Collection[str]) -> str:
-    """A name for an endpoint that was given none: its host, numbered where that is taken."""
+    """Return a name for an endpoint that was given none: its host, numbered where that is taken."""
     host = url_hostname(url) if isinstance(url, str) else ""
     base = re.sub(r"[^A-Za-z0-9._-]+", "-", host).strip("-._")[:100] or "endpoint"
     if base not in taken and not _RESERVED.fullmatch(base):
@@ -262,7 +263,7 @@ def free_name(url: object, taken: Collection[str]) -> str:
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7396: null removes, objects are merged, all else replaces."""
+    """Apply a patch by RFC 7396: null removes, objects are merged, all else replaces."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}
@@ -275,7 +276,7 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def new_secret(signature: SignatureProfile) -> str:
-    """256 random bits, in the form that the profile asks for (Standard Webhooks 1.0)."""
+    """Return 256 random bits, in the form that the profile asks for (Standard Webhooks 1.0)."""
     random = secrets.token_bytes(32)
     if signature == "standard":
         return "whsec_" + base64.b64encode(random).decode()

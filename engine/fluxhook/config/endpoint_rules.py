@@ -38,7 +38,7 @@ def check_endpoint(
     allowed: tuple[Network, ...] | None,
     findings: Findings,
 ) -> None:
-    """Reports all that is wrong with an endpoint as it is written; `path` ends in a dot.
+    """Report all that is wrong with an endpoint as it is written; `path` ends in a dot.
 
     Whether its files, packages and keys are of use shows when it is built (transport/build.py).
 
@@ -91,7 +91,8 @@ def check_options(endpoint: Endpoint, path: str, findings: Findings) -> None:
 
 
 def _forwards(url: str, proxy: str) -> bool:
-    """Whether the proxy reads the requests itself: it tunnels https://, and SOCKS tunnels all."""
+    """Return whether the proxy reads the requests itself: it tunnels https://, and SOCKS tunnels
+    all."""
     return url.lower().startswith("http:") and proxy.lower().startswith("http")
 
 
@@ -128,7 +129,8 @@ def _check_target(
     allowed: tuple[Network, ...] | None,
     findings: Findings,
 ) -> None:
-    """A name is judged later, when it has become an address and a socket opens to it."""
+    """Check a target that is an address; a name is judged later, when it has become an address and a
+    socket opens to it."""
     if not findings.sound(path):
         return  # a stand-in, or a variable that is not set
     if fault:

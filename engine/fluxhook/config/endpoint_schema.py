@@ -159,7 +159,7 @@ class Aggregate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     The window begins with the first of them. The notification has their number, and the first
     `originals` of them. FluxGate aggregates "to prevent webhook storms during outages"; ten seconds are
-    ours: soon enough for whoever is on call, and 360 requests in an hour of outage.
+    ours: soon enough for those on call, and 360 requests in an hour of outage.
     """
 
     window: Annotated[
@@ -271,7 +271,7 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = None
 
     def __post_init__(self) -> None:
-        """Hides a key that is written out."""
+        """Hide a key that is written out."""
         for name in ("ca", "cert", "key"):
             value = getattr(self, name)
             if isinstance(value, str) and has_private_key(value):
@@ -566,7 +566,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "failures"
 
     def __post_init__(self) -> None:
-        """Hides what must not be shown; the values stay what they are, and stay str.
+        """Hide what must not be shown; the values stay what they are, and stay str.
 
         A value of the wrong type is left alone: `config.check` reports it.
         """

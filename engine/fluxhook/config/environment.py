@@ -22,8 +22,8 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 def expand(
     layer: Mapping[str, Any], path: str, environ: Mapping[str, str], findings: Findings
 ) -> dict[str, Any]:
-    """The endpoint's mapping with the references replaced in its URL, proxy, secrets, header values and
-    TLS paths.
+    """Return the endpoint's mapping with the references replaced in its URL, proxy, secrets, header
+    values and TLS paths.
 
     A variable that is not set is a problem that names it. What is not a text is left alone.
     """
@@ -47,7 +47,7 @@ def expand(
 def expand_tokens(
     section: Mapping[str, Any], path: str, environ: Mapping[str, str], findings: Findings
 ) -> dict[str, Any]:
-    """The section with the references in the tokens of its `admin` replaced."""
+    """Return the section with the references in the tokens of its `admin` replaced."""
     admin = section.get("admin")
     if not isinstance(admin, dict) or not isinstance(tokens := admin.get("tokens"), list):
         return dict(section)

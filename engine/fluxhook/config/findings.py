@@ -83,7 +83,7 @@ class Findings:
         return len(self._more_problems)
 
     def sound(self, *paths: str) -> bool:
-        """Whether no problem stands at or under any of the paths.
+        """Return whether no problem stands at or under any of the paths.
 
         A rule about several values asks this first: one fault is then one problem.
         """
@@ -94,6 +94,6 @@ class Findings:
         return path if len(path) <= MAX_PATH else f"{path[: MAX_PATH - 3]}..."
 
     def raise_problems(self) -> None:
-        """Raises one ConfigError with the problems, if there is one."""
+        """Raise one ConfigError with the problems, if there is one."""
         if self.problems:
             raise ConfigError(list(self.problems), self.more)

@@ -220,7 +220,7 @@ def _adapt_number(
 
 
 def _value(kind: type[int | float | Duration], raw: object) -> float | None:
-    """The number as it is written, in nanoseconds for a duration; None for what is none."""
+    """Return the number as it is written, in nanoseconds for a duration; None for what is none."""
     if kind is not Duration:
         value = read_number(kind, raw)  # type: ignore[arg-type]
         return None if value is BAD else value

@@ -73,8 +73,8 @@ def engine_header(name: object) -> str | None:
 
 
 def judge_header(name: str, value: str, *, signed: bool = True) -> Violation | None:
-    """What is wrong with a configured header; never shows its value. `signed`: the endpoint's requests
-    carry a signature of ours."""
+    """Return what is wrong with a configured header; never show its value. `signed`: the endpoint's
+    requests carry a signature of ours."""
     if not _NAME.fullmatch(name):
         return Violation(f"{name!r:.80} is not a header name", "use letters, digits and hyphens")
     lower = name.lower()
@@ -101,15 +101,15 @@ def judge_header(name: str, value: str, *, signed: bool = True) -> Violation | N
 
 
 def content_type(endpoint: Endpoint) -> str:
-    """What an endpoint's requests are sent as."""
+    """Return what an endpoint's requests are sent as."""
     if endpoint.batch.max_events is not None:
         return _BATCH[endpoint.batch.format]
     return event_content_type(endpoint)
 
 
 def event_content_type(endpoint: Endpoint) -> str:
-    """The content type of one of its events by itself: as the operator wrote it, where it is JSON and
-    no format that has a type of its own."""
+    """Return the content type of one of its events by itself: as the operator wrote it, where it is
+    JSON and no format that has a type of its own."""
     if own := _EVENT.get(endpoint.envelope):
         return own
     written = (value for name, value in endpoint.headers.items() if name.lower() == "content-type")
@@ -117,5 +117,5 @@ def event_content_type(endpoint: Endpoint) -> str:
 
 
 def media_type(value: str) -> str:
-    """A content type without its parameters, which JSON has none of (RFC 8259 section 11)."""
+    """Return a content type without its parameters, which JSON has none of (RFC 8259 section 11)."""
     return value.partition(";")[0].strip().lower()

@@ -45,7 +45,7 @@ EXPONENTIAL: Final = frozenset(("initial_interval", "max_interval", "multiplier"
 
 
 def overlay(base: Layer, over: Layer) -> Layer:
-    """Both layers, `over` first; nested layers and headers are merged, all else is replaced.
+    """Return both layers, `over` first; nested layers and headers are merged, all else is replaced.
 
     The layer that chooses a way of retrying chooses all of it: a schedule drops the number of
     attempts below it, and exponential settings drop a schedule below them. Header names are
@@ -76,7 +76,7 @@ def _without_rival(below: Layer, above: Layer) -> Layer:
 
 
 def assemble(kind: type[S], layer: Layer) -> S:
-    """The struct, with the schema's defaults under the layer. Required fields must be in it."""
+    """Return the struct, with the schema's defaults under the layer. Required fields must be in it."""
     values = dict(layer)
     for name, default in _nested(kind).items():
         base = {name: msgspec.structs.asdict(default)}
@@ -86,6 +86,6 @@ def assemble(kind: type[S], layer: Layer) -> S:
 
 @functools.cache
 def _nested(kind: type[msgspec.Struct]) -> dict[str, msgspec.Struct]:
-    """The defaults of the fields that are structs themselves."""
+    """Return the defaults of the fields that are structs themselves."""
     fields = msgspec.structs.fields(kind)
     return {field.name: field.default for field in fields if is_struct(plain_type(field.type))}

@@ -51,7 +51,7 @@ def too_many_keys(value: Mapping[Any, Any], path: str, findings: Findings) -> bo
 
 
 def check_limits(struct: msgspec.Struct, path: str, findings: Findings) -> None:
-    """Reports each number of this struct that is out of its range.
+    """Report each number of this struct that is out of its range.
 
     `path` ends in a dot or is empty.
     """

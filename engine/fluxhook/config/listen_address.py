@@ -20,7 +20,7 @@ class Listen(NamedTuple):
 
     @property
     def loopback(self) -> bool:
-        """Whether nobody beyond this machine can connect. A name other than localhost may lead
+        """True if nobody beyond this machine can connect. A name other than localhost may lead
         anywhere."""
         if self.host.lower() == "localhost":
             return True
@@ -36,7 +36,7 @@ class Listen(NamedTuple):
 
 
 def parse_listen(text: str) -> Listen:
-    """Reads `host:port`; without a host (`:8090`) it is every address. Raises ValueError.
+    """Read `host:port`; without a host (`:8090`) it is every address. Raise ValueError.
 
     >>> parse_listen("127.0.0.1:8090")
     Listen(host='127.0.0.1', port=8090)

@@ -76,7 +76,7 @@ def loads(
     allow_networks: Iterable[str] = (),
     environ: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """Reads YAML; `where` names the text in errors.
+    """Read YAML; `where` names the text in errors.
 
     `allow_networks` (a command line's) are added to the file's own. `environ` gives the variables
     for `${NAME}` in secrets and headers; None means the process's environment.
@@ -197,7 +197,7 @@ class _Written:
         return layer
 
     def locate(self, path: str) -> str:
-        """Where the value was written: in the endpoint itself, or in the defaults."""
+        """Return where the value was written: in the endpoint itself, or in the defaults."""
         if not (match := _ENDPOINT.fullmatch(path)):
             return path
         i, rest, name, below = match.groups()
@@ -215,7 +215,7 @@ def _sets(layer: Layer, name: str, below: str | None) -> bool:
 
 
 def _section(text: str, where: str, findings: Findings) -> dict[str, Any]:
-    """What stands under `webhook:`."""
+    """Return what stands under `webhook:`."""
     tree = parse(text, where, findings, root=_ROOT)
     remedy = "put the configuration under a `webhook:` key"
     if tree is None:
@@ -237,7 +237,7 @@ def _section(text: str, where: str, findings: Findings) -> dict[str, Any]:
 
 
 def _networks(texts: Iterable[str], findings: Findings) -> tuple[str, ...]:
-    """The networks that the caller adds to the file's."""
+    """Return the networks that the caller adds to the file's."""
     sound = []
     for text in texts:
         try:

@@ -108,7 +108,8 @@ class Refusal(NamedTuple):
 
 
 def judge(address: Address, allowed: Sequence[Network] = ()) -> Refusal | None:
-    """None if the address, and each that it carries, is public or lies in one of the allowed networks.
+    """Return None if the address, and each that it carries, is public or lies in one of the allowed
+    networks.
 
     A network allows an IPv4 address in each form that carries it.
     """
@@ -140,7 +141,7 @@ def _judge_itself(address: Address, allowed: Sequence[Network]) -> Refusal | Non
 
 
 def parse_network(text: str) -> Network:
-    """Reads "10.0.0.0/8", or one address. ValueError says what is wrong."""
+    """Read "10.0.0.0/8", or one address. ValueError says what is wrong."""
     try:
         network = ipaddress.ip_network(text)
     except ValueError:
@@ -158,7 +159,7 @@ _NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*", re.ASCII)
 
 
 def literal_address(host: str) -> Address | None:
-    """The address that a URL's host spells out; None for a name that has to be resolved.
+    """Return the address that a URL's host spells out; None for a name that has to be resolved.
 
     Reads what inet_aton and browsers read (`127.1`, `0x7f000001`, `2130706433`, `0177.0.0.1`),
     brackets, and the names that always mean loopback (RFC 6761 section 6.3). ValueError for a host
@@ -186,7 +187,7 @@ def literal_address(host: str) -> Address | None:
 
 
 def _number(text: str) -> int | None:
-    """A part of an IPv4 address: 0x is hexadecimal, a leading 0 octal. None: not a number."""
+    """Read a part of an IPv4 address: 0x is hexadecimal, a leading 0 octal. None: not a number."""
     if not _NUMBER.fullmatch(text) or len(text) > 16:
         return None
     try:
@@ -198,7 +199,7 @@ def _number(text: str) -> int | None:
 
 
 def _carried(address: Address) -> list[IPv4Address]:
-    """The IPv4 addresses inside an IPv6 address of a carrying form."""
+    """Return the IPv4 addresses inside an IPv6 address of a carrying form."""
     if isinstance(address, IPv4Address):
         return []
     number = int(address)

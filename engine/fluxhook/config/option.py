@@ -143,7 +143,8 @@ def options(kind: type[msgspec.Struct]) -> tuple[Option, ...]:
 
 
 def _options(kind: type[msgspec.Struct], prefix: str, base: Any) -> Iterator[Option]:
-    """`base` is an instance that holds the defaults, None where those of the fields hold."""
+    """Yield the options; `base` is an instance that holds the defaults, None where those of the
+    fields hold."""
     for field in msgspec.structs.fields(kind):
         default = field.default if base is None else getattr(base, field.name)
         if default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT:

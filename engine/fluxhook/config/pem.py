@@ -6,7 +6,7 @@ __all__ = ["has_private_key", "is_pem"]
 
 
 def is_pem(value: str) -> bool:
-    """Whether the value is PEM text and no path.
+    """Return whether the value is PEM text and no path.
 
     >>> is_pem("-----BEGIN CERTIFICATE-----\\nMIIB..."), is_pem("/etc/ssl/ca.pem")
     (True, False)
@@ -15,5 +15,5 @@ def is_pem(value: str) -> bool:
 
 
 def has_private_key(value: str) -> bool:
-    """Whether the value must not be shown."""
+    """Return whether the value must not be shown."""
     return is_pem(value) and "PRIVATE KEY" in value

@@ -332,7 +332,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = {}
 
     def __post_init__(self) -> None:
-        """Hides the secrets of `defaults`, as those of an endpoint are."""
+        """Hide the secrets of `defaults`, as those of an endpoint are."""
         if isinstance(self.defaults, dict) and self.defaults:
             _set(self, "defaults", {key: _hidden_in(key, v) for key, v in self.defaults.items()})
 

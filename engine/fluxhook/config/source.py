@@ -47,7 +47,7 @@ def is_null(value: object) -> bool:
 
 
 def parse(text: str, where: str, findings: Findings, *, root: str) -> Tree | None:
-    """The tree of the one document in `text`; None if it is empty.
+    """Return the tree of the one document in `text`; None if it is empty.
 
     Reports duplicate keys and unknown tags, but only under the key `root`: the rest of the file is
     another program's.
@@ -188,6 +188,6 @@ def _nested(place: str) -> ConfigError:
 
 
 def _place(event: yaml.Event) -> tuple[int, int]:
-    """Line and column, from 1."""
+    """Return line and column, from 1."""
     mark = event.start_mark
     return (mark.line + 1, mark.column + 1) if mark else (0, 0)

@@ -33,7 +33,7 @@ class _Matched(NamedTuple):
 def check_subscription(
     endpoint: Endpoint, path: str, known: frozenset[str], findings: Findings
 ) -> None:
-    """Reports bad patterns, filters and conditions, and those that can match nothing or all.
+    """Report bad patterns, filters and conditions, and those that can match nothing or all.
 
     `known` are the types of both catalogs and the host's own; `path` ends in a dot.
     """
@@ -122,7 +122,7 @@ def _all_known(found: Sequence[_Matched]) -> bool:
 
 
 def _point_out(pattern: str, known: frozenset[str], path: str, findings: Findings) -> None:
-    """Nobody is to wait in silence for events that never come."""
+    """Point out what matches nothing: nobody is to wait in silence for events that never come."""
     findings.notice(
         path,
         f"no known event type matches {pattern!r}{findings.hint(pattern_hint, pattern, known)}; "

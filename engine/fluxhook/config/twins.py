@@ -83,8 +83,9 @@ def recognize(
 
 
 def _matched(group: list[Endpoint], known: Mapping[str, Endpoint]) -> dict[str, str]:
-    """Each one's name among those that are known: first of who is the same in all, then of who is
-    nearly so. Of several that are the same in all any may be any; else it has to be the only one."""
+    """Return each one's name among those that are known: first of those who are the same in all,
+    then of those who are nearly so. Of several that are the same in all any may be any; otherwise it
+    has to be the only one."""
     names: dict[str, str] = {}
     left = dict(known)
     for trait in _TRAITS:
@@ -132,6 +133,6 @@ def _digest(endpoint: Endpoint) -> str:
 
 
 def _written(endpoint: Endpoint) -> str:
-    """The name that stands in the file: `distinguish` made the name of a twin."""
+    """Return the name that stands in the file: `distinguish` made the name of a twin."""
     match = _TWIN.fullmatch(endpoint.name)
     return match[1] if match and match[2] == _digest(endpoint) else endpoint.name

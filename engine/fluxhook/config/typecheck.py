@@ -16,7 +16,7 @@ __all__ = ["check_types"]
 
 
 def check_types(struct: msgspec.Struct, path: str, findings: Findings) -> None:
-    """Reports each field of another type than declared; `path` ends in a dot or is empty."""
+    """Report each field of another type than declared; `path` ends in a dot or is empty."""
     for name, kind in fields_of(type(struct)).items():
         value = getattr(struct, name)
         where = path + name

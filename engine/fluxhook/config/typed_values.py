@@ -77,7 +77,7 @@ def read_struct(
     extra: Mapping[str, Any] | None = None,
     hidden: bool = False,
 ) -> dict[str, Any]:
-    """The fields that `raw` sets soundly, nested structs as dicts; the rest became problems.
+    """Return the fields that `raw` sets soundly, nested structs as dicts; the rest became problems.
 
     A field set to null counts as not set, unless null is one of its values. `extra` are keys beyond
     the struct's own, with their types. With `hidden` no message shows what stands in its place.
@@ -115,7 +115,7 @@ def read_struct(
 def read_value(
     kind: Any, raw: object, path: str, findings: Findings, *, hidden: bool = False
 ) -> Any:
-    """`raw` as a value of the type `kind`, or BAD after a problem was reported.
+    """Return `raw` as a value of the type `kind`, or BAD after a problem was reported.
 
     For the type `object` it is handed back as it is. With `hidden` no message shows the value.
     """
@@ -158,7 +158,7 @@ def read_value(
 def _read_flat(
     kind: type[msgspec.Struct], raw: object, path: str, findings: Findings, hidden: bool
 ) -> Any:
-    """A struct that is a member of a list. It has no nested ones."""
+    """Read a struct that is a member of a list. It has no nested ones."""
     values = read_struct(kind, raw, path, findings, hidden=hidden)
     for field in msgspec.structs.fields(kind):
         missing = field.required and field.name not in values
@@ -168,7 +168,8 @@ def _read_flat(
 
 
 def _scalar(kind: Any, raw: object) -> Any:
-    """The value, or BAD. ValueError says what is wrong with a duration, size, rate or threshold."""
+    """Return the value, or BAD. ValueError says what is wrong with a duration, size, rate or
+    threshold."""
     if kind in UNITS:
         # Units read their own text, quoted or not.
         if isinstance(raw, kind):

@@ -11,7 +11,7 @@ __all__ = ["check_unicode"]
 
 
 def check_unicode(value: msgspec.Struct, path: str, findings: Findings) -> None:
-    """Reports the fields with a text in them that no other process could be told of.
+    """Report the fields with a text in them that no other process could get.
 
     Python puts surrogates where an environment variable or a file name is not UTF-8 (PEP 383).
     """

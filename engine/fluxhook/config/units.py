@@ -52,7 +52,8 @@ _MAX_TEXT: Final = 64
 
 
 def whole_number(text: str) -> int | None:
-    """The whole number that a float's text spells, as Helm renders each number above a million: 1e+06.
+    """Return the whole number that a float's text spells, as Helm renders each number above a million:
+    1e+06.
 
     >>> whole_number("1.048576e+06"), whole_number("1.5")
     (1048576, None)
@@ -167,7 +168,8 @@ class Duration(_Frozen):
         return self.ns > 0
 
     def __str__(self) -> str:
-        """The shortest text in falling units: `1h30m`, `1m30s`, `1.5s`, `250ms`, `100us`, `0s`."""
+        """Return the shortest text in falling units: `1h30m`, `1m30s`, `1.5s`, `250ms`, `100us`,
+        `0s`."""
         return _written(self.ns)
 
     def __repr__(self) -> str:
@@ -227,7 +229,7 @@ class Size(int):
         return cls(int(digits) * _BYTES[unit])
 
     def __str__(self) -> str:
-        """The text in the largest unit that divides it."""
+        """Return the text in the largest unit that divides it."""
         n = int(self)
         for unit in ("TiB", "GiB", "MiB", "KiB"):
             if n and n % _BYTES[unit] == 0:

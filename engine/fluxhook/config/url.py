@@ -46,7 +46,7 @@ class Violation(NamedTuple):
 def judge_url(
     url: str, *, schemes: Collection[str] = ("https", "http"), userinfo: bool = False
 ) -> Violation | None:
-    """What is wrong with a URL; None if a delivery can be sent to it.
+    """Return what is wrong with a URL; None if a delivery can be sent to it.
 
     With `userinfo` a name and password may stand before the host, as proxies want it.
     """
@@ -108,13 +108,14 @@ def split_url(url: str) -> tuple[str, str | None, str]:
 
 
 def url_host(url: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a sound URL's host spells out; None for a name."""
+    """Return the address that a sound URL's host spells out; None for a name."""
     host = url_hostname(url)
     return literal_address(host) if host else None
 
 
 def url_hostname(url: str) -> str:
-    """A sound URL's host as it is written, an IPv6 address in brackets; empty for an unsound one."""
+    """Return a sound URL's host as it is written, an IPv6 address in brackets; empty for an unsound
+    one."""
     match = _URL.fullmatch(url)
     host = match and _HOST.fullmatch(match[2].rpartition("@")[2])
     return host[1] if host else ""
@@ -133,6 +134,7 @@ def url_origin(url: str, ports: Mapping[str, str] = _PORTS) -> str:
 
 
 def shown_url(url: str) -> str:
-    """The URL as it may be shown: without user name, password and query, which can hold secrets."""
+    """Return the URL as it may be shown: without user name, password and query, which can hold
+    secrets."""
     url = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*:/*)?.*@", r"\1***@", url, flags=re.DOTALL)
     return re.sub(r"([?#]).*", r"\1***", url, flags=re.DOTALL)[:200]

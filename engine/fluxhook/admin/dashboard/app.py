@@ -62,7 +62,7 @@ class AdminProcess(Protocol):
 
 
 def create_dashboard(admin: AdminProcess) -> ASGIApp:
-    """The pages, behind their guard. Once a process."""
+    """Return the pages, behind their guard. Call it once in a process."""
     # Strangers could fill the log with what is not found, or was never a session.
     for name, level in (("nicegui", logging.ERROR), ("engineio.server", logging.CRITICAL)):
         logging.getLogger(name).setLevel(level)

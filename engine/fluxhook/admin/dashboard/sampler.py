@@ -61,7 +61,7 @@ class Sampler:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Samples are taken by a `clock` that nobody sets; what is shown is dated by the one on the
+        """Take samples by a `clock` that nobody sets; what is shown is dated by the one on the
         `wall`."""
         self._read = read
         self._clock = clock
@@ -78,7 +78,7 @@ class Sampler:
         self._asked: dict[int | None, float] = {}
 
     async def stats(self) -> Stats:
-        """A sample that is no older than the interval. Raises what `read_stats` raises."""
+        """Return a sample that is no older than the interval. Raise what `read_stats` raises."""
         async with self._lock:
             stats = self._stats
             age_s = self._clock() - self._taken_at
@@ -90,23 +90,24 @@ class Sampler:
             return stats
 
     async def status(self) -> Status:
-        """The same as the API shows it."""
+        """Return the same as the API shows it."""
         stats = await self.stats()
         return status_view(stats, int((self._taken_at + self._ahead_s()) * 1e9))
 
     def expire(self) -> None:
-        """The next question takes a new sample: something was changed."""
+        """Make the next question take a new sample: something was changed."""
         self._fresh = False
 
     def line(self, endpoint: int | None = None) -> list[Point]:
-        """The points of an endpoint, or of all together; a line begins when it is first asked for."""
+        """Return the points of an endpoint, or of all together; a line begins when it is first asked
+        for."""
         self._asked[endpoint] = self._clock()
         line = self._lines.setdefault(endpoint, deque(maxlen=int(HISTORY_S / INTERVAL_S)))
         ahead_ms = int(self._ahead_s() * 1000)
         return [point._replace(at_ms=point.at_ms + ahead_ms) for point in line]
 
     def _ahead_s(self) -> float:
-        """By how much the clock on the wall is ahead."""
+        """Return by how much the clock on the wall is ahead."""
         return self._wall() - self._clock()
 
     def _extend(self, stats: Stats) -> None:
@@ -132,7 +133,7 @@ class Sampler:
 
 
 def rates(old: Counts, new: Counts, elapsed_s: float, at_ms: int) -> Point:
-    """What happened between two samples."""
+    """Return what happened between two samples."""
 
     def rate(before: int, after: int) -> float:
         return round(max(0, after - before) / elapsed_s, 2)
@@ -152,7 +153,7 @@ def rates(old: Counts, new: Counts, elapsed_s: float, at_ms: int) -> Point:
 
 
 def percentiles(histogram: Sequence[int]) -> tuple[float | None, float | None, float | None]:
-    """Upper limits of p50, p95 and p99 in milliseconds; None where nothing was counted."""
+    """Return upper limits of p50, p95 and p99 in milliseconds; None where nothing was counted."""
     total = sum(histogram)
     if total <= 0:
         return None, None, None

@@ -68,7 +68,7 @@ def read_schedule(service: Service, halted: Collection[str], limit: int = 25) ->
 
 
 def _delay(counts: list[int], probe_ns: int | None, now_ns: int) -> None:
-    """Nothing goes before an open breaker's next probe: what is due earlier counts as due then."""
+    """Count what is due before an open breaker's next probe as due then: nothing goes earlier."""
     if probe_ns is None:
         return
     ends = [_END if s is None else now_ns + s * 1_000_000_000 for _, s in BUCKETS]

@@ -55,7 +55,7 @@ def milliseconds(ms: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Never 100 % where something failed, nor 0 % where something succeeded.
+    """Return a percentage: never 100 % where something failed, nor 0 % where something succeeded.
 
     >>> percent(1.0), percent(0.99999), percent(0.5), percent(None)
     ('100 %', '99.9 %', '50 %', '-')
@@ -81,10 +81,10 @@ _ACTIONS: Final = {"purged": "Given up and erased"}
 
 
 def cause_sentence(cause: str) -> str:
-    """What a cause's word means; itself where it is not known."""
+    """Return what a cause's word means; itself where it is not known."""
     return _SENTENCES.get(cause, cause)
 
 
 def action_sentence(action: str) -> str:
-    """What an action of the audit trail means; itself where it is not known."""
+    """Return what an action of the audit trail means; itself where it is not known."""
     return _ACTIONS.get(action, action)

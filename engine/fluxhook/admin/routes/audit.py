@@ -34,7 +34,7 @@ def list_audit(
     cursor: FromQuery[str] = "",
     limit: PageSize = 100,
 ) -> Page[AuditEntry]:
-    """What was given up and erased, newest first. `endpoint` is a name, also a former one."""
+    """List what was given up and erased, newest first. `endpoint` is a name, also a former one."""
     which = delivery_filter(
         **given(endpoint=endpoint, type=type, event_id=event_id, since=since, until=until)
     )

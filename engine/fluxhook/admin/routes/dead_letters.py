@@ -37,7 +37,7 @@ def list_dead_letters(
     cursor: FromQuery[str] = "",
     limit: PageSize = 100,
 ) -> Page[Delivery]:
-    """The latest to die first; `since` and `until` say when they died."""
+    """List the latest to die first; `since` and `until` say when they died."""
     which = delivery_filter(
         **given(endpoint=endpoint, type=type, cause=cause, since=since, until=until)
     )
@@ -55,7 +55,7 @@ def list_dead_letters(
 def replay(
     service: NamedDependency[Service], request: Request[Any, Any, Any], body: RawBody
 ) -> Progress:
-    """Has those that match delivered again. Works for some seconds; where it then answers with a
+    """Deliver those that match again. Works for some seconds; where it then answers with a
     `next_cursor`, send that with the same filter to go on."""
     media_type(request.headers.get("content-type"), (JSON,))
     return service.replay(struct_of(ReplayRequest, decode_object(body, optional=True)))
@@ -72,7 +72,7 @@ def replay(
 def purge(
     service: NamedDependency[Service], request: Request[Any, Any, Any], body: RawBody
 ) -> Progress:
-    """Erases those that match, after a line in the audit trail for each; in steps, as for replay."""
+    """Erase those that match, after a line in the audit trail for each; in steps, as for replay."""
     media_type(request.headers.get("content-type"), (JSON,))
     return service.purge(struct_of(PurgeRequest, decode_object(body)))
 
@@ -86,7 +86,7 @@ def purge(
     sync_to_thread=True,
 )
 def replay_one(service: NamedDependency[Service], delivery_id: FromPath[str]) -> Progress:
-    """Has it delivered again, now."""
+    """Deliver it again, now."""
     service.replay_one(delivery_id)
     return Progress(done=1)
 
@@ -99,7 +99,7 @@ def replay_one(service: NamedDependency[Service], delivery_id: FromPath[str]) ->
     sync_to_thread=True,
 )
 def purge_one(service: NamedDependency[Service], delivery_id: FromPath[str]) -> None:
-    """Erases it, after a line in the audit trail."""
+    """Erase it, after a line in the audit trail."""
     service.purge_one(delivery_id)
 
 

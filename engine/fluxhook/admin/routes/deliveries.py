@@ -49,8 +49,8 @@ def list_deliveries(
     cursor: FromQuery[str] = "",
     limit: PageSize = 100,
 ) -> Page[Delivery]:
-    """What did not succeed at once, and everything of webhooks with `record: all`, newest first.
-    `since` and `until` say when events were accepted."""
+    """List what did not succeed at once, and everything of webhooks with `record: all`, newest
+    first. `since` and `until` say when events were accepted."""
     which = delivery_filter(
         **given(
             endpoint=endpoint,
@@ -73,7 +73,7 @@ def list_deliveries(
     sync_to_thread=True,
 )
 def show_delivery(service: NamedDependency[Service], delivery_id: FromPath[str]) -> DeliveryDetail:
-    """With every attempt, and the request as it is sent."""
+    """Show a delivery with every attempt, and the request as it is sent."""
     return service.delivery(delivery_id)
 
 
@@ -94,8 +94,8 @@ def list_attempts(
     cursor: FromQuery[str] = "",
     limit: PageSize = 100,
 ) -> Page[AttemptRecord]:
-    """Those of the deliveries in the store, newest first. `outcome` is `delivered` or a cause of
-    failure such as `timeout`; `since` and `until` say when attempts began."""
+    """List those of the deliveries in the store, newest first. `outcome` is `delivered` or a cause
+    of failure such as `timeout`; `since` and `until` say when attempts began."""
     which = delivery_filter(
         **given(endpoint=endpoint, type=type, cause=outcome, since=since, until=until)
     )

@@ -20,8 +20,8 @@ __all__ = ["HANDLERS"]
     sync_to_thread=True,
 )
 def list_event_types(service: NamedDependency[Service]) -> Page[EventType]:
-    """Both catalogs, with the JSON schemas of their data and the versions of these, and the host's own
-    types."""
+    """List both catalogs, with the JSON schemas of their data and the versions of these, and the
+    host's own types."""
     return Page(service.event_types())
 
 

@@ -59,10 +59,11 @@ async def emit_events(
     access: NamedDependency[Access],
     idempotency_key: IdempotencyKey = None,
 ) -> AcceptedEvents:
-    """One event, an array of events, or lines of events (NDJSON).
+    """Emit one event, an array of events, or lines of events (NDJSON).
 
     Of an array all are accepted or, if one is bad, none; lines are accepted as they arrive, up to the
-    first bad one. Accepted means kept: it will be delivered, or die and be told of.
+    first bad one. Accepted means kept: it will be delivered, or become a dead letter, which is
+    reported.
     """
     media = media_type(request.headers.get("content-type"), _MEDIA)
     if not ingest.ready:
@@ -103,7 +104,7 @@ async def _emit_lines(events: IngestRequest, request: Request[Any, Any, Any], li
 async def _lines(
     stream: AsyncIterator[bytes], limit: int
 ) -> AsyncIterator[list[tuple[int, bytes]]]:
-    """The lines that each chunk completes, numbered from 1, without empty ones."""
+    """Yield the lines that each chunk completes, numbered from 1, without empty ones."""
     rest, number = b"", 0
     async for chunk in stream:
         *whole, rest = (rest + chunk).split(b"\n")

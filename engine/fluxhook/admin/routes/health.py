@@ -20,7 +20,7 @@ _TAGS = ["health"]
 
 @get("/healthz", opt=rules(None), tags=_TAGS, summary="Alive?", sync_to_thread=False)
 def healthz() -> Health:
-    """This process answers."""
+    """Say that this process answers."""
     return Health()
 
 
@@ -33,7 +33,7 @@ def healthz() -> Health:
 async def readyz(
     service: NamedDependency[Service], health_threads: NamedDependency[Executor]
 ) -> Health:
-    """The engine runs, at least one of its workers serves, and its store can be read."""
+    """Say that the engine runs, at least one of its workers serves, and its store can be read."""
     await asyncio.get_running_loop().run_in_executor(health_threads, service.check_ready)
     return Health()
 
@@ -47,7 +47,7 @@ async def readyz(
     sync_to_thread=True,
 )
 def metrics(service: NamedDependency[Service]) -> Response[bytes]:
-    """In the text format of Prometheus."""
+    """Show all metrics in the text format of Prometheus."""
     return Response(Metrics(service.stats).page(), media_type=CONTENT_TYPE)
 
 

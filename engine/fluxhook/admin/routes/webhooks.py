@@ -39,7 +39,7 @@ Once = NamedDependency[Callable[..., Any]]
 
 @get("/v1/webhooks", opt=rules("read"), tags=_TAGS, summary="List webhooks", sync_to_thread=True)
 def list_webhooks(service: NamedDependency[Service]) -> Page[Webhook]:
-    """All of them, in the order in which they were created."""
+    """List all of them, in the order in which they were created."""
     return Page(service.webhooks())
 
 
@@ -60,8 +60,8 @@ def create_webhook(
     body: RawBody,
     idempotency_key: IdempotencyKey = None,
 ) -> Response[CreatedWebhook]:
-    """`url` and `events` are needed (["*"]: all types), and a `secret`, `generate_secret: true` or
-    `signature: none`. Without a `name` it has that of the URL's host."""
+    """Create a webhook. `url` and `events` are needed (["*"]: all types), and a `secret`,
+    `generate_secret: true` or `signature: none`. Without a `name` it has that of the URL's host."""
     media_type(request.headers.get("content-type"), (JSON,))
     webhook: CreatedWebhook = once(body, lambda: service.create(decode_object(body)))
     return Response(webhook, headers={"Location": f"/v1/webhooks/{webhook.id}"})
@@ -75,7 +75,7 @@ def create_webhook(
     sync_to_thread=True,
 )
 def all_status(service: NamedDependency[Service]) -> Status:
-    """State, counters, latencies and what waits, of each webhook; totals; each process."""
+    """Show state, counters, latencies and what waits, of each webhook; totals; each process."""
     return service.status()
 
 
@@ -87,7 +87,7 @@ def all_status(service: NamedDependency[Service]) -> Status:
     sync_to_thread=True,
 )
 def show_webhook(service: NamedDependency[Service], ref: FromPath[str]) -> Webhook:
-    """All of its options, defaults included. Secrets and the values of headers are not shown."""
+    """Show all of its options, defaults included. Secrets and the values of headers are not shown."""
     return service.webhook(ref)
 
 
@@ -109,7 +109,7 @@ def update_webhook(
     ref: FromPath[str],
     body: RawBody,
 ) -> CreatedWebhook:
-    """A JSON merge patch (RFC 7396): null takes an option back to its default."""
+    """Apply a JSON merge patch (RFC 7396): null takes an option back to its default."""
     media_type(request.headers.get("content-type"), _PATCH)
     return service.update(ref, decode_object(body))
 
@@ -122,7 +122,7 @@ def update_webhook(
     sync_to_thread=True,
 )
 def delete_webhook(service: NamedDependency[Service], ref: FromPath[str]) -> None:
-    """What was pending for it become dead letters."""
+    """Delete a webhook; what was pending for it become dead letters."""
     service.delete(ref)
 
 
@@ -135,7 +135,7 @@ def delete_webhook(service: NamedDependency[Service], ref: FromPath[str]) -> Non
     sync_to_thread=True,
 )
 def pause_webhook(service: NamedDependency[Service], ref: FromPath[str]) -> Webhook:
-    """Its events are accepted and wait."""
+    """Pause a webhook: its events are accepted and wait."""
     return service.pause(ref)
 
 
@@ -148,7 +148,7 @@ def pause_webhook(service: NamedDependency[Service], ref: FromPath[str]) -> Webh
     sync_to_thread=True,
 )
 def resume_webhook(service: NamedDependency[Service], ref: FromPath[str]) -> Webhook:
-    """Ends a pause, or the disabling of a webhook that was gone or failed for too long."""
+    """End a pause, or the disabling of a webhook that was gone or failed for too long."""
     return service.resume(ref)
 
 
@@ -173,7 +173,7 @@ def rotate_secret(
     body: RawBody,
     idempotency_key: IdempotencyKey = None,
 ) -> RotatedSecret:
-    """The former secret signs beside the new one until the overlap is over."""
+    """Replace the secret; the former one signs beside the new one until the overlap is over."""
     media_type(request.headers.get("content-type"), (JSON,))
 
     def rotate() -> RotatedSecret:
@@ -205,7 +205,8 @@ def send_test(
     body: RawBody,
     idempotency_key: IdempotencyKey = None,
 ) -> TestSent:
-    """To this webhook alone, whatever it subscribes to; its delivery is kept, success included."""
+    """Send an event to this webhook alone, whatever it subscribes to; its delivery is kept, success
+    included."""
     media_type(request.headers.get("content-type"), (JSON,))
 
     def send() -> TestSent:
@@ -223,7 +224,7 @@ def send_test(
     sync_to_thread=True,
 )
 def webhook_status(service: NamedDependency[Service], ref: FromPath[str]) -> WebhookStatus:
-    """State, counters, latencies and what waits."""
+    """Show state, counters, latencies and what waits."""
     name = service.webhook(ref).name
     for one in service.status().webhooks:
         if one.name == name:

@@ -98,7 +98,7 @@ def flag(option: Option) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def _word(example: Any) -> str:
-    """An example as a word of a command line."""
+    """Return an example as a word of a command line."""
     return ",".join(example) if isinstance(example, list) else str(example)
 
 

@@ -87,6 +87,6 @@ async def _deliveries(viewer: Viewer, query: Mapping[str, str]) -> None:
 
 
 async def endpoint_choices(viewer: Viewer) -> list[tuple[str, str]]:
-    """The endpoints as the options of a filter."""
+    """Return the endpoints as the options of a filter."""
     webhooks = await viewer.ask(viewer.service.webhooks)
     return [("", "Any"), *((by_id(one.id), one.name) for one in webhooks)]

@@ -31,7 +31,7 @@ _POLLING: Final = "/_nicegui_ws/"
 #: of a login form; a token has at most some hundred
 MAX_FORM_BYTES: Final = 8192
 
-# The library makes functions of templates in the browser, hence unsafe-eval; all else is ours.
+# The library makes functions of templates in the browser, which needs unsafe-eval; all else is ours.
 HEADERS: Final = {
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
@@ -61,7 +61,7 @@ def public_files() -> frozenset[str]:
 
 
 class Guard:
-    """Lets through whoever needs no token or gave one with the scope read, and asks others for it."""
+    """Lets through those who need no token or gave one with the scope read, and asks others for it."""
 
     def __init__(
         self, app: ASGIApp, access: Access, failed_tokens: FailedTokens | None = None
@@ -177,7 +177,7 @@ class _Socket:
         self._closed = False
 
     async def receive(self) -> Message:
-        """The next message, or that the connection has ended."""
+        """Return the next message, or that the connection has ended."""
         message = asyncio.ensure_future(self._receive())
         end = asyncio.ensure_future(self._session.ended.wait())
         try:
@@ -199,7 +199,8 @@ class _Socket:
 
 
 def _cookie_name(scope: Scope) -> str:
-    """A host's cookies are shared by all of its ports, so each engine's has a name of its own."""
+    """Return the cookie's name: a host's cookies are shared by all of its ports, so each engine has
+    one of its own."""
     _, port = scope.get("server") or ("", 0)
     return f"fluxhook_{port}"
 
@@ -211,7 +212,7 @@ def _is_secure(scope: Scope) -> bool:
 
 
 def _is_foreign(scope: Scope) -> bool:
-    """Whether a page of another site or port made the request; a followed link has no Origin."""
+    """Return whether a page of another site or port made the request; a followed link has no Origin."""
     return is_foreign(_header(scope, b"origin") or None, _header(scope, b"host"))
 
 

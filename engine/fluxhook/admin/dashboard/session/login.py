@@ -41,7 +41,7 @@ _PAGE: Final = """<!doctype html>
 
 
 def login_page(target: str, error: str = "") -> str:
-    """`target` is where to go afterwards, `error` what was wrong with the token."""
+    """Return the page; `target` is where to go afterwards, `error` what was wrong with the token."""
     return _PAGE.format(
         version=nicegui.__version__,
         target=escape(target),
@@ -54,7 +54,7 @@ def login_page(target: str, error: str = "") -> str:
 
 
 def safe_target(target: str) -> str:
-    """A path of ours, or "/": nobody is sent to another site."""
+    """Return a path of ours, or "/": nobody is sent to another site."""
     if not target.startswith("/") or target.startswith(("//", "/\\", "/login", "/logout")):
         return "/"
     return target if target.isprintable() else "/"

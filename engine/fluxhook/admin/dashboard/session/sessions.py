@@ -30,11 +30,11 @@ class Session:
         self.ended = asyncio.Event()
 
     def use(self) -> None:
-        """Somebody is at work: puts the end off."""
+        """Put the end off: somebody is at work."""
         self._used = self._clock()
 
     def left_s(self) -> float:
-        """For how long it goes on unless it is used."""
+        """Return for how long it goes on unless it is used."""
         return max(0.0, IDLE_S - (self._clock() - self._used))
 
 
@@ -54,7 +54,7 @@ class Sessions:
         return session
 
     def find(self, id: str, *, use: bool = True) -> Session | None:
-        """A session that goes on; to `use` it puts its end off."""
+        """Return a session that goes on; to `use` it puts its end off."""
         session = self._known.get(id)
         if session is None or self.left_s(session) <= 0:
             return None
@@ -64,7 +64,7 @@ class Sessions:
         return session
 
     def left_s(self, session: Session) -> float:
-        """For how long it goes on unless it is used; 0: it has ended, now at the latest."""
+        """Return for how long it goes on unless it is used; 0: it has ended, now at the latest."""
         left = session.left_s()
         if left <= 0:
             self.close(session.id)

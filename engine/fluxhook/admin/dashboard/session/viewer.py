@@ -1,4 +1,4 @@
-"""Whoever looks at a page: what the token allows, and the service's functions, asked in threads."""
+"""The one who looks at a page: what the token allows, and the service's functions, asked in threads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Viewer:
 
     @property
     def scopes(self) -> frozenset[Scope]:
-        """What the token allows at this moment; the configuration may have changed since."""
+        """The scopes that the token has at this moment; the configuration may have changed since."""
         if self._access.open:
             return ALL_SCOPES
         session = self._session
@@ -62,26 +62,27 @@ class Viewer:
         return self._session is not None
 
     async def ask(self, question: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """A function of the service that reads. Raises what it raises."""
+        """Call a function of the service that reads. Raise what it raises."""
         self._require("read")
         return await asyncio.to_thread(question, *args, **kwargs)
 
     async def status(self) -> Status:
-        """How the engine does, as of a moment ago. Raises RequestError, and what the service raises."""
+        """Return how the engine does, as of a moment ago. Raise RequestError, and what the service
+        raises."""
         self._require("read")
         return await self._sampler.status()
 
     def line(self, endpoint: int | None = None) -> list[Point]:
-        """The last minutes of an endpoint, or of all."""
+        """Return the last minutes of an endpoint, or of all."""
         return self._sampler.line(endpoint)
 
     def expire(self) -> None:
-        """Has the next status be of now: something was changed."""
+        """Make the next status be of now: something was changed."""
         self._sampler.expire()
 
     async def change(self, action: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """A function of the service that changes something. Raises what it raises, and RequestError
-        without the scope."""
+        """Call a function of the service that changes something. Raise what it raises, and
+        RequestError without the scope."""
         self._require("write")
         if self._session is not None:
             self._session.use()
@@ -90,7 +91,7 @@ class Viewer:
     async def attempt(
         self, done: str, action: Callable[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> R | None:
-        """As `change`, and says what came of it. None if it failed, or came to nothing."""
+        """Do as `change`, and say what came of it. None if it failed, or came to nothing."""
         try:
             result = await self.change(action, *args, **kwargs)
         except FluxhookError as error:
@@ -106,12 +107,12 @@ class Viewer:
 
 
 def tell(message: str) -> None:
-    """A passing note at the edge of the page."""
+    """Show a passing note at the edge of the page."""
     ui.notify(message, position="bottom-right", classes="note", timeout=4000)
 
 
 def complain(error: FluxhookError) -> None:
-    """What went wrong; it stays until it is closed."""
+    """Say what went wrong; it stays until it is closed."""
     ui.notify(
         complaint(error),
         position="bottom-right",
@@ -122,7 +123,7 @@ def complain(error: FluxhookError) -> None:
 
 
 def faults_of(error: FluxhookError) -> list[tuple[str, str, str]]:
-    """What a form shows of an error: paths, messages and remedies."""
+    """Return what a form shows of an error: paths, messages and remedies."""
     if isinstance(error, ConfigError):
         return [(path, message, remedy) for path, message, remedy in error.problems]
     if isinstance(error, RequestError) and error.faults:

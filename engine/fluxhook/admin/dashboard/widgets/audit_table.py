@@ -44,8 +44,8 @@ class AuditTable:
         endpoints: Mapping[str, str] | None = None,
         known: Mapping[str, Known] | None = None,
     ) -> None:
-        """`endpoints` are the ids of those that there are, by name; `known` the events that the store
-        still has."""
+        """Show entries; `endpoints` are the ids of those that there are, by name; `known` the events
+        that the store still has."""
         self._table.set_visibility(bool(entries))
         self._empty.set_visibility(not entries)
         seen: Counter[AuditEntry] = Counter()
@@ -81,7 +81,7 @@ def _row(key: str, one: AuditEntry, endpoint_id: str | None, known: Known | None
 
 
 def _link(event_id: str, known: Known | None) -> str | None:
-    """To the event's one delivery, or to all of them."""
+    """Return the link to the event's one delivery, or to all of them."""
     if known is None:
         return None
     if known.deliveries == 1:

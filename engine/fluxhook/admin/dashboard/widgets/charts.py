@@ -42,7 +42,7 @@ _MIN_SPAN_MS: Final = 60_000
 
 
 def legend(lines: Sequence[Line]) -> None:
-    """What each line is; by its dashes too, not by the colour alone."""
+    """Say what each line is; by its dashes too, not by the colour alone."""
     with tag("div", "legend", aria_hidden="true"):
         for line in lines:
             with tag("span"):

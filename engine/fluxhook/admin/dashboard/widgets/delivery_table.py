@@ -27,7 +27,8 @@ class DeliveryTable:
         on_replay: Callable[[str], Any] | None = None,
         on_selected: Callable[[list[str]], Any] | None = None,
     ) -> None:
-        """`endpoint`: whose they are is shown; `ended`: when they ended, instead of what is due."""
+        """Make the table; `endpoint`: whose they are is shown; `ended`: when they ended, instead of
+        what is due."""
         self._endpoint = endpoint
         self._ended = ended
         self._replay = on_replay is not None

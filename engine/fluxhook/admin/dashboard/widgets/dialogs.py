@@ -13,7 +13,7 @@ __all__ = ["confirm", "window"]
 
 
 async def confirm(title: str, consequence: str, action: str, *, dangerous: bool = False) -> bool:
-    """Whether somebody said yes. Escape and the other button say no."""
+    """Ask, and return whether somebody said yes. Escape and the other button say no."""
     with window(title) as dialog:
         text("p", consequence)
         with tag("div", "buttons"):
@@ -28,7 +28,7 @@ async def confirm(title: str, consequence: str, action: str, *, dangerous: bool 
 
 @contextmanager
 def window(title: str) -> Iterator[ui.dialog]:
-    """A dialog with a heading, open; the keyboard stays within it."""
+    """Open a dialog with a heading; the keyboard stays within it."""
     with ui.dialog(value=True) as dialog:
         dialog.props["aria-label"] = title
         with tag("div", "window"):

@@ -24,7 +24,7 @@ class Text(TextElement):
 
 
 def tag(kind: str, classes: str = "", /, **attributes: Any) -> Element:
-    """An element; attributes are written with _ for -, those that are None are left out."""
+    """Make an element; attributes are written with _ for -, those that are None are left out."""
     element = ui.element(kind)
     _dress(element, classes, attributes)
     return element
@@ -39,12 +39,12 @@ def link(content: str, href: str, classes: str = "", **attributes: Any) -> Text:
 
 
 def icon(name: str) -> Element:
-    """A picture of the sprite in static/dashboard.js, for the eye alone."""
+    """Show a picture of the sprite in static/dashboard.js, for the eye alone."""
     return tag("fh-icon", name=name)
 
 
 def button(content: str, icon_name: str = "", classes: str = "", **attributes: Any) -> Element:
-    """A button; without `type`, it submits nothing."""
+    """Make a button; without `type`, it submits nothing."""
     attributes.setdefault("type", "button")
     made = tag("button", f"button {classes}", **attributes)
     with made:
@@ -55,18 +55,18 @@ def button(content: str, icon_name: str = "", classes: str = "", **attributes: A
 
 
 def time(at: str, *, dated: bool = False) -> Element:
-    """How long ago, or until then, kept up to date by the browser; the date itself is its title.
-    `dated`: the other way round."""
+    """Show how long ago, or until then, kept up to date by the browser; the date itself is its
+    title. `dated`: the other way round."""
     return tag("fh-time", at=at, dated=dated or None)
 
 
 def state_pill(state: str, label: str = "") -> Element:
-    """A state by colour, picture and word."""
+    """Show a state by colour, picture and word."""
     return tag("fh-state", state=state, label=label or None)
 
 
 def focus(element: Element) -> None:
-    """Puts the focus there, once the browser has the element."""
+    """Put the focus there, once the browser has the element."""
     element.client.run_javascript(
         f"requestAnimationFrame(() => document.getElementById('{element.html_id}')?.focus())"
     )

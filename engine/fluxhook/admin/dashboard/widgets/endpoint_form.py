@@ -163,7 +163,8 @@ def ticks_of(endpoint: Endpoint) -> dict[str, str]:
 
 
 def _url(endpoint: Endpoint) -> str:
-    """One that was cut must not be taken for the whole: the service refuses what is hidden."""
+    """Return the URL; one that was cut must not be taken for the whole: the service refuses what is
+    hidden."""
     return endpoint.url + (HIDDEN if len(endpoint.url) == _SHOWN else "")
 
 
@@ -224,7 +225,7 @@ def _number(kind: type[int] | type[float], said: str) -> Any:
 
 
 def _put(layer: dict[str, Any], name: str, value: Any) -> None:
-    """`retry.schedule` stands within `retry`."""
+    """Set a field of a layer; `retry.schedule` stands within `retry`."""
     *around, last = name.split(".")
     for key in around:
         layer = layer.setdefault(key, {})

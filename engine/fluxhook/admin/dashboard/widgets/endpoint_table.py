@@ -38,7 +38,7 @@ class EndpointTable:
             else:
                 text(
                     "p",
-                    "Endpoints stand in the configuration, or are created by whoever may write.",
+                    "Endpoints stand in the configuration, or are created by those who may write.",
                 )
 
     def show(self, webhooks: Sequence[WebhookStatus]) -> None:

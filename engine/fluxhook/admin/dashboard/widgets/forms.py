@@ -31,7 +31,7 @@ class Form:
         on_submit: Callable[[dict[str, str]], Awaitable[None]],
         values: Mapping[str, str] | None = None,
     ) -> None:
-        """`values` are what stands in the fields at first."""
+        """Make a form; `values` are what stands in the fields at first."""
         self._values = values or {}
         self._fields: dict[str, tuple[Element, Any, Element]] = {}
 
@@ -54,7 +54,7 @@ class Form:
     def field(
         self, name: str, label: str, *, hint: str = "", kind: str = "input", **attributes: Any
     ) -> Element:
-        """A labelled control; `name` is the path that an error of it has."""
+        """Add a labelled control; `name` is the path that an error of it has."""
         with tag("div", "field") as box:
             caption = text("label", label)
             control = tag(kind, name=name, autocomplete="off", spellcheck="false", **attributes)
@@ -73,7 +73,7 @@ class Form:
     def choice(
         self, name: str, label: str, options: Sequence[tuple[str, str]], *, hint: str = ""
     ) -> None:
-        """One of some values, each with what is said of it; at first the form's, or the first."""
+        """Add one of some values, each with what is said of it; at first the form's, or the first."""
         chosen = self._values.get(name)
         with self.field(name, label, hint=hint, kind="select"):
             for value, said in options:
@@ -87,14 +87,14 @@ class Form:
 
     @contextmanager
     def more(self, title: str) -> Iterator[None]:
-        """Fields that few need, folded away."""
+        """Fold away fields that few need."""
         with tag("details", "more"):
             text("summary", title)
             with tag("div", "more-fields"):
                 yield
 
     def show_faults(self, faults: Sequence[tuple[str, str, str]]) -> None:
-        """Paths, messages and remedies: each beside its field, or at the top where it has none."""
+        """Show paths, messages and remedies: each beside its field, or at the top where it has none."""
         mine: dict[str, list[str]] = {}
         rest: list[str] = []
         for path, message, remedy in faults:
@@ -128,7 +128,8 @@ class Form:
             )
 
     def _field_of(self, path: str) -> str | None:
-        """`events[0]` is the field events, `secrets[0]` the one for the secret."""
+        """Return the field of a path: `events[0]` is the field events, `secrets[0]` the one for the
+        secret."""
         plain = _INDEX.sub("", path)
         plain = "secret" if plain == "secrets" else plain
         return plain if plain in self._fields else None
@@ -139,8 +140,8 @@ def filter_form(
     fields: Sequence[tuple[str, str, str, Sequence[tuple[str, str]] | str]],
     values: Mapping[str, str | None],
 ) -> None:
-    """A form that asks for the page again, with its fields in the address. Each field has a name, a
-    label, classes, and either the options that there are, or an example."""
+    """Add a form that asks for the page again, with its fields in the address. Each field has a
+    name, a label, classes, and either the options that there are, or an example."""
     with tag(
         "form", "filters", method="get", action=action, role="search", aria_label="Filter"
     ) as form:
@@ -172,7 +173,7 @@ def next_page(
     cursor: str | None,
     rest: str | None,
 ) -> None:
-    """The ways to the first page and to the next one; `rest` is the cursor of the latter."""
+    """Add the ways to the first page and to the next one; `rest` is the cursor of the latter."""
     query = {name: value for name, value in values.items() if value}
     with place:
         if cursor is not None:

@@ -48,7 +48,7 @@ class Frame:
         self._timers: list[ui.timer] = []
 
     def every(self, refresh: Callable[[], Awaitable[None]], seconds: float = INTERVAL_S) -> None:
-        """Calls `refresh` again and again; its errors are shown at the top until it works again."""
+        """Call `refresh` again and again; its errors are shown at the top until it works again."""
 
         async def tick() -> None:
             try:
@@ -63,7 +63,7 @@ class Frame:
         self._timers.append(ui.timer(seconds, tick, immediate=False))
 
     def show(self, shown: bool) -> None:
-        """Whether somebody sees the page."""
+        """Note whether somebody sees the page."""
         for timer in self._timers:
             timer.active = shown
 
@@ -80,7 +80,7 @@ class Frame:
 
 @contextmanager
 def frame(viewer: Viewer, title: str, path: str) -> Iterator[Frame]:
-    """The page's content goes into the block; `path` is that of the entry in the navigation."""
+    """Put the page's content into the block; `path` is that of the entry in the navigation."""
     ui.page_title(f"{title} - Fluxhook")
     ui.add_head_html(_HEAD)
     # NiceGUI calls the whole page `main`; ours is the part below the navigation.
@@ -124,7 +124,7 @@ def frame(viewer: Viewer, title: str, path: str) -> Iterator[Frame]:
 
 @contextmanager
 def card(title: str, *, level: str = "h2", classes: str = "") -> Iterator[Element]:
-    """A section with a heading; yields the head's right side, for buttons."""
+    """Add a section with a heading; yield the head's right side, for buttons."""
     with tag("section", f"card {classes}"):
         with tag("div", "card-head"):
             text(level, title)
@@ -133,7 +133,8 @@ def card(title: str, *, level: str = "h2", classes: str = "") -> Iterator[Elemen
 
 
 def failure_page(viewer: Viewer, status: int, reason: str, path: str) -> None:
-    """A page that says why there is nothing to see; `path` is that of the list where it would be."""
+    """Show a page that says why there is nothing to see; `path` is that of the list where it would
+    be."""
     ui.context.client.status_code = status
     with frame(viewer, reason, path), tag("div", "empty"):
         text("h1", reason)

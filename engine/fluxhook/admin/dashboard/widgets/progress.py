@@ -17,7 +17,8 @@ class ProgressLine:
         self._box.set_visibility(False)
 
     def show(self, done: str, n: int, whole: int | None) -> None:
-        """`done` is a word such as Replayed; `whole` is None where it is not known."""
+        """Show the progress; `done` is a word such as Replayed; `whole` is None where it is not
+        known."""
         self._box.set_visibility(True)
         self._bar.set_visibility(True)
         self._bar.props.set_optional("max", max(whole, n, 1) if whole is not None else None)

@@ -22,7 +22,8 @@ _OVERLAP: Final = "24h"
 
 
 async def rotate(viewer: Viewer, webhook: Webhook) -> bool:
-    """Whether the endpoint has a new secret. Escape and the other button leave it as it was."""
+    """Ask for a rotation, and return whether the endpoint has a new secret. Escape and the other
+    button leave it as it was."""
     done = False
     with window(f"Rotate the secret of {webhook.name}") as dialog, tag("div", "stack") as place:
 

@@ -43,8 +43,8 @@ class LiveTable(Element, component="live_table.js"):
         on_act: Callable[[str], Any] | None = None,
         on_selected: Callable[[list[str]], Any] | None = None,
     ) -> None:
-        """`on_act` gets the key of the row whose button was pressed, `on_selected` the keys of those
-        that are chosen."""
+        """Make the table; `on_act` gets the key of the row whose button was pressed, `on_selected`
+        the keys of those that are chosen."""
         super().__init__()
         self.selected: list[str] = []
         self._on_selected = on_selected
@@ -77,7 +77,7 @@ def cell(
     title: str | None = None,
     classes: str = "",
 ) -> Cell:
-    """A text that may be a link, with a quieter line below it."""
+    """Return a text that may be a link, with a quieter line below it."""
     return {
         "kind": "text",
         "text": content,
@@ -89,8 +89,8 @@ def cell(
 
 
 def time(at: str | None, *, due: bool = False, dated: bool = False) -> Cell:
-    """`due`: once it has come, it is said to be due, not how long ago it was. `dated`: the date
-    itself, and how long ago as its title."""
+    """Return a time. `due`: once it has come, it is said to be due, not how long ago it was.
+    `dated`: the date itself, and how long ago as its title."""
     return {"kind": "time", "at": at, "due": due, "dated": dated} if at else None
 
 
@@ -99,12 +99,12 @@ def state(name: str, label: str = "") -> Cell:
 
 
 def share(part: float | None) -> Cell:
-    """A share from 0 to 1 as a bar and a figure."""
+    """Return a share from 0 to 1 as a bar and a figure."""
     return None if part is None else {"kind": "share", "share": part, "text": words.percent(part)}
 
 
 def error(cause: str, detail: str = "", at: str | None = None) -> Cell:
-    """A cause, in a word, with its sentence and the error itself as the title."""
+    """Return a cause, in a word, with its sentence and the error itself as the title."""
     if not cause:
         return None
     title = words.cause_sentence(cause) + (f"\n{detail}" if detail else "")
@@ -119,5 +119,5 @@ def error(cause: str, detail: str = "", at: str | None = None) -> Cell:
 
 
 def action(label: str, content: str, icon: str) -> Cell:
-    """A button; `label` says all of it to those who do not see the row."""
+    """Return a button; `label` says all of it to those who do not see the row."""
     return {"kind": "action", "id": label, "label": label, "text": content, "icon": icon}

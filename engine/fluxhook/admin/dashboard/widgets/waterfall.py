@@ -21,7 +21,7 @@ class Stage(NamedTuple):
 
 
 def stages(timings: Timings) -> list[Stage]:
-    """What happened, in its order; a kept connection has neither a look-up nor a handshake.
+    """Return what happened, in its order; a kept connection has neither a look-up nor a handshake.
 
     >>> t = Timings(dns_ms=None, connect_ms=1.0, tls_ms=None, first_byte_ms=3.0, total_ms=3.5)
     >>> [(stage.name, stage.from_ms, stage.to_ms) for stage in stages(t)]
@@ -42,7 +42,8 @@ def stages(timings: Timings) -> list[Stage]:
 
 
 def show_waterfall(timings: Timings, scale_ms: float) -> None:
-    """`scale_ms` is as long as the whole width, the same for all attempts of a delivery."""
+    """Draw the stages; `scale_ms` is as long as the whole width, the same for all attempts of a
+    delivery."""
     with tag("dl", "waterfall"):
         for stage in stages(timings):
             text("dt", stage.name)
