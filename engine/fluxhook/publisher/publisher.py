@@ -25,6 +25,7 @@ from fluxhook.events.identity import is_plain_id
 from fluxhook.publisher.routing import Part, Routing
 from fluxhook.publisher.slot import Slot
 from fluxhook.transport import datadir as d
+from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.messages import EventHead
 from fluxhook.transport.process import described, log
 from fluxhook.transport.snapshot import Snapshot
@@ -86,7 +87,7 @@ class Publisher:
         #: of a data directory that was removed; another thread may be putting into one
         self._former: list[Slot] = []
         self._words = self._datadir.open_words()
-        self._engine_row = self._words.rows - 1
+        self._engine_row = EngineWords(self._words).engine_row
         with self._datadir.usable():
             self._routing = self._attach(self._words)
 
@@ -433,7 +434,7 @@ class Publisher:
         self._former.append(self._routing.slot)
         # In this order: the version in the new words may by chance be that of the former routing.
         self._routing = routing
-        self._words, self._engine_row = words, words.rows - 1
+        self._words, self._engine_row = words, EngineWords(words).engine_row
         return routing
 
     @property

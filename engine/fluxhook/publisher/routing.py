@@ -16,6 +16,7 @@ from fluxhook.events.factory import Kind
 from fluxhook.publisher.event_filter import EventFilter, has_filters
 from fluxhook.publisher.slot import Slot
 from fluxhook.transport.datadir import FILTERED, VERSION, DataDir
+from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.process import described, log
 from fluxhook.transport.snapshot import Snapshot
 from fluxhook.transport.thresholds import Thresholds
@@ -121,7 +122,7 @@ class Routing:
             *self.factory.frame(style, event.type, event.native),
             max_body_bytes=self.factory.max_bytes,
             words=self._words,
-            row=self._words.rows - 1,
+            row=EngineWords(self._words).engine_row,
             field=VERSION,
             version=self.version,
         )

@@ -16,6 +16,7 @@ from fluxhook._native import ring, shared
 from fluxhook.config.schema import Config, DropPolicy
 from fluxhook.errors import TooManyPublishers
 from fluxhook.transport import datadir as d
+from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.files import make_folder
 from fluxhook.transport.holders import holders, named
 from fluxhook.transport.process import log
@@ -118,8 +119,8 @@ class Slot:
                 ring.Producer(path, drop_oldest=drop_oldest, bell=rings.doorbells[-1])
             )
         # Even if none is new: who made them may have been killed before it could tell.
-        words = self._datadir.open_words()
-        words.add(words.rows - 1, d.RINGS, 1)
+        words = EngineWords(self._datadir.open_words())
+        words.add_ring()
         words.close()
         for doorbell in rings.doorbells:
             with contextlib.suppress(BlockingIOError):
