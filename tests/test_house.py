@@ -34,7 +34,7 @@ ONE_MEANING: Final = {
 #: Modules of one name that mean different things. Nothing is to be added here.
 TO_RENAME: Final = {"batch"}
 #: Files and functions that are too long. Nothing is to be added here.
-TO_DIVIDE: Final = {"cli/serve.py:command"}
+TO_DIVIDE: Final[frozenset[str]] = frozenset()
 
 
 def named(path: Path) -> str:

@@ -103,6 +103,11 @@ def command(
         sidecar=_sidecar(config),
         accept_loss=accept_loss,
     )
+    _run(supervisor, config, manager)
+
+
+def _run(supervisor: Supervisor, config: Config, manager: ServiceManager) -> None:
+    """Say that the engine serves, run it, and say what is left."""
     where = str(supervisor.datadir.path)
     if not config.enabled:
         print_notice(_DISABLED)
