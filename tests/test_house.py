@@ -32,7 +32,7 @@ ONE_MEANING: Final = {
     "show": "a command that shows one",
 }
 #: Modules of one name that mean different things. Nothing is to be added here.
-TO_RENAME: Final = {"batch"}
+TO_RENAME: Final[frozenset[str]] = frozenset()
 #: Files and functions that are too long. Nothing is to be added here.
 TO_DIVIDE: Final[frozenset[str]] = frozenset()
 

@@ -50,7 +50,7 @@ class Import(NamedTuple):
 
 
 def part_of(module: str) -> str:
-    """Return the part of a module: `fluxhook.store.batch` belongs to `store`."""
+    """Return the part of a module: `fluxhook.store.transaction` belongs to `store`."""
     return module.split(".")[1] if "." in module else "__init__"
 
 

@@ -196,12 +196,12 @@ def test_a_failing_disk_loses_and_doubles_nothing(
     storm(harness, 5)
     for _ in range(2):
         with monkeypatch.context() as patched:
-            patched.setattr("fluxhook.store.batch.Batch._write", full)
+            patched.setattr("fluxhook.store.transaction.DeliveryTransaction._write", full)
             storm(harness, 5, first=5)
             harness.now_ns += S
     assert books(harness).aggregated == 5
     with monkeypatch.context() as patched:
-        patched.setattr("fluxhook.store.batch.Batch._write", full)
+        patched.setattr("fluxhook.store.transaction.DeliveryTransaction._write", full)
         harness.now_ns += WINDOW.ns
         harness.step()
     assert windows(harness) == 1

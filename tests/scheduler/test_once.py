@@ -17,7 +17,7 @@ from fluxhook import Endpoint
 from fluxhook._native import ring
 from fluxhook.publisher.publisher import Publisher
 from fluxhook.scheduler import step_limits
-from fluxhook.store import Batch, DeliveryStore, State, StoreError
+from fluxhook.store import DeliveryStore, DeliveryTransaction, State, StoreError
 from fluxhook.transport.datadir import FileLock
 from support.scheduler_harness import HOUR, S, SchedulerHarness
 
@@ -124,7 +124,9 @@ def test_a_store_that_fails_meanwhile_changes_nothing(
 
         return failing
 
-    monkeypatch.setattr(Batch, "_write", fails(Batch._write, range(1, 20, 2)))
+    monkeypatch.setattr(
+        DeliveryTransaction, "_write", fails(DeliveryTransaction._write, range(1, 20, 2))
+    )
     monkeypatch.setattr(DeliveryStore, "delivery", fails(DeliveryStore.delivery, range(1, 200, 70)))
     found: list[int] = []
     while len(found) < IN_FLIGHT or harness.scheduler.busy:
@@ -193,7 +195,7 @@ def test_a_lost_workers_reports_are_read_before_anything_is_released(
     harness.scheduler.worker_lost(0)
     if fails:
         with monkeypatch.context() as patched:
-            patched.setattr(Batch, "_write", _full)
+            patched.setattr(DeliveryTransaction, "_write", _full)
             assert handed_out(harness) == []
         harness.now_ns += S
     assert handed_out(harness) == left

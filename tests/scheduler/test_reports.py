@@ -19,8 +19,7 @@ from fluxhook.policy import delivery as life
 from fluxhook.policy.outcome import CAUSES
 from fluxhook.scheduler import step_limits
 from fluxhook.stats import read_stats
-from fluxhook.store import Batch as StoreBatch
-from fluxhook.store import State, StoreError
+from fluxhook.store import DeliveryTransaction, State, StoreError
 from fluxhook.transport import datadir as d
 from fluxhook.transport.messages import DEFERRED, Attempt, EventHead, Report, Verdict
 from fluxhook.worker.reporter import NO_ENDPOINT
@@ -436,7 +435,7 @@ def test_reports_are_released_once_they_are_committed(
     def full(*_: object) -> NoReturn:
         raise StoreError("full")
 
-    monkeypatch.setattr(StoreBatch, "commit", full)
+    monkeypatch.setattr(DeliveryTransaction, "commit", full)
     for _ in range(2):
         with pytest.raises(StoreError):
             reports.collect(NOW)

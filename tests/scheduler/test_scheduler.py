@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from fluxhook import Endpoint
-from fluxhook.store import Batch, DeliveryStore, StoreError
+from fluxhook.store import DeliveryStore, DeliveryTransaction, StoreError
 from fluxhook.store.audit import AuditTrail, read_audit
 from fluxhook.transport.messages import DueHead, EventHead
 from support.scheduler_harness import HOUR, S, SchedulerHarness
@@ -185,7 +185,9 @@ def test_reports_survive_a_full_disk(
 
     for method in ("_write", "disable_endpoint"):
         with monkeypatch.context() as patched:
-            patched.setattr(DeliveryStore if method == "disable_endpoint" else Batch, method, full)
+            patched.setattr(
+                DeliveryStore if method == "disable_endpoint" else DeliveryTransaction, method, full
+            )
             harness.step()
             harness.now_ns += S
     assert harness.store.endpoints()[0].disabled_ns is None
@@ -207,7 +209,7 @@ def test_a_disk_that_stays_full_is_reported_once(
 
     harness.reporter.report(harness.fresh("evt_a"), "parked", "paused")
     with caplog.at_level(logging.INFO, "fluxhook"), monkeypatch.context() as patched:
-        patched.setattr(Batch, "_write", full)
+        patched.setattr(DeliveryTransaction, "_write", full)
         for _ in range(5):
             harness.step()
             harness.now_ns += S

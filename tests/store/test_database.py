@@ -23,10 +23,10 @@ from fluxhook.store import (
     database,
     deliveries,
 )
-from fluxhook.store.batch import _PROMOTE
 from fluxhook.store.database import LAYOUT
 from fluxhook.store.reader import _EXPIRED
 from fluxhook.store.rows import EndpointRow, SubscriptionRow
+from fluxhook.store.transaction import _PROMOTE
 from fluxhook.transport.messages import Attempt, EventHead
 
 NOW = 1_700_000_000_000_000_000

@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fluxhook.store import Batch, DeliveryStore, State, StoreError
+from fluxhook.store import DeliveryStore, DeliveryTransaction, State, StoreError
 from fluxhook.transport.messages import Attempt, EventHead
 
 NOW = 1_700_000_000_000_000_000
@@ -120,7 +120,7 @@ class StoreMachine(RuleBasedStateMachine):
         batch.commit()
         self.model = model
 
-    def apply(self, batch: Batch, ops: list[Any]) -> Model:
+    def apply(self, batch: DeliveryTransaction, ops: list[Any]) -> Model:
         """Apply operations to the batch; return the model as it is after its commit."""
         model = copy.deepcopy(self.model)
         for op, *arguments in ops:
@@ -143,7 +143,13 @@ class StoreMachine(RuleBasedStateMachine):
         return model
 
     def apply_add(
-        self, batch: Batch, model: Model, endpoint: int, line: str | None, due: int, leased: bool
+        self,
+        batch: DeliveryTransaction,
+        model: Model,
+        endpoint: int,
+        line: str | None,
+        due: int,
+        leased: bool,
     ) -> None:
         self.last_id = id = self.last_id + 1
         body = b"x" * (id % 3 * 3000)  # none, within a page, over a page
@@ -169,7 +175,9 @@ class StoreMachine(RuleBasedStateMachine):
         if leased:
             model.leased.add(id)
 
-    def apply_report(self, batch: Batch, model: Model, op: str, which: int, due: int) -> None:
+    def apply_report(
+        self, batch: DeliveryTransaction, model: Model, op: str, which: int, due: int
+    ) -> None:
         id = max(0, self.last_id - which)
         expected = model.deliveries.get(id)
         delivery = batch.find(id)
@@ -198,7 +206,7 @@ class StoreMachine(RuleBasedStateMachine):
             expected["ended_ns"] = self.now_ns
         assert delivery.attempts == expected["attempts"]
 
-    def apply_replay(self, batch: Batch, model: Model, which: int) -> None:
+    def apply_replay(self, batch: DeliveryTransaction, model: Model, which: int) -> None:
         """A dead letter of before this batch."""
         id = self.last_id - which
         expected = model.deliveries.get(id)

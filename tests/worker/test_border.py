@@ -20,8 +20,7 @@ from fluxhook.publisher.publisher import Publisher
 from fluxhook.scheduler import reports
 from fluxhook.scheduler.endpoints import FAULT_BACKOFF_NS
 from fluxhook.stats import EndpointStats, read_stats
-from fluxhook.store import Batch as StoreBatch
-from fluxhook.store import State, StoreError
+from fluxhook.store import DeliveryTransaction, State, StoreError
 from fluxhook.transport import build as transport_build
 from fluxhook.transport import datadir as d
 from fluxhook.transport.process import described
@@ -440,7 +439,7 @@ def test_a_failing_store_is_no_fault(
     def full(*_: object) -> NoReturn:
         raise StoreError("full")
 
-    monkeypatch.setattr(StoreBatch, "commit", full)
+    monkeypatch.setattr(DeliveryTransaction, "commit", full)
     harness.step()
     monkeypatch.undo()
     harness.now_ns += S

@@ -14,11 +14,11 @@ import msgspec
 
 from fluxhook.errors import FluxhookError
 from fluxhook.policy.clock import Clock
-from fluxhook.store.batch import COUNT, Batch
 from fluxhook.store.database import open_reader, open_writer, transaction, translated
 from fluxhook.store.leases import Place
 from fluxhook.store.reader import COLUMNS, clock_checksum
 from fluxhook.store.rows import Delivery, Due, State, SubscriptionRow
+from fluxhook.store.transaction import COUNT, DeliveryTransaction
 from fluxhook.store.writer import Writer
 
 __all__ = ["DeliveryStore"]
@@ -101,8 +101,8 @@ class DeliveryStore(Writer):
 
     # ---- deliveries ------------------------------------------------------------------------
 
-    def batch(self) -> Batch:
-        return Batch(self)
+    def batch(self) -> DeliveryTransaction:
+        return DeliveryTransaction(self)
 
     def fronts(self) -> list[tuple[int, int]]:
         return [(endpoint, due_ns) for endpoint, (due_ns, _) in self.leases.fronts.items()]

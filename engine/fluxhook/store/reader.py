@@ -196,7 +196,7 @@ class ReadStore:
         return dict(self._all(FRONTS))
 
     def counters(self) -> dict[int, dict[str, int]]:
-        """Return what `Batch.count` has counted: endpoint, name, value."""
+        """Return what `DeliveryTransaction.count` has counted: endpoint, name, value."""
         counters: dict[int, dict[str, int]] = {}
         for endpoint, name, value in self._all("SELECT endpoint, name, value FROM counters"):
             counters.setdefault(endpoint, {})[name] = value

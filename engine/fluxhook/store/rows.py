@@ -46,7 +46,7 @@ def state_after(state: life.State, event: life.Event) -> State:
 class Delivery(msgspec.Struct, gc=False):
     """One event for one endpoint: the columns of `deliveries`, in their order.
 
-    Treat it as read-only; a `Batch` changes the copies that it made itself.
+    Treat it as read-only; a `DeliveryTransaction` changes the copies that it made itself.
     """
 
     id: int

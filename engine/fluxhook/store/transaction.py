@@ -17,7 +17,7 @@ from fluxhook.store.rows import Delivery, State, state_after
 from fluxhook.store.writer import Writer
 from fluxhook.transport.messages import Attempt, EventHead
 
-__all__ = ["COUNT", "Batch"]
+__all__ = ["COUNT", "DeliveryTransaction"]
 
 # plain ints: sqlite3 binds them faster than an IntEnum's members
 _WAITING, _BLOCKED = int(State.WAITING), int(State.BLOCKED)
@@ -63,7 +63,7 @@ _CLOSE_WINDOW = "DELETE FROM windows WHERE endpoint = ?"
 _POSITION = "INSERT OR REPLACE INTO ring_positions VALUES (?, ?)"
 
 
-class Batch:
+class DeliveryTransaction:
     """The `Transaction` of interface.py, which says what each method does."""
 
     def __init__(self, store: Writer) -> None:
