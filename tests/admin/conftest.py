@@ -82,7 +82,7 @@ def config(*endpoints: Endpoint, **options: Any) -> Config:
     return Config(endpoints=endpoints, **(defaults | options))
 
 
-class Site:
+class ApiSite:
     """An engine, its receiver, and a client of its API, which is open."""
 
     def __init__(self, receiver: ReceiverProcess, engine: Engine, client: TestClient[Any]) -> None:
@@ -131,7 +131,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiSite]:
     """Start one engine for a module's tests, each of which makes webhooks of its own."""
     with ReceiverProcess(keep=200) as receiver:
         filed = Endpoint(
@@ -147,7 +147,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             Engine(config(filed, event_types=("order.created",)), data_dir) as engine,
             client_of(data_dir) as client,
         ):
-            yield Site(receiver, engine, client)
+            yield ApiSite(receiver, engine, client)
 
 
 @pytest.fixture(scope="module")

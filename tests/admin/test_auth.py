@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from admin.conftest import ALL, EMIT, READ, TOKENS, WRITE, Site, client_of, config, problem
+from admin.conftest import ALL, EMIT, READ, TOKENS, WRITE, ApiSite, client_of, config, problem
 from fluxhook.admin.auth import Access, judge_browser
 from fluxhook.admin.problem_details import RequestError
 from fluxhook.config.schema import Admin, Token
@@ -97,7 +97,7 @@ def test_new_tokens_count_at_once(tmp_path: Path) -> None:
         supervisor.close()
 
 
-def test_an_open_api_takes_no_wrong_token(site: Site) -> None:
+def test_an_open_api_takes_no_wrong_token(site: ApiSite) -> None:
     """A client that sends one believes it to be needed, so it is told."""
     problem(site.client.get("/v1/webhooks", headers=bearer("wrong")), 401, "unauthorized")
 
@@ -184,7 +184,7 @@ def test_pages_of_others_are_refused(headers: dict[str, str], method: str, allow
     assert refusal is None or refusal.kind == "cross-origin"
 
 
-def test_the_guard_stands_before_every_path(site: Site) -> None:
+def test_the_guard_stands_before_every_path(site: ApiSite) -> None:
     """Also where there is nothing, and where no token is needed."""
     for path in ("/v1/webhooks", "/healthz", "/", "/schema"):
         problem(site.client.get(path, headers={"Host": "evil.example"}), 403, "foreign-host")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from admin.conftest import Site, problem, until
+from admin.conftest import ApiSite, problem, until
 from fluxhook.admin.paging import parse_moment, write_cursor
 from fluxhook.events.catalog import TYPES
 from fluxhook.receiver import Behaviour
@@ -16,7 +16,7 @@ from fluxhook.transport.datadir import DataDir
 UNKNOWN = "dlv_0000000000000001"
 
 
-def walk(site: Site, path: str, **filters: Any) -> list[dict[str, Any]]:
+def walk(site: ApiSite, path: str, **filters: Any) -> list[dict[str, Any]]:
     """Return all items of a list, page by page."""
     items: list[dict[str, Any]] = []
     cursor: dict[str, str] = {}
@@ -30,7 +30,7 @@ def walk(site: Site, path: str, **filters: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", ["/v1/deliveries", "/v1/attempts", "/v1/dead-letters"])
-def test_pages_hold_everything_once(site: Site, path: str) -> None:
+def test_pages_hold_everything_once(site: ApiSite, path: str) -> None:
     """In whatever size they are asked for, newest first, while more is added at the front."""
     name = f"paged-{path[4:]}"
     site.dead_letter(name, 7)
@@ -46,7 +46,7 @@ def test_pages_hold_everything_once(site: Site, path: str) -> None:
     assert [row[key] for row in first["items"] + rest] == whole
 
 
-def test_deliveries_are_filtered(site: Site) -> None:
+def test_deliveries_are_filtered(site: ApiSite) -> None:
     """By each of the parameters, and by several at once."""
     ids = site.dead_letter("sieved", 3)
     row = site.client.get(f"/v1/deliveries/{ids[0]}").json()
@@ -72,7 +72,7 @@ def test_deliveries_are_filtered(site: Site) -> None:
     assert len(by_id) == 3
 
 
-def test_times_bound_a_list(site: Site) -> None:
+def test_times_bound_a_list(site: ApiSite) -> None:
     """`since` belongs to it, `until` does not; both are of the time that the row shows."""
     site.dead_letter("timed", 3)
     rows = site.items("/v1/deliveries", endpoint="timed")
@@ -84,7 +84,7 @@ def test_times_bound_a_list(site: Site) -> None:
     assert all(row["accepted_at"] < moment for row in until_)
 
 
-def test_attempts_are_filtered_by_their_outcome(site: Site) -> None:
+def test_attempts_are_filtered_by_their_outcome(site: ApiSite) -> None:
     """`delivered`, or a cause of failure."""
     site.receiver.behave(Behaviour(fail_first=1), "/tried")
     retry = {"schedule": ["10ms"], "jitter": 0}
@@ -103,7 +103,7 @@ def test_attempts_are_filtered_by_their_outcome(site: Site) -> None:
 # ---- dead letters ----------------------------------------------------------------------------
 
 
-def test_one_dead_letter_is_replayed(site: Site) -> None:
+def test_one_dead_letter_is_replayed(site: ApiSite) -> None:
     """It is delivered, with the former attempts before it, and is none any more."""
     (id,) = site.dead_letter("replayed", 1)
     site.receiver.behave(None, "/replayed")
@@ -117,7 +117,7 @@ def test_one_dead_letter_is_replayed(site: Site) -> None:
     problem(site.client.post(f"/v1/dead-letters/{id}/replay"), 404, "unknown-delivery")
 
 
-def test_dead_letters_are_replayed_by_filter_in_steps(site: Site) -> None:
+def test_dead_letters_are_replayed_by_filter_in_steps(site: ApiSite) -> None:
     """A limited request answers with a cursor; following it takes each of them once."""
     site.dead_letter("stepped", 5)
     site.receiver.behave(None, "/stepped")
@@ -138,7 +138,7 @@ def test_dead_letters_are_replayed_by_filter_in_steps(site: Site) -> None:
     assert site.receiver.total("/stepped") == 5
 
 
-def test_dead_letters_are_purged(site: Site) -> None:
+def test_dead_letters_are_purged(site: ApiSite) -> None:
     """One, or those that match; each leaves a line in the audit trail first."""
     ids = site.dead_letter("purged", 3)
     assert site.client.delete(f"/v1/dead-letters/{ids[0]}").status_code == 204
@@ -152,7 +152,7 @@ def test_dead_letters_are_purged(site: Site) -> None:
     assert {entry["cause"] for entry in entries} == {"server_error"}
 
 
-def test_everything_is_purged_only_on_demand(site: Site) -> None:
+def test_everything_is_purged_only_on_demand(site: ApiSite) -> None:
     """An empty filter is no filter: it takes all: true."""
     site.dead_letter("all-of-them", 2)
     body = problem(site.client.post("/v1/dead-letters/purge", json={}), 422, "invalid-request")
@@ -162,7 +162,7 @@ def test_everything_is_purged_only_on_demand(site: Site) -> None:
     assert site.items("/v1/dead-letters") == []
 
 
-def test_a_removed_webhook_leaves_dead_letters(site: Site) -> None:
+def test_a_removed_webhook_leaves_dead_letters(site: ApiSite) -> None:
     """They are found by its former name, and tell why they died."""
     site.create("bygone")
     site.client.post("/v1/webhooks/bygone/pause")
@@ -179,7 +179,7 @@ def test_a_removed_webhook_leaves_dead_letters(site: Site) -> None:
 # ---- the audit trail -------------------------------------------------------------------------
 
 
-def test_the_audit_trail_is_paged(site: Site) -> None:
+def test_the_audit_trail_is_paged(site: ApiSite) -> None:
     """Newest first, each entry once, also where many bear the same time."""
     moments = ["2024-05-14T09:32:11.000Z", "2024-05-14T09:32:12.000Z", "2024-05-14T09:32:13.000Z"]
     entries = [
@@ -210,7 +210,7 @@ def test_the_audit_trail_is_paged(site: Site) -> None:
     assert site.items("/v1/audit", endpoint="audited", action="other") == []
 
 
-def test_event_types_have_schemas(site: Site) -> None:
+def test_event_types_have_schemas(site: ApiSite) -> None:
     """Both catalogs, with the versions of their data, and the host's own."""
     types = {row["type"]: row for row in site.items("/v1/event-types")}
     assert types["route.error"]["catalog"] == "gateway"
@@ -258,13 +258,13 @@ BAD_QUERIES = [
 
 
 @pytest.mark.parametrize(("path", "field"), BAD_QUERIES)
-def test_a_bad_parameter_is_named(site: Site, path: str, field: str) -> None:
+def test_a_bad_parameter_is_named(site: ApiSite, path: str, field: str) -> None:
     """422, with its name; one that is not known as well."""
     body = problem(site.client.get(path), 422, "invalid-request")
     assert body["errors"][0]["field"] == field
 
 
-def test_a_cursor_beyond_the_store_finds_nothing(site: Site) -> None:
+def test_a_cursor_beyond_the_store_finds_nothing(site: ApiSite) -> None:
     """Numbers that no row has do no harm."""
     for key in (0, -1, 2**63 - 1):
         cursor = write_cursor("deliveries", key)
@@ -285,7 +285,7 @@ def test_a_cursor_beyond_the_store_finds_nothing(site: Site) -> None:
         ([], ""),
     ],
 )
-def test_a_bad_selection_is_refused(site: Site, path: str, body: Any, field: str) -> None:
+def test_a_bad_selection_is_refused(site: ApiSite, path: str, body: Any, field: str) -> None:
     """Nothing is replayed or purged by mistake."""
     if isinstance(body, dict):
         body = body | {"type": "nobody.x"}
@@ -296,7 +296,7 @@ def test_a_bad_selection_is_refused(site: Site, path: str, body: Any, field: str
 @pytest.mark.parametrize(
     "id", [UNKNOWN, "dlv_1", "dlv_ffffffffffffffff", "5", "dlv_000000000000000G", "wh_0", "%20"]
 )
-def test_an_unknown_delivery_is_not_found(site: Site, id: str) -> None:
+def test_an_unknown_delivery_is_not_found(site: ApiSite, id: str) -> None:
     """Whatever its id looks like."""
     problem(site.client.get(f"/v1/deliveries/{id}"), 404, "unknown-delivery")
     problem(site.client.post(f"/v1/dead-letters/{id}/replay"), 404, "unknown-delivery")

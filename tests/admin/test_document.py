@@ -11,7 +11,7 @@ import pytest
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from admin.conftest import Site
+from admin.conftest import ApiSite
 from fluxhook.admin.ingest import MAX_EVENTS
 from fluxhook.admin.models import MAX_PAGE
 from fluxhook.admin.problem_details import KINDS
@@ -142,7 +142,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert "$defs" not in text
 
 
-def test_the_examples_of_the_document_are_accepted(site: Site) -> None:
+def test_the_examples_of_the_document_are_accepted(site: ApiSite) -> None:
     """The API takes each body that the document shows."""
     document = site.client.get("/schema/openapi.json").json()
     emit = document["paths"]["/v1/events"]["post"]["requestBody"]["content"]
@@ -189,7 +189,7 @@ def test_the_table_of_problems_is_complete() -> None:
     assert told == {(kind, str(status), title) for kind, (status, title) in KINDS.items()}
 
 
-def test_the_table_of_metrics_is_complete(site: Site) -> None:
+def test_the_table_of_metrics_is_complete(site: ApiSite) -> None:
     """Each with its labels and its help text."""
     told = {(name, text) for name, _, text in rows(r"^\| `(fluxhook_\w+)` \|(.*)\| (.+) \|$")}
     families = text_string_to_metric_families(site.client.get("/metrics").text)
@@ -209,7 +209,7 @@ def test_the_limits_are_as_documented() -> None:
     assert f"| events of one request | {MAX_EVENTS:,} |" in limits
 
 
-def test_the_pages_events_and_webhooks_are_accepted(site: Site) -> None:
+def test_the_pages_events_and_webhooks_are_accepted(site: ApiSite) -> None:
     """The bodies of its curl lines."""
     for path, body in re.findall(
         r"^curl (?:-i )?http://127.0.0.1:8090(/v1/(?:webhooks|events)) [^']*-d '(\{.*?\})'$",

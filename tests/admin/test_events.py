@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from admin.conftest import ROUTE_ERROR, Site, client_of, config, problem
+from admin.conftest import ROUTE_ERROR, ApiSite, client_of, config, problem
 from fluxhook import Endpoint, Size
 from fluxhook.admin.ingest import IngestRequest
 from fluxhook.admin.models import Accepted
@@ -34,7 +34,7 @@ def ndjson(*events: Any) -> bytes:
     return b"\n".join(map(msgspec.json.encode, events))
 
 
-def test_one_event_is_delivered(site: Site) -> None:
+def test_one_event_is_delivered(site: ApiSite) -> None:
     """The answer has its id and the number of its endpoints, and so has the receiver."""
     site.create("single")
     answer = site.client.post("/v1/events", json={"type": "single.x", "data": {"n": 1}})
@@ -45,7 +45,7 @@ def test_one_event_is_delivered(site: Site) -> None:
     assert list(site.receiver.ids("/single")) == [accepted["id"]]
 
 
-def test_an_array_is_answered_in_its_order(site: Site) -> None:
+def test_an_array_is_answered_in_its_order(site: ApiSite) -> None:
     """Own ids are kept; a topic is the event's."""
     site.create("array", topic_filters=["a/+"])
     answer = site.client.post(
@@ -66,7 +66,7 @@ def test_an_array_is_answered_in_its_order(site: Site) -> None:
     assert site.client.post("/v1/events", json=[]).json() == {"events": []}
 
 
-def test_lines_are_accepted(site: Site) -> None:
+def test_lines_are_accepted(site: ApiSite) -> None:
     """Empty lines do not count, the last one needs no line end."""
     site.create("lines")
     body = b'{"type":"lines.a"}\n\n{"type":"lines.b"}\r\n{"type":"lines.c","data":{"n":3}}'
@@ -110,7 +110,7 @@ BAD_EVENTS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("event", "field"), BAD_EVENTS, ids=[str(e)[:60] for e, _ in BAD_EVENTS])
-def test_a_bad_event_is_named(site: Site, event: Any, field: str) -> None:
+def test_a_bad_event_is_named(site: ApiSite, event: Any, field: str) -> None:
     """Alone, in an array, and in a line, by its place and its field."""
     one = problem(site.client.post("/v1/events", json=event), 422, "invalid-event")
     assert one["errors"][0]["field"] == field
@@ -127,7 +127,7 @@ def test_a_bad_event_is_named(site: Site, event: Any, field: str) -> None:
     assert len(line["events"]) == 1, "the line before it was accepted"
 
 
-def test_an_array_is_accepted_as_a_whole(site: Site) -> None:
+def test_an_array_is_accepted_as_a_whole(site: ApiSite) -> None:
     """If one is bad none is accepted, and every bad one is named."""
     site.create("whole")
     good = {"type": "whole.x"}
@@ -141,7 +141,7 @@ def test_an_array_is_accepted_as_a_whole(site: Site) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1,", b'{"type": "a\xff"}', b"[" * 5000, b"nix"])
-def test_what_is_no_json_is_refused(site: Site, body: bytes) -> None:
+def test_what_is_no_json_is_refused(site: ApiSite, body: bytes) -> None:
     """400, in whatever form it comes."""
     headers = {"Content-Type": "application/json"}
     problem(site.client.post("/v1/events", content=body, headers=headers), 400, "malformed-body")
@@ -150,7 +150,7 @@ def test_what_is_no_json_is_refused(site: Site, body: bytes) -> None:
 @pytest.mark.parametrize(
     "item", [b'{"type": "\xff"}', b'{"type": "\\ud800"}', b"[" * 3000 + b"]" * 3000]
 )
-def test_a_member_that_is_no_json_is_refused(site: Site, item: bytes) -> None:
+def test_a_member_that_is_no_json_is_refused(site: ApiSite, item: bytes) -> None:
     """It is not passed over, and nothing beside it is accepted."""
     body = b'[{"type": "nobody.x"}, ' + item + b"]"
     headers = {"Content-Type": "application/json"}
@@ -158,7 +158,7 @@ def test_a_member_that_is_no_json_is_refused(site: Site, item: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", [r"\ud800", r"x\\\udfff", r"\ud83d\ude00\uDBFF.", r"\udc00\ud800"])
-def test_a_lone_surrogate_is_named(site: Site, text: str) -> None:
+def test_a_lone_surrogate_is_named(site: ApiSite, text: str) -> None:
     """The decoder's own words would be of a text that was cut short."""
     body = f'{{"type": "nobody.x", "data": {{"s": "{text}"}}}}'.encode()
     headers = {"Content-Type": "application/json"}
@@ -168,7 +168,7 @@ def test_a_lone_surrogate_is_named(site: Site, text: str) -> None:
     assert re.search(r"\\u(d800|dfff|DBFF|dc00) at byte \d+ is half of a pair", said["detail"])
 
 
-def test_what_is_filtered_is_what_is_sent(site: Site) -> None:
+def test_what_is_filtered_is_what_is_sent(site: ApiSite) -> None:
     """A key that stands twice in the request counts and goes out as its last."""
     site.create("judged", events=["judged.x"], where=["n == 2"])
     headers = {"Content-Type": "application/json"}
@@ -178,7 +178,7 @@ def test_what_is_filtered_is_what_is_sent(site: Site) -> None:
         assert answer.json()["events"][0]["endpoints"] == endpoints
 
 
-def test_a_line_that_is_no_json_is_numbered(site: Site) -> None:
+def test_a_line_that_is_no_json_is_numbered(site: ApiSite) -> None:
     """The lines before it were accepted, and are listed."""
     body = b'{"type":"nobody.x"}\n{"type":'
     answer = site.client.post("/v1/events", content=body, headers=NDJSON)
@@ -190,7 +190,7 @@ def test_a_line_that_is_no_json_is_numbered(site: Site) -> None:
 @pytest.mark.parametrize(
     "said", ["text/plain", "application/xml", "multipart/form-data; boundary=x"]
 )
-def test_another_content_type_is_refused(site: Site, said: str) -> None:
+def test_another_content_type_is_refused(site: ApiSite, said: str) -> None:
     """415 names those that are taken; a charset does not matter."""
     answer = site.client.post("/v1/events", content=b"{}", headers={"Content-Type": said})
     body = problem(answer, 415, "unsupported-media-type")
@@ -267,7 +267,7 @@ def test_an_event_is_bounded(small: Path) -> None:
 # ---- Idempotency-Key -------------------------------------------------------------------------
 
 
-def test_a_repeat_has_the_same_answer_and_no_second_event(site: Site) -> None:
+def test_a_repeat_has_the_same_answer_and_no_second_event(site: ApiSite) -> None:
     """For one event, an array, and lines."""
     site.create("repeated")
     one, two = {"type": "repeated.a"}, [{"type": "repeated.b"}, {"type": "repeated.c"}]
@@ -287,7 +287,7 @@ def test_a_repeat_has_the_same_answer_and_no_second_event(site: Site) -> None:
     assert site.client.get("/v1/webhooks/repeated/status").json()["accepted"] == 5
 
 
-def test_a_repeat_after_a_restart_has_the_same_ids(site: Site) -> None:
+def test_a_repeat_after_a_restart_has_the_same_ids(site: ApiSite) -> None:
     """Ids are made of the key, so that receivers recognize what memory forgot; each in the form of
     its catalog."""
     message = {"client_id": "c", "topic": "a/b", "qos": 1, "retained": False, "payload_size": 2}
@@ -301,7 +301,7 @@ def test_a_repeat_after_a_restart_has_the_same_ids(site: Site) -> None:
     assert len(first[1]["id"]) == 36
 
 
-def test_a_key_is_for_one_request(site: Site) -> None:
+def test_a_key_is_for_one_request(site: ApiSite) -> None:
     """With other events it is refused, with fewer or more as well."""
     headers = {"Idempotency-Key": "one-request"}
     a, b = {"type": "nobody.a"}, {"type": "nobody.b"}
@@ -323,7 +323,7 @@ def test_a_repeat_goes_on_where_the_queue_was_full(small: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 300])
-def test_a_bad_key_is_refused(site: Site, key: str) -> None:
+def test_a_bad_key_is_refused(site: ApiSite, key: str) -> None:
     """It has 1 to 255 characters."""
     answer = site.client.post(
         "/v1/events", json={"type": "nobody.x"}, headers={"Idempotency-Key": key}

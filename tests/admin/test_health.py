@@ -8,7 +8,7 @@ from typing import Any
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from admin.conftest import READ, Site, client_of, problem, until
+from admin.conftest import READ, ApiSite, client_of, problem, until
 from fluxhook import Config
 from fluxhook.receiver import Behaviour
 from fluxhook.supervisor.supervisor import Supervisor
@@ -30,7 +30,7 @@ def test_a_process_without_an_engine_is_alive_and_not_ready(guarded: TestClient[
     assert "no engine runs" in body["detail"]
 
 
-def test_with_an_engine_it_is_ready(site: Site) -> None:
+def test_with_an_engine_it_is_ready(site: ApiSite) -> None:
     """The engine runs, a worker of it serves, and the store can be read."""
     assert until(lambda: site.client.get("/readyz").json() == {"status": "ok"})
 
@@ -68,7 +68,7 @@ def test_questions_are_answered_without_an_engine(guarded: TestClient[Any]) -> N
         problem(guarded.request(method, path, headers=headers), 503, "engine-not-running")
 
 
-def test_metrics_count_what_happened(site: Site) -> None:
+def test_metrics_count_what_happened(site: ApiSite) -> None:
     """Prometheus's own parser reads them, and they are what the status says."""
     site.receiver.behave(Behaviour(fail_first=1, fail_status=401), "/measured")
     site.create("measured", retry={"max_attempts": 1})
@@ -105,7 +105,7 @@ def test_metrics_count_what_happened(site: Site) -> None:
     assert publishers
 
 
-def test_names_follow_the_conventions(site: Site) -> None:
+def test_names_follow_the_conventions(site: ApiSite) -> None:
     """Counters end in _total, every family has a help text, buckets ascend."""
     for family in text_string_to_metric_families(site.client.get("/metrics").text):
         if not family.name.startswith("fluxhook_"):

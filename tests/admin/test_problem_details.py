@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from admin.conftest import ALL, Site, problem
+from admin.conftest import ALL, ApiSite, problem
 from fluxhook import errors
 from fluxhook.admin.problem_details import KINDS, RequestError, problem_of
 from fluxhook.admin.service import Service
@@ -17,7 +17,7 @@ from fluxhook.store import StoreError
 @pytest.mark.parametrize(
     "path", ["/", "/nothing", "/v1", "/v1/nothing", "/schema/nothing", "/v2/x"]
 )
-def test_nothing_at_a_path_is_a_problem(site: Site, path: str) -> None:
+def test_nothing_at_a_path_is_a_problem(site: ApiSite, path: str) -> None:
     """404 in the one form."""
     problem(site.client.get(path), 404, "not-found")
 
@@ -26,7 +26,7 @@ def test_nothing_at_a_path_is_a_problem(site: Site, path: str) -> None:
     ("method", "path"),
     [("PUT", "/v1/events"), ("GET", "/v1/events"), ("DELETE", "/v1/audit"), ("POST", "/healthz")],
 )
-def test_a_wrong_method_is_a_problem(site: Site, method: str, path: str) -> None:
+def test_a_wrong_method_is_a_problem(site: ApiSite, method: str, path: str) -> None:
     """405 with the methods that there are (RFC 9110 section 15.5.6)."""
     answer = site.client.request(method, path)
     problem(answer, 405, "method-not-allowed")
@@ -45,7 +45,7 @@ def test_a_wrong_method_is_a_problem(site: Site, method: str, path: str) -> None
         ("POST", "/v1/dead-letters/purge"),
     ],
 )
-def test_a_body_is_a_json_object(site: Site, method: str, path: str) -> None:
+def test_a_body_is_a_json_object(site: ApiSite, method: str, path: str) -> None:
     """Another content type is 415, no JSON is 400, no object is 422."""
 
     def send(body: bytes, media: str = "application/json") -> Any:

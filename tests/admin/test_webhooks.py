@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 import fluxhook
-from admin.conftest import Site, client_of, config, problem, until
+from admin.conftest import ApiSite, client_of, config, problem, until
 from fluxhook import Endpoint
 from fluxhook.control import Create, Subscription
 from fluxhook.receiver import Behaviour
 from support.scheduler_harness import SchedulerHarness
 
 
-def test_the_documents_own_webhook_is_created(site: Site) -> None:
+def test_the_documents_own_webhook_is_created(site: ApiSite) -> None:
     """`--type route.error --url ... --secret sk_live_9x8m2p --timeout 3s` of FluxGate's page, and
     what was given is in force when the answer arrives."""
     url = f"{site.receiver.url}/documents"
@@ -43,7 +43,7 @@ def test_the_documents_own_webhook_is_created(site: Site) -> None:
     assert site.client.delete("/v1/webhooks/documents").status_code == 204
 
 
-def test_a_webhook_is_shown_by_name_and_by_id(site: Site) -> None:
+def test_a_webhook_is_shown_by_name_and_by_id(site: ApiSite) -> None:
     """Both references lead to the same resource, which the list has too."""
     made = site.create("shown")
     by_name = site.client.get("/v1/webhooks/shown").json()
@@ -62,7 +62,9 @@ def test_a_webhook_is_shown_by_name_and_by_id(site: Site) -> None:
         (["rout.*", "order.created"], "route.*"),
     ],
 )
-def test_a_subscription_to_nothing_is_pointed_out(site: Site, events: list[str], near: str) -> None:
+def test_a_subscription_to_nothing_is_pointed_out(
+    site: ApiSite, events: list[str], near: str
+) -> None:
     """It is accepted, since a host may emit any type, and said so: in the answer, and whenever the
     webhook is shown."""
     made = site.create("mistyped", events=events)
@@ -76,7 +78,7 @@ def test_a_subscription_to_nothing_is_pointed_out(site: Site, events: list[str],
     assert site.client.delete("/v1/webhooks/mistyped").status_code == 204
 
 
-def test_a_webhook_of_the_file_can_be_paused_but_not_changed(site: Site) -> None:
+def test_a_webhook_of_the_file_can_be_paused_but_not_changed(site: ApiSite) -> None:
     """The configuration file owns it."""
     shown = site.client.get("/v1/webhooks/filed").json()
     assert (shown["source"], shown["created_at"]) == ("file", None)
@@ -87,7 +89,7 @@ def test_a_webhook_of_the_file_can_be_paused_but_not_changed(site: Site) -> None
     assert site.client.post("/v1/webhooks/filed/resume").json()["state"] == "active"
 
 
-def test_a_patch_changes_what_it_names(site: Site) -> None:
+def test_a_patch_changes_what_it_names(site: ApiSite) -> None:
     """RFC 7396: null takes an option back to its default, the others stay."""
     site.create("patched", ttl="5m", timeout="4s")
     answer = site.client.patch(
@@ -103,7 +105,7 @@ def test_a_patch_changes_what_it_names(site: Site) -> None:
     assert changed["updated_at"] >= changed["created_at"]
 
 
-def test_a_deleted_webhook_is_gone(site: Site) -> None:
+def test_a_deleted_webhook_is_gone(site: ApiSite) -> None:
     """A second deletion finds none, and what is emitted has no subscriber."""
     site.create("deleted")
     assert site.client.delete("/v1/webhooks/deleted").status_code == 204
@@ -112,7 +114,7 @@ def test_a_deleted_webhook_is_gone(site: Site) -> None:
     assert site.emit("deleted.x")[0]["endpoints"] == 0
 
 
-def test_a_paused_webhook_keeps_its_events(site: Site) -> None:
+def test_a_paused_webhook_keeps_its_events(site: ApiSite) -> None:
     """They are delivered once it is resumed."""
     site.create("paused")
     assert site.client.post("/v1/webhooks/paused/pause").json()["state"] == "paused"
@@ -124,7 +126,7 @@ def test_a_paused_webhook_keeps_its_events(site: Site) -> None:
     site.receiver.wait_for(1, "/paused")
 
 
-def test_a_generated_secret_is_shown_once(site: Site) -> None:
+def test_a_generated_secret_is_shown_once(site: ApiSite) -> None:
     """On creation and on rotation; meanwhile and afterwards it is `***`."""
     made = site.create("generated", signature="fluxgate", generate_secret=True)
     first = made["secret"]
@@ -144,7 +146,7 @@ def test_a_generated_secret_is_shown_once(site: Site) -> None:
         assert fluxhook.verify(received.body, received.headers, secret)
 
 
-def test_a_secret_that_was_given_is_not_shown(site: Site) -> None:
+def test_a_secret_that_was_given_is_not_shown(site: ApiSite) -> None:
     """A client that rotates to a secret of its own knows it."""
     site.create("given", signature="fluxgate", secret="first-secret")
     rotated = site.client.post("/v1/webhooks/given/rotate-secret", json={"secret": "second-secret"})
@@ -153,7 +155,7 @@ def test_a_secret_that_was_given_is_not_shown(site: Site) -> None:
     assert "second-secret" not in rotated.text
 
 
-def test_a_test_event_goes_to_this_webhook_alone(site: Site) -> None:
+def test_a_test_event_goes_to_this_webhook_alone(site: ApiSite) -> None:
     """Whatever it subscribes to; its delivery can be looked at, success included."""
     site.create("tested")
     sent = site.client.post("/v1/webhooks/tested/test", json={"data": {"hello": "world"}})
@@ -170,7 +172,7 @@ def test_a_test_event_goes_to_this_webhook_alone(site: Site) -> None:
     assert '"hello":"world"' in delivery["request"]["body"]
 
 
-def test_a_request_is_shown_without_its_signature(site: Site) -> None:
+def test_a_request_is_shown_without_its_signature(site: ApiSite) -> None:
     """Headers with secrets are `***`, the signature too; a receiver's echo of a secret as well."""
     site.receiver.behave(Behaviour(status=200, body=b"you sent Bearer-hidden-in-header"), "/filed")
     sent = site.client.post("/v1/webhooks/filed/test").json()
@@ -186,7 +188,7 @@ def test_a_request_is_shown_without_its_signature(site: Site) -> None:
     assert delivery["history"][0]["answer"] == "you sent ***"
 
 
-def test_status_counts(site: Site) -> None:
+def test_status_counts(site: ApiSite) -> None:
     """accepted = delivered + dead + dropped + aggregated + pending, each with its latencies and its
     last error; and what each process counted."""
     site.receiver.behave(Behaviour(fail_first=1, fail_status=500), "/counted")
@@ -234,7 +236,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("options", "field"), BAD_OPTIONS, ids=[str(o) for o, _ in BAD_OPTIONS])
-def test_a_bad_option_is_named(site: Site, options: dict[str, Any], field: str) -> None:
+def test_a_bad_option_is_named(site: ApiSite, options: dict[str, Any], field: str) -> None:
     """Each problem says where it stands, what is wrong, and what would be right."""
     layer = {
         "name": "bad",
@@ -249,7 +251,7 @@ def test_a_bad_option_is_named(site: Site, options: dict[str, Any], field: str) 
     problem(site.client.get("/v1/webhooks/bad"), 404, "unknown-webhook")
 
 
-def test_a_list_that_is_too_long_is_named(site: Site) -> None:
+def test_a_list_that_is_too_long_is_named(site: ApiSite) -> None:
     """With its limit, however long it is; in a change too."""
     site.create("short")
     too_long = {"where": ["status_code >= 500"] * 100_000}
@@ -264,13 +266,13 @@ def test_a_list_that_is_too_long_is_named(site: Site) -> None:
         ]
 
 
-def test_all_problems_are_named_at_once(site: Site) -> None:
+def test_all_problems_are_named_at_once(site: ApiSite) -> None:
     """So that one correction is enough."""
     body = problem(site.client.post("/v1/webhooks", json={}), 422, "invalid-configuration")
     assert {error["field"] for error in body["errors"]} >= {"url", "events"}
 
 
-def test_a_name_is_taken_once(site: Site) -> None:
+def test_a_name_is_taken_once(site: ApiSite) -> None:
     """A second webhook of a name is refused; one without a name gets another."""
     site.create("taken")
     layer = {
@@ -304,14 +306,14 @@ def test_a_name_is_taken_once(site: Site) -> None:
         ("GET", "/v1/dead-letters?endpoint=nobody"),
     ],
 )
-def test_an_unknown_webhook_is_not_found(site: Site, method: str, path: str) -> None:
+def test_an_unknown_webhook_is_not_found(site: ApiSite, method: str, path: str) -> None:
     """Wherever it is named."""
     body = b"{}" if method == "PATCH" else None
     problem(site.client.request(method, path, content=body), 404, "unknown-webhook")
 
 
 @pytest.mark.parametrize("field", ["secret", "overlap", "extra"])
-def test_a_bad_rotation_is_refused(site: Site, field: str) -> None:
+def test_a_bad_rotation_is_refused(site: ApiSite, field: str) -> None:
     """With the field's name."""
     value = {"secret": 5, "overlap": "soon", "extra": 1}[field]
     body = problem(
@@ -336,7 +338,7 @@ def test_an_endpoint_that_the_file_hides_is_the_files(tmp_path: Path) -> None:
             assert (shown["source"], shown["created_at"]) == ("file", None)
 
 
-def test_a_moved_webhook_takes_nothing_hidden_along(site: Site) -> None:
+def test_a_moved_webhook_takes_nothing_hidden_along(site: ApiSite) -> None:
     """422 says which values are to be given anew; what is left out is not sent to the new place."""
     layer = {"headers": {"Authorization": "Bearer-hidden-in-header"}}
     site.create("moving", signature="fluxgate", secret="sk_live_9x8m2p", **layer)
@@ -354,7 +356,7 @@ def test_a_moved_webhook_takes_nothing_hidden_along(site: Site) -> None:
     fluxhook.verify(received.body, received.headers, "sk_other_9x8m2p")
 
 
-def test_an_idempotency_key_creates_once(site: Site) -> None:
+def test_an_idempotency_key_creates_once(site: ApiSite) -> None:
     """A repeat has the same answer, with the secret that was generated; so have a rotation and a test
     event. `null` is a key like any other."""
     layer = {"url": f"{site.receiver.url}/once", "events": ["once.*"], "generate_secret": True}

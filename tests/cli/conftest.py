@@ -188,7 +188,7 @@ class AdminServer:
         self._child.reap()
 
 
-class Site:
+class CommandSite:
     """An engine with its admin API, and a receiver."""
 
     def __init__(self, receiver: ReceiverProcess, engine: Engine, admin: AdminServer) -> None:
@@ -258,7 +258,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandSite]:
     """Start one for a module's tests, each of which makes webhooks of its own."""
     with ReceiverProcess(keep=50) as receiver:
         filed = Endpoint(
@@ -286,6 +286,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         with Engine(config, data_dir) as engine:
             admin = AdminServer(data_dir)
             try:
-                yield Site(receiver, engine, admin)
+                yield CommandSite(receiver, engine, admin)
             finally:
                 admin.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cli.conftest import Invoke, Site, Start, json, until
+from cli.conftest import CommandSite, Invoke, Start, json, until
 from fluxhook import Admin, Config, Engine
 from fluxhook.cli.exit_codes import ExitCode
 from support.tls import Authority
@@ -62,7 +62,7 @@ def test_its_own_certificate_is_trusted_whatever_it_names(
         assert "certificate is not trusted" in said.stderr
 
 
-def test_there_is_one_for_a_data_directory(site: Site) -> None:
+def test_there_is_one_for_a_data_directory(site: CommandSite) -> None:
     said = site.run("admin")
     assert said.exit_code == ExitCode.CONFLICT
     assert site.admin.url in said.stderr

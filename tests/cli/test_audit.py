@@ -7,7 +7,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from cli.conftest import Site
+from cli.conftest import CommandSite
 from fluxhook.cli.app import app
 from fluxhook.store.audit import AuditEntry, AuditTrail
 
@@ -57,7 +57,7 @@ def test_no_entries_and_no_engine(tmp_path: Path) -> None:
     assert run(tmp_path) == (0, "Nothing was given up and erased.\n")
 
 
-def test_through_the_api_it_shows_the_same(site: Site) -> None:
+def test_through_the_api_it_shows_the_same(site: CommandSite) -> None:
     """In the same order, over pages."""
     site.dead_letter("audited", 3)
     site.run("dead-letters", "purge", "--endpoint", "audited", "--yes")

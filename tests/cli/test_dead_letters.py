@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cli.conftest import Invoke, Site, until
+from cli.conftest import CommandSite, Invoke, until
 from fluxhook.cli.dead_letters import choice
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.receiver import Behaviour
@@ -12,11 +12,11 @@ from fluxhook.receiver import Behaviour
 NOBODY = "dlv_0000000000000001"
 
 
-def letters(site: Site, name: str) -> list[str]:
+def letters(site: CommandSite, name: str) -> list[str]:
     return [row["id"] for row in site.lines("dead-letters", "list", "--endpoint", name)]
 
 
-def test_list_has_the_latest_first_and_filters(site: Site) -> None:
+def test_list_has_the_latest_first_and_filters(site: CommandSite) -> None:
     ids = site.dead_letter("given_up", 3)
     assert letters(site, "given_up") == ids
     for options, found in (
@@ -32,7 +32,7 @@ def test_list_has_the_latest_first_and_filters(site: Site) -> None:
     assert ids[0] in said
 
 
-def test_those_named_are_delivered_again(site: Site) -> None:
+def test_those_named_are_delivered_again(site: CommandSite) -> None:
     ids = site.dead_letter("named", 3)
     site.receiver.behave(Behaviour(), "/named")
     said = site.run("dead-letters", "replay", *ids[:2])
@@ -41,7 +41,7 @@ def test_those_named_are_delivered_again(site: Site) -> None:
     assert letters(site, "named") == ids[2:]
 
 
-def test_one_that_is_none_stops_no_other(site: Site) -> None:
+def test_one_that_is_none_stops_no_other(site: CommandSite) -> None:
     (id,) = site.dead_letter("lone", 1)
     site.receiver.behave(Behaviour(), "/lone")
     said = site.run("dead-letters", "replay", NOBODY, id)
@@ -52,7 +52,7 @@ def test_one_that_is_none_stops_no_other(site: Site) -> None:
 
 
 def test_all_that_match_are_delivered_again_step_by_step(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: CommandSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many requests as it takes; others stay."""
     monkeypatch.setattr(choice, "STEP", 2)
@@ -65,7 +65,9 @@ def test_all_that_match_are_delivered_again_step_by_step(
     assert letters(site, "other") == others
 
 
-def test_a_long_replay_shows_how_far_it_is(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_replay_shows_how_far_it_is(
+    site: CommandSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a terminal, of the number there are."""
     monkeypatch.setattr(choice, "STEP", 1)
     site.dead_letter("long", 3)
@@ -75,7 +77,7 @@ def test_a_long_replay_shows_how_far_it_is(site: Site, monkeypatch: pytest.Monke
     assert "3 dead letters" in said.stdout
 
 
-def test_purge_erases_with_a_line_in_the_audit_trail(site: Site) -> None:
+def test_purge_erases_with_a_line_in_the_audit_trail(site: CommandSite) -> None:
     ids = site.dead_letter("erased", 3)
     said = site.run("dead-letters", "purge", ids[0], "--yes")
     assert said.stdout == "1 dead letter was erased\n"
@@ -85,7 +87,7 @@ def test_purge_erases_with_a_line_in_the_audit_trail(site: Site) -> None:
     assert len(site.lines("audit", "--endpoint", "erased")) == 3
 
 
-def test_purge_asks_first(site: Site) -> None:
+def test_purge_asks_first(site: CommandSite) -> None:
     """Without a terminal it wants --yes."""
     ids = site.dead_letter("kept", 1)
     for which in (ids, ("--endpoint", "kept"), ("--all",)):
@@ -95,7 +97,7 @@ def test_purge_asks_first(site: Site) -> None:
     assert letters(site, "kept") == ids
 
 
-def test_all_takes_all(site: Site) -> None:
+def test_all_takes_all(site: CommandSite) -> None:
     site.dead_letter("all_a", 1)
     site.dead_letter("all_b", 2)
     said = site.run("dead-letters", "purge", "--all", "--yes")

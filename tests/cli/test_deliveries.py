@@ -6,12 +6,12 @@ import signal
 
 import pytest
 
-from cli.conftest import Site, Start, json, until
+from cli.conftest import CommandSite, Start, json, until
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.receiver import Behaviour
 
 
-def test_list_filters_and_counts(site: Site) -> None:
+def test_list_filters_and_counts(site: CommandSite) -> None:
     """By webhook, type, state, cause, event and time; the newest first, and no more than asked for."""
     site.dead_letter("listed", 3)
     rows = site.lines("deliveries", "list", "--endpoint", "listed")
@@ -39,7 +39,7 @@ def test_list_filters_and_counts(site: Site) -> None:
 
 @pytest.mark.parametrize("columns", [80, 120, 180])
 def test_a_list_is_readable_on_every_terminal(
-    site: Site, monkeypatch: pytest.MonkeyPatch, columns: int
+    site: CommandSite, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     """No id, time or word of it is broken."""
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -54,7 +54,7 @@ def test_a_list_is_readable_on_every_terminal(
         assert max(map(len, said.splitlines())) <= columns
 
 
-def test_a_bad_filter_is_refused_with_its_remedy(site: Site) -> None:
+def test_a_bad_filter_is_refused_with_its_remedy(site: CommandSite) -> None:
     said = site.run("deliveries", "list", "--since", "yesterday")
     assert said.exit_code == ExitCode.USAGE
     assert "'yesterday' is not a time" in said.stderr
@@ -63,7 +63,7 @@ def test_a_bad_filter_is_refused_with_its_remedy(site: Site) -> None:
     assert site.run("deliveries", "list", "--endpoint", "x").exit_code == ExitCode.NOT_FOUND
 
 
-def test_show_has_attempts_timings_request_and_answer(site: Site) -> None:
+def test_show_has_attempts_timings_request_and_answer(site: CommandSite) -> None:
     """And no secret, even if the receiver sends it back."""
     site.receiver.behave(
         Behaviour(status=503, body=b"echo sk_hidden_secret"), "/filed?token=hidden-in-query"
@@ -93,12 +93,12 @@ def test_show_has_attempts_timings_request_and_answer(site: Site) -> None:
     assert detail["history"][0]["status"] == 503
 
 
-def test_an_unknown_delivery_is_not_found(site: Site) -> None:
+def test_an_unknown_delivery_is_not_found(site: CommandSite) -> None:
     for id in ("dlv_0000000000000001", "nonsense", "../webhooks"):
         assert site.run("deliveries", "show", id).exit_code == ExitCode.NOT_FOUND
 
 
-def test_tail_follows_what_comes_and_changes(site: Site, start: Start) -> None:
+def test_tail_follows_what_comes_and_changes(site: CommandSite, start: Start) -> None:
     """Ctrl-C ends it well."""
     site.dead_letter("followed", 3)
     program = start(
@@ -116,7 +116,7 @@ def test_tail_follows_what_comes_and_changes(site: Site, start: Start) -> None:
     assert (ended.exit_code, ended.stdout) == (ExitCode.OK, "")
 
 
-def test_tail_prints_a_line_for_each(site: Site, start: Start) -> None:
+def test_tail_prints_a_line_for_each(site: CommandSite, start: Start) -> None:
     site.create("lines", "--record", "all")
     site.engine.emit("lines.one", {})
     until(lambda: site.lines("deliveries", "list", "--endpoint", "lines"), "the store has it")

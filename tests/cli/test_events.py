@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cli.conftest import Invoke, Site, json
+from cli.conftest import CommandSite, Invoke, json
 from fluxhook.events.catalog import TYPES
 from fluxhook.events.schemas import VERSIONS
 
@@ -29,7 +29,7 @@ def test_a_word_narrows_them(invoke: Invoke) -> None:
     assert invoke("events", "types", "nothing-has-it").stdout == "no such type\n"
 
 
-def test_the_host_s_own_types_are_told(site: Site) -> None:
+def test_the_host_s_own_types_are_told(site: CommandSite) -> None:
     """Those of the data directory, and through the API the same."""
     here = site.lines("events", "types")
     there = site.lines("events", "types", "--api", site.admin.url, "--token", site.admin.token)

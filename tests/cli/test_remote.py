@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cli.conftest import READER, Invoke, Site, json
+from cli.conftest import READER, CommandSite, Invoke, json
 from fluxhook import Admin, Config, Engine
 from fluxhook.cli import remote
 from fluxhook.cli.exit_codes import ExitCode
@@ -92,7 +92,7 @@ def test_a_damaged_admin_file_is_one_message(invoke: Invoke, stopped: Path, cont
     assert "admin.json is damaged" in said.stderr
 
 
-def test_a_url_with_a_token_is_asked_instead(site: Site, tmp_path: Path) -> None:
+def test_a_url_with_a_token_is_asked_instead(site: CommandSite, tmp_path: Path) -> None:
     """The token from an option, a file, standard input or the variable; and never shown."""
     file = tmp_path / "token"
     file.write_text(f"{site.admin.token}\n")
@@ -112,7 +112,7 @@ def test_a_url_with_a_token_is_asked_instead(site: Site, tmp_path: Path) -> None
     assert said.exit_code == ExitCode.OK, "what is written goes before a variable"
 
 
-def test_a_token_that_allows_too_little_is_told_which_scope_it_lacks(site: Site) -> None:
+def test_a_token_that_allows_too_little_is_told_which_scope_it_lacks(site: CommandSite) -> None:
     said = site.run("webhook", "pause", "filed", "--api", site.admin.url, "--token", READER)
     assert said.exit_code == ExitCode.DENIED
     assert "lacks the scope 'write'" in said.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.conftest import Invoke, Site, Start, json
+from cli.conftest import CommandSite, Invoke, Start, json
 from fluxhook import EndpointStats, Stats
 from fluxhook.cli import status
 from fluxhook.cli.exit_codes import ExitCode
@@ -161,7 +161,7 @@ def test_a_success_rate_is_never_rounded_up_to_all(
     assert "a: disabled: 410 Gone" in said
 
 
-def test_through_the_api_it_shows_the_same(site: Site) -> None:
+def test_through_the_api_it_shows_the_same(site: CommandSite) -> None:
     """The table is that of the data directory; JSON is the API's own."""
     site.dead_letter("shown", 2)
     site.run("webhook", "delete", "shown", "--yes")

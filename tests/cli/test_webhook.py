@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import fluxhook
-from cli.conftest import Invoke, Site, json, until
+from cli.conftest import CommandSite, Invoke, json, until
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.receiver import Behaviour
 
@@ -22,7 +22,7 @@ DOCUMENTED = (
 )
 
 
-def test_the_line_of_the_documents_works_as_printed(site: Site) -> None:
+def test_the_line_of_the_documents_works_as_printed(site: CommandSite) -> None:
     said = site.run(*DOCUMENTED.split())
     assert said.exit_code == ExitCode.OK, said.output
     assert said.stdout.startswith("✓ hooks.example.com was created\n")
@@ -34,7 +34,7 @@ def test_the_line_of_the_documents_works_as_printed(site: Site) -> None:
     assert str(endpoint.timeout) == "3s"
 
 
-def test_a_subscription_to_nothing_is_pointed_out(site: Site) -> None:
+def test_a_subscription_to_nothing_is_pointed_out(site: CommandSite) -> None:
     """The notice comes when it is created, and when it is shown: nobody waits in silence for events
     that never come."""
     common = ("--name", "mistyped", "--url", "https://example.com/", "--secret", "sk")
@@ -45,7 +45,7 @@ def test_a_subscription_to_nothing_is_pointed_out(site: Site) -> None:
     site.run("webhook", "delete", "mistyped", "--yes")
 
 
-def test_every_option_becomes_its_field(site: Site) -> None:
+def test_every_option_becomes_its_field(site: CommandSite) -> None:
     made = site.json(
         "webhook", "create", "--name", "full", "--url", "https://example.com/", "--type", "a.*",
         "--type", "b.c", "--secret", "sk_full", "--timeout", "4s", "--topic-filter", "x/#",
@@ -94,7 +94,7 @@ def test_every_option_becomes_its_field(site: Site) -> None:
     assert endpoint.headers == {"X-Team": "a: b"}
 
 
-def test_every_problem_is_listed_with_its_option(site: Site) -> None:
+def test_every_problem_is_listed_with_its_option(site: CommandSite) -> None:
     """Field, value, remedy; and nothing was created."""
     said = site.run(
         "webhook", "create", "--name", "bad", "--type", "rout..e", "--url", "ftp://x",
@@ -139,7 +139,7 @@ def test_a_wrong_line_is_refused_before_anything_is_asked(
     assert "hidden" not in said.stderr
 
 
-def test_a_generated_secret_is_shown_once(site: Site) -> None:
+def test_a_generated_secret_is_shown_once(site: CommandSite) -> None:
     said = site.run(
         "webhook", "create", "--type", "a.b", "--url", "https://example.com/", "--name", "made",
         "--generate-secret",
@@ -151,7 +151,7 @@ def test_a_generated_secret_is_shown_once(site: Site) -> None:
         assert secret not in site.run("webhook", *command).output
 
 
-def test_a_secret_comes_from_a_file_or_standard_input(site: Site, tmp_path: Path) -> None:
+def test_a_secret_comes_from_a_file_or_standard_input(site: CommandSite, tmp_path: Path) -> None:
     """Without the end of its line."""
     file = tmp_path / "secret"
     file.write_text("sk from a file\n")
@@ -164,7 +164,7 @@ def test_a_secret_comes_from_a_file_or_standard_input(site: Site, tmp_path: Path
     assert site.secrets("i") == ["sk_in"]
 
 
-def test_list_and_show_hide_what_must_not_be_shown(site: Site) -> None:
+def test_list_and_show_hide_what_must_not_be_shown(site: CommandSite) -> None:
     listed, shown = site.run("webhook", "list").output, site.run("webhook", "show", "filed").output
     assert "filed" in listed
     assert "file" in shown
@@ -173,7 +173,7 @@ def test_list_and_show_hide_what_must_not_be_shown(site: Site) -> None:
     assert "headers.Authorization" in shown
 
 
-def test_update_changes_what_is_given_and_nothing_else(site: Site) -> None:
+def test_update_changes_what_is_given_and_nothing_else(site: CommandSite) -> None:
     site.create("changed", "--threshold", "5/s", "--header", "X-A: 1")
     made = site.json("webhook", "update", "changed", "--timeout", "9s", "--header", "X-B: 2",
                      "--unset", "threshold")  # fmt: skip
@@ -187,7 +187,7 @@ def test_update_changes_what_is_given_and_nothing_else(site: Site) -> None:
     assert said.exit_code == ExitCode.USAGE
 
 
-def test_an_update_that_moves_a_webhook_says_what_is_hidden_anew(site: Site) -> None:
+def test_an_update_that_moves_a_webhook_says_what_is_hidden_anew(site: CommandSite) -> None:
     """The error names the option of each value; the secret may come from standard input."""
     site.create("moved", "--header", "X-A: 1", "--signature", "fluxgate", "--secret", "sk_1")
     elsewhere = ("webhook", "update", "moved", "--url", "https://elsewhere.example/")
@@ -200,7 +200,7 @@ def test_an_update_that_moves_a_webhook_says_what_is_hidden_anew(site: Site) -> 
     assert site.secrets("moved") == ["sk_2"]
 
 
-def test_pause_and_resume(site: Site) -> None:
+def test_pause_and_resume(site: CommandSite) -> None:
     site.create("paused")
     assert site.run("webhook", "pause", "paused").stdout == "paused is paused\n"
     assert site.json("webhook", "show", "paused")["state"] == "paused"
@@ -210,14 +210,14 @@ def test_pause_and_resume(site: Site) -> None:
     assert site.run("webhook", "resume", "paused").stdout == "paused is active\n"
 
 
-def test_a_webhook_of_the_file_is_the_file_s(site: Site) -> None:
+def test_a_webhook_of_the_file_is_the_file_s(site: CommandSite) -> None:
     for command in (("delete", "filed", "--yes"), ("update", "filed", "--timeout", "1s")):
         said = site.run("webhook", *command)
         assert said.exit_code == ExitCode.CONFLICT
         assert "configuration file" in said.stderr
 
 
-def test_an_unknown_one_is_not_found(site: Site) -> None:
+def test_an_unknown_one_is_not_found(site: CommandSite) -> None:
     for command in (("show",), ("pause",), ("test",), ("delete", "--yes"), ("rotate-secret",)):
         said = site.run("webhook", *command, "nobody")
         assert said.exit_code == ExitCode.NOT_FOUND
@@ -225,7 +225,7 @@ def test_an_unknown_one_is_not_found(site: Site) -> None:
         assert "`fluxhook webhook list`" in said.stderr
 
 
-def test_a_rotation_leaves_both_secrets_signing(site: Site) -> None:
+def test_a_rotation_leaves_both_secrets_signing(site: CommandSite) -> None:
     """A generated one is printed once, one's own never."""
     site.create("turning", "--signature", "fluxgate", "--secret", "sk_first")
     said = site.run("webhook", "rotate-secret", "turning", "--overlap", "2h")
@@ -241,7 +241,7 @@ def test_a_rotation_leaves_both_secrets_signing(site: Site) -> None:
     assert "overlap (--overlap)" in said.stderr
 
 
-def test_delete_asks_first(site: Site) -> None:
+def test_delete_asks_first(site: CommandSite) -> None:
     """Without a terminal it wants --yes."""
     site.create("gone")
     said = site.run("webhook", "delete", "gone")
@@ -253,7 +253,7 @@ def test_delete_asks_first(site: Site) -> None:
     assert "gone" not in [webhook["name"] for webhook in site.lines("webhook", "list")]
 
 
-def answered(site: Site, answer: str) -> int:
+def answered(site: CommandSite, answer: str) -> int:
     """Delete at a terminal where this is typed; return the exit code."""
     master, slave = pty.openpty()
     roots = str(Path(fluxhook.__file__).parents[1])
@@ -281,7 +281,7 @@ def answered(site: Site, answer: str) -> int:
     return process.returncode
 
 
-def test_a_test_event_that_arrives(site: Site) -> None:
+def test_a_test_event_that_arrives(site: CommandSite) -> None:
     """It is told with status and timings, whatever the webhook subscribes to."""
     site.create("probe")
     said = site.run("webhook", "test", "probe", "--data", '{"n": 1}')
@@ -296,7 +296,7 @@ def test_a_test_event_that_arrives(site: Site) -> None:
     assert (detail["state"], detail["type"]) == ("delivered", "order.created")
 
 
-def test_a_test_event_that_does_not_arrive(site: Site) -> None:
+def test_a_test_event_that_does_not_arrive(site: CommandSite) -> None:
     """The output says why, and when it is tried again; it has an exit code of its own."""
     site.receiver.behave(Behaviour(status=503, body=b"no room"), "/refusing")
     site.create("refusing", "--retry-schedule", "1h")
@@ -307,7 +307,7 @@ def test_a_test_event_that_does_not_arrive(site: Site) -> None:
     assert "the next attempt is due at" in said.stdout
 
 
-def test_a_test_event_without_an_outcome_in_time(site: Site) -> None:
+def test_a_test_event_without_an_outcome_in_time(site: CommandSite) -> None:
     site.receiver.behave(Behaviour(fault="hang"), "/hanging")
     site.create("hanging", "--timeout", "20s")
     said = site.run("webhook", "test", "hanging", "--wait", "0.1")
@@ -316,12 +316,12 @@ def test_a_test_event_without_an_outcome_in_time(site: Site) -> None:
     assert "fluxhook deliveries show dlv_" in said.stdout
 
 
-def test_bad_data_of_a_test_event_is_refused(site: Site) -> None:
+def test_bad_data_of_a_test_event_is_refused(site: CommandSite) -> None:
     assert site.run("webhook", "test", "filed", "--data", "[1]").exit_code == ExitCode.USAGE
     assert site.run("webhook", "test", "filed", "--type", "A B").exit_code == ExitCode.REFUSED
 
 
-def test_events_reach_a_webhook_once_it_is_created(site: Site) -> None:
+def test_events_reach_a_webhook_once_it_is_created(site: CommandSite) -> None:
     site.create("reached")
     assert site.engine.emit("reached.now", {}) == 1
     until(lambda: site.receiver.distinct("/reached") == 1, "the event arrives")

@@ -16,7 +16,7 @@ from fluxhook.store import State
 from fluxhook.transport.transfer import Transfer
 from support.scheduler_harness import S
 from support.stored import SCHEDULE, endpoint, rows
-from support.worker_harness import Works
+from support.worker_harness import WorkerHarness
 
 CHOICES = [
     Retry(schedule=SCHEDULE, max_retry_after=Duration(50 * S)),
@@ -41,7 +41,7 @@ class Deliveries(RuleBasedStateMachine):
     @initialize(choice=st.integers(0, len(CHOICES) - 1))
     def start(self, choice: int) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.works = Works(Path(self.folder.name), endpoint(retry=CHOICES[choice]))
+        self.works = WorkerHarness(Path(self.folder.name), endpoint(retry=CHOICES[choice]))
         self.choice = choice
         self.model: dict[str, dict[str, Any]] = {}
 

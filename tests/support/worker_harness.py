@@ -20,7 +20,7 @@ from fluxhook.worker.endpoint_queue import EndpointQueue
 from fluxhook.worker.stage_timings import StageTimings
 from support.scheduler_harness import SchedulerHarness
 
-__all__ = ["WORKER", "Wire", "Works"]
+__all__ = ["WORKER", "Wire", "WorkerHarness"]
 
 #: what the worker is called in its attempts
 WORKER = 3
@@ -85,7 +85,7 @@ class Wire:
     def close(self) -> None: ...
 
 
-class Works:
+class WorkerHarness:
     """A worker's dispatcher, results and reports, and the scheduler of a `SchedulerHarness`."""
 
     def __init__(self, path: Path, *endpoints: Endpoint, **options: Any) -> None:
@@ -110,7 +110,7 @@ class Works:
         for id, endpoint in enumerate(endpoints):
             self.dispatcher.configure(id, endpoint, endpoint.concurrency)
 
-    def __enter__(self) -> Works:
+    def __enter__(self) -> WorkerHarness:
         return self
 
     def __exit__(

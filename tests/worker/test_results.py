@@ -21,7 +21,7 @@ from fluxhook.transport.messages import Attempt
 from fluxhook.transport.transfer import STATUS, Transfer
 from fluxhook.worker.stage_timings import StageTimings
 from support.scheduler_harness import S
-from support.worker_harness import WORKER, Handle, Works
+from support.worker_harness import WORKER, Handle, WorkerHarness
 
 #: counters of a worker, by name
 COUNTED = {
@@ -49,33 +49,33 @@ def endpoint(**options: Any) -> Endpoint:
 
 
 @pytest.fixture
-def works(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Works]:
-    with Works(tmp_path, endpoint(**getattr(request, "param", {}))) as works:
+def works(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[WorkerHarness]:
+    with WorkerHarness(tmp_path, endpoint(**getattr(request, "param", {}))) as works:
         yield works
 
 
-def counted(works: Works) -> dict[str, int]:
+def counted(works: WorkerHarness) -> dict[str, int]:
     """The counters that are not 0."""
     return {name: n for name, field in COUNTED.items() if (n := works.count(field))}
 
 
-def row_of_failures(works: Works) -> BreakerState:
+def row_of_failures(works: WorkerHarness) -> BreakerState:
     return breaker.unpack(works.harness.word(0, d.BREAKER))
 
 
-def stored(works: Works) -> dict[str, Delivery]:
+def stored(works: WorkerHarness) -> dict[str, Delivery]:
     """Return what the store has after the scheduler's turn, by event."""
     works.harness.step()
     return {row.event_id: row for row in works.harness.store.deliveries(limit=1000)}
 
 
-def attempts(works: Works, event_id: str) -> list[Attempt]:
+def attempts(works: WorkerHarness, event_id: str) -> list[Attempt]:
     row = stored(works)[event_id]
     with ReadStore.open(works.harness.supervisor.datadir.store) as store:
         return [past.attempt for past in store.attempts(row.id)]
 
 
-def ids(transfer: Transfer, works: Works) -> list[str]:
+def ids(transfer: Transfer, works: WorkerHarness) -> list[str]:
     """The events of a batch."""
     return [event["id"] for event in json.loads(works.wire.bodies[id(transfer)])]
 
@@ -99,7 +99,7 @@ FAILURES = [
 
 @pytest.mark.parametrize(("answer", "cause", "row", "more"), FAILURES)
 def test_each_failure(
-    works: Works, answer: dict[str, Any], cause: str, row: int, more: dict[str, int]
+    works: WorkerHarness, answer: dict[str, Any], cause: str, row: int, more: dict[str, int]
 ) -> None:
     """It is tried again, counted once, and the breaker counts it unless it says nothing about the
     endpoint: an event that is too large, an address that we refuse, a fault of ours."""
@@ -124,7 +124,7 @@ def test_each_failure(
 @pytest.mark.parametrize(
     ("status", "accepted"), [(199, False), (200, True), (299, True), (300, False)]
 )
-def test_a_success_is_a_2xx(works: Works, status: int, accepted: bool) -> None:
+def test_a_success_is_a_2xx(works: WorkerHarness, status: int, accepted: bool) -> None:
     """To the last of them; only then need heads not be read any more."""
     (transfer,) = works.emit("evt_a")
     works.answer(transfer, status, opened=True)
@@ -134,7 +134,7 @@ def test_a_success_is_a_2xx(works: Works, status: int, accepted: bool) -> None:
 
 
 @pytest.mark.parametrize("works", [{"ordered": True, "on_head_failure": "block"}], indirect=True)
-def test_a_head_that_fails_alone(works: Works) -> None:
+def test_a_head_that_fails_alone(works: WorkerHarness) -> None:
     """Deliveries behind it go to the store too, even before the scheduler has seen the head."""
     (transfer,) = works.emit("evt_a")
     works.answer(transfer, 503)
@@ -142,7 +142,7 @@ def test_a_head_that_fails_alone(works: Works) -> None:
     assert [row.cause for row in stored(works).values()] == ["order", "server_error"]
 
 
-def test_three_failures_open_the_breaker_and_a_success_begins_anew(works: Works) -> None:
+def test_three_failures_open_the_breaker_and_a_success_begins_anew(works: WorkerHarness) -> None:
     """Failures count in a row."""
     for status in (500, 500, 204, 500, 500):
         (transfer,) = works.emit("evt")
@@ -169,7 +169,7 @@ def test_three_failures_open_the_breaker_and_a_success_begins_anew(works: Works)
         ({"code": 2}, "probed"),
     ],
 )
-def test_a_probe(works: Works, answer: dict[str, Any], name: str) -> None:
+def test_a_probe(works: WorkerHarness, answer: dict[str, Any], name: str) -> None:
     """Its answer closes the breaker or opens it anew; one that says nothing of the endpoint makes
     room for another probe at once."""
     for n in range(3):
@@ -188,7 +188,7 @@ def test_a_probe(works: Works, answer: dict[str, Any], name: str) -> None:
         assert state.name == name
 
 
-def test_a_success_leaves_nothing_behind(works: Works) -> None:
+def test_a_success_leaves_nothing_behind(works: WorkerHarness) -> None:
     """It ends in its ring: no report, no row, one latency."""
     (transfer,) = works.emit("evt_a")
     works.answer(transfer, 204, total_us=3000)
@@ -200,7 +200,7 @@ def test_a_success_leaves_nothing_behind(works: Works) -> None:
 
 
 @pytest.mark.parametrize("works", [{"record": "all"}], indirect=True)
-def test_a_success_that_is_to_be_recorded(works: Works) -> None:
+def test_a_success_that_is_to_be_recorded(works: WorkerHarness) -> None:
     """`record: all` keeps the attempt of a success too."""
     (transfer,) = works.emit("evt_a")
     works.answer(transfer, 201, body=b"thanks")
@@ -211,7 +211,7 @@ def test_a_success_that_is_to_be_recorded(works: Works) -> None:
     assert works.queue().in_flight == 0
 
 
-def test_a_success_of_what_the_store_has(works: Works) -> None:
+def test_a_success_of_what_the_store_has(works: WorkerHarness) -> None:
     """It is reported, and the store ends it: no worker counts it."""
     (transfer,) = works.emit("evt_a")
     works.answer(transfer, 503)
@@ -225,7 +225,7 @@ def test_a_success_of_what_the_store_has(works: Works) -> None:
 
 
 @pytest.mark.parametrize("works", [{"ordered": True}], indirect=True)
-def test_an_ordered_lane_goes_on_with_the_next(works: Works) -> None:
+def test_an_ordered_lane_goes_on_with_the_next(works: WorkerHarness) -> None:
     """After a success its key is free."""
     (first,) = works.emit("evt_a", "evt_b")
     works.answer(first, 200)
@@ -249,7 +249,7 @@ def test_an_ordered_lane_goes_on_with_the_next(works: Works) -> None:
     ],
     indirect=["works"],
 )
-def test_a_head_that_fails(works: Works, answer: int, kept: list[str]) -> None:
+def test_a_head_that_fails(works: WorkerHarness, answer: int, kept: list[str]) -> None:
     """With `block` the order moves to the store, behind the head: what waits and what comes; unless
     the head is dead, and holds nothing back."""
     (transfer,) = works.emit("evt_a", "evt_b")
@@ -264,7 +264,7 @@ def test_a_head_that_fails(works: Works, answer: int, kept: list[str]) -> None:
 
 
 @pytest.mark.parametrize("works", [{"concurrency": 1}], indirect=True)
-def test_a_lane_that_had_no_room_goes_on(works: Works) -> None:
+def test_a_lane_that_had_no_room_goes_on(works: WorkerHarness) -> None:
     """It is held while its one request is under way, whatever becomes of that."""
     for status in (200, 500):
         (transfer,) = works.emit("evt_a", "evt_b")
@@ -276,14 +276,14 @@ def test_a_lane_that_had_no_room_goes_on(works: Works) -> None:
         works.answer(transfer, 200)
 
 
-def test_what_libcurl_sent_again_is_counted(works: Works) -> None:
+def test_what_libcurl_sent_again_is_counted(works: WorkerHarness) -> None:
     """The receiver may have seen it twice."""
     (transfer,) = works.emit("evt_a")
     works.answer(transfer, 200, REDIRECT_TIME_T=7)
     assert counted(works) == {"delivered": 1, "resent": 1}
 
 
-def test_one_request_in_sixteen_is_a_sample(works: Works) -> None:
+def test_one_request_in_sixteen_is_a_sample(works: WorkerHarness) -> None:
     """And each that opened a connection. After a success heads need not be read any more."""
 
     def measured() -> int:
@@ -310,7 +310,7 @@ def test_one_request_in_sixteen_is_a_sample(works: Works) -> None:
     assert works.wire.heeded == [False, False, True]
 
 
-def test_several_that_end_together(works: Works) -> None:
+def test_several_that_end_together(works: WorkerHarness) -> None:
     """Each is what it is; the samples are counted over all of them."""
     transfers = works.emit(*(f"evt_{n}" for n in range(6)))
     for n, transfer in enumerate(transfers):
@@ -334,7 +334,7 @@ def results_of(*statuses: int) -> bytes:
 
 
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
-def test_a_batch_is_one_request_to_the_breaker(works: Works) -> None:
+def test_a_batch_is_one_request_to_the_breaker(works: WorkerHarness) -> None:
     """One latency, one failure in a row; but each event is counted, and reported by itself."""
     (transfer,) = works.emit(*FOUR)
     works.answer(transfer, 500, message="no")
@@ -352,7 +352,7 @@ def test_a_batch_is_one_request_to_the_breaker(works: Works) -> None:
 
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_batch_that_is_refused_for_its_content(works: Works, status: int) -> None:
+def test_a_batch_that_is_refused_for_its_content(works: WorkerHarness, status: int) -> None:
     """It goes out again in halves, in its order, until one event is left; that alone is an attempt, and
     the breaker waits for it."""
     works.harness.word(0, d.BREAKER, 1)
@@ -374,7 +374,7 @@ def test_a_batch_that_is_refused_for_its_content(works: Works, status: int) -> N
 
 
 @pytest.mark.parametrize("works", [{"batch": Batch(max_events=3)}], indirect=True)
-def test_of_an_odd_number_the_first_half_is_larger(works: Works) -> None:
+def test_of_an_odd_number_the_first_half_is_larger(works: WorkerHarness) -> None:
     """Two and one of three."""
     (transfer,) = works.emit(*FOUR[:3])
     works.answer(transfer, 400)
@@ -384,7 +384,7 @@ def test_of_an_odd_number_the_first_half_is_larger(works: Works) -> None:
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
 @pytest.mark.parametrize(("status", "next_batch"), [(413, 2), (422, 4)])
 def test_only_what_is_too_large_makes_batches_smaller(
-    works: Works, status: int, next_batch: int
+    works: WorkerHarness, status: int, next_batch: int
 ) -> None:
     """After a 413 the next ones have at most half its bytes, for a while."""
     (transfer,) = works.emit(*FOUR)
@@ -396,7 +396,7 @@ def test_only_what_is_too_large_makes_batches_smaller(
 
 
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
-def test_a_refused_batch_that_was_a_probe(works: Works) -> None:
+def test_a_refused_batch_that_was_a_probe(works: WorkerHarness) -> None:
     """Its halves are other requests: the permit is handed back, and one of them is the next probe."""
     works.harness.word(0, d.BREAKER, breaker.pack(BreakerState("open", 1)))
     works.harness.now_ns += 61 * S
@@ -419,7 +419,7 @@ def test_a_refused_batch_that_was_a_probe(works: Works) -> None:
     ],
 )
 def test_a_207_tells_events_apart(
-    works: Works, statuses: tuple[int, ...], row: int, delivered: int
+    works: WorkerHarness, statuses: tuple[int, ...], row: int, delivered: int
 ) -> None:
     """Each has its own status and outcome; to the breaker the request is a success if one event was,
     and nothing if all failures say nothing of the endpoint. What is not named is tried again."""
@@ -444,7 +444,7 @@ def test_a_207_tells_events_apart(
 
 
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
-def test_a_207_that_cannot_be_read(works: Works) -> None:
+def test_a_207_that_cannot_be_read(works: WorkerHarness) -> None:
     """Each event is tried again, and its attempt says why."""
     (transfer,) = works.emit(*FOUR)
     works.answer(transfer, 207, body=b"<html>")
@@ -457,7 +457,7 @@ def test_a_207_that_cannot_be_read(works: Works) -> None:
 
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
 @pytest.mark.parametrize(("status", "name"), [(200, "closed"), (500, "open"), (413, "half_open")])
-def test_a_207_of_a_probe(works: Works, status: int, name: str) -> None:
+def test_a_207_of_a_probe(works: WorkerHarness, status: int, name: str) -> None:
     """The token goes back with whatever the events came to."""
     works.harness.word(0, d.BREAKER, breaker.pack(BreakerState("open", 1)))
     works.harness.now_ns += 61 * S
@@ -469,7 +469,7 @@ def test_a_207_of_a_probe(works: Works, status: int, name: str) -> None:
 
 
 @pytest.mark.parametrize("works", [BATCH | {"record": "all"}], indirect=True)
-def test_a_recorded_batch(works: Works) -> None:
+def test_a_recorded_batch(works: WorkerHarness) -> None:
     """`record: all` has an attempt of each event, of a plain success and of a 207."""
     (transfer,) = works.emit(*FOUR)
     works.answer(transfer, 200)
@@ -483,7 +483,7 @@ def test_a_recorded_batch(works: Works) -> None:
 
 
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
-def test_a_batch_from_ring_and_store(works: Works) -> None:
+def test_a_batch_from_ring_and_store(works: WorkerHarness) -> None:
     """A delivery that has a row is reported, one that has none ends in its ring."""
     (transfer,) = works.emit(*FOUR)
     works.answer(transfer, 500)
@@ -511,7 +511,7 @@ def odd(*_: object, **__: object) -> NoReturn:
 
 @pytest.mark.parametrize("works", [{}, BATCH], indirect=True)
 def test_an_error_of_ours_is_an_attempt(
-    works: Works, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    works: WorkerHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the cause `internal`: counted, tried again, nothing to the breaker; and the log tells it
     once in ten seconds of each endpoint."""
@@ -545,7 +545,9 @@ def test_an_error_of_ours_is_an_attempt(
         assert (row.cause, row.attempts, row.error) == ("internal", 1, "Odd: by and by")
 
 
-def test_the_record_of_an_error_of_ours(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_record_of_an_error_of_ours(
+    works: WorkerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An attempt without an answer, of this worker; and nothing is under way any more, wherever the
     error came up."""
     monkeypatch.setattr(StageTimings, "finished", odd)
@@ -558,7 +560,9 @@ def test_the_record_of_an_error_of_ours(works: Works, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("works", [BATCH], indirect=True)
-def test_an_error_after_all_has_ended(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_after_all_has_ended(
+    works: WorkerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Deliveries that were settled before it are settled: no attempt of theirs failed."""
     works.harness.word(0, d.BREAKER, 1)
     monkeypatch.setattr(works.dispatcher._results._admission, "success", odd)
@@ -568,7 +572,9 @@ def test_an_error_after_all_has_ended(works: Works, monkeypatch: pytest.MonkeyPa
     assert stored(works) == {}
 
 
-def test_an_error_at_what_was_taken_over(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_at_what_was_taken_over(
+    works: WorkerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The store has it while it is under way: its attempt is reported all the same."""
     (transfer,) = works.emit("evt_a")
     works.harness.reporter.report(transfer.tag[1], "adopted", "over_share")
@@ -580,7 +586,7 @@ def test_an_error_at_what_was_taken_over(works: Works, monkeypatch: pytest.Monke
 
 
 def test_a_probe_that_ends_in_an_error_of_ours(
-    works: Works, monkeypatch: pytest.MonkeyPatch
+    works: WorkerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Makes room for the next probe."""
     works.harness.word(0, d.BREAKER, breaker.pack(BreakerState("open", 1)))
@@ -592,7 +598,7 @@ def test_a_probe_that_ends_in_an_error_of_ours(
 
 
 def test_what_cannot_even_be_reported_stays_in_its_ring(
-    works: Works, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    works: WorkerHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next worker finds it there; the others of the batch are reported."""
     (transfer,) = works.emit("evt_a")
@@ -609,7 +615,7 @@ def test_what_cannot_even_be_reported_stays_in_its_ring(
 # ---- another worker's ----------------------------------------------------------------------
 
 
-def test_what_another_worker_serves_goes_to_the_store(works: Works) -> None:
+def test_what_another_worker_serves_goes_to_the_store(works: WorkerHarness) -> None:
     """An endpoint becomes another worker's: what waits and what comes is not sent here, and no longer
     waits here; what is under way ends as ever."""
     works.dispatcher.configure(0, works.queue().endpoint, 1)

@@ -56,7 +56,7 @@ ARTIFACTS: Final = Path(
 expect.set_options(timeout=DEADLINE_S * 1000)
 
 
-class Site:
+class DashboardSite:
     """The engine and what surrounds it. The receiver can be killed, and comes back on its port."""
 
     def __init__(self, data_dir: Path) -> None:
@@ -153,8 +153,8 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(tmp_path_factory.mktemp("site") / "data")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardSite]:
+    made = DashboardSite(tmp_path_factory.mktemp("site") / "data")
     try:
         made.start()
         yield made
@@ -201,7 +201,7 @@ Opened = tuple[Page, Watch]
 
 
 @pytest.fixture
-def opened(browser: Browser, site: Site) -> Iterator[Callable[..., Opened]]:
+def opened(browser: Browser, site: DashboardSite) -> Iterator[Callable[..., Opened]]:
     """Open a page of a browser of its own, logged in with a token."""
     contexts: list[BrowserContext] = []
 

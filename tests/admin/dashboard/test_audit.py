@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from admin.conftest import until
-from admin.dashboard.conftest import READER, Opened, Site
+from admin.dashboard.conftest import READER, DashboardSite, Opened
 from fluxhook.control import Selection
 from fluxhook.store.audit import AuditEntry, AuditTrail, timestamp
 from fluxhook.transport.datadir import DataDir
@@ -41,7 +41,7 @@ def entry(n: int, **options: Any) -> AuditEntry:
 
 
 @pytest.fixture(scope="module")
-def trail(site: Site) -> list[AuditEntry]:
+def trail(site: DashboardSite) -> list[AuditEntry]:
     """Entries of a former endpoint, and what the receiver's error may hold."""
     entries = [entry(n) for n in range(120)]
     entries[119] = entry(119, error=HOSTILE, event_id=HOSTILE, attempts=0)
@@ -109,7 +109,7 @@ def test_the_trail_is_searched(opened: Open, trail: list[AuditEntry]) -> None:
 
 
 def test_a_purge_leaves_a_line_that_leads_to_what_is_left(
-    site: Site, opened: Open, trail: list[AuditEntry]
+    site: DashboardSite, opened: Open, trail: list[AuditEntry]
 ) -> None:
     """The page shows it by itself; its event id leads to the delivery that the store still has."""
     site.emit("policy.updated", 2)

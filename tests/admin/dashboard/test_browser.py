@@ -15,8 +15,8 @@ from admin.dashboard.conftest import (
     OPERATOR,
     READER,
     SECRETS,
+    DashboardSite,
     Opened,
-    Site,
     log_in,
 )
 from fluxhook.control import Selection
@@ -54,7 +54,7 @@ def row(page: Page, text: str) -> Locator:
     return page.get_by_role("row").filter(has_text=text)
 
 
-def test_the_whole_walk(site: Site, opened: Open) -> None:
+def test_the_whole_walk(site: DashboardSite, opened: Open) -> None:
     """Token, create a subscription, test event, see it delivered, kill the receiver, see skipped and
     retries, replay a dead letter, see it delivered."""
     page, watch = opened(token="")
@@ -117,7 +117,7 @@ def test_the_whole_walk(site: Site, opened: Open) -> None:
     assert watch.complaints == []
 
 
-def test_filters_say_what_is_wrong_and_purge_asks_first(site: Site, opened: Open) -> None:
+def test_filters_say_what_is_wrong_and_purge_asks_first(site: DashboardSite, opened: Open) -> None:
     """A time that is none is named; a purge is confirmed; the filter stays in the address."""
     site.behave()
     site.emit("tls.handshake.fail", 3)
@@ -142,7 +142,7 @@ def test_filters_say_what_is_wrong_and_purge_asks_first(site: Site, opened: Open
     expect(page.get_by_text("No dead letter matches")).to_be_visible()
 
 
-def test_an_endpoint_is_changed(site: Site, opened: Open) -> None:
+def test_an_endpoint_is_changed(site: DashboardSite, opened: Open) -> None:
     """Paused, resumed, given a new secret that is shown once, and deleted."""
     page, watch = opened(path="/endpoints/new")
     page.get_by_label("URL", exact=True).fill(f"{site.receiver_url}/brief")
@@ -177,7 +177,7 @@ def test_an_endpoint_is_changed(site: Site, opened: Open) -> None:
     assert watch.complaints == []
 
 
-def test_an_endpoint_that_cannot_be_built_says_why(site: Site, opened: Open) -> None:
+def test_an_endpoint_that_cannot_be_built_says_why(site: DashboardSite, opened: Open) -> None:
     """In the list and on its page; one that is paused besides can be resumed all the same."""
     page, _ = opened(path="/endpoints")
     reason = "the two halves of the ed25519 key do not fit"
@@ -197,7 +197,7 @@ def test_an_endpoint_that_cannot_be_built_says_why(site: Site, opened: Open) -> 
     expect(resume).to_be_hidden()
 
 
-def test_a_form_shows_each_error_beside_its_field(site: Site, opened: Open) -> None:
+def test_a_form_shows_each_error_beside_its_field(site: DashboardSite, opened: Open) -> None:
     """The problems of the API stand at the fields, which point to them; what was typed stays."""
     page, _ = opened(path="/endpoints/new")
     page.get_by_label("URL", exact=True).fill("ftp://example.com/x")
@@ -218,7 +218,7 @@ def test_a_form_shows_each_error_beside_its_field(site: Site, opened: Open) -> N
     expect(page.get_by_label("URL", exact=True)).to_be_focused()
 
 
-def test_the_keyboard_is_enough(site: Site, opened: Open) -> None:
+def test_the_keyboard_is_enough(site: DashboardSite, opened: Open) -> None:
     """Login and creation without a mouse; the focus can be seen at every step."""
     page, _ = opened(token="")
     expect(page.get_by_label("Access token")).to_be_focused()
@@ -258,7 +258,7 @@ def tab_to(page: Page, name: str) -> None:
     raise AssertionError(f"Tab does not lead to {name!r}")
 
 
-def test_a_wrong_token_is_told_so(site: Site, opened: Open) -> None:
+def test_a_wrong_token_is_told_so(site: DashboardSite, opened: Open) -> None:
     """Nothing of the pages is served before; one without the scope read is told which it lacks; the
     page that was asked for comes after the login; and a logout ends it."""
     page, _ = opened(token="", path="/dead-letters?cause=timeout")
@@ -279,7 +279,7 @@ def test_a_wrong_token_is_told_so(site: Site, opened: Open) -> None:
     expect(page).to_have_url(f"{site.url}/login")
 
 
-def test_who_may_only_read_sees_no_actions(site: Site, opened: Open) -> None:
+def test_who_may_only_read_sees_no_actions(site: DashboardSite, opened: Open) -> None:
     """No button changes anything, and the form for a new endpoint is refused."""
     page, _ = opened(READER)
     site.emit("policy.updated", 1)
@@ -296,7 +296,7 @@ def test_who_may_only_read_sees_no_actions(site: Site, opened: Open) -> None:
     assert page.locator("form.form").count() == 0
 
 
-def test_what_is_not_there_is_said_so(site: Site, opened: Open) -> None:
+def test_what_is_not_there_is_said_so(site: DashboardSite, opened: Open) -> None:
     """An unknown endpoint or delivery is a 404 with a way back."""
     page, _ = opened()
     for path, what in (("/endpoints/nobody", "no endpoint"), ("/deliveries/dlv_0", "no delivery")):
@@ -308,7 +308,7 @@ def test_what_is_not_there_is_said_so(site: Site, opened: Open) -> None:
         expect(page).to_have_url(site.url + path.rpartition("/")[0])
 
 
-def test_an_engine_that_stopped_is_said_so(site: Site, opened: Open) -> None:
+def test_an_engine_that_stopped_is_said_so(site: DashboardSite, opened: Open) -> None:
     """Its figures can still be read; a change is refused with the reason; and when it runs again the
     page shows it by itself."""
     page, _ = opened(path="/endpoints/orders")
@@ -325,7 +325,7 @@ def test_an_engine_that_stopped_is_said_so(site: Site, opened: Open) -> None:
     expect(page.locator(".result")).to_contain_text("Delivered")
 
 
-def test_every_page_fits_and_keeps_its_secrets(site: Site, opened: Open) -> None:
+def test_every_page_fits_and_keeps_its_secrets(site: DashboardSite, opened: Open) -> None:
     """Each page at both widths in both themes: no sideways scrolling, nothing from elsewhere, no
     error in the console, no secret in the page or in what was sent to it. The pictures are kept."""
     site.behave()
@@ -384,7 +384,7 @@ def photograph(page: Page, name: str) -> None:
             page.screenshot(path=folder / f"{name}-{width}-{theme}.png", full_page=True)
 
 
-def test_problems_are_surfaced_by_kind(site: Site, opened: Open) -> None:
+def test_problems_are_surfaced_by_kind(site: DashboardSite, opened: Open) -> None:
     """Skipped endpoints, signature verification failures and payload size rejections have a list each,
     with the endpoint and the latest events."""
     site.behave()

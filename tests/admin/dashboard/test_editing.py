@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from admin.dashboard.conftest import READER, SECRETS, Opened, Site
+from admin.dashboard.conftest import READER, SECRETS, DashboardSite, Opened
 from fluxhook.store import ReadStore
 from fluxhook.transport.datadir import DataDir
 
@@ -19,7 +19,7 @@ HOSTILE = '<img src=x onerror="document.title = 1">'
 
 
 @pytest.fixture
-def context(site: Site) -> Iterator[str]:
+def context(site: DashboardSite) -> Iterator[str]:
     """The name of an endpoint with options that are its own."""
     control = site.engine.control
     control.create(
@@ -41,7 +41,7 @@ def context(site: Site) -> Iterator[str]:
     control.delete("context")
 
 
-def layer(site: Site, name: str = "context") -> dict[str, Any]:
+def layer(site: DashboardSite, name: str = "context") -> dict[str, Any]:
     """Return what the engine keeps of an endpoint."""
     with ReadStore.open(DataDir(site.engine.data_dir).store) as store:
         return next(row.layer for row in store.subscriptions() if row.name == name)
@@ -51,7 +51,9 @@ def save(page: Page) -> None:
     page.get_by_role("button", name="Save changes").click()
 
 
-def test_an_edit_sends_only_what_was_changed(site: Site, opened: Open, context: str) -> None:
+def test_an_edit_sends_only_what_was_changed(
+    site: DashboardSite, opened: Open, context: str
+) -> None:
     """The form has the present options and no secret; a changed field is written, an emptied one goes
     back to its default, and all others stay as they were written."""
     before = layer(site)
@@ -98,7 +100,9 @@ def test_an_edit_sends_only_what_was_changed(site: Site, opened: Open, context: 
     assert not [secret for secret in SECRETS if secret in "\n".join(watch.received)]
 
 
-def test_what_cannot_be_is_said_beside_its_field(site: Site, opened: Open, context: str) -> None:
+def test_what_cannot_be_is_said_beside_its_field(
+    site: DashboardSite, opened: Open, context: str
+) -> None:
     """Nothing is changed then, and what was typed stays; a part that is not shown is not written."""
     before = layer(site)
     page, _ = opened(path=f"/endpoints/{context}/edit")
@@ -129,7 +133,7 @@ def test_what_cannot_be_is_said_beside_its_field(site: Site, opened: Open, conte
     assert layer(site) == before
 
 
-def test_an_edit_needs_no_mouse(site: Site, opened: Open, context: str) -> None:
+def test_an_edit_needs_no_mouse(site: DashboardSite, opened: Open, context: str) -> None:
     """From the form to the endpoint with Tab and Enter."""
     page, _ = opened(path=f"/endpoints/{context}/edit")
     expect(page.get_by_label("URL", exact=True)).to_be_focused()
@@ -144,7 +148,7 @@ def test_an_edit_needs_no_mouse(site: Site, opened: Open, context: str) -> None:
     assert layer(site)["events"] == ["order.created", "route.error", "circuit.broken"]
 
 
-def test_an_endpoint_of_the_file_is_not_edited_here(site: Site, opened: Open) -> None:
+def test_an_endpoint_of_the_file_is_not_edited_here(site: DashboardSite, opened: Open) -> None:
     """Its page says where it is changed, and so does the page of the form, which has none."""
     page, _ = opened(path="/endpoints/orders")
     note = page.get_by_text("It stands in the configuration file: change it there")
@@ -159,7 +163,7 @@ def test_an_endpoint_of_the_file_is_not_edited_here(site: Site, opened: Open) ->
 
 
 def test_a_rotation_says_how_long_the_former_secret_signs(
-    site: Site, opened: Open, context: str
+    site: DashboardSite, opened: Open, context: str
 ) -> None:
     """A wrong overlap is said beside its field; a generated secret is shown once, and neither Escape
     nor a click beside it loses it; one that was typed is never shown."""
@@ -201,7 +205,7 @@ def test_a_rotation_says_how_long_the_former_secret_signs(
     assert watch.complaints == []
 
 
-def test_who_may_only_read_has_no_form(site: Site, opened: Open, context: str) -> None:
+def test_who_may_only_read_has_no_form(site: DashboardSite, opened: Open, context: str) -> None:
     """Nor the way to it, nor what rotates or deletes."""
     page, _ = opened(READER, path=f"/endpoints/{context}")
     expect(page.get_by_role("heading", name="Options")).to_be_visible()

@@ -40,7 +40,7 @@ async def pages(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"the page"})
 
 
-class Rig:
+class GuardedPages:
     def __init__(self, *tokens: Token, loopback: bool = False) -> None:
         self.tokens = list(tokens)
         self.guard: Any = Guard(pages, Access(lambda: self.tokens, loopback=loopback))
@@ -55,13 +55,13 @@ class Rig:
 
 
 @pytest.fixture
-def rig() -> Iterator[Rig]:
-    made = Rig(Token(token=READER, scopes=("read",)))
+def rig() -> Iterator[GuardedPages]:
+    made = GuardedPages(Token(token=READER, scopes=("read",)))
     with made.client:
         yield made
 
 
-def test_a_stranger_is_led_to_the_login(rig: Rig) -> None:
+def test_a_stranger_is_led_to_the_login(rig: GuardedPages) -> None:
     """And from there to the page that was asked for; only what the login itself needs is served."""
     answer = rig.get("/deliveries?state=dead&type=a")
     assert answer.status_code == 303
@@ -71,7 +71,7 @@ def test_a_stranger_is_led_to_the_login(rig: Rig) -> None:
     assert 'name="next" value="/deliveries"' in rig.get("/login?next=/deliveries").text
 
 
-def test_a_token_opens_and_its_end_closes(rig: Rig) -> None:
+def test_a_token_opens_and_its_end_closes(rig: GuardedPages) -> None:
     """The cookie holds no token; when the configuration has the token no more, it opens nothing."""
     answer = rig.log_in(target="/endpoints")
     assert (answer.status_code, answer.headers["location"]) == (303, "/endpoints")
@@ -84,7 +84,7 @@ def test_a_token_opens_and_its_end_closes(rig: Rig) -> None:
     assert rig.get("/").status_code == 303
 
 
-def test_a_cookie_of_https_stays_there(rig: Rig) -> None:
+def test_a_cookie_of_https_stays_there(rig: GuardedPages) -> None:
     """Secure, where the login came over TLS, to us or to a proxy."""
     assert "Secure" in rig.log_in(**{"X-Forwarded-Proto": "https"}).headers["set-cookie"]
     with TestClient(rig.guard, base_url=BASE.replace("http", "https")) as client:
@@ -93,7 +93,7 @@ def test_a_cookie_of_https_stays_there(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("form", [{"token": "wrong"}, {}, {"token": "x" * 20_000}])
-def test_a_wrong_token_opens_nothing(rig: Rig, form: dict[str, str]) -> None:
+def test_a_wrong_token_opens_nothing(rig: GuardedPages, form: dict[str, str]) -> None:
     """Nor one that is missing, or does not fit; the answer does not repeat it."""
     answer = rig.client.post("/login", data=form, follow_redirects=False)
     assert answer.status_code == 401
@@ -102,14 +102,14 @@ def test_a_wrong_token_opens_nothing(rig: Rig, form: dict[str, str]) -> None:
     assert rig.get("/").status_code == 303
 
 
-def test_a_logout_ends_the_session(rig: Rig) -> None:
+def test_a_logout_ends_the_session(rig: GuardedPages) -> None:
     """On the server too: the former cookie opens nothing."""
     cookie = rig.log_in().headers["set-cookie"].partition(";")[0]
     assert rig.client.post("/logout", follow_redirects=False).status_code == 303
     assert rig.get("/", cookie=cookie).status_code == 303
 
 
-def test_a_page_of_another_port_reaches_nothing(rig: Rig) -> None:
+def test_a_page_of_another_port_reaches_nothing(rig: GuardedPages) -> None:
     """SameSite knows no ports: the Origin of all that is no plain link must be ours."""
     rig.log_in()
     foreign = {"origin": BASE + ":3000"}
@@ -121,12 +121,12 @@ def test_a_page_of_another_port_reaches_nothing(rig: Rig) -> None:
         assert opens_socket(rig, {"origin": origin}) is accepted
 
 
-def test_a_socket_needs_a_session(rig: Rig) -> None:
+def test_a_socket_needs_a_session(rig: GuardedPages) -> None:
     """Data that is pushed to the pages is as good as the pages."""
     assert not opens_socket(rig, {"origin": BASE})
 
 
-def opens_socket(rig: Rig, headers: dict[str, str]) -> bool:
+def opens_socket(rig: GuardedPages, headers: dict[str, str]) -> bool:
     """Return whether the handshake of a websocket comes through to the pages."""
     cookies = "; ".join(f"{name}={value}" for name, value in rig.client.cookies.items())
     lines = {"host": "gateway.example.com", "cookie": cookies} | headers
@@ -149,7 +149,7 @@ def opens_socket(rig: Rig, headers: dict[str, str]) -> bool:
     return sent[0] == "websocket.accept"
 
 
-def test_pages_are_kept_to_their_server(rig: Rig) -> None:
+def test_pages_are_kept_to_their_server(rig: GuardedPages) -> None:
     """Every answer forbids what is from elsewhere, and to be framed."""
     rig.log_in()
     for path in ("/", "/login", "/_dashboard/x"):
@@ -161,7 +161,7 @@ def test_pages_are_kept_to_their_server(rig: Rig) -> None:
 
 def test_nobody_is_asked_where_there_is_no_token() -> None:
     """An open engine on this machine: the pages at once, and no way to the login."""
-    rig = Rig(loopback=True)
+    rig = GuardedPages(loopback=True)
     with rig.client:
         assert rig.get("/").text == "the page"
         assert rig.get("/login").headers["location"] == "/"
@@ -171,7 +171,7 @@ def test_nobody_is_asked_where_there_is_no_token() -> None:
     "path",
     ["/_nicegui/x", "/_nicegui/", "/_dashboard/", "/_dashboard/x", "/_dashboard/../app.py", "/x"],
 )
-def test_only_known_files_are_served_to_strangers(rig: Rig, path: str) -> None:
+def test_only_known_files_are_served_to_strangers(rig: GuardedPages, path: str) -> None:
     """The library makes a page of whatever it does not know; the login's own files are all there is."""
     assert rig.get(path).status_code == 303
     assert rig.client.post(path, follow_redirects=False).status_code == 303
@@ -179,7 +179,7 @@ def test_only_known_files_are_served_to_strangers(rig: Rig, path: str) -> None:
         assert rig.get(known).text == "the page"
 
 
-def test_the_login_needs_no_other_file(rig: Rig) -> None:
+def test_the_login_needs_no_other_file(rig: GuardedPages) -> None:
     """All that its page refers to is public, and is there."""
     page = rig.get("/login").text
     for path in re.findall(r'(?:href|src)="([^"]+)"', page):
@@ -191,7 +191,7 @@ def test_the_login_needs_no_other_file(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "origin", ["http://[", "://", "x", "http://", "null", "http://a@b", "\xff"]
 )
-def test_an_origin_that_is_none_is_foreign(rig: Rig, origin: str) -> None:
+def test_an_origin_that_is_none_is_foreign(rig: GuardedPages, origin: str) -> None:
     """403, never an error of ours."""
     rig.log_in()
     scope_headers = {b"origin": origin.encode("latin-1")}
@@ -199,14 +199,14 @@ def test_an_origin_that_is_none_is_foreign(rig: Rig, origin: str) -> None:
     assert rig.client.post("/login", headers=scope_headers).status_code == 403
 
 
-def test_options_are_answered_without_a_page(rig: Rig) -> None:
+def test_options_are_answered_without_a_page(rig: GuardedPages) -> None:
     """The answer says what is there: pages to look at, and a form to send."""
     assert rig.client.options("/").headers["allow"] == "GET, HEAD, OPTIONS"
     assert "POST" in rig.client.options("/login").headers["allow"]
 
 
 @pytest.mark.parametrize("path", ["/login", "/logout", "/"])
-def test_a_post_that_breaks_off_is_no_error(rig: Rig, path: str) -> None:
+def test_a_post_that_breaks_off_is_no_error(rig: GuardedPages, path: str) -> None:
     """Nobody waits for an answer."""
 
     async def receive() -> dict[str, Any]:
@@ -218,7 +218,7 @@ def test_a_post_that_breaks_off_is_no_error(rig: Rig, path: str) -> None:
     asyncio.run(rig.guard(scope_of("http", path) | {"method": "POST"}, receive, send))
 
 
-def test_wrong_tokens_are_slowed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_tokens_are_slowed(rig: GuardedPages, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the login count too, and never hold up the right one."""
     slept: list[float] = []
 
@@ -283,13 +283,13 @@ class Tab:
         return [message["type"] for message in self.said]
 
 
-def logged_in(rig: Rig) -> str:
+def logged_in(rig: GuardedPages) -> str:
     return str(rig.log_in().headers["set-cookie"].partition(";")[0])
 
 
 @pytest.mark.parametrize("how", ["logout", "idle"])
 def test_the_end_of_a_session_ends_its_tabs(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, how: str
+    rig: GuardedPages, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Their websockets are closed at once, and nothing more is said on them; those of other sessions
     stay."""
@@ -329,7 +329,7 @@ def test_the_end_of_a_session_ends_its_tabs(
     assert not opens_socket(rig, {"cookie": mine})
 
 
-def test_an_open_page_is_no_use(rig: Rig) -> None:
+def test_an_open_page_is_no_use(rig: GuardedPages) -> None:
     """A request that the page makes by itself, where it has no websocket, does not put the end off."""
     now = 0.0
     rig.guard._sessions = Sessions(lambda: now)

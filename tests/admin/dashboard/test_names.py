@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from playwright.sync_api import expect
 
-from admin.dashboard.conftest import Opened, Site
+from admin.dashboard.conftest import DashboardSite, Opened
 from admin.dashboard.test_audit import entry
 from fluxhook import Config
 from fluxhook.receiver import Behaviour
@@ -18,11 +18,11 @@ from fluxhook.transport.datadir import DataDir
 
 Open = Callable[..., Opened]
 
-#: those of `Site`; two are named as the ids of others are written
+#: those of `DashboardSite`; two are named as the ids of others are written
 NAMES = {"orders": "..", "partner": ".", "archive": "wh_0", "analytics": "id:wh_1"}
 
 
-class OddSite(Site):
+class OddSite(DashboardSite):
     def _config(self) -> Config:
         config = super()._config()
         endpoints = [
@@ -33,7 +33,7 @@ class OddSite(Site):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardSite]:
     made = OddSite(tmp_path_factory.mktemp("site") / "data")
     try:
         made.start()
@@ -42,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         made.close()
 
 
-def test_a_link_leads_to_its_endpoint(site: Site, opened: Open) -> None:
+def test_a_link_leads_to_its_endpoint(site: DashboardSite, opened: Open) -> None:
     """From the audit trail and the lists of attempts too, which show names."""
     trail = AuditTrail(DataDir(site.engine.data_dir).audit, max_bytes=1 << 20, files=8)
     trail.append([entry(n, endpoint=name) for n, name in enumerate(NAMES.values())])
@@ -56,7 +56,9 @@ def test_a_link_leads_to_its_endpoint(site: Site, opened: Open) -> None:
         expect(page).to_have_title(f"{name} - Fluxhook")
 
 
-def test_what_is_done_is_done_to_the_endpoint_that_is_shown(site: Site, opened: Open) -> None:
+def test_what_is_done_is_done_to_the_endpoint_that_is_shown(
+    site: DashboardSite, opened: Open
+) -> None:
     """And not to the one whose id its name is, or whose name its id is."""
     page, _ = opened(path="/endpoints/wh_0")
     expect(page.locator("h1")).to_contain_text("wh_0")
@@ -74,11 +76,11 @@ def test_what_is_done_is_done_to_the_endpoint_that_is_shown(site: Site, opened: 
     expect(page.locator(".result")).to_contain_text("Delivered")
 
 
-def paused(site: Site) -> set[str]:
+def paused(site: DashboardSite) -> set[str]:
     return {one.name for one in site.engine.stats().endpoints if one.state == "paused"}
 
 
-def test_a_filter_finds_what_was_chosen(site: Site, opened: Open) -> None:
+def test_a_filter_finds_what_was_chosen(site: DashboardSite, opened: Open) -> None:
     """Each endpoint has its own deliveries, whatever the others are named."""
     page, _ = opened(path="/deliveries")
     for name in NAMES.values():
