@@ -523,9 +523,26 @@ def test_what_was_taken_over_from_a_lost_worker(parts: Parts, by_own_fault: bool
     assert (parts.state(first), parts.state(second)) == ("sending", "sending")
     retries.release_lost([1], NOW)
     assert (parts.state(first), parts.state(second)) == ("waiting", "sending")
+    assert (retries.lost, retries.lost_by_fault) == ({}, set())
     assert parts.row(first).cause == ("suspect" if by_own_fault else "")
     retries.feed(NOW)
     assert inbox(parts) == ([] if by_own_fault else [first])
+
+
+def test_giving_up_is_work(parts: Parts) -> None:
+    """There may be more of it now; not where an endpoint that gets nothing has nothing that waits."""
+
+    def end_one() -> None:
+        (ended,) = parts.add(endpoint=1)
+        parts.end(ended, "delivered")
+
+    parts.add()
+    end_one()
+    parts.configure(disabled=frozenset({"a", "b"}))
+    retries = parts.retries()
+    assert retries.feed(NOW) == (step_limits.NEVER_NS, True)
+    end_one()
+    assert retries.feed(NOW) == (step_limits.NEVER_NS, False)
 
 
 def test_another_number_of_workers(parts: Parts) -> None:
