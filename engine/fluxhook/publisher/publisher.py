@@ -148,10 +148,10 @@ class Publisher:
     def prepare(
         self, type: str, data: Any = None, *, topic: str | None = None, event_id: str | None = None
     ) -> Prepared:
-        """Make an event without accepting it, for callers who accept several or none: `put` accepts it.
+        """Make an event without accepting it, for callers that accept several or none: `put` accepts it.
 
-        Raises what `emit` raises for an event that it does not accept, and PayloadTooLarge also where
-        nobody subscribed.
+        `type`, `data`, `topic` and `event_id` are those of `emit`. Raises what `emit` raises for an event
+        that it does not accept, and PayloadTooLarge also where nobody subscribed.
         """
         try:
             prepared = self._make(type, data, topic, event_id)
@@ -163,8 +163,11 @@ class Publisher:
             raise
 
     def put(self, prepared: Prepared, *, raise_on_full: bool = False) -> Accepted:
-        """Accept what `prepare` returned, once, without waiting for the disk: `sync` does. Raises
-        QueueFull as `emit` does."""
+        """Accept what `prepare` returned, without waiting for the disk: `sync` does.
+
+        `prepared` may be put once. With `raise_on_full` it raises QueueFull where the ring is full for an
+        endpoint. Raises EngineError if the publisher is closed.
+        """
         try:
             routing = self._current()
             if routing is not prepared.routing:  # since then
@@ -178,7 +181,7 @@ class Publisher:
         return accepted
 
     def native(self, type: str) -> Native:
-        """Return whose envelope an event of a type has by itself. Raises EventError."""
+        """Return whose envelope an event has by itself. Raises EventError if `type` is no event type."""
         return self._current().factory.kind(type).native
 
     @property
