@@ -389,7 +389,7 @@ def recover(Counters counters not None, list rings not None, Producer outbox=Non
 
 
 @cython.final
-cdef class Delivery:
+cdef class RingDelivery:
     """One event for one endpoint, on its way through a worker."""
     cdef Consumer source
     cdef readonly uint64_t seq
@@ -444,10 +444,10 @@ cdef class Delivery:
 
 def settle_fresh(object deliveries not None, Counters counters not None, uint64_t field):
     cdef list others = []
-    cdef Delivery delivery
+    cdef RingDelivery delivery
     cdef fx_counters *c = counters.writer()
     for item in deliveries:
-        delivery = <Delivery?>item
+        delivery = <RingDelivery?>item
         if delivery.id:
             others.append(delivery)
         else:
@@ -515,7 +515,7 @@ cdef class Consumer(Mapping):
         cdef int found
         cdef uint32_t i
         cdef bytes head, body
-        cdef Delivery delivery
+        cdef RingDelivery delivery
         cdef list taken = []
         fx_disarm(self.ring)
         while limit > 0:
@@ -531,7 +531,7 @@ cdef class Consumer(Mapping):
                                              record.body_length)
             for i in range(record.header.target_count):
                 if record.bits >> i & 1:
-                    delivery = Delivery.__new__(Delivery)
+                    delivery = RingDelivery.__new__(RingDelivery)
                     delivery.source = self
                     delivery.seq = record.seq
                     delivery.mask = <uint32_t>1 << i

@@ -53,7 +53,7 @@ class Ends:
         for _ in range(RECORDS):
             assert self.producer.put(pack(1), HEAD, BODY, self.published) == ring.ACCEPTED
 
-    def taken(self) -> tuple[tuple[list[ring.Delivery]], dict[str, Any]]:
+    def taken(self) -> tuple[tuple[list[ring.RingDelivery]], dict[str, Any]]:
         """Return the argument of a benchmark: a round's deliveries, just taken."""
         self.fill()
         return (self.consumer.take(RECORDS),), {}
@@ -108,7 +108,7 @@ def test_settle(benchmark: Any, ends: Ends, counted: bool) -> None:
     """One delivery, with and without its counter."""
     counters = ends.worked if counted else None
 
-    def run(deliveries: list[ring.Delivery]) -> None:
+    def run(deliveries: list[ring.RingDelivery]) -> None:
         for delivery in deliveries:
             delivery.settle(counters, 0)
 
@@ -119,7 +119,7 @@ def test_hand_over(benchmark: Any, ends: Ends) -> None:
     """A record for the outbox, and its delivery settled with it."""
     outbox, counters = ends.outbox, ends.worked
 
-    def run(deliveries: list[ring.Delivery]) -> None:
+    def run(deliveries: list[ring.RingDelivery]) -> None:
         for delivery in deliveries:
             delivery.hand_over(outbox, 7, HEAD, BODY, counters)
 

@@ -20,7 +20,7 @@ import pycurl
 
 from bench import filters
 from fluxhook import Config, Endpoint, Publisher, Rate
-from fluxhook._native.ring import Consumer, Delivery, Producer
+from fluxhook._native.ring import Consumer, Producer, RingDelivery
 from fluxhook._native.shared import Counters
 from fluxhook._native.signing import Signer
 from fluxhook._native.topics import Matcher
@@ -161,7 +161,7 @@ class Worker:
 
         return run
 
-    def _take(self, type: str) -> list[Delivery]:
+    def _take(self, type: str) -> list[RingDelivery]:
         """Return fresh deliveries, enough for an operation."""
         while self._consumer.take(64):
             pass

@@ -589,7 +589,7 @@ class TestBorder:
             with pytest.raises(ValueError, match="closed"):
                 kind.__new__(kind).sync()
         with pytest.raises(ValueError, match="left its ring"):
-            ring.Delivery().settle()
+            ring.RingDelivery().settle()
 
     def test_take_of_nothing(self, rig: RingFiles) -> None:
         """A limit of 0, or less, takes nothing."""

@@ -335,7 +335,7 @@ class History:
         self.records: dict[int, tuple[tuple[int, ...], bytes, bytes]] = {}
         producer, counters = rig.publisher()
         consumer, outbox, worked = rig.worker()
-        in_hand: list[ring.Delivery] = []
+        in_hand: list[ring.RingDelivery] = []
         hanging = rng.choice([None, 7])  # an endpoint that settles nothing
         for _ in range(4):
             for _ in range(rng.randrange(steps)):

@@ -34,7 +34,7 @@ class RingMachine(RuleBasedStateMachine):
         self.folder = tempfile.mkdtemp(dir=RAM)
         self.path = f"{self.folder}/ring"
         self.puts = 0
-        self.in_hand: list[ring.Delivery] = []
+        self.in_hand: list[ring.RingDelivery] = []
         self.settled = [0] * ENDPOINTS
         self.handed_over: list[tuple[int, bytes]] = []
 

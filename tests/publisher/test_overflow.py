@@ -42,7 +42,7 @@ class Records:
         self.consumer = ring.Consumer(self.publisher._routing.rings[0].path)
         self.now_s = 1000.0
         self.states: dict[str, State] = {}
-        self.held: dict[str, ring.Delivery] = {}
+        self.held: dict[str, ring.RingDelivery] = {}
         self.seen: set[Move[State, overflow.Event, Literal[""]]] = set()
         self.makes_room = False
 

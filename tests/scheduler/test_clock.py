@@ -430,7 +430,7 @@ def test_a_directory_without_a_clock_under_one_that_is_behind(tmp_path: Path) ->
         harness.open()
         harness.now_ns = began_ns = harness.supervisor._clock.now_ns()
         ends_ns = began_ns + 3 * SOON.ns
-        found: list[ring.Delivery] = []
+        found: list[ring.RingDelivery] = []
         while len(found) < 2 and harness.now_ns < ends_ns:
             found += harness.due()
             harness.now_ns = min(max(harness.wake_ns, harness.now_ns + 1), ends_ns)

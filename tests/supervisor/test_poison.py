@@ -29,7 +29,7 @@ def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
 
 
 def successor(
-    harness: SchedulerHarness, fresh: list[ring.Delivery], due: list[ring.Delivery]
+    harness: SchedulerHarness, fresh: list[ring.RingDelivery], due: list[ring.RingDelivery]
 ) -> None:
     """The worker that follows one that ended by a fault of its own."""
     reporter, clock = harness.reporter, harness.supervisor._clock
@@ -44,13 +44,13 @@ def successor(
     harness.step()
 
 
-def taken(harness: SchedulerHarness) -> list[ring.Delivery]:
+def taken(harness: SchedulerHarness) -> list[ring.RingDelivery]:
     """Return what a worker has in hand of what the scheduler sent, as it stands in its ring."""
     harness.step()
     return harness.inbox.take(100)
 
 
-def head(delivery: ring.Delivery) -> DueHead:
+def head(delivery: ring.RingDelivery) -> DueHead:
     return msgspec.msgpack.decode(delivery.event, type=DueHead)
 
 

@@ -109,7 +109,7 @@ class SchedulerHarness:
 
     def fresh(
         self, event_id: str, type: str = "route.error", body: bytes = b"{}", endpoint: int = 0
-    ) -> ring.Delivery:
+    ) -> ring.RingDelivery:
         """A record as a publisher puts it, in the test's hands."""
         head = EventHead(event_id, type).encode()
         assert self._producer.put(endpoint.to_bytes(4, "little"), head, body) == ring.ACCEPTED
@@ -123,7 +123,7 @@ class SchedulerHarness:
 
     def fail(
         self,
-        delivery: ring.Delivery,
+        delivery: ring.RingDelivery,
         verdict: Verdict = "retry",
         cause: str = "server_error",
         status: int = 503,
@@ -139,12 +139,12 @@ class SchedulerHarness:
         """Report an event of an aggregating endpoint, without a step."""
         self.reporter.report(self.fresh(event_id, type, body), "aggregated", "")
 
-    def due(self) -> list[ring.Delivery]:
+    def due(self) -> list[ring.RingDelivery]:
         """Return what the scheduler hands out now, as the worker's dispatcher understands it."""
         self.step()
         return self.take()
 
-    def take(self) -> list[ring.Delivery]:
+    def take(self) -> list[ring.RingDelivery]:
         """Return what the scheduler has handed out, without a step."""
         taken = self.inbox.take(100)
         for delivery in taken:
@@ -152,7 +152,7 @@ class SchedulerHarness:
             delivery.id, delivery.attempts = head.delivery_id, head.attempts
         return taken
 
-    def sleep_until_due(self) -> list[ring.Delivery]:
+    def sleep_until_due(self) -> list[ring.RingDelivery]:
         """Move the clock to whenever the scheduler asks to be called, until it hands something out."""
         for _ in range(200_000):
             if taken := self.due():

@@ -44,21 +44,21 @@ def defer(harness: SchedulerHarness, n: int, **how: Any) -> None:
         harness.reporter.report(harness.fresh(f"evt_{i:05}", **how), "parked", "paused")
 
 
-def taken(harness: SchedulerHarness) -> list[ring.Delivery]:
+def taken(harness: SchedulerHarness) -> list[ring.RingDelivery]:
     """Return what the scheduler hands out now, as it stands in the inbox."""
     harness.step()
     return harness.inbox.take(100_000)
 
 
-def head(delivery: ring.Delivery) -> DueHead:
+def head(delivery: ring.RingDelivery) -> DueHead:
     return msgspec.msgpack.decode(delivery.event, type=DueHead)
 
 
-def head_id(harness: SchedulerHarness, delivery: ring.Delivery) -> str:
+def head_id(harness: SchedulerHarness, delivery: ring.RingDelivery) -> str:
     return head(delivery).event.split(b"\0")[0].decode()
 
 
-def known(harness: SchedulerHarness, id: int) -> ring.Delivery:
+def known(harness: SchedulerHarness, id: int) -> ring.RingDelivery:
     """Return a delivery of the store in a worker's hands."""
     delivery = harness.fresh("unused")
     delivery.settle()

@@ -19,7 +19,7 @@ from fluxhook._native.shared import Counters, Mapping
 #: what other compiled modules call
 __pyx_capi__: Final[dict[str, object]]
 
-#: results of `Producer.put`, `Template.put` and `Delivery.hand_over`
+#: results of `Producer.put`, `Template.put` and `RingDelivery.hand_over`
 ACCEPTED: Final[int]
 #: the ring has no room now; nothing was written
 FULL: Final[int]
@@ -27,7 +27,7 @@ FULL: Final[int]
 FORKED: Final[int]
 #: the record takes over half of the ring's capacity and will never fit; nothing was written
 TOO_LARGE: Final[int]
-#: of `Delivery.hand_over`: the record is put, but the disk failed; call it again until it succeeds
+#: of `RingDelivery.hand_over`: the record is put, but the disk failed; call it until it succeeds
 UNSYNCED: Final[int]
 
 #: the most targets that a record can have
@@ -91,7 +91,7 @@ class Producer(Mapping):
     `bell`: a file descriptor that gets one byte when something is put while the consumer sleeps; it
     should be non-blocking, since a bell that takes no more bytes rings already. It stays the
     caller's.
-    `sync`: what `Delivery.hand_over` puts here is on the disk before the delivery leaves its ring.
+    `sync`: what `RingDelivery.hand_over` puts here is on the disk before the delivery leaves its ring.
 
     A child of fork() that inherits the object gets FORKED from `put`. Within one process several
     may be open on one ring and used in turn. Raises LayoutMismatch and OSError.
@@ -164,7 +164,7 @@ def recover(
     """
 
 @final
-class Delivery:
+class RingDelivery:
     """One event for one endpoint, on its way through a worker. `Consumer.take` makes them.
 
     The bytes are copies. `id`, `attempts` and `taken_ns` are 0 at first and the caller's to use.
@@ -207,8 +207,10 @@ class Delivery:
         nothing.
         """
 
-def settle_fresh(deliveries: Iterable[Delivery], counters: Counters, field: int) -> list[Delivery]:
-    """Settle those without an `id`, as `Delivery.settle` does, and return the others."""
+def settle_fresh(
+    deliveries: Iterable[RingDelivery], counters: Counters, field: int
+) -> list[RingDelivery]:
+    """Settle those without an `id`, as `RingDelivery.settle` does, and return the others."""
 
 @final
 class Consumer(Mapping):
@@ -254,7 +256,7 @@ class Consumer(Mapping):
         are void.
         """
 
-    def take(self, limit: int) -> list[Delivery]:
+    def take(self, limit: int) -> list[RingDelivery]:
         """Take up to `limit` waiting records, oldest first, and make a delivery of each unsettled
         target. A record in hand keeps its place in the ring until all its targets are settled.
 

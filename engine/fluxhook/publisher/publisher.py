@@ -148,10 +148,10 @@ class Publisher:
     def prepare(
         self, type: str, data: Any = None, *, topic: str | None = None, event_id: str | None = None
     ) -> Prepared:
-        """Make an event without accepting it, for callers that accept several or none: `put` accepts it.
+        """Make an event without accepting it, for callers that accept several or none: `put` does.
 
-        `type`, `data`, `topic` and `event_id` are those of `emit`. Raises what `emit` raises for an event
-        that it does not accept, and PayloadTooLarge also where nobody subscribed.
+        `type`, `data`, `topic` and `event_id` are those of `emit`. Raises what `emit` raises for an
+        event that it does not accept, and PayloadTooLarge also where nobody subscribed.
         """
         try:
             prepared = self._make(type, data, topic, event_id)
@@ -165,8 +165,8 @@ class Publisher:
     def put(self, prepared: Prepared, *, raise_on_full: bool = False) -> Accepted:
         """Accept what `prepare` returned, without waiting for the disk: `sync` does.
 
-        `prepared` may be put once. With `raise_on_full` it raises QueueFull where the ring is full for an
-        endpoint. Raises EngineError if the publisher is closed.
+        `prepared` may be put once. With `raise_on_full` it raises QueueFull where the ring is full for
+        an endpoint. Raises EngineError if the publisher is closed.
         """
         try:
             routing = self._current()
@@ -181,7 +181,7 @@ class Publisher:
         return accepted
 
     def native(self, type: str) -> Native:
-        """Return whose envelope an event has by itself. Raises EventError if `type` is no event type."""
+        """Return whose envelope events of `type` have by themselves. Raises EventError for a bad type."""
         return self._current().factory.kind(type).native
 
     @property

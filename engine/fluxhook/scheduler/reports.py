@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from fluxhook._native.ring import Consumer, Delivery
+from fluxhook._native.ring import Consumer, RingDelivery
 from fluxhook.policy import delivery as life
 from fluxhook.scheduler import damaged, step_limits
 from fluxhook.scheduler.aggregation import Windows
@@ -47,7 +47,7 @@ class _Held(NamedTuple):
     """A transaction that is complete, and the reports that are in it, by worker."""
 
     batch: Transaction
-    taken: list[list[Delivery]]
+    taken: list[list[RingDelivery]]
 
 
 class Reports:
@@ -167,11 +167,11 @@ class Reports:
                 record.settle()
         return self.limit < step_limits.BATCH or any(len(r) == step_limits.BATCH for r in taken)
 
-    def _take(self) -> list[list[Delivery]]:
+    def _take(self) -> list[list[RingDelivery]]:
         """Take what is applied next; after an error of ours a single report."""
         if self.limit > 1:
             return [outbox.take(self.limit) for outbox in self._outboxes]
-        taken: list[list[Delivery]] = [[] for _ in self._outboxes]
+        taken: list[list[RingDelivery]] = [[] for _ in self._outboxes]
         for records, outbox in zip(taken, self._outboxes, strict=True):
             records += outbox.take(1)
             if records:
@@ -185,7 +185,7 @@ class Reports:
         for outbox in self._outboxes:
             outbox.rewind()
 
-    def _apply_taken(self, taken: list[list[Delivery]], now_ns: int) -> Transaction | None:
+    def _apply_taken(self, taken: list[list[RingDelivery]], now_ns: int) -> Transaction | None:
         """Return what follows from these reports; None if an error of ours came up at one of them."""
         batch = self._store.batch()
         self._changed = set()
@@ -204,7 +204,7 @@ class Reports:
         return batch
 
     def _apply_all(
-        self, batch: Transaction, worker: int, records: list[Delivery], now_ns: int
+        self, batch: Transaction, worker: int, records: list[RingDelivery], now_ns: int
     ) -> None:
         outbox = self._outboxes[worker]
         uid, reached = outbox.uid.to_bytes(8, "little"), outbox.next - 1
@@ -216,7 +216,7 @@ class Reports:
             self._positions[uid] = reached
             batch.position(uid, reached)
 
-    def _apply(self, batch: Transaction, worker: int, record: Delivery, now_ns: int) -> None:
+    def _apply(self, batch: Transaction, worker: int, record: RingDelivery, now_ns: int) -> None:
         """Apply one report. A stale one, about a delivery that has ended, changes nothing."""
         report = _decode_report(record.event)
         event = _EVENTS[report.verdict]
@@ -296,7 +296,7 @@ class Reports:
 
     # ---- reports at which an error of ours comes up ----------------------------------------
 
-    def _isolate(self, taken: list[list[Delivery]], error: Exception, now_ns: int) -> None:
+    def _isolate(self, taken: list[list[RingDelivery]], error: Exception, now_ns: int) -> None:
         """Take a report by itself at which an error of ours comes up: it must not stop the others.
 
         They are taken again one by one; the one that raises by itself becomes a dead letter or, where
@@ -329,7 +329,7 @@ class Reports:
         self.limit = 2
 
     def _dead_letter_faulty(
-        self, batch: Transaction, worker: int, record: Delivery, error: Exception, now_ns: int
+        self, batch: Transaction, worker: int, record: RingDelivery, error: Exception, now_ns: int
     ) -> None:
         """Make a dead letter of a delivery whose report raises."""
         report = _decode_report(record.event)
@@ -345,7 +345,7 @@ class Reports:
         )
 
     def _set_aside(
-        self, batch: Transaction, worker: int, record: Delivery, error: Exception, now_ns: int
+        self, batch: Transaction, worker: int, record: RingDelivery, error: Exception, now_ns: int
     ) -> None:
         """Keep the bytes of a report of which nothing can be made, by a defect or of another version;
         an event that was in it counts as dropped."""

@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from fluxhook._native.ring import Delivery
+from fluxhook._native.ring import RingDelivery
 from fluxhook._native.shared import Counters, Words
 from fluxhook.config.schema import Endpoint
 from fluxhook.policy import breaker
@@ -89,7 +89,7 @@ class Dispatcher:
         )
         self._backlog = Backlog()
         #: deliveries of the store, which do not go out while the outbox is full
-        self._aside: list[Delivery] = []
+        self._aside: list[RingDelivery] = []
         #: requests since the last one that is a sample (datadir.SAMPLED_ONE_IN)
         self._unsampled = 0
         self._gauge = IdleGauge()
@@ -182,10 +182,10 @@ class Dispatcher:
                     self._spill(queue, keep=queue.slow_limit)
         return backlog.count < self.backlog_limit
 
-    def arrive(self, deliveries: list[Delivery], now_ns: int) -> None:
+    def arrive(self, deliveries: list[RingDelivery], now_ns: int) -> None:
         """Queue what comes from the publishers' rings."""
         queue: EndpointQueue | None = None
-        append: Callable[[Delivery], None] | None = None  # to a queue that need not be asked
+        append: Callable[[RingDelivery], None] | None = None  # to a queue that need not be asked
         last, asked = -1, 0
         for delivery in deliveries:
             delivery.taken_ns = now_ns
@@ -204,7 +204,7 @@ class Dispatcher:
                     self._fault(queue, delivery, e, now_ns)
         self._backlog.count += len(deliveries) - asked
 
-    def _arrive(self, queue: EndpointQueue | None, delivery: Delivery) -> None:
+    def _arrive(self, queue: EndpointQueue | None, delivery: RingDelivery) -> None:
         if queue is None:
             self._reporter.report(delivery, "dead", "removed")
         elif queue.aggregating and queue.gathers(delivery):
@@ -216,7 +216,7 @@ class Dispatcher:
         else:
             self._enqueue(queue, delivery)
 
-    def arrive_due(self, delivery: Delivery, now_ns: int) -> None:
+    def arrive_due(self, delivery: RingDelivery, now_ns: int) -> None:
         """Queue a delivery that the scheduler sent: its head is a DueHead."""
         due = self._take_head(delivery, now_ns)
         if due is None:
@@ -225,7 +225,7 @@ class Dispatcher:
         self._arrive_due(queue, delivery, due.fresh, now_ns)
 
     def _arrive_due(
-        self, queue: EndpointQueue | None, delivery: Delivery, fresh: bool, now_ns: int
+        self, queue: EndpointQueue | None, delivery: RingDelivery, fresh: bool, now_ns: int
     ) -> None:
         """Queue the delivery; `fresh`: its next attempt is to go over a new connection."""
         try:
@@ -240,7 +240,7 @@ class Dispatcher:
         except Exception as e:
             self._fault(queue, delivery, e, now_ns)
 
-    def _take_head(self, delivery: Delivery, now_ns: int) -> DueHead | None:
+    def _take_head(self, delivery: RingDelivery, now_ns: int) -> DueHead | None:
         """Have a delivery say what its head says of it."""
         try:
             due = _decode_due(delivery.event)
@@ -254,7 +254,7 @@ class Dispatcher:
         delivery.taken_ns = now_ns
         return due
 
-    def _enqueue(self, queue: EndpointQueue, delivery: Delivery) -> None:
+    def _enqueue(self, queue: EndpointQueue, delivery: RingDelivery) -> None:
         if queue.over_share and delivery.id == 0:
             self._hand_over(queue, delivery, DEFERRED, "over_share")
         else:
@@ -273,7 +273,7 @@ class Dispatcher:
     def _hand_over(
         self,
         queue: EndpointQueue,
-        delivery: Delivery,
+        delivery: RingDelivery,
         verdict: Verdict,
         cause: str,
         not_before_ns: int = 0,
@@ -427,7 +427,7 @@ class Dispatcher:
         if queue.batching and not self._batch_due(queue, now_ns):
             return queue.batch_until_ns
         probe = until_ns = 0
-        taken: list[Delivery] | None = None
+        taken: list[RingDelivery] | None = None
         if troubled:
             action = self._admission.permit(queue, now_ns)
             if isinstance(action, breaker.Hold):
@@ -466,7 +466,7 @@ class Dispatcher:
             until_ns = queue.batch_until_ns
         return until_ns
 
-    def _put_back(self, queue: EndpointQueue, taken: list[Delivery]) -> None:
+    def _put_back(self, queue: EndpointQueue, taken: list[RingDelivery]) -> None:
         """Have what was taken for one request go out next, unless it may not go at all any more."""
         if self.queues.get(queue.id) is not queue:
             for delivery in taken:
@@ -481,7 +481,7 @@ class Dispatcher:
         """Return whether a batch goes out now. While the backlog is full, what is to come does not."""
         return self.draining or self.backlog_full or queue.batch_due(now_ns)
 
-    def _next(self, queue: EndpointQueue, now_ns: int) -> list[Delivery] | None:
+    def _next(self, queue: EndpointQueue, now_ns: int) -> list[RingDelivery] | None:
         """Take what the next request of the queue sends, without what is not to be attempted; None if
         nothing may go."""
         if queue.batching:
@@ -499,7 +499,7 @@ class Dispatcher:
                 return []
         return taken
 
-    def _disposed(self, queue: EndpointQueue, delivery: Delivery, now_ns: int) -> bool:
+    def _disposed(self, queue: EndpointQueue, delivery: RingDelivery, now_ns: int) -> bool:
         """Settle a delivery that is not to be attempted at all."""
         if queue.ttl_ns and self._clock.surely_older(delivery.accepted_ns, queue.ttl_ns, now_ns):
             if delivery.id == 0:
@@ -519,7 +519,7 @@ class Dispatcher:
             queue.clear()
         self._aside.clear()
 
-    def suspect(self, fresh: list[Delivery], due: list[Delivery], now_ns: int) -> None:
+    def suspect(self, fresh: list[RingDelivery], due: list[RingDelivery], now_ns: int) -> None:
         """Hand to the store what the worker before had at hand when it ended by a fault of its own.
 
         The scheduler has each tried by itself. One that was, and at which a worker ended again, is the
@@ -550,7 +550,7 @@ class Dispatcher:
     # ---- errors of ours --------------------------------------------------------------------
 
     def _fault(
-        self, queue: EndpointQueue | None, delivery: Delivery, error: Exception, now_ns: int
+        self, queue: EndpointQueue | None, delivery: RingDelivery, error: Exception, now_ns: int
     ) -> None:
         if queue is None:  # it is to be a dead letter; the next worker tries that again
             log.error("an event stays in its ring: %s", described(error))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from operator import attrgetter
 
-from fluxhook._native.ring import Delivery
+from fluxhook._native.ring import RingDelivery
 from fluxhook.config.schema import Endpoint
 from fluxhook.policy import batch
 from fluxhook.policy.aggregate import aggregates, gathered
@@ -31,7 +31,7 @@ SMALLER_NS = 600_000_000_000
 #: a host that invents types without end must not fill memory; arbitrary
 MAX_TYPES = 256
 
-_body: Callable[[Delivery], bytes] = attrgetter("body")
+_body: Callable[[RingDelivery], bytes] = attrgetter("body")
 
 
 class Backlog:
@@ -113,7 +113,7 @@ class EndpointQueue:
         self._backlog = backlog
         #: for others to look at: it is changed here alone, and by the hot path (`plain_append`,
         #: `begin_plainly`)
-        self.waiting: deque[Delivery] = deque()
+        self.waiting: deque[RingDelivery] = deque()
         self.in_flight = 0
         self.done = 0
         #: it takes long to empty, so what waits in it does not count
@@ -125,7 +125,7 @@ class EndpointQueue:
         #: what waits is to go out in batches as they are
         self._hurried = False
         #: order keys under way, oldest first
-        self.busy_keys: dict[str, Delivery] = {}
+        self.busy_keys: dict[str, RingDelivery] = {}
         #: sequence number, in the outbox, of what was last handed to the store
         self.handed_over = -1
         #: how many events go into each of the next batches, where that is decided: the queue begins
@@ -186,7 +186,7 @@ class EndpointQueue:
         self._retry_on = frozenset(e.retry.retry_on)
         self._outcomes.clear()
 
-    def gathers(self, delivery: Delivery) -> bool:
+    def gathers(self, delivery: RingDelivery) -> bool:
         """Return whether the delivery goes into the endpoint's window of aggregation."""
         event_type = delivery.event.split(b"\0", 2)[1]
         known = self._gathers.get(event_type)
@@ -207,7 +207,7 @@ class EndpointQueue:
 
     # ---- requests --------------------------------------------------------------------------
 
-    def request(self, delivery: Delivery, now_s: int) -> tuple[list[bytes], bytes]:
+    def request(self, delivery: RingDelivery, now_s: int) -> tuple[list[bytes], bytes]:
         """Return the header lines and the body of an attempt that is signed now."""
         body = delivery.body
         if self._compress is None:
@@ -215,7 +215,7 @@ class EndpointQueue:
             return [*self._headers, *self._sign(id, now_s, body)], body
         return self._made(event_id(delivery), body, now_s)
 
-    def request_for(self, taken: Sequence[Delivery], now_s: int) -> tuple[list[bytes], bytes]:
+    def request_for(self, taken: Sequence[RingDelivery], now_s: int) -> tuple[list[bytes], bytes]:
         """Return the same for what was taken for one request: a batch, or one delivery."""
         if not self.batching:
             return self.request(taken[0], now_s)
@@ -231,7 +231,7 @@ class EndpointQueue:
 
     # ---- what waits ------------------------------------------------------------------------
 
-    def plain_append(self) -> Callable[[Delivery], None] | None:
+    def plain_append(self) -> Callable[[RingDelivery], None] | None:
         """Return what adds a delivery of which nothing is to be asked; None if something is.
 
         For the hot path: the caller adds to the count of the backlog itself.
@@ -247,7 +247,7 @@ class EndpointQueue:
         """Return whether it is slow and has as much as it may."""
         return self.slow and len(self.waiting) >= self.slow_limit
 
-    def add(self, delivery: Delivery) -> None:
+    def add(self, delivery: RingDelivery) -> None:
         """Put a delivery behind all that wait."""
         if not self.waiting:
             self._backlog.ready[self.id] = self
@@ -255,7 +255,7 @@ class EndpointQueue:
         if not self.slow:
             self._backlog.count += 1
 
-    def put_back(self, deliveries: Sequence[Delivery]) -> None:
+    def put_back(self, deliveries: Sequence[RingDelivery]) -> None:
         """Have what was taken last wait again, in its order; it goes out next and together."""
         if not self.waiting:
             self._backlog.ready[self.id] = self
@@ -265,13 +265,13 @@ class EndpointQueue:
             self._pieces.appendleft(len(deliveries))
         self._forget_weight()
 
-    def pop(self) -> Delivery:
+    def pop(self) -> RingDelivery:
         """Take the first; there must be one."""
         if not self.slow:
             self._backlog.count -= 1
         return self.waiting.popleft()
 
-    def next(self) -> Delivery | None:
+    def next(self) -> RingDelivery | None:
         """Take the next delivery that may go as far as the order is concerned."""
         if not self.endpoint.ordered:
             return self.pop() if self.waiting else None
@@ -282,7 +282,7 @@ class EndpointQueue:
                 return delivery
         return None
 
-    def next_batch(self) -> list[Delivery]:
+    def next_batch(self) -> list[RingDelivery]:
         """Take the next batch."""
         if self._pieces:
             count = self._pieces.popleft()
@@ -295,19 +295,19 @@ class EndpointQueue:
         self._forget_weight()
         return taken
 
-    def cut(self, keep: int) -> list[Delivery]:
+    def cut(self, keep: int) -> list[RingDelivery]:
         """Take out and return what a publisher's ring has, but for the first `keep` of all.
 
         What came from the store stays: the scheduler sends no more of that than the endpoint can take.
         """
-        kept: deque[Delivery] = deque()
-        taken: list[Delivery] = []
+        kept: deque[RingDelivery] = deque()
+        taken: list[RingDelivery] = []
         for delivery in self.waiting:
             (kept if delivery.id or len(kept) < keep else taken).append(delivery)
         self._keep(kept)
         return taken
 
-    def take_stored(self) -> list[Delivery]:
+    def take_stored(self) -> list[RingDelivery]:
         """Take out and return what came from the store."""
         taken = [delivery for delivery in self.waiting if delivery.id]
         if taken:
@@ -318,7 +318,7 @@ class EndpointQueue:
         """Forget all that waits; it stays in its rings."""
         self._keep(deque())
 
-    def _keep(self, kept: deque[Delivery]) -> None:
+    def _keep(self, kept: deque[RingDelivery]) -> None:
         self._count(len(kept) - len(self.waiting))
         self.waiting = kept
         self._forget_batches()
@@ -385,7 +385,7 @@ class EndpointQueue:
         """Return when what waits goes out at the latest; there must be something."""
         return batch.waits_until_ns(self._batch, self.waiting[0].taken_ns)
 
-    def shrink_batches(self, refused: Sequence[Delivery], now_ns: int) -> None:
+    def shrink_batches(self, refused: Sequence[RingDelivery], now_ns: int) -> None:
         """Have the next batches be smaller: one with these was too large for the receiver."""
         before = self._batch.max_bytes
         self._batch = batch.smaller(self._batch, sum(map(len, map(_body, refused))))
@@ -411,7 +411,7 @@ class EndpointQueue:
 
     # ---- what is under way -----------------------------------------------------------------
 
-    def under_way(self) -> list[Delivery]:
+    def under_way(self) -> list[RingDelivery]:
         """Return what an ordered queue is sending, in the order in which it began."""
         return list(self.busy_keys.values())
 
@@ -422,14 +422,14 @@ class EndpointQueue:
         if not self.waiting:
             self.emptied()
 
-    def begin(self, deliveries: Sequence[Delivery]) -> None:
+    def begin(self, deliveries: Sequence[RingDelivery]) -> None:
         """Note that a request with these is sent."""
         self.in_flight += 1
         if self.endpoint.ordered:
             for delivery in deliveries:
                 self.busy_keys[order_key(delivery)] = delivery
 
-    def end(self, deliveries: Sequence[Delivery]) -> None:
+    def end(self, deliveries: Sequence[RingDelivery]) -> None:
         """Note that a request with these is over."""
         self.in_flight -= 1
         self.done += len(deliveries)
@@ -442,7 +442,7 @@ class EndpointQueue:
         self.defers = "misconfigured"
         self.arrives_plainly = False
 
-    def recount(self, requests: Sequence[Delivery | list[Delivery]]) -> None:
+    def recount(self, requests: Sequence[RingDelivery | list[RingDelivery]]) -> None:
         """Take over what is under way, where an error left the counts in doubt."""
         self.in_flight = len(requests)
         if self.endpoint.ordered:
@@ -451,10 +451,10 @@ class EndpointQueue:
             self.busy_keys = {order_key(delivery): delivery for delivery in found}
 
 
-def event_id(delivery: Delivery) -> str:
+def event_id(delivery: RingDelivery) -> str:
     """Return the first part of its EventHead."""
     return delivery.event.split(b"\0", 1)[0].decode()
 
 
-def order_key(delivery: Delivery) -> str:
+def order_key(delivery: RingDelivery) -> str:
     return EventHead.decode(delivery.event).order_key

@@ -7,7 +7,7 @@ from collections import deque
 
 import msgspec
 
-from fluxhook._native.ring import FULL, TOO_LARGE, UNSYNCED, Delivery, Producer
+from fluxhook._native.ring import FULL, TOO_LARGE, UNSYNCED, Producer, RingDelivery
 from fluxhook._native.shared import Counters
 from fluxhook.store.delivery_id import DeliveryIds
 from fluxhook.transport.engine_clock import EngineClock
@@ -41,7 +41,7 @@ class Reporter:
         self._ids = DeliveryIds(worker)
         self._clock = clock
         self._encode = msgspec.msgpack.Encoder().encode
-        self._waiting: deque[tuple[Delivery, int, bytes, bytes]] = deque()
+        self._waiting: deque[tuple[RingDelivery, int, bytes, bytes]] = deque()
         self._waiting_bytes = 0
         #: whether any wait
         self.stuck = False
@@ -56,7 +56,7 @@ class Reporter:
 
     def report(
         self,
-        delivery: Delivery,
+        delivery: RingDelivery,
         verdict: Verdict,
         cause: str,
         attempt: Attempt | None = None,
@@ -99,7 +99,7 @@ class Reporter:
             self._waiting_bytes -= len(delivery.body)
         self.stuck = bool(self._waiting)
 
-    def _put(self, entry: tuple[Delivery, int, bytes, bytes]) -> bool:
+    def _put(self, entry: tuple[RingDelivery, int, bytes, bytes]) -> bool:
         delivery, target, head, body = entry
         result = delivery.hand_over(self.outbox, target, head, body, self._counters)
         if result == TOO_LARGE:

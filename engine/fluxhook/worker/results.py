@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from fluxhook._native.ring import Delivery, settle_fresh
+from fluxhook._native.ring import RingDelivery, settle_fresh
 from fluxhook._native.shared import Counters, Words
 from fluxhook.policy.batch import halves, read_answers
 from fluxhook.policy.outcome import Outcome
@@ -50,7 +50,7 @@ class Results:
         worker: int,
         *,
         defer: Callable[[EndpointQueue, str], object],
-        again: Callable[[EndpointQueue, list[Delivery]], None],
+        again: Callable[[EndpointQueue, list[RingDelivery]], None],
         recount: Callable[[EndpointQueue], None],
     ) -> None:
         self._words = words
@@ -107,7 +107,7 @@ class Results:
     def fault(
         self,
         queue: EndpointQueue,
-        deliveries: Sequence[Delivery],
+        deliveries: Sequence[RingDelivery],
         error: Exception,
         now_ns: int,
         probe: int = 0,
@@ -134,7 +134,7 @@ class Results:
         self._admission.release(queue, now_ns, probe)
 
     def _succeed(
-        self, queue: EndpointQueue, deliveries: Sequence[Delivery], transfer: Transfer
+        self, queue: EndpointQueue, deliveries: Sequence[RingDelivery], transfer: Transfer
     ) -> None:
         if queue.endpoint.record != "all":
             deliveries = settle_fresh(deliveries, self._counters, field.DELIVERED)
@@ -146,7 +146,7 @@ class Results:
     def _fail(
         self,
         queue: EndpointQueue,
-        deliveries: Sequence[Delivery],
+        deliveries: Sequence[RingDelivery],
         probe: int,
         transfer: Transfer,
         status: int,
@@ -170,7 +170,7 @@ class Results:
     def _report(
         self,
         queue: EndpointQueue,
-        deliveries: Sequence[Delivery],
+        deliveries: Sequence[RingDelivery],
         outcome: Outcome,
         attempt: Attempt,
     ) -> None:
@@ -194,7 +194,7 @@ class Results:
     def _end_batch(
         self,
         queue: EndpointQueue,
-        deliveries: list[Delivery],
+        deliveries: list[RingDelivery],
         probe: int,
         transfer: Transfer,
         status: int,
@@ -218,7 +218,7 @@ class Results:
     def _halve(
         self,
         queue: EndpointQueue,
-        deliveries: list[Delivery],
+        deliveries: list[RingDelivery],
         first: int,
         probe: int,
         status: int,
@@ -236,7 +236,7 @@ class Results:
     def _end_each(
         self,
         queue: EndpointQueue,
-        deliveries: list[Delivery],
+        deliveries: list[RingDelivery],
         probe: int,
         transfer: Transfer,
         now_ns: int,

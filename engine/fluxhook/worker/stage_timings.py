@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from time import perf_counter_ns
 
-from fluxhook._native.ring import Delivery
+from fluxhook._native.ring import RingDelivery
 from fluxhook._native.shared import Counters
 from fluxhook.transport import datadir as field
 from fluxhook.transport.engine_clock import EngineClock
@@ -29,7 +29,7 @@ class StageTimings:
         self._clock = clock
 
     def make(
-        self, queue: EndpointQueue, deliveries: list[Delivery], now_ns: int, now_s: int
+        self, queue: EndpointQueue, deliveries: list[RingDelivery], now_ns: int, now_s: int
     ) -> tuple[list[bytes], bytes]:
         """Make the request, and observe how long that takes and how long its first event waited."""
         observe, delivery = self._histograms.observe, deliveries[0]

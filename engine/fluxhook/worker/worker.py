@@ -12,7 +12,7 @@ import os
 import resource
 import signal
 
-from fluxhook._native.ring import Consumer, Delivery, Producer, recover
+from fluxhook._native.ring import Consumer, Producer, RingDelivery, recover
 from fluxhook._native.shared import Counters, LayoutMismatch
 from fluxhook.errors import EngineError
 from fluxhook.policy.egress import EgressPolicy
@@ -190,14 +190,14 @@ class Worker:
 
     def _find_rings(
         self, *, first: bool = False, wary: bool = False
-    ) -> tuple[list[Delivery], list[Delivery]]:
+    ) -> tuple[list[RingDelivery], list[RingDelivery]]:
         """Open the publishers' rings that are this worker's: those of its index, and of indices for
         which the engine has no worker any more. A fresh ring is rewound, since what an earlier
         worker had taken from it waits again.
 
         Return that, if this worker is `wary`: what came from publishers, and from the scheduler.
         """
-        suspects: tuple[list[Delivery], list[Delivery]] = [], []
+        suspects: tuple[list[RingDelivery], list[RingDelivery]] = [], []
         self._rings_version = self._words.load(self._engine_row, d.RINGS)
         # One whose file is gone is still mapped, and what is in it can be delivered.
         found = dict(self._rings)
@@ -245,7 +245,7 @@ class Worker:
             return False
         limit = max(TAKE_LEAST, min(TAKE_BATCH, dispatcher.backlog_limit))
         due = [] if self._reporter.stuck else self._inbox.take(limit)
-        batches: list[list[Delivery]] = []
+        batches: list[list[RingDelivery]] = []
         if not self._past_marks():
             for ring, polling in self._polled:
                 if taken := ring.take(limit):
