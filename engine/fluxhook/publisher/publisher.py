@@ -181,7 +181,7 @@ class Publisher:
         return accepted
 
     def native(self, type: str) -> Native:
-        """Return whose envelope events of `type` have by themselves. Raises EventError for a bad one."""
+        """Return whose envelope events of `type` have. Raises EventError for what is no type."""
         return self._current().factory.kind(type).native
 
     @property
