@@ -13,6 +13,7 @@ from crash.support import SIDE, CrashStage
 from fluxhook import Aggregate, Config, Duration
 from fluxhook.store import ReadStore, State
 from fluxhook.transport.datadir import DataDir
+from support.store_rows import deliveries
 
 TYPE = "webhook.failures.aggregated"
 #: of each host; at this rate windows open and close all the time
@@ -23,7 +24,7 @@ KILLS = 6
 def told(stage: CrashStage) -> dict[str, dict[str, int]]:
     """The numbers of each notification, by its id; all of them were delivered."""
     with ReadStore.open(DataDir(stage.data_dir).store) as store:
-        rows = store.deliveries(limit=100_000)
+        rows = deliveries(store, limit=100_000)
         assert {(row.type, row.state) for row in rows} == {(TYPE, State.DELIVERED)}
         bodies = {row.event_id: json.loads(store.body(row.id) or b"") for row in rows}
     for body in bodies.values():

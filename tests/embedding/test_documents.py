@@ -18,6 +18,7 @@ from fluxhook.receiver import Behaviour
 from fluxhook.store import ReadStore
 from fluxhook.transport.datadir import DataDir
 from support.rig import Rig, seconds, until
+from support.store_rows import deliveries
 
 SEND_EACH = Aggregate(window=Duration(0))
 #: of a host on a busy machine: how often it was made to wait by something that is not `emit`'s
@@ -50,7 +51,7 @@ def test_who_does_not_answer_in_time_is_tried_again(rig: Rig) -> None:
         assert engine.drain(10)
         assert engine.stats().endpoint("hang").delivered == 1
     with ReadStore.open(DataDir(rig.data_dir).store) as reader:
-        (delivery,) = reader.deliveries()
+        (delivery,) = deliveries(reader)
         first = reader.attempts(delivery.id)[0].attempt
     assert (first.cause, first.status) == ("timeout", 0)
     assert 290_000 <= first.total_us < 3_000_000

@@ -20,6 +20,7 @@ from fluxhook.stats import EndpointStats, read_stats
 from fluxhook.store import State, StoreError, SubscriptionRow
 from support.rig import Rig, seconds, until
 from support.scheduler_harness import S, SchedulerHarness
+from support.store_rows import dead_letters, deliveries
 
 TYPE = "webhook.failures.aggregated"
 WINDOW = Duration.parse("10s")
@@ -52,7 +53,7 @@ def storm(harness: SchedulerHarness, n: int, type: str = "service.5xx", first: i
 
 def notifications(harness: SchedulerHarness) -> list[dict[str, Any]]:
     """The data of each, in their order, whatever became of them."""
-    rows = sorted(harness.store.deliveries(), key=lambda row: row.id)
+    rows = sorted(deliveries(harness.store), key=lambda row: row.id)
     bodies = [harness.store.body(row.id) for row in rows if row.type == TYPE]
     return [json.loads(body or b"")["data"] for body in bodies]
 
@@ -220,7 +221,7 @@ def test_of_a_deleted_endpoint_it_becomes_a_dead_letter(tmp_path: Path) -> None:
         harness.ask(c.Delete("ops"), c.Done)
         harness.step()
         harness.step()
-        (dead,) = harness.store.dead_letters()
+        (dead,) = dead_letters(harness.store)
         assert (dead.type, dead.cause) == (TYPE, "removed")
         assert notifications(harness)[0]["count"] == 5
         stats = books(harness)
@@ -239,7 +240,7 @@ def test_of_a_disabled_endpoint_it_becomes_a_dead_letter(harness: SchedulerHarne
     harness.fail(harness.fresh("evt_gone"), "dead", "gone", 410)
     harness.supervisor._housekeep(1e9)
     harness.step()
-    assert {row.type: row.cause for row in harness.store.dead_letters()} == {
+    assert {row.type: row.cause for row in dead_letters(harness.store)} == {
         TYPE: "disabled",
         "route.error": "gone",
     }
@@ -251,7 +252,7 @@ def test_of_a_paused_endpoint_the_notification_waits(harness: SchedulerHarness) 
     harness.ask(c.Pause("ops"), c.Done)
     harness.now_ns += WINDOW.ns
     assert harness.due() == []
-    (row,) = harness.store.deliveries()
+    (row,) = deliveries(harness.store)
     assert (row.type, row.state) == (TYPE, State.WAITING)
     harness.ask(c.Resume("ops"), c.Done)
     assert len(harness.due()) == 1
@@ -279,7 +280,7 @@ def test_an_ordered_endpoint_gets_it_in_its_turn(harness: SchedulerHarness) -> N
     storm(harness, 5)
     harness.now_ns += WINDOW.ns
     harness.step()
-    by_type = {row.type: row for row in harness.store.deliveries()}
+    by_type = {row.type: row for row in deliveries(harness.store)}
     assert by_type[TYPE].state == State.BLOCKED
     (head,) = harness.sleep_until_due()
     harness.reporter.report(head, "delivered", "delivered")

@@ -36,6 +36,7 @@ from support.receiver import ReceiverProcess
 from support.rig import NEVER, seconds
 from support.rig import until as until
 from support.scheduler_harness import HOUR, S, SchedulerHarness
+from support.store_rows import dead_letters, deliveries
 
 FAILS = Behaviour(fail_rate=1.0, fail_status=503)
 FINE = Behaviour()
@@ -280,7 +281,7 @@ def park(harness: SchedulerHarness, event_id: str) -> None:
 
 def pending(harness: SchedulerHarness) -> list[Delivery]:
     """The oldest first."""
-    return harness.store.deliveries(state=State.WAITING)[::-1]
+    return deliveries(harness.store, state=State.WAITING)[::-1]
 
 
 def test_a_boot_into_the_past_holds_nothing_up(tmp_path: Path, machine: Machine) -> None:
@@ -308,11 +309,11 @@ def test_a_boot_into_the_future_gives_up_nothing_at_once(tmp_path: Path, machine
         machine.boot(harness, 48 * HOUR)
         (again,) = harness.due()
         assert [row.event_id for row in pending(harness)] == ["1", "2"]
-        assert [row.event_id for row in harness.store.dead_letters()] == ["3"]
+        assert [row.event_id for row in dead_letters(harness.store)] == ["3"]
         harness.fail(again, "delivered", "delivered", 200)
         harness.now_ns += HOUR
         harness.step()
-        assert [row.cause for row in harness.store.dead_letters()] == ["retention"]
+        assert [row.cause for row in dead_letters(harness.store)] == ["retention"]
 
 
 def test_a_short_rest_is_no_absence(tmp_path: Path) -> None:
@@ -322,7 +323,7 @@ def test_a_short_rest_is_no_absence(tmp_path: Path) -> None:
         harness.reopen()
         harness.now_ns += 2 * HOUR
         harness.step()
-        assert [row.cause for row in harness.store.dead_letters()] == ["retention"]
+        assert [row.cause for row in dead_letters(harness.store)] == ["retention"]
 
 
 def test_an_engine_that_slept_finds_nothing_too_old(tmp_path: Path) -> None:
@@ -459,10 +460,10 @@ def test_a_dead_letter_is_kept_for_the_retention(tmp_path: Path, step_ns: int) -
         harness.fail(harness.fresh("2"), "dead")
         harness.now_ns += 24 * HOUR - S
         harness.step()
-        assert len(harness.store.dead_letters()) == 2
+        assert len(dead_letters(harness.store)) == 2
         harness.now_ns += HOUR + 2 * S
         harness.step()
-        assert not harness.store.dead_letters()
+        assert not dead_letters(harness.store)
 
 
 def test_what_happened_is_dated_by_the_wall_clock(tmp_path: Path) -> None:
@@ -475,7 +476,7 @@ def test_what_happened_is_dated_by_the_wall_clock(tmp_path: Path) -> None:
         harness.fail(harness.fresh("3"), "dead")
         with ReadStore.open(tmp_path / "data" / "store.db") as store:
             first, second = pending(harness)
-            (dead,) = store.dead_letters()
+            (dead,) = dead_letters(store)
             started = [store.attempts(row.id)[0].attempt.started_ns for row in (first, second)]
             clock, ahead = store.clock(), EndpointState("active")
             due_at = [delivery_view(row, "a", clock, ahead, 0).due_at for row in (first, second)]

@@ -21,6 +21,7 @@ from fluxhook.worker.endpoint_queue import EndpointQueue
 from support.rig import NEVER, Rig, seconds, until
 from support.scheduler_harness import S, SchedulerHarness
 from support.scheduler_parts import AHEAD_NS, NOW, Parts
+from support.store_rows import dead_letters
 
 DISABLED = "webhook.endpoint.disabled"
 HOUR = Duration.parse("1h")
@@ -192,16 +193,14 @@ def test_what_waits_for_it_becomes_dead_letters(harness: SchedulerHarness) -> No
     worker.fail("gone", 410)
     harness.supervisor._housekeep(1e9)
     harness.step()
-    dead = {row.event_id: row.cause for row in harness.store.dead_letters()}
+    dead = {row.event_id: row.cause for row in dead_letters(harness.store)}
     assert dead == {"evt_waits": "disabled", "evt_1": "gone"}
     assert read_stats(harness.path).endpoint("ops").state == "disabled"
 
     harness.ask(c.Resume("ops"), c.Done)
     stats = read_stats(harness.path).endpoint("ops")
     assert (stats.state, stats.disabled_reason, stats.failing_since_ns) == ("active", "", None)
-    assert (
-        harness.ask(c.Replay([row.id for row in harness.store.dead_letters()]), c.Done).count == 2
-    )
+    assert harness.ask(c.Replay([row.id for row in dead_letters(harness.store)]), c.Done).count == 2
     assert len(harness.due()) == 2
 
 

@@ -14,6 +14,7 @@ from fluxhook.config.units import Size
 from fluxhook.store import State
 from fluxhook.worker.reporter import Reporter
 from support.scheduler_harness import SchedulerHarness
+from support.store_rows import dead_letters
 
 ENDPOINT = Endpoint(name="a", url="https://a.example/", secrets=("s",))
 BODY = b'"' + b"x" * (1 << 20) + b'"'
@@ -86,7 +87,7 @@ def test_what_does_not_fit_into_an_inbox_is_a_dead_letter(harness: SchedulerHarn
     harness.scheduler.retries.inboxes[0] = ring.Producer(str(small))
     harness.now_ns += 60_000_000_000
     harness.step()
-    (dead,) = harness.store.dead_letters()
+    (dead,) = dead_letters(harness.store)
     assert dead.cause == "payload_too_large"
     assert "max_event_bytes" in dead.error
     assert harness.store.leased(0) == 0

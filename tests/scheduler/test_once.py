@@ -20,6 +20,7 @@ from fluxhook.scheduler import step_limits
 from fluxhook.store import DeliveryStore, DeliveryTransaction, State, StoreError
 from fluxhook.transport.datadir import FileLock
 from support.scheduler_harness import HOUR, S, SchedulerHarness
+from support.store_rows import deliveries
 
 MAIN, OTHER = 0, 1
 ENDS = tuple(
@@ -78,7 +79,7 @@ def handed_out(harness: SchedulerHarness) -> list[int]:
 
 
 def states(harness: SchedulerHarness) -> Counter[int]:
-    rows = harness.store.deliveries(endpoint=MAIN, limit=10 * OUT)
+    rows = deliveries(harness.store, endpoint=MAIN, limit=10 * OUT)
     return Counter(row.state for row in rows)
 
 

@@ -14,6 +14,7 @@ from fluxhook.store import DeliveryStore, DeliveryTransaction, StoreError
 from fluxhook.store.audit import AuditTrail, read_audit
 from fluxhook.transport.messages import DueHead, EventHead
 from support.scheduler_harness import HOUR, S, SchedulerHarness
+from support.store_rows import dead_letters, deliveries
 
 FAILED = "webhook.delivery.failed"
 
@@ -57,7 +58,7 @@ def test_the_life_of_a_failing_event_over_25_hours(
         assert 0.9 * scheduled - 0.1 <= at <= scheduled + 0.1
 
     store = harness.store
-    (dead,) = store.dead_letters()
+    (dead,) = dead_letters(store)
     assert (dead.event_id, dead.attempts, dead.cause) == ("evt_a", 5, "server_error")
     (notice,) = harness.emitted(FAILED)
     assert notice == {
@@ -72,10 +73,10 @@ def test_the_life_of_a_failing_event_over_25_hours(
     died_ns = harness.now_ns
     harness.now_ns = died_ns + 24 * HOUR - S
     harness.step()
-    assert len(store.dead_letters()) == 1
+    assert len(dead_letters(store)) == 1
     harness.now_ns = died_ns + 24 * HOUR + 2 * S
     harness.step()
-    assert store.dead_letters() == store.deliveries() == []
+    assert dead_letters(store) == deliveries(store) == []
     (entry,) = read_audit(tmp_path / "data" / "audit")
     assert (entry.endpoint, entry.event_id, entry.attempts) == ("ops", "evt_a", 5)
     assert store.counters()[0] == {"dropped.purged": 1}
@@ -90,7 +91,7 @@ def test_a_delivered_event_leaves_no_audit_line(harness: SchedulerHarness, tmp_p
     harness.step()
     harness.now_ns += 25 * HOUR
     harness.step()
-    assert harness.store.deliveries() == []
+    assert deliveries(harness.store) == []
     assert list(read_audit(tmp_path / "data" / "audit")) == []
     assert harness.emitted(FAILED) == []
 
@@ -105,7 +106,7 @@ def test_what_is_held_back_for_longer_than_the_retention_is_given_up(
     harness.step()
     harness.now_ns += 25 * HOUR
     harness.step()
-    (dead,) = harness.store.dead_letters()
+    (dead,) = dead_letters(harness.store)
     assert dead.cause == "retention"
     (notice,) = harness.emitted(FAILED)
     assert notice["cause"] == "retention"
@@ -116,7 +117,7 @@ def test_the_failure_of_a_notice_makes_no_notice(harness: SchedulerHarness) -> N
     delivery = harness.fresh("evt_a")
     delivery.event = EventHead("evt_a", "webhook.delivery.failed").encode()
     harness.fail(delivery, "dead")
-    assert len(harness.store.dead_letters()) == 1
+    assert len(dead_letters(harness.store)) == 1
     assert harness.emitted(FAILED) == []
 
 
@@ -164,9 +165,9 @@ def test_reports_survive_a_store_that_cannot_be_read(
         for _ in range(3):
             harness.step()
             harness.now_ns += S
-        assert len(harness.store.deliveries()) == 1
+        assert len(deliveries(harness.store)) == 1
     harness.step()
-    rows = {row.event_id: row for row in harness.store.deliveries()}
+    rows = {row.event_id: row for row in deliveries(harness.store)}
     assert rows.keys() == {"evt_a", "evt_b", "evt_c"}
     assert rows["evt_a"].attempts == 2
     assert harness.store.pending[0] == 3
@@ -195,7 +196,7 @@ def test_reports_survive_a_full_disk(
     harness.step()
     assert harness.scheduler.take_disabled()
     assert harness.store.endpoints()[0].disabled_ns == harness.now_ns
-    assert {row.event_id for row in harness.store.deliveries()} == {"evt_a", "evt_b"}
+    assert {row.event_id for row in deliveries(harness.store)} == {"evt_a", "evt_b"}
     assert len(harness.emitted("webhook.endpoint.disabled")) == 1
 
 
@@ -218,7 +219,7 @@ def test_a_disk_that_stays_full_is_reported_once(
         patched.undo()
         harness.step()
     assert caplog.messages[1:] == ["the store can be written again"]
-    assert len(harness.store.deliveries()) == 1
+    assert len(deliveries(harness.store)) == 1
 
 
 def test_a_report_that_cannot_be_read_stops_nobody(harness: SchedulerHarness) -> None:
@@ -226,7 +227,7 @@ def test_a_report_that_cannot_be_read_stops_nobody(harness: SchedulerHarness) ->
     target = (0).to_bytes(4, "little")
     harness.reporter.outbox.put(target, b"\xc1 of another version", b"its body")
     harness.first_failure("evt_behind")
-    assert [row.event_id for row in harness.store.deliveries()] == ["evt_behind"]
+    assert [row.event_id for row in deliveries(harness.store)] == ["evt_behind"]
     kept = sorted((harness.path / "damaged").iterdir())
     assert [path.suffix for path in kept] == [".body", ".report"]
     assert [path.read_bytes() for path in kept] == [b"its body", b"\xc1 of another version"]
@@ -255,18 +256,18 @@ def test_nothing_is_erased_without_a_line(harness: SchedulerHarness, tmp_path: P
     (folder / "audit.jsonl").mkdir(parents=True)
     harness.now_ns += 25 * HOUR
     harness.step()
-    assert len(harness.store.deliveries(limit=1000)) == 600
+    assert len(deliveries(harness.store, limit=1000)) == 600
     for n in range(3):
         harness.reporter.report(harness.fresh(f"evt_new_{n}"), "parked", "paused")
         assert [delivery.attempts for delivery in harness.due()] == [0]
         harness.now_ns += S // 4
-    dead = [row.id for row in harness.store.dead_letters(limit=1000)]
+    dead = [row.id for row in dead_letters(harness.store, limit=1000)]
     with pytest.raises(StoreError, match=r"audit\.jsonl cannot be written"):
         harness.scheduler.purge(dead[:5], harness.now_ns)
-    assert len(harness.store.dead_letters(limit=1000)) == 600
+    assert len(dead_letters(harness.store, limit=1000)) == 600
     (folder / "audit.jsonl").rmdir()
     harness.now_ns += S
     harness.step()
     lines = [entry.event_id for entry in read_audit(folder)]
     assert sorted(lines) == sorted(f"evt_{n}" for n in range(600))
-    assert harness.store.dead_letters() == []
+    assert dead_letters(harness.store) == []

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from fluxhook.store import DeliveryStore, State
+from support.store_rows import deliveries
 
 NOW = 1_700_000_000_000_000_000
 SIZE = 200
@@ -87,7 +88,7 @@ def batches_in(path: Path) -> int:
     """Return how many batches the store holds, every one of them whole."""
     with DeliveryStore.open(path) as store:
         k = store.positions().get(b"ring", 0)
-        stored = {d.id: d for d in store.deliveries(limit=10**6)}
+        stored = {d.id: d for d in deliveries(store, limit=10**6)}
         assert stored.keys() == set(range(k * SIZE))
         assert store.counters().get(0, {}) == ({"failed": k * SIZE} if k else {})
         for id, d in stored.items():

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fluxhook.store import DeliveryStore, DeliveryTransaction, State, StoreError
 from fluxhook.transport.messages import Attempt, EventHead
+from support.store_rows import dead_letters, deliveries
 
 NOW = 1_700_000_000_000_000_000
 ENDPOINTS = [0, 1, 2]
@@ -284,7 +285,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_committed_is_missing_and_nothing_else_is_there(self) -> None:
-        stored = {d.id: d for d in self.store.deliveries(limit=10_000)}
+        stored = {d.id: d for d in deliveries(self.store, limit=10_000)}
         assert stored.keys() == self.model.deliveries.keys()
         for id, d in self.model.deliveries.items():
             row = stored[id]
@@ -315,7 +316,7 @@ class StoreMachine(RuleBasedStateMachine):
     def every_line_has_one_head(self) -> None:
         for endpoint in ENDPOINTS:
             lines: dict[str, list[str]] = {}
-            for d in self.store.deliveries(endpoint=endpoint, limit=10_000):
+            for d in deliveries(self.store, endpoint=endpoint, limit=10_000):
                 if d.ordered and d.ended_ns is None:
                     lines.setdefault(d.order_key, []).append(State(d.state).name)
             assert all(states.count("WAITING") == 1 for states in lines.values())
@@ -330,7 +331,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert row.dead == sum(d["endpoint"] == row.id for d in dead)
             leased = [self.model.deliveries[id]["endpoint"] for id in self.model.leased]
             assert self.store.leased(row.id) == leased.count(row.id)
-        assert {d.id for d in self.store.dead_letters(limit=10_000)} == {
+        assert {d.id for d in dead_letters(self.store, limit=10_000)} == {
             id for id, d in self.model.deliveries.items() if d["state"] == "dead"
         }
 

@@ -22,6 +22,7 @@ from fluxhook.store import State, StoreError
 from fluxhook.transport import datadir as d
 from fluxhook.transport.snapshot import Snapshot
 from support.scheduler_harness import HOUR, S, SchedulerHarness
+from support.store_rows import dead_letters, deliveries
 
 LAYER = {"url": "https://a.example/", "events": ["*"], "secrets": ["sk_1"]}
 FILE = Endpoint(name="file", url="https://file.example/", secrets=("sk_f",))
@@ -307,7 +308,7 @@ def test_what_waits_for_it_becomes_dead_letters(harness: SchedulerHarness) -> No
         harness.fail(harness.fresh(f"evt_{i}", endpoint=id))
     harness.ask(c.Delete("a"), c.Done)
     harness.step()
-    assert [(row.cause, row.endpoint) for row in harness.store.dead_letters()] == [
+    assert [(row.cause, row.endpoint) for row in dead_letters(harness.store)] == [
         ("removed", id)
     ] * 3
     stats = read_stats(harness.path).endpoint("a")
@@ -577,7 +578,7 @@ def test_a_test_event_is_in_the_store_from_the_start(harness: SchedulerHarness) 
     harness.step()
     stats = read_stats(harness.path).endpoint("a")
     assert (stats.accepted, stats.delivered, stats.balance) == (1, 1, 0)
-    assert [row.state for row in harness.store.deliveries()] == [State.DELIVERED]
+    assert [row.state for row in deliveries(harness.store)] == [State.DELIVERED]
 
 
 @pytest.mark.parametrize(("pause", "word"), [(True, "paused"), (False, "disabled")])
@@ -597,15 +598,15 @@ def test_a_test_needs_an_endpoint_that_is_at_work(
     harness.ask(c.Test("a", "webhook.test", None), c.TestSent)
 
 
-def dead_letters(harness: SchedulerHarness, n: int) -> list[int]:
+def make_dead_letters(harness: SchedulerHarness, n: int) -> list[int]:
     for i in range(n):
         harness.fail(harness.fresh(f"evt_{i}"), "dead")
-    return [row.id for row in harness.store.dead_letters()][::-1]
+    return [row.id for row in dead_letters(harness.store)][::-1]
 
 
 def test_a_dead_letter_is_replayed_once(harness: SchedulerHarness) -> None:
     """However often it is named; what is not dead is passed over."""
-    ids = dead_letters(harness, 3)
+    ids = make_dead_letters(harness, 3)
     assert harness.ask(c.Replay([ids[0], ids[0], ids[1], 12345]), c.Done).count == 2
     assert harness.ask(c.Replay(ids[:2]), c.Done).count == 0
     assert {delivery.id for delivery in harness.due()} == set(ids[:2])
@@ -618,7 +619,7 @@ def test_the_trail_is_written_before_anything_is_erased(
 ) -> None:
     """A purge whose trail cannot be written erases nothing; one line for each, however often it is
     named."""
-    ids = dead_letters(harness, 3)
+    ids = make_dead_letters(harness, 3)
     trail = harness.scheduler.retention._trail
     lines: list[str] = []
 
@@ -626,15 +627,15 @@ def test_the_trail_is_written_before_anything_is_erased(
         raise StoreError("no room for the trail")
 
     def append(entries: Any) -> None:
-        assert len(harness.store.dead_letters()) == 3  # all of them are still there
+        assert len(dead_letters(harness.store)) == 3  # all of them are still there
         lines.extend(entry.event_id for entry in entries)
 
     monkeypatch.setattr(trail, "append", fails)
     with pytest.raises(StoreError):
         harness.ask(c.Purge(ids), c.Done)
-    assert len(harness.store.dead_letters()) == 3
+    assert len(dead_letters(harness.store)) == 3
     monkeypatch.setattr(trail, "append", append)
     assert harness.ask(c.Purge([ids[0], ids[0], ids[1]]), c.Done).count == 2
     assert lines == ["evt_0", "evt_1"]
-    assert [row.id for row in harness.store.dead_letters()] == ids[2:]
+    assert [row.id for row in dead_letters(harness.store)] == ids[2:]
     assert harness.store.counters()[0]["dropped.purged"] == 2

@@ -13,6 +13,7 @@ from fluxhook.store.rows import Delivery
 from fluxhook.transport.messages import DueHead
 from support.rig import NEVER
 from support.scheduler_harness import S, SchedulerHarness
+from support.store_rows import deliveries
 
 __all__ = ["SCHEDULE", "defer", "endpoint", "head", "head_id", "known", "rows", "states", "taken"]
 
@@ -31,7 +32,7 @@ def endpoint(**changes: Any) -> Endpoint:
 
 
 def rows(harness: SchedulerHarness) -> dict[str, Delivery]:
-    return {row.event_id: row for row in harness.store.deliveries(limit=10_000)}
+    return {row.event_id: row for row in deliveries(harness.store, limit=10_000)}
 
 
 def states(harness: SchedulerHarness) -> dict[str, str]:

@@ -18,6 +18,7 @@ from fluxhook.receiver import Behaviour, Received
 from fluxhook.store import ReadStore, State
 from fluxhook.transport.datadir import DataDir
 from support.rig import Rig, seconds, until
+from support.store_rows import dead_letters, deliveries
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -65,7 +66,7 @@ def attempts(rig: Rig) -> dict[str, list[tuple[int, str]]]:
             delivery.event_id: [
                 (past.attempt.status, past.attempt.cause) for past in store.attempts(delivery.id)
             ]
-            for delivery in store.deliveries()
+            for delivery in deliveries(store)
         }
 
 
@@ -350,7 +351,7 @@ def test_batches_and_dead_letters(rig: Rig) -> None:
         stats = engine.stats().endpoint("a")
         assert (stats.delivered, stats.dead) == (2, 1)
     with ReadStore.open(DataDir(rig.data_dir).store) as store:
-        (dead,) = store.dead_letters()
+        (dead,) = dead_letters(store)
         assert (dead.event_id, dead.state, dead.attempts) == ("n1", State.DEAD, 2)
 
 

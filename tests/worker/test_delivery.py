@@ -14,6 +14,7 @@ from fluxhook.receiver import Behaviour
 from fluxhook.store import ReadStore, State
 from fluxhook.transport.datadir import DELIVERED, DataDir
 from support.rig import NEVER, Rig, seconds, until
+from support.store_rows import dead_letters, deliveries
 
 ERROR = {
     "request_id": "req_7h3k9m2p",
@@ -103,7 +104,7 @@ def test_a_failing_event_is_tried_again_with_the_same_bytes(rig: Rig) -> None:
     assert len(bodies) == 3
     assert len(set(bodies)) == 1
     with store(rig) as reader:
-        (delivery,) = reader.deliveries()
+        (delivery,) = deliveries(reader)
         assert delivery.state == State.DELIVERED
         attempts = [past.attempt for past in reader.attempts(delivery.id)]
     assert [a.status for a in attempts] == [503, 503, 204]
@@ -135,7 +136,7 @@ def test_exhausted_attempts_end_as_a_dead_letter(rig: Rig) -> None:
         settled(engine)
         assert (engine.stats().endpoint("a").dead, engine.stats().pending) == (1, 0)
     with store(rig) as reader:
-        (dead,) = reader.dead_letters()
+        (dead,) = dead_letters(reader)
         assert (dead.cause, dead.attempts, dead.type) == ("server_error", 5, "route.error")
 
 

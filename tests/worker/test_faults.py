@@ -15,6 +15,7 @@ from fluxhook.store.reader import ReadStore
 from fluxhook.transport.datadir import DataDir
 from support.outcomes import OUTCOMES, reach
 from support.rig import Rig, seconds
+from support.store_rows import deliveries
 
 HEALTHY = 200
 
@@ -68,7 +69,7 @@ def test_every_behaviour_is_one_endpoints_trouble(rig: Rig, receivers: dict[str,
         names = {row.id: row.name.replace("-", "_") for row in store.endpoints()}
         causes = {
             names[row.endpoint]: row.cause or "delivered"
-            for row in store.deliveries(limit=1000)
+            for row in deliveries(store, limit=1000)
             if row.attempts
         }
     for name, cause in causes.items():

@@ -21,6 +21,7 @@ from fluxhook.transport.messages import Attempt
 from fluxhook.transport.transfer import STATUS, Transfer
 from fluxhook.worker.stage_timings import StageTimings
 from support.scheduler_harness import S
+from support.store_rows import deliveries
 from support.worker_harness import WORKER, Handle, WorkerHarness
 
 #: counters of a worker, by name
@@ -66,7 +67,7 @@ def row_of_failures(works: WorkerHarness) -> BreakerState:
 def stored(works: WorkerHarness) -> dict[str, Delivery]:
     """Return what the store has after the scheduler's turn, by event."""
     works.harness.step()
-    return {row.event_id: row for row in works.harness.store.deliveries(limit=1000)}
+    return {row.event_id: row for row in deliveries(works.harness.store, limit=1000)}
 
 
 def attempts(works: WorkerHarness, event_id: str) -> list[Attempt]:
@@ -539,7 +540,7 @@ def test_an_error_of_ours_is_an_attempt(
     assert row_of_failures(works) == BreakerState("closed", 1)
     assert works.queue().in_flight == 0
     works.harness.step()
-    rows = works.harness.store.deliveries(limit=100)
+    rows = deliveries(works.harness.store, limit=100)
     assert len(rows) == 12
     for row in rows:
         assert (row.cause, row.attempts, row.error) == ("internal", 1, "Odd: by and by")

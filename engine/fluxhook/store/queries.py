@@ -31,6 +31,7 @@ _LAST: Final = 2**63 - 1
 
 # An id begins with the microsecond in which the delivery came to the store (store/delivery_id.py),
 # after it was accepted: what has a lower one than the earliest of `since` need not be read.
+# NOT INDEXED keeps to the order of ids; any other way ends in sorting what may be a million.
 _DELIVERIES: Final = f"""
 SELECT {COLUMNS} FROM deliveries AS d NOT INDEXED
 WHERE d.id < :before AND d.id >= :since_id
@@ -41,7 +42,8 @@ WHERE d.id < :before AND d.id >= :since_id
 ORDER BY d.id DESC LIMIT :limit
 """
 
-# The newest of each endpoint, merged, as in store.reader.
+# The newest of each endpoint, merged: with the endpoint first in the index, one that has dead
+# half a million does not stand in the way of another's.
 _DEAD: Final = f"""
 SELECT {COLUMNS} FROM endpoints AS e CROSS JOIN deliveries AS d ON d.id IN (
     SELECT id FROM deliveries INDEXED BY ended

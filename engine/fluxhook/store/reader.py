@@ -35,32 +35,10 @@ _ATTEMPT = ", ".join(f"a.{name}" for name in Attempt.__struct_fields__)
 
 _Parameters = Sequence[Any] | Mapping[str, Any]
 
-_NO_KEY = (2**63 - 1, 2**63 - 1)
 #: in the year 2116
 _LAST_NS = 2**62
 
 log = logging.getLogger("fluxhook")
-
-# NOT INDEXED keeps to the order of ids; any other way ends in sorting what may be a million
-_DELIVERIES = f"""
-SELECT {COLUMNS} FROM deliveries AS d NOT INDEXED
-WHERE d.id < :before AND (:endpoint IS NULL OR d.endpoint = :endpoint)
-  AND (:state IS NULL OR d.state = :state) AND (:type IS NULL OR d.type = :type)
-  AND (:event_id IS NULL OR d.event_id = :event_id)
-ORDER BY d.id DESC LIMIT :limit
-"""
-
-# The newest of each endpoint, merged: with the endpoint first in the index, one that has dead
-# half a million does not stand in the way of another's.
-_DEAD = f"""
-SELECT {COLUMNS} FROM endpoints AS e CROSS JOIN deliveries AS d ON d.id IN (
-    SELECT id FROM deliveries INDEXED BY ended
-    WHERE endpoint = e.id AND state = {State.DEAD:d} AND ended_ns <= :ended_ns
-      AND (ended_ns, id) < (:ended_ns, :id)
-    ORDER BY ended_ns DESC, id DESC LIMIT :limit)
-WHERE e.dead > 0 AND (:endpoint IS NULL OR e.id = :endpoint)
-ORDER BY d.ended_ns DESC, d.id DESC LIMIT :limit
-"""
 
 _EXPIRED = f"""
 SELECT {COLUMNS} FROM endpoints AS e CROSS JOIN deliveries AS d INDEXED BY ended
@@ -221,38 +199,6 @@ class ReadStore:
         """Return what was attempted for a delivery, oldest first."""
         rows = self._all(_ATTEMPTS, (delivery_id,))
         return [PastAttempt(id, n, Attempt(*fields)) for id, n, *fields in rows]
-
-    def deliveries(
-        self,
-        *,
-        endpoint: int | None = None,
-        state: State | None = None,
-        type: str | None = None,
-        event_id: str | None = None,
-        before_id: int | None = None,
-        limit: int = 100,
-    ) -> list[Delivery]:
-        """Return deliveries, newest first. `before_id` is the last id of the page before.
-
-        Reads on until the page is full: 0.1 to 0.2 s per million rows that do not match.
-        """
-        where = {
-            "endpoint": endpoint,
-            "state": state,
-            "type": type,
-            "event_id": event_id,
-            "before": _NO_KEY[0] if before_id is None else before_id,
-            "limit": limit,
-        }
-        return self._deliveries(_DELIVERIES, where)
-
-    def dead_letters(
-        self, *, endpoint: int | None = None, before: Delivery | None = None, limit: int = 100
-    ) -> list[Delivery]:
-        """Return the latest to die first. `before` is the last of the page before."""
-        ended_ns, id = _NO_KEY if before is None else (before.ended_ns, before.id)
-        where = {"endpoint": endpoint, "ended_ns": ended_ns, "id": id, "limit": limit}
-        return self._deliveries(_DEAD, where)
 
     def select_dead(
         self,
