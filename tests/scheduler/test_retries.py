@@ -478,11 +478,19 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
         yield parts
 
 
-def inbox(parts: Parts) -> list[int]:
-    """Return the ids of what stands in it."""
+def heads(parts: Parts) -> list[DueHead]:
+    """Return what the inbox says of each delivery in it."""
     consumer = ring.Consumer(str(parts.datadir.worker(0) / "inbox.ring"))
     consumer.rewind()
-    return [head(delivery).delivery_id for delivery in consumer.take(100)]
+    return [head(delivery) for delivery in consumer.take(100)]
+
+
+def inbox(parts: Parts) -> list[int]:
+    return [one.delivery_id for one in heads(parts)]
+
+
+def suspected(parts: Parts) -> list[int]:
+    return [one.delivery_id for one in heads(parts) if one.suspect]
 
 
 def test_what_is_handed_out(parts: Parts) -> None:
@@ -527,6 +535,10 @@ def test_what_was_taken_over_from_a_lost_worker(parts: Parts, by_own_fault: bool
     assert parts.row(first).cause == ("suspect" if by_own_fault else "")
     retries.feed(NOW)
     assert inbox(parts) == ([] if by_own_fault else [first])
+    parts.suspects.try_next(NOW)
+    retries.feed(NOW)
+    assert inbox(parts) == [first]
+    assert suspected(parts) == ([first] if by_own_fault else [])
 
 
 def test_giving_up_is_work(parts: Parts) -> None:
