@@ -125,9 +125,12 @@ def test_half_sent_heads_keep_nobody_out(served: Served) -> None:
         assert many[-1].recv(15) == b"HTTP/1.1 200 OK"
 
 
-def test_half_done_handshakes_keep_nobody_out(tmp_path: Path) -> None:
+def test_half_done_handshakes_keep_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A connection counts from when it is accepted, so those whose TLS never comes about give way too,
     and one that failed or ended counts no more."""
+    monkeypatch.setattr(server_module, "HANDSHAKE_S", 10 * DEADLINE_S)
     authority = Authority(tmp_path / "ca")
     identity = authority.issue("localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
