@@ -430,13 +430,13 @@ static inline uint64_t fx_realtime_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
-/* Wakes the consumer if it sleeps. A full bell already rings, so a failing write is no loss. */
-static inline void fx_ring_bell(fx_ring *r, int bell) {
+/* Wakes the consumer if it sleeps. A full doorbell already rings, so a failing write is no loss. */
+static inline void fx_ring_doorbell(fx_ring *r, int doorbell) {
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&r->asleep, memory_order_relaxed) &&
-        atomic_exchange_explicit(&r->asleep, 0, memory_order_relaxed) && bell >= 0) {
-        FX_STEP("bell");
-        ssize_t ignored = write(bell, "", 1);
+        atomic_exchange_explicit(&r->asleep, 0, memory_order_relaxed) && doorbell >= 0) {
+        FX_STEP("doorbell");
+        ssize_t ignored = write(doorbell, "", 1);
         (void)ignored;
     }
 }
@@ -457,15 +457,15 @@ typedef struct {
     uint64_t end;        /* the byte after the newest record, or FX_NOWHERE */
     uint64_t dropped_to; /* nothing between cursor and it waits: this producer dropped it ... */
     uint64_t epoch;      /* ... as long as the consumer has not started over */
-    int drop_oldest, bell;
+    int drop_oldest, doorbell;
     int sync_fd; /* the ring's file, where a hand-over is to be on the disk before it settles; or -1 */
     int sync_failed;
 } fx_producer;
 
-static inline void fx_producer_open(fx_producer *p, fx_ring *r, int drop_oldest, int bell) {
+static inline void fx_producer_open(fx_producer *p, fx_ring *r, int drop_oldest, int doorbell) {
     fx_advance(r); /* a predecessor may have died between a drop and this */
     uint64_t tail = fx_load(&r->tail);
-    *p = (fx_producer){r, tail, fx_data_end(r, tail), 0, fx_load(&r->epoch), drop_oldest, bell,
+    *p = (fx_producer){r, tail, fx_data_end(r, tail), 0, fx_load(&r->epoch), drop_oldest, doorbell,
                        -1, 0};
 }
 
@@ -599,7 +599,7 @@ static inline int fx_put_pieces(fx_producer *p, const void *targets, uint32_t ta
         fx_redo_done(c);
     }
     FX_STEP("put done");
-    fx_ring_bell(r, p->bell);
+    fx_ring_doorbell(r, p->doorbell);
     return FX_ACCEPTED;
 }
 

@@ -236,9 +236,9 @@ def unsettled(str path not None, dict applied=None):
 
 @cython.final
 cdef class Producer(Mapping):
-    def __init__(self, str path not None, *, bint drop_oldest=False, int bell=-1, bint sync=False):
+    def __init__(self, str path not None, *, bint drop_oldest=False, int doorbell=-1, bint sync=False):
         self.attach(path, True)
-        fx_producer_open(&self.p, sound_ring(self), drop_oldest, bell)
+        fx_producer_open(&self.p, sound_ring(self), drop_oldest, doorbell)
         self.p.sync_fd = self.fd if sync else -1
         self.queued_at_most = self.p.ring.queue_size
         # A child of fork() finds it zeroed: it must not write into its parent's ring.

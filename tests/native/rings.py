@@ -74,18 +74,18 @@ class RingFiles:
     def worked(self) -> Any:
         return self.shared.Counters(str(self._folder / "worker"), self.endpoints, 1, writable=True)
 
-    def publisher(self, bell: int = -1) -> tuple[Any, Any]:
+    def publisher(self, doorbell: int = -1) -> tuple[Any, Any]:
         """The writing end and its counters, after finishing what a killed predecessor had begun."""
         counters = self.published()
-        producer = self.ring.Producer(self.path, drop_oldest=self.drop_oldest, bell=bell)
+        producer = self.ring.Producer(self.path, drop_oldest=self.drop_oldest, doorbell=doorbell)
         self.ring.recover(counters, [producer])
         return producer, counters
 
-    def worker(self, bell: int = -1) -> tuple[Any, Any, Any]:
+    def worker(self, doorbell: int = -1) -> tuple[Any, Any, Any]:
         """The reading end, the outbox and the worker's counters, in the same way."""
         counters = self.worked()
         consumer = self.ring.Consumer(self.path)
-        outbox = self.ring.Producer(self.outbox_path, bell=bell)
+        outbox = self.ring.Producer(self.outbox_path, doorbell=doorbell)
         self.ring.recover(counters, [consumer], outbox)
         consumer.rewind()
         return consumer, outbox, counters

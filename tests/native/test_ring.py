@@ -35,7 +35,7 @@ def rig(tmp_path: Path) -> RingFiles:
 
 
 @pytest.fixture
-def bell() -> Any:
+def doorbell() -> Any:
     """A pipe: what was rung can be counted at its other end."""
     reading, writing = os.pipe2(os.O_NONBLOCK)
     yield reading, writing
@@ -332,10 +332,10 @@ class TestDelivery:
 
 
 class TestWakeUp:
-    def test_rings_only_for_a_sleeper(self, rig: RingFiles, bell: tuple[int, int]) -> None:
+    def test_rings_only_for_a_sleeper(self, rig: RingFiles, doorbell: tuple[int, int]) -> None:
         """One byte for the first record after `arm`; none for others, none while it is awake."""
-        reading, writing = bell
-        producer, _ = rig.publisher(bell=writing)
+        reading, writing = doorbell
+        producer, _ = rig.publisher(doorbell=writing)
         consumer, *_ = rig.worker()
         producer.put(ONE, b"", b"")
         assert rung(reading) == 0
@@ -363,29 +363,29 @@ class TestWakeUp:
         consumer.take(1)
         assert consumer.arm()
 
-    def test_a_full_bell_rings_already(self, rig: RingFiles, bell: tuple[int, int]) -> None:
+    def test_a_full_bell_rings_already(self, rig: RingFiles, doorbell: tuple[int, int]) -> None:
         """If the doorbell takes no more bytes the put succeeds all the same."""
-        _, writing = bell
+        _, writing = doorbell
         while True:
             try:
                 os.write(writing, b"x" * 4096)
             except BlockingIOError:
                 break
-        producer, _ = rig.publisher(bell=writing)
+        producer, _ = rig.publisher(doorbell=writing)
         consumer, *_ = rig.worker()
         assert consumer.arm()
         assert producer.put(ONE, b"", b"") == ring.ACCEPTED
 
     def test_none_is_missed(self, tmp_path: Path) -> None:
         """Dekker: over 100,000 sleeps, most of them announced while a record is on its way, the
-        consumer either sees the record or hears the bell."""
+        consumer either sees the record or hears the doorbell."""
         rounds, limit_s = 100_000, 8.0
         rig = RingFiles(tmp_path)
         os.mkfifo(tmp_path / "bell")
-        bell = os.open(tmp_path / "bell", os.O_RDWR | os.O_NONBLOCK)
+        doorbell = os.open(tmp_path / "bell", os.O_RDWR | os.O_NONBLOCK)
 
         def publish() -> None:
-            producer, _ = rig.publisher(bell=bell)
+            producer, _ = rig.publisher(doorbell=doorbell)
             give_up_at = time.monotonic() + limit_s
             for n in range(rounds):
                 while not producer.empty:  # the consumer is just about to sleep then
@@ -400,14 +400,14 @@ class TestWakeUp:
         def consume() -> None:
             consumer, *_ = rig.worker()
             epoll = select.epoll()
-            epoll.register(bell, select.EPOLLIN)
+            epoll.register(doorbell, select.EPOLLIN)
             armed = slept = heard = 0
             while True:
                 armed += 1
                 if consumer.arm():
                     slept += 1
                     assert epoll.poll(5.0), f"missed a wake-up after {slept} sleeps"
-                heard += rung(bell)
+                heard += rung(doorbell)
                 for delivery in consumer.take(9):
                     delivery.settle()
                     if delivery.event == b"last":
@@ -421,7 +421,7 @@ class TestWakeUp:
             assert outcome(publisher) == 0
         finally:
             kill(publisher)
-            os.close(bell)
+            os.close(doorbell)
 
     def test_none_is_missed_at_close_quarters(self, tmp_path: Path) -> None:
         """The same where the two meet within nanoseconds (`dekker.c`): without either fence of ring.h

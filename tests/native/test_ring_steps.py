@@ -27,7 +27,7 @@ def rig(tmp_path: Path, stepped: Stepped) -> RingFiles:
 
 
 @pytest.fixture
-def bell() -> Iterator[int]:
+def doorbell() -> Iterator[int]:
     reading, writing = os.pipe2(os.O_NONBLOCK)
     yield writing
     os.close(reading)
@@ -68,19 +68,19 @@ PUT = [
     ("counted", 1, True),
     ("counted", 2, True),
     ("put done", 1, True),
-    ("bell", 1, True),
+    ("doorbell", 1, True),
 ]
 
 
 @pytest.mark.parametrize(("step", "nth", "happened"), PUT)
 def test_put(
-    rig: RingFiles, killed: Killed, bell: int, step: str, nth: int, happened: bool
+    rig: RingFiles, killed: Killed, doorbell: int, step: str, nth: int, happened: bool
 ) -> None:
-    """A record is there and counted for each target once, or there was no put at all. A bell that was
-    not rung any more is made good by the consumer's next look."""
+    """A record is there and counted for each target once, or there was no put at all. A doorbell that
+    was not rung any more is made good by the consumer's next look."""
     consumer, *_ = rig.worker()
     assert consumer.arm()
-    work = opened(lambda: rig.publisher(bell), lambda p, c: p.put(BOTH, b"first", b"x" * 99, c))
+    work = opened(lambda: rig.publisher(doorbell), lambda p, c: p.put(BOTH, b"first", b"x" * 99, c))
     killed(work, step, nth)
     producer, published = rig.publisher()
     for endpoint in (1, 2):
@@ -171,7 +171,7 @@ HAND_OVER = [
     ("put begun", 1, False),
     ("put committed", 1, True),
     ("put done", 1, True),
-    ("bell", 1, True),
+    ("doorbell", 1, True),
     ("hand-over committed", 1, True),
     ("hand-over cleared", 1, True),
     ("hand-over done", 1, True),
@@ -181,7 +181,7 @@ HAND_OVER = [
 
 @pytest.mark.parametrize(("step", "nth", "happened"), HAND_OVER)
 def test_hand_over(
-    rig: RingFiles, killed: Killed, bell: int, step: str, nth: int, happened: bool
+    rig: RingFiles, killed: Killed, doorbell: int, step: str, nth: int, happened: bool
 ) -> None:
     """A delivery is in its ring or in the outbox, never in both, never in none."""
     scheduler = rig.scheduler()
@@ -192,7 +192,7 @@ def test_hand_over(
     def work(consumer: Any, outbox: Any, worked: Any) -> None:
         consumer.take(1)[0].hand_over(outbox, 1, b"why", b"", worked)
 
-    killed(opened(lambda: rig.worker(bell), work), step, nth)
+    killed(opened(lambda: rig.worker(doorbell), work), step, nth)
     consumer, outbox, worked = rig.worker()
     reports = scheduler.take(9)
     assert [d.event for d in reports] == [b"why"] * happened

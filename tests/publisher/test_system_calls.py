@@ -1,4 +1,4 @@
-"""What `emit` asks the kernel for: a byte for the bell of a sleeping worker, and nothing that waits."""
+"""System calls of `emit`: a byte for the doorbell of a sleeping worker, and nothing that waits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fluxhook import Publisher, connect
 from support.rig import Rig
 
 ERROR = DATA["route.error"]
-#: by the numbers of the two architectures: a byte for a bell, and the end; memory; getpid; and what the
-#: C library does for a date, once a second: it looks whether the time zone's file is another one
+#: by the numbers of the two architectures: a byte for a doorbell, and the end; memory; getpid; and what
+#: the C library does for a date, once a second: it looks whether the time zone's file is another one
 CALLS = {
     "x86_64": {
         "write": 1, "exit_group": 231, "brk": 12, "mmap": 9, "munmap": 11, "mremap": 25,

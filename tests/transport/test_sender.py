@@ -628,7 +628,7 @@ def test_a_hanging_receiver_ends_in_a_timeout(
 def test_timeouts_run_while_another_descriptor_is_always_ready(
     driver: Driver, receiver: ReceiverProcess, path: str
 ) -> None:
-    """A bell that nobody quiets wakes every step; the hanging request ends all the same."""
+    """A doorbell that nobody quiets wakes every step; the hanging request ends all the same."""
     receiver.behave(Behaviour(fault="hang"), path)
     bell = os.eventfd(1)
     driver.sender.watch(bell)

@@ -1,4 +1,4 @@
-"""When a worker sleeps until the bell rings, when it looks by the clock, and who is sent for first."""
+"""A worker sleeps until the doorbell rings, or looks by the clock, and sends for some first."""
 
 from __future__ import annotations
 

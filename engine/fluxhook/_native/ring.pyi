@@ -88,8 +88,8 @@ class Producer(Mapping):
     """The writing end of a ring.
 
     `drop_oldest`: rather than refuse a record, `put` drops the oldest ones that nobody took yet.
-    `bell`: a file descriptor that gets one byte when something is put while the consumer sleeps; it
-    should be non-blocking, since a bell that takes no more bytes rings already. It stays the
+    `doorbell`: a file descriptor that gets one byte when something is put while the consumer sleeps; it
+    should be non-blocking, since a doorbell that takes no more bytes rings already. It stays the
     caller's.
     `sync`: what `RingDelivery.hand_over` puts here is on the disk before the delivery leaves its ring.
 
@@ -98,7 +98,7 @@ class Producer(Mapping):
     """
 
     def __init__(
-        self, path: str, *, drop_oldest: bool = False, bell: int = -1, sync: bool = False
+        self, path: str, *, drop_oldest: bool = False, doorbell: int = -1, sync: bool = False
     ) -> None: ...
     @property
     def uid(self) -> int:
@@ -264,7 +264,7 @@ class Consumer(Mapping):
         """
 
     def arm(self) -> bool:
-        """Announce that the consumer sleeps, so that the next `put` rings the bell.
+        """Announce that the consumer sleeps, so that the next `put` rings the doorbell.
 
         Return False if something came before that: then it must not sleep, but take.
         """

@@ -116,7 +116,7 @@ class Slot:
             )
             drop_oldest = rings.drop_policy == "oldest"
             rings.producers.append(
-                ring.Producer(path, drop_oldest=drop_oldest, bell=rings.doorbells[-1])
+                ring.Producer(path, drop_oldest=drop_oldest, doorbell=rings.doorbells[-1])
             )
         # Even if none is new: who made them may have been killed before it could tell.
         words = EngineWords(self._datadir.open_words())

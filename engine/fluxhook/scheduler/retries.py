@@ -94,7 +94,7 @@ class Retries:
             path = str(self._datadir.worker(worker) / "inbox.ring")
             _empty(path)
             self._doorbells.append(open_doorbell(self._datadir.doorbell(worker)))
-            self.inboxes.append(Producer(path, bell=self._doorbells[-1]))
+            self.inboxes.append(Producer(path, doorbell=self._doorbells[-1]))
 
     def worker_lost(self, worker: int, tail: int, *, by_own_fault: bool = False) -> None:
         """Note that a worker ended; its reports are those before `tail`. Its successor takes what is

@@ -70,7 +70,7 @@ class Worker:
         self._snapshot = Snapshot.load(self._datadir)
         outbox = Producer(
             str(own / "outbox.ring"),
-            bell=d.open_doorbell(self._datadir.scheduler_doorbell),
+            doorbell=d.open_doorbell(self._datadir.scheduler_doorbell),
             sync=self._snapshot.config.durability == "power",
         )
         self._clock = EngineClock(self._snapshot.clock)
