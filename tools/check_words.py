@@ -87,7 +87,20 @@ EXEMPT: Final = (
     "bench/RESULTS.md",
     "CHANGELOG.md",
 )
-TEXT: Final = {".py", ".pyi", ".pyx", ".h", ".md", ".sql", ".yaml", ".yml", ".toml", ".js", ".css"}
+TEXT: Final = {
+    ".py",
+    ".pyi",
+    ".pyx",
+    ".pxd",
+    ".h",
+    ".md",
+    ".sql",
+    ".yaml",
+    ".yml",
+    ".toml",
+    ".js",
+    ".css",
+}
 
 
 class Fault(NamedTuple):

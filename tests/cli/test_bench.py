@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from cli.conftest import Invoke, Start, json
+from fluxhook import EngineError
 from fluxhook.cli import bench, bench_load
 from fluxhook.cli.bench_load import configuration, measure
 from fluxhook.cli.bench_receiver import BenchReceiver, Report, event_id
@@ -64,6 +65,7 @@ def test_a_receiver_that_refuses(invoke: Invoke, receiver: ReceiverProcess) -> N
     said = json(done.stdout)
     assert done.exit_code == ExitCode.OK
     assert (said["delivered"], said["lost"], said["latency_ms"]) == (0, 0, {})
+    assert said["engine_cpu_us"] is None
     assert said["pending"] == said["accepted"] > 0
 
 
@@ -82,6 +84,14 @@ def own_receiver() -> Iterator[BenchReceiver]:
     made = BenchReceiver()
     yield made
     made.close()
+
+
+def test_a_receiver_that_ended_is_said_so(own_receiver: BenchReceiver) -> None:
+    """An error of ours, not a broken pipe, which would stand for the command's own output."""
+    own_receiver.process.kill()
+    own_receiver.process.wait()
+    with pytest.raises(EngineError, match="ended before its time"):
+        own_receiver.report()
 
 
 def post(connection: socket.socket, *bodies: bytes) -> None:

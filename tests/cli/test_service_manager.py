@@ -108,6 +108,16 @@ def test_nobody_listens(environ: dict[str, str]) -> None:
     manager.stopping(1.0)
 
 
+def test_a_reload_that_takes_a_while(systemd: Systemd) -> None:
+    """Ready again only when it is over: other workers have to leave first, say."""
+    manager = ServiceManager({"NOTIFY_SOCKET": systemd.name})
+    manager.reloading()
+    manager.turn(busy=True)
+    assert systemd.firsts() == ["RELOADING=1"]
+    manager.turn()
+    assert systemd.firsts() == ["RELOADING=1", "READY=1"]
+
+
 def test_a_watchdog_of_another_process(systemd: Systemd) -> None:
     """WATCHDOG_PID says whose life is asked for; a program that a service starts is not meant."""
     manager = ServiceManager(

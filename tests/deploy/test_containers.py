@@ -57,8 +57,8 @@ def test_the_configuration_is_sound_and_there_is_time_to_drain(
     path = tmp_path / "fluxhook.yaml"
     path.write_text(config_map["data"]["fluxhook.yaml"])
     (container,) = pod()["containers"]
-    (variable,) = container["env"]
-    monkeypatch.setenv(variable["name"], "a-token-of-24-characters")
+    (token,) = [variable["name"] for variable in container["env"] if "valueFrom" in variable]
+    monkeypatch.setenv(token, "a-token-of-24-characters")
     config = load(path).config
     assert config.shutdown_timeout == Duration.parse("30s")
     pause_s = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
@@ -72,6 +72,8 @@ def test_the_volume_is_where_the_image_keeps_its_data() -> None:
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert re.search(r"^VOLUME (.*)$", text, re.M)[1] == mounts["data"]  # type: ignore[index]
     assert f"FLUXHOOK_DATA_DIR={mounts['data']}" in text
+    (folder,) = [v["value"] for v in container["env"] if v["name"] == "FLUXHOOK_DATA_DIR"]
+    assert Path(folder).parent == Path(mounts["data"])
     user = pod()["securityContext"]
     assert f"USER {user['runAsUser']}:{user['runAsGroup']}" in text
     assert f"EXPOSE {container['ports'][0]['containerPort']}" in text

@@ -93,7 +93,11 @@ def command(
         print_json(result)
     else:
         _print(result, receiver is None)
-    ctx.exit(ExitCode.FAILURE if result.lost else ExitCode.OK)
+    ctx.exit(ExitCode.FAILURE if result.lost > 0 else ExitCode.OK)
+
+
+def _us(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} us"
 
 
 def _print(result: Result, to_url: bool) -> None:
@@ -112,8 +116,8 @@ def _print(result: Result, to_url: bool) -> None:
                 "throughput": f"{number(result.events_per_s)} events/s, "
                 f"{plural(result.workers, 'worker')}, {plural(result.endpoints, 'endpoint')}, "
                 f"{plural(result.payload_bytes, 'byte')} of data",
-                "CPU": f"{result.emit_cpu_us:.1f} us in emit, "
-                f"{result.engine_cpu_us:.1f} us in the engine, for each event",
+                "CPU": f"{_us(result.emit_cpu_us)} in emit for each event accepted, "
+                f"{_us(result.engine_cpu_us)} in the engine for each delivered",
                 "latency": f"{latency} ({of})" if latency else "none was delivered",
                 "account": account,
                 "lost": f"{number(result.lost)}{duplicates}",

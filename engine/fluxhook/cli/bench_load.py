@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -14,7 +15,7 @@ from fluxhook.cli.demo_receiver import percentiles
 from fluxhook.config.schema import Config, Endpoint
 from fluxhook.config.units import Duration
 from fluxhook.engine import Engine
-from fluxhook.stats import Stats
+from fluxhook.stats import Stats, read_stats
 from fluxhook.transport.datadir import DataDir
 
 __all__ = ["Load", "Result", "Sink", "configuration", "measure"]
@@ -24,8 +25,11 @@ WARM: Final = 64
 #: events a second while latencies are measured, and for how long at most: few, so that none waits for
 #: another
 CALM_RATE, CALM_S = 100, 5.0
-#: events that may be on their way: enough to keep every connection busy. What is more is refused.
+#: events that may wait in the rings: enough to keep every connection busy. What is more is refused.
 QUEUE_SIZE: Final = 4096
+#: events that may wait in all, the store included, and how often that is looked at
+MOST_PENDING: Final = 4 * QUEUE_SIZE
+LOOK_S: Final = 0.2
 #: how long what was accepted may take to arrive in the end
 SETTLE_S: Final = 30.0
 
@@ -46,9 +50,10 @@ class Result(msgspec.Struct):
     payload_bytes: int
     workers: int
     events_per_s: float
-    #: microseconds for each delivered event: the emitting process, and the engine's together
-    emit_cpu_us: float
-    engine_cpu_us: float
+    #: microseconds in `emit` for each event that was accepted, and of the supervisor and its workers
+    #: for each that was delivered; None where none was
+    emit_cpu_us: float | None
+    engine_cpu_us: float | None
     latency_ms: dict[str, float]
     accepted: int
     delivered: int
@@ -100,20 +105,22 @@ class Load:
         self._sequence = itertools.count()
 
     def emit(self, n: int, *, timed: bool = False) -> bool:
-        """Emit so many; False as soon as one is refused, for the queue is full."""
+        """Emit so many; False as soon as one is refused, because the queue is full."""
         emit, data, accepted = self._engine.emit, self._data, 0
         begun_s = time.thread_time()
         for type in itertools.islice(self._types, n):
             if not emit(type, data, event_id=event_id(next(self._sequence), timed=timed)):
                 break
             accepted += 1
-        self.cpu_s += time.thread_time() - begun_s
-        self.accepted += accepted
+        if accepted:
+            self.cpu_s += time.thread_time() - begun_s
+            self.accepted += accepted
         return accepted == n
 
 
 class _Moment(NamedTuple):
     at_s: float
+    accepted: int
     delivered: int
     emit_cpu_s: float
     engine_cpu_s: float
@@ -122,7 +129,10 @@ class _Moment(NamedTuple):
 def measure(
     engine: Engine, seconds: float, endpoints: int, payload_bytes: int, sink: Sink | None
 ) -> Result:
-    """Warm up, measure latencies in a calm, throughput in a flood, and wait for what is on its way."""
+    """Warm up, measure latencies in a calm, throughput in a flood, and wait for what is on its way.
+
+    The engine is closed then: while it runs, an event that moves may be in two counts.
+    """
     load = Load(engine, endpoints, payload_bytes)
     load.emit(max(WARM, endpoints))
     _wait_until_delivered(engine)
@@ -131,9 +141,11 @@ def measure(
         _wait_until_delivered(engine)
     begin, end = _flood(engine, load, seconds)
     _wait_until_delivered(engine)
-    stats = engine.stats()
-    events = max(1, end.delivered - begin.delivered)
+    workers = engine.stats().serving or 0
+    engine.close()
+    stats = read_stats(engine.data_dir)
     sums = _sums(stats)
+    accepted, delivered = end.accepted - begin.accepted, end.delivered - begin.delivered
     report = sink.report() if sink is not None else None
     if report is None:
         latency_ms = _request_latency_ms(stats)
@@ -145,10 +157,10 @@ def measure(
         seconds=end.at_s - begin.at_s,
         endpoints=endpoints,
         payload_bytes=payload_bytes,
-        workers=stats.serving or 0,
-        events_per_s=(end.delivered - begin.delivered) / (end.at_s - begin.at_s),
-        emit_cpu_us=(end.emit_cpu_s - begin.emit_cpu_s) / events * 1e6,
-        engine_cpu_us=(end.engine_cpu_s - begin.engine_cpu_s) / events * 1e6,
+        workers=workers,
+        events_per_s=delivered / (end.at_s - begin.at_s),
+        emit_cpu_us=_share_us(end.emit_cpu_s - begin.emit_cpu_s, accepted),
+        engine_cpu_us=_share_us(end.engine_cpu_s - begin.engine_cpu_s, delivered),
         latency_ms={name: latency_ms[name] for name in ("p50", "p99") if name in latency_ms},
         accepted=load.accepted,
         delivered=sums["delivered"],
@@ -161,6 +173,10 @@ def measure(
     )
 
 
+def _share_us(cpu_s: float, events: int) -> float | None:
+    return cpu_s / events * 1e6 if events else None
+
+
 def _calm(load: Load, seconds: float) -> None:
     begin_s = time.monotonic()
     for n in range(int(seconds * CALM_RATE)):
@@ -170,10 +186,16 @@ def _calm(load: Load, seconds: float) -> None:
 
 def _flood(engine: Engine, load: Load, seconds: float) -> tuple[_Moment, _Moment]:
     begin = _moment(engine, load)
-    ends_s = begin.at_s + seconds
-    while time.monotonic() < ends_s:
+    now_s, ends_s, look_s = begin.at_s, begin.at_s + seconds, 0.0
+    while now_s < ends_s:
+        if now_s >= look_s:
+            # What fails leaves the queue for the store, which would grow without end.
+            while engine.stats().pending > MOST_PENDING and time.monotonic() < ends_s:
+                time.sleep(0.01)
+            look_s = time.monotonic() + LOOK_S
         if not load.emit(256):
             time.sleep(0.001)
+        now_s = time.monotonic()
     return begin, _moment(engine, load)
 
 
@@ -185,7 +207,7 @@ def _wait_until_delivered(engine: Engine) -> None:
 
 def _moment(engine: Engine, load: Load) -> _Moment:
     delivered = _sums(engine.stats())["delivered"]
-    return _Moment(time.monotonic(), delivered, load.cpu_s, _engine_cpu_s(engine))
+    return _Moment(time.monotonic(), load.accepted, delivered, load.cpu_s, _engine_cpu_s(engine))
 
 
 def _sums(stats: Stats) -> dict[str, int]:
@@ -209,15 +231,15 @@ def _request_latency_ms(stats: Stats) -> dict[str, float]:
 
 
 def _engine_cpu_s(engine: Engine) -> float:
-    """Return the CPU seconds of the supervisor and its children, as long as none of them ended
-    (proc(5), schedstat)."""
+    """Return the CPU seconds of the supervisor and its children (utime and stime in proc(5)), as long
+    as none of them has ended."""
     supervisor = msgspec.json.decode(DataDir(engine.data_dir).engine_file.read_bytes())["pid"]
-    total_ns = 0
+    ticks = 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            parent = folder.joinpath("stat").read_text().rpartition(")")[2].split()[1]
-            if folder.name == str(supervisor) or parent == str(supervisor):
-                total_ns += int(folder.joinpath("schedstat").read_text().split()[0])
+            fields = folder.joinpath("stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue  # it has ended
-    return total_ns / 1e9
+        if str(supervisor) in (folder.name, fields[1]):
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")

@@ -10,6 +10,7 @@ than what it measures.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import selectors
 import socket
@@ -49,7 +50,7 @@ class BenchReceiver:
     """The command's side. Raises EngineError where the receiver ended by itself."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             python("fluxhook.cli.bench_receiver"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -58,21 +59,24 @@ class BenchReceiver:
         self.url = f"http://127.0.0.1:{self._read().port}/"
 
     def report(self) -> Report:
-        assert self._process.stdin is not None
-        self._process.stdin.write(b"\n")
-        self._process.stdin.flush()
+        """Return what came so far."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended: so there is no answer either
+            self.process.stdin.write(b"\n")
+            self.process.stdin.flush()
         return self._read()
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
     def _read(self) -> Report:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
         if not line:
             raise EngineError("the receiver of the benchmark ended before its time")
         return msgspec.json.decode(line, type=Report)

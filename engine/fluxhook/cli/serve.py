@@ -121,7 +121,10 @@ def _run(supervisor: Supervisor, config: Config, manager: ServiceManager) -> Non
         out().print(serving, soft_wrap=True)
         manager.ready(serving)
 
-    supervisor.run(on_ready=ready, on_turn=manager.turn)
+    def turn() -> None:
+        manager.turn(busy=supervisor.reloading.under_way)
+
+    supervisor.run(on_ready=ready, on_turn=turn)
     pending = read_stats(where).pending
     left = f"{plural(pending, 'delivery', 'deliveries')} left in {where} for the next start"
     out().print(f"fluxhook stopped: {left if pending else 'nothing is pending'}", soft_wrap=True)

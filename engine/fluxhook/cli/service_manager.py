@@ -29,7 +29,7 @@ class ServiceManager:
         #: between two signs of life; 0 where none is asked for
         self._interval_s = 0.0
         if watchdog_us.isascii() and watchdog_us.isdigit() and watched_pid == str(os.getpid()):
-            self._interval_s = int(watchdog_us) / 2_000_000
+            self._interval_s = min(1.0, int(watchdog_us) / 2_000_000)
         self._next_s = 0.0
         self._reloading = False
 
@@ -50,9 +50,10 @@ class ServiceManager:
             f"EXTEND_TIMEOUT_USEC={int((timeout_s + 10) * 1_000_000)}",
         )
 
-    def turn(self) -> None:
-        """Be called in each turn of the supervisor's loop: give the sign of life that is due."""
-        if self._reloading:
+    def turn(self, *, busy: bool = False) -> None:
+        """Be called in each turn of the supervisor's loop: give the sign of life that is due, and say
+        that a reload has ended, unless it keeps the supervisor `busy` still."""
+        if self._reloading and not busy:
             self._reloading = False
             self._send("READY=1")
         if self._interval_s and (now_s := time.monotonic()) >= self._next_s:

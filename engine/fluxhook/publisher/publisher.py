@@ -150,8 +150,9 @@ class Publisher:
     ) -> Prepared:
         """Make an event without accepting it, for callers that accept several or none: `put` does.
 
-        `type`, `data`, `topic` and `event_id` are those of `emit`. Raises what `emit` raises for an
-        event that it does not accept, and PayloadTooLarge also where nobody subscribed.
+        `type`, `data`, `topic` and `event_id` are those of `emit`. Raises EventError, and
+        PayloadTooLarge where the event is too large in any of the envelopes that it goes out in, or has
+        none because nobody subscribed. (`emit` accepts it for the endpoints with the other envelopes.)
         """
         try:
             prepared = self._make(type, data, topic, event_id)
@@ -166,7 +167,8 @@ class Publisher:
         """Accept what `prepare` returned, without waiting for the disk: `sync` does.
 
         `prepared` may be put once. With `raise_on_full` it raises QueueFull where the ring is full for
-        an endpoint. Raises EngineError if the publisher is closed.
+        an endpoint. Raises EngineError if the publisher is closed, and EventError where the
+        configuration has changed since then and does not allow the event any more.
         """
         try:
             routing = self._current()

@@ -2,7 +2,7 @@
 -- The scheduler is the only writer. Times are nanoseconds since the epoch, UTC: what happened by the
 -- wall clock, what is waited for by the engine's (policy/clock.py), which nobody sets.
 --
--- A delivery's states (State in records.py):
+-- A delivery's states (State in rows.py):
 --   0 waiting    due at due_ns
 --   1 blocked    waits behind another delivery of its order, and then becomes waiting
 --   2 delivered  3 dead  4 dropped    ended at ended_ns; the body stays until the purge

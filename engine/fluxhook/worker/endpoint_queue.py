@@ -334,8 +334,8 @@ class EndpointQueue:
         if self.full:
             del self._backlog.full[self.id]
             self.full = False
-        else:
-            self._backlog.ready.pop(self.id, None)
+        elif self._backlog.ready.get(self.id) is self:  # a removed one may have a successor
+            del self._backlog.ready[self.id]
         self.slow = False
         self._forget_batches()
 
