@@ -43,7 +43,10 @@ def holding(path: Path, how: str = "") -> Iterator[int]:
     command = [sys.executable, "-c", HOLD, str(path), how]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        yield int(process.stdout.readline())
+        pid = int(process.stdout.readline())
+        if how == "fork":
+            process.wait()  # it holds the lock too until it has ended
+        yield pid
 
 
 def test_a_child_is_stuck_after_so_many_looks_without_a_beat() -> None:
