@@ -88,15 +88,19 @@ class Supervisor:
         self._failure: FluxhookError | None = None
         repair = Repair(self.datadir)
         self._lock = lock_engine(self.datadir, repair)
+        undo = contextlib.ExitStack()
+        undo.callback(self._lock.release)
         try:
             prepared = Preparation(self.datadir, repair, config, worker_count(config))
-            self._open(prepared, config, reload, sidecar, accept_loss=accept_loss)
+            self._store = prepared.open_store(accept_loss=accept_loss)
+            undo.callback(self._store.close)
+            self._open(prepared, config, reload, sidecar)
             books.close(self.datadir.path, repair)
         except BaseException as e:
             if isinstance(e, FluxhookError):
                 for loss in repair.losses:
                     log.error("%s", loss)
-            self._lock.release()
+            undo.close()
             if isinstance(e, OSError):
                 raise EngineError(d.unusable(e, self.datadir.path)) from e
             raise
@@ -107,12 +111,9 @@ class Supervisor:
         config: Config,
         reload: Callable[[], Config] | None,
         sidecar: str | None,
-        *,
-        accept_loss: bool,
     ) -> None:
         datadir, workers = self.datadir, worker_count(config)
         self._words = prepared.words
-        self._store = prepared.open_store(accept_loss=accept_loss)
         former = prepared.load_former()
         #: rings are read by other workers than under the engine before this one
         self._moved = former.workers != workers
