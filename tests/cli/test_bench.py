@@ -50,18 +50,16 @@ def test_a_receiver_of_ones_own(invoke: Invoke, receiver: ReceiverProcess) -> No
     assert receiver.total("/mine") > 0
 
 
-def test_a_receiver_that_refuses(invoke: Invoke, receiver: ReceiverProcess) -> None:
+def test_a_receiver_that_refuses(
+    invoke: Invoke, receiver: ReceiverProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An event that failed is still pending when the time is over: not delivered, and not lost."""
     receiver.behave(Behaviour(status=503), "/mine")
-    bench_load_settle = bench_load.SETTLE_S
-    try:
-        bench_load.SETTLE_S = 0.1  # type: ignore[misc]
-        done = invoke(
-            *("bench", "--seconds", 0.5, "--workers", 1, "--url", f"{receiver.url}/mine"),
-            *("--allow-network", "127.0.0.0/8", "--json"),
-        )
-    finally:
-        bench_load.SETTLE_S = bench_load_settle  # type: ignore[misc]
+    monkeypatch.setattr(bench_load, "SETTLE_S", 0.1)
+    done = invoke(
+        *("bench", "--seconds", 0.5, "--workers", 1, "--url", f"{receiver.url}/mine"),
+        *("--allow-network", "127.0.0.0/8", "--json"),
+    )
     said = json(done.stdout)
     assert done.exit_code == ExitCode.OK
     assert (said["delivered"], said["lost"], said["latency_ms"]) == (0, 0, {})
