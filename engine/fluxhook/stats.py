@@ -23,16 +23,18 @@ import msgspec
 
 from fluxhook._native import ring, shared
 from fluxhook.config.schema import Endpoint
-from fluxhook.endpoint_state import EndpointState, endpoint_state
+from fluxhook.endpoint_state import EndpointState, StateName, endpoint_state
 from fluxhook.errors import EngineNotRunning, FluxhookError, LayoutError
 from fluxhook.policy.clock import Clock
+from fluxhook.policy.health import Health
 from fluxhook.policy.table import IllegalMove
 from fluxhook.store import EndpointRow, ReadStore
+from fluxhook.store.deaths import Deaths
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.snapshot import Snapshot
 
-__all__ = ["EndpointStats", "LastError", "ProcessStats", "Stats", "read_stats"]
+__all__ = ["EndpointStats", "LastError", "ProcessStats", "Stats", "read_stats", "share"]
 
 
 #: a change that is published while the files are read has them read again, up to so often
@@ -40,7 +42,8 @@ ATTEMPTS = 5
 
 
 class LastError(msgspec.Struct, frozen=True):
-    """The latest failed attempt of an endpoint; `cause` is a word of `policy.outcome.CAUSES`."""
+    """The latest failed attempt of an endpoint, or the latest event of it that died without one.
+    `cause` is a word of `policy.outcome.CAUSES`, or of `NOT_ATTEMPTED` there."""
 
     at_ns: int
     cause: str
@@ -52,9 +55,9 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     `where`, `sample` or `threshold`) were never accepted. `unmetered` were forwarded although there
     was no room to count them for a threshold.
 
-    `state` is active, misconfigured, paused, disabled, open, half-open or removed; unknown where a
-    damaged file would tell. Latencies are of
-    successful attempts, in milliseconds, to within half of their value; None before the first.
+    `state` is one of `endpoint_state.StateName`. `dead` are there to be replayed; `died` counts every
+    death there ever was, one that was replayed and died again twice. Latencies are of successful
+    attempts, in milliseconds, to within half of their value; None before the first.
     `aggregated` events went into notifications, which are accepted events themselves. What is `pending`
     is `queued` in the rings or `stored`. Times are nanoseconds since the epoch.
     """
@@ -62,10 +65,14 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     name: str
     url: str
-    state: str
+    state: StateName
     accepted: int = 0
     delivered: int = 0
     dead: int = 0
+    #: of what they died: adds up to `dead`
+    dead_by_cause: dict[str, int] = {}
+    #: so many ever died of each cause: these never go down
+    died_by_cause: dict[str, int] = {}
     aggregated: int = 0
     dropped: dict[str, int] = {}
     queued: int = 0
@@ -78,6 +85,9 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     next_retry_ns: int | None = None
     #: when an open breaker lets its next request go; None where it may already
     next_probe_ns: int | None = None
+    #: how late the delivery in the store is that has been due for the longest; 0: none is late, or
+    #: nothing is to be sent now
+    past_due_ns: int = 0
     refused: int = 0
     filtered: int = 0
     unmetered: int = 0
@@ -114,10 +124,21 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
         return self.queued + self.stored
 
     @property
+    def dead_cause(self) -> str:
+        """Return the cause of which most of the dead letters died; empty where there is none."""
+        causes = self.dead_by_cause
+        return max(causes, key=lambda cause: (causes[cause], cause), default="")
+
+    @property
+    def event_success_rate(self) -> float | None:
+        """The share of the events that ended which were delivered, 0 to 1; None before the first. An
+        event ended if it was delivered, is dead, or was dropped."""
+        return share(self.delivered, self.dead + sum(self.dropped.values()))
+
+    @property
     def success_rate(self) -> float | None:
         """The share of the attempts that succeeded, 0 to 1; None before the first."""
-        attempts = self.delivered + self.failed_attempts
-        return self.delivered / attempts if attempts else None
+        return share(self.delivered, self.failed_attempts)
 
     @property
     def balance(self) -> int:
@@ -164,6 +185,11 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
             if endpoint.name == name:
                 return endpoint
         raise KeyError(name)
+
+
+def share(good: int, bad: int) -> float | None:
+    """Return the share of the good ones; None where there are none of either."""
+    return good / (good + bad) if good or bad else None
 
 
 def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
@@ -319,9 +345,11 @@ class _Reading:
 
     def _read_store(self) -> _Stored:
         with self._noting(), ReadStore.open(self.datadir.store) as store, store.instant():
+            rows, counters = store.endpoints(), store.counters()
             return _Stored(
-                store.endpoints(),
-                store.counters(),
+                rows,
+                counters,
+                store.deaths(rows, counters),
                 {endpoint for endpoint, _, _ in store.windows()},
                 store.oldest_times_ns(),
                 store.due_times_ns(),
@@ -336,7 +364,7 @@ class _Reading:
             )
             for name, id in ids.items()
         ]  # fmt: skip
-        return _Stored(sorted(rows), {}, set(), {}, {}, Clock())
+        return _Stored(sorted(rows), {}, {}, set(), {}, {}, Clock())
 
     def _endpoint(
         self,
@@ -352,7 +380,16 @@ class _Reading:
         words, now_ns = self._words, time.time_ns() - clock.offset_ns
         failing_ns = 0 if words is None else words.failing_ns(row.id)
         latency_ms = _percentiles(done[d.HISTOGRAM :])
-        ahead, due_ns = self._endpoint_state(row, configured, now_ns), stored.due.get(row.id)
+        delivered = done[d.DELIVERED] + counted.get("delivered", 0)
+        deaths = stored.deaths.get(row.id, Deaths({}, {}))
+        oldest_ns, due_ns = stored.oldest.get(row.id), stored.due.get(row.id)
+        health = Health(
+            delivered=delivered,
+            failed_attempts=done[d.FAILED],
+            last_cause=row.failed_cause,
+            waits_since=oldest_ns is not None and oldest_ns <= (row.failed_ns or 0),
+        )
+        ahead = self._endpoint_state(row, configured, now_ns, health)
         next_ns = None if due_ns is None else ahead.next_ns(due_ns, now_ns)
         return EndpointStats(
             id=row.id,
@@ -360,17 +397,18 @@ class _Reading:
             url=configured.url if configured else "",
             state=ahead.state,
             accepted=sent[d.ACCEPTED] + counted.get("accepted", 0),
-            delivered=done[d.DELIVERED] + counted.get("delivered", 0),
+            delivered=delivered,
             dead=row.dead,
+            dead_by_cause=deaths.dead,
+            died_by_cause=deaths.died,
             aggregated=counted.get("aggregated", 0),
             dropped=_dropped(sent, done, counted),
             queued=queued,
             # A window's notification is pending from when it opens.
             stored=row.pending + (row.id in stored.windows),
-            oldest_pending_ns=stored.oldest.get(row.id),
-            oldest_pending_age_ns=clock.age_ns(stored.oldest[row.id], now_ns)
-            if row.id in stored.oldest
-            else 0,
+            oldest_pending_ns=oldest_ns,
+            oldest_pending_age_ns=0 if oldest_ns is None else clock.age_ns(oldest_ns, now_ns),
+            past_due_ns=0 if due_ns is None else ahead.past_due_ns(due_ns, now_ns),
             next_retry_ns=None if next_ns is None else clock.wall_ns(next_ns),
             next_probe_ns=None if ahead.probe_ns is None else clock.wall_ns(ahead.probe_ns),
             refused=sent[d.REFUSED],
@@ -400,14 +438,14 @@ class _Reading:
         return "" if self._snapshot is None else self._snapshot.held.get(name, "")
 
     def _endpoint_state(
-        self, row: EndpointRow, configured: Endpoint | None, now_ns: int
+        self, row: EndpointRow, configured: Endpoint | None, now_ns: int, health: Health
     ) -> EndpointState:
         if self._snapshot is None:
             return EndpointState("unknown")
         if row.disabled_ns is not None and configured is not None:
             return EndpointState("disabled")
         try:
-            return endpoint_state(self._snapshot, configured, self._words, now_ns)
+            return endpoint_state(self._snapshot, configured, self._words, now_ns, health)
         except IllegalMove as e:
             self.problems.append(f"{self.datadir.words} is damaged: {e}")
             return EndpointState("unknown")
@@ -418,6 +456,7 @@ class _Stored(NamedTuple):
 
     rows: list[EndpointRow]
     counters: dict[int, dict[str, int]]
+    deaths: dict[int, Deaths]
     windows: set[int]
     oldest: dict[int, int]
     due: dict[int, int]

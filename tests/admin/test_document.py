@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 from litestar.testing import TestClient
-from prometheus_client.parser import text_string_to_metric_families
 
 from admin.conftest import ApiSite
 from fluxhook.admin.ingest import MAX_EVENTS
@@ -187,18 +186,6 @@ def test_the_table_of_problems_is_complete() -> None:
     """Each kind with its status and its title."""
     told = rows(r"^\| `([a-z-]+)` \| (\d+) \| (.+) \|$")
     assert told == {(kind, str(status), title) for kind, (status, title) in KINDS.items()}
-
-
-def test_the_table_of_metrics_is_complete(site: ApiSite) -> None:
-    """Each with its labels and its help text."""
-    told = {(name, text) for name, _, text in rows(r"^\| `(fluxhook_\w+)` \|(.*)\| (.+) \|$")}
-    families = text_string_to_metric_families(site.client.get("/metrics").text)
-    suffix = {"counter": "_total"}
-    assert told == {
-        (family.name + suffix.get(family.type, ""), family.documentation)
-        for family in families
-        if family.name.startswith("fluxhook_")
-    }
 
 
 def test_the_limits_are_as_documented() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from admin.conftest import READ, ApiSite, client_of, problem, until
 from fluxhook import Config
+from fluxhook.endpoint_state import StateName
 from fluxhook.receiver import Behaviour
 from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport.datadir import FileLock
@@ -91,8 +92,10 @@ def test_metrics_count_what_happened(site: ApiSite) -> None:
     assert value("fluxhook_signature_rejections_total") == 1
     assert value("fluxhook_pending", where="ring") == value("fluxhook_pending", where="store") == 0
     assert value("fluxhook_oldest_pending_seconds") == 0
-    states = ("active", "misconfigured", "paused", "disabled", "open", "half-open")
-    assert [value("fluxhook_endpoint_state", state=s) for s in states] == [1, 0, 0, 0, 0, 0]
+    assert value("fluxhook_dead_total", cause="unauthorized") == 1
+    assert value("fluxhook_held") == value("fluxhook_past_due_seconds") == 0
+    states = [state for state in get_args(StateName) if state != "removed"]
+    assert [s for s in states if value("fluxhook_endpoint_state", state=s)] == ["failing"]
     assert value("fluxhook_connection_reuse_ratio") < 1
     assert value("fluxhook_request_stage_duration_seconds_count", stage="connect") >= 1
     assert value("fluxhook_delivery_duration_seconds_count") == 2

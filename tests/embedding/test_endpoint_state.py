@@ -13,7 +13,7 @@ from fluxhook import control as c
 from fluxhook.admin.dashboard.schedule import read_schedule
 from fluxhook.admin.service import Service
 from fluxhook.cli.status_view import stats_of
-from fluxhook.endpoint_state import EndpointState
+from fluxhook.endpoint_state import EndpointState, StateName
 from fluxhook.policy import breaker
 from fluxhook.stats import read_stats
 from fluxhook.store.audit import timestamp
@@ -136,10 +136,23 @@ def test_what_was_only_parked(harness: SchedulerHarness) -> None:
 
 
 def test_endpoint_states() -> None:
-    """Only an active endpoint's due time is shown as it is."""
-    for state in ("paused", "disabled", "misconfigured", "removed", "unknown"):
+    """Only where requests are sent is a due time shown as it is, and only there is something late."""
+    halted: tuple[StateName, ...] = ("paused", "disabled", "misconfigured", "removed", "unknown")
+    for state in halted:
         assert EndpointState(state).next_ns(5, 1) is None
-    assert EndpointState("active").next_ns(5, 9) == 5
+        assert EndpointState(state).past_due_ns(5, 9) == 0
+    assert EndpointState("active").next_ns(5, 9) == EndpointState("failing").next_ns(5, 9) == 5
+    assert (
+        EndpointState("active").past_due_ns(5, 9) == EndpointState("failing").past_due_ns(5, 9) == 4
+    )
+    assert (
+        EndpointState("active").past_due_ns(9, 5)
+        == EndpointState("open", 20).past_due_ns(5, 9)
+        == 0
+    )
+    assert (
+        EndpointState("half-open").past_due_ns(5, 9) == EndpointState("open").past_due_ns(5, 9) == 4
+    )
     assert EndpointState("open", 20).next_ns(5, 9) == 20
     assert EndpointState("open", 20).next_ns(30 * S, 9) == 30 * S
     assert EndpointState("open").next_ns(5, 9) is None

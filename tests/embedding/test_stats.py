@@ -14,6 +14,7 @@ from fluxhook import control as c
 from fluxhook import stats as stats_module
 from fluxhook._native import ring
 from fluxhook.policy import breaker
+from fluxhook.policy.health import RECENT_NS
 from fluxhook.publisher.publisher import Publisher
 from fluxhook.receiver import Behaviour
 from fluxhook.stats import EndpointStats, Stats, read_stats
@@ -47,7 +48,9 @@ def test_before_anything_happened(harness: SchedulerHarness) -> None:
     assert (stats.accepted, stats.pending, stats.balance) == (0, 0, 0)
     assert stats.oldest_pending_ns is stats.next_retry_ns is None
     assert stats.last_error is None
-    assert stats.success_rate is None
+    assert stats.success_rate is stats.event_success_rate is None
+    assert (stats.dead_by_cause, stats.died_by_cause, stats.dead_cause) == ({}, {}, "")
+    assert (stats.state, stats.past_due_ns) == ("active", 0)
     assert stats.latency_ms is None
     assert stats.failing_since_ns is None
     assert stats.disabled_reason == ""
@@ -94,6 +97,128 @@ def test_the_last_error(harness: SchedulerHarness) -> None:
         )
     harness.step()
     assert figures(harness).last_error == second
+
+
+def too_large(harness: SchedulerHarness, event_id: str) -> None:
+    """An event dies as one that is over max_payload does: without an attempt."""
+    harness.reporter.report(harness.fresh(event_id), "dead", "payload_too_large")
+    harness.step()
+
+
+def test_a_half_dead_endpoint_is_failing(harness: SchedulerHarness) -> None:
+    """Events die without an attempt while every attempt succeeds and the breaker is closed: state,
+    causes, both rates and the last error say so, for fifteen minutes after the last death."""
+    harness.now_ns = time.time_ns()
+    for n in range(3):
+        too_large(harness, f"evt_big_{n}")
+        fresh = harness.fresh(f"evt_{n}")
+        harness.reporter.report(fresh, "delivered", "delivered", harness.attempt("delivered", 204))
+    harness.fail(harness.fresh("evt_x"), "dead", "client_error", 400)
+    stats = figures(harness)
+    assert (stats.state, stats.dead, stats.dead_cause) == ("failing", 4, "payload_too_large")
+    assert stats.dead_by_cause == stats.died_by_cause
+    assert stats.dead_by_cause == {"payload_too_large": 3, "client_error": 1}
+    assert stats.event_success_rate == pytest.approx(3 / 7)
+    too_large(harness, "evt_y")
+    stats = figures(harness)
+    assert stats.last_error is not None
+    assert (stats.last_error.at_ns, stats.last_error.cause) == (harness.now_ns, "payload_too_large")
+    died_ns = harness.word(0, d.DIED)
+    harness.word(0, d.DIED, died_ns - RECENT_NS)
+    assert figures(harness).state == "active"
+
+
+def test_what_is_given_up_by_order_is_no_failure(tmp_path: Path) -> None:
+    """An endpoint that was removed and is there again is active, whatever became of its events."""
+    with SchedulerHarness(tmp_path / "data") as harness:
+        layer = {"name": "a", "url": OPS.url, "events": ["*"], "signature": "none", "paused": True}
+        harness.ask(c.Create(layer), c.Subscription)
+        harness.reporter.report(harness.fresh("evt_a"), "parked", "paused")
+        harness.step()
+        harness.ask(c.Delete("a"), c.Done)
+        harness.step()
+        harness.ask(c.Create(layer | {"paused": False}), c.Subscription)
+        stats = read_stats(harness.path).endpoint("a")
+        assert stats.dead_by_cause == {"removed": 1}
+        assert (stats.state, stats.last_error) == ("active", None)
+
+
+def test_resuming_forgets_that_events_died(harness: SchedulerHarness) -> None:
+    """The operator has looked at it; the dead letters stay."""
+    too_large(harness, "evt_a")
+    assert figures(harness).state == "failing"
+    harness.ask(c.Pause("ops"), c.Done)
+    harness.ask(c.Resume("ops"), c.Done)
+    assert (figures(harness).state, figures(harness).dead) == ("active", 1)
+    too_large(harness, "evt_b")
+    assert figures(harness).state == "failing"
+
+
+def test_a_new_endpoint_at_which_nothing_succeeds(harness: SchedulerHarness) -> None:
+    """It is failing from its first failed attempt on, until one succeeds."""
+    harness.counters.add(0, d.FAILED)
+    harness.first_failure("evt_a")
+    assert figures(harness).state == "failing"
+    harness.counters.add(0, d.DELIVERED)
+    assert figures(harness).state == "active"
+
+
+def test_what_the_breaker_ignores(harness: SchedulerHarness) -> None:
+    """An address that is refused trips no breaker, and its events are tried for hours: it is failing
+    until they have ended."""
+    harness.now_ns = time.time_ns() - S
+    harness.counters.add(0, d.DELIVERED)
+    harness.counters.add(0, d.FAILED)
+    harness.fail(harness.fresh("evt_a"), "retry", "egress_denied", 0)
+    assert figures(harness).state == "failing"
+    (delivery,) = harness.sleep_until_due()
+    harness.reporter.report(delivery, "delivered", "delivered", harness.attempt("delivered", 204))
+    harness.step()
+    assert figures(harness).state == "active"
+
+
+def test_a_receiver_that_fails_now_and_then(harness: SchedulerHarness) -> None:
+    """Its retries succeed: it is active while some wait, and its breaker has counted failures."""
+    harness.counters.add(0, d.DELIVERED, 70)
+    harness.counters.add(0, d.FAILED, 30)
+    harness.word(0, d.BREAKER, 2)
+    harness.word(0, d.FAILING, time.time_ns() - 30 * S)
+    harness.first_failure("evt_a")
+    stats = figures(harness)
+    assert (stats.state, stats.success_rate, stats.event_success_rate) == ("active", 0.7, 1.0)
+    harness.word(0, d.FAILING, time.time_ns() - 61 * S)
+    assert figures(harness).state == "failing"
+
+
+def test_rates_of_events_and_of_attempts() -> None:
+    """What ended well and badly, each on its own; neither is all where one was not."""
+    one = EndpointStats(
+        id=0, name="a", url="", state="active", delivered=4, dead=2, dropped={"expired": 1}
+    )
+    assert one.success_rate == 1.0
+    assert one.event_success_rate == pytest.approx(4 / 7)
+    none = EndpointStats(id=0, name="a", url="", state="active", accepted=5, queued=5)
+    assert none.success_rate is none.event_success_rate is None
+
+
+def test_past_due(harness: SchedulerHarness) -> None:
+    """How late the delivery is that has been due for the longest: nothing is late before its time, nor
+    where an open breaker, a pause or the operator holds it."""
+    harness.now_ns = time.time_ns()
+    harness.first_failure("evt_a")
+    assert figures(harness).past_due_ns == 0
+    harness.now_ns = time.time_ns() - 3600 * S
+    harness.first_failure("evt_b")
+    late_ns = figures(harness).past_due_ns
+    assert 3570 * S < late_ns < 3600 * S
+    opened = breaker.State("open", time.time_ns() // 1_000_000)
+    harness.word(0, d.BREAKER, breaker.pack(opened))
+    assert (figures(harness).state, figures(harness).past_due_ns) == ("open", 0)
+    harness.word(0, d.BREAKER, 0)
+    harness.ask(c.Pause("ops"), c.Done)
+    assert figures(harness).past_due_ns == 0
+    harness.ask(c.Resume("ops"), c.Done)
+    assert figures(harness).past_due_ns >= late_ns
 
 
 def test_they_are_read_while_and_after_an_engine_runs(harness: SchedulerHarness) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sqlite3
 import tempfile
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ class Model:
         self.leased: set[int] = set()
         self.counters: dict[int, dict[str, int]] = {}
         self.positions: dict[bytes, int] = {}
+        #: deaths there ever were, by endpoint and cause
+        self.died: Counter[tuple[int, str]] = Counter()
+
+    def die(self, delivery: dict[str, Any], cause: str) -> None:
+        delivery.update(state="dead", cause=cause)
+        self.died[delivery["endpoint"], cause] += 1
 
     def pending(self, endpoint: int) -> list[tuple[int, dict[str, Any]]]:
         return [
@@ -198,8 +205,9 @@ class StoreMachine(RuleBasedStateMachine):
             batch.delivered(delivery, self.now_ns)
             expected["state"] = "delivered"
         elif op == "bury":
-            batch.dead_letter(delivery, self.now_ns, "cause", "error")
-            expected["state"] = "dead"
+            cause = f"cause {id % 3}"
+            batch.dead_letter(delivery, self.now_ns, cause, "error")
+            model.die(expected, cause)
         else:
             batch.drop(delivery, self.now_ns, "expired")
             expected["state"] = "dropped"
@@ -252,7 +260,8 @@ class StoreMachine(RuleBasedStateMachine):
             buried += n
         assert buried == len(pending)
         for _, d in pending:
-            d.update(state="dead", ended_ns=self.now_ns)
+            self.model.die(d, "removed")
+            d["ended_ns"] = self.now_ns
         self.model.promote()
 
     @rule(age=st.integers(0, 5))
@@ -323,7 +332,12 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def counters_equal_the_model(self) -> None:
-        assert self.store.counters() == self.model.counters
+        counters = self.store.counters()
+        others = {
+            endpoint: {k: n for k, n in found.items() if not k.startswith(("dead.", "died."))}
+            for endpoint, found in counters.items()
+        }
+        assert {k: found for k, found in others.items() if found} == self.model.counters
         assert self.store.positions() == self.model.positions
         for row in self.store.endpoints():
             dead = [d for d in self.model.deliveries.values() if d["state"] == "dead"]
@@ -334,6 +348,17 @@ class StoreMachine(RuleBasedStateMachine):
         assert {d.id for d in dead_letters(self.store, limit=10_000)} == {
             id for id, d in self.model.deliveries.items() if d["state"] == "dead"
         }
+
+    @invariant()
+    def of_what_deliveries_died_is_known(self) -> None:
+        dead = Counter(
+            (d["endpoint"], d["cause"])
+            for d in self.model.deliveries.values()
+            if d["state"] == "dead"
+        )
+        found = self.store.deaths(self.store.endpoints(), self.store.counters())
+        assert {(e, c): n for e, of in found.items() for c, n in of.dead.items()} == dead
+        assert {(e, c): n for e, of in found.items() for c, n in of.died.items()} == self.model.died
 
     @invariant()
     def what_is_due_is_announced(self) -> None:

@@ -167,11 +167,12 @@ def test_what_comes_back_under_a_name_begins_anew(harness: SchedulerHarness) -> 
     harness.store.disable_endpoint(id, 1, "gone")
     harness.word(id, d.FAILING, 17)
     harness.word(id, d.BREAKER, 17)
+    harness.word(id, d.DIED, 17)
     harness.ask(c.Delete("a"), c.Done)
     assert create(harness).id == id
     assert not harness.endpoint("a").paused
     assert Snapshot.load(d.DataDir(harness.path)).disabled == frozenset()
-    assert (harness.word(id, d.FAILING), harness.word(id, d.BREAKER)) == (0, 0)
+    assert [harness.word(id, field) for field in (d.FAILING, d.BREAKER, d.DIED)] == [0, 0, 0]
 
 
 # ---- changing ------------------------------------------------------------------------------

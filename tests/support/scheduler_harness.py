@@ -51,9 +51,10 @@ class SchedulerHarness:
         self.supervisor = Supervisor(path, config)
         self.scheduler = self.supervisor._scheduler
         own = self.supervisor.datadir.worker(0)
-        counters = shared.Counters(str(own / "counters"), writable=True)
+        #: what the worker counts
+        self.counters = shared.Counters(str(own / "counters"), writable=True)
         outbox = ring.Producer(str(own / "outbox.ring"))
-        self.reporter = Reporter(outbox, counters, 0, self.supervisor._clock)
+        self.reporter = Reporter(outbox, self.counters, 0, self.supervisor._clock)
         self.inbox = ring.Consumer(str(own / "inbox.ring"))
         self.inbox.rewind()
         self.wake_ns = 0

@@ -1,9 +1,16 @@
-"""Prometheus: the shared counters as metrics, named by its conventions."""
+"""Prometheus: the shared counters as metrics, named by its conventions.
+
+The number of series is bounded. `admin.metrics_endpoints` endpoints have series of their own, up to
+SERIES each; all others are added up as one that is called `other`. Which have their own goes by the id,
+which never changes: if an endpoint moved out of `other`, counters would go down.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+from typing import Final, NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -17,19 +24,24 @@ from prometheus_client.registry import Collector
 
 from fluxhook._native import shared
 from fluxhook._version import VERSION
+from fluxhook.endpoint_state import StateName
 from fluxhook.stats import EndpointStats, Stats
-from fluxhook.transport.datadir import SAMPLED_ONE_IN
+from fluxhook.transport.datadir import SAMPLED_ONE_IN, STAGES
 
-__all__ = ["CONTENT_TYPE", "Metrics"]
+__all__ = ["CONTENT_TYPE", "OTHER", "SERIES", "Metrics"]
 
 #: what `generate_latest` writes
 CONTENT_TYPE: Final = "text/plain; version=0.0.4"
-_STATES: Final = ("active", "misconfigured", "paused", "disabled", "open", "half-open")
-#: Of the shared buckets, two for each doubling from 1 us to 107 minutes, those from 0.5 ms to 134 s:
-#: every series costs its reader something.
-_BUCKETS: Final = range(16, 54, 2)
-#: and for the stages of a request, eightfold from 15 us to 34 s
-_STAGE_BUCKETS: Final = range(6, 52, 6)
+#: series of one endpoint at most; most have half as many
+SERIES: Final = 160
+#: the label of what is added up
+OTHER: Final = "other"
+_STATES: Final = tuple(state for state in get_args(StateName) if state != "removed")
+#: limits of the buckets in seconds. The shared buckets have others, two for each doubling, so that what
+#: is in the one in which a limit lies is divided as if it were spread evenly.
+_LIMITS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+#: of the stages of a request, eightfold from 15 us to 34 s: every series costs its reader something
+_STAGE_LIMITS: Final = tuple(shared.bucket_limit_us(i) / 1e6 for i in range(6, 52, 6))
 
 #: a counter's name, what it counts, and where it stands
 _COUNTERS: Final[tuple[tuple[str, str, Callable[[EndpointStats], int]], ...]] = (
@@ -57,11 +69,28 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[EndpointStats], int]], ...]] = 
 )
 
 
+class _Group(NamedTuple):
+    """The endpoints that share a label. Those that were removed still count in what only grows, where
+    they are added up with others; nothing else is shown of them."""
+
+    labels: list[str]
+    every: list[EndpointStats]
+    present: list[EndpointStats]
+
+    def sum(self, count: Callable[[EndpointStats], int]) -> int:
+        return sum(map(count, self.every))
+
+    def sum_present(self, count: Callable[[EndpointStats], int]) -> int:
+        return sum(map(count, self.present))
+
+
 class Metrics(Collector):
     """One page of metrics. `stats` is asked anew for each; nothing is kept."""
 
-    def __init__(self, stats: Callable[[], Stats]) -> None:
+    def __init__(self, stats: Callable[[], Stats], own_series: int) -> None:
+        """`own_series` is the option `admin.metrics_endpoints`."""
         self._stats = stats
+        self._own_series = own_series
         self._registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
@@ -75,7 +104,6 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         stats = self._stats()
-        endpoints = [endpoint for endpoint in stats.endpoints if endpoint.state != "removed"]
         build = InfoMetricFamily("fluxhook_build", "The version of Fluxhook.")
         build.add_metric([], {"version": VERSION})
         yield build
@@ -85,116 +113,181 @@ class Metrics(Collector):
         yield GaugeMetricFamily("fluxhook_workers_serving", serving, value=stats.serving or 0)
         version = "Counts the configurations that were in force."
         yield GaugeMetricFamily("fluxhook_config_version", version, value=stats.version)
-        for name, text, count in _COUNTERS:
-            counter = CounterMetricFamily(f"fluxhook_{name}", text, labels=["endpoint"])
-            for endpoint in endpoints:
-                counter.add_metric([endpoint.name], count(endpoint))
-            yield counter
-        yield from _outcomes(endpoints)
-        yield from _pending(endpoints)
         misconfigured = "Endpoints that cannot be built; their events wait."
-        held = sum(bool(endpoint.misconfigured_reason) for endpoint in endpoints)
+        held = sum(map(_is_held, stats.endpoints))
         yield GaugeMetricFamily("fluxhook_misconfigured_endpoints", misconfigured, value=held)
-        yield _durations(endpoints)
-        yield from _connections(endpoints)
+        yield from _of_endpoints(stats.endpoints, self._own_series)
         yield from _processes(stats)
 
 
-def _outcomes(endpoints: list[EndpointStats]) -> Iterator[Metric]:
+def _groups(endpoints: list[EndpointStats], own_series: int) -> list[_Group]:
+    """Return the endpoints by their labels. A removed one with a label of its own is left out."""
+    found: dict[str, list[EndpointStats]] = {}
+    for e in endpoints:
+        own = e.id < own_series
+        if not (own and e.state == "removed"):
+            found.setdefault(e.name if own else OTHER, []).append(e)
+    return [
+        _Group([label] if own_series else [], every, [e for e in every if e.state != "removed"])
+        for label, every in found.items()
+    ]
+
+
+def _of_endpoints(endpoints: list[EndpointStats], own_series: int) -> Iterator[Metric]:
+    groups = _groups(endpoints, own_series)
+    label = ["endpoint"] if own_series else []
+    for name, text, count in _COUNTERS:
+        counter = CounterMetricFamily(f"fluxhook_{name}", text, labels=label)
+        for group in groups:
+            counter.add_metric(group.labels, group.sum(count))
+        yield counter
+    yield from _outcomes(groups, label)
+    yield from _pending(groups, label)
+    yield from _states(groups, label)
+    yield from _durations(groups, label)
+
+
+def _outcomes(groups: list[_Group], label: list[str]) -> Iterator[Metric]:
     ended = CounterMetricFamily(
         "fluxhook_deliveries",
         "Deliveries that ended. Those that died are fluxhook_dead_letters: they can be replayed.",
-        labels=["endpoint", "outcome"],
+        labels=[*label, "outcome"],
     )
     dropped = CounterMetricFamily(
         "fluxhook_dropped",
         "Deliveries that a policy dropped.",
-        labels=["endpoint", "policy"],
+        labels=[*label, "policy"],
     )
-    dead = GaugeMetricFamily(
-        "fluxhook_dead_letters", "Dead letters in the store.", labels=["endpoint"]
+    died = CounterMetricFamily(
+        "fluxhook_dead",
+        "Deaths of deliveries by cause; one that was replayed and died again counts twice.",
+        labels=[*label, "cause"],
     )
-    for e in endpoints:
-        ended.add_metric([e.name, "delivered"], e.delivered)
-        ended.add_metric([e.name, "dropped"], sum(e.dropped.values()))
-        for policy, n in e.dropped.items():
-            dropped.add_metric([e.name, policy], n)
-        dead.add_metric([e.name], e.dead)
-    yield from (ended, dropped, dead)
+    dead = GaugeMetricFamily("fluxhook_dead_letters", "Dead letters in the store.", labels=label)
+    for group in groups:
+        ended.add_metric([*group.labels, "delivered"], group.sum(lambda e: e.delivered))
+        ended.add_metric([*group.labels, "dropped"], group.sum(lambda e: sum(e.dropped.values())))
+        for policy, n in _added(e.dropped for e in group.every).items():
+            dropped.add_metric([*group.labels, policy], n)
+        for cause, n in _added(e.died_by_cause for e in group.every).items():
+            died.add_metric([*group.labels, cause], n)
+        dead.add_metric(group.labels, group.sum(lambda e: e.dead))
+    yield from (ended, dropped, died, dead)
 
 
-def _pending(endpoints: list[EndpointStats]) -> Iterator[Metric]:
+def _pending(groups: list[_Group], label: list[str]) -> Iterator[Metric]:
     pending = GaugeMetricFamily(
         "fluxhook_pending",
         "Deliveries accepted and not ended, in the rings and in the store.",
-        labels=["endpoint", "where"],
+        labels=[*label, "where"],
     )
     oldest = GaugeMetricFamily(
         "fluxhook_oldest_pending_seconds",
         "The age of the oldest delivery that waits in the store; 0 where none does.",
-        labels=["endpoint"],
+        labels=label,
     )
+    past_due = GaugeMetricFamily(
+        "fluxhook_past_due_seconds",
+        "How late the delivery in the store is that has been due for the longest; 0 where none is, or "
+        "nothing is to be sent now.",
+        labels=label,
+    )
+    for group in groups:
+        pending.add_metric([*group.labels, "ring"], group.sum_present(lambda e: e.queued))
+        pending.add_metric([*group.labels, "store"], group.sum_present(lambda e: e.stored))
+        ages = (e.oldest_pending_age_ns for e in group.present)
+        oldest.add_metric(group.labels, max(ages, default=0) / 1e9)
+        late = (e.past_due_ns for e in group.present)
+        past_due.add_metric(group.labels, max(late, default=0) / 1e9)
+    yield from (pending, oldest, past_due)
+
+
+def _states(groups: list[_Group], label: list[str]) -> Iterator[Metric]:
     state = GaugeMetricFamily(
         "fluxhook_endpoint_state",
-        "1 for the state that the endpoint is in.",
-        labels=["endpoint", "state"],
+        "1 for the state that the endpoint is in; where endpoints are added up, how many are.",
+        labels=[*label, "state"],
     )
-    for e in endpoints:
-        pending.add_metric([e.name, "ring"], e.queued)
-        pending.add_metric([e.name, "store"], e.stored)
-        oldest.add_metric([e.name], e.oldest_pending_age_ns / 1e9)
+    held = GaugeMetricFamily(
+        "fluxhook_held",
+        "1 where the endpoint cannot be built, so that its events are held; where endpoints are added "
+        "up, how many are.",
+        labels=label,
+    )
+    for group in groups:
+        found = [e.state for e in group.present]
         for name in _STATES:
-            state.add_metric([e.name, name], int(e.state == name))
-    yield from (pending, oldest, state)
+            state.add_metric([*group.labels, name], found.count(name))
+        held.add_metric(group.labels, group.sum_present(_is_held))
+    yield from (state, held)
 
 
-def _durations(endpoints: list[EndpointStats]) -> Metric:
+def _is_held(endpoint: EndpointStats) -> bool:
+    return endpoint.state != "removed" and bool(endpoint.misconfigured_reason)
+
+
+def _durations(groups: list[_Group], label: list[str]) -> Iterator[Metric]:
     durations = HistogramMetricFamily(
         "fluxhook_delivery_duration_seconds",
-        "Successful attempts by duration. The sum is estimated from the buckets, to within a quarter.",
-        labels=["endpoint"],
+        "Successful attempts by duration. A limit divides the engine's own bucket in which it lies as "
+        "if that was filled evenly; the sum is estimated from those, to within a quarter.",
+        labels=label,
     )
-    for e in endpoints:
-        buckets, seconds = _histogram(e.histogram, _BUCKETS)
-        durations.add_metric([e.name], buckets=buckets, sum_value=seconds)
-    return durations
-
-
-def _connections(endpoints: list[EndpointStats]) -> Iterator[Metric]:
     reuse = GaugeMetricFamily(
         "fluxhook_connection_reuse_ratio",
         "The share of the requests that found a connection open.",
-        labels=["endpoint"],
+        labels=label,
     )
     stages = HistogramMetricFamily(
         "fluxhook_request_stage_duration_seconds",
         "Where the time of requests went: queue, sign and first_byte of one request in "
         f"{SAMPLED_ONE_IN}, dns, connect and tls of each connection. The sum is estimated.",
-        labels=["endpoint", "stage"],
+        labels=[*label, "stage"],
     )
-    for e in endpoints:
-        if e.reuse is not None:
-            reuse.add_metric([e.name], e.reuse)
-        for stage, counts in e.stage_histograms.items():
-            buckets, seconds = _histogram(counts, _STAGE_BUCKETS)
-            stages.add_metric([e.name, stage], buckets=buckets, sum_value=seconds)
-    yield from (reuse, stages)
+    for group in groups:
+        buckets, seconds = _histogram([e.histogram for e in group.every], _LIMITS)
+        durations.add_metric(group.labels, buckets=buckets, sum_value=seconds)
+        requests = [(e.reuse, e.delivered + e.failed_attempts) for e in group.present]
+        reused = [(share, n) for share, n in requests if share is not None]
+        if reused:
+            ratio = sum(share * n for share, n in reused) / (sum(n for _, n in reused) or 1)
+            reuse.add_metric(group.labels, ratio)
+        for stage in STAGES:
+            counts = [e.stage_histograms[stage] for e in group.every if stage in e.stage_histograms]
+            if counts:
+                buckets, seconds = _histogram(counts, _STAGE_LIMITS)
+                stages.add_metric([*group.labels, stage], buckets=buckets, sum_value=seconds)
+    yield from (durations, reuse, stages)
 
 
-def _histogram(counts: list[int], shown: range) -> tuple[list[tuple[str, float]], float]:
-    """Return cumulative buckets, of which those in `shown`, and the sum in seconds. The counters
-    keep no sum, so it is estimated: each of a bucket counts with its middle."""
+#: where each of the shared buckets begins and ends, in seconds
+_ENDS: Final = [shared.bucket_limit_us(i) / 1e6 for i in range(shared.HISTOGRAM_BUCKETS)]
+_BEGINS: Final = [0.0, *_ENDS[:-1]]
+
+
+def _histogram(
+    histograms: list[list[int]], limits: Iterable[float]
+) -> tuple[list[tuple[str, float]], float]:
+    """Return cumulative buckets, and the sum in seconds. What lies in a shared bucket counts as spread
+    evenly over it: for the sum, as its middle."""
+    counts = [sum(column) for column in zip(*histograms, strict=True)]
+    up_to = [0, *accumulate(counts)]
     buckets: list[tuple[str, float]] = []
-    seen, total_us, below = 0, 0.0, 0
-    for i, n in enumerate(counts):
-        limit_us = shared.bucket_limit_us(i)
-        seen += n
-        total_us += n * (below + limit_us) / 2
-        below = limit_us
-        if i in shown:
-            buckets.append((repr(limit_us / 1e6), seen))
-    buckets.append(("+Inf", seen))
-    return buckets, total_us / 1e6
+    for limit in limits:
+        i = bisect_left(_ENDS, limit)
+        share = (limit - _BEGINS[i]) / (_ENDS[i] - _BEGINS[i])
+        buckets.append((repr(limit), up_to[i] + int(counts[i] * share) if counts else 0))
+    buckets.append(("+Inf", up_to[-1]))
+    middles = (n * (begin + end) / 2 for n, begin, end in zip(counts, _BEGINS, _ENDS, strict=False))
+    return buckets, sum(middles)
+
+
+def _added(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for one in counts:
+        for name, n in one.items():
+            total[name] = total.get(name, 0) + n
+    return total
 
 
 def _processes(stats: Stats) -> Iterator[Metric]:

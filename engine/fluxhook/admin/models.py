@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from fluxhook.config.schema import Endpoint
 from fluxhook.config.units import Duration
+from fluxhook.endpoint_state import StateName
 
 __all__ = [
     "HIDDEN",
@@ -54,9 +55,7 @@ HIDDEN: Final = "***"
 #: rows of a page at most; arbitrary
 MAX_PAGE: Final = 500
 
-WebhookState = Literal[
-    "active", "misconfigured", "paused", "disabled", "open", "half-open", "removed"
-]
+WebhookState = StateName
 DeliveryState = Literal["waiting", "blocked", "delivered", "dead", "dropped"]
 
 
@@ -79,6 +78,16 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
         str | None, Meta(description="The cursor of the next page; null: nothing is left.")
     ] = None
 
+
+_DEAD_BY_CAUSE: Final = (
+    "The dead letters in the store by the cause of which they died; `unknown` are those of which no "
+    "version has noted it."
+)
+_DEAD_CAUSE: Final = "The cause of which most of the dead letters died; empty where there are none."
+_EVENT_SUCCESS_RATE: Final = (
+    "The share of the events that were delivered, of those that were delivered, died or were dropped; "
+    "null: none was."
+)
 
 # ---- webhooks --------------------------------------------------------------------------------
 
@@ -114,6 +123,12 @@ class Webhook(Endpoint, frozen=True, kw_only=True):
     notices: Annotated[
         tuple[str, ...], Meta(description="Remarks for the owner of the webhook.")
     ] = ()
+    dead: Annotated[int, Meta(description="Dead letters in the store.")] = 0
+    dead_by_cause: Annotated[dict[str, int], Meta(description=_DEAD_BY_CAUSE)] = msgspec.field(
+        default_factory=dict
+    )
+    dead_cause: Annotated[str, Meta(description=_DEAD_CAUSE)] = ""
+    event_success_rate: Annotated[float | None, Meta(description=_EVENT_SUCCESS_RATE)] = None
 
 
 class CreatedWebhook(Webhook, frozen=True, kw_only=True):
@@ -176,9 +191,9 @@ class TestSent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LastError(msgspec.Struct, frozen=True, kw_only=True):
-    """The latest failed attempt."""
+    """The latest failed attempt, or the latest event that died without one."""
 
-    at: Annotated[Time, Meta(description="The time when the attempt failed.")]
+    at: Annotated[Time, Meta(description="The time when the attempt failed, or the event died.")]
     cause: Annotated[str, Meta(description="The cause of the failure.")]
     error: Annotated[str, Meta(description="The failure in words.")]
 
@@ -187,7 +202,8 @@ class WebhookStatus(msgspec.Struct, frozen=True, kw_only=True):
     """accepted = delivered + dead + dropped + aggregated + pending; pending = queued + stored.
 
     `queued` stands in the rings, `stored` in the store. Latencies are of successful attempts;
-    `success_rate` is the share of attempts that succeeded; `reuse` that of the requests which found a
+    `success_rate` is the share of attempts that succeeded, `event_success_rate` that of the events
+    that were delivered; `reuse` that of the requests which found a
     connection open. `stages_ms` says where the time of requests went: queue, sign, dns, connect, tls,
     first_byte, total, of samples.
     """
@@ -245,7 +261,10 @@ class WebhookStatus(msgspec.Struct, frozen=True, kw_only=True):
     failing_since: Annotated[
         Time | None, Meta(description="Every attempt has failed since this time.")
     ]
-    last_error: Annotated[LastError | None, Meta(description="The latest failed attempt.")]
+    last_error: Annotated[
+        LastError | None,
+        Meta(description="The latest failed attempt, or the latest event that died without one."),
+    ]
     misconfigured_reason: Annotated[
         str,
         Meta(description="The reason why nothing can be sent, so that events wait."),
@@ -260,6 +279,23 @@ class WebhookStatus(msgspec.Struct, frozen=True, kw_only=True):
         Time | None,
         Meta(description="The time when an open breaker lets a request go; null: it may already."),
     ] = None
+    dead_by_cause: Annotated[dict[str, int], Meta(description=_DEAD_BY_CAUSE)] = {}
+    dead_cause: Annotated[str, Meta(description=_DEAD_CAUSE)] = ""
+    died_by_cause: Annotated[
+        dict[str, int],
+        Meta(
+            description="All deaths of events that there ever were, by cause: these never go down, and "
+            "one that was replayed and died again counts twice."
+        ),
+    ] = {}
+    event_success_rate: Annotated[float | None, Meta(description=_EVENT_SUCCESS_RATE)] = None
+    past_due_s: Annotated[
+        float,
+        Meta(
+            description="The seconds for which the delivery in the store has been due that is the most "
+            "late; 0: none is late, or nothing is to be sent now."
+        ),
+    ] = 0.0
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):

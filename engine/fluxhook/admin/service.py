@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from os import PathLike
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -30,7 +30,7 @@ from fluxhook.admin.models import (
     TestRequest,
     TestSent,
     Webhook,
-    WebhookState,
+    WebhookStatus,
 )
 from fluxhook.admin.paging import (
     delivery_filter,
@@ -61,7 +61,7 @@ from fluxhook.endpoint_state import EndpointState, endpoint_state
 from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, Problem, UnknownEndpoint
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.table import IllegalMove
-from fluxhook.stats import Stats, is_running, read_stats, serving
+from fluxhook.stats import EndpointStats, Stats, is_running, read_stats, serving
 from fluxhook.store import ReadStore, SubscriptionRow, queries
 from fluxhook.store.audit import AuditEntry, read_audit, timestamp
 from fluxhook.store.queries import ALL, DeliveryFilter
@@ -125,14 +125,15 @@ class Service:
 
     def webhooks(self) -> list[Webhook]:
         """Return all that are configured, in the order of their ids."""
-        snapshot, (rows, clock) = self.snapshot, self._subscriptions()
+        snapshot, (rows, clock), figures = self.snapshot, self._subscriptions(), self._figures()
         endpoints = snapshot.config.endpoints
-        found = [self._webhook(snapshot, endpoint, rows, clock) for endpoint in endpoints]
+        found = [self._webhook(snapshot, endpoint, rows, clock, figures) for endpoint in endpoints]
         return sorted(found, key=lambda webhook: snapshot.ids[webhook.name])
 
     def webhook(self, ref: str) -> Webhook:
         snapshot = self.snapshot
-        return self._webhook(snapshot, _endpoint(snapshot, ref), *self._subscriptions())
+        endpoint = _endpoint(snapshot, ref)
+        return self._webhook(snapshot, endpoint, *self._subscriptions(), self._figures())
 
     def create(self, layer: dict[str, Any]) -> CreatedWebhook:
         """Create an endpoint of the options given, as in the YAML file, `secret` and
@@ -192,6 +193,13 @@ class Service:
 
     def status(self) -> Status:
         return status_view(self.stats(), time.time_ns())
+
+    def webhook_status(self, ref: str) -> WebhookStatus:
+        name = self._endpoint(ref).name
+        for one in self.status().webhooks:
+            if one.name == name:
+                return one
+        raise UnknownEndpoint(f"{name} was removed a moment ago")
 
     # ---- deliveries ------------------------------------------------------------------------
 
@@ -408,7 +416,10 @@ class Service:
         endpoint = snapshot.endpoint(name)
         if endpoint is None:
             raise _no_webhook(name)
-        return self._webhook(snapshot, endpoint, *self._subscriptions())
+        return self._webhook(snapshot, endpoint, *self._subscriptions(), self._figures())
+
+    def _figures(self) -> dict[int, EndpointStats]:
+        return {one.id: one for one in self.stats().endpoints}
 
     def delivery_views(
         self, rows: Sequence[tuple[DeliveryRow, str]], clock: Clock
@@ -433,17 +444,23 @@ class Service:
         endpoint: Endpoint,
         rows: dict[str, SubscriptionRow],
         clock: Clock,
+        figures: dict[int, EndpointStats],
     ) -> Webhook:
         number = snapshot.ids[endpoint.name]
         # A row may be hidden by the file's endpoint of the same name.
         row = rows.get(endpoint.name) if endpoint.name in snapshot.created else None
         expiring = {} if row is None else row.expiring
-        ahead = endpoint_state(snapshot, endpoint, self._words, 0)
+        one = figures.get(number) or _nothing_known(number, endpoint)
         return Webhook(
             **endpoint_options(endpoint),
             id=f"wh_{number}",
             source="api" if endpoint.name in snapshot.created else "file",
-            state=cast(WebhookState, ahead.state),
+            state=one.state,
+            disabled_reason=one.disabled_reason,
+            dead=one.dead,
+            dead_by_cause=one.dead_by_cause,
+            dead_cause=one.dead_cause,
+            event_success_rate=one.event_success_rate,
             misconfigured_reason=snapshot.held.get(endpoint.name, ""),
             created_at=timestamp_or_none(row and row.created_ns),
             updated_at=timestamp_or_none(row and row.updated_ns),
@@ -453,6 +470,10 @@ class Service:
             else None,
             notices=_notices(snapshot, endpoint),
         )
+
+
+def _nothing_known(number: int, endpoint: Endpoint) -> EndpointStats:
+    return EndpointStats(id=number, name=endpoint.name, url=endpoint.url, state="unknown")
 
 
 def _notices(snapshot: Snapshot, endpoint: Endpoint) -> tuple[str, ...]:

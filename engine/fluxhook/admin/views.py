@@ -21,7 +21,6 @@ from fluxhook.admin.models import (
     Status,
     Timings,
     Totals,
-    WebhookState,
     WebhookStatus,
 )
 from fluxhook.admin.paging import delivery_id
@@ -206,11 +205,12 @@ def _webhook_status(one: EndpointStats) -> WebhookStatus:
         **{name: getattr(one, name) for name in _COPIED},
         id=f"wh_{one.id}",
         url=shown_url(one.url),
-        state=cast(WebhookState, one.state),
+        state=one.state,
         stages_ms=one.stages,
         oldest_pending_at=timestamp_or_none(one.oldest_pending_ns),
         next_retry_at=timestamp_or_none(one.next_retry_ns),
         next_probe_at=timestamp_or_none(one.next_probe_ns),
+        past_due_s=one.past_due_ns / 1e9,
         failing_since=timestamp_or_none(one.failing_since_ns),
         last_error=None
         if last is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import msgspec
@@ -22,6 +22,9 @@ from fluxhook.config.url import shown_url
 from fluxhook.stats import Stats, read_stats
 
 __all__ = ["command"]
+
+#: what the figures of an endpoint say besides their fields
+_DERIVED: Final = ("pending", "success_rate", "event_success_rate", "dead_cause")
 
 
 @click.command()
@@ -103,5 +106,5 @@ def _plain(found: Stats | Status) -> Any:
     plain: dict[str, Any] = msgspec.to_builtins(found)
     for endpoint, figures in zip(plain["endpoints"], found.endpoints, strict=True):
         endpoint["url"] = shown_url(figures.url)
-        endpoint |= {"pending": figures.pending, "success_rate": figures.success_rate}
+        endpoint |= {name: getattr(figures, name) for name in _DERIVED}
     return {**plain, "totals": totals(found)}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
 from rich.console import Group
 from rich.table import Table
@@ -12,18 +13,21 @@ from rich.text import Text
 
 from fluxhook.admin.models import Status, WebhookStatus
 from fluxhook.cli.output import number, safe
+from fluxhook.endpoint_state import StateName
 from fluxhook.stats import EndpointStats, LastError, Stats
 
-__all__ = ["endpoint_state", "stats_of", "status_view", "totals"]
+__all__ = ["deaths", "endpoint_state", "percent", "stats_of", "status_view", "totals"]
 
-_STATE_STYLES: Final = {
+_STATE_STYLES: Final[dict[StateName, str]] = {
     "active": "green",
+    "failing": "red",
     "half-open": "yellow",
     "open": "red",
     "misconfigured": "red",
     "paused": "yellow",
     "disabled": "red",
     "removed": "dim",
+    "unknown": "yellow",
 }
 #: what the table has no column for; said below it where it is not zero
 _NOTED: Final = {
@@ -39,7 +43,7 @@ _NOTED: Final = {
 _COUNTERS: Final = ("accepted", "delivered", "dead", "pending", *_NOTED)
 _LATENCY: Final = "p50/p95/p99 ms"
 #: on a terminal narrower than this, success and latencies stand below the table
-NARROW: Final = 100
+NARROW: Final = 120
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
 
 
@@ -75,7 +79,18 @@ def totals(stats: Stats) -> dict[str, int]:
 
 
 def endpoint_state(state: str) -> Text:
-    return Text(state, style=_STATE_STYLES.get(state, ""))
+    return Text(state, style=_STATE_STYLES.get(cast(StateName, state), ""))
+
+
+def deaths(by_cause: Mapping[str, int]) -> str:
+    """Return the causes, the commonest first: `payload_too_large 2,201, timeout 3`."""
+    ordered = sorted(by_cause.items(), key=lambda one: (-one[1], one[0]))
+    return ", ".join(f"{safe(cause)} {number(n)}" for cause, n in ordered)
+
+
+def percent(share: float | None) -> str:
+    """Return a share, rounded down: only what never failed is 100 %, only what never succeeded 0 %."""
+    return "" if share is None else f"{int(max(share * 1000, share > 0)) / 10:g} %"
 
 
 def stats_of(status: Status, url: str) -> Stats:
@@ -102,6 +117,7 @@ def _endpoint(one: WebhookStatus) -> EndpointStats:
             "next_retry_ns": _ns(one.next_retry_at),
             "next_probe_ns": _ns(one.next_probe_at),
             "failing_since_ns": _ns(one.failing_since),
+            "past_due_ns": int(one.past_due_s * 1e9),
             "last_error": last and LastError(_ns(last.at) or 0, last.cause, last.error),
         }
     )
@@ -125,7 +141,8 @@ def _table(stats: Stats, narrow: bool) -> Table:
     for name in ("accepted", "delivered", "dead", "dropped", "pending"):
         table.add_column(name, number(sums[name]), justify="right", no_wrap=True)
     if not narrow:
-        table.add_column("success", justify="right", no_wrap=True)
+        for name in ("events ok", "attempts ok"):
+            table.add_column(name, justify="right", no_wrap=True)
         table.add_column(_LATENCY, justify="right", style="dim", no_wrap=True)
     for e in stats.endpoints:
         table.add_row(
@@ -136,15 +153,14 @@ def _table(stats: Stats, narrow: bool) -> Table:
             Text(number(e.dead), style="red" if e.dead else ""),
             number(sum(e.dropped.values())),
             number(e.pending),
-            *([] if narrow else [_success(e), _latency(e)]),
+            *([] if narrow else [*_success(e), _latency(e)]),
         )
     return table
 
 
-def _success(endpoint: EndpointStats) -> str:
-    """Return a share, rounded down: only what never failed is 100 %."""
-    rate = endpoint.success_rate
-    return "" if rate is None else f"{int(rate * 1000) / 10:g} %"
+def _success(endpoint: EndpointStats) -> tuple[str, str]:
+    """Return the shares of the events and of the attempts that succeeded."""
+    return percent(endpoint.event_success_rate), percent(endpoint.success_rate)
 
 
 def _latency(endpoint: EndpointStats) -> str:
@@ -164,11 +180,17 @@ def _notes(endpoint: EndpointStats, now_ns: int, *, narrow: bool) -> list[str]:
         said.append(f"next retry {_until(e.next_retry_ns - now_ns)}")
     if e.next_probe_ns is not None:
         said.append(f"next probe {_until(e.next_probe_ns - now_ns)}")
+    if e.past_due_ns >= 1_000_000_000:
+        said.append(f"past due for {_span(e.past_due_ns)}")
+    if e.dead_by_cause:
+        said.append(f"dead: {deaths(e.dead_by_cause)}")
     said += [f"{number(n)} dropped ({cause})" for cause, n in e.dropped.items()]
     counted = {name: getattr(e, name) for name in _NOTED}
     said += [f"{number(n)} {_NOTED[name]}" for name, n in counted.items() if n]
-    if narrow and e.success_rate is not None:
-        said.append(f"{_success(e)} of attempts succeeded")
+    if narrow:
+        names = zip(("events", "attempts"), _success(e), strict=True)
+        if rates := [f"{name} {rate}" for name, rate in names if rate]:
+            said.append(f"succeeded: {', '.join(rates)}")
     if narrow and e.latency_ms:
         said.append(f"{_LATENCY} {_latency(e)}")
     if e.failing_since_ns is not None:

@@ -127,6 +127,16 @@ class Admin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         str | None,
         option("The PEM file of the certificate's private key.", example="/etc/fluxhook/admin.key"),
     ] = None
+    metrics_endpoints: Annotated[
+        int,
+        option(
+            "So many endpoints have metrics of their own, the first by their ids; the others are added "
+            "up under the name `other`. 0: the metrics have no label `endpoint`, and are sums over "
+            "all.",
+            example=0,
+            limit=Limit(0, 65_536),
+        ),
+    ] = 500
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,6 +20,7 @@ import msgspec
 
 __all__ = [
     "CAUSES",
+    "GIVEN_UP",
     "NOT_ATTEMPTED",
     "Cause",
     "Outcome",
@@ -111,6 +112,10 @@ NOT_ATTEMPTED: Final[dict[str, str]] = {
     "purged": "Dropped: the dead letter was kept for the retention, then erased.",
     "queue_full": "Dropped: the queue was full, and drop_policy chose this event.",
 }
+
+
+#: Causes by which events die although nothing went wrong with them: their endpoint is used no more.
+GIVEN_UP: Final = frozenset(("disabled", "removed"))
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from fluxhook.config.schema import Endpoint
+from fluxhook.policy.outcome import GIVEN_UP
 from fluxhook.scheduler.aggregation import Windows
 from fluxhook.scheduler.dead_letters import DeadLetters
 from fluxhook.scheduler.disabling import Disabling
@@ -51,6 +52,7 @@ class Scheduler:
         clock: EngineClock,
     ) -> None:
         self._store = store
+        self._words = words
         self._clock = clock
         self._feeding = True
         self._store_failed_ns = -STORE_BACKOFF_NS
@@ -65,7 +67,7 @@ class Scheduler:
         self.leases = leases
         self.endpoints = Endpoints(store, words, snapshot)
         self.events = OperationalEvents(datadir)
-        store.on_dead_letter = self.events.delivery_failed
+        store.on_dead_letter = self._on_dead_letter
         self.retention = Retention(store, trail, clock, self.endpoints)
         self.dead_letters = DeadLetters(store, clock, self.endpoints, self.retention)
         self.disabling = Disabling(store, words, clock, self.endpoints, self.events)
@@ -179,6 +181,11 @@ class Scheduler:
         applied."""
         self.reports.open_outboxes()
         self.retries.change_workers(count)
+
+    def _on_dead_letter(self, delivery: Delivery) -> None:
+        if delivery.cause not in GIVEN_UP:
+            self._words.publish_died(delivery.endpoint, self._clock.now_ns())
+        self.events.delivery_failed(delivery)
 
     # ---- what is asked for -----------------------------------------------------------------
 

@@ -15,6 +15,8 @@ import msgspec
 from fluxhook.errors import FluxhookError
 from fluxhook.policy.clock import Clock
 from fluxhook.store.database import open_reader, open_writer, transaction, translated
+from fluxhook.store.deaths import DEAD, DIED, PURGED
+from fluxhook.store.interface import StoreError
 from fluxhook.store.leases import Place
 from fluxhook.store.reader import COLUMNS, clock_checksum
 from fluxhook.store.rows import Delivery, Due, State, SubscriptionRow
@@ -53,7 +55,7 @@ ON CONFLICT (name) DO NOTHING
 """
 _RESTORE = "INSERT INTO endpoints (id, name) VALUES (?, ?) ON CONFLICT DO NOTHING"
 _ENDED = """
-SELECT id, endpoint, state, last_attempt FROM deliveries
+SELECT id, endpoint, state, last_attempt, cause FROM deliveries
 WHERE id IN (SELECT value FROM json_each(?)) AND ended_ns IS NOT NULL ORDER BY id
 """
 _PURGE_ATTEMPTS = """
@@ -83,10 +85,13 @@ class DeliveryStore(Writer):
         """
         db = open_writer(path, full_sync=full_sync, create=create)
         try:
-            return cls(path, db)
+            store = cls(path, db)
+            with suppress(StoreError):  # of a full disk: whoever reads finds them out the same way
+                store._note_deaths()
         except BaseException:
             db.close()
             raise
+        return store
 
     def close(self) -> None:
         """Close the store. SQLite removes its log and the index of it with the last connection,
@@ -173,14 +178,33 @@ class DeliveryStore(Writer):
             ids = [(id,) for id, *_ in gone]
             db.executemany("DELETE FROM deliveries WHERE id = ?", ids)
             db.executemany("DELETE FROM bodies WHERE id = ?", ids)
-            db.executemany(_PURGE_ATTEMPTS, ((last,) for *_, last in gone if last is not None))
-            dead = Counter(endpoint for _, endpoint, state, _ in gone if state == State.DEAD)
+            db.executemany(_PURGE_ATTEMPTS, ((last,) for *_, last, _ in gone if last is not None))
+            causes = Counter(
+                (endpoint, cause) for _, endpoint, state, _, cause in gone if state == State.DEAD
+            )
+            dead = Counter(endpoint for endpoint, _ in causes.elements())
             db.executemany(
                 "UPDATE endpoints SET dead = dead - ? WHERE id = ?",
                 ((n, endpoint) for endpoint, n in dead.items()),
             )
-            db.executemany(COUNT, ((endpoint, "dropped.purged", n) for endpoint, n in dead.items()))
+            db.executemany(COUNT, ((endpoint, PURGED, n) for endpoint, n in dead.items()))
+            db.executemany(
+                COUNT, ((endpoint, f"{DEAD}{cause}", -n) for (endpoint, cause), n in causes.items())
+            )
         return len(gone)
+
+    def _note_deaths(self) -> None:
+        """Write down of what died while an earlier version ran."""
+        counters, changed = self.counters(), list[tuple[int, str, int]]()
+        for endpoint, found in self.deaths(self.endpoints(), counters).items():
+            counted = counters.get(endpoint, {})
+            right = {name: 0 for name in counted if name.startswith(DEAD)}
+            right |= {f"{DEAD}{cause}": n for cause, n in found.dead.items()}
+            right |= {f"{DIED}{cause}": n for cause, n in found.died.items()}
+            changed += [(endpoint, name, n) for name, n in right.items() if counted.get(name) != n]
+        if changed:
+            with translated(self.path), transaction(self.db) as db:
+                db.executemany("INSERT OR REPLACE INTO counters VALUES (?, ?, ?)", changed)
 
     # ---- endpoints and rings ---------------------------------------------------------------
 

@@ -6,8 +6,9 @@ import json
 import logging
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,7 @@ import msgspec
 
 from fluxhook.policy.clock import Clock
 from fluxhook.store.database import open_reader, translated
+from fluxhook.store.deaths import Deaths, deaths
 from fluxhook.store.delivery_id import first_at, made_ns
 from fluxhook.store.rows import (
     ENDED,
@@ -70,6 +72,11 @@ SELECT e.id, d.accepted_ns FROM endpoints AS e CROSS JOIN deliveries AS d ON d.i
         SELECT min(id) FROM deliveries INDEXED BY line
         WHERE endpoint = e.id AND ordered AND ended_ns IS NULL))
 WHERE e.pending > 0
+"""
+
+_DEAD = f"""
+SELECT cause, count(*) FROM deliveries INDEXED BY ended
+WHERE endpoint = ? AND state = {State.DEAD:d} AND ended_ns IS NOT NULL GROUP BY cause
 """
 
 # in the order of ids, so that a walk in steps meets each once
@@ -179,6 +186,18 @@ class ReadStore:
         for endpoint, name, value in self._all("SELECT endpoint, name, value FROM counters"):
             counters.setdefault(endpoint, {})[name] = value
         return counters
+
+    def deaths(
+        self, rows: Iterable[EndpointRow], counters: Mapping[int, Mapping[str, int]]
+    ) -> dict[int, Deaths]:
+        """Return of what the deliveries of each endpoint died; `counters` are those of the store."""
+        return {
+            row.id: deaths(row.dead, counters.get(row.id, {}), partial(self._dead, row.id))
+            for row in rows
+        }
+
+    def _dead(self, endpoint: int) -> dict[str, int]:
+        return dict(self._all(_DEAD, (endpoint,)))
 
     def positions(self) -> dict[bytes, int]:
         """Return up to where each ring has been applied."""

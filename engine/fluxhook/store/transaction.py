@@ -11,8 +11,10 @@ from typing import Final, Self
 from msgspec.structs import astuple, replace
 
 from fluxhook.policy import delivery as life
+from fluxhook.policy.outcome import GIVEN_UP
 from fluxhook.policy.table import IllegalMove
 from fluxhook.store.database import Insert, transaction, translated
+from fluxhook.store.deaths import DEAD, DIED
 from fluxhook.store.rows import Delivery, State, state_after
 from fluxhook.store.writer import Writer
 from fluxhook.transport.messages import Attempt, EventHead
@@ -182,6 +184,11 @@ class DeliveryTransaction:
     ) -> None:
         self._end(delivery, event, wall_ns, cause, error)
         self._dead[delivery.endpoint] += 1
+        self.count(delivery.endpoint, f"{DEAD}{cause}")
+        self.count(delivery.endpoint, f"{DIED}{cause}")
+        attempted = self._attempts and self._attempts[-1][1] is delivery
+        if not attempted and cause not in GIVEN_UP:
+            self._failures[delivery.endpoint] = wall_ns, cause, error
         self._store.on_dead_letter(delivery)
 
     def replay(self, delivery: Delivery, now_ns: int) -> None:
@@ -194,6 +201,7 @@ class DeliveryTransaction:
         delivery.first_failed_ns = delivery.ended_ns = None
         self._pending[delivery.endpoint] += 1
         self._dead[delivery.endpoint] -= 1
+        self.count(delivery.endpoint, f"{DEAD}{delivery.cause}", -1)
         self._move(delivery)
 
     def _end(

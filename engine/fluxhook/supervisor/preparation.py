@@ -304,6 +304,8 @@ def clear_impossible_times(words: EngineWords, snapshot: Snapshot, now_ns: int) 
             log.warning("endpoint %s: the time since which it has failed is damaged; it begins "
                         "anew", endpoint.name)  # fmt: skip
             words.clear_failing(id)
+        if words.died_ns(id) > now_ns:
+            words.publish_died(id, 0)
 
 
 def _channel_bytes(config: Config) -> int:

@@ -42,6 +42,7 @@ __all__ = [
     "BREAKER",
     "CONNECTED",
     "DELIVERED",
+    "DIED",
     "DROPPED_EXPIRED",
     "DROPPED_OLDEST",
     "FAILED",
@@ -126,9 +127,9 @@ SAMPLED_ONE_IN = 16
 
 # Words of an endpoint: packed breaker state; rate limit's theoretical arrival time; deliveries that
 # wait in the store; events that were forwarded because the table of thresholds was full; since when
-# every attempt has failed, in nanoseconds (0: it has not); a worker could not build it (1). Times are
-# engine time (policy/clock.py).
-BREAKER, RATE, STORED, UNMETERED, FAILING, UNBUILT = range(6)
+# every attempt has failed, in nanoseconds (0: it has not); a worker could not build it (1); when an
+# event of it died last, in nanoseconds (0: none did). Times are engine time (policy/clock.py).
+BREAKER, RATE, STORED, UNMETERED, FAILING, UNBUILT, DIED = range(7)
 WORD_FIELDS = 8
 # Words of the engine's row: version of config.json; number of times that a ring was added.
 VERSION, RINGS = range(2)

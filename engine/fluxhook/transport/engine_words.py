@@ -5,6 +5,7 @@
     RATE        the workers'; the supervisor clears one that cannot be
     FAILING     the workers'; the scheduler clears it, and the supervisor one that cannot be
     STORED      the scheduler's
+    DIED        the scheduler's; the supervisor clears one that cannot be
     UNBUILT     the workers' to set, the supervisor's to clear
     UNMETERED   the publishers'
     VERSION     the supervisor's
@@ -77,10 +78,18 @@ class EngineWords:
     def clear_failing(self, endpoint: int) -> None:
         self._store(endpoint, d.FAILING, 0)
 
+    def died_ns(self, endpoint: int) -> int:
+        """Return when an event died last, other than by order; 0: none did."""
+        return self._load(endpoint, d.DIED)
+
+    def publish_died(self, endpoint: int, at_ns: int) -> None:
+        self._store(endpoint, d.DIED, at_ns)
+
     def begin_anew(self, endpoint: int) -> None:
         """Forget failures until now: they do not count any more."""
         self.clear_breaker(endpoint)
         self.clear_failing(endpoint)
+        self.publish_died(endpoint, 0)
 
     def tat_ns(self, endpoint: int) -> int:
         """Return the theoretical arrival time of the rate limit (policy/rate.py)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from fluxhook.policy.outcome import CAUSES, NOT_ATTEMPTED
@@ -11,6 +12,7 @@ __all__ = [
     "HELD_BACK",
     "action_sentence",
     "cause_sentence",
+    "causes",
     "count",
     "milliseconds",
     "per_second",
@@ -83,6 +85,16 @@ _ACTIONS: Final = {"purged": "Given up and erased"}
 def cause_sentence(cause: str) -> str:
     """Return what a cause's word means; itself where it is not known."""
     return _SENTENCES.get(cause, cause)
+
+
+def causes(by_cause: Mapping[str, int]) -> str:
+    """Return how many died of each cause, the commonest first.
+
+    >>> causes({"timeout": 3, "payload_too_large": 2201})
+    'payload_too_large 2,201, timeout 3'
+    """
+    ordered = sorted(by_cause.items(), key=lambda one: (-one[1], one[0]))
+    return ", ".join(f"{cause} {n:,}" for cause, n in ordered)
 
 
 def action_sentence(action: str) -> str:

@@ -48,7 +48,8 @@ async def readyz(
 )
 def metrics(service: NamedDependency[Service]) -> Response[bytes]:
     """Show all metrics in the text format of Prometheus."""
-    return Response(Metrics(service.stats).page(), media_type=CONTENT_TYPE)
+    own_series = service.snapshot.config.admin.metrics_endpoints
+    return Response(Metrics(service.stats, own_series).page(), media_type=CONTENT_TYPE)
 
 
 HANDLERS = (healthz, readyz, metrics)

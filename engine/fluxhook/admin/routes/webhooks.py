@@ -26,7 +26,6 @@ from fluxhook.admin.payload import JSON, MERGE_PATCH, decode_object, media_type,
 from fluxhook.admin.routes.events import IdempotencyKey
 from fluxhook.admin.service import Service
 from fluxhook.config.schema import Endpoint
-from fluxhook.errors import UnknownEndpoint
 
 __all__ = ["HANDLERS"]
 
@@ -225,11 +224,7 @@ def send_test(
 )
 def webhook_status(service: NamedDependency[Service], ref: FromPath[str]) -> WebhookStatus:
     """Show state, counters, latencies and what waits."""
-    name = service.webhook(ref).name
-    for one in service.status().webhooks:
-        if one.name == name:
-            return one
-    raise UnknownEndpoint(f"{name} was removed a moment ago")
+    return service.webhook_status(ref)
 
 
 HANDLERS = (

@@ -8,8 +8,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from fluxhook.cli.output import err, facts, out, print_notice, safe, table
-from fluxhook.cli.status_view import endpoint_state
+from fluxhook.cli.output import err, facts, number, out, print_notice, safe, table
+from fluxhook.cli.status_view import deaths, endpoint_state, percent
 
 __all__ = ["print_created", "print_list", "print_secret", "print_webhook"]
 
@@ -20,12 +20,15 @@ _HEAD: Final = (
     "state",
     "disabled_reason",
     "misconfigured_reason",
+    "dead",
+    "dead_cause",
+    "event_success_rate",
     "created_at",
     "updated_at",
     "expiring_secrets",
     "secrets_expire_at",
 )
-_ELSEWHERE: Final = ("name", "notices", "secret")
+_ELSEWHERE: Final = ("name", "notices", "secret", "dead_by_cause")
 
 
 def print_list(webhooks: list[dict[str, Any]]) -> None:
@@ -33,12 +36,26 @@ def print_list(webhooks: list[dict[str, Any]]) -> None:
     if not webhooks:
         console.print("There are no webhooks. `fluxhook webhook create` makes one.")
         return
-    listed = table("name", "id", "state", "source", "events", "url")
+    listed = table(
+        "name",
+        "id",
+        "state",
+        "dead",
+        "most died of",
+        "events ok",
+        "source",
+        "events",
+        "url",
+        right=("dead", "events ok"),
+    )
     for webhook in webhooks:
         listed.add_row(
             safe(webhook["name"]),
             webhook["id"],
             endpoint_state(webhook["state"]),
+            Text(number(dead := webhook.get("dead", 0)), style="red" if dead else ""),
+            safe(webhook.get("dead_cause", "")),
+            percent(webhook.get("event_success_rate")),
             webhook["source"],
             safe(_text(webhook["events"]) or "all"),
             safe(webhook["url"]),
@@ -54,6 +71,9 @@ def print_webhook(webhook: Mapping[str, Any]) -> None:
         name.replace("_", " "): _text(webhook.get(name)) for name in _HEAD if webhook.get(name)
     }
     head["state"] = endpoint_state(webhook["state"])
+    if dead := webhook.get("dead"):
+        head |= {"dead": number(dead), "dead cause": deaths(webhook["dead_by_cause"])}
+    head["event success rate"] = percent(webhook.get("event_success_rate"))
     console.print(facts(head))
     console.print()
     rest = {k: v for k, v in webhook.items() if k not in (*_HEAD, *_ELSEWHERE)}

@@ -152,11 +152,15 @@ class _Page:
             control.set_visibility(wanted == halted)
         self.delivered.show(words.per_second(now and now.delivered), f"{one.delivered:,} in all")
         self.failed.show(words.per_second(now and now.failed), f"{one.failed_attempts:,} in all")
-        attempts = one.delivered + one.failed_attempts
-        self.rate.show(words.percent(one.success_rate), f"of {attempts:,} attempts")
+        self.rate.show(
+            words.percent(one.event_success_rate),
+            f"of events; attempts {words.percent(one.success_rate)}",
+        )
         self.pending.show(words.count(one.pending), f"{one.queued:,} queued, {one.stored:,} stored")
         self.dead.show(
-            words.count(one.dead), "to replay or purge" if one.dead else "none", bad=one.dead > 0
+            words.count(one.dead),
+            f"most: {one.dead_cause}" if one.dead else "none",
+            bad=one.dead > 0,
         )
         p = one.latency_ms or {}
         self.latency_tile.show(
@@ -188,8 +192,11 @@ class _Page:
             return
         self.told = told
         self.trouble.clear()
-        self.trouble.set_visibility(any((last, *reasons, one.next_probe_at)))
+        failing = one.state == "failing"
+        self.trouble.set_visibility(any((last, *reasons, one.next_probe_at, failing)))
         with self.trouble:
+            if failing:
+                text("p", "Failing: requests are sent, but events die or none succeeds.", "bad")
             if one.misconfigured_reason:
                 text(
                     "p",
@@ -293,6 +300,7 @@ def _counters(one: WebhookStatus) -> dict[str, int]:
         "Accepted": one.accepted,
         "Delivered": one.delivered,
         "Dead letters": one.dead,
+        **{f"Dead: {cause}": n for cause, n in one.dead_by_cause.items()},
         "Pending": one.pending,
         "Aggregated into notifications": one.aggregated,
         **{f"Dropped: {cause}": n for cause, n in one.dropped.items()},

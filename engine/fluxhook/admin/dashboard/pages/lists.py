@@ -126,7 +126,7 @@ class _Section:
                     Column("endpoint", "Endpoint", "wide"),
                     Column("state", "State"),
                     Column("n", kind.figure, "num"),
-                    Column("rate", "Success rate"),
+                    Column("rate", "Success"),
                 ),
             )
             self._events = LiveTable(
@@ -157,7 +157,7 @@ class _Section:
                         tables.cell(one.name, href=endpoint_path(one.id), sub=one.url),
                         tables.state(one.state),
                         words.count(self._kind.count(one)),
-                        tables.share(one.success_rate),
+                        tables.success(one),
                     ),
                 )
                 for one in of_kind

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from fastapi import Request
 from nicegui import ui
 
@@ -15,6 +17,7 @@ from fluxhook.admin.dashboard.widgets.frame import card, frame
 from fluxhook.admin.dashboard.widgets.tables import Column, LiveTable, Row
 from fluxhook.admin.dashboard.widgets.tiles import Tile
 from fluxhook.admin.models import ProcessStatus, Status
+from fluxhook.stats import share
 
 __all__ = ["register"]
 
@@ -85,16 +88,20 @@ class _Page:
         self.pending.show(
             words.count(totals.pending), f"{queued:,} queued, {totals.pending - queued:,} stored"
         )
-        attempts = totals.delivered + totals.failed_attempts
-        self.rate.show(
-            words.percent(totals.delivered / attempts if attempts else None),
-            f"of {attempts:,} attempts",
-        )
+        events = share(totals.delivered, totals.dead + totals.dropped)
+        attempts = share(totals.delivered, totals.failed_attempts)
+        self.rate.show(words.percent(events), f"of events; attempts {words.percent(attempts)}")
         self.dead.show(
             words.count(totals.dead),
-            "to replay or purge" if totals.dead else "none",
+            _commonest(status) if totals.dead else "none",
             bad=totals.dead > 0,
         )
+
+
+def _commonest(status: Status) -> str:
+    """Return of what most of them died; those of removed endpoints are not told apart."""
+    by_cause = sum((Counter(one.dead_by_cause) for one in status.webhooks), Counter[str]())
+    return "".join(f"most: {cause}" for cause, _ in by_cause.most_common(1)) or "to replay or purge"
 
 
 def _process(one: ProcessStatus) -> Row:

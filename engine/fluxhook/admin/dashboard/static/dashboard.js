@@ -42,6 +42,8 @@ applyTheme(theme());
 
 const PATHS = {
   active: "M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8M5.2 8.2l2 2 3.6-4.2",
+  failing: "M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8M5.8 5.8l4.4 4.4M10.2 5.8l-4.4 4.4",
+  unknown: "M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8M6.4 6.3a1.7 1.7 0 1 1 2.3 1.8c-.5.2-.7.5-.7 1M8 11.3v.1",
   paused: "M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8M6.4 5.8v4.4M9.6 5.8v4.4",
   disabled: "M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8M3.7 3.7l8.6 8.6",
   misconfigured: "M8 2 14.5 13.5h-13ZM8 6.3v3.4M8 11.5v.1",
@@ -74,7 +76,7 @@ const PATHS = {
 };
 
 const LABELS = {
-  active: "Active", misconfigured: "Misconfigured", paused: "Paused", disabled: "Disabled", open: "Breaker open",
+  active: "Active", failing: "Failing", unknown: "Unknown", misconfigured: "Misconfigured", paused: "Paused", disabled: "Disabled", open: "Breaker open",
   "half-open": "Probing", removed: "Removed", waiting: "Waiting", blocked: "Blocked",
   delivered: "Delivered", dead: "Dead", dropped: "Dropped", failed: "Failed",
   running: "Running", stopped: "Not running",

@@ -1,4 +1,4 @@
-"""The table of endpoints: state, success rate, what waits, and what went wrong last."""
+"""The table of endpoints: state, what succeeds, what died, what waits, and what went wrong last."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ __all__ = ["EndpointTable"]
 _COLUMNS = (
     Column("name", "Endpoint", "wide"),
     Column("state", "State"),
-    Column("rate", "Success rate"),
+    Column("rate", "Success"),
+    Column("dead", "Dead", "num"),
     Column("p95", "p95", "num"),
     Column("pending", "Pending", "num"),
     Column("oldest", "Oldest", "num"),
@@ -54,7 +55,8 @@ def _row(one: WebhookStatus) -> Row:
         (
             tables.cell(one.name, href=endpoint_path(one.id), sub=one.url),
             tables.state(one.state),
-            tables.share(one.success_rate),
+            tables.success(one),
+            tables.dead(one),
             words.milliseconds(one.latency_ms["p95"]) if one.latency_ms else None,
             words.count(one.pending),
             tables.time(one.oldest_pending_at),

@@ -11,7 +11,7 @@ const Cell = {
     <span v-else-if="cell.kind === 'share'" class="share">
       <span class="bar" aria-hidden="true"><span :style="{width: (cell.share * 100) + '%'}"
         :class="cell.share >= .99 ? 'good' : cell.share >= .9 ? 'fair' : 'poor'"></span></span>
-      <span class="figure">{{ cell.text }}</span>
+      <span class="figure">{{ cell.text }}<span v-if="cell.sub" class="sub">{{ cell.sub }}</span></span>
     </span>
     <span v-else-if="cell.kind === 'text'" :class="cell.classes" :title="cell.title">
       <a v-if="cell.href" :href="cell.href">{{ cell.text }}</a><template v-else>{{ cell.text }}</template>

@@ -9,8 +9,21 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from fluxhook.admin.dashboard import words
+from fluxhook.admin.models import WebhookStatus
+from fluxhook.admin.references import by_id
 
-__all__ = ["Column", "LiveTable", "Row", "action", "cell", "error", "share", "state", "time"]
+__all__ = [
+    "Column",
+    "LiveTable",
+    "Row",
+    "action",
+    "cell",
+    "dead",
+    "error",
+    "state",
+    "success",
+    "time",
+]
 
 #: a text, or a dict that one of the functions below makes
 Cell = str | dict[str, Any] | None
@@ -98,9 +111,31 @@ def state(name: str, label: str = "") -> Cell:
     return {"kind": "state", "state": name, "label": label}
 
 
-def share(part: float | None) -> Cell:
-    """Return a share from 0 to 1 as a bar and a figure."""
-    return None if part is None else {"kind": "share", "share": part, "text": words.percent(part)}
+def success(one: WebhookStatus) -> Cell:
+    """Return the share of the events that were delivered as a bar and a figure, and below it that of
+    the attempts that succeeded."""
+    events, attempts = one.event_success_rate, one.success_rate
+    if events is None and attempts is None:
+        return None
+    return {
+        "kind": "share",
+        "share": attempts if events is None else events,
+        "text": f"events {words.percent(events)}",
+        "sub": f"attempts {words.percent(attempts)}",
+    }
+
+
+def dead(one: WebhookStatus) -> Cell:
+    """Return how many dead letters an endpoint has, and below that of what most of them died."""
+    if not one.dead:
+        return words.count(0)
+    return cell(
+        words.count(one.dead),
+        href=f"/dead-letters?endpoint={by_id(one.id)}",
+        sub=one.dead_cause,
+        title=words.causes(one.dead_by_cause),
+        classes="bad",
+    )
 
 
 def error(cause: str, detail: str = "", at: str | None = None) -> Cell:
