@@ -8,13 +8,13 @@ import msgspec
 
 from fluxhook.config.schema import Endpoint
 from fluxhook.policy import breaker
-from fluxhook.policy.health import Health, is_failing
+from fluxhook.policy.failing import Health, is_failing
 from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["EndpointState", "StateName", "endpoint_state"]
 
-#: active: it is sent to. failing: so it is, but its events die or none succeeds (policy/health.py).
+#: active: it is sent to. failing: so it is, but its events die or none succeeds (policy/failing.py).
 #: open, half-open: its breaker. misconfigured: it cannot be built, and its events are held. removed: it
 #: is not configured any more. unknown: a damaged file would tell.
 StateName = Literal[

@@ -17,7 +17,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -26,7 +26,7 @@ from fluxhook.config.schema import Endpoint
 from fluxhook.endpoint_state import EndpointState, StateName, endpoint_state
 from fluxhook.errors import EngineNotRunning, FluxhookError, LayoutError
 from fluxhook.policy.clock import Clock
-from fluxhook.policy.health import Health
+from fluxhook.policy.failing import Health
 from fluxhook.policy.table import IllegalMove
 from fluxhook.store import EndpointRow, ReadStore
 from fluxhook.store.deaths import Deaths
@@ -382,15 +382,8 @@ class _Reading:
         latency_ms = _percentiles(done[d.HISTOGRAM :])
         delivered = done[d.DELIVERED] + counted.get("delivered", 0)
         deaths = stored.deaths.get(row.id, Deaths({}, {}))
-        oldest_ns, due_ns = stored.oldest.get(row.id), stored.due.get(row.id)
-        health = Health(
-            delivered=delivered,
-            failed_attempts=done[d.FAILED],
-            last_cause=row.failed_cause,
-            waits_since=oldest_ns is not None and oldest_ns <= (row.failed_ns or 0),
-        )
+        health = _health(row, stored.oldest.get(row.id), delivered, done[d.FAILED])
         ahead = self._endpoint_state(row, configured, now_ns, health)
-        next_ns = None if due_ns is None else ahead.next_ns(due_ns, now_ns)
         return EndpointStats(
             id=row.id,
             name=row.name,
@@ -406,11 +399,7 @@ class _Reading:
             queued=queued,
             # A window's notification is pending from when it opens.
             stored=row.pending + (row.id in stored.windows),
-            oldest_pending_ns=oldest_ns,
-            oldest_pending_age_ns=0 if oldest_ns is None else clock.age_ns(oldest_ns, now_ns),
-            past_due_ns=0 if due_ns is None else ahead.past_due_ns(due_ns, now_ns),
-            next_retry_ns=None if next_ns is None else clock.wall_ns(next_ns),
-            next_probe_ns=None if ahead.probe_ns is None else clock.wall_ns(ahead.probe_ns),
+            **_times_of_waiting(row.id, stored, ahead, now_ns),
             refused=sent[d.REFUSED],
             filtered=sent[d.FILTERED],
             unmetered=0 if words is None else words.unmetered(row.id),
@@ -461,6 +450,31 @@ class _Stored(NamedTuple):
     oldest: dict[int, int]
     due: dict[int, int]
     clock: Clock
+
+
+def _health(row: EndpointRow, oldest_ns: int | None, delivered: int, failed: int) -> Health:
+    """Return what store and counters know; `oldest_ns` is when the oldest that waits was accepted."""
+    return Health(
+        delivered=delivered,
+        failed_attempts=failed,
+        last_cause=row.failed_cause,
+        waits_since=oldest_ns is not None and oldest_ns <= (row.failed_ns or 0),
+    )
+
+
+def _times_of_waiting(
+    id: int, stored: _Stored, ahead: EndpointState, now_ns: int
+) -> dict[str, Any]:
+    """Return the fields that say since when deliveries wait, and until when."""
+    clock, oldest_ns, due_ns = stored.clock, stored.oldest.get(id), stored.due.get(id)
+    next_ns = None if due_ns is None else ahead.next_ns(due_ns, now_ns)
+    return {
+        "oldest_pending_ns": oldest_ns,
+        "oldest_pending_age_ns": 0 if oldest_ns is None else clock.age_ns(oldest_ns, now_ns),
+        "past_due_ns": 0 if due_ns is None else ahead.past_due_ns(due_ns, now_ns),
+        "next_retry_ns": None if next_ns is None else clock.wall_ns(next_ns),
+        "next_probe_ns": None if ahead.probe_ns is None else clock.wall_ns(ahead.probe_ns),
+    }
 
 
 def is_running(datadir: d.DataDir) -> bool:

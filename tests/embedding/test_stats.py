@@ -14,7 +14,7 @@ from fluxhook import control as c
 from fluxhook import stats as stats_module
 from fluxhook._native import ring
 from fluxhook.policy import breaker
-from fluxhook.policy.health import RECENT_NS
+from fluxhook.policy.failing import RECENT_NS
 from fluxhook.publisher.publisher import Publisher
 from fluxhook.receiver import Behaviour
 from fluxhook.stats import EndpointStats, Stats, read_stats

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluxhook.policy.health import LASTING_NS, RECENT_NS, Health, is_failing
+from fluxhook.policy.failing import LASTING_NS, RECENT_NS, Health, is_failing
 from fluxhook.policy.outcome import CAUSES, NOT_ATTEMPTED
 
 NOW = 10 * RECENT_NS
