@@ -105,7 +105,7 @@ def test_states(state: StateName) -> None:
 
 
 def test_held_and_late() -> None:
-    """What cannot be built is held, whatever its state is besides."""
+    """An endpoint that cannot be built is held, whatever its state is besides."""
     found = samples(
         page(
             endpoint(0, "paused", misconfigured_reason="no key"),

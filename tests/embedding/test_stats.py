@@ -191,7 +191,7 @@ def test_a_receiver_that_fails_now_and_then(harness: SchedulerHarness) -> None:
 
 
 def test_rates_of_events_and_of_attempts() -> None:
-    """What ended well and badly, each on its own; neither is all where one was not."""
+    """Each counts its own: events that ended well or badly, attempts that succeeded or failed."""
     one = EndpointStats(
         id=0, name="a", url="", state="active", delivered=4, dead=2, dropped={"expired": 1}
     )
@@ -202,8 +202,8 @@ def test_rates_of_events_and_of_attempts() -> None:
 
 
 def test_past_due(harness: SchedulerHarness) -> None:
-    """How late the delivery is that has been due for the longest: nothing is late before its time, nor
-    where an open breaker, a pause or the operator holds it."""
+    """The delivery that has been due for the longest counts. Nothing is late before its time, nor while
+    an open breaker or a pause holds it."""
     harness.now_ns = time.time_ns()
     harness.first_failure("evt_a")
     assert figures(harness).past_due_ns == 0

@@ -68,7 +68,7 @@ def test_a_transaction_that_is_not_committed_counts_nothing(store: DeliveryStore
 
 
 def test_replay(store: DeliveryStore, add: Add) -> None:
-    """What is replayed is dead no more; that it died stays counted, and it may die again."""
+    """A dead letter that is replayed is dead no more; its death stays counted, and it may die again."""
     id = add()
     die(store, id, "timeout")
     replay(store, id)
@@ -81,7 +81,7 @@ def test_replay(store: DeliveryStore, add: Add) -> None:
 
 
 def test_purge(store: DeliveryStore, add: Add) -> None:
-    """What is erased is no dead letter any more; that it died stays counted."""
+    """One that is erased is no dead letter any more; its death stays counted."""
     ids = [add() for _ in range(3)]
     for id, cause in zip(ids, ("timeout", "timeout", "gone"), strict=True):
         die(store, id, cause)
@@ -97,7 +97,7 @@ def test_giving_up_all_that_waits(store: DeliveryStore, add: Add) -> None:
 
 
 def test_they_last(store: DeliveryStore, add: Add, path: Path) -> None:
-    """Another engine, and whoever reads, finds the same."""
+    """Another engine finds the same, and so does any reader."""
     die(store, add(), "timeout")
     expected = of(store)
     with DeliveryStore.open(path) as again, ReadStore.open(path) as reader:
@@ -105,8 +105,8 @@ def test_they_last(store: DeliveryStore, add: Add, path: Path) -> None:
 
 
 def test_of_an_earlier_version(store: DeliveryStore, add: Add, path: Path) -> None:
-    """The causes of dead letters are taken from their rows, those of erased ones are unknown; whoever
-    reads before this version wrote finds the same, and later deaths are added."""
+    """The causes of dead letters are taken from their rows, those of erased ones are unknown; a
+    reader finds the same before this version wrote anything, and later deaths are added."""
     ids = [add() for _ in range(5)]
     for id, cause in zip(ids, ("timeout", "timeout", "gone", "gone", "tls"), strict=True):
         die(store, id, cause)
@@ -133,7 +133,7 @@ def test_of_an_earlier_version(store: DeliveryStore, add: Add, path: Path) -> No
 
 
 def test_an_earlier_version_in_between(store: DeliveryStore, add: Add, path: Path) -> None:
-    """What it replayed and what died under it is found out; no count of deaths goes down."""
+    """Its replays and its deaths are found out; no count of deaths goes down."""
     ids = [add() for _ in range(3)]
     for id in ids[:2]:
         die(store, id, "timeout")
@@ -152,7 +152,7 @@ def test_an_earlier_version_in_between(store: DeliveryStore, add: Add, path: Pat
 
 
 def test_rows_that_were_lost(store: DeliveryStore, add: Add, path: Path) -> None:
-    """Where damaged dead letters are removed as the store opens, none of a cause is left over."""
+    """Damaged dead letters are removed as the store opens, and none of their cause is left over."""
     ids = [add() for _ in range(2)]
     die(store, ids[0], "timeout")
     die(store, ids[1], "gone")

@@ -86,7 +86,7 @@ class DeliveryStore(Writer):
         db = open_writer(path, full_sync=full_sync, create=create)
         try:
             store = cls(path, db)
-            with suppress(StoreError):  # of a full disk: whoever reads finds them out the same way
+            with suppress(StoreError):  # of a full disk: readers find them out the same way
                 store._note_deaths()
         except BaseException:
             db.close()
