@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,10 @@ from hypothesis import settings
 from support.machine import unprepared
 from support.receiver import ReceiverProcess
 from support.rig import Rig
+
+# Hundreds of processes start: each would compile the whole package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # An example's time on a shared machine says nothing; pytest-timeout stops what hangs.
 settings.register_profile("fluxhook", deadline=None)

@@ -15,8 +15,16 @@ Each module has one mutant more, which changes nothing. The run fails if it does
 then takes for noticed what is not; with --no-op it counts as one that no test may leave alive, and the
 run must end with 1.
 
-The tests of a mutant run in a process forked off one that has imported all but the module and what
-imports it. What was found stands in RESULTS, and is found again once any of the sources has changed.
+First all tests run without a change, and it is noted which statements of the modules each runs. A
+mutant meets the tests that run the statement which it changes, and ends with the first that fails. No
+mutant waits for a start of pytest: each runs in a process forked off one that is ready for it.
+
+- A change inside a function: the process has imported and collected everything, and gives the function
+  the mutant's code.
+- What counts while a module is loaded, such as a table: the process has imported everything but the
+  module and what imports it, and goes on with the collection of the module's tests.
+
+What was found stands in RESULTS, and is found again once any of the sources has changed.
 """
 
 from __future__ import annotations
@@ -24,6 +32,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import functools
 import gc
 import hashlib
 import json
@@ -34,27 +43,41 @@ import signal
 import sys
 import tempfile
 import time
-import types
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_loader
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase, given, settings
+from hypothesis.strategies import none
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tools.mutant_tests import (  # noqa: E402
+    NOTICED,
+    NOTICED_BY,
+    SURVIVED,
+    Baseline,
+    Judge,
+    Observer,
+    no_processes,
+)
+from tools.mutated import (  # noqa: E402
+    Functions,
+    Replaced,
+    exchange,
+    imports_of,
+    loaded_functions,
+    unload,
+)
 from tools.mutations import (  # noqa: E402
-    CALLED,
     NO_OP,
+    RAN,
     Mutation,
-    Words,
     mutations,
-    note_calls,
+    note_statements,
     words_of,
 )
 
@@ -63,18 +86,14 @@ EQUIVALENT: Final = ROOT / "tests/equivalent_mutants.txt"
 RESULTS: Final = ROOT / ".mutants.json"
 #: of each module's mutants that are not equivalent
 LEAST: Final = 0.95
-#: CPU seconds that a test has: a multiple of what it takes unchanged, and more
-PATIENCE, PATIENCE_S = 3, 1
 #: of each property and state machine: a mutant that needs more is one of which a table should tell
 EXAMPLES: Final = 25
 #: what a mutant may use of memory, so that one that grows without end harms nobody
 MEMORY_BYTES: Final = 4 << 30
-#: in a mutant's folder: the test that noticed it
-NOTICED_BY: Final = "noticed_by"
 #: a folder that no disk stands behind, where there is one
 RAM: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None
 #: a mutant that waits for something that does not happen; long, as a busy machine is slow
-HANGS_S: Final = 900
+HANGS_S: Final = 120
 
 
 class Target(NamedTuple):
@@ -127,6 +146,7 @@ class Results:
     def __init__(self, path: Path, fingerprint: str, *, again: bool = False) -> None:
         self._path = path
         self._fingerprint = fingerprint
+        self._saved_s = time.monotonic()
         self.survived: dict[str, dict[str, bool]] = {}
         try:
             known = json.loads(path.read_text())
@@ -138,7 +158,13 @@ class Results:
         elif known.get("fingerprint") == fingerprint:
             self.survived = known["survived"]
 
-    def save(self) -> None:
+    def of(self, target: Target) -> dict[str, bool]:
+        return self.survived.setdefault(target.module, {})
+
+    def save(self, *, every_s: float = 0) -> None:
+        if time.monotonic() < self._saved_s + every_s:
+            return
+        self._saved_s = time.monotonic()
         text = json.dumps({"fingerprint": self._fingerprint, "survived": self.survived}, indent=1)
         fresh = self._path.with_suffix(".tmp")
         fresh.write_text(text)
@@ -176,7 +202,7 @@ def read_equivalent(text: str) -> dict[tuple[str, str], str]:
 def mutants_of(target: Target) -> list[Mutation]:
     """Return the mutants of a module, and first the one that is none."""
     source = target.path.read_text()
-    found = mutations(source, _words(source))
+    found = mutations(source, words_of([source, *_others()]))
     if target.functions:
         found = [
             m for m in found if m.name.partition(":")[0].rpartition(".")[2] in target.functions
@@ -184,169 +210,55 @@ def mutants_of(target: Target) -> list[Mutation]:
     return [NO_OP, *found]
 
 
-def _words(source: str) -> Words:
-    others = [*sorted((ENGINE / "policy").glob("*.py")), ENGINE / "transport/messages.py"]
-    return words_of([source, *(path.read_text() for path in others)])
-
-
-# ---- one mutant ----------------------------------------------------------------------------------
-
-
-class Replaced(MetaPathFinder, Loader):
-    """Finds one module in what it is given, and not in its file."""
-
-    def __init__(
-        self, name: str, path: Path, tree: ast.Module, known: Mapping[str, object]
-    ) -> None:
-        self._name = name
-        self._path = path
-        self._known = known
-        self._code = compile(tree, str(path), "exec")
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name != self._name:
-            return None
-        spec = spec_from_loader(name, self, origin=str(self._path))
-        assert spec is not None
-        spec.has_location = True
-        return spec
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        module.__dict__.update(self._known)
-        exec(self._code, module.__dict__)
-
-
-def dependents(name: str) -> set[str]:
-    """Return the loaded modules that import a module, or one that does, and itself."""
-    imports: dict[str, set[str]] = {}
-    for loaded, module in list(sys.modules.items()):
-        path = getattr(module, "__file__", None) or ""
-        if path.startswith(str(ROOT)) and path.endswith(".py") and "/.venv" not in path:
-            imports[loaded] = _imports(Path(path))
-    found, fresh = {name}, {name}
-    while fresh:
-        fresh = {m for m, of in imports.items() if of & fresh} - found - {"fluxhook", "__main__"}
-        found |= fresh
-    return found
-
-
-def _imports(path: Path) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found - {"fluxhook"}  # it imports everything, and holds nothing of its own
-
-
-_FORBIDDEN: Final = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec")
-
-
-def no_processes(event: str, _: object) -> None:
-    if event in _FORBIDDEN:
-        raise RuntimeError(f"{event}: these tests start no processes")
-
-
-class Baseline:
-    """What a run without a change found out: the modules that it loaded, and for each test how long it
-    took and which functions of the module it called."""
-
-    def __init__(self, said: str) -> None:
-        found = json.loads(said)
-        self.modules: list[str] = found["modules"]
-        self._seconds: dict[str, float] = found["seconds"]
-        self._called: dict[str, list[str]] = found["called"]
-
-    def tests_of(self, mutation: Mutation) -> dict[str, float]:
-        """Return the tests that a mutant is to meet, and how long each takes."""
-        where = mutation.name.partition(":")[0]
-        functions = {name for names in self._called.values() for name in names}
-        inside = [name for name in functions if f"{where}.".startswith(f"{name}.")]
-        if not inside and not mutation.in_function:
-            return self._seconds
-        return {
-            test: seconds
-            for test, seconds in self._seconds.items()
-            if any(name in inside for name in self._called[test])
-        }
-
-
-class Tests:
-    """Chooses the tests of a process. In the baseline: all that need no other process, and it notes
-    what they call. For a mutant: those that it is to meet, first those that noticed the mutants before
-    it, as neighbours are often noticed by the same, and then the quick ones."""
-
-    def __init__(
-        self, folder: Path, chosen: Mapping[str, float] | None = None, first: Sequence[str] = ()
-    ) -> None:
-        self._folder = folder
-        self._chosen = chosen
-        self._first = first
-        self.passed = 0
-        #: what the test that runs has called
-        self.now: set[str] = set()
-        self.seconds: dict[str, float] = {}
-        self.called: dict[str, list[str]] = {}
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [i for i in items if "receiver_process" not in getattr(i, "fixturenames", ())]
-        if (chosen := self._chosen) is not None:
-            items[:] = [item for item in items if item.nodeid in chosen]
-            items.sort(key=lambda i: (i.nodeid not in self._first, chosen[i.nodeid]))
-        for item in items:
-            machine = getattr(item, "cls", None)
-            if item.name == "runTest" and machine is not None:
-                machine.settings = settings(machine.settings, max_examples=EXAMPLES)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        self.now.clear()
-        begun_s = time.process_time()
-        if self._chosen is not None:  # a loop without end is over with the signal
-            limit_s = PATIENCE_S + PATIENCE * self._chosen[item.nodeid]
-            signal.setitimer(signal.ITIMER_VIRTUAL, limit_s)
-        try:
-            return (yield)
-        finally:
-            self.seconds[item.nodeid] = time.process_time() - begun_s
-            self.called[item.nodeid] = sorted(self.now)
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.passed += report.when == "call" and report.passed
-        if report.failed:
-            (self._folder / NOTICED_BY).write_text(report.nodeid)
+@functools.cache
+def _others() -> list[str]:
+    paths = [*sorted((ENGINE / "policy").glob("*.py")), ENGINE / "transport/messages.py"]
+    return [path.read_text() for path in paths]
 
 
 # ---- the run -------------------------------------------------------------------------------------
 
 
+class Case(NamedTuple):
+    target: Target
+    mutant: Mutation
+
+
 class Child(NamedTuple):
-    mutation: Mutation
+    case: Case
     began_s: float
 
 
 class Run:
-    """A plugin of pytest, which it makes collect and run the tests of one mutant after another.
-
-    `main` of pytest goes on in each forked process only; in this one it returns what the run is worth.
-    """
+    """A plugin of pytest that forks mutants' processes. They go on as pytest does, with the collection
+    or with the tests; this process ends with what the run is worth."""
 
     def __init__(self, options: argparse.Namespace, targets: Sequence[Target]) -> None:
         self._options = options
-        self._targets = targets
         self._ends_s = time.monotonic() + 60 * options.minutes
         self._results = Results(options.results, fingerprint(), again=options.again)
         if options.anew:
             self._results.survived.clear()
         self._equivalent = read_equivalent(EQUIVALENT.read_text() if EQUIVALENT.exists() else "")
+        self._mutants = {target: mutants_of(target) for target in targets}
+        self._used_s: Counter[str] = Counter()
+        #: the tests that noticed the last mutants, as neighbours are often noticed by the same
+        self._last: deque[str] = deque(maxlen=4)
+        #: how many mutants each noticed
+        self._kills: Counter[str] = Counter()
+        self._folder = Path(tempfile.mkdtemp(prefix="mutants-", dir=RAM))
+        self._in_place: list[Case] = []
+        #: in a child: what it tries
+        self._case: Case | None = None
+        self._is_child = False
+
+    def close(self) -> None:
+        self._results.save()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_cmdline_main(self, config: pytest.Config) -> int | None:
+    def pytest_collection(self, session: pytest.Session) -> None:
+        """Observe the tests, and try the mutants that have to be collected for."""
         settings.register_profile(
             "mutants",
             deadline=None,
@@ -356,100 +268,118 @@ class Run:
             phases=(Phase.explicit, Phase.generate),
         )
         settings.load_profile("mutants")
-        self._folder = Path(tempfile.mkdtemp(prefix="mutants-", dir=RAM))
-        verdicts = []
-        owner = os.getpid()
-        try:
-            for target in self._targets:
-                if (verdict := self._run_target(config, target)) is None:
-                    return None  # a child: its tests are next
-                verdicts.append(verdict)
-        finally:
-            if os.getpid() == owner:
-                self._results.save()
-                shutil.rmtree(self._folder, ignore_errors=True)
-        return max(verdicts)
+        left = [
+            Case(target, mutant)
+            for target, mutants in self._mutants.items()
+            for mutant in mutants
+            if mutant.name not in self._results.of(target)
+        ]
+        if not left:
+            self._end()
+        self._imported = imports_of(ROOT)
+        if self._observe(session):
+            functions = loaded_functions(target.path for target in self._mutants)
+            gc.collect()
+            gc.freeze()  # a collection in a child would copy every page
+            anew = []
+            for case in left:
+                (self._in_place if self._is_in_place(case, functions) else anew).append(case)
+            self._functions = functions
+            self._try(anew, functools.partial(self._load_anew, session))
 
-    def _run_target(self, config: pytest.Config, target: Target) -> int | None:
-        """Return the exit code; None in a child."""
-        begun_s, used_s = time.monotonic(), _children_s()
-        known = self._results.survived.setdefault(target.module, {})
-        mutants = mutants_of(target)
-        if not all(mutant.name in known for mutant in mutants):
-            if (passes := self._baseline(config, target)) is None:
-                return None
-            if not passes:
-                print(f"{target.module}: its tests fail without any change")
-                return 2
-            left = [mutant for mutant in mutants if mutant.name not in known]
-            if not self._run_mutants(config, target, left, known):
-                return None
-            self._results.save()
-        took = f"{time.monotonic() - begun_s:4.0f} s, {_children_s() - used_s:4.0f} s of CPU"
-        return self._verdict(target, mutants, known, took)
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Try the mutants that need no more than other code in a function."""
+        if not self._is_child and self._try(
+            self._in_place, functools.partial(self._exchange, session)
+        ):
+            self._end()
 
-    def _baseline(self, config: pytest.Config, target: Target) -> bool | None:
-        """Return whether the tests pass without a change; None in a child.
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [i for i in items if "receiver_process" not in getattr(i, "fixturenames", ())]
+        for item in items:
+            machine = getattr(item, "cls", None)
+            if item.name == "runTest" and machine is not None:
+                machine.settings = settings(machine.settings, max_examples=EXAMPLES)
+        if self._case is not None:
+            self._choose(items, self._case)
 
-        A child imports all that the tests need, for this process to import once for all.
-        """
-        self._dependents = dependents(f"fluxhook.{target.module}")
+    def _tests_of(self, case: Case) -> list[str]:
+        return self._baseline.tests_of(case.target.module, case.mutant, case.target.tests)
+
+    def _choose(self, items: list[pytest.Item], case: Case) -> None:
+        """Leave those that a mutant is to meet, and those that are there only with it; first those that
+        will probably notice it, and quick ones."""
+        tests, seconds = set(self._tests_of(case)), self._baseline.seconds
+        items[:] = [item for item in items if item.nodeid in tests or item.nodeid not in seconds]
+        items.sort(
+            key=lambda item: (
+                item.nodeid not in self._last,
+                seconds.get(item.nodeid, 0) / (1 + self._kills[item.nodeid]),
+            )
+        )
+
+    def _observe(self, session: pytest.Session) -> bool:
+        """Run the tests without a change in a child; return False there."""
         read, write = os.pipe()
         if (pid := os.fork()) == 0:
             os.close(read)
-            self._become(config, target, NO_OP, write=write)
-            return None
+            observer = Observer(write)
+            targets = list(self._mutants)
+            unload([f"fluxhook.{target.module}" for target in targets], self._imported)
+            for target in targets:
+                tree = ast.parse(target.path.read_text())
+                note_statements(tree, target.module)
+                self._replace(target, tree, {RAN: observer.ran})
+            self._become_child(session, targets, observer)
+            return False
         os.close(write)
         with os.fdopen(read) as pipe:
             said = pipe.read()
         _, status = os.waitpid(pid, 0)
-        shutil.rmtree(self._folder / str(pid), ignore_errors=True)
+        if said:
+            self._baseline = Baseline(said)
         if status or not said:
-            return False
-        self._baseline_of = Baseline(said)
-        for name in self._baseline_of.modules:
+            fault = self._baseline.fault if said else f"their process ended with {status}"
+            print(f"The tests fail without any change: {fault}")
+            pytest.exit("no baseline", returncode=2)
+        for name in self._baseline.modules:
             if name not in sys.modules and not name.startswith(("tests.", "test_")):
-                try:
+                with contextlib.suppress(Exception):
                     __import__(name)
-                except Exception:
-                    continue
-        self._dependents = dependents(f"fluxhook.{target.module}")
-        gc.collect()
-        gc.freeze()  # a collection in a child would copy every page
+        self._imported = imports_of(ROOT)
+        # Hypothesis reads all modules at the first example that are loaded; no child has to again
+        settings(max_examples=1)(given(none())(lambda _: None))()
         return True
 
-    def _run_mutants(
-        self,
-        config: pytest.Config,
-        target: Target,
-        mutants: list[Mutation],
-        known: dict[str, bool],
-    ) -> bool:
-        """Run the mutants; return False in a child."""
+    def _is_in_place(self, case: Case, functions: Functions) -> bool:
+        target, mutant = case
+        return mutant is NO_OP or (
+            not self._baseline.counts_while_loading(target.module, mutant)
+            and mutant.function in functions[str(target.path)]
+        )
+
+    def _try(self, cases: Sequence[Case], become: Callable[[Case], None]) -> bool:
+        """Try mutants, some at a time; return False in a child, which has become one."""
         children: dict[int, Child] = {}
-        noticing: list[str] = []
-        waiting = list(reversed(mutants))
+        waiting = list(reversed(cases))
         while waiting or children:
-            while waiting and len(children) < self._options.jobs and not self._late():
-                mutant = waiting.pop()
-                tests = self._baseline_of.tests_of(mutant)
-                if not tests:
-                    known[mutant.name] = True
+            while waiting and len(children) < self._options.jobs and not self._is_late():
+                case = waiting.pop()
+                if not self._tests_of(case):
+                    self._results.of(case.target)[case.mutant.name] = True
                     continue
                 sys.stdout.flush()
                 if (pid := os.fork()) == 0:
-                    self._become(config, target, mutant, tests=tests, first=noticing[-4:])
+                    become(case)
                     return False
-                children[pid] = Child(mutant, time.monotonic())
+                children[pid] = Child(case, time.monotonic())
             if not children:
                 break
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid:
-                known[children.pop(pid).mutation.name] = status == 0
-                with contextlib.suppress(OSError):
-                    noticing.append((self._folder / str(pid) / NOTICED_BY).read_text())
-                shutil.rmtree(self._folder / str(pid), ignore_errors=True)
-                self._results.save()
+                self._note(pid, children.pop(pid).case, os.waitstatus_to_exitcode(status), usage)
                 continue
             for pid, child in children.items():
                 if time.monotonic() > child.began_s + HANGS_S:
@@ -457,50 +387,67 @@ class Run:
             time.sleep(0.002)
         return True
 
-    def _late(self) -> bool:
+    def _is_late(self) -> bool:
         return bool(time.monotonic() > self._ends_s)
 
-    def _become(
-        self,
-        config: pytest.Config,
-        target: Target,
-        mutant: Mutation,
-        *,
-        tests: Mapping[str, float] | None = None,
-        first: Sequence[str] = (),
-        write: int | None = None,
-    ) -> None:
-        """Do what remains to be done in a child before pytest goes on with its tests."""
+    def _note(self, pid: int, case: Case, code: int, usage: resource.struct_rusage) -> None:
+        target, mutant = case
+        self._used_s[target.module] += usage.ru_utime + usage.ru_stime
+        if code > NOTICED:
+            print(f"{target.module} {mutant.name}: its process ended with {code}")
+            pytest.exit("a fault of this program", returncode=2)
+        self._results.of(target)[mutant.name] = code == SURVIVED
+        with contextlib.suppress(OSError):
+            test = (self._folder / str(pid) / NOTICED_BY).read_text()
+            self._last.append(test)
+            self._kills[test] += 1
+        shutil.rmtree(self._folder / str(pid), ignore_errors=True)
+        self._results.save(every_s=5)
+
+    def _load_anew(self, session: pytest.Session, case: Case) -> None:
+        target, mutant = self._case = case
+        unload([f"fluxhook.{target.module}"], self._imported)
+        self._replace(target, mutant.apply(target.path.read_text()), {})
+        self._become_child(session, [target], self._judge())
+
+    def _exchange(self, session: pytest.Session, case: Case) -> None:
+        exchange(self._functions, case.target.path, case.mutant)
+        self._choose(session.items, case)
+        self._become_child(session, [], self._judge())
+
+    def _judge(self) -> Judge:
         folder = self._folder / str(os.getpid())
-        folder.mkdir()
-        plugin = Tests(folder, tests, first)
-        for dependent in self._dependents:
-            sys.modules.pop(dependent, None)
-            package, _, attribute = dependent.rpartition(".")
-            if package in sys.modules:  # which `from package import attribute` would ask
-                sys.modules[package].__dict__.pop(attribute, None)
-        tree = mutant.apply(target.path.read_text())
-        if tests is None:
-            note_calls(tree)
-        known = {CALLED: plugin.now.add}
+        return Judge(folder, self._baseline.seconds, show=self._options.show)
+
+    def _replace(self, target: Target, tree: ast.Module, known: Mapping[str, object]) -> None:
         name = f"fluxhook.{target.module}"
         sys.meta_path.insert(0, Replaced(name, target.path, tree, known))
+
+    def _become_child(
+        self, session: pytest.Session, targets: Sequence[Target], plugin: object
+    ) -> None:
+        """Do what remains to be done in a child before pytest goes on."""
+        self._is_child = True
+        folder = self._folder / str(os.getpid())
+        folder.mkdir()
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         if not self._options.show:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 1)
             os.dup2(null, 2)
         tempfile.tempdir = str(folder)
-        config.option.basetemp = str(folder / "pytest")
-        config.args = [str(ROOT / path) for path in target.tests]
-        config.__dict__["workerinput"] = {}  # tests/conftest.py looks at the machine only once
+        config: Any = session.config
+        config._tmp_path_factory._given_basetemp = folder / "pytest"  # no option leads there by now
+        config.args = [str(ROOT / path) for path in _tests(targets)]
         config.pluginmanager.register(plugin)
-        config.pluginmanager.register(_End(plugin, write))
         sys.addaudithook(no_processes)
 
-    def _verdict(
-        self, target: Target, mutants: list[Mutation], known: dict[str, bool], took: str
-    ) -> int:
+    def _end(self) -> NoReturn:
+        verdicts = [self._verdict(*each) for each in self._mutants.items()]
+        pytest.exit("all is said", returncode=max(verdicts))
+
+    def _verdict(self, target: Target, mutants: list[Mutation]) -> int:
+        known = self._results.of(target)
         names = [mutant.name for mutant in mutants if mutant is not NO_OP]
         listed = {name for module, name in self._equivalent if module == target.module}
         wrong = [(name, "is no mutant any more") for name in sorted(listed - set(names))]
@@ -517,7 +464,8 @@ class Run:
         share = 1 - len(survivors) / max(1, tried)
         print(
             f"{target.module:20} {len(counted):5} mutants {tried - len(survivors):5} of {tried:5} "
-            f"noticed {100 * share:6.1f} %  {len(listed):3} equivalent  {took}"
+            f"noticed {100 * share:6.1f} %  {len(listed):3} equivalent "
+            f"{self._used_s[target.module]:5.0f} s of CPU"
         )
         for mutant in survivors:
             print(f"    {target.path.relative_to(ROOT)}:{mutant.line}  {mutant.name}")
@@ -532,29 +480,8 @@ class Run:
         return int(share < LEAST or bool(wrong) or NO_OP in survivors)
 
 
-def _children_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-class _End:
-    """Ends a child with what its tests came to: 0 only if there were some, and all passed."""
-
-    def __init__(self, tests: Tests, write: int | None) -> None:
-        self._tests = tests
-        self._write = write
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
-        if self._write is not None and exitstatus == 0 and self._tests.passed:
-            found = {
-                "modules": sorted(sys.modules),
-                "seconds": self._tests.seconds,
-                "called": self._tests.called,
-            }
-            with os.fdopen(self._write, "w") as pipe:
-                json.dump(found, pipe)
-        os._exit(int(exitstatus != 0 or not self._tests.passed))
+def _tests(targets: Iterable[Target]) -> list[str]:
+    return list(dict.fromkeys(test for target in targets for test in target.tests))
 
 
 def main(argv: Iterable[str] | None = None) -> int:
@@ -578,13 +505,17 @@ def main(argv: Iterable[str] | None = None) -> int:
     targets = [MODULES[module] for module in options.modules or MODULES]
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     arguments: list[Any] = [
-        *("-x", "-o", "addopts=", "--import-mode=importlib"),
+        *("-x", "-s", "-o", "addopts=", "--import-mode=importlib"),
         *("-p", "no:cacheprovider", "-p", "no:terminal", "-p", "pytest_timeout"),
         *("-p", "_hypothesis_pytestplugin", f"--rootdir={ROOT}", f"-c{ROOT}/pyproject.toml"),
-        str(ROOT / targets[0].tests[0]),
+        *(str(ROOT / test) for test in _tests(targets)),
     ]
     os.chdir(ROOT)
-    return int(pytest.main(arguments, plugins=[Run(options, targets)]))
+    run = Run(options, targets)
+    try:
+        return int(pytest.main(arguments, plugins=[run]))
+    finally:
+        run.close()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-__all__ = ["CALLED", "NO_OP", "Mutation", "Words", "mutations", "note_calls", "words_of"]
+__all__ = ["NO_OP", "RAN", "Mutation", "Words", "mutations", "note_statements", "words_of"]
 
 #: The sets of words in which a word stands, each in its order.
 Words: TypeAlias = Mapping[str, list[tuple[str, ...]]]
@@ -60,8 +60,11 @@ class Mutation(NamedTuple):
     line: int
     path: _Path
     new: ast.AST | None
-    #: it takes effect when that is called, and not when the module is loaded
-    in_function: bool = False
+    #: the name and the first line of the outermost function in whose body it is, as in its code object;
+    #: None if it takes effect while the module is loaded
+    function: tuple[str, int] | None = None
+    #: the line of the statement in which it is
+    statement: int = 0
 
     def apply(self, source: str) -> ast.Module:
         """Return the module with this change."""
@@ -82,8 +85,8 @@ class Mutation(NamedTuple):
         return ast.fix_missing_locations(tree)
 
 
-#: what `note_calls` calls
-CALLED: Final = "__called__"
+#: what `note_statements` calls
+RAN: Final = "__ran__"
 #: changes nothing: no test can notice it
 NO_OP: Final = Mutation("no-op", 0, (), None)
 
@@ -117,35 +120,54 @@ def mutations(source: str, words: Words) -> list[Mutation]:
             if names[name] > 1:
                 name += f" #{names[name]}"
             line = getattr(node, "lineno", getattr(old, "lineno", 0))
-            found.append(
-                Mutation(name, line, path + path_on, new, _is_inside(tree, path + path_on))
-            )
+            place = _place(tree, path + path_on)
+            found.append(Mutation(name, line, path + path_on, new, *place))
     return found
 
 
-def note_calls(tree: ast.AST, where: str = "") -> None:
-    """Have each function of a module call CALLED with its name, as a mutation's name begins with it."""
+def note_statements(tree: ast.AST, module: str, *, inside: bool = False) -> None:
+    """Have each statement of a module's functions call RAN with `module:line` before it runs."""
     for child in ast.iter_child_nodes(tree):
-        inner = where
-        if isinstance(child, ast.FunctionDef | ast.ClassDef):
-            inner = f"{where}.{child.name}" if where else child.name
-        note_calls(child, inner)
-        if isinstance(child, ast.FunctionDef):
-            note = ast.parse(f"{CALLED}({inner!r})").body
-            at = int(_is_docstring(child, child.body[0]))
-            child.body[at:at] = note
+        note_statements(child, module, inside=inside or isinstance(child, ast.FunctionDef))
+    for field in ("body", "orelse", "finalbody") if inside else ():
+        if isinstance(statements := getattr(tree, field, None), list):
+            statements[:] = [
+                each
+                for i, statement in enumerate(statements)
+                for each in (
+                    *(
+                        ()
+                        if i == 0 and _is_docstring(tree, statement)
+                        else _note(module, statement)
+                    ),
+                    statement,
+                )
+            ]
     ast.fix_missing_locations(tree)
 
 
-def _is_inside(tree: ast.Module, path: _Path) -> bool:
-    """Return whether a path leads into the body of a function."""
+def _note(module: str, statement: ast.stmt) -> list[ast.stmt]:
+    return ast.parse(f"{RAN}({f'{module}:{statement.lineno}'!r})").body
+
+
+def _place(tree: ast.Module, path: _Path) -> tuple[tuple[str, int] | None, int]:
+    """Return the outermost function into whose body a path leads, and the line of the innermost
+    statement."""
     node: Any = tree
+    function = None
+    names: list[str] = []
+    line = 0
     for field, index in path:
-        if isinstance(node, ast.FunctionDef) and field == "body":
-            return True
+        if isinstance(node, ast.FunctionDef) and field == "body" and function is None:
+            first = min(each.lineno for each in (node, *node.decorator_list))
+            function = ".".join(names), first
         node = getattr(node, field)
         node = node if index is None else node[index]
-    return False
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        if isinstance(node, ast.stmt):
+            line = node.lineno
+    return function, line
 
 
 def _text(node: ast.AST | None) -> str:
