@@ -43,7 +43,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
@@ -241,7 +241,7 @@ class Run:
             self._results.survived.clear()
         self._equivalent = read_equivalent(EQUIVALENT.read_text() if EQUIVALENT.exists() else "")
         self._mutants = {target: mutants_of(target) for target in targets}
-        self._used_s: Counter[str] = Counter()
+        self._used_s: defaultdict[str, float] = defaultdict(float)
         #: the tests that noticed the last mutants, as neighbours are often noticed by the same
         self._last: deque[str] = deque(maxlen=4)
         #: how many mutants each noticed
@@ -281,7 +281,7 @@ class Run:
             functions = loaded_functions(target.path for target in self._mutants)
             gc.collect()
             gc.freeze()  # a collection in a child would copy every page
-            anew = []
+            anew: list[Case] = []
             for case in left:
                 (self._in_place if self._is_in_place(case, functions) else anew).append(case)
             self._functions = functions

@@ -159,7 +159,7 @@ def _place(tree: ast.Module, path: _Path) -> tuple[tuple[str, int] | None, int]:
     line = 0
     for field, index in path:
         if isinstance(node, ast.FunctionDef) and field == "body" and function is None:
-            first = min(each.lineno for each in (node, *node.decorator_list))
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
             function = ".".join(names), first
         node = getattr(node, field)
         node = node if index is None else node[index]
