@@ -13,6 +13,7 @@ from typing import TypeVar
 import pytest
 from hypothesis import settings
 
+from fluxhook.logs.log import limit
 from support.machine import unprepared
 from support.receiver import ReceiverProcess
 from support.rig import Rig
@@ -107,6 +108,12 @@ def _refuse(report: Report) -> Report:
         report.outcome = "failed"
         report.longrepr = f"CI=true allows no skip and no xfail, but: {reason}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def lines_are_counted_anew() -> None:
+    """The log is limited for each process, and a test stands for one."""
+    limit.over(0.0, all=True)
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from fluxhook.config.schema import (
     Breaker,
     Config,
     Endpoint,
+    LogOptions,
     Retry,
     Tls,
     Token,
@@ -36,6 +37,7 @@ _PART: Final = re.compile(r"(<!-- generated: ([^\n]+) -->\n).*?(<!-- end -->)", 
 PLACES: Final[dict[type[msgspec.Struct], str]] = {
     Config: "",
     Admin: "admin.",
+    LogOptions: "log.",
     Token: "admin.tokens[].",
     Endpoint: "endpoints[].",
     Retry: "endpoints[].retry.",
@@ -45,7 +47,7 @@ PLACES: Final[dict[type[msgspec.Struct], str]] = {
     Tls: "endpoints[].tls.",
 }
 _TOP: Final[dict[type[msgspec.Struct], type[msgspec.Struct]]] = {
-    **dict.fromkeys((Config, Admin), Config),
+    **dict.fromkeys((Config, Admin, LogOptions), Config),
     Token: Token,
 }
 

@@ -24,13 +24,13 @@ _PART: Final = re.compile(r"(<!-- generated: layers -->\n).*?(<!-- end -->)", re
 
 #: The parts of the package, from the ground up. A part is a module or a folder of `fluxhook`.
 LAYERS: Final = (
-    {"errors", "text", "_version", "_safe_path", "_native"},
+    {"errors", "text", "logs", "_version", "_safe_path", "_native"},
     {"events", "config"},
     {"policy", "verify", "receiver"},
     {"transport", "store"},
     {"publisher", "worker"},
     {"scheduler"},
-    {"supervisor", "engine", "control", "stats", "endpoint_state"},
+    {"supervisor", "engine", "control", "stats", "endpoint_state", "host_listener"},
     {"admin"},
     {"cli"},
     {"__init__", "__main__"},

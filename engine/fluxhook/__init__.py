@@ -25,6 +25,7 @@ from fluxhook.config.schema import (
     Breaker,
     Config,
     Endpoint,
+    LogOptions,
     Retry,
     Tls,
     Token,
@@ -53,6 +54,7 @@ if typing.TYPE_CHECKING:
     from fluxhook.engine import Engine, connect
     from fluxhook.publisher.publisher import Accepted, Publisher
     from fluxhook.stats import EndpointStats, Stats
+    from fluxhook.transport.host_channel import DeadLetter, EndpointStateChange
 
 __all__ = [
     "Accepted",
@@ -64,8 +66,10 @@ __all__ = [
     "ConfigError",
     "Conflict",
     "Control",
+    "DeadLetter",
     "Duration",
     "Endpoint",
+    "EndpointStateChange",
     "EndpointStats",
     "Engine",
     "EngineError",
@@ -74,6 +78,7 @@ __all__ = [
     "EventError",
     "FluxhookError",
     "LayoutError",
+    "LogOptions",
     "PayloadTooLarge",
     "Publisher",
     "QueueFull",
@@ -99,7 +104,9 @@ __all__ = [
 _LATER = {
     "Accepted": "fluxhook.publisher.publisher",
     "Control": "fluxhook.control",
+    "DeadLetter": "fluxhook.transport.host_channel",
     "Engine": "fluxhook.engine",
+    "EndpointStateChange": "fluxhook.transport.host_channel",
     "EndpointStats": "fluxhook.stats",
     "Publisher": "fluxhook.publisher.publisher",
     "Stats": "fluxhook.stats",

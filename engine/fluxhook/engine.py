@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,12 +17,17 @@ from fluxhook.config.load import load
 from fluxhook.config.schema import Config
 from fluxhook.control import Control
 from fluxhook.errors import EngineError
+from fluxhook.host_listener import HostListener
+from fluxhook.logs.log import Log
 from fluxhook.publisher.publisher import Publisher
 from fluxhook.stats import Stats, read_stats
-from fluxhook.transport.process import Child, log
+from fluxhook.transport.host_channel import DeadLetter, EndpointStateChange
+from fluxhook.transport.process import Child
 from fluxhook.transport.readiness import hear
 
 __all__ = ["DEFAULT_DATA_DIR", "Engine", "connect"]
+
+log = Log("engine")
 
 #: where state goes if neither the caller nor the configuration says; relative to the host's folder
 DEFAULT_DATA_DIR = "fluxhook-data"
@@ -54,16 +59,32 @@ class Engine:
     and leave. `start` and `close` belong to one thread; `emit` may be called by any.
     """
 
-    def __init__(self, config: Config, data_dir: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        on_dead_letter: Callable[[DeadLetter], object] | None = None,
+        on_endpoint_state: Callable[[EndpointStateChange], object] | None = None,
+    ) -> None:
         """Check the configuration and touch nothing; `start` makes the processes.
 
         `data_dir` holds all that the engine keeps; by default `config.data_dir`, otherwise
-        `fluxhook-data` in the working directory. Raise ConfigError with every problem of `config`.
+        `fluxhook-data` in the working directory.
+
+        `on_dead_letter` is called with each event that is given up, once that is committed, and
+        `on_endpoint_state` with each change of an endpoint's state; both on one thread of this
+        object's, `fluxhook-callbacks`. What they raise is logged. While one does not return up to
+        10,000 calls wait; more are left out and counted in the log. Raise ConfigError with every
+        problem of `config`.
         """
         for notice in validate(config):
             log.warning("%s", notice)
         self.config = config
         self.data_dir = Path(data_dir or config.data_dir or DEFAULT_DATA_DIR).absolute()
+        self._on_dead_letter = on_dead_letter
+        self._on_endpoint_state = on_endpoint_state
+        self._listener: HostListener | None = None
         self._child: Child | None = None
         self._publisher: Publisher | None = None
         self._watcher: threading.Thread | None = None
@@ -76,19 +97,38 @@ class Engine:
         data_dir: str | os.PathLike[str] | None = None,
         *,
         allow_networks: Iterable[str] = (),
+        on_dead_letter: Callable[[DeadLetter], object] | None = None,
+        on_endpoint_state: Callable[[EndpointStateChange], object] | None = None,
     ) -> Self:
         """Return an engine as the FluxMQ `webhook:` file at `path` describes it.
 
-        `allow_networks` adds to the file's own. `data_dir` is as in the constructor. Raise ConfigError
-        with every problem of the file.
+        `allow_networks` adds to the file's own. `data_dir`, `on_dead_letter` and `on_endpoint_state`
+        are as in the constructor. Raise ConfigError with every problem of the file.
         """
-        return cls(load(path, allow_networks=allow_networks).config, data_dir)
+        return cls(
+            load(path, allow_networks=allow_networks).config,
+            data_dir,
+            on_dead_letter=on_dead_letter,
+            on_endpoint_state=on_endpoint_state,
+        )
 
     @classmethod
-    def from_config(cls, config: Config, data_dir: str | os.PathLike[str] | None = None) -> Self:
+    def from_config(
+        cls,
+        config: Config,
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        on_dead_letter: Callable[[DeadLetter], object] | None = None,
+        on_endpoint_state: Callable[[EndpointStateChange], object] | None = None,
+    ) -> Self:
         """Return an engine of a configuration; the same as the constructor, with its `config`,
-        `data_dir` and errors (it raises ConfigError)."""
-        return cls(config, data_dir)
+        `data_dir`, `on_dead_letter`, `on_endpoint_state` and errors (it raises ConfigError)."""
+        return cls(
+            config,
+            data_dir,
+            on_dead_letter=on_dead_letter,
+            on_endpoint_state=on_endpoint_state,
+        )
 
     def start(self) -> Self:
         """Start the processes and return this engine when they serve.
@@ -99,7 +139,14 @@ class Engine:
         if self._child is not None:
             raise EngineError("this engine was started already")
         self._closing.clear()
-        self._child = self._spawn()
+        self._listener = HostListener(
+            self.config.log.format, self._on_dead_letter, self._on_endpoint_state
+        )
+        try:
+            self._child = self._spawn()
+        except BaseException:
+            self._close_listener()
+            raise
         try:
             self._publisher = Publisher(self.data_dir)
         except BaseException:
@@ -180,13 +227,22 @@ class Engine:
         child, self._child = self._child, None  # the watcher may have started another meanwhile
         self._end(child)
         child.reap()
+        self._close_listener()
+
+    def _close_listener(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     def _end(self, child: Child) -> None:
         """Send SIGTERM; SIGKILL to one that is stopped or stuck, which loses nothing."""
         child.process.terminate()
         timeout_s = self.config.shutdown_timeout.seconds + CLOSE_GRACE_S
         if not child.wait(timeout_s):
-            log.error("the supervisor (pid %d) does not end; it is killed", child.pid)
+            log.error(
+                "the supervisor (pid %d) does not end; it is killed", child.pid,
+                event="supervisor_killed", child=child.pid,
+            )  # fmt: skip
             child.process.kill()
             child.wait(CLOSE_GRACE_S)
 
@@ -204,7 +260,11 @@ class Engine:
     def _spawn(self) -> Child:
         """Start a supervisor and wait until it serves."""
         child = Child(
-            "supervisor", str(self.data_dir), stdin=codec.encode(self.config), reports=True
+            "supervisor",
+            str(self.data_dir),
+            stdin=codec.encode(self.config),
+            reports=True,
+            host_fd=-1 if self._listener is None else self._listener.fd,
         )
         try:
             said = hear(child.report_fd, START_TIMEOUT_S)
@@ -231,8 +291,12 @@ class Engine:
             child.wait()
             if self._closing.is_set():
                 return
-            log.error("the supervisor (pid %d) ended; a new one starts", child.pid)
-            child.reap()
+            status = child.reap()
+            log.error(
+                "the supervisor (pid %d) ended; a new one starts", child.pid,
+                event="supervisor_replaced", child=child.pid, status=status,
+                for_s=time.monotonic() - child.started,
+            )  # fmt: skip
             if time.monotonic() - child.started > STEADY_S:
                 backoff_s = MIN_RESTART_BACKOFF_S
             while not self._closing.wait(backoff_s):
@@ -241,5 +305,5 @@ class Engine:
                     backoff_s = min(2 * backoff_s, MAX_RESTART_BACKOFF_S)
                     break
                 except errors.FluxhookError as e:
-                    log.error("the supervisor cannot start: %s", e)
+                    log.error("the supervisor cannot start: %s", e, event="supervisor_refused")
                     backoff_s = min(2 * backoff_s, MAX_RESTART_BACKOFF_S)

@@ -508,7 +508,9 @@ def test_a_fault_of_what_is_mounted_is_one_record(
     answer = answered(app, scope_of("GET", "/a b"), b"")
     problem_500 = answer.json()
     assert (answer.status_code, problem_500["instance"]) == (500, "/a%20b")
-    assert [record.getMessage() for record in caplog.records] == ["GET /a%20b failed"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "GET /a%20b failed: RuntimeError: broken"
+    ]
     caplog.clear()
     scope, said = scope_of("POST", "/a"), []
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from damage.world import Case, World
 from fluxhook.errors import LayoutError
+from fluxhook.logs.log import limit
 from fluxhook.stats import read_stats
 from fluxhook.store import StoreDamaged
 from fluxhook.supervisor.supervisor import Supervisor
@@ -21,6 +22,7 @@ __all__ = ["examine"]
 def logged() -> Iterator[list[str]]:
     """The warnings and errors that the engine logs."""
     lines: list[str] = []
+    limit.over(0.0, all=True)  # each start is a process of its own
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -184,7 +184,7 @@ def test_a_killed_supervisor_is_replaced(rig: Rig) -> None:
     assert rig.receiver.distinct("/a") == 100
 
 
-def test_a_data_directory_that_is_removed(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_data_directory_that_is_removed(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """Is noticed within a second: the engine says so and ends, and nothing is accepted into files that
     nobody will read. The host's engine starts another, in a new directory, and its publisher goes on in
     that, as another process's does."""
@@ -201,7 +201,7 @@ def test_a_data_directory_that_is_removed(rig: Rig, capfd: pytest.CaptureFixture
         assert engine.drain(20)
         assert engine.stats().endpoint("a").delivered == 2
         assert engine.stats().endpoint("a").balance == 0
-    assert "was removed or replaced under this engine" in capfd.readouterr().err
+    assert "was removed or replaced under this engine" in caplog.text
 
 
 def accepted(publisher: Publisher, refusals: set[str]) -> bool:

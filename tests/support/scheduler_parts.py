@@ -13,6 +13,7 @@ from fluxhook.policy.clock import Clock, Offset
 from fluxhook.scheduler.aggregation import Windows
 from fluxhook.scheduler.dead_letters import DeadLetters
 from fluxhook.scheduler.disabling import Disabling
+from fluxhook.scheduler.endpoint_watch import EndpointWatch
 from fluxhook.scheduler.endpoints import Endpoints
 from fluxhook.scheduler.operational_events import OperationalEvents
 from fluxhook.scheduler.own_deliveries import OwnDeliveries
@@ -99,6 +100,7 @@ class Parts:
         return Reports(
             self.datadir, self.store, self.clock, self.endpoints, self.leases, self.windows,
             self.disabling, self.suspects,
+            EndpointWatch(self.datadir, self.words, self.clock, self.snapshot, lambda _: None),
         )  # fmt: skip
 
     def retries(self) -> Retries:

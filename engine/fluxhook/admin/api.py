@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -46,10 +45,11 @@ from fluxhook.admin.routes import HANDLERS
 from fluxhook.admin.service import Service
 from fluxhook.config import codec
 from fluxhook.config.secret import Secret
+from fluxhook.logs.log import Log
 
 __all__ = ["allowed_methods", "make_api"]
 
-log = logging.getLogger("fluxhook")
+log = Log("admin")
 
 _Connection = ASGIConnection[Any, Any, Any, Any]
 _KINDS: Final = {404: "not-found", 405: "method-not-allowed", 413: "content-too-large"}

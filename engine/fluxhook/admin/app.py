@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from os import PathLike
 from typing import Any, Final
@@ -20,11 +19,12 @@ from fluxhook.admin.references import encoded_path, masked_path
 from fluxhook.admin.request_load import RequestLoad
 from fluxhook.admin.service import Service
 from fluxhook.errors import FluxhookError
+from fluxhook.logs.log import Log
 from fluxhook.text import repaired
 
 __all__ = ["API_PATHS", "AdminApp", "create_app"]
 
-log = logging.getLogger("fluxhook")
+log = Log("admin")
 
 #: what the API answers; everything else is for what is mounted
 API_PATHS: Final = ("/v1", "/schema", "/healthz", "/readyz", "/metrics")

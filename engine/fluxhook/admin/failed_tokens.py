@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import time
 from collections.abc import Callable
 from typing import Final
 
 from fluxhook.admin.problem_details import RequestError
+from fluxhook.logs.log import Log
 
 __all__ = ["FREE", "FailedTokens", "delay_s", "peer_of"]
 
-log = logging.getLogger("fluxhook")
+log = Log("admin")
 
 #: failures of a peer whose answers come at once: somebody mistyped
 FREE: Final = 3
@@ -67,7 +67,10 @@ class FailedTokens:
         failures = self._count(peer)
         if failures & (failures - 1) == 0:  # 1, 2, 4, 8: a flood of them is no flood of lines
             times = "" if failures == 1 else f", {failures} times by now"
-            log.warning("a token that is not known came from %s, for %s%s", peer, what, times)
+            log.warning(
+                "a token that is not known came from %s, for %s%s", peer, what, times,
+                event="unknown_token", peer=peer, count=failures,
+            )  # fmt: skip
         delay = delay_s(failures)
         if not delay:
             return

@@ -6,16 +6,17 @@ Source: ASGI specification 3.0, "Lifespan protocol".
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+
+from fluxhook.logs.log import Log
 
 __all__ = ["AsgiApp", "run_lifespans"]
 
 #: (scope, receive, send)
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
-log = logging.getLogger("fluxhook")
+log = Log("admin")
 
 
 class _Lifespan:

@@ -26,14 +26,17 @@ from fluxhook.admin.connections import Connection, Connections
 from fluxhook.config.listen_address import Listen, parse_listen
 from fluxhook.config.schema import Admin, Config, Tls
 from fluxhook.errors import ConfigError, EngineError, FluxhookError, Problem
+from fluxhook.logs import setup
+from fluxhook.logs.log import Log, described
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.heartbeat import Heartbeat
-from fluxhook.transport.process import described, log, traced
 from fluxhook.transport.readiness import tell
 from fluxhook.transport.snapshot import Snapshot
 from fluxhook.transport.tls import MemoryFile, read_tls
 
 __all__ = ["bind", "serve"]
+
+log = Log("admin")
 
 #: connections that are no websockets; arbitrary, far above MAX_REQUESTS (load.py)
 MAX_CONNECTIONS: Final = 1024
@@ -97,6 +100,7 @@ def serve(
     give_way()
     datadir = DataDir(data_dir)
     config = Snapshot.load(datadir).config
+    setup.choose(config.log.format, config.log.level)
     if listen is not None:
         config = replace(config, admin=replace(config.admin, listen=listen))
     address = _allowed(config)
@@ -228,7 +232,7 @@ class _Server(uvicorn.Server):
                 OSError
             ) as e:  # it serves all the same, for those who know where and have a token
                 log.warning("%s cannot be written: %s", self._path, e.strerror)
-            log.info("the admin API listens on %s", self._own.url)
+            log.info("the admin API listens on %s", self._own.url, event="admin_listens")
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -338,5 +342,5 @@ def main(data_dir: str, alive_fd: int, report_fd: int = -1, beat_fd: int = -1) -
     except Exception as error:
         if not told:
             report(EngineError(described(error)))
-        log.error("the admin API ended:\n%s", traced(error))
+        log.error("the admin API ended", exc_info=error)
         raise SystemExit(1) from None

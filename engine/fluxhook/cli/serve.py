@@ -16,18 +16,27 @@ from fluxhook.cli.output import out, plural, print_notice, safe
 from fluxhook.cli.service_manager import ServiceManager
 from fluxhook.config.check import validate
 from fluxhook.config.load import Loaded, load
+from fluxhook.config.option import choices_of
 from fluxhook.config.option import options as options_of
 from fluxhook.config.schema import Config
 from fluxhook.engine import DEFAULT_DATA_DIR
+from fluxhook.logs.log import Log
 from fluxhook.stats import read_stats
 from fluxhook.supervisor.supervisor import Supervisor
-from fluxhook.transport.process import log, name_process
+from fluxhook.transport.process import name_process
 
 __all__ = ["command"]
 
+log = Log("config")
+
 #: names of endpoints in the line that says it serves; arbitrary
 SHOWN = 8
-_SAID = {option.path: option.description for option in options_of(Config)}
+_OPTIONS = {option.path: option for option in options_of(Config)}
+_SAID = {path: option.description for path, option in _OPTIONS.items()}
+
+
+def _choice(path: str) -> click.Choice[str]:
+    return click.Choice(choices_of(_OPTIONS[path].kind))
 
 
 @click.command()
@@ -51,6 +60,20 @@ _SAID = {option.path: option.description for option in options_of(Config)}
 )
 @click.option("--no-admin", is_flag=True, help="Run without the admin API.")
 @click.option(
+    "--log-format",
+    type=_choice("log.format"),
+    envvar="FLUXHOOK_LOG_FORMAT",
+    show_envvar=True,
+    help=f"{_SAID['log.format']} By default the file's log.format, or else text.",
+)
+@click.option(
+    "--log-level",
+    type=_choice("log.level"),
+    envvar="FLUXHOOK_LOG_LEVEL",
+    show_envvar=True,
+    help=f"{_SAID['log.level']} By default the file's log.level, or else info.",
+)
+@click.option(
     "--accept-loss",
     is_flag=True,
     help="Go on without a store.db that is missing or damaged: it is moved into damaged/, and what "
@@ -62,6 +85,8 @@ def command(
     allow_networks: tuple[str, ...],
     listen: str | None,
     no_admin: bool,
+    log_format: str | None,
+    log_level: str | None,
     accept_loss: bool,
 ) -> None:
     """Run an engine until it is told to stop.
@@ -74,7 +99,9 @@ def command(
 
     def read() -> Loaded:
         again = load(path, allow_networks=allow_networks)
-        return again._replace(config=_with_admin(again.config, listen, no_admin))
+        config = _with_admin(again.config, listen, no_admin)
+        said = {"format": log_format or config.log.format, "level": log_level or config.log.level}
+        return again._replace(config=replace(config, log=replace(config.log, **said)))
 
     loaded = read()
     for notice in loaded.notices:

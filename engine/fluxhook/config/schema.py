@@ -38,6 +38,7 @@ __all__ = [
     "DropPolicy",
     "Endpoint",
     "EnvelopeStyle",
+    "LogOptions",
     "Retry",
     "Scope",
     "SignatureProfile",
@@ -137,6 +138,26 @@ class Admin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             limit=Limit(0, 65_536),
         ),
     ] = 500
+
+
+class LogOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The log of the engine: on standard error, or in the `logging` of the host that embeds it."""
+
+    format: Annotated[
+        Literal["text", "json"],
+        option(
+            "How a line is written on standard error.",
+            example="json",
+            choices={
+                "text": "a text for people, then the fields as key=value",
+                "json": "a JSON object",
+            },
+        ),
+    ] = "text"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        option("Lines below this level are left out.", example="warning"),
+    ] = "info"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -331,6 +352,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ] = False
     admin: Admin = Admin()
+    log: LogOptions = LogOptions()
     defaults: Annotated[
         dict[str, Any],
         option(

@@ -22,15 +22,17 @@ from fluxhook.errors import EngineError, EngineNotRunning, EventError, QueueFull
 from fluxhook.events.envelope import EnvelopeStyle
 from fluxhook.events.event import Event, Native
 from fluxhook.events.identity import is_plain_id
+from fluxhook.logs.log import Log, described
 from fluxhook.publisher.routing import Part, Routing
 from fluxhook.publisher.slot import Slot
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.messages import EventHead
-from fluxhook.transport.process import described, log
 from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["Accepted", "Prepared", "Publisher"]
+
+log = Log("publisher")
 
 #: how often `block` looks whether there is room
 BLOCK_POLL_S = 0.0005
@@ -348,7 +350,10 @@ class Publisher:
     def _refuse(self, routing: Routing, event: Event, failed: list[tuple[Part, Exception]]) -> None:
         """Count an event that some endpoints cannot get as they want it, while the others have it."""
         for part, error in failed:
-            log.error("%s cannot be written as %s: %s", event.type, part.style, described(error))
+            log.error(
+                "%s cannot be written as %s: %s", event.type, part.style, described(error),
+                event="event_not_encoded", type=event.type,
+            )  # fmt: skip
             for endpoint_id in part.endpoints:
                 routing.slot.counters.add(endpoint_id, d.REFUSED)
 

@@ -13,15 +13,17 @@ from fluxhook.config.schema import Endpoint
 from fluxhook.events.envelope import EnvelopeStyle
 from fluxhook.events.event import Event
 from fluxhook.events.factory import Kind
+from fluxhook.logs.log import Log, described
 from fluxhook.publisher.event_filter import EventFilter, has_filters
 from fluxhook.publisher.slot import Slot
 from fluxhook.transport.datadir import FILTERED, VERSION, DataDir
 from fluxhook.transport.engine_words import EngineWords
-from fluxhook.transport.process import described, log
 from fluxhook.transport.snapshot import Snapshot
 from fluxhook.transport.thresholds import Thresholds
 
 __all__ = ["Part", "Routing", "Shortcut"]
+
+log = Log("publisher")
 
 #: routes remembered; arbitrary, far above the sets of endpoints that real events match
 MAX_ROUTES = 4096
@@ -145,7 +147,11 @@ class Routing:
         try:
             return event_filter(event)
         except Exception as e:
-            log.error("a filter of endpoint %s failed: %s", self._endpoints[id].name, described(e))
+            name = self._endpoints[id].name
+            log.error(
+                "a filter of endpoint %s failed: %s", name, described(e),
+                event="filter_failed", endpoint=name,
+            )  # fmt: skip
             return True
 
     def parts(self, ids: tuple[int, ...]) -> list[Part]:
@@ -183,7 +189,10 @@ def _event_filters(
         try:
             event_filters[id] = EventFilter(id, endpoint, words, thresholds)
         except Exception as e:  # it is held; what it does not filter waits with the rest
-            log.error("the filters of endpoint %s cannot be used: %s", endpoint.name, described(e))
+            log.error(
+                "the filters of endpoint %s cannot be used: %s", endpoint.name, described(e),
+                event="filter_failed", endpoint=endpoint.name,
+            )  # fmt: skip
     return event_filters
 
 
@@ -202,7 +211,11 @@ def _matches(
     try:
         Matcher([row])
     except Exception as e:
-        log.error("endpoint %s gets no events: %s", endpoints[row[0]].name, described(e))
+        name = endpoints[row[0]].name
+        log.error(
+            "endpoint %s gets no events: %s", name, described(e),
+            event="filter_failed", endpoint=name,
+        )  # fmt: skip
         return False
     return True
 

@@ -15,15 +15,17 @@ from typing import NamedTuple
 from fluxhook._native import ring, shared
 from fluxhook.config.schema import Config, DropPolicy
 from fluxhook.errors import TooManyPublishers
+from fluxhook.logs.log import Log
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.files import make_folder
 from fluxhook.transport.holders import holders, named
-from fluxhook.transport.process import log
 from fluxhook.transport.repair import Repair
 from fluxhook.transport.snapshot import Snapshot, ring_bytes, ring_queue_size
 
 __all__ = ["Slot", "recover_slot", "repair_slot"]
+
+log = Log("publisher")
 
 #: `recover_slot` holds a slot for a moment, and a killed publisher's lock outlasts it by one
 TAKE_ATTEMPTS, TAKE_INTERVAL_S = 3, 0.02

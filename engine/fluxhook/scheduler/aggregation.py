@@ -13,6 +13,7 @@ from fluxhook.config.schema import Endpoint
 from fluxhook.config.units import Duration
 from fluxhook.errors import PayloadTooLarge
 from fluxhook.events.gateway import FailuresAggregated
+from fluxhook.logs.log import Log, described
 from fluxhook.policy import aggregate
 from fluxhook.scheduler import damaged, step_limits
 from fluxhook.scheduler.endpoints import Endpoints
@@ -21,9 +22,10 @@ from fluxhook.store import Store, StoreError, Transaction
 from fluxhook.store.audit import timestamp
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.messages import EventHead, Report
-from fluxhook.transport.process import described, log
 
 __all__ = ["Windows"]
+
+log = Log("delivery")
 
 #: a notification leaves this much of max_event_bytes to what is not its originals
 NOTIFICATION_BYTES: Final = 2048
@@ -160,6 +162,7 @@ class Windows:
             log.error(
                 "the open window of endpoint %d cannot be read (%s), and is closed; it is kept in %s",
                 endpoint_id, described(e), self._damaged,
+                endpoint=self._endpoints.name(endpoint_id),
             )  # fmt: skip
             wall_ns = self._clock.wall_ns(now_ns)
             return aggregate.Window(0, {}, wall_ns, wall_ns)

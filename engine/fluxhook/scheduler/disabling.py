@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fluxhook.config.schema import Endpoint
+from fluxhook.logs.log import Log
 from fluxhook.policy.outcome import CAUSES
 from fluxhook.scheduler import step_limits
 from fluxhook.scheduler.endpoints import Endpoints
@@ -10,9 +11,10 @@ from fluxhook.scheduler.operational_events import OperationalEvents
 from fluxhook.store import Store
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.engine_words import EngineWords
-from fluxhook.transport.process import log
 
 __all__ = ["Disabling"]
+
+log = Log("endpoint")
 
 
 class Disabling:
@@ -64,7 +66,11 @@ class Disabling:
             self._unpublished.add(endpoint_id)
             name = self._endpoints.name(endpoint_id)
             self._events.endpoint_disabled(name, reason, self._clock.wall_ns(failing_ns))
-            log.warning("endpoint %s is disabled: %s", name, reason)
+            log.warning(
+                "endpoint %s is disabled: %s", name, reason,
+                event="endpoint_disabled", endpoint=name, reason=reason,
+                for_s=max(0, now_ns - failing_ns) / 1e9,
+            )  # fmt: skip
         return len(noted) > step_limits.TRANSACTIONS
 
     def take_disabled(self) -> bool:

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from typing import Final
 
 from fluxhook.config.schema import Endpoint
+from fluxhook.logs.log import Log
 from fluxhook.store import Store
 from fluxhook.transport.engine_words import EngineWords
-from fluxhook.transport.process import log, traced
 from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["Endpoints", "blocks"]
+
+log = Log("endpoint")
 
 #: how long an endpoint is left alone at which an error of ours came up
 FAULT_BACKOFF_NS: Final = 10_000_000_000
@@ -57,12 +59,11 @@ class Endpoints:
     def fault(self, endpoint_id: int, error: Exception, now_ns: int) -> None:
         """Note an error of ours in the work for one endpoint, which is left alone for a while."""
         self.faulty[endpoint_id] = now_ns + FAULT_BACKOFF_NS
+        name, for_s = self.name(endpoint_id), FAULT_BACKOFF_NS // 1_000_000_000
         log.error(
-            "endpoint %s: its deliveries wait for %d s, after an error of ours:\n%s",
-            self.name(endpoint_id),
-            FAULT_BACKOFF_NS // 1_000_000_000,
-            traced(error),
-        )
+            "endpoint %s: its deliveries wait for %d s, after an error of ours", name, for_s,
+            exc_info=error, event="internal_error", endpoint=name, for_s=for_s,
+        )  # fmt: skip
         with self._store.batch() as batch:
             batch.count(endpoint_id, "faults")
 

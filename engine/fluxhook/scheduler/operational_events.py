@@ -7,14 +7,16 @@ import msgspec
 from fluxhook.config.schema import Config
 from fluxhook.config.units import Size
 from fluxhook.events.gateway import DeliveryFailed, EndpointDisabled
+from fluxhook.logs.log import Log, described
 from fluxhook.publisher.publisher import Publisher
 from fluxhook.store.audit import timestamp
 from fluxhook.store.rows import Delivery
 from fluxhook.transport.datadir import DataDir
-from fluxhook.transport.process import described, log
 from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["OperationalEvents", "own_config"]
+
+log = Log("delivery")
 
 FAILED = "webhook.delivery.failed"
 DISABLED = "webhook.endpoint.disabled"

@@ -10,10 +10,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from fluxhook._native.ring import Consumer, RingDelivery
+from fluxhook.logs.log import Log, described
 from fluxhook.policy import delivery as life
 from fluxhook.scheduler import damaged, step_limits
 from fluxhook.scheduler.aggregation import Windows
 from fluxhook.scheduler.disabling import Disabling
+from fluxhook.scheduler.endpoint_watch import EndpointWatch
 from fluxhook.scheduler.endpoints import Endpoints, blocks
 from fluxhook.scheduler.suspects import Suspects
 from fluxhook.scheduler.worker_leases import WorkerLeases
@@ -22,9 +24,10 @@ from fluxhook.store.rows import Delivery as Row
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.messages import DEFERRED, TAKEN_OVER, EventHead, Report, Verdict
-from fluxhook.transport.process import described, log, traced
 
 __all__ = ["Reports"]
+
+log = Log("store")
 
 #: how long reports may gather after some have come: a transaction costs as much as dozens of rows
 LINGER_NS: Final = 10_000_000
@@ -63,7 +66,12 @@ class Reports:
         windows: Windows,
         disabling: Disabling,
         suspects: Suspects,
+        watch: EndpointWatch,
     ) -> None:
+        self._watch = watch
+        #: of this transaction: failed attempts by endpoint, cause and error, and deliveries
+        self._failed: list[tuple[int, str, str]] = []
+        self._delivered: list[int] = []
         self._datadir = datadir
         self._store = store
         self._clock = clock
@@ -158,6 +166,7 @@ class Reports:
             self._held = None
             self._isolate(taken, e, now_ns)
             return True
+        self._tell_watch()
         self.lingers_until_ns = now_ns + LINGER_NS
         self._held = None
         self.limit = min(step_limits.BATCH, 2 * self.limit)
@@ -166,6 +175,13 @@ class Reports:
             for record in records:
                 record.settle()
         return self.limit < step_limits.BATCH or any(len(r) == step_limits.BATCH for r in taken)
+
+    def _tell_watch(self) -> None:
+        """Tell what is committed: a report that is applied twice is told once."""
+        for endpoint_id in self._delivered:
+            self._watch.delivered(endpoint_id)
+        for failed in self._failed:
+            self._watch.attempt_failed(*failed)
 
     def _take(self) -> list[list[RingDelivery]]:
         """Take what is applied next; after an error of ours a single report."""
@@ -189,6 +205,7 @@ class Reports:
         """Return what follows from these reports; None if an error of ours came up at one of them."""
         batch = self._store.batch()
         self._changed = set()
+        self._failed, self._delivered = [], []
         self._positions_before = self._positions.copy()
         self._windows.begin()
         try:
@@ -240,6 +257,7 @@ class Reports:
             case "delivered":
                 batch.delivered(row, wall_ns)
                 batch.count(report.endpoint, "delivered")
+                self._delivered.append(report.endpoint)
             case "dead":
                 batch.dead_letter(row, wall_ns, report.cause, error)
             case "dropped":
@@ -247,6 +265,7 @@ class Reports:
                 batch.count(report.endpoint, f"dropped.{report.cause}")
         endpoint = self._endpoints.get(report.endpoint)
         if report.attempt is not None and endpoint is not None and after.state != "delivered":
+            self._failed.append((report.endpoint, report.attempt.cause, error))
             self._disabling.attempt_failed(report.endpoint, endpoint, report.attempt.cause, now_ns)
 
     def _after(
@@ -338,11 +357,11 @@ class Reports:
             return
         batch.dead_letter(row, self._clock.wall_ns(now_ns), "internal", described(error))
         batch.count(report.endpoint, "faults")
+        name = self._endpoints.name(report.endpoint)
         log.error(
-            "a report on endpoint %s cannot be applied, its delivery is a dead letter:\n%s",
-            self._endpoints.name(report.endpoint),
-            traced(error),
-        )
+            "a report on endpoint %s cannot be applied, its delivery is a dead letter", name,
+            exc_info=error, event="internal_error", endpoint=name, cause="internal",
+        )  # fmt: skip
 
     def _set_aside(
         self, batch: Transaction, worker: int, record: RingDelivery, error: Exception, now_ns: int

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from typing import Final
 
+from fluxhook.logs.log import Log
 from fluxhook.scheduler.endpoints import Endpoints
 from fluxhook.store import State, Store, StoreError
 from fluxhook.store.audit import AuditEntry, AuditTrail, timestamp
 from fluxhook.store.rows import Delivery
 from fluxhook.transport.engine_clock import EngineClock
-from fluxhook.transport.process import log
 from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["Retention"]
+
+log = Log("store")
 
 #: deliveries that one step erases, so that none lasts long
 STEP: Final = 1000

@@ -9,7 +9,7 @@ ring. What it had handed out is handed out again.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from fluxhook.config.schema import Endpoint
@@ -17,7 +17,9 @@ from fluxhook.policy.outcome import GIVEN_UP
 from fluxhook.scheduler.aggregation import Windows
 from fluxhook.scheduler.dead_letters import DeadLetters
 from fluxhook.scheduler.disabling import Disabling
+from fluxhook.scheduler.endpoint_watch import EndpointWatch
 from fluxhook.scheduler.endpoints import Endpoints
+from fluxhook.scheduler.given_up import GivenUp
 from fluxhook.scheduler.operational_events import OperationalEvents
 from fluxhook.scheduler.own_deliveries import OwnDeliveries
 from fluxhook.scheduler.reports import Reports
@@ -31,6 +33,7 @@ from fluxhook.store.rows import Delivery
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.engine_words import EngineWords
+from fluxhook.transport.host_channel import DeadLetter, EndpointStateChange
 from fluxhook.transport.outage import Outage
 from fluxhook.transport.snapshot import Snapshot
 
@@ -50,7 +53,9 @@ class Scheduler:
         words: EngineWords,
         snapshot: Snapshot,
         clock: EngineClock,
+        tell_host: Callable[[DeadLetter | EndpointStateChange], None] = lambda message: None,
     ) -> None:
+        """Take `tell_host`, which gets what the host's callbacks are for."""
         self._store = store
         self._words = words
         self._clock = clock
@@ -68,6 +73,9 @@ class Scheduler:
         self.endpoints = Endpoints(store, words, snapshot)
         self.events = OperationalEvents(datadir)
         store.on_dead_letter = self._on_dead_letter
+        self.watch = EndpointWatch(datadir, words, clock, snapshot, tell_host)
+        self.given_up = GivenUp(clock, self.endpoints, tell_host)
+        store.on_dead_letters = self.given_up.note
         self.retention = Retention(store, trail, clock, self.endpoints)
         self.dead_letters = DeadLetters(store, clock, self.endpoints, self.retention)
         self.disabling = Disabling(store, words, clock, self.endpoints, self.events)
@@ -82,6 +90,7 @@ class Scheduler:
             self.windows,
             self.disabling,
             self.suspects,
+            self.watch,
         )
         self.retries = Retries(
             datadir, store, words, self.endpoints, leases, self.dead_letters, self.suspects
@@ -100,6 +109,7 @@ class Scheduler:
         self.retention.configure(snapshot)
         self.events.configure(snapshot)
         self._own.configure(snapshot)
+        self.watch.configure(snapshot)
 
     # ---- the step --------------------------------------------------------------------------
 
@@ -109,6 +119,8 @@ class Scheduler:
         if now_ns < self._store_failed_ns + STORE_BACKOFF_NS:
             self.busy = False
             return self._store_failed_ns + STORE_BACKOFF_NS
+        self.given_up.say(now_ns)
+        self.watch.look(now_ns)
         try:
             wake_ns, self.busy = self._work(now_ns)
         except StoreError as e:
@@ -127,6 +139,7 @@ class Scheduler:
     def _work(self, now_ns: int) -> tuple[int, bool]:
         """Return when to go on, and whether there is more now."""
         more = self.reports.collect(now_ns)
+        self.watch.look(now_ns)
         more |= self.disabling.disable(now_ns)
         self.retries.release_lost(self.reports.reached, now_ns)
         wake_ns, left = self.windows.close(now_ns)
@@ -159,6 +172,7 @@ class Scheduler:
         self.step(self._clock.now_ns())
         while self.busy:
             self.step(self._clock.now_ns())
+        self.given_up.say(self._clock.now_ns(), all=True)
         self.events.close()
 
     # ---- workers ---------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 import stat
@@ -15,6 +14,7 @@ from typing import Any
 
 from fluxhook._native.shared import is_own, open_own
 from fluxhook.errors import EngineNotRunning, LayoutError
+from fluxhook.logs.log import Log
 from fluxhook.store.interface import StoreError
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "translated",
 ]
 
-log = logging.getLogger("fluxhook")
+log = Log("store")
 
 #: schema.sql's version; raise it with any change there
 LAYOUT = 3

@@ -143,6 +143,9 @@ class Store(Protocol):
 
     #: hears of each dead letter before it is committed, so perhaps more than once
     on_dead_letter: Callable[[Delivery], None]
+    #: hears of those of a transaction once it is committed, so never of one that a crash takes back; a
+    #: crash right after it may leave them untold
+    on_dead_letters: Callable[[list[Delivery]], None]
 
     @property
     def path(self) -> object:

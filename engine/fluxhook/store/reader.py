@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Self
 
 import msgspec
 
+from fluxhook.logs.log import Log
 from fluxhook.policy.clock import Clock
 from fluxhook.store.database import open_reader, translated
 from fluxhook.store.deaths import Deaths, deaths
@@ -40,7 +40,7 @@ _Parameters = Sequence[Any] | Mapping[str, Any]
 #: in the year 2116
 _LAST_NS = 2**62
 
-log = logging.getLogger("fluxhook")
+log = Log("store")
 
 _EXPIRED = f"""
 SELECT {COLUMNS} FROM endpoints AS e CROSS JOIN deliveries AS d INDEXED BY ended

@@ -83,6 +83,7 @@ class DeliveryTransaction:
         self._positions: dict[bytes, int] = {}
         self._failures: dict[int, tuple[int, str, str]] = {}
         self._windows: dict[int, tuple[int, bytes] | None] = {}
+        self._given_up: list[Delivery] = []
         self._committed = False
 
     def __enter__(self) -> Self:
@@ -189,6 +190,7 @@ class DeliveryTransaction:
         attempted = self._attempts and self._attempts[-1][1] is delivery
         if not attempted and cause not in GIVEN_UP:
             self._failures[delivery.endpoint] = wall_ns, cause, error
+        self._given_up.append(delivery)
         self._store.on_dead_letter(delivery)
 
     def replay(self, delivery: Delivery, now_ns: int) -> None:
@@ -265,6 +267,8 @@ class DeliveryTransaction:
         for endpoint, n in self._pending.items():
             self._store.pending[endpoint] += n
         self._update_leases(promoted)
+        if self._given_up:
+            self._store.on_dead_letters(self._given_up)
 
     def _write(self) -> list[tuple[int, int, int]]:
         """Write all, and return the endpoint, due_ns and id of each delivery whose turn has come."""

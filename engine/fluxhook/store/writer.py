@@ -26,3 +26,5 @@ class Writer(ReadStore):
         self.attempt_ids = itertools.count(last + 1)
         #: hears of each dead letter before it is committed, so perhaps more than once
         self.on_dead_letter: Callable[[Delivery], None] = lambda delivery: None
+        #: hears of those of a transaction once it is committed
+        self.on_dead_letters: Callable[[list[Delivery]], None] = lambda deliveries: None

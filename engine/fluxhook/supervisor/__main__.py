@@ -23,8 +23,8 @@ def main() -> None:
     else:
         from fluxhook.supervisor import supervisor
 
-        process.name_process("supervisor", data_dir)
-        supervisor.embedded_main(data_dir, int(alive_fd), ready_fd=int(rest[0]))
+        host = process.name_process("supervisor", data_dir)
+        supervisor.embedded_main(data_dir, int(alive_fd), ready_fd=int(rest[0]), host=host)
 
 
 main()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fluxhook.logs.log import Log
 from fluxhook.stats import EndpointStats, read_stats
-from fluxhook.transport.process import log
 from fluxhook.transport.repair import Repair
 
 __all__ = ["close", "discrepancies", "explain", "summary"]
+
+log = Log("store")
 
 
 def close(data_dir: Path, repair: Repair) -> None:
@@ -21,7 +23,10 @@ def close(data_dir: Path, repair: Repair) -> None:
     for loss in (*repair.losses, *(repair.suspects if found else ())):
         log.error("%s; %s", loss, summary(found))
     for endpoint, n in found:
-        log.error("endpoint %s: %s", endpoint.name, explain(endpoint, n))
+        log.error(
+            "endpoint %s: %s", endpoint.name, explain(endpoint, n),
+            event="books", endpoint=endpoint.name, count=n,
+        )  # fmt: skip
 
 
 def discrepancies(data_dir: Path) -> list[tuple[EndpointStats, int]]:

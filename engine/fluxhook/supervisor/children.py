@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from fluxhook.config.schema import Config
 from fluxhook.config.workers import DEFAULT_WORKERS, processes
 from fluxhook.errors import FluxhookError
+from fluxhook.logs.log import Log
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.heartbeat import LOOK_S
-from fluxhook.transport.process import Child, log
+from fluxhook.transport.process import Child
 from fluxhook.transport.readiness import hear
 
 __all__ = ["SIDECAR", "Children", "End", "by_own_fault", "worker_count"]
+
+log = Log("worker")
 
 #: between the death of a worker and its successor; doubled while it keeps dying young
 MIN_BACKOFF_S, MAX_BACKOFF_S = 0.05, 5.0
@@ -40,13 +43,19 @@ class End:
     status: int
     lived_s: float
     by_own_fault: bool
+    #: the supervisor killed it, as it made no progress
+    hung: bool = False
 
 
 class Children:
     """Starts them, sees them end, and asks them to leave. Whether one is replaced is the caller's to
     decide. `epoll` tells of an end by the child's pidfd, and of a report by `report_fd`."""
 
-    def __init__(self, datadir: DataDir, epoll: select.epoll, sidecar: str | None) -> None:
+    def __init__(
+        self, datadir: DataDir, epoll: select.epoll, sidecar: str | None, host_fd: int = -1
+    ) -> None:
+        """Take `host_fd`, through which workers log, where a host embeds the engine."""
+        self._host_fd = host_fd
         self.sidecar = sidecar
         #: those that run
         self.running: dict[int, Child] = {}
@@ -79,6 +88,8 @@ class Children:
             "%s (pid %d) ended with status %d; a new one starts in %.2f s",
             self.sidecar if end.index == SIDECAR else f"worker {end.index}",
             end.pid, end.status, backoff_s,
+            event="worker_replaced", worker=None if end.index == SIDECAR else end.index,
+            status=end.status, how=how_it_ended(end), for_s=end.lived_s,
         )  # fmt: skip
 
     def start_due(self) -> None:
@@ -100,7 +111,9 @@ class Children:
     def _start_worker(self, index: int) -> Child:
         wary = str(int(index in self._faulty))
         self._faulty.discard(index)
-        return Child("worker", str(self._datadir.path), str(index), wary, beats=True)
+        return Child(
+            "worker", str(self._datadir.path), str(index), wary, beats=True, host_fd=self._host_fd
+        )
 
     def _start_sidecar(self) -> Child:
         assert self.sidecar is not None
@@ -133,7 +146,7 @@ class Children:
         fault = index != SIDECAR and (child.hung or by_own_fault(status))
         if fault:
             self._faulty.add(index)
-        return End(index, child.pid, status, time.monotonic() - child.started, fault)
+        return End(index, child.pid, status, time.monotonic() - child.started, fault, child.hung)
 
     def kill_stuck(self, now: float) -> None:
         """Kill a child that is alive and does nothing: it would keep its leases, probes and locks."""
@@ -152,7 +165,10 @@ class Children:
     def kill(self, indices: Collection[int]) -> None:
         """End workers that did not leave in time."""
         for index in indices:
-            log.warning("worker %d did not leave in time; it is stopped", index)
+            log.warning(
+                "worker %d did not leave in time; it is stopped", index,
+                event="worker_stopped", worker=index,
+            )  # fmt: skip
             self.running[index].process.kill()
 
     def drain(self) -> None:
@@ -167,6 +183,18 @@ class Children:
         for child in self.running.values():
             log.warning("child (pid %d) did not drain in time; it is stopped", child.pid)
             child.process.kill()
+
+
+def how_it_ended(end: End) -> str:
+    """Return a text such as `signal SIGKILL` or `exit 1`."""
+    if end.hung:
+        return "killed: it made no progress"
+    if end.status >= 0:
+        return f"exit {end.status}"
+    try:
+        return f"signal {signal.Signals(-end.status).name}"
+    except ValueError:
+        return f"signal {-end.status}"
 
 
 def by_own_fault(status: int) -> bool:

@@ -6,14 +6,16 @@ import contextlib
 import time
 from typing import NamedTuple
 
+from fluxhook.logs.log import Log
 from fluxhook.policy import clock
 from fluxhook.policy.clock import Clock
 from fluxhook.store import DeliveryStore, StoreError
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_clock import EngineClock, read_clocks
-from fluxhook.transport.process import log
 
 __all__ = ["ClockWatch", "Look", "begin"]
+
+log = Log("engine")
 
 #: how often the clock is saved, and after how long without a look at it the engine was away
 SAVING_S = 60.0

@@ -16,10 +16,12 @@ import msgspec
 
 from fluxhook.control import MAX_MESSAGE, Failure, Request, frame, socket_path
 from fluxhook.errors import ConfigError, FluxhookError
+from fluxhook.logs.log import Log
 from fluxhook.transport.datadir import DataDir
-from fluxhook.transport.process import log
 
 __all__ = ["Listener"]
+
+log = Log("changes")
 
 #: connections at a time; one more ends that which has not come up with a request for longest
 MAX_CONNECTIONS = 64
@@ -169,9 +171,9 @@ class Listener:
             return Failure(type(e).__name__, str(e))
         except msgspec.MsgspecError as e:
             return Failure("EngineError", f"the request is of another version: {e}")
-        except Exception:
+        except Exception as e:
             # A defect; but the engine's deliveries must not end with it.
-            log.exception("a change that was asked for failed")
+            log.error("a change that was asked for failed", exc_info=e, event="internal_error")
             return Failure("EngineError", "the engine failed to make the change; its log says why")
 
     def _send(self, connection: _Connection) -> None:

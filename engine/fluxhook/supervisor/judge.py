@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from fluxhook.config.schema import Endpoint, Tls
 from fluxhook.errors import ConfigError
+from fluxhook.logs.log import Log
 from fluxhook.transport.build import build
-from fluxhook.transport.process import log
 
 __all__ = ["Judge"]
+
+log = Log("endpoint")
 
 #: how often files are looked at, and held endpoints built again
 LOOK_S = 10.0
@@ -97,9 +99,15 @@ class Judge:
         held = self.held
         for name, reason in held.items():
             if before.get(name) != reason:
-                log.error("endpoint %s is misconfigured, its events wait: %s", name, reason)
+                log.error(
+                    "endpoint %s is misconfigured, its events wait: %s", name, reason,
+                    event="endpoint_held", endpoint=name, reason=reason,
+                )  # fmt: skip
         for name in before.keys() - held.keys() & self._verdicts.keys():
-            log.info("endpoint %s can be built again, its events are delivered", name)
+            log.info(
+                "endpoint %s can be built again, its events are delivered", name,
+                event="endpoint_built", endpoint=name,
+            )  # fmt: skip
 
 
 def _judged(endpoint: Endpoint, known: _Verdict | None) -> _Verdict:
@@ -112,6 +120,7 @@ def _judged(endpoint: Endpoint, known: _Verdict | None) -> _Verdict:
         log.warning(
             "endpoint %s: its files have changed and cannot be used, what was read before stays in "
             "force: %s", endpoint.name, reason,
+            event="files_unusable", endpoint=endpoint.name, reason=reason,
         )  # fmt: skip
         return _Verdict(endpoint, known.files, seen, "")
     return _Verdict(endpoint, seen, seen, reason)

@@ -9,10 +9,13 @@ from collections.abc import Callable
 
 import msgspec
 
+from fluxhook.config.difference import difference, shortened
 from fluxhook.config.schema import Config
 from fluxhook.config.twins import recognize
 from fluxhook.config.units import Size
 from fluxhook.errors import ConfigError, FluxhookError, Problem
+from fluxhook.logs import setup
+from fluxhook.logs.log import Log
 from fluxhook.store import DeliveryStore, StoreError
 from fluxhook.supervisor.judge import Judge
 from fluxhook.supervisor.subscriptions import Subscriptions
@@ -21,10 +24,11 @@ from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.files import FULL
 from fluxhook.transport.outage import Outage
-from fluxhook.transport.process import log
 from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["LiveConfig"]
+
+log = Log("config")
 
 
 class LiveConfig:
@@ -74,6 +78,7 @@ class LiveConfig:
         receiver asked to be left alone (410) gets another chance. Raises FluxhookError; then the former
         one stays.
         """
+        former = self.snapshot.config
         before, twins = self.subscriptions.config, self._twins
         self.subscriptions.configure(self._recognized(self._fitted(config)))
         try:
@@ -84,6 +89,7 @@ class LiveConfig:
             raise
         if self._enable_all():
             self.publish()
+        self._tell_applied("reloaded", former)
 
     def start(self) -> None:
         """Publish for the first time. Raises FluxhookError."""
@@ -91,7 +97,9 @@ class LiveConfig:
             self._tidy()
         except StoreError as e:
             log.warning("%s; it is tried again every second", e)
+        former = self.snapshot.config
         self.publish()
+        self._tell_applied("applied", former)
 
     def refresh(self, now: float, *, disabled: bool) -> None:
         """Publish anew what has changed by itself: a secret expired, a file came, an endpoint was
@@ -109,6 +117,19 @@ class LiveConfig:
             )
         else:
             self._outage.worked()
+
+    def _tell_applied(self, how: str, former: Config) -> None:
+        """Log what is in force now, and what of it is new."""
+        version, config = self.snapshot.version, self.snapshot.config
+        found = difference(former, config)
+        log.info(
+            "configuration %s: version %d, %d endpoints; %s",
+            how, version, len(config.endpoints), found,
+            event="config_applied", version=version, count=len(config.endpoints),
+            added=shortened(found.added), removed=shortened(found.removed),
+            changed=shortened([f"{name}: {', '.join(paths)}" for name, paths in found.changed.items()]),
+            options=shortened(found.options),
+        )  # fmt: skip
 
     def _fitted(self, config: Config) -> Config:
         """Return it with a `max_event_bytes` that the rings between worker and scheduler take: `emit`
@@ -166,6 +187,7 @@ class LiveConfig:
             raise StoreError(
                 f"{self._datadir.snapshot} cannot be written: {e.strerror}{remedy}"
             ) from e
+        setup.choose(snapshot.config.log.format, snapshot.config.log.level)
         self.snapshot = snapshot
         self._words.publish_version(snapshot.version)
         self._ring_doorbells()

@@ -19,6 +19,7 @@ from fluxhook.errors import (
     LayoutError,
     Problem,
 )
+from fluxhook.logs.log import Log
 from fluxhook.policy import rate
 from fluxhook.policy.table import IllegalMove
 from fluxhook.publisher.slot import repair_slot
@@ -26,7 +27,7 @@ from fluxhook.store import DeliveryStore, StoreDamaged
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.holders import holders
-from fluxhook.transport.process import LockHeld, kill_holders, log, wait_for_lock
+from fluxhook.transport.process import LockHeld, kill_holders, wait_for_lock
 from fluxhook.transport.repair import Repair
 from fluxhook.transport.snapshot import Snapshot
 from fluxhook.transport.thresholds import Thresholds
@@ -39,6 +40,8 @@ __all__ = [
     "clear_impossible_times",
     "lock_engine",
 ]
+
+log = Log("store")
 
 #: for workers of an engine that is dead to leave, which takes them a quarter of a second
 PATIENCE_S = 10.0

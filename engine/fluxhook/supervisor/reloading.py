@@ -15,14 +15,16 @@ import msgspec
 from fluxhook.config.schema import Config
 from fluxhook.config.units import Size
 from fluxhook.errors import FluxhookError
+from fluxhook.logs.log import Log
 from fluxhook.scheduler.scheduler import Scheduler
 from fluxhook.supervisor.children import Children, worker_count
 from fluxhook.supervisor.live_config import LiveConfig
 from fluxhook.supervisor.preparation import CHANNEL_BYTES, PATIENCE_S, Preparation
 from fluxhook.transport.datadir import DataDir
-from fluxhook.transport.process import log
 
 __all__ = ["Reloading"]
+
+log = Log("config")
 
 
 @dataclass
@@ -87,9 +89,10 @@ class Reloading:
                 return
             self._live.load(config)
         except FluxhookError as e:
-            log.error("the configuration was not reloaded, the old one stays:\n%s", e)
-            return
-        log.info("configuration reloaded: version %d", self._live.snapshot.version)
+            log.error(
+                "the configuration was not reloaded, the old one stays: %s",
+                "; ".join(str(e).splitlines()), event="config_refused",
+            )  # fmt: skip
 
     def _within_bounds(self, config: Config) -> Config:
         """Return it with what only the next start can change as it is."""
@@ -122,6 +125,7 @@ class Reloading:
         log.info(
             "workers: %d from now on, instead of %d%s", count, self._live.workers,
             f"; {len(leavers)} of them finish what they have begun" if leavers else "",
+            event="workers_changed", count=count,
         )  # fmt: skip
 
     def _moved(self, count: int) -> set[int]:
@@ -154,10 +158,11 @@ class Reloading:
             self._scheduler.change_workers(change.count)
             self._live.load(change.config)
         except (FluxhookError, OSError) as e:
-            log.error("the configuration was not reloaded, the old one stays:\n%s", e)
+            log.error(
+                "the configuration was not reloaded, the old one stays: %s",
+                "; ".join(str(e).splitlines()), event="config_refused",
+            )  # fmt: skip
             self._live.workers = before
             self._scheduler.change_workers(before)
-        else:
-            log.info("configuration reloaded: version %d", self._live.snapshot.version)
         self._children.want(range(self._live.workers))
         return True

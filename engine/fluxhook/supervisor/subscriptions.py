@@ -24,12 +24,14 @@ from fluxhook.config.schema import Config, Endpoint
 from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, Conflict, Problem, UnknownEndpoint
 from fluxhook.events.names import hint
+from fluxhook.logs.log import Log
 from fluxhook.store import DeliveryStore, SubscriptionRow
 from fluxhook.transport.build import build
 from fluxhook.transport.engine_clock import EngineClock
-from fluxhook.transport.process import log
 
 __all__ = ["Subscriptions"]
+
+log = Log("config")
 
 
 class _Built(NamedTuple):

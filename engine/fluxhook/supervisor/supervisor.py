@@ -20,6 +20,8 @@ from fluxhook.config import codec
 from fluxhook.config.schema import Config
 from fluxhook.config.units import Duration
 from fluxhook.errors import EngineError, FluxhookError
+from fluxhook.logs import setup
+from fluxhook.logs.log import Log
 from fluxhook.publisher.slot import recover_slot
 from fluxhook.scheduler.scheduler import Scheduler
 from fluxhook.supervisor import books
@@ -35,16 +37,19 @@ from fluxhook.supervisor.preparation import (
     clear_impossible_times,
     lock_engine,
 )
+from fluxhook.supervisor.queue_watch import QueueWatch
 from fluxhook.supervisor.reloading import Reloading
 from fluxhook.transport import datadir as d
 from fluxhook.transport.files import replace_file
+from fluxhook.transport.host_channel import DeadLetter, EndpointStateChange, HostChannel
 from fluxhook.transport.outage import Outage
-from fluxhook.transport.process import log
 from fluxhook.transport.readiness import tell
 from fluxhook.transport.repair import Repair
 from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["Supervisor", "embedded_main"]
+
+log = Log("engine")
 
 #: how often publishers that died are looked for
 HOUSEKEEPING_S = 1.0
@@ -66,12 +71,15 @@ class Supervisor:
         reload: Callable[[], Config] | None = None,
         sidecar: str | None = None,
         accept_loss: bool = False,
+        host: HostChannel | None = None,
     ) -> None:
         """Prepare the data directory. `sidecar`: a module to be run beside the workers, as `python
         -P -m MODULE serve ALIVE_FD DATA_DIR REPORT_FD BEAT_FD`; the admin API is one. It ends like a
         worker, and is replaced like one, once it has served; an engine whose sidecar cannot start
         does not start either. `accept_loss`: a store that is missing or damaged is moved aside, and
-        a new one made."""
+        a new one made. `host` is told of dead letters and states."""
+        self._host = host
+        setup.choose(config.log.format, config.log.level)
         self.datadir = d.DataDir(data_dir)
         self._next_housekeeping = 0.0
         #: publishers' folders that cannot be read
@@ -112,7 +120,7 @@ class Supervisor:
         reload: Callable[[], Config] | None,
         sidecar: str | None,
     ) -> None:
-        datadir, workers = self.datadir, worker_count(config)
+        datadir, workers, host = self.datadir, worker_count(config), self._host
         self._words = prepared.words
         former = prepared.load_former()
         #: rings are read by other workers than under the engine before this one
@@ -123,7 +131,9 @@ class Supervisor:
         self._epoll = select.epoll()
         self._doorbell = d.open_doorbell(datadir.scheduler_doorbell)
         self._epoll.register(self._doorbell, select.EPOLLIN)
-        self._children = Children(datadir, self._epoll, sidecar)
+        self._children = Children(
+            datadir, self._epoll, sidecar, host.fd if host is not None else -1
+        )
         self.live = LiveConfig(
             datadir,
             self._words,
@@ -136,7 +146,9 @@ class Supervisor:
         )
         self.live.start()
         clear_impossible_times(self._words, self.snapshot, self._clock.now_ns())
-        self._scheduler = Scheduler(datadir, self._store, self._words, self.snapshot, self._clock)
+        self._scheduler = Scheduler(
+            datadir, self._store, self._words, self.snapshot, self._clock, self._tell_host
+        )
         self.live.on_publish = self._scheduler.configure
         if was_away:
             self._scheduler.spare()
@@ -148,6 +160,8 @@ class Supervisor:
         )
         self._listener = Listener(datadir, changes.apply)
         self._epoll.register(self._listener.fd, select.EPOLLIN)
+        self._queue_watch = QueueWatch(datadir)
+        self._queue_watch.look(self.snapshot, time.monotonic())
         interval = durability_interval(config.durability)
         self._syncer = Syncer(datadir, interval.seconds) if interval else None
 
@@ -191,6 +205,8 @@ class Supervisor:
         """Do what is to be done now, then wait for something to happen."""
         now = time.monotonic()
         wake_ns = self._scheduler.step(self._clock.now_ns())
+        if self._host is not None:
+            self._host.flush()
         if self._draining_until is None:
             if self._serves and self.reloading.advance(now):
                 self._announce()
@@ -212,6 +228,8 @@ class Supervisor:
         """Return how long nothing is to be done unless something happens."""
         wait_s = min(HOUSEKEEPING_S, max(0.0, (wake_ns - self._clock.now_ns()) / 1e9))
         wait_s = self._children.wait_s(wait_s, now)
+        if self._host is not None and self._host.waits:
+            wait_s = min(wait_s, LEAVING_S)
         if self.reloading.under_way:
             wait_s = min(wait_s, LEAVING_S)
         if self._draining_until is not None and now < self._draining_until:
@@ -280,6 +298,10 @@ class Supervisor:
         except OSError as e:  # it is for people and programs that look; deliveries need it not
             log.warning("%s cannot be written: %s", self.datadir.engine_file, e.strerror)
 
+    def _tell_host(self, message: DeadLetter | EndpointStateChange) -> None:
+        if self._host is not None:
+            self._host.send(message)
+
     def _catch_up(self) -> None:
         """Apply what workers of an engine before this one reported, where their rings are others' now:
         what they handed to the store comes before what is still in their rings."""
@@ -347,6 +369,7 @@ class Supervisor:
                 outage.failed(f"{e}; the next start saves what can be saved")
             else:
                 outage.worked()
+        self._queue_watch.look(self.snapshot, now)
         self.live.refresh(now, disabled=self._scheduler.take_disabled())
 
     def _notice_removal(self) -> None:
@@ -370,12 +393,14 @@ def durability_interval(durability: str) -> Duration | None:
     return Duration.parse(interval) if kind == "interval" else None
 
 
-def embedded_main(data_dir: str, host_fd: int, *, ready_fd: int) -> None:
+def embedded_main(
+    data_dir: str, host_fd: int, *, ready_fd: int, host: HostChannel | None = None
+) -> None:
     """Run a supervisor that a host process started: its configuration comes on standard input, and it
     reports on `ready_fd` that it serves or why it cannot."""
     try:
         config = codec.decode(sys.stdin.buffer.read(), Config)
-        supervisor = Supervisor(data_dir, config)
+        supervisor = Supervisor(data_dir, config, host=host)
     except FluxhookError as e:
         tell(ready_fd, e)
         raise SystemExit(1) from None

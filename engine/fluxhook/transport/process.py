@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import NamedTuple
 
 import setproctitle
 
 from fluxhook.errors import EngineError
+from fluxhook.logs import setup
+from fluxhook.logs.log import Log, described, traced
 from fluxhook.text import repaired
 from fluxhook.transport.datadir import FileLock
 from fluxhook.transport.heartbeat import LOOK_S, Heartbeat, Watch
 from fluxhook.transport.holders import holders, named
+from fluxhook.transport.host_channel import HostChannel, HostHandler, taken_from, variable
 
 __all__ = [
     "LEAVE",
@@ -36,7 +37,7 @@ __all__ = [
     "wait_for_lock",
 ]
 
-log = logging.getLogger("fluxhook")
+log = Log("engine")
 
 #: what a worker is told that is to end without a successor of its own
 LEAVE = b"l"
@@ -49,30 +50,16 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _AT_WORK = ("R", "S")
 
 
-def name_process(role: str, data_dir: str) -> None:
-    """Set the title that ps and top show, and the format of what this process logs."""
+def name_process(role: str, data_dir: str) -> HostChannel | None:
+    """Set the title that ps and top show, and begin to log under that name: on standard error, or in
+    the host's log where one embeds this engine. Return the channel to that host."""
     setproctitle.setproctitle(repaired(f"fluxhook {role} [{data_dir}]"))
-    logging.basicConfig(
-        format=f"%(asctime)s fluxhook {role}: %(levelname)s: %(message)s", level=logging.INFO
-    )
-
-
-def described(error: Exception) -> str:
-    """Return an error's kind and message as a text that can be stored and shown."""
-    try:
-        text = repaired(str(error))
-    except Exception:  # whose own __str__ is at fault
-        text = ""
-    kind = type(error).__name__
-    return f"{kind}: {text}"[:500] if text else kind
-
-
-def traced(error: Exception) -> str:
-    """Return an error with its traceback as a text that any log takes."""
-    try:
-        return repaired("".join(traceback.format_exception(error)))
-    except Exception:
-        return described(error)
+    host = None
+    if (fd := taken_from(os.environ)) >= 0:
+        with contextlib.suppress(OSError):  # it is none: the variable was there before
+            host = HostChannel(fd, role, waits=role == "supervisor")
+    setup.begin(role, HostHandler(host, role) if host is not None else None)
+    return host
 
 
 class LockHeld(EngineError):
@@ -159,10 +146,12 @@ class Child:
         stdin: bytes | None = None,
         reports: bool = False,
         beats: bool = False,
+        host_fd: int = -1,
     ) -> None:
         """Run `python -P -m MODULE ROLE ALIVE_FD ARGUMENTS`. One that `reports` says on a descriptor,
         which it gets after these, that it serves or why not (transport/readiness.py); one that `beats`
-        gets that of its heartbeat as its last argument."""
+        gets that of its heartbeat as its last argument. `host_fd`: of the channel to the host of an
+        embedded engine."""
         alive_read, self._alive_write = os.pipe2(os.O_CLOEXEC)
         self.report_fd, report_write = os.pipe2(os.O_CLOEXEC) if reports else (-1, -1)
         self.heartbeat = Heartbeat() if beats else None
@@ -177,12 +166,14 @@ class Child:
         if self.heartbeat is not None:
             passed.append(self.heartbeat.fd)
             arguments = (*arguments, str(self.heartbeat.fd))
+        if host_fd >= 0:
+            passed.append(host_fd)
         try:
             self.process = subprocess.Popen(
                 python(module, role, str(alive_read), *arguments),
                 stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                 pass_fds=passed,
-                env=quiet_environment(),
+                env=quiet_environment() | variable(host_fd),
             )
         except BaseException:
             os.close(self._alive_write)
@@ -226,6 +217,7 @@ class Child:
             log.error(
                 "pid %d has made no progress for %g s (its state is %s); it is killed",
                 self.pid, self._watch.silent * LOOK_S, now.state,
+                event="process_stuck", child=self.pid, for_s=self._watch.silent * LOOK_S,
             )  # fmt: skip
             self.hung = now.state in _AT_WORK and not waits
             self.process.kill()

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from fluxhook._native import ring, shared
+from fluxhook.logs.log import Log
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_words import rows_for
 from fluxhook.transport.files import make_folder
 
 __all__ = ["Repair"]
 
-log = logging.getLogger("fluxhook")
+log = Log("store")
 
 
 class Repair:

@@ -24,12 +24,12 @@ import msgspec
 from fluxhook._native.ring import RingDelivery
 from fluxhook._native.shared import Counters, Words
 from fluxhook.config.schema import Endpoint
+from fluxhook.logs.log import Log, described
 from fluxhook.policy import breaker
 from fluxhook.transport import datadir as field
 from fluxhook.transport.build import build
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.messages import DEFERRED, SUSPECT_NS, TAKEN_OVER, DueHead, Verdict
-from fluxhook.transport.process import described, log
 from fluxhook.worker.admission import Admission
 from fluxhook.worker.endpoint_queue import Backlog, EndpointQueue
 from fluxhook.worker.idle_gauge import IdleGauge
@@ -39,6 +39,8 @@ from fluxhook.worker.senders import Finished, Senders
 from fluxhook.worker.stage_timings import StageTimings
 
 __all__ = ["Dispatcher"]
+
+log = Log("worker")
 
 #: deliveries that wait at hand before no more are taken, slow queues' aside
 BACKLOG = 1024
@@ -141,7 +143,10 @@ class Dispatcher:
 
     def _tell_unbuilt(self, endpoint_id: int, endpoint: Endpoint, error: Exception) -> None:
         """Have the supervisor hold the endpoint, for a while and in every worker."""
-        log.error("endpoint %s cannot be sent to: %s", endpoint.name, described(error))
+        log.error(
+            "endpoint %s cannot be sent to: %s", endpoint.name, described(error),
+            event="endpoint_unbuilt", endpoint=endpoint.name,
+        )  # fmt: skip
         self._words.store(endpoint_id, field.UNBUILT, 1)
 
     def retire_senders(self) -> None:
@@ -540,7 +545,10 @@ class Dispatcher:
             if head is None:
                 continue
             if tried == [delivery]:
-                log.error("two workers ended at delivery %d: it is a dead letter", delivery.id)
+                log.error(
+                    "two workers ended at delivery %d: it is a dead letter", delivery.id,
+                    event="poison", delivery=delivery.id, cause="poison",
+                )  # fmt: skip
                 self._reporter.report(delivery, "dead", "poison")
             else:
                 self._reporter.report(
@@ -570,8 +578,9 @@ class Dispatcher:
             self._recount(queue)
         except Exception as e:
             log.error(
-                "endpoint %s: events stay in their rings: %s", queue.endpoint.name, described(e)
-            )
+                "endpoint %s: events stay in their rings: %s", queue.endpoint.name, described(e),
+                endpoint=queue.endpoint.name,
+            )  # fmt: skip
             queue.clear()
 
     # ---- results ---------------------------------------------------------------------------

@@ -9,16 +9,18 @@ from operator import attrgetter
 
 from fluxhook._native.ring import RingDelivery
 from fluxhook.config.schema import Endpoint
+from fluxhook.logs.log import Log
 from fluxhook.policy import batch
 from fluxhook.policy.aggregate import aggregates, gathered
 from fluxhook.policy.compression import MIN_BYTES
 from fluxhook.policy.outcome import Outcome, TransportCause, classify
 from fluxhook.transport.build import Built
 from fluxhook.transport.messages import EventHead
-from fluxhook.transport.process import log
 from fluxhook.transport.sender import Sender
 
 __all__ = ["Backlog", "EndpointQueue"]
+
+log = Log("endpoint")
 
 #: a queue that takes longer than this to empty is slow: the rest goes to the store
 SLOW_NS = 250_000_000
@@ -394,6 +396,7 @@ class EndpointQueue:
             log.info(
                 "endpoint %s refused a batch of %d events as too large; batches have at most %s now",
                 self.endpoint.name, len(refused), self._batch.max_bytes,
+                event="batches_shrunk", endpoint=self.endpoint.name,
             )  # fmt: skip
 
     def hurry(self) -> None:

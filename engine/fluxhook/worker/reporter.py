@@ -9,12 +9,14 @@ import msgspec
 
 from fluxhook._native.ring import FULL, TOO_LARGE, UNSYNCED, Producer, RingDelivery
 from fluxhook._native.shared import Counters
+from fluxhook.logs.log import Log
 from fluxhook.store.delivery_id import DeliveryIds
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.messages import Attempt, Report, Verdict
-from fluxhook.transport.process import log
 
 __all__ = ["NO_ENDPOINT", "Reporter"]
+
+log = Log("worker")
 
 #: Reports that wait for room, and bodies of theirs, before a worker takes nothing new. Arbitrary: as
 #: many as the outbox holds, and half of a publisher's ring, where all of them stand as well.

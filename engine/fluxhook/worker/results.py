@@ -13,11 +13,11 @@ import msgspec
 
 from fluxhook._native.ring import RingDelivery, settle_fresh
 from fluxhook._native.shared import Counters, Words
+from fluxhook.logs.log import Log, described
 from fluxhook.policy.batch import halves, read_answers
 from fluxhook.policy.outcome import Outcome
 from fluxhook.transport import datadir as field
 from fluxhook.transport.messages import Attempt
-from fluxhook.transport.process import described, log, traced
 from fluxhook.transport.sender import Sender
 from fluxhook.transport.transfer import RESENT_US, STATUS, TOTAL_US, Transfer
 from fluxhook.worker.admission import Admission
@@ -26,6 +26,8 @@ from fluxhook.worker.reporter import Reporter
 from fluxhook.worker.stage_timings import StageTimings
 
 __all__ = ["Results"]
+
+log = Log("worker")
 
 MULTI_STATUS, CONTENT_TOO_LARGE = 207, 413
 #: the log has at most one error of ours for each endpoint in this time
@@ -119,18 +121,19 @@ class Results:
         text = described(error)
         if not 0 <= now_ns - self._told_ns.get(queue.id, 0) < TELL_NS:
             self._told_ns[queue.id] = now_ns
+            name = queue.endpoint.name
             log.error(
-                "endpoint %s: an attempt ended with an error of ours:\n%s",
-                queue.endpoint.name,
-                traced(error),
-            )
+                "endpoint %s: an attempt ended with an error of ours", name,
+                exc_info=error, event="internal_error", endpoint=name, cause="internal",
+            )  # fmt: skip
         attempt = Attempt(now_ns, 0, "internal", text, worker=self._worker)
         for delivery in deliveries:
             if delivery.in_ring or delivery.id:
                 try:
                     self._report(queue, (delivery,), queue.outcome(0, "internal"), attempt)
                 except Exception:
-                    log.error("endpoint %s: an event stays in its ring", queue.endpoint.name)
+                    name = queue.endpoint.name
+                    log.error("endpoint %s: an event stays in its ring", name, endpoint=name)
         self._admission.release(queue, now_ns, probe)
 
     def _succeed(

@@ -15,6 +15,8 @@ import signal
 from fluxhook._native.ring import Consumer, Producer, RingDelivery, recover
 from fluxhook._native.shared import Counters, LayoutMismatch
 from fluxhook.errors import EngineError
+from fluxhook.logs import setup
+from fluxhook.logs.log import Log
 from fluxhook.policy.egress import EgressPolicy
 from fluxhook.transport import datadir as d
 from fluxhook.transport import process
@@ -28,6 +30,8 @@ from fluxhook.worker.reporter import Reporter
 from fluxhook.worker.stage_timings import StageTimings
 
 __all__ = ["Worker", "main"]
+
+log = Log("worker")
 
 #: records taken from one ring in one round; fewer, but for these, from one that has little room
 TAKE_BATCH, TAKE_LEAST = 256, 32
@@ -160,7 +164,7 @@ class Worker:
             self._snapshot = Snapshot.load(self._datadir)
         except EngineError as e:  # what is at hand is sent as it would have been
             self._unreadable = version
-            process.log.error("the former configuration stays: %s", e)
+            log.error("the former configuration stays: %s", e, event="config_refused")
         else:
             self._clock.known = self._snapshot.clock
             if self._snapshot.workers != workers:
@@ -172,6 +176,7 @@ class Worker:
 
     def _configure(self) -> None:
         snapshot = self._snapshot
+        setup.choose(snapshot.config.log.format, snapshot.config.log.level)
         endpoints = snapshot.endpoints()
         for endpoint_id, endpoint in endpoints.items():
             name = endpoint.name
@@ -210,7 +215,7 @@ class Worker:
                 except FileNotFoundError:
                     continue  # its publisher replaces it, and tells when it has
                 except LayoutMismatch as e:
-                    process.log.error("%s; the next start saves what can be saved", e)
+                    log.error("%s; the next start saves what can be saved", e)
                     continue
                 known = self._rings.get(str(path))
                 found[str(path)] = known if known and known.uid == ring.uid else ring
@@ -266,7 +271,7 @@ class Worker:
         for path, ring in self._rings.items():
             if new := ring.corrupt - self._told.get(path, 0):
                 self._told[path] = ring.corrupt
-                process.log.error("%s: %d damaged records in it are lost", path, new)
+                log.error("%s: %d damaged records in it are lost", path, new)
 
     def _wait_s(self, now_ns: int, wake_ns: int) -> float:
         """Return how long the loop may sleep: not at all if a record came as it said that it sleeps."""
@@ -309,7 +314,7 @@ def main(path: str, index: int, control_fd: int, wary: int = 0, beat_fd: int = -
     except process.Orphaned:
         return
     except (EngineError, LayoutMismatch, OSError) as e:
-        process.log.error("this worker cannot start: %s", e)
+        log.error("this worker cannot start: %s", e, event="worker_refused")
         raise SystemExit(1) from None
     # What is there now stays, and deliveries are in no cycles: the collector has little to look for.
     gc.freeze()
