@@ -175,7 +175,7 @@ def test_an_error_of_ours_comes_with_its_traceback_on_the_same_line(begin: Begin
 
 
 def test_lines_of_other_packages_are_one_line_too(begin: Begin) -> None:
-    """What uvicorn or asyncio log, with a traceback or with arguments that do not fit."""
+    """Those of uvicorn and asyncio, with a traceback or with arguments that do not fit."""
     formatter = TextFormatter("admin")
     lines = begin(formatter)
     other = logging.getLogger("fluxhook.elsewhere")

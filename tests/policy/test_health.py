@@ -167,7 +167,7 @@ def test_one_that_relapses_has_to_be_well_for_longer() -> None:
 
 
 def test_a_supervisor_that_follows_another_tells_nothing_twice() -> None:
-    """What is open already is not told to have opened; its end is."""
+    """A breaker that is open already is not told to have opened; its end is."""
     world = World(failing_ns=START_NS - 100 * S)
     world.state = State("open", (START_NS - 90 * S) // 1_000_000)
     seen = Seen(world.state, world.failing_ns, 0)

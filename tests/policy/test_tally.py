@@ -34,7 +34,7 @@ def test_keys_do_not_wait_for_each_other() -> None:
 
 
 def test_at_the_end_all_is_said() -> None:
-    """What was counted is not lost with the process."""
+    """Nothing that was counted is lost with the process."""
     tally: Tally[str] = Tally()
     tally.add("a")
     assert tally.due(0, all=True) == [("a", Sum(1, "", ""))]

@@ -1,4 +1,4 @@
-"""What the log and the host are told of endpoints, by a scheduler whose only worker is the test."""
+"""The log of endpoints, and what the host hears, by a scheduler whose only worker is the test."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_what_never_moves_a_breaker_is_told_too(harness: SchedulerHarness, said:
 def test_a_scheduler_that_follows_another_repeats_nothing(
     harness: SchedulerHarness, said: Said
 ) -> None:
-    """What was open before it began is not said to open; that it closes is said."""
+    """A breaker that was open before it began is not said to open; that it closes is said."""
     harness.word(0, d.FAILING, harness.now_ns)
     trip(harness)
     harness.first_failure("evt_1")

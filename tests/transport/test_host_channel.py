@@ -58,7 +58,7 @@ def line(text: str = "a") -> Line:
 
 
 def test_a_host_that_does_not_read_is_not_waited_for(ends: Ends) -> None:
-    """What finds no room is counted, and the number comes once there is room."""
+    """Messages that find no room are counted, and the number comes once there is room."""
     began = time.monotonic()
     for _ in range(10_000):
         ends.channel.send(line())

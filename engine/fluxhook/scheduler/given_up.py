@@ -1,4 +1,4 @@
-"""What was given up, as the log and the host are told of it."""
+"""Dead letters, as the log and the host hear of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = Log("delivery")
 
 
 class GivenUp:
-    """The host is told of each dead letter; the log sums them up by endpoint and cause."""
+    """The host hears of each dead letter; the log sums them up by endpoint and cause."""
 
     def __init__(
         self, clock: EngineClock, endpoints: Endpoints, tell: Callable[[DeadLetter], None]

@@ -77,7 +77,7 @@ class Supervisor:
         -P -m MODULE serve ALIVE_FD DATA_DIR REPORT_FD BEAT_FD`; the admin API is one. It ends like a
         worker, and is replaced like one, once it has served; an engine whose sidecar cannot start
         does not start either. `accept_loss`: a store that is missing or damaged is moved aside, and
-        a new one made. `host` is told of dead letters and states."""
+        a new one made. `host` hears of dead letters and states."""
         self._host = host
         setup.choose(config.log.format, config.log.level)
         self.datadir = d.DataDir(data_dir)
