@@ -15,8 +15,8 @@ from typing import Final
 from fluxhook._native import shared
 from fluxhook.config.units import Duration
 from fluxhook.logs.log import Log
-from fluxhook.policy import breaker, health
-from fluxhook.policy.health import Failures, Health, Seen
+from fluxhook.policy import breaker, endpoint_log
+from fluxhook.policy.endpoint_log import Failures, Known, Seen
 from fluxhook.policy.outcome import CAUSES
 from fluxhook.policy.table import IllegalMove
 from fluxhook.store.audit import timestamp
@@ -55,7 +55,7 @@ class EndpointWatch:
         self._reported: dict[int, int] = {}
         self._failures: dict[int, Failures] = {}
         #: those that fail, or did a while ago
-        self._health: dict[int, Health] = {}
+        self._known: dict[int, Known] = {}
         #: the last state that was told
         self._states: dict[str, str] = {}
         self._next_look_ns = 0
@@ -64,7 +64,7 @@ class EndpointWatch:
         for id in snapshot.endpoints():
             seen = self._seen(id, None)
             if seen.failing_ns or seen.breaker.name != "closed":
-                self._health[id] = health.begin(seen, now_ns)
+                self._known[id] = endpoint_log.begin(seen, now_ns)
         self._states = {name: self._state(name)[0] for name in snapshot.ids}
 
     # ---- what happens ----------------------------------------------------------------------
@@ -73,9 +73,9 @@ class EndpointWatch:
         """Take over a changed configuration."""
         former = self._snapshot.ids
         self._take_over(snapshot)
-        gone = self._health.keys() - snapshot.endpoints().keys()
+        gone = self._known.keys() - snapshot.endpoints().keys()
         for id in gone:
-            del self._health[id]
+            del self._known[id]
         self._failures = {id: found for id, found in self._failures.items() if id not in gone}
         now_ns = self._clock.now_ns()
         for name in snapshot.ids.keys() - former.keys():
@@ -112,7 +112,7 @@ class EndpointWatch:
         """Look at those of which failures came, and once a second at all that fail."""
         if now_ns >= self._next_look_ns:
             self._next_look_ns = now_ns + LOOK_NS
-            ids: Iterable[int] = {**self._health, **self._failures}
+            ids: Iterable[int] = {**self._known, **self._failures}
         else:
             ids = list(self._failures)
         for id in ids:
@@ -123,14 +123,14 @@ class EndpointWatch:
         endpoint = self._by_id.get(id)
         if endpoint is None:
             return
-        before = self._health.get(id, health.WELL)
-        after, events = health.look(
+        before = self._known.get(id, endpoint_log.WELL)
+        after, events = endpoint_log.look(
             before, self._seen(id, failures), now_ns, breaker=endpoint.circuit_breaker
         )
         if after.is_forgotten(now_ns):
-            self._health.pop(id, None)
+            self._known.pop(id, None)
         else:
-            self._health[id] = after
+            self._known[id] = after
         for event in events:
             self._log(endpoint.name, event)
         if events:
@@ -152,7 +152,7 @@ class EndpointWatch:
 
     # ---- telling ---------------------------------------------------------------------------
 
-    def _log(self, name: str, event: health.Event) -> None:
+    def _log(self, name: str, event: endpoint_log.Event) -> None:
         fields: dict[str, str | int | float | None] = {
             "endpoint": name,
             "cause": event.cause,
@@ -201,7 +201,7 @@ class EndpointWatch:
             return "misconfigured", snapshot.held[name]
         if endpoint.paused:
             return "paused", "It is paused."
-        found = self._health.get(snapshot.ids[name], health.WELL)
+        found = self._known.get(snapshot.ids[name], endpoint_log.WELL)
         return found.state, CAUSES[found.cause].user if found.cause in CAUSES else ""
 
     def _tell_state(self, name: str, now_ns: int) -> None:
@@ -214,7 +214,11 @@ class EndpointWatch:
         if state == before:
             return
         id = self._snapshot.ids.get(name, -1)
-        found = self._health.get(id, health.WELL) if state in ("failing", "open") else health.WELL
+        found = (
+            self._known.get(id, endpoint_log.WELL)
+            if state in ("failing", "open")
+            else endpoint_log.WELL
+        )
         self._tell(
             EndpointStateChange(
                 endpoint=name,

@@ -1,4 +1,4 @@
-"""The health of one endpoint as a log tells it: each change once, and what goes on now and then.
+"""One endpoint as a log tells of it: each change once, and what goes on now and then.
 
     state, events = look(state, seen, now_ns, breaker=...)
 
@@ -16,11 +16,12 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from fluxhook.config.schema import Breaker
 from fluxhook.policy import breaker as breakers
 
-__all__ = ["WELL", "Event", "Failures", "Health", "Kind", "Seen", "begin", "look"]
+__all__ = ["WELL", "Event", "Failures", "Kind", "Known", "Seen", "begin", "look"]
 
 _S: Final = 1_000_000_000
 _MS: Final = 1_000_000
@@ -68,7 +69,7 @@ class Event(NamedTuple):
     next_ns: int | None
 
 
-class Health(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True):
     """What is remembered of one endpoint. The first four are 0 while that is not so."""
 
     #: since when it fails
@@ -106,17 +107,17 @@ class Health(msgspec.Struct, frozen=True):
         return self.state == "active" and now_ns - self.recovered_ns >= FORGET_NS
 
 
-WELL: Final = Health()
+WELL: Final = Known()
 
 
-def begin(seen: Seen, now_ns: int) -> Health:
+def begin(seen: Seen, now_ns: int) -> Known:
     """Return the state of an endpoint that somebody else watched before: what is so already is not
     told again."""
     opened_ns = 0
     if seen.breaker.name != "closed":
         opened_ns = _stamp_ns(seen.breaker, now_ns)
     failing_ns = min(seen.failing_ns, now_ns) or opened_ns
-    return Health(
+    return Known(
         failing_ns=failing_ns,
         opened_ns=opened_ns,
         tripped_ms=seen.breaker.value if seen.breaker.name == "open" else 0,
@@ -126,51 +127,54 @@ def begin(seen: Seen, now_ns: int) -> Health:
     )
 
 
-def look(
-    health: Health, seen: Seen, now_ns: int, *, breaker: Breaker
-) -> tuple[Health, list[Event]]:
-    """Return the state after a look, and what is to be told."""
-    events: list[Event] = []
+def look(known: Known, seen: Seen, now_ns: int, *, breaker: Breaker) -> tuple[Known, list[Event]]:
+    """Return what is known after a look, and what is to be told."""
     next_ns = breakers.probe_ns(seen.breaker, breaker)
+    events: list[Event] = []
 
-    def tell(kind: Kind, since_ns: int) -> None:
-        events.append(
-            Event(
-                kind,
-                health.cause,
-                health.error,
-                max(0, now_ns - since_ns),
-                health.failed,
-                health.probes,
-                next_ns,
-            )
-        )
+    def tell(kind: Kind, of: Known, since_ns: int) -> None:
+        for_ns = max(0, now_ns - since_ns)
+        events.append(Event(kind, of.cause, of.error, for_ns, of.failed, of.probes, next_ns))
 
     if seen.failures is not None:
-        health = _failed(health, seen, seen.failures, now_ns)
-        if not health.failing_ns:
-            health = _begins_to_fail(health, seen, now_ns)
-            tell("failing", health.failing_ns)
-    if seen.breaker.name == "open":
-        if not health.opened_ns:
-            if not health.failing_ns:
-                health = _begins_to_fail(health, seen, now_ns)
-            health = msgspec.structs.replace(
-                health,
-                opened_ns=_stamp_ns(seen.breaker, now_ns),
-                tripped_ms=seen.breaker.value,
-                probes=0,
-                ill_ns=now_ns,
-            )
-            tell("breaker_opened", health.failing_ns)
-        elif seen.breaker.value != health.tripped_ms:
-            health = msgspec.structs.replace(
-                health, tripped_ms=seen.breaker.value, probes=health.probes + 1
-            )
-    elif seen.breaker.name == "closed" and health.opened_ns:
-        tell("breaker_closed", health.opened_ns)
-        health = msgspec.structs.replace(
-            health,
+        known = _failed(known, seen, seen.failures, now_ns)
+        if not known.failing_ns:
+            known = _begins_to_fail(known, seen, now_ns)
+            tell("failing", known, known.failing_ns)
+    was_open, before = known.opened_ns, known
+    known = _breaker_moved(known, seen, now_ns)
+    if known.opened_ns and not was_open:
+        tell("breaker_opened", known, known.failing_ns)
+    elif was_open and not known.opened_ns:
+        tell("breaker_closed", before, was_open)
+    if known.failing_ns and _is_well(known, seen, now_ns):
+        tell("recovered", known, known.failing_ns)
+        known = Known(steady_ns=known.steady_ns, recovered_ns=now_ns)
+    elif known.failing_ns and now_ns >= known.remind_ns and (known.unsaid or known.opened_ns):
+        tell("still_failing", known, known.failing_ns)
+        pause_ns = min(2 * known.pause_ns, MOST_REMIND_NS)
+        known = replace(known, unsaid=0, remind_ns=now_ns + pause_ns, pause_ns=pause_ns)
+    return known, events
+
+
+def _breaker_moved(known: Known, seen: Seen, now_ns: int) -> Known:
+    """Return what is known once the breaker's word was looked at."""
+    name, stamp_ms = seen.breaker.name, seen.breaker.value
+    if name == "open" and not known.opened_ns:
+        if not known.failing_ns:
+            known = _begins_to_fail(known, seen, now_ns)
+        return replace(
+            known,
+            opened_ns=_stamp_ns(seen.breaker, now_ns),
+            tripped_ms=stamp_ms,
+            probes=0,
+            ill_ns=now_ns,
+        )
+    if name == "open" and stamp_ms != known.tripped_ms:
+        return replace(known, tripped_ms=stamp_ms, probes=known.probes + 1)
+    if name == "closed" and known.opened_ns:
+        return replace(
+            known,
             opened_ns=0,
             tripped_ms=0,
             probes=0,
@@ -178,25 +182,14 @@ def look(
             remind_ns=now_ns + REMIND_NS,
             pause_ns=REMIND_NS,
         )
-    if not health.failing_ns:
-        return health, events
-    if _is_well(health, seen, now_ns):
-        tell("recovered", health.failing_ns)
-        return Health(steady_ns=health.steady_ns, recovered_ns=now_ns), events
-    if now_ns >= health.remind_ns and (health.unsaid or health.opened_ns):
-        tell("still_failing", health.failing_ns)
-        pause_ns = min(2 * health.pause_ns, MOST_REMIND_NS)
-        health = msgspec.structs.replace(
-            health, unsaid=0, remind_ns=now_ns + pause_ns, pause_ns=pause_ns
-        )
-    return health, events
+    return known
 
 
-def _failed(health: Health, seen: Seen, failures: Failures, now_ns: int) -> Health:
-    return msgspec.structs.replace(
-        health,
-        failed=health.failed + failures.attempts,
-        unsaid=health.unsaid + failures.attempts,
+def _failed(known: Known, seen: Seen, failures: Failures, now_ns: int) -> Known:
+    return replace(
+        known,
+        failed=known.failed + failures.attempts,
+        unsaid=known.unsaid + failures.attempts,
         cause=failures.cause,
         error=failures.error,
         ill_ns=now_ns,
@@ -204,12 +197,12 @@ def _failed(health: Health, seen: Seen, failures: Failures, now_ns: int) -> Heal
     )
 
 
-def _begins_to_fail(health: Health, seen: Seen, now_ns: int) -> Health:
+def _begins_to_fail(known: Known, seen: Seen, now_ns: int) -> Known:
     steady_ns = STEADY_NS
-    if health.recovered_ns and now_ns - health.recovered_ns < FORGET_NS:
-        steady_ns = min(GROWTH * health.steady_ns, MOST_STEADY_NS)
-    return msgspec.structs.replace(
-        health,
+    if known.recovered_ns and now_ns - known.recovered_ns < FORGET_NS:
+        steady_ns = min(GROWTH * known.steady_ns, MOST_STEADY_NS)
+    return replace(
+        known,
         failing_ns=min(seen.failing_ns, now_ns) or now_ns,
         unsaid=0,
         remind_ns=now_ns + REMIND_NS,
@@ -218,11 +211,11 @@ def _begins_to_fail(health: Health, seen: Seen, now_ns: int) -> Health:
     )
 
 
-def _is_well(health: Health, seen: Seen, now_ns: int) -> bool:
+def _is_well(known: Known, seen: Seen, now_ns: int) -> bool:
     """Return whether nothing has failed for long enough, and something succeeded since."""
-    if health.opened_ns or now_ns - health.ill_ns < health.steady_ns:
+    if known.opened_ns or now_ns - known.ill_ns < known.steady_ns:
         return False
-    return seen.delivered != health.delivered
+    return seen.delivered != known.delivered
 
 
 def _stamp_ns(state: breakers.State, now_ns: int) -> int:

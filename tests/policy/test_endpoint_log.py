@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluxhook import Breaker, Duration
-from fluxhook.policy import breaker, health
+from fluxhook.policy import breaker, endpoint_log
 from fluxhook.policy.breaker import CLOSED, State
-from fluxhook.policy.health import Event, Failures, Health, Seen
+from fluxhook.policy.endpoint_log import Event, Failures, Known, Seen
 
 S = 1_000_000_000
 BREAKER = Breaker(failure_threshold=5, reset_timeout=Duration.parse("30s"))
@@ -26,7 +26,7 @@ class World:
     state: State = CLOSED
     failing_ns: int = 0
     delivered: int = 0
-    health: Health = health.WELL
+    known: Known = endpoint_log.WELL
     events: list[Event] = field(default_factory=list)
 
     def look(
@@ -37,7 +37,7 @@ class World:
             self.failing_ns = self.failing_ns or self.now_ns
         failures = Failures(failed, cause, error) if failed else None
         seen = Seen(self.state, self.failing_ns, self.delivered, failures)
-        self.health, events = health.look(self.health, seen, self.now_ns, breaker=BREAKER)
+        self.known, events = endpoint_log.look(self.known, seen, self.now_ns, breaker=BREAKER)
         self.events += events
         return [event.kind for event in events]
 
@@ -79,7 +79,7 @@ def test_an_outage_is_told_from_its_first_failure_to_its_recovery() -> None:
     assert world.look() == ["recovered"]
     assert world.events[-1].failed == 6
     assert 61 * S <= world.events[-1].for_ns < 62 * S
-    assert world.health.state == "active"
+    assert world.known.state == "active"
 
 
 def test_a_first_failure_that_opens_the_breaker_tells_both() -> None:
@@ -161,9 +161,9 @@ def test_one_that_relapses_has_to_be_well_for_longer() -> None:
         needed.append(waited)
     assert needed == [1, 4, 16, 64, 120, 120]
     world.wait(601)
-    assert world.health.is_forgotten(world.now_ns)
+    assert world.known.is_forgotten(world.now_ns)
     world.look(failed=1)
-    assert world.health.steady_ns == health.STEADY_NS
+    assert world.known.steady_ns == endpoint_log.STEADY_NS
 
 
 def test_a_supervisor_that_follows_another_tells_nothing_twice() -> None:
@@ -171,8 +171,8 @@ def test_a_supervisor_that_follows_another_tells_nothing_twice() -> None:
     world = World(failing_ns=START_NS - 100 * S)
     world.state = State("open", (START_NS - 90 * S) // 1_000_000)
     seen = Seen(world.state, world.failing_ns, 0)
-    world.health = health.begin(seen, world.now_ns)
-    assert world.health.state == "open"
+    world.known = endpoint_log.begin(seen, world.now_ns)
+    assert world.known.state == "open"
     assert world.look() == []
     world.succeed()
     assert world.look() == ["breaker_closed"]
@@ -226,7 +226,7 @@ def test_what_opened_closes_and_what_failed_recovers(moves: list[tuple[str, floa
     health_lines = [kind for kind in told if kind in ("failing", "recovered")]
     assert health_lines == (["failing", "recovered"] * len(told))[: len(health_lines)]
     is_open, fails = len(breakers) % 2 == 1, len(health_lines) % 2 == 1
-    assert world.health.state == ("open" if is_open else "failing" if fails else "active")
+    assert world.known.state == ("open" if is_open else "failing" if fails else "active")
     assert all(event.for_ns >= 0 for event in world.events)
 
 
