@@ -27,6 +27,7 @@ ONE_MEANING: Final = {
     "delivery": "a delivery",
     "endpoints": "endpoints",
     "event_types": "event types",
+    "history": "the figures of the last hour",
     "list": "a command that lists",
     "retries": "deliveries that are tried again",
     "show": "a command that shows one",

@@ -42,6 +42,7 @@ from fluxhook.admin.ingest import Ingest
 from fluxhook.admin.models import HIDDEN
 from fluxhook.admin.problem_details import MEDIA_TYPE, FieldError, RequestError, problem_of
 from fluxhook.admin.routes import HANDLERS
+from fluxhook.admin.sampler import Sampler
 from fluxhook.admin.service import Service
 from fluxhook.config import codec
 from fluxhook.config.secret import Secret
@@ -55,8 +56,8 @@ _Connection = ASGIConnection[Any, Any, Any, Any]
 _KINDS: Final = {404: "not-found", 405: "method-not-allowed", 413: "content-too-large"}
 
 
-def make_api(service: Service, ingest: Ingest, access: Access) -> Litestar:
-    """Return the API, which closes `service` and `ingest` at its end."""
+def make_api(service: Service, ingest: Ingest, access: Access, sampler: Sampler) -> Litestar:
+    """Return the API, which starts and stops `sampler`, and closes the others at its end."""
 
     async def guard(connection: _Connection, handler: BaseRouteHandler) -> None:
         """Judge a request by its route's rules; a route that forgot them needs the scope `write`."""
@@ -89,6 +90,7 @@ def make_api(service: Service, ingest: Ingest, access: Access) -> Litestar:
             "service": Provide(lambda: service, sync_to_thread=False),
             "ingest": Provide(lambda: ingest, sync_to_thread=False),
             "access": Provide(lambda: access, sync_to_thread=False),
+            "sampler": Provide(lambda: sampler, sync_to_thread=False),
             "once": Provide(once, sync_to_thread=False),
             "health_threads": Provide(lambda: health_threads, sync_to_thread=False),
         },
@@ -99,7 +101,8 @@ def make_api(service: Service, ingest: Ingest, access: Access) -> Litestar:
         plugins=[UnitSchemas()],
         openapi_config=_document(),
         request_max_body_size=int(service.snapshot.config.admin.max_body),
-        on_shutdown=[close],
+        on_startup=[sampler.start],
+        on_shutdown=[sampler.stop, close],
         logging_config=None,
     )
 

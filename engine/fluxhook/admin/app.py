@@ -12,11 +12,13 @@ from fluxhook.admin.api import allowed_methods, make_api
 from fluxhook.admin.auth import Access, judge_browser
 from fluxhook.admin.exchange import Exchange
 from fluxhook.admin.failed_tokens import FailedTokens, peer_of
+from fluxhook.admin.history_file import HistoryFile
 from fluxhook.admin.ingest import Ingest
 from fluxhook.admin.lifespan import AsgiApp, run_lifespans
 from fluxhook.admin.problem_details import MEDIA_TYPE, FieldError, RequestError, problem_of
 from fluxhook.admin.references import encoded_path, masked_path
 from fluxhook.admin.request_load import RequestLoad
+from fluxhook.admin.sampler import Sampler
 from fluxhook.admin.service import Service
 from fluxhook.errors import FluxhookError
 from fluxhook.logs.log import Log
@@ -49,7 +51,8 @@ class AdminApp:
         self.service = service
         self.access = access
         self.failed_tokens = FailedTokens()
-        self.api = make_api(service, Ingest(service), access)
+        self.sampler = Sampler(service.stats, HistoryFile(service.datadir.history))
+        self.api = make_api(service, Ingest(service), access, self.sampler)
         self.load = RequestLoad()
         self._sockets = 0
         self._allowed = allowed_methods(self.api)

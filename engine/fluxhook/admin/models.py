@@ -29,6 +29,8 @@ __all__ = [
     "EventIn",
     "EventType",
     "Health",
+    "History",
+    "HistoryPoint",
     "LastError",
     "Page",
     "ProcessStatus",
@@ -348,6 +350,46 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     serving: Annotated[
         int | None, Meta(description="So many workers take and send events; null: not known.")
     ] = None
+
+
+class HistoryPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened in the seconds before `at`, and how things stood then; null: it is not known, as
+    where the engine or the admin process was down before.
+
+    Rates are per second.
+    """
+
+    at: Annotated[Time, Meta(description="The end of these seconds.")]
+    accepted: Annotated[float | None, Meta(description="Events accepted, per second.")]
+    delivered: Annotated[float | None, Meta(description="Events delivered, per second.")]
+    failed: Annotated[float | None, Meta(description="Attempts that failed, per second.")]
+    dead: Annotated[float | None, Meta(description="Events that became dead letters, per second.")]
+    pending: Annotated[
+        int | None, Meta(description="Deliveries accepted and not ended, at this time.")
+    ]
+    past_due_s: Annotated[
+        float | None,
+        Meta(description="So long ago the latest due delivery was to be made, in seconds."),
+    ]
+    p50_ms: Annotated[
+        float | None, Meta(description="Half of the delivered attempts took no longer.")
+    ]
+    p95_ms: Annotated[float | None, Meta(description="95 % of them took no longer.")]
+    p99_ms: Annotated[float | None, Meta(description="99 % of them took no longer.")]
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """The last hour of one webhook, or of all together."""
+
+    webhook: Annotated[str | None, Meta(description="Its name; null: all together.")]
+    interval_s: Annotated[float, Meta(description="The seconds between two points.")]
+    points: Annotated[
+        list[HistoryPoint],
+        Meta(
+            description="The points, the earliest first; where more than two intervals lie between two "
+            "of them, nothing is known of that time."
+        ),
+    ]
 
 
 class Health(msgspec.Struct, frozen=True):

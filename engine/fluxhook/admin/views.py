@@ -5,16 +5,20 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import msgspec
 
+from fluxhook.admin.history import INTERVAL_S, Point
 from fluxhook.admin.models import (
     HIDDEN,
     Attempt,
     AttemptRecord,
     Delivery,
     DeliveryState,
+    History,
+    HistoryPoint,
     LastError,
     ProcessStatus,
     SentRequest,
@@ -45,6 +49,7 @@ __all__ = [
     "attempt_view",
     "delivery_view",
     "endpoint_options",
+    "history_view",
     "sent_request",
     "status_view",
     "timestamp_or_none",
@@ -169,6 +174,28 @@ def sent_request(
     except UnicodeDecodeError:
         text = base64.b64encode(body).decode()
         return SentRequest(url=url, headers=headers, body=text, encoding="base64")
+
+
+def history_view(webhook: str | None, points: Sequence[Point]) -> History:
+    return History(
+        webhook=webhook,
+        interval_s=INTERVAL_S,
+        points=[
+            HistoryPoint(
+                at=timestamp(int(point.at_s * 1e9)),
+                accepted=point.accepted,
+                delivered=point.delivered,
+                failed=point.failed,
+                dead=point.dead,
+                pending=point.pending,
+                past_due_s=point.past_due_s,
+                p50_ms=point.p50,
+                p95_ms=point.p95,
+                p99_ms=point.p99,
+            )
+            for point in points
+        ],
+    )
 
 
 def status_view(stats: Stats, now_ns: int) -> Status:

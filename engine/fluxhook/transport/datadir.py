@@ -9,6 +9,7 @@
     thresholds                 the table of thresholds, anew with each start of an engine
     store.db                   retries, dead letters, attempts
     audit/                     what was given up and erased: JSON lines (store/audit.py)
+    history/                   the last hour's figures, of the admin process (admin/history_file.py)
     damaged/                   what could not be read or used, if there ever was any
     keeper.bell                wakes the scheduler
     rings/<slot>/              one publisher: lock, counters, <worker>.ring for each worker; the slot
@@ -209,6 +210,7 @@ class DataDir:
         self.thresholds = self.path / "thresholds"
         self.store = self.path / "store.db"
         self.audit = self.path / "audit"
+        self.history = self.path / "history"
         self.damaged = self.path / "damaged"
         self.store_logs = tuple(self.path / f"store.db-{end}" for end in ("wal", "shm"))
         self.control_socket = self.path / "control.sock"

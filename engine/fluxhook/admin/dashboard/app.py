@@ -30,6 +30,7 @@ from fluxhook.admin.dashboard.pages import (
 from fluxhook.admin.dashboard.session.guard import STATIC, Guard
 from fluxhook.admin.dashboard.session.viewer import DashboardContext
 from fluxhook.admin.failed_tokens import FailedTokens
+from fluxhook.admin.sampler import Sampler
 from fluxhook.admin.service import Service
 
 __all__ = ["AdminProcess", "create_dashboard"]
@@ -58,6 +59,8 @@ class AdminProcess(Protocol):
     @property
     def access(self) -> Access: ...
     @property
+    def sampler(self) -> Sampler: ...
+    @property
     def failed_tokens(self) -> FailedTokens: ...
 
 
@@ -66,7 +69,7 @@ def create_dashboard(admin: AdminProcess) -> ASGIApp:
     # Strangers could fill the log with what is not found, or was never a session.
     for name, level in (("nicegui", logging.ERROR), ("engineio.server", logging.CRITICAL)):
         logging.getLogger(name).setLevel(level)
-    context = DashboardContext(admin.service, admin.access)
+    context = DashboardContext(admin.service, admin.access, admin.sampler)
     for page in _PAGES:
         page.register(context)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)

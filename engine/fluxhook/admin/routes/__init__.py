@@ -9,6 +9,7 @@ from fluxhook.admin.routes import (
     event_types,
     events,
     health,
+    history,
     webhooks,
 )
 
@@ -16,6 +17,7 @@ __all__ = ["HANDLERS"]
 
 HANDLERS: tuple[HTTPRouteHandler, ...] = (
     *webhooks.HANDLERS,
+    *history.HANDLERS,
     *events.HANDLERS,
     *deliveries.HANDLERS,
     *dead_letters.HANDLERS,

@@ -11,9 +11,14 @@ from nicegui.element import Element
 
 from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.links import endpoint_path
-from fluxhook.admin.dashboard.sampler import Point
 from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer, complain
-from fluxhook.admin.dashboard.widgets.charts import LATENCY, THROUGHPUT, LineChart, legend
+from fluxhook.admin.dashboard.widgets.charts import (
+    BACKLOG,
+    LATENCY,
+    PAST_DUE,
+    THROUGHPUT,
+    LineChart,
+)
 from fluxhook.admin.dashboard.widgets.delivery_table import DeliveryTable
 from fluxhook.admin.dashboard.widgets.dialogs import confirm
 from fluxhook.admin.dashboard.widgets.dom import button, icon, link, state_pill, tag, text, time
@@ -32,6 +37,7 @@ __all__ = ["register"]
 TEST_S: Final = 60.0
 TEST_POLL_S: Final = 0.25
 _RECENT: Final = 10
+_CHARTS: Final = (THROUGHPUT, LATENCY, BACKLOG, PAST_DUE)
 
 
 def register(context: DashboardContext) -> None:
@@ -60,7 +66,6 @@ class _Page:
         self.counted: dict[str, int] = {}
 
     async def build(self) -> None:
-        self.viewer.line(self.number)
         status = await self.viewer.status()
         recent = await self._recent()
         with frame(self.viewer, self.webhook.name, "/endpoints") as page:
@@ -74,16 +79,7 @@ class _Page:
                 self.dead = Tile("Dead letters", href=f"/dead-letters?endpoint={self.ref}")
                 self.latency_tile = Tile("Latency p95")
             with tag("div", "grid two"):
-                with card("Throughput, events a second") as side:
-                    with side:
-                        legend(THROUGHPUT)
-                    self.throughput = LineChart(
-                        THROUGHPUT, "/s", "Events accepted, delivered and failed"
-                    )
-                with card("Latency of delivered attempts, ms") as side:
-                    with side:
-                        legend(LATENCY)
-                    self.latency = LineChart(LATENCY, " ms", "Latency percentiles p50, p95 and p99")
+                self.charts = [LineChart(chart) for chart in _CHARTS]
             with card("Latest deliveries in the store") as side:
                 self.table = DeliveryTable(
                     "Nothing in the store",
@@ -99,7 +95,7 @@ class _Page:
                     self.options = tag("div", "stack")
                 with self.options:
                     show_options(self.webhook)
-        self._show(status, self.viewer.line(self.number), recent)
+        self._show(status, recent)
         page.every(self._refresh)
 
     def _head(self) -> None:
@@ -137,15 +133,15 @@ class _Page:
         return page.items
 
     async def _refresh(self) -> None:
-        self._show(await self.viewer.status(), self.viewer.line(self.number), await self._recent())
+        self._show(await self.viewer.status(), await self._recent())
 
-    def _show(self, status: Status, points: list[Point], recent: list[Delivery]) -> None:
+    def _show(self, status: Status, recent: list[Delivery]) -> None:
         self.page.engine(status.running)
         one = next((w for w in status.webhooks if w.id == self.webhook.id), None)
         if one is None:
             self.pill.props["state"] = "removed"
             return
-        now = points[-1] if points else None
+        now = self.viewer.now(self.number)
         self.pill.props["state"] = one.state
         halted = one.paused or one.state == "disabled"
         for control, wanted in self.toggles.items():
@@ -167,8 +163,9 @@ class _Page:
             words.milliseconds(p.get("p95")),
             f"p50 {words.milliseconds(p.get('p50'))}, p99 {words.milliseconds(p.get('p99'))}",
         )
-        self.throughput.show(points)
-        self.latency.show(points)
+        points = self.viewer.line(self.number)
+        for chart in self.charts:
+            chart.show(points)
         self.table.show(recent)
         self._show_trouble(one)
         self._count(one)

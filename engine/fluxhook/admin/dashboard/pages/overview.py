@@ -8,14 +8,14 @@ from fastapi import Request
 from nicegui import ui
 
 from fluxhook.admin.dashboard import words
-from fluxhook.admin.dashboard.sampler import Point
 from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer
-from fluxhook.admin.dashboard.widgets.charts import LATENCY, PENDING, THROUGHPUT, LineChart, legend
+from fluxhook.admin.dashboard.widgets.charts import BACKLOG, LATENCY, THROUGHPUT, LineChart
 from fluxhook.admin.dashboard.widgets.dom import link, tag, text
 from fluxhook.admin.dashboard.widgets.endpoint_table import EndpointTable
 from fluxhook.admin.dashboard.widgets.frame import card, frame
 from fluxhook.admin.dashboard.widgets.tables import Column, LiveTable, Row
 from fluxhook.admin.dashboard.widgets.tiles import Tile
+from fluxhook.admin.history import Point
 from fluxhook.admin.models import ProcessStatus, Status
 from fluxhook.stats import share
 
@@ -44,36 +44,27 @@ class _Page:
                 self.rate = Tile("Success rate")
                 self.dead = Tile("Dead letters", href="/dead-letters")
             with tag("div", "grid two"):
-                with card("Throughput, events a second") as side:
-                    with side:
-                        legend(THROUGHPUT)
-                    throughput = LineChart(
-                        THROUGHPUT, "/s", "Events accepted, delivered and failed"
-                    )
-                with card("Latency of delivered attempts, ms") as side:
-                    with side:
-                        legend(LATENCY)
-                    latency = LineChart(LATENCY, " ms", "Latency percentiles p50, p95 and p99")
+                charts = [LineChart(THROUGHPUT), LineChart(LATENCY)]
             with card("Endpoints") as side:
                 self.table = EndpointTable(self.viewer.may_write)
                 with side:
                     link("All endpoints", "/endpoints")
             with tag("div", "grid two"):
-                with card("Queue depth, events that wait"):
-                    queue = LineChart(PENDING, "", "Events that wait for their delivery")
+                charts.append(LineChart(BACKLOG))
                 with card("Processes"):
                     self.processes = _processes()
-            self.charts = (throughput, latency, queue)
+            self.charts = charts
 
         async def refresh() -> None:
-            self._show(await self.viewer.status(), self.viewer.line())
+            self._show(await self.viewer.status())
 
-        self._show(first, self.viewer.line())
+        self._show(first)
         self.page.every(refresh)
 
-    def _show(self, status: Status, points: list[Point]) -> None:
+    def _show(self, status: Status) -> None:
         self.page.engine(status.running)
-        self._show_tiles(status, points[-1] if points else None)
+        self._show_tiles(status, self.viewer.now())
+        points = self.viewer.line()
         for chart in self.charts:
             chart.show(points)
         self.table.show(status.webhooks)

@@ -10,11 +10,12 @@ from fastapi import Request
 from nicegui import ui
 
 from fluxhook.admin.auth import ALL_SCOPES, Access
-from fluxhook.admin.dashboard.sampler import Point, Sampler
 from fluxhook.admin.dashboard.session.guard import SESSION
 from fluxhook.admin.dashboard.session.sessions import Session
+from fluxhook.admin.history import Point
 from fluxhook.admin.models import Status
 from fluxhook.admin.problem_details import RequestError, problem_of
+from fluxhook.admin.sampler import Sampler
 from fluxhook.admin.service import Service
 from fluxhook.config.schema import Scope
 from fluxhook.errors import ConfigError, FluxhookError
@@ -28,10 +29,10 @@ R = TypeVar("R")
 class DashboardContext:
     """What all pages share."""
 
-    def __init__(self, service: Service, access: Access) -> None:
+    def __init__(self, service: Service, access: Access, sampler: Sampler) -> None:
         self.service = service
         self.access = access
-        self.sampler = Sampler(service.stats)
+        self.sampler = sampler
 
 
 class Viewer:
@@ -73,8 +74,12 @@ class Viewer:
         return await self._sampler.status()
 
     def line(self, endpoint: int | None = None) -> list[Point]:
-        """Return the last minutes of an endpoint, or of all."""
+        """Return the last hour of an endpoint, or of all."""
         return self._sampler.line(endpoint)
+
+    def now(self, endpoint: int | None = None) -> Point | None:
+        """Return the rates of this moment, of an endpoint or of all."""
+        return self._sampler.now(endpoint)
 
     def expire(self) -> None:
         """Make the next status be of now: something was changed."""

@@ -11,9 +11,9 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from fluxhook._version import VERSION
-from fluxhook.admin.dashboard.sampler import INTERVAL_S
 from fluxhook.admin.dashboard.session.viewer import Viewer, complaint
 from fluxhook.admin.dashboard.widgets.dom import Text, icon, link, tag, text
+from fluxhook.admin.sampler import SHARED_S
 from fluxhook.errors import FluxhookError
 
 __all__ = ["Frame", "card", "failure_page", "frame"]
@@ -47,7 +47,7 @@ class Frame:
         self._trouble = trouble
         self._timers: list[ui.timer] = []
 
-    def every(self, refresh: Callable[[], Awaitable[None]], seconds: float = INTERVAL_S) -> None:
+    def every(self, refresh: Callable[[], Awaitable[None]], seconds: float = SHARED_S) -> None:
         """Call `refresh` again and again; its errors are shown at the top until it works again."""
 
         async def tick() -> None:
