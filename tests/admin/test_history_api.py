@@ -12,28 +12,34 @@ from fluxhook.admin.history import INTERVAL_S
 
 
 def test_a_webhook_has_its_points(site: ApiSite) -> None:
-    """Of itself, and all together; the first rates come within seconds, whoever looks."""
-    site.create("watched")
-    site.emit("watched.happened")
+    """Its own, beside those of all together; the first rates come within seconds, whoever looks."""
 
-    def points(**query: str) -> list[dict[str, Any]]:
+    def history(**query: str) -> dict[str, Any]:
         answer: httpx.Response = site.client.get("/v1/history", params=query)
         assert answer.status_code == 200, answer.text
-        body = answer.json()
-        assert body["interval_s"] == INTERVAL_S
-        assert body["webhook"] == query.get("endpoint")
-        found: list[dict[str, Any]] = body["points"]
+        found: dict[str, Any] = answer.json()
         return found
 
-    until(lambda: any(point["accepted"] for point in points(endpoint="watched")))
-    (first, *_) = points(endpoint="watched")
-    every = points()
-    assert every[-1].keys() == first.keys()
-    assert first["at"] in [point["at"] for point in every]
-    assert every[0]["accepted"] is None
-    assert points(since="0s") == []
+    site.emit("filed.happened")
+    until(lambda: any(point["delivered"] for point in history(endpoint="filed")["points"]))
+    one, every = history(endpoint="id:wh_0"), history()
+    assert (one["webhook"], every["webhook"]) == ("filed", None)
+    assert one["interval_s"] == INTERVAL_S
+    for first, second in zip(one["points"], every["points"], strict=True):
+        assert first.keys() == second.keys()
+        assert first["at"] == second["at"]
+    assert every["points"][0]["accepted"] is None
+    assert 0 < every["points"][1]["p50_ms"] < every["points"][1]["p99_ms"]
+    assert history(since="0s")["points"] == []
+
+
+def test_a_second_admin_process_only_reads(site: ApiSite) -> None:
+    """It begins with no history, and writes none between that of the first."""
+    before = site.client.get("/v1/history").json()["points"]
     with client_of(site.data_dir) as another:
         assert len(another.get("/v1/history").json()["points"]) <= 1
+    after = site.client.get("/v1/history").json()["points"]
+    assert after[: len(before)] == before
 
 
 @pytest.mark.parametrize(
