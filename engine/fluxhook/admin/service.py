@@ -277,6 +277,11 @@ class Service:
             next_cursor = write_cursor("dead-letters", rows[-1].ended_ns or 0, rows[-1].id)
         return Page(items, next_cursor)
 
+    def count_dead_letters(self, which: DeliveryFilter = ALL) -> int:
+        """Return how many dead letters match at this moment. Times are when they died."""
+        with self._store() as store:
+            return queries.count_dead_letters(store, _Names(store).resolved(which))
+
     def replay_one(self, id: str) -> None:
         """Deliver a dead letter again. Raise RequestError (404) for what is none."""
         if not self._control().replay(Selection(ids=[parse_delivery_id(id)])).done:

@@ -19,6 +19,7 @@ __all__ = [
     "AttemptRow",
     "DeliveryFilter",
     "attempts",
+    "count_dead_letters",
     "count_due",
     "dead_letters",
     "deliveries",
@@ -54,6 +55,14 @@ SELECT {COLUMNS} FROM endpoints AS e CROSS JOIN deliveries AS d ON d.id IN (
     ORDER BY ended_ns DESC, id DESC LIMIT :limit)
 WHERE e.dead > 0 AND (:endpoint IS NULL OR e.id = :endpoint)
 ORDER BY d.ended_ns DESC, d.id DESC LIMIT :limit
+"""
+
+_COUNT_DEAD: Final = f"""
+SELECT count(*) FROM endpoints AS e CROSS JOIN deliveries AS d INDEXED BY ended
+WHERE e.dead > 0 AND (:endpoint IS NULL OR e.id = :endpoint)
+  AND d.endpoint = e.id AND d.state = {State.DEAD:d}
+  AND (:since IS NULL OR d.ended_ns >= :since) AND (:until IS NULL OR d.ended_ns < :until)
+  AND (:type IS NULL OR d.type = :type) AND (:cause IS NULL OR d.cause = :cause)
 """
 
 _ATTEMPTS: Final = f"""
@@ -138,6 +147,12 @@ def dead_letters(
     ended_ns, id = before or (_LAST, _LAST)
     more = {"ended_ns": ended_ns, "id": id, "limit": limit}
     return [Delivery(*row) for row in _all(store, _DEAD, _wanted(store, which) | more)]
+
+
+def count_dead_letters(store: ReadStore, which: DeliveryFilter) -> int:
+    """Return how many dead letters match; the span is of when they died."""
+    n: int = _all(store, _COUNT_DEAD, _wanted(store, which))[0][0]
+    return n
 
 
 def attempts(

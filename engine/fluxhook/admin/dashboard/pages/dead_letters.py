@@ -10,10 +10,16 @@ from fastapi import Request
 from nicegui import ui
 
 from fluxhook.admin.dashboard.pages.deliveries import endpoint_choices
-from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer, complain, complaint
+from fluxhook.admin.dashboard.session.viewer import (
+    DashboardContext,
+    Viewer,
+    complain,
+    complaint,
+    tell,
+)
 from fluxhook.admin.dashboard.widgets.delivery_table import DeliveryTable
 from fluxhook.admin.dashboard.widgets.dialogs import confirm
-from fluxhook.admin.dashboard.widgets.dom import button, tag, text
+from fluxhook.admin.dashboard.widgets.dom import button, enable, tag, text
 from fluxhook.admin.dashboard.widgets.forms import filter_form, next_page
 from fluxhook.admin.dashboard.widgets.frame import frame
 from fluxhook.admin.dashboard.widgets.progress import ProgressLine
@@ -26,6 +32,16 @@ __all__ = ["register"]
 _PATH: Final = "/dead-letters"
 _FIELDS: Final = ("endpoint", "type", "cause", "since", "until")
 _ROWS: Final = 50
+_REPLAYED: Final = "Each is attempted again now, with all of its attempts before it."
+_PURGED: Final = "They are erased for good. The audit trail keeps a line for each."
+#: what a filter says of them
+_SAID: Final = {
+    "endpoint": "endpoint",
+    "type": "type",
+    "cause": "cause",
+    "since": "died since",
+    "until": "died until",
+}
 
 
 def register(context: DashboardContext) -> None:
@@ -44,6 +60,7 @@ class _Page:
 
     async def build(self) -> None:
         endpoints = await endpoint_choices(self.viewer)
+        self.names = dict(endpoints)
         status = await self.viewer.status()
         may_write = self.viewer.may_write
         with frame(self.viewer, "Dead letters", _PATH) as page:
@@ -102,18 +119,18 @@ class _Page:
         which = delivery_filter(**self.values)
         return await self.viewer.ask(self.service.dead_letters, which, self.cursor, _ROWS)
 
-    async def _refresh(self) -> None:
-        self._show((await self._read()).items)
+    async def _refresh(self, *, anew: bool = False) -> None:
+        self._show((await self._read()).items, anew=anew)
 
-    def _show(self, found: list[Delivery]) -> None:
-        self.table.show(found)
+    def _show(self, found: list[Delivery], *, anew: bool = False) -> None:
+        self.table.show(found, anew=anew)
         if self.viewer.may_write:
             for control in (self.replay_all, self.purge_all):
-                control.set_visibility(bool(found))
+                enable(control, bool(found))
 
     def _selected(self, keys: list[str]) -> None:
         for control in (self.replay_selected, self.purge_selected):
-            control.set_visibility(bool(keys))
+            enable(control, bool(keys))
 
     # ---- what can be done --------------------------------------------------------------------
 
@@ -125,13 +142,8 @@ class _Page:
         await self._each(self.service.replay_one, "Replayed")
 
     async def _purge_selected(self) -> None:
-        n = len(self.table.table.selected)
-        if await confirm(
-            f"Purge {n} dead letter{'s' * (n != 1)}?",
-            "They are erased for good. The audit trail keeps a line for each.",
-            "Purge",
-            dangerous=True,
-        ):
+        what = _dead_letters(len(self.table.table.selected))
+        if await confirm(f"Purge {what}?", _PURGED, f"Purge {what}", dangerous=True):
             await self._each(self.service.purge_one, "Purged")
 
     async def _each(self, action: Callable[[str], None], done: str) -> None:
@@ -143,51 +155,72 @@ class _Page:
         except FluxhookError as error:
             complain(error)
         self.progress.end()
-        await self._refresh()
+        await self._refresh(anew=True)
 
     async def _replay_all(self) -> None:
-        if await confirm(
-            "Replay all that match?" if self.filtered else "Replay all dead letters?",
-            "Each is attempted again now, with all of its attempts before it.",
-            "Replay",
-        ):
+        if (n := await self._count()) is None:
+            return
+        if await confirm(f"Replay {_dead_letters(n)}?", self._said(_REPLAYED), f"Replay {n:,}"):
 
             def step(cursor: str | None) -> Progress:
                 which = msgspec.convert({**self.values, "cursor": cursor}, DeadLetterFilter)
                 return self.service.replay(which)
 
-            await self._walk(step, "Replayed")
+            await self._walk(step, "Replayed", n)
 
     async def _purge_all(self) -> None:
-        if await confirm(
-            "Purge all that match?" if self.filtered else "Purge all dead letters?",
-            "They are erased for good. The audit trail keeps a line for each.",
-            "Purge",
-            dangerous=True,
-        ):
+        if (n := await self._count()) is None:
+            return
+        title, said = f"Purge {_dead_letters(n)}?", self._said(_PURGED)
+        if await confirm(title, said, f"Purge {n:,}", dangerous=True):
 
             def step(cursor: str | None) -> Progress:
                 which = {**self.values, "cursor": cursor, "all": not self.filtered}
                 return self.service.purge(msgspec.convert(which, PurgeRequest))
 
-            await self._walk(step, "Purged")
+            await self._walk(step, "Purged", n)
 
-    async def _walk(self, step: Callable[[str | None], Progress], done: str) -> None:
-        """Step by step, as far as there are any. How many there are is known without a filter."""
-        whole = None
+    async def _count(self) -> int | None:
+        """Return how many there are to be replayed or purged; None, after a note, where it cannot be
+        known or there is none."""
+        try:
+            which = delivery_filter(**self.values)
+            n = await self.viewer.ask(self.service.count_dead_letters, which)
+        except FluxhookError as error:
+            complain(error)
+            return None
+        if not n:
+            tell("There is none any more.")
+            await self._refresh(anew=True)
+        return n or None
+
+    def _said(self, consequence: str) -> str:
+        """Return what becomes of the dead letters, after which ones they are."""
         if not self.filtered:
-            whole = (await self.viewer.status()).totals.dead
+            return f"All dead letters of every endpoint. {consequence}"
+        chosen = {name: value for name, value in self.values.items() if value}
+        if "endpoint" in chosen:
+            chosen["endpoint"] = self.names.get(chosen["endpoint"], chosen["endpoint"])
+        which = ", ".join(f"{_SAID[name]} {value}" for name, value in chosen.items())
+        return f"All that match: {which}. {consequence}"
+
+    async def _walk(self, step: Callable[[str | None], Progress], done: str, counted: int) -> None:
+        """Go on step by step as far as there are any; `counted` is how many there were at first."""
         cursor, n = None, 0
-        self.progress.show(done, n, whole)
+        self.progress.show(done, n, counted)
         try:
             while True:
                 made = await self.viewer.change(step, cursor)
                 n += made.done
-                self.progress.show(done, n, whole)
+                self.progress.show(done, n, counted)
                 cursor = made.next_cursor
                 if cursor is None:
                     break
         except FluxhookError as error:
             complain(error)
         self.progress.end()
-        await self._refresh()
+        await self._refresh(anew=True)
+
+
+def _dead_letters(n: int) -> str:
+    return f"{n:,} dead letter{'s' * (n != 1)}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import msgspec
 from fastapi import Request
 from nicegui import ui
+from nicegui.element import Element
 
 from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.links import endpoint_path
@@ -19,6 +21,8 @@ from fluxhook.admin.problem_details import RequestError
 from fluxhook.events.nesting import bounded
 
 __all__ = ["register"]
+
+T = TypeVar("T")
 
 #: characters of a body that are shown; the rest is a matter for the API
 _BODY: Final = 20_000
@@ -52,7 +56,7 @@ async def _delivery(viewer: Viewer, detail: DeliveryDetail) -> None:
                 text("p", detail.event_id, "mono quiet break")
             with tag("div", "buttons") as buttons:
                 pass
-        place = tag("div", "stack")
+        facts, attempts, sent = (tag("div", "stack") for _ in range(3))
 
     async def replay() -> None:
         await viewer.attempt("It is delivered again.", viewer.service.replay_one, detail.id)
@@ -64,25 +68,25 @@ async def _delivery(viewer: Viewer, detail: DeliveryDetail) -> None:
             replay_button.on("click", replay)
     else:
         replay_button = tag("span")
-    shown: DeliveryDetail | None = None
+    shown: dict[Element, object] = {}
 
     async def refresh() -> None:
-        nonlocal shown
         show(await viewer.ask(viewer.service.delivery, detail.id))
 
     def show(found: DeliveryDetail) -> None:
-        nonlocal shown
-        if found == shown:
-            return
-        shown = found
         pill.props["state"] = found.state
         replay_button.set_visibility(found.state == "dead")
-        place.clear()
-        with place:
-            _facts(found)
-            _attempts(found)
-            if found.request is not None:
-                _request(found.request)
+        fill(facts, msgspec.structs.replace(found, history=[], request=None), _facts)
+        fill(attempts, (found.history, found.cause), lambda it: _attempts(*it))
+        fill(sent, found.request, _request)
+
+    def fill(place: Element, content: T, draw: Callable[[T], None]) -> None:
+        """Draw a part anew where it has changed; whoever reads another one is not disturbed."""
+        if place not in shown or shown[place] != content:
+            shown[place] = content
+            place.clear()
+            with place:
+                draw(content)
 
     show(detail)
     page.every(refresh)
@@ -121,16 +125,14 @@ def _facts(detail: DeliveryDetail) -> None:
                     text("span", f" {detail.error}", "quiet break")
 
 
-def _attempts(detail: DeliveryDetail) -> None:
+def _attempts(history: list[Attempt], cause: str) -> None:
     with card("Attempts"):
-        if not detail.history:
+        if not history:
             with tag("div", "empty"):
                 text("p", "No attempt yet", "title")
-                text(
-                    "p", words.cause_sentence(detail.cause) if detail.cause else "It is on its way."
-                )
-        longest = max((one.timings.total_ms for one in detail.history), default=0.0)
-        for one in reversed(detail.history):
+                text("p", words.cause_sentence(cause) if cause else "It is on its way.")
+        longest = max((one.timings.total_ms for one in history), default=0.0)
+        for one in reversed(history):
             _attempt(one, longest)
 
 
@@ -155,7 +157,9 @@ def _attempt(one: Attempt, longest_ms: float) -> None:
                 text("pre", one.answer, tabindex="0")
 
 
-def _request(request: SentRequest) -> None:
+def _request(request: SentRequest | None) -> None:
+    if request is None:
+        return
     with card("Request, as the present configuration makes it"):
         with tag("p", "mono break"):
             text("strong", f"{request.method} ")

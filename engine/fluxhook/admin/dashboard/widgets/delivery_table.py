@@ -51,10 +51,10 @@ class DeliveryTable:
             if advice:
                 text("p", advice)
 
-    def show(self, deliveries: Sequence[Delivery]) -> None:
+    def show(self, deliveries: Sequence[Delivery], *, anew: bool = False) -> None:
         self.table.set_visibility(bool(deliveries))
         self._empty.set_visibility(not deliveries)
-        self.table.show([self._row(one) for one in deliveries])
+        self.table.show([self._row(one) for one in deliveries], anew=anew)
 
     def _row(self, one: Delivery) -> Row:
         cells = [

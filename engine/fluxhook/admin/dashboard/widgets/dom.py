@@ -8,7 +8,7 @@ from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
-__all__ = ["Text", "button", "focus", "icon", "link", "state_pill", "tag", "text", "time"]
+__all__ = ["Text", "button", "enable", "focus", "icon", "link", "state_pill", "tag", "text", "time"]
 
 
 class Text(TextElement):
@@ -52,6 +52,11 @@ def button(content: str, icon_name: str = "", classes: str = "", **attributes: A
             icon(icon_name)
         text("span", content)
     return made
+
+
+def enable(control: Element, enabled: bool) -> None:
+    """Let a button be pressed or not; it keeps its place."""
+    control.props.set_optional("disabled", None if enabled else True)
 
 
 def time(at: str, *, dated: bool = False) -> Element:

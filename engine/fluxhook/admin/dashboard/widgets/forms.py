@@ -161,8 +161,8 @@ def filter_form(
                 caption.props["for"] = control.html_id
         with tag("div", "filter-buttons"):
             button("Search", "search", "primary", type="submit")
-            if any(values.values()):
-                link("Clear", action, "button")
+            # It keeps its place where there is nothing to clear.
+            link("Clear", action, "button" if any(values.values()) else "button unseen")
     form.on("formdata", js_handler=_LEAVE_OUT)
 
 

@@ -1,6 +1,8 @@
-// A table whose rows change in place: what has the focus keeps it, and nothing flickers.
+// A table whose rows change in place: what has the focus keeps it, and nothing flickers. While somebody
+// is at work in it (the pointer, the focus or a choice is there; on a touch screen, always), no row comes,
+// goes or moves: what is new waits behind a button.
 const Cell = {
-  props: { cell: null },
+  props: { cell: null, gone: Boolean },
   emits: ["act"],
   template: `
     <template v-if="cell === null || cell === undefined || cell === ''"><span class="none">–</span></template>
@@ -22,6 +24,7 @@ const Cell = {
       <fh-time v-if="cell.at" class="sub" :at="cell.at"></fh-time>
       <span v-if="cell.sub" class="sub">{{ cell.sub }}</span>
     </span>
+    <span v-else-if="cell.kind === 'action' && gone" class="quiet">Done</span>
     <button v-else-if="cell.kind === 'action'" type="button" class="button small" :aria-label="cell.label"
       @click="$emit('act', cell.id)"><fh-icon :name="cell.icon"></fh-icon><span>{{ cell.text }}</span></button>
   `,
@@ -33,26 +36,77 @@ export default {
     caption: String,
     columns: Array,
     rows: Array,
+    anew: Number,
     selectable: Boolean,
   },
   emits: ["act", "selected"],
-  data: () => ({ chosen: [] }),
+  data: () => ({ shown: [], chosen: [], acted: [], pointed: false }),
   computed: {
+    latest() {
+      return [this.rows, this.anew];
+    },
     keys() {
-      return this.rows.map((row) => row.key);
+      return this.shown.filter((row) => !row.gone).map((row) => row.key);
     },
     all() {
       return this.keys.length > 0 && this.keys.every((key) => this.chosen.includes(key));
     },
+    waiting() {
+      const known = this.shown.map((row) => row.key);
+      return this.rows.filter((row) => !known.includes(row.key)).length;
+    },
   },
   watch: {
+    latest([, anew], [, before]) {
+      if (anew !== before || !this.inUse()) this.showLatest();
+      else this.showInPlace();
+    },
     keys(keys) {
       // What is gone cannot be chosen any more.
       const left = this.chosen.filter((key) => keys.includes(key));
       if (left.length !== this.chosen.length) this.choose(left);
     },
   },
+  created() {
+    this.shown = this.rows;
+  },
   methods: {
+    inUse() {
+      return (
+        this.shown.length > 0 &&
+        (this.pointed ||
+          this.chosen.length > 0 ||
+          this.$el.contains(document.activeElement) ||
+          matchMedia("(hover: none)").matches)
+      );
+    },
+    showInPlace() {
+      const latest = new Map(this.rows.map((row) => [row.key, row]));
+      this.shown = this.shown.map(
+        (row) => latest.get(row.key) ?? (this.acted.includes(row.key) ? { ...row, gone: true } : row),
+      );
+    },
+    showLatest() {
+      this.shown = this.rows;
+      this.acted = [];
+    },
+    settle() {
+      // Once the focus is where it goes to.
+      requestAnimationFrame(() => {
+        if (this.$el.isConnected && !this.inUse()) this.showLatest();
+      });
+    },
+    point(event) {
+      this.pointed = event.pointerType !== "touch";
+    },
+    leave() {
+      this.pointed = false;
+      this.settle();
+    },
+    act(key) {
+      this.acted.push(key);
+      this.$emit("act", key);
+    },
     choose(keys) {
       this.chosen = keys;
       this.$emit("selected", keys);
@@ -63,8 +117,11 @@ export default {
     },
   },
   template: `
-    <div class="table-frame">
-      <table role="table" :aria-label="caption">
+    <div class="table-frame" @pointermove="point" @pointerleave="leave" @focusout="settle">
+      <button v-if="waiting" type="button" class="button small primary waiting" @click="showLatest">
+        <span>Show {{ waiting }} new</span>
+      </button>
+      <div class="table-scroll"><table role="table" :aria-label="caption">
         <thead role="rowgroup">
           <tr role="row">
             <th v-if="selectable" class="pick" scope="col" role="columnheader">
@@ -76,16 +133,17 @@ export default {
           </tr>
         </thead>
         <tbody role="rowgroup">
-          <tr v-for="row in rows" :key="row.key" role="row" :class="{chosen: chosen.includes(row.key)}">
+          <tr v-for="row in shown" :key="row.key" role="row"
+            :class="{chosen: chosen.includes(row.key), gone: row.gone}">
             <td v-if="selectable" class="pick" role="cell">
               <input type="checkbox" :aria-label="'Choose ' + row.name" :checked="chosen.includes(row.key)"
-                @change="toggle(row.key)">
+                :disabled="row.gone" @change="toggle(row.key)">
             </td>
             <td v-for="(column, i) in columns" :key="column.key" role="cell" :class="column.classes"
-              :data-label="column.label"><Cell :cell="row.cells[i]" @act="(id) => $emit('act', row.key)"/></td>
+              :data-label="column.label"><Cell :cell="row.cells[i]" :gone="row.gone" @act="act(row.key)"/></td>
           </tr>
         </tbody>
-      </table>
+      </table></div>
     </div>
   `,
 };

@@ -46,7 +46,10 @@ class Row(NamedTuple):
 
 
 class LiveTable(Element, component="live_table.js"):
-    """Rows that change in place. On a narrow screen each row is a card."""
+    """Rows that change in place; while somebody is at work in it, none comes, goes or moves.
+
+    On a narrow screen each row is a card.
+    """
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class LiveTable(Element, component="live_table.js"):
         self.props["caption"] = caption
         self.props["columns"] = [column._asdict() for column in columns]
         self.props["rows"] = []
+        self.props["anew"] = 0
         self.props["selectable"] = on_selected is not None
         if on_act is not None:
             acting = on_act
@@ -71,10 +75,13 @@ class LiveTable(Element, component="live_table.js"):
         if on_selected is not None:
             self.on("selected", self._choose)
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[Row], *, anew: bool = False) -> None:
+        """Show rows; `anew`: also while somebody is at work there, who has asked for what changed."""
         shown = [row._asdict() for row in rows]
         if shown != self.props["rows"]:
             self.props["rows"] = shown
+        if anew:
+            self.props["anew"] += 1
 
     def _choose(self, event: GenericEventArguments) -> None:
         self.selected = [str(key) for key in event.args]
