@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import httpx
 import msgspec
@@ -41,7 +41,7 @@ DEADLINE_S: Final = 120.0
 _BATCH: Final = 500
 
 
-class Expected(NamedTuple):
+class Expected(msgspec.Struct, frozen=True):
     """The figures of an endpoint once nothing moves any more; None: they differ from time to time."""
 
     state: str
@@ -53,7 +53,7 @@ class Expected(NamedTuple):
     dead_by_cause: dict[str, int] | None = {}
 
 
-class _Part(NamedTuple):
+class _Part(msgspec.Struct, frozen=True):
     """An endpoint, what its receiver does, and what it is sent: data, and how often."""
 
     expected: Expected
@@ -127,7 +127,7 @@ def _type_of(name: str) -> str:
 
 
 class IncidentScene:
-    """A context manager; the engine and the receiver run within it. The API is open, without a token."""
+    """A context manager; the engine and the receiver run within it. The API needs no token."""
 
     def __init__(self, folder: Path) -> None:
         """Keep everything in a folder: the data directory, the configuration, and the log."""
@@ -162,7 +162,7 @@ class IncidentScene:
         return found
 
     def play(self) -> dict[str, Expected]:
-        """Hand in all events, and wait until nothing moves; return what is expected of each endpoint."""
+        """Hand in all events, and wait until nothing moves; return what each endpoint has to show."""
         expected = {name: part.expected for name, part in _PARTS.items()}
         for name, part in _PARTS.items():
             for data, n in part.data or (({"path": "/api/v2/inventory"}, part.expected.accepted),):
