@@ -33,7 +33,8 @@ def test_rates_are_per_second_of_what_passed() -> None:
     old = counts(100, 90, 1, [90, 0, 0, 0], dead=5)
     new = counts(120, 100, 2, [90, 0, 0, 10], dead=7)
     point = rates(old, new, 2.0, 5.0)
-    assert point == Point(5.0, 10.0, 5.0, 0.5, 1.0, 3, 1.5, 0.004, 0.0049, 0.00498)
+    assert point[:7] == (5.0, 10.0, 5.0, 0.5, 1.0, 3, 1.5)
+    assert point[7:] == pytest.approx((0.004, 0.0049, 0.00498))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,6 @@ def test_all_together_has_every_endpoint() -> None:
 
 def test_an_hour_of_many_endpoints_is_small() -> None:
     """40 bytes for a point: 15 MB for the most endpoints that have a history."""
-    points = {id: Point(0.0) for id in range(MAX_ENDPOINTS)}
-    frame = Frames().add(0.0, {None: Point(0.0), **points})
+    frame = Frames().add(0.0, {id: Point(0.0) for id in (None, *range(MAX_ENDPOINTS))})
     assert len(frame.records) * MAX_FRAMES < 15e6
     assert not math.isnan(frame.at_s)

@@ -182,7 +182,7 @@ def test_a_full_disk_costs_the_frames_that_do_not_fit(
     with opened(folder, moment(0)) as (file, _):
         file.append(made(10.0), moment(10))
         size = folder.joinpath("0").stat().st_size
-        for at_s, room in ((20.0, 5), (30.0, 0), (40.0, 10_000)):
+        for at_s, room in ((20.0, 5), (30.0, 5), (40.0, 10_000)):
             with no_file_above(size + room):
                 file.append(made(at_s), moment(at_s))
     assert [frame.at_s for frame in load(folder, moment(50))] == [10.0, 40.0]

@@ -202,6 +202,6 @@ def test_it_reads_by_itself_and_goes_on_whatever_happens(
     asyncio.run(watch())
     assert [record.message.rpartition(": ")[2] for record in caplog.records] == [
         "a bug",
-        "the disk",
+        "[Errno 5] the disk",
         "no engine",
     ]

@@ -83,7 +83,8 @@ class Sampler:
     async def start(self) -> None:
         """Take up the history where the process before left it, and go on with it."""
         loading = self._disk.submit(self._file.load, self._moment())
-        self._frames = Frames(await asyncio.wrap_future(loading))
+        frames = await asyncio.wrap_future(loading)
+        self._frames = Frames(frames)
         self._task = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
