@@ -71,6 +71,7 @@ def test_dead_letters_come_by_their_end(
             batch.dead_letter(delivery, ended_ns, cause, "no")
     with ReadStore.open(path) as reader:
         found = queries.dead_letters(reader, DeliveryFilter(**given), before=None, limit=10)
+        assert queries.count_dead_letters(reader, DeliveryFilter(**given)) == len(found)
         assert [row.id for row in found] == expected
         key = (ends[found[0].id][0], found[0].id) if found else None
         rest = queries.dead_letters(reader, DeliveryFilter(**given), before=key, limit=10)

@@ -116,7 +116,7 @@ _PARTS: Final[dict[str, _Part]] = {
         Expected("misconfigured", 20, pending=20), {"signature": "standard", "secrets": [_TORN]}
     ),
     LONG: _Part(
-        Expected("failing", 50, dead=50, failed_attempts=50, dead_by_cause={"tls": 50}),
+        Expected("failing", 50, dead=50, failed_attempts=50, dead_by_cause={"connect_timeout": 50}),
         {"retry": _ONCE},
     ),
 }
@@ -208,7 +208,7 @@ class IncidentScene:
     def _endpoint(self, name: str, part: _Part) -> dict[str, Any]:
         url = f"{self.receiver.url}/{name}"
         if name == LONG:
-            # TLS to what speaks none
+            # TLS to what speaks none, and waits for a request
             url = (
                 url.replace("http://", "https://") + "/a-path-as-long-as-some-partners-have-it" * 4
             )

@@ -58,11 +58,11 @@ ORDER BY d.ended_ns DESC, d.id DESC LIMIT :limit
 """
 
 _COUNT_DEAD: Final = f"""
-SELECT count(*) FROM endpoints AS e CROSS JOIN deliveries AS d INDEXED BY ended
-WHERE e.dead > 0 AND (:endpoint IS NULL OR e.id = :endpoint)
-  AND d.endpoint = e.id AND d.state = {State.DEAD:d}
-  AND (:since IS NULL OR d.ended_ns >= :since) AND (:until IS NULL OR d.ended_ns < :until)
-  AND (:type IS NULL OR d.type = :type) AND (:cause IS NULL OR d.cause = :cause)
+SELECT coalesce(sum((SELECT count(*) FROM deliveries INDEXED BY ended
+    WHERE endpoint = e.id AND state = {State.DEAD:d} AND ended_ns >= 0
+      AND (:since IS NULL OR ended_ns >= :since) AND (:until IS NULL OR ended_ns < :until)
+      AND (:type IS NULL OR type = :type) AND (:cause IS NULL OR cause = :cause))), 0)
+FROM endpoints AS e WHERE e.dead > 0 AND (:endpoint IS NULL OR e.id = :endpoint)
 """
 
 _ATTEMPTS: Final = f"""

@@ -183,7 +183,8 @@ class _Page:
 
     def _show_trouble(self, one: WebhookStatus) -> None:
         last = one.last_error
-        reasons = (one.misconfigured_reason, one.disabled_reason)
+        paused = "Paused: its events wait until it is resumed." if one.paused else ""
+        reasons = (one.misconfigured_reason, one.disabled_reason, paused)
         told = (one.state, *reasons, one.failing_since, one.next_probe_at, last)
         if told == self.told:
             return
@@ -201,7 +202,9 @@ class _Page:
                     "bad break",
                 )
             if one.disabled_reason:
-                text("p", f"Disabled: {one.disabled_reason}", "bad")
+                text("p", f"Disabled: {one.disabled_reason}", "bad break")
+            if paused:
+                text("p", paused)
             if last is not None:
                 with tag("p"):
                     text("strong", "Last error ")

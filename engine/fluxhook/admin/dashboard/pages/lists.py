@@ -172,7 +172,7 @@ def _attempt(one: AttemptRecord) -> Row:
         (
             tables.cell(one.type, href=f"/deliveries/{one.delivery_id}"),
             tables.cell(one.event_id, classes="id"),
-            tables.cell(one.endpoint, href=endpoint_path(one.endpoint_id)),
+            tables.endpoint(one.endpoint, one.endpoint_id),
             str(one.status) if one.status else None,
             tables.error(one.outcome, one.error),
             tables.time(one.started_at),
@@ -186,7 +186,7 @@ def _held_back(one: Delivery) -> Row:
         (
             tables.cell(one.type, href=f"/deliveries/{one.id}"),
             tables.cell(one.event_id, classes="id"),
-            tables.cell(one.endpoint, href=endpoint_path(one.endpoint_id)),
+            tables.endpoint(one.endpoint, one.endpoint_id),
             None,
             tables.error(one.cause, one.error),
             tables.time(one.ended_at or one.accepted_at),

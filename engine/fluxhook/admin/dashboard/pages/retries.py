@@ -6,7 +6,6 @@ from fastapi import Request
 from nicegui import ui
 
 from fluxhook.admin.dashboard import words
-from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.schedule import BUCKETS, EndpointSchedule, Schedule, read_schedule
 from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer
 from fluxhook.admin.dashboard.widgets import tables
@@ -87,7 +86,7 @@ def _row(one: EndpointSchedule, state: str) -> Row:
     return Row(
         one.id,
         (
-            tables.cell(one.name, href=endpoint_path(one.id)),
+            tables.endpoint(one.name, one.id),
             tables.state(state),
             *(words.count(n) if n else None for n in one.counts),
             words.count(sum(one.counts)),

@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.known import Known
-from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.widgets import tables
 from fluxhook.admin.dashboard.widgets.dom import tag, text
 from fluxhook.admin.dashboard.widgets.tables import Column, LiveTable, Row
@@ -61,7 +60,6 @@ class AuditTable:
 
 def _row(key: str, one: AuditEntry, endpoint_id: str | None, known: Known | None) -> Row:
     tries = f"after {one.attempts:,} attempt{'s' * (one.attempts != 1)}"
-    endpoint = endpoint_path(endpoint_id) if endpoint_id else None
     return Row(
         key,
         (
@@ -72,7 +70,7 @@ def _row(key: str, one: AuditEntry, endpoint_id: str | None, known: Known | None
             ),
             one.type,
             tables.cell(one.event_id, href=_link(one.event_id, known), classes="id"),
-            tables.cell(one.endpoint, href=endpoint),
+            tables.endpoint(one.endpoint, endpoint_id),
             tables.time(one.accepted_at),
             tables.time(one.ended_at),
             tables.error(one.cause, one.error),

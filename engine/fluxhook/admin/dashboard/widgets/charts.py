@@ -9,7 +9,7 @@ from nicegui import ui
 
 from fluxhook.admin.dashboard.widgets.dom import tag, text
 from fluxhook.admin.dashboard.widgets.frame import card
-from fluxhook.admin.history import GAP_S, HISTORY_S, Point
+from fluxhook.admin.history import GAP_S, HISTORY_S, INTERVAL_S, Point
 
 __all__ = ["BACKLOG", "LATENCY", "PAST_DUE", "THROUGHPUT", "Chart", "LineChart", "line_data"]
 
@@ -25,13 +25,15 @@ class Line(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """What a chart shows: `unit` stands at the tooltip's figures, `note` below the chart."""
+    """What a chart shows: `unit` stands at the tooltip's figures, `note` below the chart; of what is
+    `whole` there is no half."""
 
     title: str
     label: str
     unit: str
     lines: tuple[Line, ...]
     note: str = ""
+    whole: bool = False
 
 
 THROUGHPUT: Final = Chart(
@@ -44,6 +46,7 @@ THROUGHPUT: Final = Chart(
         Line("failed", "Failed attempts", "--bad"),
         Line("dead", "Dead", "--line-third", dash="dotted"),
     ),
+    f"The mean of {INTERVAL_S:.0f} seconds at each point.",
 )
 LATENCY: Final = Chart(
     "Latency of delivered attempts, ms",
@@ -54,13 +57,14 @@ LATENCY: Final = Chart(
         Line("p95", "p95", "--line-second"),
         Line("p99", "p99", "--line-third", dash="dashed"),
     ),
-    "Attempts are counted in buckets of time, and these figures are interpolated within them.",
+    "Interpolated within the buckets in which attempts are counted.",
 )
 BACKLOG: Final = Chart(
     "Backlog, events that wait",
     "Events that wait for their delivery",
     "",
     (Line("pending", "Pending", "--accent", filled=True),),
+    whole=True,
 )
 PAST_DUE: Final = Chart(
     "Past due, seconds",
@@ -161,11 +165,18 @@ def _options(chart: Chart) -> dict[str, Any]:
             "axisLine": {"lineStyle": {"color": "var(--border)"}},
             "axisTick": {"show": False},
             "splitLine": {"show": False},
-            "axisLabel": {**quiet, ":formatter": _CLOCK, "hideOverlap": True},
+            "axisLabel": {
+                **quiet,
+                ":formatter": _CLOCK,
+                "hideOverlap": True,
+                "alignMinLabel": "left",
+                "alignMaxLabel": "right",
+            },
         },
         "yAxis": {
             "type": "value",
             "min": 0,
+            "minInterval": 1 if chart.whole else 0,
             "splitNumber": 4,
             "axisLabel": quiet,
             "splitLine": {"lineStyle": {"color": "var(--grid)"}},

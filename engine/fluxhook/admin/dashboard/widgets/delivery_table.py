@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.widgets import tables
 from fluxhook.admin.dashboard.widgets.dom import tag, text
 from fluxhook.admin.dashboard.widgets.tables import Column, LiveTable, Row
@@ -62,7 +61,7 @@ class DeliveryTable:
             tables.cell(one.event_id, classes="id"),
         ]
         if self._endpoint:
-            cells.append(tables.cell(one.endpoint, href=endpoint_path(one.endpoint_id)))
+            cells.append(tables.endpoint(one.endpoint, one.endpoint_id))
         if not self._ended:
             cells.append(tables.state(one.state))
         cells += [

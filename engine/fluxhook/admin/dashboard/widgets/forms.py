@@ -161,8 +161,7 @@ def filter_form(
                 caption.props["for"] = control.html_id
         with tag("div", "filter-buttons"):
             button("Search", "search", "primary", type="submit")
-            # It keeps its place where there is nothing to clear.
-            link("Clear", action, "button" if any(values.values()) else "button unseen")
+            link("Clear", action, "button")
     form.on("formdata", js_handler=_LEAVE_OUT)
 
 

@@ -67,7 +67,9 @@ def _retries(webhook: Webhook) -> str:
 
 def _breaker(webhook: Webhook) -> str:
     breaker = webhook.circuit_breaker
-    return f"opens after {breaker.failure_threshold} failures, probes after {breaker.reset_timeout}"
+    return (
+        f"opens after {breaker.failure_threshold:,} failures, probes after {breaker.reset_timeout}"
+    )
 
 
 def _order(webhook: Webhook) -> str:

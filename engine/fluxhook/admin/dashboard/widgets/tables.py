@@ -9,6 +9,7 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from fluxhook.admin.dashboard import words
+from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.models import WebhookStatus
 from fluxhook.admin.references import by_id
 
@@ -19,6 +20,7 @@ __all__ = [
     "action",
     "cell",
     "dead",
+    "endpoint",
     "error",
     "state",
     "success",
@@ -106,6 +108,13 @@ def cell(
         "title": title,
         "classes": classes,
     }
+
+
+def endpoint(name: str, id: str | None) -> Cell:
+    """Return an endpoint's name, two lines of it at most; it leads to the endpoint if there still is
+    one."""
+    href = endpoint_path(id) if id else None
+    return cell(name, href=href, title=name, classes="clamp")
 
 
 def time(at: str | None, *, due: bool = False, dated: bool = False) -> Cell:
