@@ -24,9 +24,9 @@ const Cell = {
       <fh-time v-if="cell.at" class="sub" :at="cell.at"></fh-time>
       <span v-if="cell.sub" class="sub">{{ cell.sub }}</span>
     </span>
-    <span v-else-if="cell.kind === 'action' && gone" class="quiet">Done</span>
-    <button v-else-if="cell.kind === 'action'" type="button" class="button small" :aria-label="cell.label"
-      @click="$emit('act', cell.id)"><fh-icon :name="cell.icon"></fh-icon><span>{{ cell.text }}</span></button>
+    <button v-else-if="cell.kind === 'action'" type="button" class="button small" :disabled="gone"
+      :aria-label="gone ? null : cell.label" @click="$emit('act', cell.id)"><fh-icon :name="cell.icon"></fh-icon><span>{{
+      gone ? "Done" : cell.text }}</span></button>
   `,
 };
 
