@@ -23,15 +23,15 @@ from fluxhook.stats import EndpointStats, Stats
 
 
 def counts(
-    accepted: int, delivered: int, failed: int, histogram: list[int], dead: int = 0
+    accepted: int, delivered: int, failed: int, histogram: list[int], died: int = 0
 ) -> Counts:
-    return Counts(accepted, delivered, failed, dead, 3, 1.5, histogram)
+    return Counts(accepted, delivered, failed, died, 3, 1.5, histogram)
 
 
 def test_rates_are_per_second_of_what_passed() -> None:
     """Latencies are of the attempts between the readings, not of all that ever were."""
-    old = counts(100, 90, 1, [90, 0, 0, 0], dead=5)
-    new = counts(120, 100, 2, [90, 0, 0, 10], dead=7)
+    old = counts(100, 90, 1, [90, 0, 0, 0], died=5)
+    new = counts(120, 100, 2, [90, 0, 0, 10], died=7)
     point = rates(old, new, 2.0, 5.0)
     assert point[:7] == (5.0, 10.0, 5.0, 0.5, 1.0, 3, 1.5)
     assert point[7:] == pytest.approx((0.004, 0.0049, 0.00498))
@@ -44,17 +44,12 @@ def test_rates_are_per_second_of_what_passed() -> None:
         (counts(9, 9, 9, [9]), counts(20, 1, 9, [9])),
         (counts(9, 9, 9, [9]), counts(20, 20, 1, [9])),
         (counts(9, 9, 9, [9, 0]), counts(20, 20, 20, [1, 8])),
+        (counts(9, 9, 9, [9], died=9), counts(20, 20, 20, [9], died=8)),
     ],
 )
 def test_a_counter_that_was_made_anew_says_nothing(old: Counts, new: Counts) -> None:
     """What passed is not known then, and no rate is negative; what waits is known all the same."""
     assert rates(old, new, 10.0, 5.0) == Point(5.0, pending=3, past_due_s=1.5)
-
-
-def test_dead_letters_that_were_replayed_are_no_fault() -> None:
-    """Their number falls, and the other rates are known."""
-    point = rates(counts(1, 1, 1, [1], dead=9), counts(3, 2, 2, [1], dead=4), 1.0, 5.0)
-    assert (point.accepted, point.dead) == (2.0, None)
 
 
 @pytest.mark.parametrize("elapsed_s", [0.0, -3.0, GAP_S + 0.1])

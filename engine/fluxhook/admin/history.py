@@ -59,9 +59,9 @@ class Counts(NamedTuple):
     accepted: int
     delivered: int
     failed: int
-    dead: int
+    died: int
     pending: int
-    past_due_s: float | None
+    past_due_s: float
     histogram: Sequence[int]
 
 
@@ -122,15 +122,15 @@ def rates(old: Counts | None, new: Counts, elapsed_s: float, at_s: float) -> Poi
     delivered = new.delivered - old.delivered
     failed = new.failed - old.failed
     took = [a - b for a, b in zip_longest(new.histogram, old.histogram, fillvalue=0)]
-    if min(accepted, delivered, failed, *took) < 0:
+    died = new.died - old.died
+    if min(accepted, delivered, failed, died, *took) < 0:
         return now
-    died = new.dead - old.dead
     p50, p95, p99 = percentiles(took)
     return now._replace(
         accepted=accepted / elapsed_s,
         delivered=delivered / elapsed_s,
         failed=failed / elapsed_s,
-        dead=died / elapsed_s if died >= 0 else None,
+        dead=died / elapsed_s,
         p50=p50,
         p95=p95,
         p99=p99,
@@ -167,9 +167,9 @@ def counts_of(stats: Stats) -> dict[int | None, Counts]:
             sum(one.accepted for one in every),
             sum(one.delivered for one in every),
             sum(one.failed for one in every),
-            sum(one.dead for one in every),
+            sum(one.died for one in every),
             sum(one.pending for one in every),
-            max((s for one in every if (s := one.past_due_s) is not None), default=None),
+            max((one.past_due_s for one in every), default=0.0),
             [sum(column) for column in zip_longest(*(c.histogram for c in every), fillvalue=0)],
         )
     }
@@ -186,9 +186,9 @@ def _of(one: EndpointStats) -> Counts:
         one.accepted,
         one.delivered,
         one.failed_attempts,
-        one.dead,
+        sum(one.died_by_cause.values()),
         one.pending,
-        None,
+        one.past_due_ns / 1e9,
         one.histogram,
     )
 
