@@ -48,7 +48,7 @@ def test_rates_are_per_second_of_what_passed() -> None:
     ],
 )
 def test_a_counter_that_was_made_anew_says_nothing(old: Counts, new: Counts) -> None:
-    """What passed is not known then, and no rate is negative; what waits is known all the same."""
+    """No rate is negative, as nobody knows what passed; what waits is known all the same."""
     assert rates(old, new, 10.0, 5.0) == Point(5.0, pending=3, past_due_s=1.5)
 
 

@@ -12,7 +12,7 @@ from fluxhook.admin.history import INTERVAL_S
 
 
 def test_a_webhook_has_its_points(site: ApiSite) -> None:
-    """Its own, beside those of all together; the first rates come within seconds, whoever looks."""
+    """Its own, beside those of all together; the first rates come within seconds."""
 
     def history(**query: str) -> dict[str, Any]:
         answer: httpx.Response = site.client.get("/v1/history", params=query)

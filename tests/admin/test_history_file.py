@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_next_process_goes_on_with_it(folder: Path) -> None:
-    """Where there was none, it makes the files, which are the owner's alone."""
+    """It makes the files where there are none; they are the owner's alone."""
     assert load(folder, moment(0)) == []
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     frames = write(folder, 1, 3) + write(folder, 4, 2)
@@ -100,7 +100,7 @@ def test_what_is_cut_off_is_left_out(folder: Path, caplog: pytest.LogCaptureFixt
 
 @pytest.mark.parametrize("at", [0, 25, 60, -1])
 def test_a_damaged_file_is_said_so(folder: Path, caplog: pytest.LogCaptureFixture, at: int) -> None:
-    """What stands before the damage stays, and it takes frames again."""
+    """The frames before the damage stay, and it takes new ones."""
     frames = write(folder, 1, 3)
     content = bytearray((folder / "0").read_bytes())
     content[at] ^= 0xFF

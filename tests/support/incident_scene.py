@@ -157,7 +157,7 @@ class IncidentScene:
 
     @property
     def url(self) -> str:
-        """Where the API and the dashboard are."""
+        """The address of the API and of the dashboard."""
         found: str = msgspec.json.decode(DataDir(self.data_dir).admin_file.read_bytes())["url"]
         return found
 
