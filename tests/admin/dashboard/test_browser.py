@@ -147,7 +147,7 @@ def test_filters_say_what_is_wrong_and_purge_asks_first(site: DashboardSite, ope
 
 
 def test_nothing_moves_under_the_pointer(site: DashboardSite, opened: Open) -> None:
-    """New rows wait until they are asked for, or nobody is there; a row that was replayed stays as done;
+    """New rows wait until they are asked for, or nobody is there; one that was replayed stays as done;
     the filter and the buttons keep their places."""
     site.behave()
     site.emit("tls.handshake.fail", 2)

@@ -81,7 +81,7 @@ async def _delivery(viewer: Viewer, detail: DeliveryDetail) -> None:
         fill(sent, found.request, _request)
 
     def fill(place: Element, content: T, draw: Callable[[T], None]) -> None:
-        """Draw a part anew where it has changed, so that those who read another one are not disturbed."""
+        """Draw a part anew where it has changed; the others stay as they are."""
         if place not in shown or shown[place] != content:
             shown[place] = content
             place.clear()
