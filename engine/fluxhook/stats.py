@@ -235,6 +235,8 @@ class _Reading:
             self.problems.append(f"{datadir.snapshot} is missing")
         except LayoutError as e:
             self.problems.append(str(e))
+        config = None if self._snapshot is None else self._snapshot.config
+        self._configured = {} if config is None else {e.name: e for e in config.endpoints}
 
     def close(self) -> None:
         for counters in self._counters:
@@ -375,7 +377,7 @@ class _Reading:
         stage_histograms: dict[str, list[int]],
         queued: int,
     ) -> EndpointStats:
-        configured = None if self._snapshot is None else self._snapshot.endpoint(row.name)
+        configured = self._configured.get(row.name)
         counted, clock = stored.counters.get(row.id, {}), stored.clock
         words, now_ns = self._words, time.time_ns() - clock.offset_ns
         failing_ns = 0 if words is None else words.failing_ns(row.id)
