@@ -68,12 +68,16 @@ def test_everything_is_kept(world: World) -> None:
         if name == "window":  # those that are counted in it, and the notification that it will be
             waits += stats.aggregated - 1
         assert (waits, stats.balance) == (len(ids), 0), name
+        assert sum(stats.dead_by_cause.values()) == stats.dead
+        assert "unknown" not in stats.dead_by_cause
 
 
 def test_everything_is_delivered(world: World) -> None:
     """Events in rings, in outboxes and in the store arrive once; paused webhooks keep what they have
     until they are resumed, dead letters until they are replayed, an open window its count."""
+    deaths = world.stats("dead").died_by_cause
     world.engine.start()
+    assert world.stats("dead").died_by_cause == deaths
     for name in ("plain", "waiting", "order", "broken"):
         world.arrives(name)
     bodies = [json.loads(request.body) for request in world.receiver.requests("/order")]
@@ -84,6 +88,8 @@ def test_everything_is_delivered(world: World) -> None:
     control = world.engine.control
     assert control.replay(Selection(endpoint="dead")).done == len(world.ids["dead"])
     world.arrives("dead")
+    until(lambda: not world.stats("dead").pending)
+    assert (world.stats("dead").dead_by_cause, world.stats("dead").died_by_cause) == ({}, deaths)
     for name in ("created", "rotated"):
         secret = {"secret": f"secret-of-{name}"}
         control.update(name, {"url": f"{world.receiver.url}/{name}", **secret})

@@ -154,6 +154,14 @@ def test_resuming_forgets_that_events_died(harness: SchedulerHarness) -> None:
     assert figures(harness).state == "failing"
 
 
+def test_a_time_of_death_that_is_damaged(harness: SchedulerHarness) -> None:
+    """One in the future is cleared as an engine starts: the endpoint would fail for ever."""
+    harness.word(0, d.DIED, time.time_ns() + 3600 * S)
+    assert figures(harness).state == "failing"
+    harness.reopen()
+    assert (harness.word(0, d.DIED), figures(harness).state) == (0, "active")
+
+
 def test_a_new_endpoint_at_which_nothing_succeeds(harness: SchedulerHarness) -> None:
     """It is failing from its first failed attempt on, until one succeeds."""
     harness.counters.add(0, d.FAILED)
