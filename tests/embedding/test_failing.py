@@ -38,8 +38,8 @@ def trouble(rig: Rig) -> Engine:
     engine.start()
     for n in range(EVENTS):
         assert engine.emit("order.paid", {"text": "x" * 2000 * (n % 2)}) == 6
-    for name in ("half", "refuses", "sometimes", "fine"):
-        until(lambda name=name: not engine.stats().endpoint(name).pending, name)
+    ended = ("half", "refuses", "sometimes", "fine")
+    until(lambda: not any(engine.stats().endpoint(name).pending for name in ended))
     until(lambda: engine.stats().endpoint("down").failed_attempts)
     until(lambda: engine.stats().endpoint("signatures").state == "open")
     return engine
