@@ -94,7 +94,7 @@ def test_an_incident_stands_in_the_hosts_log_and_reaches_its_callbacks(
         until(lambda: len(heard.letters) >= 20, "letters")
     assert held
     order = [e for e in events(caplog, "flaky") if e != "dead_letters"]
-    assert order[:2] == ["failing", "breaker_opened"]
+    assert order[:2] == ["first_failure", "breaker_opened"]
     assert order[-2:] == ["breaker_closed", "recovered"]
     records = {
         vars(r)["fields"]["event"]: r

@@ -15,6 +15,7 @@ from fluxhook import control as c
 from fluxhook.logs.limit import PER_LOGGER
 from fluxhook.policy import breaker
 from fluxhook.policy.breaker import State
+from fluxhook.stats import read_stats
 from fluxhook.transport import datadir as d
 from support.scheduler_harness import S, SchedulerHarness
 
@@ -102,7 +103,7 @@ def test_an_outage_from_its_first_failure_to_its_recovery(
     harness.first_failure("evt_1")
     (first,) = said.take()
     assert (first["event"], first["endpoint"], first["cause"]) == (
-        "failing",
+        "first_failure",
         "shop",
         "server_error",
     )
@@ -123,8 +124,8 @@ def test_an_outage_from_its_first_failure_to_its_recovery(
     pause(harness, 1)
     (recovered,) = said.take()
     assert (recovered["event"], recovered["count"]) == ("recovered", 2)
-    assert host.states == ["active failing", "failing open", "open failing", "failing active"]
-    opened_change = host.said[1]
+    assert host.states == ["active open", "open active"]
+    opened_change = host.said[0]
     assert (opened_change.cause, opened_change.error) == ("server_error", "no")
     assert opened_change.reason == "The receiver failed (5xx)."
 
@@ -132,7 +133,7 @@ def test_an_outage_from_its_first_failure_to_its_recovery(
 def test_what_never_moves_a_breaker_is_told_too(harness: SchedulerHarness, said: Said) -> None:
     """An address that may not be reached fails every attempt, and the breaker stays closed."""
     harness.fail(harness.fresh("evt_1"), cause="egress_denied", status=0)
-    assert said.events() == ["failing"]
+    assert said.events() == ["first_failure"]
     pause(harness, 120)
     assert said.events() == []
     harness.fail(harness.fresh("evt_2"), cause="egress_denied", status=0)
@@ -149,7 +150,7 @@ def test_a_scheduler_that_follows_another_repeats_nothing(
     harness.word(0, d.FAILING, harness.now_ns)
     trip(harness)
     harness.first_failure("evt_1")
-    assert said.events() == ["failing", "breaker_opened"]
+    assert said.events() == ["first_failure", "breaker_opened"]
     harness.reopen()
     pause(harness, 2)
     assert set(said.events()) <= {"still_failing"}  # the harness's clock is a minute ahead
@@ -239,7 +240,7 @@ def test_a_transaction_that_fails_tells_nothing_twice(
     pause(harness, 1)
     pause(harness, 1)
     assert [m.event_id for m in host.said if isinstance(m, DeadLetter)] == ["evt_1"]
-    (failing,) = [fields for fields in said.take() if fields["event"] == "failing"]
+    (failing,) = [fields for fields in said.take() if fields["event"] == "first_failure"]
     assert failing["count"] == 1
 
 
@@ -274,6 +275,22 @@ def test_what_an_operator_does_changes_the_state(
     assert host.states == ["active paused", "paused active", "active removed"]
 
 
+def test_an_endpoint_whose_events_die_is_failing_as_every_view_says(
+    harness: SchedulerHarness, host: Host
+) -> None:
+    """The rule is that of policy/failing.py, and the figures of the state agree with it."""
+    harness.reporter.report(harness.fresh("evt_1"), "dead", "payload_too_large")
+    harness.step()
+    pause(harness, 2)
+    assert host.states == ["active failing"]
+    change = next(m for m in host.said if isinstance(m, EndpointStateChange))
+    assert change.cause == "payload_too_large"
+    assert "max_payload" in change.reason
+    assert read_stats(harness.path).endpoint("shop").state == "failing"
+    pause(harness, 15 * 60)
+    assert host.states == ["active failing", "failing active"]
+
+
 def test_a_disabled_endpoint_is_told_with_its_reason(tmp_path: Path, said: Said) -> None:
     """The state is disabled, and no line says that it recovered."""
     shop = msgspec.structs.replace(SHOP, disable_on_gone=True)
@@ -282,7 +299,8 @@ def test_a_disabled_endpoint_is_told_with_its_reason(tmp_path: Path, said: Said)
         harness.supervisor._host = host  # type: ignore[assignment]
         harness.fail(harness.fresh("evt_1"), "dead", "gone", 410)
         harness.supervisor._housekeep(1e12)
-        assert [fields["event"] for fields in said.take()] == ["failing", "endpoint_disabled"]
-        assert host.states == ["active failing", "failing disabled"]
+        assert [fields["event"] for fields in said.take()] == ["first_failure", "endpoint_disabled"]
+        assert host.states[-1].endswith(" disabled")
+        assert host.said[-1].reason == "The receiver says that it is gone for good (410)."
         pause(harness, 1000)
         assert "recovered" not in said.events()

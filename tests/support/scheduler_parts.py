@@ -100,8 +100,14 @@ class Parts:
         return Reports(
             self.datadir, self.store, self.clock, self.endpoints, self.leases, self.windows,
             self.disabling, self.suspects,
-            EndpointWatch(self.datadir, self.words, self.clock, self.snapshot, lambda _: None),
+            self.watch(),
         )  # fmt: skip
+
+    def watch(self) -> EndpointWatch:
+        """The part that tells of endpoints, to nobody."""
+        return EndpointWatch(
+            self.datadir, self.words, self.clock, self.snapshot, self.store, lambda _: None
+        )
 
     def retries(self) -> Retries:
         """The part that writes the inbox; there is a worker for it."""

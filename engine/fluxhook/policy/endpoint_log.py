@@ -33,8 +33,8 @@ FORGET_NS: Final = 600 * _S
 #: between the first two lines about what goes on, and at most
 REMIND_NS, MOST_REMIND_NS = 60 * _S, 3600 * _S
 
-#: failing: the first failure after a success. still: it goes on. The others are said of the breaker.
-Kind = Literal["failing", "recovered", "breaker_opened", "breaker_closed", "still_failing"]
+#: first_failure: the first after a success. still: it goes on. The others are said of the breaker.
+Kind = Literal["first_failure", "recovered", "breaker_opened", "breaker_closed", "still_failing"]
 
 
 class Failures(NamedTuple):
@@ -95,16 +95,9 @@ class Known(msgspec.Struct, frozen=True):
     steady_ns: int = STEADY_NS
     recovered_ns: int = 0
 
-    @property
-    def state(self) -> Literal["active", "failing", "open"]:
-        """Return it in one word."""
-        if self.opened_ns:
-            return "open"
-        return "failing" if self.failing_ns else "active"
-
     def is_forgotten(self, now_ns: int) -> bool:
         """Return whether nothing is left to remember."""
-        return self.state == "active" and now_ns - self.recovered_ns >= FORGET_NS
+        return not (self.failing_ns or self.opened_ns) and now_ns - self.recovered_ns >= FORGET_NS
 
 
 WELL: Final = Known()
@@ -140,7 +133,7 @@ def look(known: Known, seen: Seen, now_ns: int, *, breaker: Breaker) -> tuple[Kn
         known = _failed(known, seen, seen.failures, now_ns)
         if not known.failing_ns:
             known = _begins_to_fail(known, seen, now_ns)
-            tell("failing", known, known.failing_ns)
+            tell("first_failure", known, known.failing_ns)
     was_open, before = known.opened_ns, known
     known = _breaker_moved(known, seen, now_ns)
     if known.opened_ns and not was_open:

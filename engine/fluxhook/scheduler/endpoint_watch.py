@@ -14,11 +14,14 @@ from typing import Final
 
 from fluxhook._native import shared
 from fluxhook.config.units import Duration
+from fluxhook.endpoint_state import endpoint_state
 from fluxhook.logs.log import Log
 from fluxhook.policy import breaker, endpoint_log
 from fluxhook.policy.endpoint_log import Failures, Known, Seen
-from fluxhook.policy.outcome import CAUSES
+from fluxhook.policy.failing import Health
+from fluxhook.policy.outcome import CAUSES, GIVEN_UP, NOT_ATTEMPTED
 from fluxhook.policy.table import IllegalMove
+from fluxhook.store import Store
 from fluxhook.store.audit import timestamp
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_clock import EngineClock
@@ -43,19 +46,31 @@ class EndpointWatch:
         words: EngineWords,
         clock: EngineClock,
         snapshot: Snapshot,
+        store: Store,
         tell: Callable[[EndpointStateChange], None],
     ) -> None:
         self._datadir = datadir
+        self._store = store
         self._words = words
         self._clock = clock
         self._tell = tell
         #: of the workers, by folder
         self._counters: dict[Path, shared.Counters] = {}
-        #: deliveries of which the scheduler had a report, since it began
-        self._reported: dict[int, int] = {}
+        #: deliveries that are in no worker's counters, since the scheduler counts them
+        self._reported = {
+            id: counted.get("delivered", 0) for id, counted in store.counters().items()
+        }
+        #: cause and error of the latest failed attempt, or death without one
+        self._last = {
+            row.id: (row.failed_cause, row.failed_error)
+            for row in store.endpoints()
+            if row.failed_cause
+        }
         self._failures: dict[int, Failures] = {}
         #: those that fail, or did a while ago
         self._known: dict[int, Known] = {}
+        #: whose states may change by time alone, or have not been looked at since something happened
+        self._unsettled: set[int] = set()
         #: the last state that was told
         self._states: dict[str, str] = {}
         self._next_look_ns = 0
@@ -65,22 +80,28 @@ class EndpointWatch:
             seen = self._seen(id, None)
             if seen.failing_ns or seen.breaker.name != "closed":
                 self._known[id] = endpoint_log.begin(seen, now_ns)
-        self._states = {name: self._state(name)[0] for name in snapshot.ids}
+        self._states = {name: self._state(name, now_ns) for name in snapshot.ids}
 
     # ---- what happens ----------------------------------------------------------------------
 
     def configure(self, snapshot: Snapshot) -> None:
         """Take over a changed configuration."""
-        former = self._snapshot.ids
+        former, present = self._snapshot, self._present
         self._take_over(snapshot)
         gone = self._known.keys() - snapshot.endpoints().keys()
         for id in gone:
             del self._known[id]
         self._failures = {id: found for id, found in self._failures.items() if id not in gone}
         now_ns = self._clock.now_ns()
-        for name in snapshot.ids.keys() - former.keys():
-            self._states.setdefault(name, "active")
-        for name in dict.fromkeys([*self._states, *snapshot.ids]):
+        changed = [
+            name
+            for name in present.keys() | self._present.keys()
+            if present.get(name) is not self._present.get(name)
+        ]
+        stopped = (former.held.keys() ^ snapshot.held.keys()) | (
+            former.disabled ^ snapshot.disabled
+        )
+        for name in {*changed, *stopped}:
             self._tell_state(name, now_ns)
 
     def _take_over(self, snapshot: Snapshot) -> None:
@@ -97,10 +118,17 @@ class EndpointWatch:
 
     def attempt_failed(self, endpoint_id: int, cause: str, error: str) -> None:
         """Note a failed attempt whose report is committed."""
+        self._last[endpoint_id] = cause, error
         known = self._failures.get(endpoint_id)
         self._failures[endpoint_id] = Failures(
             1 if known is None else known.attempts + 1, cause, error
         )
+
+    def died(self, endpoint_id: int, cause: str, error: str) -> None:
+        """Note a dead letter that is committed."""
+        if cause not in GIVEN_UP:
+            self._last[endpoint_id] = cause, error
+        self._unsettled.add(endpoint_id)
 
     def delivered(self, endpoint_id: int) -> None:
         """Note a delivery that was reported."""
@@ -112,7 +140,7 @@ class EndpointWatch:
         """Look at those of which failures came, and once a second at all that fail."""
         if now_ns >= self._next_look_ns:
             self._next_look_ns = now_ns + LOOK_NS
-            ids: Iterable[int] = {**self._known, **self._failures}
+            ids: Iterable[int] = self._known.keys() | self._failures.keys() | self._unsettled
         else:
             ids = list(self._failures)
         for id in ids:
@@ -133,22 +161,25 @@ class EndpointWatch:
             self._known[id] = after
         for event in events:
             self._log(endpoint.name, event)
-        if events:
-            self._tell_state(endpoint.name, now_ns)
+        self._tell_state(endpoint.name, now_ns)
+        if self._states.get(endpoint.name) == "active":
+            self._unsettled.discard(id)
+        else:
+            self._unsettled.add(id)
 
     def _seen(self, id: int, failures: Failures | None) -> Seen:
         try:
             state = self._words.breaker(id)
         except IllegalMove:
             state = breaker.CLOSED
-        counted = sum(
-            counters.get(id, d.DELIVERED)
-            for counters in self._counters.values()
-            if id < counters.rows
-        )
-        return Seen(
-            state, self._words.failing_ns(id), counted + self._reported.get(id, 0), failures
-        )
+        return Seen(state, self._words.failing_ns(id), self._delivered(id), failures)
+
+    def _delivered(self, id: int) -> int:
+        return self._sum(id, d.DELIVERED) + self._reported.get(id, 0)
+
+    def _sum(self, id: int, field: int) -> int:
+        """Return a counter of all workers."""
+        return sum(c.get(id, field) for c in self._counters.values() if id < c.rows)
 
     # ---- telling ---------------------------------------------------------------------------
 
@@ -167,8 +198,11 @@ class EndpointWatch:
         if event.probes:
             fields["probes"] = event.probes
         match event.kind:
-            case "failing":
-                log.warning("endpoint %s fails: %s", name, why, event="failing", **fields)
+            case "first_failure":
+                log.warning(
+                    "endpoint %s: first failed attempt: %s", name, why,
+                    event="first_failure", **fields,
+                )  # fmt: skip
             case "breaker_opened":
                 log.warning(
                     "endpoint %s: breaker opened after %d failed attempts: %s",
@@ -190,23 +224,26 @@ class EndpointWatch:
                     name, lasted, event.failed, event="recovered", **fields,
                 )  # fmt: skip
 
-    def _state(self, name: str) -> tuple[str, str]:
-        """Return an endpoint's state, and why it is in it."""
-        snapshot, endpoint = self._snapshot, self._present.get(name)
+    def _state(self, name: str, now_ns: int) -> str:
+        """Return an endpoint's state as every view shows it; a half-open breaker counts as open."""
+        endpoint = self._present.get(name)
         if endpoint is None:
-            return "removed", "It is not configured any more."
-        if name in snapshot.disabled:
-            return "disabled", "It is disabled; its status says why."
-        if name in snapshot.held:
-            return "misconfigured", snapshot.held[name]
-        if endpoint.paused:
-            return "paused", "It is paused."
-        found = self._known.get(snapshot.ids[name], endpoint_log.WELL)
-        return found.state, CAUSES[found.cause].user if found.cause in CAUSES else ""
+            return "removed"
+        id = self._snapshot.ids[name]
+        health = Health(
+            delivered=self._delivered(id),
+            failed_attempts=self._sum(id, d.FAILED),
+            last_cause=self._last.get(id, ("", ""))[0],
+            waits_since=self._words.stored(id) > 0,
+        )
+        try:
+            state = endpoint_state(self._snapshot, endpoint, self._words, now_ns, health).state
+        except IllegalMove:
+            return "unknown"
+        return "open" if state == "half-open" else state
 
     def _tell_state(self, name: str, now_ns: int) -> None:
-        before = self._states.get(name, "active")
-        state, reason = self._state(name)
+        before, state = self._states.get(name, "active"), self._state(name, now_ns)
         if state == "removed":
             self._states.pop(name, None)
         else:
@@ -214,22 +251,25 @@ class EndpointWatch:
         if state == before:
             return
         id = self._snapshot.ids.get(name, -1)
-        found = (
-            self._known.get(id, endpoint_log.WELL)
-            if state in ("failing", "open")
-            else endpoint_log.WELL
-        )
+        cause, error = self._last.get(id, ("", "")) if state in ("failing", "open") else ("", "")
         self._tell(
             EndpointStateChange(
                 endpoint=name,
                 state=state,
                 before=before,
-                reason=reason,
-                cause=found.cause,
-                error=found.error,
+                reason=self._reason(state, name, id, cause),
+                cause=cause,
+                error=error,
                 at_ns=self._clock.wall_ns(now_ns),
             )
         )
+
+    def _reason(self, state: str, name: str, id: int, cause: str) -> str:
+        if state == "misconfigured":
+            return self._snapshot.held.get(name, "")
+        if state == "disabled":
+            return next((r.disabled_reason for r in self._store.endpoints() if r.id == id), "")
+        return CAUSES[cause].user if cause in CAUSES else NOT_ATTEMPTED.get(cause, "")
 
 
 def _lasting(ns: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from fluxhook.logs.log import Log
 from fluxhook.policy.tally import Tally
+from fluxhook.scheduler.endpoint_watch import EndpointWatch
 from fluxhook.scheduler.endpoints import Endpoints
 from fluxhook.store.rows import Delivery
 from fluxhook.transport.engine_clock import EngineClock
@@ -21,8 +22,13 @@ class GivenUp:
     """The host hears of each dead letter; the log sums them up by endpoint and cause."""
 
     def __init__(
-        self, clock: EngineClock, endpoints: Endpoints, tell: Callable[[DeadLetter], None]
+        self,
+        clock: EngineClock,
+        endpoints: Endpoints,
+        watch: EndpointWatch,
+        tell: Callable[[DeadLetter], None],
     ) -> None:
+        self._watch = watch
         self._clock = clock
         self._endpoints = endpoints
         self._tell = tell
@@ -36,6 +42,7 @@ class GivenUp:
             name = self._endpoints.name(row.endpoint)
             self._tally.add((name, row.cause), row.event_id)
             self._errors[name, row.cause] = row.error
+            self._watch.died(row.endpoint, row.cause, row.error)
             self._tell(
                 DeadLetter(
                     delivery_id=row.id,

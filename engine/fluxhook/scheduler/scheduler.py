@@ -73,8 +73,8 @@ class Scheduler:
         self.endpoints = Endpoints(store, words, snapshot)
         self.events = OperationalEvents(datadir)
         store.on_dead_letter = self._on_dead_letter
-        self.watch = EndpointWatch(datadir, words, clock, snapshot, tell_host)
-        self.given_up = GivenUp(clock, self.endpoints, tell_host)
+        self.watch = EndpointWatch(datadir, words, clock, snapshot, store, tell_host)
+        self.given_up = GivenUp(clock, self.endpoints, self.watch, tell_host)
         store.on_dead_letters = self.given_up.note
         self.retention = Retention(store, trail, clock, self.endpoints)
         self.dead_letters = DeadLetters(store, clock, self.endpoints, self.retention)

@@ -164,6 +164,9 @@ class Store(Protocol):
     def windows(self) -> list[tuple[int, int, bytes]]:
         """Return endpoint, closing time and state of each open window of aggregation."""
 
+    def counters(self) -> dict[int, dict[str, int]]:
+        """Return what `Transaction.count` has counted: endpoint, name, value."""
+
     def endpoints(self) -> list[EndpointRow]:
         """Return every endpoint that ever was, by id."""
 
