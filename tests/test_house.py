@@ -20,6 +20,7 @@ MAX_FUNCTION_LINES: Final = 60
 ONE_MEANING: Final = {
     "app": "an application as a whole",
     "audit": "the audit trail",
+    "changes": "changes of an engine while it runs",
     "check": "whether a configuration can be used",
     "create": "a new subscription",
     "dead_letters": "dead letters",
@@ -30,6 +31,7 @@ ONE_MEANING: Final = {
     "history": "the figures of the last hour",
     "list": "a command that lists",
     "retries": "deliveries that are tried again",
+    "retry": "another attempt",
     "show": "a command that shows one",
 }
 #: Modules of one name that mean different things. Nothing is to be added here.

@@ -1,8 +1,8 @@
 """Changes to a running engine: what can be asked of its supervisor, and the asking of it.
 
 The supervisor listens on a Unix socket in the data directory, and is the only one who changes
-anything. A message is its length in four bytes, little-endian, and MessagePack; each request gets one
-reply.
+anything. A message is its length in four bytes, little-endian, and MessagePack: a request, by itself or
+with its `Origin` (`Asked`). Each gets one reply.
 """
 
 from __future__ import annotations
@@ -26,21 +26,29 @@ from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, EventErr
 from fluxhook.events.names import hint
 from fluxhook.events.nesting import MAX_TEXT_DEPTH, is_deeper
 from fluxhook.store import ReadStore, StoreError
+from fluxhook.store.audit import Via
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.snapshot import Snapshot
 
 __all__ = [
     "MAX_IDS",
     "MAX_MESSAGE",
+    "Asked",
+    "CloseBreaker",
     "Control",
     "Create",
     "Delete",
     "Failure",
+    "Origin",
     "Pause",
     "Purge",
     "Replay",
     "Request",
+    "Resend",
+    "Resent",
     "Resume",
+    "Retry",
+    "RetryDelivery",
     "Rotate",
     "Rotated",
     "Selection",
@@ -49,6 +57,7 @@ __all__ = [
     "Test",
     "TestSent",
     "Update",
+    "Walk",
     "frame",
     "socket_path",
 ]
@@ -102,15 +111,61 @@ class Test(msgspec.Struct, frozen=True, tag=True):
     data: Any
 
 
+class CloseBreaker(msgspec.Struct, frozen=True, tag=True):
+    name: str
+
+
+class Walk(msgspec.Struct, frozen=True):
+    """What the deliveries of a request were chosen by. `after` is where the step before ended, 0 in the
+    first step; `more` says that another step follows."""
+
+    chosen: dict[str, Any]
+    after: int = 0
+    more: bool = False
+
+
 class Replay(msgspec.Struct, frozen=True, tag=True):
     ids: list[int]
+    walk: Walk | None = None
 
 
 class Purge(msgspec.Struct, frozen=True, tag=True):
     ids: list[int]
+    walk: Walk | None = None
 
 
-Request = Create | Update | Delete | Pause | Resume | Rotate | Test | Replay | Purge
+class Retry(msgspec.Struct, frozen=True, tag=True):
+    name: str
+    ids: list[int]
+    walk: Walk
+
+
+class RetryDelivery(msgspec.Struct, frozen=True, tag=True):
+    id: int
+
+
+class Resend(msgspec.Struct, frozen=True, tag=True):
+    id: int
+
+
+Request = (
+    Create | Update | Delete | Pause | Resume | Rotate | Test | CloseBreaker
+    | Replay | Purge | Retry | RetryDelivery | Resend
+)  # fmt: skip
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Who asks for a change, and by what way. Without an `actor` it is the user who has connected."""
+
+    actor: str = ""
+    via: Via = "embedding"
+
+
+class Asked(msgspec.Struct, frozen=True, tag=True):
+    """A request with its origin."""
+
+    request: Request
+    origin: Origin
 
 
 class Subscription(msgspec.Struct, frozen=True, tag=True):
@@ -135,6 +190,14 @@ class TestSent(msgspec.Struct, frozen=True, tag=True):
 
     event_id: str
     delivery_id: int
+    #: until when an open breaker lets nothing go, in wall time; None: it goes at once
+    held_until_ns: int | None = None
+
+
+class Resent(msgspec.Struct, frozen=True, tag=True):
+    """None: there is no such delivery, or no longer."""
+
+    sent: TestSent | None
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
@@ -152,12 +215,12 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
     more: int = 0
 
 
-Reply = Subscription | Rotated | TestSent | Done | Failure
+Reply = Subscription | Rotated | TestSent | Resent | Done | Failure
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Dead letters: `ids`, or all that match. Times are when they died. They are taken in steps of
-    `limit`, by ascending id, above `after`."""
+    """Deliveries: `ids`, or all that match. Times are when dead letters died. They are taken in steps
+    of `limit`, by ascending id, above `after`."""
 
     ids: list[int] | None = None
     endpoint: str | None = None
@@ -170,7 +233,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """How many dead letters a step changed, and the `after` of the next; None if it was the last."""
+    """How many deliveries a step changed, and the `after` of the next; None if it was the last."""
 
     done: int
     after: int | None
@@ -184,14 +247,22 @@ class Control:
     `timeout_s`, and what the request says of its own.
     """
 
-    def __init__(self, data_dir: str | os.PathLike[str], *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str],
+        *,
+        timeout_s: float = 10.0,
+        origin: Origin | None = None,
+    ) -> None:
         """Remember the data directory `data_dir`; nothing is opened before the first request.
 
-        `timeout_s` bounds, in seconds, how long a request waits for its answer. Raise nothing: the
-        first request says what is wrong.
+        `timeout_s` bounds, in seconds, how long a request waits for its answer. `origin` is what the
+        trail of changes says of who asks; by default the user of this process. Raise nothing: the first
+        request says what is wrong.
         """
         self._datadir = DataDir(data_dir)
         self._timeout_s = timeout_s
+        self._origin = origin or Origin()
 
     def create(self, layer: dict[str, Any]) -> Subscription:
         """Create an endpoint from a `layer`: the fields of `Endpoint`, written as in the YAML file.
@@ -249,10 +320,47 @@ class Control:
         """Send one event of `type`, with `data`, to the endpoint `name` alone, whatever it subscribes
         to.
 
-        Return the ids of the event and of its delivery. Raise EventError, UnknownEndpoint, Conflict if
-        it is paused or disabled.
+        Return the ids of the event and of its delivery, and until when an open breaker holds it.
+        Raise EventError, UnknownEndpoint, Conflict if it is paused or disabled.
         """
         return self._ask(Test(name, type, data), TestSent)
+
+    def close_breaker(self, name: str) -> None:
+        """Close the breaker of the endpoint `name`, so that requests go at once; failures in a row open
+        it as ever.
+
+        What the breaker held back stays due when it is; `retry` sends it now. Raise UnknownEndpoint,
+        Conflict where nothing is sent whatever the breaker says.
+        """
+        self._ask(CloseBreaker(name), Done)
+
+    def retry(self, selection: Selection) -> Step:
+        """Make what waits for its time due now, of the `selection`'s endpoint, which is needed; a
+        `cause` leaves those that wait for another reason. Attempts count as ever.
+
+        In steps, as `replay`. Raise UnknownEndpoint, Conflict where nothing can be sent now.
+        """
+        if selection.endpoint is None:
+            raise ValueError("a retry needs the selection's endpoint")
+        ids, walk = self._chosen(selection, waiting=True)
+        done = self._ask(Retry(selection.endpoint, ids, walk), Done).count
+        return Step(done, ids[-1] if walk.more else None)
+
+    def retry_delivery(self, id: int) -> bool:
+        """Make one delivery that waits for its time due now; False where there is none of this `id`.
+
+        Raise Conflict where it does not wait, or nothing can be sent now.
+        """
+        return self._ask(RetryDelivery(id), Done).count > 0
+
+    def resend(self, id: int) -> TestSent | None:
+        """Deliver the event of a delivery that succeeded once more: a new delivery, of the same event
+        id and body. None where there is none of this `id`, or no longer.
+
+        Return the ids of the event and of the new delivery, and until when an open breaker holds it.
+        Raise Conflict where it did not succeed, or nothing can be sent now.
+        """
+        return self._ask(Resend(id), Resent).sent
 
     def replay(self, selection: Selection) -> Step:
         """Make the dead letters of a `selection` wait again, due now, with all of their attempts before
@@ -273,16 +381,27 @@ class Control:
     # ---- asking ----------------------------------------------------------------------------
 
     def _step(self, kind: type[Replay] | type[Purge], selection: Selection) -> Step:
-        """Look the ids up here, so that the supervisor does not have to search."""
+        ids, walk = self._chosen(selection)
+        done = self._ask(kind(ids, None if selection.ids is not None else walk), Done).count
+        return Step(done, ids[-1] if walk.more else None)
+
+    def _chosen(self, selection: Selection, *, waiting: bool = False) -> tuple[list[int], Walk]:
+        """Look the ids of a step up here, so that the supervisor does not have to search: those of dead
+        letters or, if `waiting`, of what waits for its time."""
         limit = max(1, min(selection.limit, MAX_IDS))
         if selection.ids is not None:
             above = {id for id in selection.ids if selection.after < id <= MAX_ID}
             ids = sorted(above)[:limit]
         else:
-            ids = self._select(selection, limit)
-        return Step(self._ask(kind(ids), Done).count, ids[-1] if len(ids) == limit else None)
+            ids = self._select(selection, limit, waiting=waiting)
+        chosen = {
+            name: getattr(selection, name)
+            for name in ("endpoint", "type", "cause", "since_ns", "until_ns")
+            if getattr(selection, name) is not None
+        }
+        return ids, Walk(chosen, selection.after, len(ids) == limit)
 
-    def _select(self, selection: Selection, limit: int) -> list[int]:
+    def _select(self, selection: Selection, limit: int, *, waiting: bool) -> list[int]:
         with ReadStore.open(self._datadir.store) as store:
             endpoint = None
             if selection.endpoint is not None:
@@ -293,6 +412,11 @@ class Control:
                         f"{hint(selection.endpoint, known)}"
                     )
                 endpoint = known[selection.endpoint]
+            if waiting:
+                assert endpoint is not None
+                return store.select_waiting(
+                    endpoint, cause=selection.cause, after=selection.after, limit=limit
+                )
             return store.select_dead(
                 endpoint=endpoint,
                 type=selection.type,
@@ -307,7 +431,8 @@ class Control:
         try:
             if is_deeper(request, MAX_TEXT_DEPTH):
                 raise ValueError(f"it is nested over {MAX_TEXT_DEPTH} levels deep, or holds itself")
-            message = msgspec.msgpack.encode(request, enc_hook=encode_hook)
+            asked = Asked(request, self._origin)
+            message = msgspec.msgpack.encode(asked, enc_hook=encode_hook)
         except (TypeError, ValueError, NotImplementedError, OverflowError) as e:
             if isinstance(request, Test):
                 raise EventError(f"data has no JSON form: {e}", field="data") from None

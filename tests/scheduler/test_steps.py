@@ -40,7 +40,7 @@ class Asked:
         self.listener = Listener(self.datadir, self.apply)
         self.clients: list[socket.socket] = []
 
-    def apply(self, request: c.Request) -> msgspec.Struct:
+    def apply(self, request: c.Request, origin: c.Origin) -> msgspec.Struct:
         assert isinstance(request, c.Pause)
         self.names.append(request.name)
         return c.Done()

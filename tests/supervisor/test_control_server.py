@@ -11,12 +11,12 @@ from pathlib import Path
 
 import msgspec
 
-from fluxhook.control import Request, socket_path
+from fluxhook.control import Origin, Request, socket_path
 from fluxhook.supervisor.control_server import Listener
 from fluxhook.transport.datadir import DataDir
 
 
-def no_reply(_: Request) -> msgspec.Struct:
+def no_reply(request: Request, origin: Origin) -> msgspec.Struct:
     raise AssertionError("nothing was asked")
 
 

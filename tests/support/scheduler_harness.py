@@ -13,7 +13,7 @@ import msgspec
 
 from fluxhook import Config, Endpoint
 from fluxhook._native import ring, shared
-from fluxhook.control import Request
+from fluxhook.control import Origin, Request
 from fluxhook.store import DeliveryStore
 from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport import datadir as d
@@ -90,7 +90,7 @@ class SchedulerHarness:
 
     def ask(self, request: Request, kind: type[R]) -> R:
         """As if it had come through the control socket."""
-        answer = self.supervisor._listener._apply(request)
+        answer = self.supervisor._listener._apply(request, Origin("tester", "api"))
         assert isinstance(answer, kind)
         return answer
 

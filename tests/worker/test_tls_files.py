@@ -12,8 +12,8 @@ import pytest
 
 from fluxhook import Config, Retry, Tls
 from fluxhook import control as c
-from fluxhook.admin.views import endpoint_options
 from fluxhook.config.definition import check_tls_paths
+from fluxhook.config.shown import endpoint_options
 from fluxhook.errors import ConfigError
 from fluxhook.store import SubscriptionRow
 from fluxhook.transport.datadir import DataDir

@@ -39,13 +39,14 @@ from fluxhook.admin.document import (
 )
 from fluxhook.admin.idempotency import Answers
 from fluxhook.admin.ingest import Ingest
-from fluxhook.admin.models import HIDDEN
+from fluxhook.admin.origin import origin_of
 from fluxhook.admin.problem_details import MEDIA_TYPE, FieldError, RequestError, problem_of
 from fluxhook.admin.routes import HANDLERS
 from fluxhook.admin.sampler import Sampler
 from fluxhook.admin.service import Service
 from fluxhook.config import codec
 from fluxhook.config.secret import Secret
+from fluxhook.config.shown import HIDDEN
 from fluxhook.logs.log import Log
 
 __all__ = ["allowed_methods", "make_api"]
@@ -76,6 +77,10 @@ def make_api(service: Service, ingest: Ingest, access: Access, sampler: Sampler)
         key = request.headers.get("idempotency-key")
         return partial(answers.once, client, request.scope["path"], key)
 
+    def asked(request: Request[Any, Any, Any]) -> Service:
+        """Return the service as of who makes the request, whom the trail of changes names."""
+        return service.asked_by(partial(origin_of, access, request.scope))
+
     def close() -> None:
         health_threads.shutdown(wait=False)
         ingest.close()
@@ -87,7 +92,7 @@ def make_api(service: Service, ingest: Ingest, access: Access, sampler: Sampler)
         [Router("/", route_handlers=HANDLERS)],
         guards=[guard],
         dependencies={
-            "service": Provide(lambda: service, sync_to_thread=False),
+            "service": Provide(asked, sync_to_thread=False),
             "ingest": Provide(lambda: ingest, sync_to_thread=False),
             "access": Provide(lambda: access, sync_to_thread=False),
             "sampler": Provide(lambda: sampler, sync_to_thread=False),

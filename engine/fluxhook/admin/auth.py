@@ -61,6 +61,19 @@ class Access:
             found = ALL_SCOPES
         return found
 
+    def owner_of(self, authorization: str | None) -> str:
+        """Return the name of the token in an Authorization header, or something of its own for one that
+        has none, which tells nothing of it; "" without a token of the configuration."""
+        return "" if authorization is None else self.owner(_bearer(authorization))
+
+    def owner(self, token: str) -> str:
+        """Return the same for a token."""
+        given = token.encode("utf-8", "replace")
+        for known in self._tokens():
+            if hmac.compare_digest(given, known.token.encode()):
+                return known.name or f"token {hashlib.sha256(given).hexdigest()[:8]}"
+        return ""
+
     def is_unknown(self, authorization: str | None) -> bool:
         """Return whether a header gives a token that is none."""
         return authorization is not None and not self.scopes_of(_bearer(authorization))

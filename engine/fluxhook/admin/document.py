@@ -28,6 +28,7 @@ from fluxhook.admin.models import (
     EventIn,
     PurgeRequest,
     ReplayRequest,
+    RetryRequest,
     RotateRequest,
     TestRequest,
     Webhook,
@@ -38,6 +39,7 @@ from fluxhook.config import codec
 from fluxhook.config.option import Option, is_struct, options
 from fluxhook.config.schema import Aggregate, Batch, Breaker, Endpoint, Retry, Scope, Tls
 from fluxhook.config.units import Duration, Rate, Size, Threshold
+from fluxhook.store.audit import ChangeEntry
 
 __all__ = [
     "DESCRIPTION",
@@ -90,7 +92,15 @@ _EXAMPLE_WEBHOOK: Final = {
     "secret": "sk_live_9x8m2p",
     "timeout": "3s",
 }
-_STRUCTS: Final = (EventIn, RotateRequest, TestRequest, ReplayRequest, PurgeRequest, ProblemDetails)
+_STRUCTS: Final = (
+    EventIn,
+    RotateRequest,
+    TestRequest,
+    RetryRequest,
+    ReplayRequest,
+    PurgeRequest,
+    ProblemDetails,
+)
 _OPTIONS: Final = "WebhookOptions"
 #: Litestar's name for a page of some model
 _PAGE: Final = re.compile(rb"Page_[\w.]+\.(\w+)_")
@@ -197,7 +207,7 @@ def _complete(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
 def _describe(schemas: Mapping[str, Any]) -> None:
     """Write into the schemas what Litestar leaves out of ours: docstrings, formats, and the limits of
     an endpoint's options."""
-    for kind in (*vars(models).values(), Retry, Breaker, Aggregate, Batch, Tls):
+    for kind in (*vars(models).values(), ChangeEntry, Retry, Breaker, Aggregate, Batch, Tls):
         if not is_struct(kind) or (schema := schemas.get(kind.__name__)) is None:
             continue
         schema.setdefault("description", inspect.cleandoc(kind.__doc__ or ""))

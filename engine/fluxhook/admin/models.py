@@ -16,7 +16,6 @@ from fluxhook.config.units import Duration
 from fluxhook.endpoint_state import StateName
 
 __all__ = [
-    "HIDDEN",
     "MAX_PAGE",
     "Accepted",
     "AcceptedEvents",
@@ -37,6 +36,7 @@ __all__ = [
     "Progress",
     "PurgeRequest",
     "ReplayRequest",
+    "RetryRequest",
     "RotateRequest",
     "RotatedSecret",
     "SentRequest",
@@ -52,8 +52,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-#: stands for a value that is not shown
-HIDDEN: Final = "***"
 #: rows of a page at most; arbitrary
 MAX_PAGE: Final = 500
 
@@ -187,6 +185,13 @@ class TestSent(msgspec.Struct, frozen=True, kw_only=True):
 
     event_id: Annotated[EventId, Meta(description="The id of the event.")]
     delivery_id: Annotated[DeliveryId, Meta(description="The id of its delivery.")]
+    held_by: Annotated[
+        Literal["breaker_open"] | None,
+        Meta(description="What keeps it from being sent now; null: it is sent at once."),
+    ] = None
+    held_until: Annotated[
+        Time | None, Meta(description="The time from which on it is attempted, if it is held.")
+    ] = None
 
 
 # ---- status ----------------------------------------------------------------------------------
@@ -518,6 +523,15 @@ class PurgeRequest(DeadLetterFilter, frozen=True, kw_only=True, forbid_unknown_f
     """Which dead letters to erase. Without any filter it takes `all`: true."""
 
     all: Annotated[bool, Meta(description="Without any filter: take every dead letter.")] = False
+
+
+class RetryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many to attempt now, and from where on."""
+
+    limit: Annotated[int | None, Meta(description="So many at most, in this request.")] = None
+    cursor: Annotated[
+        str | None, Meta(description="The `next_cursor` of the answer before, to go on.")
+    ] = None
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

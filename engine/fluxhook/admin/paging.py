@@ -18,7 +18,6 @@ from fluxhook.store.rows import State
 
 __all__ = [
     "delivery_filter",
-    "delivery_id",
     "given",
     "invalid",
     "parse_cursor",
@@ -30,10 +29,6 @@ __all__ = [
 _DELIVERY: Final = re.compile(r"dlv_([0-7][0-9a-f]{15})", re.ASCII)
 #: Arbitrary; ours have some 40.
 _MAX_CURSOR: Final = 400
-
-
-def delivery_id(id: int) -> str:
-    return f"dlv_{id:016x}"
 
 
 def parse_delivery_id(text: str) -> int:

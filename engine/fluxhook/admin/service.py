@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from os import PathLike
 from typing import Any, Final, TypeVar
 
@@ -13,7 +13,6 @@ import msgspec
 
 from fluxhook.admin.event_types import event_types
 from fluxhook.admin.models import (
-    HIDDEN,
     MAX_PAGE,
     AttemptRecord,
     CreatedWebhook,
@@ -24,6 +23,7 @@ from fluxhook.admin.models import (
     Page,
     Progress,
     PurgeRequest,
+    RetryRequest,
     RotatedSecret,
     RotateRequest,
     Status,
@@ -34,7 +34,6 @@ from fluxhook.admin.models import (
 )
 from fluxhook.admin.paging import (
     delivery_filter,
-    delivery_id,
     invalid,
     parse_cursor,
     parse_delivery_id,
@@ -42,11 +41,11 @@ from fluxhook.admin.paging import (
 )
 from fluxhook.admin.problem_details import RequestError
 from fluxhook.admin.references import path_reference, reference
+from fluxhook.admin.trails import EVERY_CHANGE, ChangeFilter, changes_page, erased_page
 from fluxhook.admin.views import (
     attempt_record,
     attempt_view,
     delivery_view,
-    endpoint_options,
     sent_request,
     status_view,
     timestamp_or_none,
@@ -55,15 +54,18 @@ from fluxhook.config.check import known_types
 from fluxhook.config.definition import default_endpoint
 from fluxhook.config.findings import Findings
 from fluxhook.config.schema import Endpoint
+from fluxhook.config.shown import HIDDEN, endpoint_options, refuse_hidden
 from fluxhook.config.subscription import check_subscription
-from fluxhook.control import DAY, Control, Selection, Step
+from fluxhook.control import DAY, Control, Origin, Selection, Step
+from fluxhook.control import TestSent as Sent
 from fluxhook.endpoint_state import EndpointState, endpoint_state
-from fluxhook.errors import ConfigError, EngineError, EngineNotRunning, Problem, UnknownEndpoint
+from fluxhook.errors import EngineError, EngineNotRunning, UnknownEndpoint
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.table import IllegalMove
 from fluxhook.stats import EndpointStats, Stats, is_running, read_stats, serving
 from fluxhook.store import ReadStore, SubscriptionRow, queries
-from fluxhook.store.audit import AuditEntry, read_audit, timestamp
+from fluxhook.store.audit import AuditEntry, ChangeEntry, timestamp
+from fluxhook.store.delivery_id import shown_id
 from fluxhook.store.queries import ALL, DeliveryFilter
 from fluxhook.store.rows import Delivery as DeliveryRow
 from fluxhook.transport import datadir as d
@@ -94,9 +96,17 @@ class Service:
         self.datadir = d.DataDir(data_dir)
         self._words = EngineWords(self.datadir.open_words())
         self._snapshot = Snapshot.load(self.datadir)
+        self._origin: Callable[[], Origin] = Origin
 
     def close(self) -> None:
         self._words.close()
+
+    def asked_by(self, origin: Callable[[], Origin]) -> Service:
+        """Return this service for somebody: `origin` says who, once there is a change to record. It is
+        closed with the first."""
+        service = copy.copy(self)
+        service._origin = origin
+        return service
 
     @property
     def snapshot(self) -> Snapshot:
@@ -138,14 +148,14 @@ class Service:
     def create(self, layer: dict[str, Any]) -> CreatedWebhook:
         """Create an endpoint of the options given, as in the YAML file, `secret` and
         `generate_secret` among them."""
-        _refuse_hidden(layer)
+        refuse_hidden(layer)
         made = self._control().create(layer)
         webhook = self._named(made.name)
         return _with(webhook, CreatedWebhook, secret=made.secret, notices=tuple(made.notices))
 
     def update(self, ref: str, patch: dict[str, Any]) -> CreatedWebhook:
         """Apply a JSON merge patch (RFC 7396): null goes back to the default."""
-        _refuse_hidden(patch)
+        refuse_hidden(patch)
         made = self._control().update(self._endpoint(ref).name, patch)
         webhook = self._named(made.name)
         return _with(webhook, CreatedWebhook, secret=made.secret, notices=tuple(made.notices))
@@ -168,7 +178,7 @@ class Service:
     def rotate_secret(self, ref: str, request: RotateRequest) -> RotatedSecret:
         """Replace the secret; the former one goes on signing, beside the new one, for the overlap."""
         if request.secret is not None and HIDDEN in request.secret:
-            _refuse_hidden({"secret": request.secret})
+            refuse_hidden({"secret": request.secret})
         overlap = DAY if request.overlap is None else request.overlap  # "0s" is false
         rotated = self._control().rotate_secret(self._endpoint(ref).name, request.secret, overlap)
         return RotatedSecret(
@@ -179,8 +189,23 @@ class Service:
 
     def send_test(self, ref: str, request: TestRequest) -> TestSent:
         """Send one event to this endpoint alone; its delivery can be looked at from the start."""
-        sent = self._control().send_test(self._endpoint(ref).name, request.type, request.data)
-        return TestSent(event_id=sent.event_id, delivery_id=delivery_id(sent.delivery_id))
+        name = self._endpoint(ref).name
+        return _sent(self._control().send_test(name, request.type, request.data))
+
+    def close_breaker(self, ref: str) -> Webhook:
+        """Close the breaker: requests go at once, what it held back included."""
+        name = self._endpoint(ref).name
+        self._control().close_breaker(name)
+        held = Selection(endpoint=name, cause="breaker_open")
+        self._go_on(self._control().retry, held, None, "retry")
+        return self._named(name)
+
+    def retry(self, ref: str, request: RetryRequest) -> Progress:
+        """Attempt now what waits for its time, for up to STEPS_S; go on with the cursor."""
+        key = parse_cursor(request.cursor, "retry", (int,))
+        after = 0 if key is None else int(key[0])
+        selection = Selection(endpoint=self._endpoint(ref).name, after=after)
+        return self._go_on(self._control().retry, selection, request.limit, "retry")
 
     def defaults(self) -> Endpoint:
         """Return an endpoint with the defaults of this engine, those of its file included."""
@@ -258,6 +283,28 @@ class Service:
         more = len(rows) == limit
         return Page(items, write_cursor("attempts", rows[-1].past.id) if more else None)
 
+    def count_waiting(self, ref: str, cause: str | None = None) -> int:
+        """Return how many deliveries of a webhook wait for their time, those that wait for this reason
+        if a `cause` is given."""
+        id = self.snapshot.ids[self._endpoint(ref).name]
+        with self._store() as store:
+            now_ns = time.time_ns() - store.clock().offset_ns
+            return queries.count_waiting(store, id, now_ns, cause)
+
+    def retry_delivery(self, id: str) -> None:
+        """Attempt a delivery now that waits for its time. Raise RequestError (404) for what is none,
+        Conflict where it does not wait, or nothing can be sent."""
+        if not self._control().retry_delivery(parse_delivery_id(id)):
+            raise _no_delivery(id)
+
+    def resend(self, id: str) -> TestSent:
+        """Deliver the event of a delivery that succeeded once more. Raise RequestError (404) for what
+        is none, or is not kept, Conflict where it did not succeed, or nothing can be sent."""
+        sent = self._control().resend(parse_delivery_id(id))
+        if sent is None:
+            raise _no_delivery(id)
+        return _sent(sent)
+
     # ---- dead letters ----------------------------------------------------------------------
 
     def dead_letters(
@@ -318,31 +365,38 @@ class Service:
             since=which.since,
             until=which.until,
         )
-        if which.limit is not None and which.limit < 1:
-            raise invalid("limit", f"{which.limit} is below 1", "write a number from 1 on")
         with self._store() as store:
             wanted = _Names(store).resolved(wanted)
-        done, after = 0, 0 if key is None else int(key[0])
-        give_up_at = time.monotonic() + STEPS_S
+        selection = Selection(
+            endpoint=wanted.endpoint,
+            type=wanted.type,
+            cause=wanted.cause,
+            since_ns=wanted.since_ns,
+            until_ns=wanted.until_ns,
+            after=0 if key is None else int(key[0]),
+        )
+        return self._go_on(step, selection, which.limit, kind)
+
+    def _go_on(
+        self,
+        step: Callable[[Selection], Step],
+        selection: Selection,
+        limit: int | None,
+        kind: str,
+    ) -> Progress:
+        """Take steps for up to STEPS_S, or to the limit. `kind` is that of the cursor."""
+        if limit is not None and limit < 1:
+            raise invalid("limit", f"{limit} is below 1", "write a number from 1 on")
+        done, give_up_at = 0, time.monotonic() + STEPS_S
         while True:
-            left = STEP if which.limit is None else min(STEP, which.limit - done)
-            made = step(
-                Selection(
-                    endpoint=wanted.endpoint,
-                    type=wanted.type,
-                    cause=wanted.cause,
-                    since_ns=wanted.since_ns,
-                    until_ns=wanted.until_ns,
-                    after=after,
-                    limit=left,
-                )
-            )
+            left = STEP if limit is None else min(STEP, limit - done)
+            made = step(msgspec.structs.replace(selection, limit=left))
             done += made.done
             if made.after is None:
                 return Progress(done=done)
-            after = made.after
-            if time.monotonic() >= give_up_at or done == which.limit:
-                return Progress(done=done, next_cursor=write_cursor(kind, after))
+            selection = msgspec.structs.replace(selection, after=made.after)
+            if time.monotonic() >= give_up_at or done == limit:
+                return Progress(done=done, next_cursor=write_cursor(kind, made.after))
 
     # ---- records ---------------------------------------------------------------------------
 
@@ -356,34 +410,16 @@ class Service:
         """Return the audit trail, newest first. The filter's `endpoint` may be a former one, and times
         are those of the entries."""
         endpoint = None if which.endpoint is None else self._audited(which.endpoint)
-        key = parse_cursor(cursor, "audit", (str, int))
-        # Entries have no number of their own, and files rotate away: the key is the time of the last
-        # one, and how many of that very time were shown.
-        last, shown = (str(key[0]), int(key[1])) if key is not None else ("", 0)
-        low = "" if which.since_ns is None else timestamp(which.since_ns)
-        high = None if which.until_ns is None else timestamp(which.until_ns)
+        which = msgspec.structs.replace(which, endpoint=endpoint)
+        return erased_page(self.datadir.audit, which, action, cursor, _limit(limit))
 
-        def wanted(entry: AuditEntry) -> bool:
-            return (
-                entry.at >= low
-                and (high is None or entry.at < high)
-                and endpoint in (None, entry.endpoint)
-                and which.type in (None, entry.type)
-                and which.event_id in (None, entry.event_id)
-                and action in (None, entry.action)
-                and (not last or entry.at <= last)
-            )
-
-        # One more than a page: it tells whether there is another.
-        room = _limit(limit) + shown + 1
-        trail = read_audit(self.datadir.audit, newest_first=True)
-        entries = list(islice(filter(wanted, trail), shown, room))
-        if len(entries) <= limit:
-            return Page(entries)
-        entries = entries[:limit]
-        at = entries[-1].at
-        same = sum(entry.at == at for entry in entries) + (shown if at == last else 0)
-        return Page(entries, write_cursor("audit", at, same))
+    def changes(
+        self, which: ChangeFilter = EVERY_CHANGE, cursor: str | None = None, limit: int = 100
+    ) -> Page[ChangeEntry]:
+        """Return who changed what, newest first. The filter's `endpoint` may be a former one."""
+        endpoint = None if which.endpoint is None else self._audited(which.endpoint)
+        which = which._replace(endpoint=endpoint)
+        return changes_page(self.datadir.audit, which, cursor, _limit(limit))
 
     def _audited(self, ref: str) -> str:
         """Return the name by which the trail knows an endpoint; one may be in it and nowhere else."""
@@ -401,7 +437,7 @@ class Service:
     # ---- within ----------------------------------------------------------------------------
 
     def _control(self) -> Control:
-        return Control(self.datadir.path)
+        return Control(self.datadir.path, origin=self._origin())
 
     @contextmanager
     def _store(self) -> Iterator[ReadStore]:
@@ -481,6 +517,16 @@ def _nothing_known(number: int, endpoint: Endpoint) -> EndpointStats:
     return EndpointStats(id=number, name=endpoint.name, url=endpoint.url, state="unknown")
 
 
+def _sent(sent: Sent) -> TestSent:
+    held_ns = sent.held_until_ns
+    return TestSent(
+        event_id=sent.event_id,
+        delivery_id=shown_id(sent.delivery_id),
+        held_by=None if held_ns is None else "breaker_open",
+        held_until=timestamp_or_none(held_ns),
+    )
+
+
 def _notices(snapshot: Snapshot, endpoint: Endpoint) -> tuple[str, ...]:
     """Return what there is to remark about its subscription."""
     findings = Findings()
@@ -521,24 +567,6 @@ class _Names:
 def _with(base: msgspec.Struct, kind: type[T], **more: Any) -> T:
     """Return the fields of a struct and some more, as a struct of a subclass."""
     return kind(**{**msgspec.structs.asdict(base), **more})
-
-
-def _refuse_hidden(layer: dict[str, Any], path: str = "") -> None:
-    """Refuse what stands for a hidden value in our answers: it must not become the value."""
-    for key, value in layer.items():
-        where = f"{path}{key:.80}"
-        if isinstance(value, dict):
-            _refuse_hidden(value, f"{where}.")
-            continue
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and HIDDEN in text:
-                raise ConfigError(
-                    Problem(
-                        where,
-                        f"has {HIDDEN}, which stands for what is not shown",
-                        "leave it out to keep the value, or give the whole new one",
-                    )
-                )
 
 
 def _limit(limit: int) -> int:

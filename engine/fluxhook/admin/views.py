@@ -6,13 +6,12 @@ import base64
 import contextlib
 import re
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import msgspec
 
 from fluxhook.admin.history import INTERVAL_S, Point
 from fluxhook.admin.models import (
-    HIDDEN,
     Attempt,
     AttemptRecord,
     Delivery,
@@ -27,10 +26,9 @@ from fluxhook.admin.models import (
     Totals,
     WebhookStatus,
 )
-from fluxhook.admin.paging import delivery_id
 from fluxhook.config.headers import event_content_type
-from fluxhook.config.pem import has_private_key
-from fluxhook.config.schema import Endpoint, Tls
+from fluxhook.config.schema import Endpoint
+from fluxhook.config.shown import HIDDEN
 from fluxhook.config.url import shown_url
 from fluxhook.endpoint_state import EndpointState
 from fluxhook.errors import FluxhookError
@@ -38,6 +36,7 @@ from fluxhook.policy.clock import Clock
 from fluxhook.policy.signature import make_profile
 from fluxhook.stats import EndpointStats, Stats
 from fluxhook.store.audit import timestamp
+from fluxhook.store.delivery_id import shown_id
 from fluxhook.store.queries import AttemptRow
 from fluxhook.store.rows import Delivery as DeliveryRow
 from fluxhook.store.rows import PastAttempt, State
@@ -48,7 +47,6 @@ __all__ = [
     "attempt_record",
     "attempt_view",
     "delivery_view",
-    "endpoint_options",
     "history_view",
     "sent_request",
     "status_view",
@@ -65,28 +63,6 @@ def timestamp_or_none(ns: int | None) -> str | None:
     return None if ns is None else timestamp(ns)
 
 
-def endpoint_options(endpoint: Endpoint) -> dict[str, Any]:
-    """Return the fields of an endpoint as they may be shown."""
-    return {
-        **msgspec.structs.asdict(endpoint),
-        "url": shown_url(endpoint.url),
-        "secrets": (HIDDEN,) * len(endpoint.secrets),
-        "headers": dict.fromkeys(endpoint.headers, HIDDEN),
-        "proxy": None if endpoint.proxy is None else shown_url(endpoint.proxy),
-        "tls": shown_tls(endpoint.tls),
-    }
-
-
-def shown_tls(tls: Tls) -> Tls:
-    """Return the options without a key that is written out."""
-    return Tls(
-        **{
-            name: HIDDEN if value is not None and has_private_key(value) else value
-            for name, value in msgspec.structs.asdict(tls).items()
-        }
-    )
-
-
 def delivery_view(
     row: DeliveryRow, name: str, clock: Clock, ahead: EndpointState, now_ns: int
 ) -> Delivery:
@@ -98,7 +74,7 @@ def delivery_view(
     if row.state == State.DELIVERED and row.attempts == 1:  # which earlier versions noted too
         first_ns = None
     return Delivery(
-        id=delivery_id(row.id),
+        id=shown_id(row.id),
         endpoint=name,
         endpoint_id=f"wh_{row.endpoint}",
         event_id=row.event_id,
@@ -141,7 +117,7 @@ def attempt_view(past: PastAttempt, endpoint: Endpoint | None) -> Attempt:
 def attempt_record(row: AttemptRow, name: str, endpoint: Endpoint | None) -> AttemptRecord:
     return AttemptRecord(
         **msgspec.structs.asdict(attempt_view(row.past, endpoint)),
-        delivery_id=delivery_id(row.delivery),
+        delivery_id=shown_id(row.delivery),
         endpoint=name,
         endpoint_id=f"wh_{row.endpoint}",
         event_id=row.event_id,

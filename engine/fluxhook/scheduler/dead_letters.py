@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from fluxhook.scheduler.endpoints import Endpoints
 from fluxhook.scheduler.retention import Retention
@@ -10,7 +10,15 @@ from fluxhook.store import State, Store
 from fluxhook.store.rows import Delivery
 from fluxhook.transport.engine_clock import EngineClock
 
-__all__ = ["DeadLetters"]
+__all__ = ["DeadLetters", "RecordRows"]
+
+#: is told of the deliveries that are about to be changed, if there are any; what it raises prevents
+#: that
+RecordRows = Callable[[list[Delivery]], None]
+
+
+def unrecorded(rows: list[Delivery]) -> None:
+    """Record nothing."""
 
 
 class DeadLetters:
@@ -26,18 +34,26 @@ class DeadLetters:
 
     # ---- what the operator asks for --------------------------------------------------------
 
-    def replay(self, delivery_ids: Iterable[int], now_ns: int) -> int:
+    def replay(
+        self, delivery_ids: Iterable[int], now_ns: int, record: RecordRows = unrecorded
+    ) -> int:
         """Make dead letters wait again; return how many of these were any."""
         with self._store.batch() as batch:
             dead = self._dead(delivery_ids)
+            if dead:
+                record(dead)
             for delivery in dead:
                 batch.replay(batch.copy(delivery), now_ns)
         self._endpoints.publish_stored({delivery.endpoint for delivery in dead})
         return len(dead)
 
-    def purge(self, delivery_ids: Iterable[int], now_ns: int) -> int:
+    def purge(
+        self, delivery_ids: Iterable[int], now_ns: int, record: RecordRows = unrecorded
+    ) -> int:
         """Write dead letters to the audit trail and erase them; return how many of these were any."""
         dead = self._dead(delivery_ids)
+        if dead:
+            record(dead)
         self._retention.erase(dead, now_ns)
         return len(dead)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fluxhook.config.schema import Endpoint
 from fluxhook.logs.log import Log
 from fluxhook.policy.outcome import CAUSES
@@ -34,6 +36,8 @@ class Disabling:
         self._clock = clock
         self._endpoints = endpoints
         self._events = events
+        #: is told the name and the reason of each endpoint that was disabled
+        self.on_disabled: Callable[[str, str], None] = lambda name, reason: None
         #: the reason of each, and since when it has failed
         self.to_disable: dict[int, tuple[str, int]] = {}
         #: endpoints disabled in the store and not yet in the snapshot
@@ -71,6 +75,7 @@ class Disabling:
                 event="endpoint_disabled", endpoint=name, reason=reason,
                 for_s=max(0, now_ns - failing_ns) / 1e9,
             )  # fmt: skip
+            self.on_disabled(name, reason)
         return len(noted) > step_limits.TRANSACTIONS
 
     def take_disabled(self) -> bool:

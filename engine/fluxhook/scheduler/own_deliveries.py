@@ -1,4 +1,5 @@
-"""Deliveries of events that the scheduler makes itself: notifications of aggregation, and tests."""
+"""Deliveries that the scheduler makes itself: notifications of aggregation, tests, and what is sent
+again."""
 
 from __future__ import annotations
 
@@ -36,16 +37,37 @@ class OwnDeliveries:
         data: Any,
         now_ns: int,
     ) -> Delivery:
-        """Add a delivery that is due now. Raises EventError, PayloadTooLarge."""
+        """Add a delivery of a new event that is due now. Raises EventError, PayloadTooLarge."""
+        event, body = self.make(endpoint, type, data, now_ns)
+        return self.add(batch, endpoint_id, endpoint, event, body, now_ns)
+
+    def make(
+        self, endpoint: Endpoint, type: str, data: Any, now_ns: int
+    ) -> tuple[EventHead, bytes]:
+        """Return a new event and its body. Raises EventError, PayloadTooLarge."""
         wall_ns = self._clock.wall_ns(now_ns)
         event = self._factory.make(type, data, now_s=wall_ns // 1_000_000_000)
         body = self._factory.encode(endpoint.envelope, event)
+        return EventHead.of(event, endpoint.order_key), body
+
+    def add(
+        self,
+        batch: Transaction,
+        endpoint_id: int,
+        endpoint: Endpoint,
+        event: EventHead,
+        body: bytes,
+        now_ns: int,
+        cause: str = "",
+    ) -> Delivery:
+        """Add a delivery that is due now; `cause` says why it is not sent at once."""
         return batch.add(
             self._ids.next(now_ns),
             endpoint_id,
-            EventHead.of(event, endpoint.order_key),
+            event,
             body,
-            accepted_ns=wall_ns,
+            accepted_ns=self._clock.wall_ns(now_ns),
             due_ns=now_ns,
             ordered=blocks(endpoint),
+            cause=cause,
         )

@@ -12,13 +12,15 @@ import msgspec
 from fluxhook._native.ring import FULL, TOO_LARGE, Consumer, Producer
 from fluxhook.config.schema import Endpoint
 from fluxhook.policy import breaker
+from fluxhook.policy import delivery as life
 from fluxhook.policy.outcome import was_answered
+from fluxhook.policy.table import IllegalMove
 from fluxhook.scheduler import step_limits
-from fluxhook.scheduler.dead_letters import DeadLetters
+from fluxhook.scheduler.dead_letters import DeadLetters, RecordRows, unrecorded
 from fluxhook.scheduler.endpoints import Endpoints
 from fluxhook.scheduler.suspects import Suspects
 from fluxhook.scheduler.worker_leases import WorkerLeases
-from fluxhook.store import Due, Store, StoreError
+from fluxhook.store import Due, State, Store, StoreError
 from fluxhook.transport.datadir import DataDir, open_doorbell
 from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.messages import DueHead
@@ -197,6 +199,44 @@ class Retries:
         if until_ns is not None:
             return 0, until_ns
         return 1 - out, now_ns + PROBE_LOOK_NS
+
+    def held_until_ns(self, endpoint_id: int, endpoint: Endpoint, now_ns: int) -> int | None:
+        """Return until when an open breaker lets nothing go; None where a request may go now."""
+        try:
+            state = self._words.breaker(endpoint_id)
+        except IllegalMove:  # of a damaged word, which a worker's next permit would name
+            return None
+        return breaker.held_until_ns(state, endpoint.circuit_breaker, now_ns)
+
+    def hurry(
+        self,
+        endpoint_id: int,
+        delivery_ids: Collection[int],
+        now_ns: int,
+        record: RecordRows = unrecorded,
+    ) -> int:
+        """Make those of an endpoint's deliveries due now that wait for their time; return how many
+        these were. What is with a worker, or is tried by itself as a suspect, is left alone."""
+        found = map(self._store.delivery, dict.fromkeys(delivery_ids))
+        early = [
+            row
+            for row in found
+            if row is not None
+            and row.endpoint == endpoint_id
+            and row.state == State.WAITING
+            and row.due_ns > now_ns
+            and row.cause != "suspect"
+            and not self._store.is_leased(row.id)
+        ]
+        if not early:
+            return 0
+        record(early)
+        with self._store.batch() as batch:
+            for row in early:
+                before = life.Delivery("waiting", row.attempts, row.due_ns)
+                after = life.step(before, "hurry", now_ns, retry=None, attempted=False)
+                batch.reschedule(batch.copy(row), after.due_ns, row.cause, row.error)
+        return len(early)
 
     def idlest(self) -> int:
         """Return the worker with the fewest deliveries out."""

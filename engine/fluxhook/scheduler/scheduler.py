@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from fluxhook.config.schema import Endpoint
 from fluxhook.policy.outcome import GIVEN_UP
+from fluxhook.policy.table import IllegalMove
 from fluxhook.scheduler.aggregation import Windows
-from fluxhook.scheduler.dead_letters import DeadLetters
+from fluxhook.scheduler.dead_letters import DeadLetters, RecordRows, unrecorded
 from fluxhook.scheduler.disabling import Disabling
 from fluxhook.scheduler.endpoint_watch import EndpointWatch
 from fluxhook.scheduler.endpoints import Endpoints
@@ -34,6 +35,7 @@ from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.host_channel import DeadLetter, EndpointStateChange
+from fluxhook.transport.messages import EventHead
 from fluxhook.transport.outage import Outage
 from fluxhook.transport.snapshot import Snapshot
 
@@ -207,25 +209,64 @@ class Scheduler:
         """Return the endpoint, unless it is removed or disabled."""
         return self.endpoints.get(endpoint_id)
 
-    def send_test(self, endpoint_id: int, type: str, data: Any, now_ns: int) -> Delivery:
-        """Have an event delivered to one endpoint, whatever it subscribed to. Raises EventError."""
+    def make_test(
+        self, endpoint_id: int, type: str, data: Any, now_ns: int
+    ) -> tuple[EventHead, bytes]:
+        """Return an event for one endpoint, and its body. Raises EventError, StoreError."""
         self.reports.check_committed()
+        return self._own.make(self.endpoints.by_id[endpoint_id], type, data, now_ns)
+
+    def send(
+        self, endpoint_id: int, event: EventHead, body: bytes, now_ns: int, cause: str = ""
+    ) -> Delivery:
+        """Have an event delivered to one endpoint, whatever it subscribed to; `cause` says why it is
+        not sent at once."""
         endpoint = self.endpoints.by_id[endpoint_id]
         with self._store.batch() as batch:
             batch.count(endpoint_id, "accepted")
-            row = self._own.create(batch, endpoint_id, endpoint, type, data, now_ns)
+            row = self._own.add(batch, endpoint_id, endpoint, event, body, now_ns, cause)
         self.endpoints.publish_stored([endpoint_id])
         return row
 
-    def replay(self, delivery_ids: list[int], now_ns: int) -> int:
+    def check_committed(self) -> None:
+        """Raise StoreError while the store does not know all that was taken of the reports."""
+        self.reports.check_committed()
+
+    def replay(self, delivery_ids: list[int], now_ns: int, record: RecordRows = unrecorded) -> int:
         """Make dead letters wait again; return how many of these were any."""
         self.reports.check_committed()
-        return self.dead_letters.replay(delivery_ids, now_ns)
+        return self.dead_letters.replay(delivery_ids, now_ns, record)
 
-    def purge(self, delivery_ids: list[int], now_ns: int) -> int:
+    def purge(self, delivery_ids: list[int], now_ns: int, record: RecordRows = unrecorded) -> int:
         """Write dead letters to the audit trail and erase them; return how many of these were any."""
         self.reports.check_committed()
-        return self.dead_letters.purge(delivery_ids, now_ns)
+        return self.dead_letters.purge(delivery_ids, now_ns, record)
+
+    def hurry(
+        self,
+        endpoint_id: int,
+        delivery_ids: list[int],
+        now_ns: int,
+        record: RecordRows = unrecorded,
+    ) -> int:
+        """Make what waits for its time due now; return how many of these did."""
+        self.reports.check_committed()
+        return self.retries.hurry(endpoint_id, delivery_ids, now_ns, record)
+
+    def held_until_ns(self, endpoint_id: int, now_ns: int) -> int | None:
+        """Return until when the breaker of an endpoint lets nothing go; None where a request may."""
+        return self.retries.held_until_ns(endpoint_id, self.endpoints.by_id[endpoint_id], now_ns)
+
+    def breaker(self, endpoint_id: int) -> str:
+        """Return the state of an endpoint's breaker; `damaged` for a word that none has written."""
+        try:
+            return self._words.breaker(endpoint_id).name
+        except IllegalMove:
+            return "damaged"
+
+    def close_breaker(self, endpoint_id: int) -> None:
+        """Have requests go at once, until failures open the breaker again."""
+        self._words.clear_breaker(endpoint_id)
 
     def begin_anew(self, endpoint_id: int) -> None:
         """Forget the failures of an endpoint until now: they do not count any more."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["PER_US", "SCHEDULER", "DeliveryIds", "first_at", "made_ns"]
+__all__ = ["PER_US", "SCHEDULER", "DeliveryIds", "first_at", "made_ns", "shown_id"]
 
 _MAKER_BITS: Final = 6
 #: ids that there can be of one microsecond
@@ -38,3 +38,12 @@ def first_at(made_ns: int) -> int:
 def made_ns(id: int) -> int:
     """Return the engine time at which an id was made, to the microsecond."""
     return (id >> _MAKER_BITS) * 1000
+
+
+def shown_id(id: int) -> str:
+    """Return an id as people and programs see it.
+
+    >>> shown_id(0x0644f1b1ac5d0041)
+    'dlv_0644f1b1ac5d0041'
+    """
+    return f"dlv_{id:016x}"

@@ -173,6 +173,9 @@ class Store(Protocol):
     def delivery(self, delivery_id: int) -> Delivery | None:
         """Return one delivery in whatever state; None if there is none, or no longer."""
 
+    def body(self, delivery_id: int) -> bytes | None:
+        """Return what is sent of a delivery; None once it is erased."""
+
     def expired(self, ended_before_ns: int, limit: int) -> list[Delivery]:
         """Return deliveries that ended before then (wall time), in no order: what `purge` may take."""
 

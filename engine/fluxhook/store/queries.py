@@ -21,6 +21,7 @@ __all__ = [
     "attempts",
     "count_dead_letters",
     "count_due",
+    "count_waiting",
     "dead_letters",
     "deliveries",
     "known_events",
@@ -81,6 +82,12 @@ SELECT e.id, e.name, (SELECT count(*) FROM deliveries INDEXED BY due
     WHERE state = {State.WAITING:d} AND endpoint = e.id AND due_ns > :after AND due_ns <= :until)
 FROM endpoints AS e WHERE e.pending > 0 ORDER BY e.id
 """
+_COUNT_WAITING: Final = f"""
+SELECT count(*) FROM deliveries INDEXED BY due
+WHERE state = {State.WAITING:d} AND endpoint = :endpoint AND due_ns > :now
+  AND (:cause IS NULL OR cause = :cause)
+"""
+
 _NEXT_DUE: Final = f"""
 SELECT {COLUMNS}, e.name FROM endpoints AS e CROSS JOIN deliveries AS d ON d.id IN (
     SELECT id FROM deliveries INDEXED BY due WHERE state = {State.WAITING:d} AND endpoint = e.id
@@ -179,6 +186,14 @@ def count_due(store: ReadStore, after_ns: int, until_ns: int) -> list[tuple[int,
     It counts index entries: some 10 ms for each 100,000 deliveries that wait.
     """
     return _all(store, _COUNT_DUE, {"after": after_ns, "until": until_ns})
+
+
+def count_waiting(store: ReadStore, endpoint: int, now_ns: int, cause: str | None) -> int:
+    """Return how many deliveries of an endpoint are due later than now (engine time), those with this
+    cause if one is given."""
+    where = {"endpoint": endpoint, "now": now_ns, "cause": cause}
+    ((n,),) = _all(store, _COUNT_WAITING, where)
+    return int(n)
 
 
 def next_due(store: ReadStore, halted: Collection[str], limit: int) -> list[tuple[Delivery, str]]:

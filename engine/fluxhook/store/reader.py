@@ -88,6 +88,13 @@ WHERE id > :after AND state = {State.DEAD:d} AND (:endpoint IS NULL OR endpoint 
 ORDER BY id LIMIT :limit
 """
 
+_SELECTED_WAITING = f"""
+SELECT id FROM deliveries NOT INDEXED
+WHERE id > :after AND state = {State.WAITING:d} AND endpoint = :endpoint
+  AND (:cause IS NULL OR cause = :cause)
+ORDER BY id LIMIT :limit
+"""
+
 _ATTEMPTS = f"""
 WITH RECURSIVE chain (id) AS (
     SELECT last_attempt FROM deliveries WHERE id = ?
@@ -242,6 +249,13 @@ class ReadStore:
             "limit": limit,
         }
         return [id for (id,) in self._all(_SELECTED, where)]
+
+    def select_waiting(
+        self, endpoint: int, *, cause: str | None = None, after: int = 0, limit: int = 500
+    ) -> list[int]:
+        """Return the ids of the deliveries that wait for their time, ascending, above `after`."""
+        where = {"endpoint": endpoint, "cause": cause, "after": after, "limit": limit}
+        return [id for (id,) in self._all(_SELECTED_WAITING, where)]
 
     def expired(self, ended_before_ns: int, limit: int) -> list[Delivery]:
         """Return deliveries that ended before then, in no order: what `DeliveryStore.purge` may

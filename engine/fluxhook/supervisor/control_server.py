@@ -14,10 +14,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from fluxhook.control import MAX_MESSAGE, Failure, Request, frame, socket_path
+from fluxhook.control import MAX_MESSAGE, Asked, Failure, Origin, Request, frame, socket_path
 from fluxhook.errors import ConfigError, FluxhookError
 from fluxhook.logs.log import Log
 from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.peer import unix_user
 
 __all__ = ["Listener"]
 
@@ -26,7 +27,7 @@ log = Log("changes")
 #: connections at a time; one more ends that which has not come up with a request for longest
 MAX_CONNECTIONS = 64
 
-_decode = msgspec.msgpack.Decoder(Request).decode
+_decode = msgspec.msgpack.Decoder(Asked | Request).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -59,7 +60,9 @@ class _Connection:
 class Listener:
     """Register `fd` with an epoll, and call `step` when it is readable."""
 
-    def __init__(self, datadir: DataDir, apply: Callable[[Request], msgspec.Struct]) -> None:
+    def __init__(
+        self, datadir: DataDir, apply: Callable[[Request, Origin], msgspec.Struct]
+    ) -> None:
         """Listen; `apply` does what a request asks and returns the reply; a FluxhookError becomes a
         Failure."""
         self._apply = apply
@@ -103,7 +106,7 @@ class Listener:
             connection = self._asking.popleft()
             if connection.sock.fileno() < 0:  # it has gone
                 continue
-            connection.unsent += frame(_encode(self._answer(connection.take())))
+            connection.unsent += frame(_encode(self._answer(connection)))
             try:
                 self._send(connection)
             except OSError:
@@ -162,9 +165,15 @@ class Listener:
         connection.received += chunk
         self._note(connection)
 
-    def _answer(self, message: bytes) -> msgspec.Struct:
+    def _answer(self, connection: _Connection) -> msgspec.Struct:
         try:
-            return self._apply(_decode(message))
+            asked = _decode(connection.take())
+            if not isinstance(asked, Asked):
+                asked = Asked(asked, Origin())
+            origin = asked.origin
+            if not origin.actor:
+                origin = Origin(unix_user(connection.sock), origin.via)
+            return self._apply(asked.request, origin)
         except ConfigError as e:
             return Failure("ConfigError", str(e), e.problems, e.more)
         except FluxhookError as e:

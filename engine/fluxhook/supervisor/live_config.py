@@ -9,14 +9,17 @@ from collections.abc import Callable
 
 import msgspec
 
+from fluxhook.config.definition import default_endpoint
 from fluxhook.config.difference import difference, shortened
-from fluxhook.config.schema import Config
+from fluxhook.config.schema import Config, Endpoint
+from fluxhook.config.shown import config_difference, endpoint_difference
 from fluxhook.config.twins import recognize
 from fluxhook.config.units import Size
 from fluxhook.errors import ConfigError, FluxhookError, Problem
 from fluxhook.logs import setup
 from fluxhook.logs.log import Log
 from fluxhook.store import DeliveryStore, StoreError
+from fluxhook.supervisor.change_log import ENGINE, FILE, ChangeLog
 from fluxhook.supervisor.judge import Judge
 from fluxhook.supervisor.subscriptions import Subscriptions
 from fluxhook.transport import datadir as d
@@ -46,6 +49,7 @@ class LiveConfig:
         clock: EngineClock,
         config: Config,
         former: Snapshot,
+        trail: ChangeLog,
         *,
         workers: int,
         max_event_bytes: int,
@@ -61,6 +65,7 @@ class LiveConfig:
         self._words = words
         self._store = store
         self._clock = clock
+        self._trail = trail
         self._max_event_bytes = max_event_bytes
         self._judge = Judge()
         self._twins: dict[str, str] = {}
@@ -87,19 +92,22 @@ class LiveConfig:
             self.subscriptions.configure(before)
             self._twins = twins
             raise
+        self._note_config("config.reload", before, self.subscriptions.config)
         if self._enable_all():
             self.publish()
         self._tell_applied("reloaded", former)
 
     def start(self) -> None:
         """Publish for the first time. Raises FluxhookError."""
+        former = self.snapshot
         try:
             self._tidy()
         except StoreError as e:
             log.warning("%s; it is tried again every second", e)
-        former = self.snapshot.config
-        self.publish()
-        self._tell_applied("applied", former)
+        started = self.publish()
+        self._tell_applied("applied", former.config)
+        if former.version:
+            self._note_config("config.start", _of_file(former), _of_file(started))
 
     def refresh(self, now: float, *, disabled: bool) -> None:
         """Publish anew what has changed by itself: a secret expired, a file came, an endpoint was
@@ -152,18 +160,38 @@ class LiveConfig:
     def _tidy(self) -> bool:
         """Have the store forget what is over; return whether there was any. Raises StoreError where the
         disk is full."""
-        expired = self.subscriptions.expire(self._clock.now_ns())
+        expired = self.subscriptions.expire(self._clock.now_ns(), self._note_expired)
         enabled = self._to_enable and self._enable_all()
         self._to_enable = False
         return expired or enabled
 
     def _enable_all(self) -> bool:
         """Enable the endpoints that are disabled; return whether there were any."""
-        disabled = [row.id for row in self._store.endpoints() if row.disabled_ns is not None]
-        for id in disabled:
-            self._store.enable_endpoint(id)
-            self._words.begin_anew(id)  # or its first failure would disable it again
+        disabled = [row for row in self._store.endpoints() if row.disabled_ns is not None]
+        for row in disabled:
+            self._store.enable_endpoint(row.id)
+            self._words.begin_anew(row.id)  # or its first failure would disable it again
+            self._trail.note(
+                FILE, "webhook.enable", target=row.name, endpoint=row.name,
+                before={"disabled": row.disabled_reason}, after={"disabled": False},
+            )  # fmt: skip
         return bool(disabled)
+
+    def _note_config(self, action: str, before: Config, after: Config) -> None:
+        """Record that a configuration is in force; one that the engine was started with again, as it
+        was, is no change."""
+        old, new = config_difference(before, after, default_endpoint(after))
+        if old or new or action == "config.reload":
+            self._trail.note(FILE, action, before=old, after=new)
+
+    def _note_expired(self, before: Endpoint | None, after: Endpoint | None) -> None:
+        """Note that former secrets of an endpoint sign no more."""
+        if before is not None:
+            old, new = endpoint_difference(before, after, before)
+            self._trail.note(
+                ENGINE, "webhook.secret-expired", target=before.name, endpoint=before.name,
+                before=old, after=new,
+            )  # fmt: skip
 
     def _suspect_unbuilt(self, now: float) -> bool:
         """Have the endpoints held that a worker could not build; return whether there are some."""
@@ -233,3 +261,10 @@ class LiveConfig:
             with contextlib.suppress(BlockingIOError):
                 os.write(fd, b"\0")
             os.close(fd)
+
+
+def _of_file(snapshot: Snapshot) -> Config:
+    """Return the configuration with the endpoints of the file alone."""
+    config = snapshot.config
+    own = tuple(e for e in config.endpoints if e.name not in snapshot.created)
+    return msgspec.structs.replace(config, endpoints=own)

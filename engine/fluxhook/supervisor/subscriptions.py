@@ -6,6 +6,7 @@ the file's to say.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,7 +30,16 @@ from fluxhook.store import DeliveryStore, SubscriptionRow
 from fluxhook.transport.build import build
 from fluxhook.transport.engine_clock import EngineClock
 
-__all__ = ["Subscriptions"]
+__all__ = ["Record", "Subscriptions"]
+
+#: is told of the endpoint before and after a change, None where there is none, once the change is found
+#: sound and before it is made; what it raises prevents the change
+Record = Callable[[Endpoint | None, Endpoint | None], None]
+
+
+def _unrecorded(before: Endpoint | None, after: Endpoint | None) -> None:
+    pass
+
 
 log = Log("config")
 
@@ -47,7 +57,8 @@ class Subscriptions:
 
     Every change raises UnknownEndpoint for a name that there is not, Conflict where the endpoint is
     the file's, ConfigError for what cannot be used, StoreError where the disk fails. `now_ns` is
-    engine time.
+    engine time. `record` is told of a change before it is made; of an `expire`, for which nobody asks,
+    afterwards.
     """
 
     def __init__(self, store: DeliveryStore, config: Config, clock: EngineClock) -> None:
@@ -95,7 +106,7 @@ class Subscriptions:
         """The names of those that were created at run time."""
         return frozenset(row.name for row in self._created())
 
-    def expire(self, now_ns: int) -> bool:
+    def expire(self, now_ns: int, record: Record = _unrecorded) -> bool:
         """Forget secrets that have signed for long enough; True if there were any."""
         changed = False
         for row in list(self._rows.values()):
@@ -103,14 +114,18 @@ class Subscriptions:
             if over:
                 kept = [secret for secret in row.layer.get("secrets", ()) if secret not in over]
                 left = {secret: ns for secret, ns in row.expiring.items() if secret not in over}
+                before = self._build(row).endpoint
                 layer = {**row.layer, "secrets": kept}
                 self._change(row, now_ns, layer=layer, expiring=left)
+                record(before, self._build(self._rows[row.name]).endpoint)
                 changed = True
         return changed
 
     # ---- changes ---------------------------------------------------------------------------
 
-    def create(self, written: dict[str, Any], now_ns: int) -> tuple[str, str | None, list[Notice]]:
+    def create(
+        self, written: dict[str, Any], now_ns: int, record: Record = _unrecorded
+    ) -> tuple[str, str | None, list[Notice]]:
         """Return its name, its secret if one was asked for, and what its owner should know."""
         layer = normalized(written)
         taken = self._of_file.keys() | self._rows.keys()
@@ -141,6 +156,7 @@ class Subscriptions:
             layer["secrets"] = [secret]
         endpoint, notices = self._define(name, layer, {})
         name = endpoint.name
+        record(None, endpoint)
         if name in known:  # what was said of one that was deleted
             self._store.pause_endpoint(known[name], False)
             self._store.enable_endpoint(known[name])
@@ -148,7 +164,9 @@ class Subscriptions:
         self._save(SubscriptionRow(name, layer, wall_ns, wall_ns, {}))
         return name, secret, notices
 
-    def update(self, name: str, patch: dict[str, Any], now_ns: int) -> list[Notice]:
+    def update(
+        self, name: str, patch: dict[str, Any], now_ns: int, record: Record = _unrecorded
+    ) -> list[Notice]:
         """Change the fields that a JSON merge patch (RFC 7396) names; null takes one back to its
         default."""
         row = self._own(name)
@@ -164,34 +182,44 @@ class Subscriptions:
             patch["secrets"] = None if secret is None else [secret]
         layer = merge_patch(row.layer, patch)
         endpoint, notices = self._define(name, layer, row.layer)
-        definition.check_move(self._build(row).endpoint, endpoint, row.layer, patch)
+        before = self._build(row).endpoint
+        definition.check_move(before, endpoint, row.layer, patch)
+        record(before, endpoint)
         # Secrets that are written out are there to stay.
         expiring = {} if "secrets" in patch else row.expiring
         self._change(row, now_ns, layer=layer, expiring=expiring)
         return notices
 
-    def delete(self, name: str) -> None:
-        self._own(name)
+    def delete(self, name: str, record: Record = _unrecorded) -> None:
+        record(self._build(self._own(name)).endpoint, None)
         self._store.delete_subscription(name)
         del self._rows[name]
         self._built.pop(name, None)
 
-    def resume(self, name: str, now_ns: int) -> None:
-        """Take back a pause that stands in the definition itself."""
-        row = self._rows.get(name)
+    def check_resumable(self, name: str) -> None:
+        """Raise Conflict where the pause stands in the file."""
         if name in self._of_file:
             if self._of_file[name].paused:
                 raise Conflict(
                     f"{name!r:.80} is paused in the configuration file; change it there and reload"
                 )
-        elif row is None:
+        elif name not in self._rows:
             raise self._unknown(name)
-        elif row.layer.get("paused"):
+
+    def resume(self, name: str, now_ns: int) -> None:
+        """Take back a pause that stands in the definition itself."""
+        row = self._rows.get(name)
+        if name not in self._of_file and row is not None and row.layer.get("paused"):
             layer = {key: value for key, value in row.layer.items() if key != "paused"}
             self._change(row, now_ns, layer=layer)
 
     def rotate(
-        self, name: str, secret: str | None, overlap: Duration, now_ns: int
+        self,
+        name: str,
+        secret: str | None,
+        overlap: Duration,
+        now_ns: int,
+        record: Record = _unrecorded,
     ) -> tuple[str, int]:
         """Give an endpoint a new secret; those that it had sign beside it until the engine
         time that is returned."""
@@ -216,7 +244,8 @@ class Subscriptions:
                 )
             )
         layer = {**row.layer, "secrets": [new, *old]}
-        self._define(name, layer, row.layer)
+        after, _ = self._define(name, layer, row.layer)
+        record(endpoint, after)
         expiring = {s: min(row.expiring.get(s, until_ns), until_ns) for s in old}
         self._change(row, now_ns, layer=layer, expiring=expiring)
         return new, until_ns

@@ -25,6 +25,7 @@ from fluxhook.logs.log import Log
 from fluxhook.publisher.slot import recover_slot
 from fluxhook.scheduler.scheduler import Scheduler
 from fluxhook.supervisor import books
+from fluxhook.supervisor.change_log import ENGINE, ChangeLog
 from fluxhook.supervisor.changes import Changes
 from fluxhook.supervisor.children import SIDECAR, Children, worker_count
 from fluxhook.supervisor.clock_watch import ClockWatch
@@ -134,6 +135,7 @@ class Supervisor:
         self._children = Children(
             datadir, self._epoll, sidecar, host.fd if host is not None else -1
         )
+        self._trail = ChangeLog(datadir.audit, config, self._clock)
         self.live = LiveConfig(
             datadir,
             self._words,
@@ -141,6 +143,7 @@ class Supervisor:
             self._clock,
             config,
             former,
+            self._trail,
             workers=workers,
             max_event_bytes=prepared.max_event_bytes,
         )
@@ -156,8 +159,14 @@ class Supervisor:
             reload, config, datadir, prepared, self.live, self._scheduler, self._children
         )
         changes = Changes(
-            self.live.subscriptions, self._store, self._scheduler, self._clock, self.live.publish
+            self.live.subscriptions,
+            self._store,
+            self._scheduler,
+            self._clock,
+            self.live.publish,
+            self._trail,
         )
+        self._scheduler.disabling.on_disabled = self._note_disabled
         self._listener = Listener(datadir, changes.apply)
         self._epoll.register(self._listener.fd, select.EPOLLIN)
         self._queue_watch = QueueWatch(datadir)
@@ -371,6 +380,13 @@ class Supervisor:
                 outage.worked()
         self._queue_watch.look(self.snapshot, now)
         self.live.refresh(now, disabled=self._scheduler.take_disabled())
+        self._trail.flush()
+
+    def _note_disabled(self, name: str, reason: str) -> None:
+        self._trail.note(
+            ENGINE, "webhook.disable", target=name, endpoint=name,
+            before={"disabled": False}, after={"disabled": reason},
+        )  # fmt: skip
 
     def _notice_removal(self) -> None:
         """End the engine if its directory was removed. The files are still mapped, so that what is

@@ -12,11 +12,11 @@ from fluxhook.admin.dashboard.widgets.endpoint_form import (
     ticks_of,
     values_of,
 )
-from fluxhook.admin.models import HIDDEN, Webhook
-from fluxhook.admin.views import endpoint_options
+from fluxhook.admin.models import Webhook
 from fluxhook.config.findings import Findings
 from fluxhook.config.option import fields_of, options, written
 from fluxhook.config.schema import Endpoint, EnvelopeStyle, Retry
+from fluxhook.config.shown import HIDDEN, endpoint_options
 from fluxhook.config.typed_values import read_value
 from fluxhook.config.units import Duration, Threshold
 

@@ -342,7 +342,7 @@ def test_an_open_page_is_no_use(rig: GuardedPages) -> None:
 
 def test_an_ended_session_allows_nothing() -> None:
     """A page that was open when it ended can neither look nor act; what it did was use."""
-    service: Any = SimpleNamespace()
+    service: Any = SimpleNamespace(asked_by=lambda origin: None)
     sampler: Any = SimpleNamespace()
     now = 0.0
     session = Session("id", READER, lambda: now)
@@ -399,7 +399,7 @@ def test_sessions_end_by_themselves() -> None:
 def test_an_action_asks_for_the_scope_each_time() -> None:
     """The buttons are gone from the pages of those who may only read; this is what else holds."""
     token = Token(token=READER, scopes=("read",))
-    service: Any = SimpleNamespace()
+    service: Any = SimpleNamespace(asked_by=lambda origin: None)
     sampler: Any = SimpleNamespace()
     context = DashboardContext(service, Access(lambda: [token], loopback=False), sampler)
     request = Request({"type": "http", SESSION: Session("id", READER)})

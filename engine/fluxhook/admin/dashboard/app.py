@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from fluxhook.admin.auth import Access
 from fluxhook.admin.dashboard.pages import (
     audit,
+    changes,
     create,
     dead_letters,
     deliveries,
@@ -48,6 +49,7 @@ _PAGES: Final = (
     dead_letters,
     lists,
     audit,
+    changes,
 )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from fluxhook.admin.paging import delivery_id
 from fluxhook.admin.service import Service
 from fluxhook.store import ReadStore, queries
+from fluxhook.store.delivery_id import shown_id
 
 __all__ = ["Known", "known_events"]
 
@@ -25,4 +25,4 @@ def known_events(service: Service, events: Collection[str]) -> dict[str, Known]:
         return {}
     with ReadStore.open(service.datadir.store) as store:
         rows = queries.known_events(store, events)
-    return {event: Known(delivery_id(id), n) for event, id, n in rows}
+    return {event: Known(shown_id(id), n) for event, id, n in rows}

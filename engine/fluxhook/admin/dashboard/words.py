@@ -13,10 +13,13 @@ __all__ = [
     "action_sentence",
     "cause_sentence",
     "causes",
+    "change_sentence",
+    "changes",
     "count",
     "milliseconds",
     "per_second",
     "percent",
+    "way",
 ]
 
 
@@ -80,6 +83,34 @@ _SENTENCES: Final = {name: cause.user for name, cause in CAUSES.items()} | NOT_A
 
 
 _ACTIONS: Final = {"purged": "Given up and erased"}
+_CHANGES: Final = {
+    "webhook.create": "Endpoint created",
+    "webhook.update": "Endpoint changed",
+    "webhook.delete": "Endpoint deleted",
+    "webhook.pause": "Endpoint paused",
+    "webhook.resume": "Endpoint resumed",
+    "webhook.rotate": "Secret rotated",
+    "webhook.secret-expired": "Former secret expired",
+    "webhook.test": "Test event sent",
+    "webhook.close-breaker": "Breaker closed",
+    "webhook.retry": "Deliveries retried",
+    "webhook.disable": "Endpoint disabled",
+    "webhook.enable": "Endpoint enabled",
+    "delivery.retry": "Delivery retried",
+    "delivery.resend": "Delivery resent",
+    "dead-letters.replay": "Dead letters replayed",
+    "dead-letters.purge": "Dead letters purged",
+    "config.start": "Started with a changed configuration",
+    "config.reload": "Configuration reloaded",
+}
+_WAYS: Final = {
+    "api": "by the API",
+    "cli": "on the command line",
+    "dashboard": "in the dashboard",
+    "embedding": "by the program that embeds the engine",
+    "reload": "the configuration file",
+    "engine": "by the engine itself",
+}
 
 
 def cause_sentence(cause: str) -> str:
@@ -100,3 +131,18 @@ def causes(by_cause: Mapping[str, int]) -> str:
 def action_sentence(action: str) -> str:
     """Return what an action of the audit trail means; itself where it is not known."""
     return _ACTIONS.get(action, action)
+
+
+def changes() -> tuple[tuple[str, str], ...]:
+    """Return the actions of the trail of changes, each with what it means."""
+    return tuple(_CHANGES.items())
+
+
+def change_sentence(action: str) -> str:
+    """Return what an action of the trail of changes means; itself where it is not known."""
+    return _CHANGES.get(action, action)
+
+
+def way(via: str) -> str:
+    """Return how a change was asked for."""
+    return _WAYS.get(via, via)

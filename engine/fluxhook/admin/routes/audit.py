@@ -1,4 +1,4 @@
-"""/v1/audit: what was given up and erased."""
+"""/v1/audit and /v1/changes: what was given up and erased, and who changed what."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from fluxhook.admin.models import Page
 from fluxhook.admin.paging import delivery_filter, given
 from fluxhook.admin.routes.deliveries import PageSize
 from fluxhook.admin.service import Service
-from fluxhook.store.audit import AuditEntry
+from fluxhook.admin.trails import ChangeFilter
+from fluxhook.store.audit import AuditEntry, ChangeEntry
 
 __all__ = ["HANDLERS"]
 
@@ -41,4 +42,27 @@ def list_audit(
     return service.audit(which, action or None, cursor or None, limit)
 
 
-HANDLERS = (list_audit,)
+@get(
+    "/v1/changes",
+    opt=rules("read", ("unknown-webhook",)),
+    tags=["records"],
+    summary="Read who changed what",
+    sync_to_thread=True,
+)
+def list_changes(
+    service: NamedDependency[Service],
+    endpoint: FromQuery[str] = "",
+    actor: FromQuery[str] = "",
+    action: FromQuery[str] = "",
+    since: FromQuery[str] = "",
+    until: FromQuery[str] = "",
+    cursor: FromQuery[str] = "",
+    limit: PageSize = 100,
+) -> Page[ChangeEntry]:
+    """List the changes of the engine, newest first, with who asked for them. `endpoint` is a name, also
+    a former one."""
+    which = given(endpoint=endpoint, actor=actor, action=action, since=since, until=until)
+    return service.changes(ChangeFilter(**which), cursor or None, limit)
+
+
+HANDLERS = (list_audit, list_changes)

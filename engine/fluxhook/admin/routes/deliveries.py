@@ -5,11 +5,12 @@ A filter that is not given is "". None would not do: `?state=null` would be read
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
+from collections.abc import Callable
+from typing import Annotated, Any, get_args
 
-from litestar import get
+from litestar import get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.params import FromPath, FromQuery, QueryParameter, RawBody
 
 from fluxhook.admin.document import rules
 from fluxhook.admin.models import (
@@ -19,8 +20,11 @@ from fluxhook.admin.models import (
     DeliveryDetail,
     DeliveryState,
     Page,
+    Progress,
+    TestSent,
 )
 from fluxhook.admin.paging import delivery_filter, given
+from fluxhook.admin.routes.events import IdempotencyKey
 from fluxhook.admin.service import Service
 
 __all__ = ["HANDLERS", "PageSize"]
@@ -77,6 +81,44 @@ def show_delivery(service: NamedDependency[Service], delivery_id: FromPath[str])
     return service.delivery(delivery_id)
 
 
+@post(
+    "/v1/deliveries/{delivery_id:str}/retry",
+    opt=rules("write", ("unknown-delivery", "conflict")),
+    status_code=202,
+    tags=_TAGS,
+    summary="Retry a delivery",
+    sync_to_thread=True,
+)
+def retry_delivery(service: NamedDependency[Service], delivery_id: FromPath[str]) -> Progress:
+    """Attempt a delivery now that waits for its time; the attempt counts as ever."""
+    service.retry_delivery(delivery_id)
+    return Progress(done=1)
+
+
+@post(
+    "/v1/deliveries/{delivery_id:str}/resend",
+    opt=rules(
+        "write",
+        ("unknown-delivery", "conflict", "request-in-progress", "idempotency-key-reused"),
+    ),
+    status_code=202,
+    tags=_TAGS,
+    summary="Resend a delivery",
+    sync_to_thread=True,
+)
+def resend(
+    service: NamedDependency[Service],
+    once: NamedDependency[Callable[..., Any]],
+    delivery_id: FromPath[str],
+    body: RawBody,
+    idempotency_key: IdempotencyKey = None,
+) -> TestSent:
+    """Deliver the event of a delivery that succeeded once more: a new delivery with the same event id
+    and body. It is there while its delivery is kept (`record: all`)."""
+    sent: TestSent = once(body, lambda: service.resend(delivery_id))
+    return sent
+
+
 @get(
     "/v1/attempts",
     opt=rules("read", ("unknown-webhook",)),
@@ -102,4 +144,4 @@ def list_attempts(
     return service.attempts(which, cursor or None, limit)
 
 
-HANDLERS = (list_deliveries, show_delivery, list_attempts)
+HANDLERS = (list_deliveries, show_delivery, retry_delivery, resend, list_attempts)

@@ -14,6 +14,8 @@ from fluxhook.admin.document import rules
 from fluxhook.admin.models import (
     CreatedWebhook,
     Page,
+    Progress,
+    RetryRequest,
     RotatedSecret,
     RotateRequest,
     Status,
@@ -205,7 +207,7 @@ def send_test(
     idempotency_key: IdempotencyKey = None,
 ) -> TestSent:
     """Send an event to this webhook alone, whatever it subscribes to; its delivery is kept, success
-    included."""
+    included. Behind an open breaker it waits: `held_until` says when it is attempted."""
     media_type(request.headers.get("content-type"), (JSON,))
 
     def send() -> TestSent:
@@ -213,6 +215,40 @@ def send_test(
 
     sent: TestSent = once(body, send)
     return sent
+
+
+@post(
+    "/v1/webhooks/{ref:str}/close-breaker",
+    opt=rules("write", ("unknown-webhook", "conflict")),
+    status_code=200,
+    tags=_TAGS,
+    summary="Close a breaker",
+    sync_to_thread=True,
+)
+def close_breaker(service: NamedDependency[Service], ref: FromPath[str]) -> Webhook:
+    """Close the breaker of a webhook: requests go at once, what it held back included. Failures in a
+    row open it again as ever."""
+    return service.close_breaker(ref)
+
+
+@post(
+    "/v1/webhooks/{ref:str}/retry",
+    opt=rules("write", ("unknown-webhook", "conflict"), body=RetryRequest, body_optional=True),
+    status_code=200,
+    tags=_TAGS,
+    summary="Retry what waits",
+    sync_to_thread=True,
+)
+def retry(
+    service: NamedDependency[Service],
+    request: Request[Any, Any, Any],
+    ref: FromPath[str],
+    body: RawBody,
+) -> Progress:
+    """Make all that waits for its time due now; attempts count as ever. Works for some seconds; where
+    it then answers with a `next_cursor`, send that to go on."""
+    media_type(request.headers.get("content-type"), (JSON,))
+    return service.retry(ref, struct_of(RetryRequest, decode_object(body, optional=True)))
 
 
 @get(
@@ -237,6 +273,8 @@ HANDLERS = (
     pause_webhook,
     resume_webhook,
     rotate_secret,
+    close_breaker,
+    retry,
     send_test,
     webhook_status,
 )

@@ -82,20 +82,20 @@ def count(api: Api, which: Choice) -> int | None:
 
 
 def each(ids: Sequence[str], act: Callable[[str], object]) -> int:
-    """Act on each and return how many that were. What is no dead letter is reported after all
-    others."""
-    missing = []
+    """Act on each and return how many that were. What is not there, or cannot be acted on, is reported
+    after all others."""
+    refused = []
     for id in ids:
         try:
             act(id)
         except Failure as failure:
-            if failure.code is not ExitCode.NOT_FOUND:
+            if failure.code not in (ExitCode.NOT_FOUND, ExitCode.CONFLICT):
                 raise
-            missing.append(str(failure))
-    if missing:
-        done = f"{len(ids) - len(missing)} of {len(ids)} done"
-        said = missing if len(ids) == 1 else [f"{done}:", *missing]
-        raise Failure("\n".join(said), ExitCode.NOT_FOUND)
+            refused.append(failure)
+    if refused:
+        done = f"{len(ids) - len(refused)} of {len(ids)} done"
+        said = list(map(str, refused))
+        raise Failure("\n".join(said if len(ids) == 1 else [f"{done}:", *said]), refused[-1].code)
     return len(ids)
 
 

@@ -14,6 +14,8 @@ COMMANDS: Final = {
     "list": "List deliveries, the newest first.",
     "show": "Show a delivery and its attempts.",
     "tail": "Show new deliveries as they come.",
+    "retry": "Attempt deliveries now that wait.",
+    "resend": "Deliver what succeeded once more.",
 }
 
 

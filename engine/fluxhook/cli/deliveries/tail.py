@@ -10,13 +10,13 @@ from typing import Final
 import click
 
 from fluxhook.admin.models import Delivery
-from fluxhook.admin.paging import delivery_id, parse_delivery_id
+from fluxhook.admin.paging import parse_delivery_id
 from fluxhook.cli import options
 from fluxhook.cli.api_client import Api
 from fluxhook.cli.delivery_view import delivery_line
 from fluxhook.cli.output import out, print_lines
 from fluxhook.cli.remote import Remote
-from fluxhook.store.delivery_id import PER_US
+from fluxhook.store.delivery_id import PER_US, shown_id
 
 __all__ = ["command"]
 
@@ -108,7 +108,7 @@ class _Tail:
         self._seen = {row.id: (row.state, row.attempts) for row in rows}
         if rows:
             newest = parse_delivery_id(rows[0].id)
-            self._floor = max(self._floor, delivery_id(max(0, newest - _LATE)))
+            self._floor = max(self._floor, shown_id(max(0, newest - _LATE)))
 
     def _recent(self) -> Iterator[Delivery]:
         for n, row in enumerate(self._pages()):

@@ -18,6 +18,8 @@ COMMANDS: Final = {
     "delete": "Remove a webhook.",
     "pause": "Have a webhook's events wait.",
     "resume": "End a pause, or a disabling.",
+    "close-breaker": "Send to a webhook again at once.",
+    "retry": "Attempt now what waits for its time.",
     "rotate-secret": "Give a webhook a new secret.",
     "test": "Send a test event, and say what became of it.",
 }

@@ -62,15 +62,18 @@ def command(
 ) -> None:
     """Send a test event, and say what became of it.
 
-    It goes to this webhook alone, whatever that subscribes to. The exit code tells whether the first
-    attempt succeeded.
+    It goes to this webhook alone, whatever that subscribes to. Behind an open breaker it waits, and the
+    command says until when. The exit code tells whether the first attempt succeeded.
     """
     body = {"type": event_type} | ({} if data is None else {"data": _object(data)})
     api = remote.connect()
     sent = api.post(f"/v1/webhooks/{reference(name)}/test", TestSent, body)
-    delivery = _outcome(api, sent.delivery_id, wait_s)
+    # Nothing is attempted before an open breaker lets it go, which may take longer than anybody waits.
+    delivery = _outcome(api, sent.delivery_id, 0.0 if sent.held_until else wait_s)
     if as_json:
         print_json(delivery)
+    elif sent.held_until and not delivery.history:
+        _print_held(delivery, sent.held_until, name)
     else:
         _print(delivery, wait_s)
     ctx.exit(ExitCode.OK if delivery.state == "delivered" else ExitCode.NOT_DELIVERED)
@@ -94,6 +97,19 @@ def _outcome(api: Api, delivery_id: str, wait_s: float) -> DeliveryDetail:
             return delivery
         time.sleep(min(pause_s, left_s))
         pause_s = min(2 * pause_s, MAX_POLL_S)
+
+
+def _print_held(delivery: DeliveryDetail, until: str, name: str) -> None:
+    console = out()
+    said = f"the breaker of {delivery.endpoint} is open: the event is attempted at {until}"
+    console.print("✗ ", style="bold red", end="")
+    console.print(safe(said), soft_wrap=True)
+    console.print(
+        f"  fluxhook webhook close-breaker {safe(name)} has it sent now",
+        style="dim",
+        soft_wrap=True,
+    )
+    console.print(f"  fluxhook deliveries show {delivery.id}", style="dim")
 
 
 def _print(delivery: DeliveryDetail, wait_s: float) -> None:

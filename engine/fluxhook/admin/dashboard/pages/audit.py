@@ -16,6 +16,7 @@ from fluxhook.admin.dashboard.widgets.audit_table import AuditTable
 from fluxhook.admin.dashboard.widgets.dom import tag, text
 from fluxhook.admin.dashboard.widgets.forms import filter_form, next_page
 from fluxhook.admin.dashboard.widgets.frame import frame
+from fluxhook.admin.dashboard.widgets.trail_links import trail_links
 from fluxhook.admin.models import Page
 from fluxhook.admin.paging import delivery_filter
 from fluxhook.errors import FluxhookError
@@ -46,6 +47,7 @@ async def _audit(viewer: Viewer, query: Mapping[str, str]) -> None:
         page.engine(status.running)
         with tag("div", "page-head"):
             text("h1", "Audit trail")
+            trail_links(_PATH)
         with tag("section", "card"):
             fields = (
                 ("event_id", "Event id", "long", "evt_..."),

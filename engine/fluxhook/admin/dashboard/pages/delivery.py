@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import msgspec
@@ -13,6 +13,7 @@ from nicegui.element import Element
 from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.session.viewer import DashboardContext, Viewer
+from fluxhook.admin.dashboard.widgets.dialogs import confirm
 from fluxhook.admin.dashboard.widgets.dom import button, link, state_pill, tag, text, time
 from fluxhook.admin.dashboard.widgets.frame import card, failure_page, frame
 from fluxhook.admin.dashboard.widgets.waterfall import show_waterfall
@@ -58,16 +59,6 @@ async def _delivery(viewer: Viewer, detail: DeliveryDetail) -> None:
                 pass
         facts, attempts, sent = (tag("div", "stack") for _ in range(3))
 
-    async def replay() -> None:
-        await viewer.attempt("It is delivered again.", viewer.service.replay_one, detail.id)
-        await refresh()
-
-    if viewer.may_write:
-        with buttons:
-            replay_button = button("Replay", "replay", "primary")
-            replay_button.on("click", replay)
-    else:
-        replay_button = tag("span")
     shown: dict[Element, object] = {}
 
     async def refresh() -> None:
@@ -75,7 +66,8 @@ async def _delivery(viewer: Viewer, detail: DeliveryDetail) -> None:
 
     def show(found: DeliveryDetail) -> None:
         pill.props["state"] = found.state
-        replay_button.set_visibility(found.state == "dead")
+        for state, control in controls.items():
+            control.set_visibility(found.state == state)
         fill(facts, msgspec.structs.replace(found, history=[], request=None), _facts)
         fill(attempts, (found.history, found.cause), lambda it: _attempts(*it))
         fill(sent, found.request, _request)
@@ -88,8 +80,46 @@ async def _delivery(viewer: Viewer, detail: DeliveryDetail) -> None:
             with place:
                 draw(content)
 
+    with buttons:
+        controls = _controls(viewer, detail.id, refresh) if viewer.may_write else {}
     show(detail)
     page.every(refresh)
+
+
+def _controls(
+    viewer: Viewer, id: str, refresh: Callable[[], Awaitable[None]]
+) -> dict[str, Element]:
+    """Add what can be done with a delivery: a button for each state in which something can."""
+
+    async def replay() -> None:
+        await viewer.attempt("It is delivered again.", viewer.service.replay_one, id)
+        await refresh()
+
+    async def retry() -> None:
+        if await confirm(
+            "Retry this delivery now?",
+            "The attempt counts as ever: where it fails, the next one comes in its time, or it was the "
+            "last.",
+            "Retry now",
+        ):
+            await viewer.attempt("It is attempted now.", viewer.service.retry_delivery, id)
+            await refresh()
+
+    async def resend() -> None:
+        if await confirm(
+            "Deliver this event once more?",
+            "A new delivery takes it to the receiver, with the same event id and body.",
+            "Resend",
+        ):
+            sent = await viewer.attempt("", viewer.service.resend, id)
+            if sent is not None:
+                ui.navigate.to(f"/deliveries/{sent.delivery_id}")
+
+    return {
+        "dead": button("Replay", "replay", "primary").on("click", replay),
+        "waiting": button("Retry now", "replay", "primary").on("click", retry),
+        "delivered": button("Resend", "send", "primary").on("click", resend),
+    }
 
 
 def _facts(detail: DeliveryDetail) -> None:

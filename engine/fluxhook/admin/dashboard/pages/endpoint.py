@@ -24,6 +24,7 @@ from fluxhook.admin.dashboard.widgets.dialogs import confirm
 from fluxhook.admin.dashboard.widgets.dom import button, icon, link, state_pill, tag, text, time
 from fluxhook.admin.dashboard.widgets.frame import card, failure_page, frame
 from fluxhook.admin.dashboard.widgets.option_list import show_options
+from fluxhook.admin.dashboard.widgets.retrying import close_breaker, retry_now
 from fluxhook.admin.dashboard.widgets.rotation import rotate
 from fluxhook.admin.dashboard.widgets.tiles import Tile
 from fluxhook.admin.models import Delivery, Status, TestRequest, Webhook, WebhookStatus
@@ -115,6 +116,10 @@ class _Page:
                     pause.on("click", self._pause)
                     resume.on("click", self._resume)
                     self.toggles = {pause: False, resume: True}
+                    self.retry_button = button("Retry now", "replay")
+                    self.retry_button.on("click", self._retry)
+                    self.close_button = button("Close breaker", "play")
+                    self.close_button.on("click", self._close_breaker)
                     if webhook.source == "api":
                         with tag("a", "button", href=endpoint_path(webhook.id) + "/edit"):
                             icon("edit")
@@ -146,6 +151,9 @@ class _Page:
         halted = one.paused or one.state == "disabled"
         for control, wanted in self.toggles.items():
             control.set_visibility(wanted == halted)
+        if self.toggles:
+            self.retry_button.set_visibility(bool(one.stored) and not halted)
+            self.close_button.set_visibility(one.state in ("open", "half-open"))
         self.delivered.show(words.per_second(now and now.delivered), f"{one.delivered:,} in all")
         self.failed.show(words.per_second(now and now.failed), f"{one.failed_attempts:,} in all")
         self.rate.show(
@@ -230,6 +238,14 @@ class _Page:
         await self.viewer.attempt("Resumed.", self.service.resume, self.ref)
         await self._refresh_now()
 
+    async def _retry(self) -> None:
+        await retry_now(self.viewer, self.ref, self.webhook.name)
+        await self._refresh_now()
+
+    async def _close_breaker(self) -> None:
+        await close_breaker(self.viewer, self.ref, self.webhook.name)
+        await self._refresh_now()
+
     async def _refresh_now(self) -> None:
         self.viewer.expire()
         await self._refresh()
@@ -268,8 +284,11 @@ class _Page:
         self.result.clear()
         self.result.set_visibility(True)
         with self.result:
-            pill = state_pill("waiting", "On its way")
+            pill = state_pill("waiting", "On its way" if sent.held_until is None else "Held")
             said = text("span", "The test event is on its way.")
+            if sent.held_until is not None:
+                said.say("The breaker is open. The test event is attempted ")
+                time(sent.held_until)
             link("See the delivery", f"/deliveries/{sent.delivery_id}")
         give_up_at = asyncio.get_running_loop().time() + TEST_S
         while asyncio.get_running_loop().time() < give_up_at and not self.result.client.is_deleted:
@@ -288,7 +307,7 @@ class _Page:
                     said.say(f"Delivered in {took}, {answer}.")
                 else:
                     said.say(f"Attempt {last.n} failed after {took}: {answer}.")
-            elif detail.cause:
+            elif detail.cause and sent.held_until is None:
                 said.say(words.cause_sentence(detail.cause))  # it is held back
             if detail.ended_at is not None:
                 return

@@ -14,10 +14,12 @@ from fluxhook.admin.dashboard.session.guard import SESSION
 from fluxhook.admin.dashboard.session.sessions import Session
 from fluxhook.admin.history import Point
 from fluxhook.admin.models import Status
+from fluxhook.admin.origin import local_actor
 from fluxhook.admin.problem_details import RequestError, problem_of
 from fluxhook.admin.sampler import Sampler
 from fluxhook.admin.service import Service
 from fluxhook.config.schema import Scope
+from fluxhook.control import Origin
 from fluxhook.errors import ConfigError, FluxhookError
 
 __all__ = ["DashboardContext", "Viewer", "complain", "complaint", "faults_of", "tell"]
@@ -39,10 +41,21 @@ class Viewer:
     """One page in one browser."""
 
     def __init__(self, context: DashboardContext, request: Request) -> None:
-        self.service = context.service
+        self.service = context.service.asked_by(self._origin)
         self._access = context.access
         self._sampler = context.sampler
         self._session: Session | None = request.scope.get(SESSION)
+        #: of the connection that asked for the page, which need not be there any more at a change
+        self._local_actor = "" if self._named else local_actor(request.scope)
+
+    @property
+    def _named(self) -> str:
+        """Return the name of the token; empty where there is none, or one of no configuration."""
+        return "" if self._session is None else self._access.owner(self._session.token)
+
+    def _origin(self) -> Origin:
+        """Return who asks for a change, for the trail of changes."""
+        return Origin(self._named or self._local_actor, "dashboard")
 
     @property
     def scopes(self) -> frozenset[Scope]:

@@ -12,9 +12,10 @@ from typing import Any, Final, get_origin
 
 from fluxhook.admin.dashboard.widgets.dom import tag
 from fluxhook.admin.dashboard.widgets.forms import Form
-from fluxhook.admin.models import HIDDEN, Webhook
+from fluxhook.admin.models import Webhook
 from fluxhook.config.option import Option, choices_of, options, value_at, written
 from fluxhook.config.schema import Endpoint
+from fluxhook.config.shown import HIDDEN
 
 __all__ = ["layer_of", "patch_of", "show_fields", "ticks_of", "values_of"]
 

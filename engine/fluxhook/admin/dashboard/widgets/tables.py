@@ -14,6 +14,7 @@ from fluxhook.admin.models import WebhookStatus
 from fluxhook.admin.references import by_id
 
 __all__ = [
+    "Cell",
     "Column",
     "LiveTable",
     "Row",
