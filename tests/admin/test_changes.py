@@ -192,7 +192,7 @@ def test_what_waits_for_its_time_is_attempted_now(site: Guarded) -> None:
 
 
 def test_one_delivery_is_attempted_now(site: Guarded) -> None:
-    """What comes of it is the next attempt of the delivery."""
+    """Its outcome is the next attempt of the delivery."""
     first, second = site.waiting("single", 2)
     site.receiver.behave(None, "/single")
     assert site.post(f"/v1/deliveries/{first}/retry").json()["done"] == 1

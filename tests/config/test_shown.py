@@ -49,7 +49,7 @@ def test_only_what_differs_is_there() -> None:
 
 
 def test_what_is_created_or_deleted_has_one_side() -> None:
-    """What it has of its own, and its URL."""
+    """Its own options, and its URL."""
     made = endpoint(concurrency=3)
     assert endpoint_difference(None, made, DEFAULT) == ({}, {"url": made.url, "concurrency": 3})
     assert endpoint_difference(made, None, DEFAULT) == ({"url": made.url, "concurrency": 3}, {})

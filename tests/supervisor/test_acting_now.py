@@ -291,7 +291,7 @@ def test_what_was_delivered_is_sent_again(harness: SchedulerHarness) -> None:
 
 
 def test_what_cannot_be_sent_again_is_refused(harness: SchedulerHarness) -> None:
-    """What was not delivered, with what can be done instead; what is not kept any more."""
+    """A delivery that did not succeed, with what can be done instead; one that is not kept any more."""
     (waits,) = fail(harness, 1)
     harness.fail(harness.fresh("evt_dead"), "dead", "client_error", 404)
     dead = rows(harness)["evt_dead"].id

@@ -76,7 +76,7 @@ def full_disk() -> Iterator[None]:
 
 
 def test_each_change_of_an_endpoint_is_one_entry(harness: SchedulerHarness) -> None:
-    """Who, what, and what was there before and after; numbered in their order."""
+    """With who asked, and what was there before and after; numbered in their order."""
     url = "https://made.example/?***"
     harness.ask(c.Create({**LAYER, "name": "made", "concurrency": 3}), c.Subscription)
     own = {"url": url, "concurrency": 3, "secrets": ["***"]}

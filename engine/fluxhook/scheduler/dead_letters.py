@@ -12,7 +12,7 @@ from fluxhook.transport.engine_clock import EngineClock
 
 __all__ = ["DeadLetters", "RecordRows"]
 
-#: is told of the deliveries that are about to be changed, if there are any; what it raises prevents
+#: hears of the deliveries that are about to be changed, if there are any; what it raises prevents
 #: that
 RecordRows = Callable[[list[Delivery]], None]
 

@@ -32,7 +32,7 @@ from fluxhook.transport.engine_clock import EngineClock
 
 __all__ = ["Record", "Subscriptions"]
 
-#: is told of the endpoint before and after a change, None where there is none, once the change is found
+#: hears of the endpoint before and after a change, None where there is none, once the change is found
 #: sound and before it is made; what it raises prevents the change
 Record = Callable[[Endpoint | None, Endpoint | None], None]
 
@@ -57,7 +57,7 @@ class Subscriptions:
 
     Every change raises UnknownEndpoint for a name that there is not, Conflict where the endpoint is
     the file's, ConfigError for what cannot be used, StoreError where the disk fails. `now_ns` is
-    engine time. `record` is told of a change before it is made; of an `expire`, for which nobody asks,
+    engine time. `record` hears of a change before it is made; of an `expire`, for which nobody asks,
     afterwards.
     """
 
