@@ -130,6 +130,10 @@ def test_filters_say_what_is_wrong_and_purge_asks_first(site: DashboardSite, ope
     page.get_by_label("Cause").press("Enter")
     page.wait_for_url(re.compile(r"/dead-letters\?endpoint=id%3Awh_2&cause=unauthorized$"))
     expect(page.get_by_role("button", name="Replay evt_")).to_have_count(3)
+    page.go_back()
+    expect(page.get_by_role("button", name="Purge all", exact=True)).to_be_visible()
+    expect(page.get_by_label("Endpoint")).to_have_value("")
+    page.go_forward()
 
     page.get_by_role("button", name="Purge all that match").click()
     dialog = page.get_by_role("dialog")

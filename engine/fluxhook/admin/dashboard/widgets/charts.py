@@ -71,6 +71,7 @@ PAST_DUE: Final = Chart(
     "How late the latest due delivery is",
     " s",
     (Line("past_due_s", "Past due", "--bad", filled=True),),
+    whole=True,
 )
 
 _CLOCK: Final = "(v) => new Date(v).toLocaleTimeString([], {hourCycle: 'h23'})"
@@ -109,6 +110,7 @@ class LineChart:
             getattr(point, line.field) is not None for point in points for line in self._lines
         )
         self._nothing.set_visibility(not known)
+        options["xAxis"]["axisLabel"]["show"] = known
         self._chart.update()
 
 

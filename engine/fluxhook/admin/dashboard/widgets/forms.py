@@ -142,17 +142,22 @@ def filter_form(
 ) -> None:
     """Add a form that asks for the page again, with its fields in the address. Each field has a
     name, a label, classes, and either the options that there are, or an example."""
+    # Without `autocomplete` a browser that goes back shows what was chosen since, not what is listed.
     with tag(
-        "form", "filters", method="get", action=action, role="search", aria_label="Filter"
+        "form",
+        "filters",
+        method="get",
+        action=action,
+        role="search",
+        aria_label="Filter",
+        autocomplete="off",
     ) as form:
         for name, label, classes, what in fields:
             with tag("div", f"field {classes}"):
                 caption = text("label", label)
                 value = values.get(name) or ""
                 if isinstance(what, str):
-                    control = tag(
-                        "input", name=name, placeholder=what, autocomplete="off", spellcheck="false"
-                    )
+                    control = tag("input", name=name, placeholder=what, spellcheck="false")
                     control.props["defaultValue"] = value
                 else:
                     with tag("select", name=name) as control:
