@@ -43,6 +43,12 @@ def test_events_die(ago_ns: int, failing: bool) -> None:
     assert is_failing(Health(delivered=10_000, died_ns=NOW - ago_ns), NOW) is failing
 
 
+@pytest.mark.parametrize("now_ns", [0, 1, RECENT_NS - 1])
+def test_at_the_beginning_of_time(now_ns: int) -> None:
+    """That nothing has died is no death in 1970."""
+    assert not is_failing(Health(), now_ns)
+
+
 def test_none_has_succeeded_yet() -> None:
     """From the first failed attempt to the first delivery."""
     assert is_failing(Health(failed_attempts=1), NOW)

@@ -13,6 +13,7 @@ from fluxhook.config.layers import PRESETS, assemble
 from fluxhook.config.schema import Endpoint, Retry
 from fluxhook.policy.outcome import (
     CAUSES,
+    GIVEN_UP,
     NOT_ATTEMPTED,
     Outcome,
     TransportCause,
@@ -226,6 +227,11 @@ def test_each_libcurl_code_has_one_cause() -> None:
         found.setdefault(curl_cause(code, connected=True), set()).add(code)
     assert found.pop("internal").isdisjoint(listed)
     assert found == CODES
+
+
+def test_what_is_given_up_by_order() -> None:
+    """These deaths say nothing of the endpoint or its receiver."""
+    assert GIVEN_UP == {"removed", "disabled"} < NOT_ATTEMPTED.keys()
 
 
 def test_the_words_of_what_was_not_attempted_are_stable() -> None:
