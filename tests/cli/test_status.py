@@ -185,6 +185,25 @@ def test_through_the_api_it_shows_the_same(site: CommandSite) -> None:
     assert said["totals"]["dead"] == 4
 
 
+def test_an_endpoint_whose_events_die(site: CommandSite) -> None:
+    """State, causes and the share of the events that were delivered stand in the status, in its JSON,
+    in the list of webhooks, and in a single one; the numbers are the same."""
+    site.dead_letter("dying", 3)
+    here = json(site.run("status", "--json").stdout)["endpoints"]
+    remote = ("--api", site.admin.url, "--token", site.admin.token)
+    there = json(site.run("status", "--json", *remote).stdout)["webhooks"]
+    for found in (here, there, site.lines("webhook", "list")):
+        (one,) = (e for e in found if e["name"] == "dying")
+        assert (one["state"], one["dead"], one["dead_cause"]) == ("failing", 3, "server_error")
+        assert (one["dead_by_cause"], one["event_success_rate"]) == ({"server_error": 3}, 0.0)
+    assert "dying: dead: server_error 3, " in site.run("status").stdout
+    rows = [line.split() for line in site.run("webhook", "list").stdout.splitlines()]
+    (row,) = (row for row in rows if row[0] == "dying")
+    assert row[2:7] == ["failing", "3", "server_error", "0", "%"]
+    said = " ".join(site.run("webhook", "show", "dying").stdout.split())
+    assert "state failing dead 3 dead cause server_error 3 event success rate 0 %" in said
+
+
 def test_watching_ends_with_ctrl_c(start: Start, stopped: Path) -> None:
     program = start("status", "--watch", "--json", "--interval", "0.1")
     assert json(program.line()) == json(program.line())

@@ -459,6 +459,26 @@ def test_problems_are_surfaced_by_kind(site: DashboardSite, opened: Open) -> Non
     assert watch.complaints == []
 
 
+def test_an_endpoint_whose_events_die(site: DashboardSite, opened: Open) -> None:
+    """Each table of endpoints has its state, its dead letters, of what they died, and both rates; its
+    own page says what failing means."""
+    site.behave()
+    site.emit("policy.updated", 3)
+    until(lambda: site.engine.stats().endpoint("small").dead)
+    page, watch = opened()
+    for path in ("/", "/endpoints"):
+        page.goto(path)
+        row = page.get_by_role("row").filter(has_text="/small")
+        for words in ("Failing", "content_too_large", "events 0 %", "attempts 0 %"):
+            expect(row).to_contain_text(words)
+        dead = row.get_by_role("link", name=re.compile(r"^\d+$"))
+        expect(dead).to_have_attribute("href", "/dead-letters?endpoint=id:wh_3")
+    page.goto("/endpoints/small")
+    expect(page.locator(".trouble")).to_contain_text("events die or none succeeds")
+    expect(page.locator(".pairs.figures")).to_contain_text("Dead: content_too_large")
+    assert watch.complaints == []
+
+
 def test_a_logout_ends_every_tab(opened: Open) -> None:
     """Another tab of the browser leads to the login by itself; another browser stays."""
     page, _ = opened()

@@ -68,7 +68,9 @@ def print_webhook(webhook: Mapping[str, Any]) -> None:
     console = out()
     _title(console, webhook)
     head: dict[str, str | Text] = {
-        name.replace("_", " "): _text(webhook.get(name)) for name in _HEAD if webhook.get(name)
+        name.replace("_", " "): _text(webhook.get(name))
+        for name in _HEAD
+        if webhook.get(name) or name == "event_success_rate"
     }
     head["state"] = endpoint_state(webhook["state"])
     if dead := webhook.get("dead"):
