@@ -204,7 +204,7 @@ def test_a_host_without_logging_gets_the_lines_on_standard_error(rig: Rig, forma
         assert dead["role"] == "supervisor"
     else:
         assert any(
-            " fluxhook supervisor: ERROR: endpoint dead: 1 events were given up" in line
+            " fluxhook supervisor: ERROR: endpoint dead: events given up: 1 (client_error)" in line
             and "event=dead_letters endpoint=dead cause=client_error count=1" in line
             for line in lines
         )

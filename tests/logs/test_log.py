@@ -6,8 +6,8 @@ import io
 import json
 import logging
 import shlex
-import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -190,7 +190,7 @@ def test_lines_of_other_packages_are_one_line_too(begin: Begin) -> None:
 
 
 def test_a_flood_is_bounded_and_what_is_left_out_is_said(begin: Begin) -> None:
-    """PER_LOGGER lines, then one that counts the others; no thread is left after it."""
+    """PER_LOGGER lines, then one that counts the others; no timer is left after it."""
     lines = begin(TextFormatter("r"))
     log = Log("endpoint")
     for n in range(1000):
@@ -201,7 +201,7 @@ def test_a_flood_is_bounded_and_what_is_left_out_is_said(begin: Begin) -> None:
     left = 1000 - PER_LOGGER
     assert f"{left} more lines about {left} endpoints were left out" in lines.lines[-1]
     assert f"event=lines_left_out count={left}" in lines.lines[-1]
-    assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer) and t.is_alive()]
+    assert logs._timer is None
 
 
 @given(st.text(max_size=60))
@@ -236,6 +236,17 @@ def test_the_journal_is_known_by_its_stream(monkeypatch: pytest.MonkeyPatch) -> 
     assert setup.line_formatter("r", "text").format(record).startswith("<3>")
     monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino + 1}")
     assert not setup.line_formatter("r", "text").format(record).startswith("<3>")
+
+
+def test_every_line_goes_through_the_log() -> None:
+    """A line that a module writes by itself would have no bound, and could be more than one line."""
+    package = Path(setup.__file__).parents[1]
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if 'getLogger("fluxhook' in path.read_text() and path.parent.name != "logs"
+    }
+    assert found == set()
 
 
 def test_every_area_is_a_logger_below_fluxhook() -> None:

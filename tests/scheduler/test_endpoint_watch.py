@@ -214,7 +214,7 @@ def test_dead_letters_at_the_end_are_said_before_it(
     """An engine that stops right after them does not keep the sum to itself."""
     with SchedulerHarness(tmp_path / "data", SHOP) as harness:
         harness.fail(harness.fresh("evt_1"), "dead", "gone", 410)
-    assert any("1 events were given up (gone)" in message for message in caplog.messages)
+    assert any("events given up: 1 (gone)" in message for message in caplog.messages)
 
 
 def test_a_transaction_that_fails_tells_nothing_twice(

@@ -13,7 +13,6 @@ import contextlib
 import errno
 import fcntl
 import io
-import logging
 import math
 import os
 import struct
@@ -24,10 +23,11 @@ from typing import Final, NamedTuple
 
 from fluxhook._native import shared
 from fluxhook.admin.history import HISTORY_S, MAX_ENDPOINTS, MAX_FRAMES, RECORD_BYTES, Frame
+from fluxhook.logs.log import Log
 
 __all__ = ["HistoryFile", "Moment"]
 
-log = logging.getLogger("fluxhook")
+log = Log("admin")
 
 _NAMES: Final = ("0", "1")
 _MAGIC: Final = b"fluxhook history 1\n"

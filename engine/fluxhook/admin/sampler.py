@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from fluxhook.admin.history_file import HistoryFile, Moment
 from fluxhook.admin.models import Status
 from fluxhook.admin.views import status_view
 from fluxhook.errors import FluxhookError
+from fluxhook.logs.log import Log
 from fluxhook.policy.clock import STEP_NS
 from fluxhook.stats import Stats
 from fluxhook.text import repaired
@@ -32,7 +32,7 @@ _MIN_RATE_S: Final = SHARED_S / 2
 #: to the first rates of a history, so that nobody waits for them
 _FIRST_S: Final = 2.0
 
-log = logging.getLogger("fluxhook")
+log = Log("admin")
 
 
 def boot_time() -> float:

@@ -12,7 +12,7 @@ import msgspec
 
 from fluxhook.cli.bench_receiver import Report, event_id
 from fluxhook.cli.demo_receiver import percentiles
-from fluxhook.config.schema import Config, Endpoint
+from fluxhook.config.schema import Config, Endpoint, LogOptions
 from fluxhook.config.units import Duration
 from fluxhook.engine import Engine
 from fluxhook.stats import Stats, read_stats
@@ -74,6 +74,7 @@ def configuration(
     """Return a configuration in which each event goes to one of the endpoints, signed."""
     options: dict[str, Any] = {} if workers is None else {"workers": workers}
     return Config(
+        log=LogOptions(level="error"),
         endpoints=tuple(
             Endpoint(name=f"bench-{i}", url=url, secrets=("benchmark",), events=(_type(i),))
             for i in range(endpoints)

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any, Final, NamedTuple
 
 from fluxhook.cli.demo_receiver import Phase, event_id
-from fluxhook.config.schema import Breaker, Config, Endpoint, Retry
+from fluxhook.config.schema import Breaker, Config, Endpoint, LogOptions, Retry
 from fluxhook.config.units import Duration
 from fluxhook.engine import Engine
 
@@ -59,6 +59,7 @@ def configuration(urls: dict[str, str], secret: str) -> Config:
         return Duration.parse(text)
 
     return Config(
+        log=LogOptions(level="error"),  # the view and the account say the rest
         endpoints=(
             Endpoint(name=HEALTHY, url=urls[HEALTHY], secrets=(secret,)),
             Endpoint(

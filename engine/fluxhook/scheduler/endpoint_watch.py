@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from fluxhook._native import shared
+from fluxhook.config.schema import Breaker
 from fluxhook.config.units import Duration
 from fluxhook.endpoint_state import endpoint_state
 from fluxhook.logs.log import Log
-from fluxhook.policy import breaker, endpoint_log
+from fluxhook.policy import endpoint_log
+from fluxhook.policy.breaker import CLOSED
 from fluxhook.policy.endpoint_log import Failures, Known, Seen
 from fluxhook.policy.failing import Health
 from fluxhook.policy.outcome import CAUSES, GIVEN_UP, NOT_ATTEMPTED
@@ -160,7 +162,7 @@ class EndpointWatch:
         else:
             self._known[id] = after
         for event in events:
-            self._log(endpoint.name, event)
+            self._log(endpoint.name, endpoint.circuit_breaker, event)
         self._tell_state(endpoint.name, now_ns)
         if self._states.get(endpoint.name) == "active":
             self._unsettled.discard(id)
@@ -171,7 +173,7 @@ class EndpointWatch:
         try:
             state = self._words.breaker(id)
         except IllegalMove:
-            state = breaker.CLOSED
+            state = CLOSED
         return Seen(state, self._words.failing_ns(id), self._delivered(id), failures)
 
     def _delivered(self, id: int) -> int:
@@ -183,7 +185,7 @@ class EndpointWatch:
 
     # ---- telling ---------------------------------------------------------------------------
 
-    def _log(self, name: str, event: endpoint_log.Event) -> None:
+    def _log(self, name: str, breaker: Breaker, event: endpoint_log.Event) -> None:
         fields: dict[str, str | int | float | None] = {
             "endpoint": name,
             "cause": event.cause,
@@ -205,8 +207,9 @@ class EndpointWatch:
                 )  # fmt: skip
             case "breaker_opened":
                 log.warning(
-                    "endpoint %s: breaker opened after %d failed attempts: %s",
-                    name, event.failed, why, event="breaker_opened", **fields,
+                    "endpoint %s: breaker opened for %s, after %d failures in a row: %s",
+                    name, breaker.reset_timeout, breaker.failure_threshold, why,
+                    event="breaker_opened", in_a_row=breaker.failure_threshold, **fields,
                 )  # fmt: skip
             case "breaker_closed":
                 log.info(
@@ -220,7 +223,7 @@ class EndpointWatch:
                 )  # fmt: skip
             case "recovered":
                 log.info(
-                    "endpoint %s recovered after %s and %d failed attempts",
+                    "endpoint %s recovered after %s, failed attempts: %d",
                     name, lasted, event.failed, event="recovered", **fields,
                 )  # fmt: skip
 

@@ -63,7 +63,7 @@ class GivenUp:
         for (name, cause), sum in self._tally.due(now_ns, all=all):
             command = f"fluxhook dead-letters list --endpoint {shlex.quote(name)} --cause {cause}"
             log.error(
-                "endpoint %s: %d events were given up (%s); `%s` lists them",
+                "endpoint %s: events given up: %d (%s); `%s` lists them",
                 name, sum.total, cause, command,
                 event="dead_letters", endpoint=name, cause=cause, count=sum.total,
                 first_event=sum.first, last_event=sum.last,
