@@ -38,6 +38,7 @@ PAGES: Final = {
     "dead-letters": "/dead-letters",
     "lists": "/lists",
     "audit": "/audit",
+    "changes": "/audit/changes",
 }
 #: an endpoint that is created at run time
 DESK: Final = {
