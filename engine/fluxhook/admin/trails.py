@@ -8,10 +8,11 @@ from typing import Final, NamedTuple
 
 from fluxhook.admin.models import Page
 from fluxhook.admin.paging import delivery_filter, parse_cursor, write_cursor
+from fluxhook.config.option import written
 from fluxhook.store.audit import AuditEntry, ChangeEntry, read_audit, read_changes, timestamp
 from fluxhook.store.queries import DeliveryFilter
 
-__all__ = ["EVERY_CHANGE", "ChangeFilter", "changes_page", "erased_page"]
+__all__ = ["EVERY_CHANGE", "ChangeFilter", "changes_page", "erased_page", "said_of"]
 
 
 class ChangeFilter(NamedTuple):
@@ -86,3 +87,17 @@ def changes_page(
         return Page(entries)
     entries = entries[:limit]
     return Page(entries, write_cursor("changes", entries[-1].n))
+
+
+def said_of(entry: ChangeEntry) -> str:
+    """Return what an entry says of a change, on one line: `timeout: 3s -> 5s; no ttl (was 1m)`."""
+    said = [f"not made: {entry.error}"] if entry.error else []
+    for name in {**entry.before, **entry.after}:
+        was, now = (written(side.get(name)) or "none" for side in (entry.before, entry.after))
+        if name not in entry.before:
+            said.append(f"{name}: {now}")
+        elif name not in entry.after:
+            said.append(f"no {name} (was {was})")
+        else:
+            said.append(f"{name}: {was} -> {now}")
+    return "; ".join(said)

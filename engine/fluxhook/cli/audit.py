@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import TypeVar
 
 import click
-import msgspec
 
 from fluxhook.admin.paging import parse_moment
 from fluxhook.admin.problem_details import RequestError
 from fluxhook.admin.references import reference
+from fluxhook.admin.trails import said_of
 from fluxhook.cli import options
 from fluxhook.cli.output import out, plural, print_lines, safe, table
 from fluxhook.cli.remote import Remote
@@ -178,26 +178,6 @@ def _print_changes(entries: list[ChangeEntry]) -> None:
     listed = table("at", "actor", "via", "action", "target", "what")
     for entry in entries:
         texts = (entry.at, entry.actor, entry.via, entry.action, entry.target)
-        listed.add_row(*map(safe, texts), safe(_what(entry)))
+        listed.add_row(*map(safe, texts), safe(said_of(entry)))
     console.print(listed)
     console.print(plural(len(entries), "entry", "entries"))
-
-
-def _what(entry: ChangeEntry) -> str:
-    """Return what an entry says of a change, on one line."""
-    said = [
-        f"{name}: {_value(entry.before, name)} -> {_value(entry.after, name)}"
-        if name in entry.before and name in entry.after
-        else f"{name}: {_value(entry.after, name)}"
-        if name in entry.after
-        else f"no {name} (was {_value(entry.before, name)})"
-        for name in {**entry.before, **entry.after}
-    ]
-    if entry.error:
-        said.insert(0, f"not made: {entry.error}")
-    return "; ".join(said)
-
-
-def _value(side: Mapping[str, Any], name: str) -> str:
-    value = side[name]
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

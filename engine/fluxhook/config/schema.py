@@ -71,7 +71,9 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             entries=3,
         ),
     ] = ("read", "write", "emit")
-    name: Annotated[str, option("The name of its owner, for the log.", example="grafana")] = ""
+    name: Annotated[
+        str, option("The name of its owner, for the trail of changes.", example="grafana")
+    ] = ""
 
     def __post_init__(self) -> None:
         _set(self, "token", hide(self.token))

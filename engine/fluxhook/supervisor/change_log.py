@@ -28,6 +28,8 @@ ENGINE: Final = Origin("engine", "engine")
 FILE: Final = Origin("file", "reload")
 #: entries that wait for the disk; the oldest are lost beyond that. Arbitrary.
 MAX_WAITING: Final = 1000
+#: characters of an actor's name; arbitrary
+MAX_NAME: Final = 200
 
 
 class ChangeLog:
@@ -84,7 +86,7 @@ class ChangeLog:
         return ChangeEntry(
             n=self._last,
             at=timestamp(self._clock.wall_ns(self._clock.now_ns())),
-            actor=origin.actor,
+            actor=origin.actor[:MAX_NAME],
             via=origin.via,
             action=action,
             **what,

@@ -249,11 +249,9 @@ class Changes:
             key = (change.origin, action, json.dumps(walk.chosen, sort_keys=True))
             if not self._walks.go_on(key, walk.after):
                 name = str(walk.chosen.get("endpoint", ""))
-                after = {
-                    "chosen": _chosen(walk.chosen),
-                    **self._counted(rows),
-                    "more": walk.more,
-                }
+                after = {"chosen": _chosen(walk.chosen), **self._counted(rows)}
+                if walk.more:
+                    after["more"] = True
                 change.record(action, name, after=after)
             if walk.more:
                 self._walks.expect(key, ids[-1])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.links import endpoint_path
 from fluxhook.admin.dashboard.widgets import tables
 from fluxhook.admin.dashboard.widgets.dom import tag, text
 from fluxhook.admin.dashboard.widgets.tables import Column, LiveTable, Row
+from fluxhook.admin.trails import said_of
 from fluxhook.store.audit import ChangeEntry
 
 __all__ = ["ChangeTable"]
@@ -53,21 +52,6 @@ def _row(one: ChangeEntry, endpoints: Mapping[str, str]) -> Row:
             tables.cell(one.actor, sub=words.way(one.via)),
             tables.cell(words.change_sentence(one.action), sub=one.action),
             tables.cell(one.target, href=href) if one.target else None,
-            tables.cell(_what(one), classes="mono break"),
+            tables.cell(said_of(one), classes="mono break"),
         ),
     )
-
-
-def _what(one: ChangeEntry) -> str:
-    said = [
-        f"{name}: {_value(one.before, name)} → {_value(one.after, name)}"
-        for name in {**one.before, **one.after}
-    ]
-    return "; ".join([*([f"Not made: {one.error}"] if one.error else []), *said])
-
-
-def _value(side: Mapping[str, Any], name: str) -> str:
-    if name not in side:
-        return "none"
-    value = side[name]
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
