@@ -38,6 +38,33 @@ def file_problems(text: str, environ: dict[str, str] | None = None) -> list[Prob
         ({"tokens": (Token(token=GOOD), Token(token="x" * 20 + " "))}, "admin.tokens[1].token", ""),
         ({"tokens": (Token(token="\u00e9" * 20),)}, "admin.tokens[0].token", "some that no token"),
         ({"listen": "8090"}, "admin.listen", "127.0.0.1:8090"),
+        *(
+            ({"root_path": path, "tokens": (Token(token=GOOD),)}, "admin.root_path", "/hooks")
+            for path in (
+                "hooks",
+                "/",
+                "/hooks/",
+                "//h",
+                "/a b",
+                "/../x",
+                "/x/.",
+                "/é",
+                "/a?b",
+                "/<",
+            )
+        ),
+        (
+            {"root_path": "/v1", "tokens": (Token(token=GOOD),)},
+            "admin.root_path",
+            "begins as a path",
+        ),
+        ({"root_path": "/hooks"}, "admin.root_path", "there is no token"),
+        ({"trusted_proxies": ("127.0.0.1",)}, "admin.trusted_proxies", "there is no token"),
+        (
+            {"trusted_proxies": ("127.0.0.1", "*"), "tokens": (Token(token=GOOD),)},
+            "admin.trusted_proxies[1]",
+            "127.0.0.1",
+        ),
         ({"listen": "0.0.0.0:8090"}, "admin.listen", "there is no token"),
         ({"listen": ":8090"}, "admin.listen", "other machines"),
         ({"listen": "[::]:0"}, "admin.listen", "other machines"),

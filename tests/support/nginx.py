@@ -1,6 +1,7 @@
-"""nginx as a receiver that is not ours: HTTP/2 over TLS, and over TCP from the first byte.
+"""nginx as a receiver that is not ours: HTTP/2 over TLS, and over TCP from the first byte; and as what
+stands before the admin API.
 
-It answers every POST with 204 and writes down on which connection it came.
+The receiver answers every POST with 204 and writes down on which connection it came.
 """
 
 from __future__ import annotations
@@ -44,6 +45,24 @@ http {{
 }}
 """
 
+_PROXY = """
+master_process off;
+daemon off;
+pid nginx.pid;
+error_log stderr crit;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    {shipped}
+}}
+"""
+_SHIPPED = Path(__file__).parents[2] / "deploy/nginx/fluxhook.conf"
+
 
 class Seen(NamedTuple):
     """The requests that arrived: by their protocol, and by the connection they came on."""
@@ -76,14 +95,7 @@ class Nginx:
                 per_connection=per_connection,
             )
         )
-        program = find_program("nginx", "nginx-light")
-        self._process = subprocess.Popen(
-            [program, "-p", str(self._path), "-c", "nginx.conf", "-e", "stderr"]
-        )
-        deadline = time.monotonic() + 10
-        while not _accepts(ports[0]):
-            assert self._process.poll() is None, "nginx has ended"
-            assert time.monotonic() < deadline, "nginx does not listen"
+        self._process = _start(self._path, ports[0])
 
     def __enter__(self) -> Nginx:
         return self
@@ -106,6 +118,46 @@ class Nginx:
             Counter(protocol for _, protocol, _, _ in lines),
             Counter(connection for connection, _, _, _ in lines),
         )
+
+
+class Proxy:
+    """deploy/nginx/fluxhook.conf before the admin API at `upstream` (`host:port`), on a free port and
+    with a certificate of its own. `strip`: it takes the path off, as `proxy_pass` with a path does."""
+
+    def __init__(self, upstream: str, *, strip: bool = False) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="nginx-")
+        path = Path(self._temporary.name)
+        identity = self_signed(path, "proxy")
+        (port,) = _free_ports(1)
+        self.ca = identity.cert
+        self.url = f"https://127.0.0.1:{port}/hooks"
+        shipped = _SHIPPED.read_text()
+        for written, own in (
+            ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+            ("/etc/nginx/tls/hooks.example.com.pem", str(identity.cert)),
+            ("/etc/nginx/tls/hooks.example.com.key", str(identity.key)),
+            ("http://127.0.0.1:8090;", f"http://{upstream}{'/' if strip else ''};"),
+        ):
+            assert written in shipped, written
+            shipped = shipped.replace(written, own)
+        (path / "nginx.conf").write_text(_PROXY.format(shipped=shipped))
+        self._process = _start(path, port)
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+        self._temporary.cleanup()
+
+
+def _start(path: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start nginx with the `nginx.conf` of a folder; return once it listens."""
+    program = find_program("nginx", "nginx-light")
+    process = subprocess.Popen([program, "-p", str(path), "-c", "nginx.conf", "-e", "stderr"])
+    deadline = time.monotonic() + 10
+    while not _accepts(port):
+        assert process.poll() is None, "nginx has ended"
+        assert time.monotonic() < deadline, "nginx does not listen"
+    return process
 
 
 def _free_ports(count: int) -> list[int]:

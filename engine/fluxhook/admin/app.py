@@ -83,9 +83,20 @@ class AdminApp:
         else:
             await self._request(scope, receive, send)
 
+    def _at_the_top(self, scope: Any) -> Any:
+        """Return the scope of a request as it would be without a proxy's sub-path; its `root_path` is
+        what links have to begin with. That the configuration says, and no header."""
+        root = self.service.snapshot.config.admin.root_path
+        headers = [(k, v) for k, v in scope["headers"] if k != b"x-forwarded-prefix"]
+        path, raw = scope["path"], scope.get("raw_path") or b""
+        if root and (path == root or path.startswith(root + "/")):
+            path, raw = path.removeprefix(root) or "/", raw.removeprefix(root.encode()) or b"/"
+        return {**scope, "root_path": root, "path": path, "raw_path": raw, "headers": headers}
+
     async def _socket(self, scope: Any, receive: Any, send: Any) -> None:
         try:
             self._judge(scope)
+            scope = self._at_the_top(scope)
             if self._mounted is None or _is_api(scope["path"]):
                 raise RequestError("not-found", "There is no websocket at this path.")
             if self._sockets >= MAX_SOCKETS:
@@ -105,6 +116,7 @@ class AdminApp:
         exchange = Exchange(receive, send)
         try:
             self._judge(scope)
+            scope = self._at_the_top(scope)
             await self._serve(scope, exchange)
         except FluxhookError as error:  # the configuration cannot be read, say
             if not exchange.started:

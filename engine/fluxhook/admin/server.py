@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -111,7 +111,8 @@ def serve(
         admin = create_app(data_dir, loopback=address.loopback, own_token=own.token)
         if config.admin.dashboard:
             _mount_dashboard(admin)
-        server = _Server(admin, certificate, datadir.admin_file, own, on_ready)
+        proxies = config.admin.trusted_proxies
+        server = _Server(admin, certificate, datadir.admin_file, own, on_ready, proxies)
         with asyncio.Runner(loop_factory=_loop) as runner:
             runner.run(_run(server, bound, alive_fd, heartbeat))
     if not server.started:
@@ -185,6 +186,7 @@ class _Server(uvicorn.Server):
         path: Path,
         own: AdminFile,
         on_ready: Callable[[], None],
+        proxies: Sequence[str],
     ) -> None:
         self._connections = Connections(min(MAX_CONNECTIONS, _raise_files() // 2))
         self._certificate = certificate
@@ -202,7 +204,8 @@ class _Server(uvicorn.Server):
                 http=self._connections.protocol,  # type: ignore[arg-type]
                 backlog=BACKLOG,
                 # Who asks is who has connected: anybody on this machine can write X-Forwarded-For.
-                proxy_headers=False,
+                proxy_headers=bool(proxies),
+                forwarded_allow_ips=list(proxies),
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
@@ -310,13 +313,14 @@ def _reached(listen: Listen, bound: socket.socket) -> str:
 
 
 def _mount_dashboard(admin: AdminApp) -> None:
-    """Mount the dashboard, which needs packages of its own; without them there is the API alone."""
+    """Mount the dashboard, which needs packages of its own. Without them, or whatever else is wrong
+    with it, there is the API alone: an operator needs that all the more then."""
     try:
         from fluxhook.admin.dashboard import create_dashboard
-    except ImportError as error:
-        log.warning("there is no dashboard: %s", error)
-        return
-    admin.mount(create_dashboard(admin))
+
+        admin.mount(create_dashboard(admin))
+    except Exception as error:
+        log.error("there is no dashboard, the API serves without it: %s", described(error))
 
 
 def main(data_dir: str, alive_fd: int, report_fd: int = -1, beat_fd: int = -1) -> None:

@@ -23,7 +23,7 @@ from fluxhook.config.workers import DEFAULT_WORKERS, IN_FLIGHT, processes
 from fluxhook.events.catalog import TYPES
 from fluxhook.events.names import declared_fault
 
-__all__ = ["EVENTS_PER_RING", "check", "known_types", "validate"]
+__all__ = ["EVENTS_PER_RING", "OWN_PATHS", "check", "known_types", "unencrypted", "validate"]
 
 #: A ring of fewer of the largest events would stand full or empty most of the time.
 EVENTS_PER_RING: Final = 4
@@ -33,6 +33,25 @@ _MAX_LABEL: Final = 4096
 MIN_TOKEN: Final = 16
 #: RFC 6750 section 2.1
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
+#: segments of RFC 3986 section 3.3, without what a page would have to escape
+_ROOT_PATH: Final = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+){1,16}", re.ASCII)
+#: how paths of the admin process begin
+OWN_PATHS: Final = frozenset(
+    (
+        *("v1", "schema", "healthz", "readyz", "metrics", "login", "logout", "favicon.ico"),
+        *(
+            "endpoints",
+            "deliveries",
+            "retries",
+            "dead-letters",
+            "lists",
+            "audit",
+            "changes",
+            "history",
+        ),
+        *("_dashboard", "_nicegui", "_nicegui_ws"),
+    )
+)
 
 
 def validate(config: Config) -> list[Notice]:
@@ -123,6 +142,7 @@ def _check_admin(admin: Admin, path: str, findings: Findings) -> None:
             findings.problem(
                 f"{path}{name}", f"is given without a {missing}", f"add admin.{missing}"
             )
+    _check_proxy(admin, path, findings)
     try:
         listen = parse_listen(admin.listen)
     except ValueError as error:
@@ -136,6 +156,49 @@ def _check_admin(admin: Admin, path: str, findings: Findings) -> None:
             f"{admin.listen} can be reached from other machines, and there is no token",
             "add admin.tokens, or listen on 127.0.0.1",
         )
+    if admin.enabled and (said := unencrypted(admin)):
+        findings.notice(path + "listen", said)
+
+
+def _check_proxy(admin: Admin, path: str, findings: Findings) -> None:
+    """Check what is said of a proxy before the API. All that it lets through comes from an address of
+    this machine, so being here stands for nothing any more."""
+    if admin.root_path and not _ROOT_PATH.fullmatch(admin.root_path):
+        findings.problem(
+            path + "root_path",
+            f"{admin.root_path!r:.80} is not a path below which pages can stand",
+            'write one such as "/hooks", without a slash at its end',
+        )
+    elif admin.root_path and admin.root_path.split("/")[1] in OWN_PATHS:
+        findings.problem(
+            path + "root_path",
+            f"{admin.root_path!r} begins as a path of the API or the dashboard itself",
+            'choose another, such as "/hooks"',
+        )
+    for i, text in enumerate(admin.trusted_proxies):
+        try:
+            parse_network(text)
+        except ValueError as error:
+            findings.problem(
+                f"{path}trusted_proxies[{i}]", str(error), 'write one such as "127.0.0.1"'
+            )
+    for name in ("root_path", "trusted_proxies"):
+        if getattr(admin, name) and not admin.tokens and not admin.require_token:
+            findings.problem(
+                path + name,
+                "everybody that the proxy lets through could do everything, as there is no token",
+                "add admin.tokens, or require_token: true",
+            )
+
+
+def unencrypted(admin: Admin) -> str:
+    """Return what to say of tokens that travel unencrypted beyond this machine; "" if none do."""
+    if admin.cert is not None or parse_listen(admin.listen).loopback:
+        return ""
+    return (
+        f"{admin.listen} can be reached from other machines, and tokens travel there unencrypted; give "
+        "admin.cert and admin.key, or listen on 127.0.0.1 behind a proxy that speaks TLS"
+    )
 
 
 def _check_workers(workers: int | None, path: str, findings: Findings) -> None:

@@ -140,6 +140,23 @@ class Admin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             limit=Limit(0, 65_536),
         ),
     ] = 500
+    root_path: Annotated[
+        str,
+        option(
+            "The path below which a proxy shows the API and the dashboard; their links begin with it. "
+            "Requests are answered with and without it.",
+            example="/hooks",
+        ),
+    ] = ""
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        option(
+            "The addresses or networks of proxies that say truly, in X-Forwarded-For and "
+            "X-Forwarded-Proto, who made a request and how. From others both are ignored.",
+            example=["127.0.0.1"],
+            entries=100,
+        ),
+    ] = ()
 
 
 class LogOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -378,7 +378,7 @@ def test_a_login_leads_to_our_pages_only(target: str, expected: str) -> None:
 
 def test_a_login_page_escapes_its_target() -> None:
     """It is put into the form."""
-    assert '"><script>' not in login_page('/"><script>')
+    assert '"><script>' not in login_page("", '/"><script>')
 
 
 def test_sessions_end_by_themselves() -> None:

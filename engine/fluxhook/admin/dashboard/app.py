@@ -9,9 +9,10 @@ import logging
 from typing import Final, Protocol
 
 from fastapi import FastAPI
+from nicegui import __version__ as nicegui_version
 from nicegui import ui
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fluxhook.admin.auth import Access
 from fluxhook.admin.dashboard.pages import (
@@ -51,6 +52,11 @@ _PAGES: Final = (
     audit,
     changes,
 )
+#: files of the library, whose paths have its version
+_LASTING: Final = tuple(
+    f"/_nicegui/{nicegui_version}/{kind}/"
+    for kind in ("static", "libraries", "components", "resources", "esm")
+)
 
 
 class AdminProcess(Protocol):
@@ -86,4 +92,32 @@ def create_dashboard(admin: AdminProcess) -> ASGIApp:
         tailwind=False,
         show_welcome_message=False,
     )
-    return Guard(app, admin.access, admin.failed_tokens)
+    return Guard(_below_its_root(app), admin.access, admin.failed_tokens)
+
+
+def _below_its_root(app: ASGIApp) -> ASGIApp:
+    """Return the application with paths that begin with `root_path`, as it takes them (ASGI 3.0, "HTTP
+    Connection Scope")."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        root = scope.get("root_path", "")
+        if root:
+            if scope["path"].startswith(_LASTING):
+                send = _lasting(send)
+            raw = root.encode() + scope["raw_path"]
+            scope = {**scope, "path": root + scope["path"], "raw_path": raw}
+        await app(scope, receive, send)
+
+    return call
+
+
+def _lasting(send: Send) -> Send:
+    """Have a browser keep what it is sent: the library says so of paths without a root alone."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 200:
+            keep = (b"cache-control", b"public, max-age=31536000, immutable")
+            message["headers"] = [*message.get("headers", ()), keep]
+        await send(message)
+
+    return sending

@@ -65,7 +65,8 @@ def create_webhook(
     `generate_secret: true` or `signature: none`. Without a `name` it has that of the URL's host."""
     media_type(request.headers.get("content-type"), (JSON,))
     webhook: CreatedWebhook = once(body, lambda: service.create(decode_object(body)))
-    return Response(webhook, headers={"Location": f"/v1/webhooks/{webhook.id}"})
+    location = f"{request.scope.get('root_path', '')}/v1/webhooks/{webhook.id}"
+    return Response(webhook, headers={"Location": location})
 
 
 @get(

@@ -112,14 +112,16 @@ class Guard:
             if scope["query_string"]:
                 wanted += "?" + scope["query_string"].decode("latin-1")
             target = "" if wanted == "/" else "?next=" + quote(wanted, safe="/")
-            response = RedirectResponse(f"/login{target}", 303, {"cache-control": "no-store"})
+            login = f"{_root(scope)}/login{target}"
+            response = RedirectResponse(login, 303, {"cache-control": "no-store"})
             await response(scope, receive, _with_headers(send))
 
     async def _login(self, request: Request) -> Response:
+        root = _root(request.scope)
         if self._access.open:
-            return RedirectResponse("/", 303)
+            return RedirectResponse(f"{root}/", 303)
         if request.method != "POST":
-            return _page(login_page(safe_target(request.query_params.get("next", "/"))))
+            return _page(login_page(root, safe_target(request.query_params.get("next", "/"))))
         form = await _form(request)
         target, token = safe_target(form.get("next", "/")), form.get("token", "").strip()
         scopes = self._access.scopes_of(token)
@@ -128,18 +130,19 @@ class Guard:
                 peer = peer_of(request.scope.get("client"))
                 await self._failed_tokens.slow_down(peer, "the login of the dashboard")
             except RequestError as refusal:
-                return _page(login_page(target, str(refusal)), 429)
+                return _page(login_page(root, target, str(refusal)), 429)
             return _page(
-                login_page(target, "This token is not known. Check it, and try again."), 401
+                login_page(root, target, "This token is not known. Check it, and try again."), 401
             )
         if "read" not in scopes:
             error = f"This token may only {' and '.join(sorted(scopes))}; the dashboard needs read."
-            return _page(login_page(target, error), 403)
-        response = RedirectResponse(target, 303)
+            return _page(login_page(root, target, error), 403)
+        response = RedirectResponse(root + target, 303)
         response.set_cookie(
             _cookie_name(request.scope),
             self._sessions.open(token).id,
             max_age=int(IDLE_S),
+            path=root or "/",
             httponly=True,
             samesite="strict",
             secure=_is_secure(request.scope),
@@ -147,13 +150,15 @@ class Guard:
         return response
 
     async def _logout(self, request: Request) -> Response:
+        root = _root(request.scope)
         if request.method != "POST":
-            return RedirectResponse("/", 303)
+            return RedirectResponse(f"{root}/", 303)
         session = self._session(request.scope)
         if session is not None:
             self._sessions.close(session.id)
-        response = RedirectResponse("/login", 303)
-        response.delete_cookie(_cookie_name(request.scope), httponly=True, samesite="strict")
+        response = RedirectResponse(f"{root}/login", 303)
+        name = _cookie_name(request.scope)
+        response.delete_cookie(name, path=root or "/", httponly=True, samesite="strict")
         return response
 
     def _session(self, scope: Scope) -> Session | None:
@@ -196,6 +201,12 @@ class _Socket:
     async def send(self, message: Message) -> None:
         if not self._closed:
             await self._send(message)
+
+
+def _root(scope: Scope) -> str:
+    """Return what paths begin with in the browser; "" unless a proxy shows us below a path."""
+    root: str = scope.get("root_path", "")
+    return root
 
 
 def _cookie_name(scope: Scope) -> str:

@@ -15,15 +15,15 @@ _PAGE: Final = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Log in - Fluxhook</title>
-<link rel="icon" href="/_dashboard/icon.svg">
-<link rel="stylesheet" href="/_nicegui/{version}/static/fonts.css">
-<link rel="stylesheet" href="/_dashboard/dashboard.css">
-<script src="/_dashboard/dashboard.js"></script>
+<link rel="icon" href="{root}/_dashboard/icon.svg">
+<link rel="stylesheet" href="{root}/_nicegui/{version}/static/fonts.css">
+<link rel="stylesheet" href="{root}/_dashboard/dashboard.css">
+<script src="{root}/_dashboard/dashboard.js"></script>
 </head>
 <body class="login">
 <main>
-<h1><img src="/_dashboard/icon.svg" alt="" width="28" height="28"> Fluxhook</h1>
-<form method="post" action="/login" class="card">
+<h1><img src="{root}/_dashboard/icon.svg" alt="" width="28" height="28"> Fluxhook</h1>
+<form method="post" action="{root}/login" class="card">
 <input type="hidden" name="next" value="{target}">
 <div class="field">
 <label for="token">Access token</label>
@@ -40,9 +40,11 @@ _PAGE: Final = """<!doctype html>
 """
 
 
-def login_page(target: str, error: str = "") -> str:
-    """Return the page; `target` is where to go afterwards, `error` what was wrong with the token."""
+def login_page(root: str, target: str, error: str = "") -> str:
+    """Return the page; its links begin with `root`, `target` is where to go afterwards, `error` what
+    was wrong with the token."""
     return _PAGE.format(
+        root=escape(root),
         version=nicegui.__version__,
         target=escape(target),
         described=" token-error" if error else "",

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
-__all__ = ["Text", "button", "enable", "focus", "icon", "link", "state_pill", "tag", "text", "time"]
+__all__ = [
+    "Text",
+    "button",
+    "enable",
+    "focus",
+    "icon",
+    "link",
+    "root_path",
+    "state_pill",
+    "tag",
+    "text",
+    "time",
+]
+
+#: attributes that are paths of ours, where they begin with a slash
+_PATHS: Final = ("href", "src", "action")
 
 
 class Text(TextElement):
@@ -81,5 +96,13 @@ def _dress(element: Element, classes: str, attributes: dict[str, Any]) -> None:
     if classes:
         element.classes(classes)
     for name, value in attributes.items():
+        if name in _PATHS and value is not None and value.startswith("/"):
+            value = root_path() + value
         if value is not None:
             element.props[name.rstrip("_").replace("_", "-")] = value
+
+
+def root_path() -> str:
+    """Return what the browser's paths begin with, where a proxy shows the dashboard below a path."""
+    root: str = ui.context.client.request.scope.get("root_path", "")
+    return root

@@ -12,7 +12,7 @@ from nicegui.events import GenericEventArguments
 
 from fluxhook._version import VERSION
 from fluxhook.admin.dashboard.session.viewer import Viewer, complaint
-from fluxhook.admin.dashboard.widgets.dom import Text, icon, link, tag, text
+from fluxhook.admin.dashboard.widgets.dom import Text, icon, link, root_path, tag, text
 from fluxhook.admin.sampler import SHARED_S
 from fluxhook.errors import FluxhookError
 
@@ -28,12 +28,12 @@ _PAGES: Final = (
     ("/audit", "Audit trail"),
 )
 _HEAD: Final = (
-    '<link rel="stylesheet" href="/_dashboard/dashboard.css">'
-    '<script src="/_dashboard/dashboard.js"></script>'
+    '<link rel="stylesheet" href="{root}/_dashboard/dashboard.css">'
+    '<script src="{root}/_dashboard/dashboard.js"></script>'
 )
 _STOPPED: Final = (
     "The engine is not running. The figures are what it left, and nothing can be changed. "
-    "Start it with: fluxhook serve"
+    "Start it again: by fluxhook serve -c FILE, or with the program that embeds it."
 )
 
 
@@ -82,7 +82,7 @@ class Frame:
 def frame(viewer: Viewer, title: str, path: str) -> Iterator[Frame]:
     """Put the page's content into the block; `path` is that of the entry in the navigation."""
     ui.page_title(f"{title} - Fluxhook")
-    ui.add_head_html(_HEAD)
+    ui.add_head_html(_HEAD.format(root=root_path()))
     # NiceGUI calls the whole page `main`; ours is the part below the navigation.
     around = ui.context.client.content.parent_slot
     if around is not None:

@@ -2,7 +2,7 @@
 // is at work in it (the pointer, the focus or a choice is there; on a touch screen, always), no row comes,
 // goes or moves: what is new waits behind a button.
 const Cell = {
-  props: { cell: null, gone: Boolean },
+  props: { cell: null, gone: Boolean, root: String },
   emits: ["act"],
   template: `
     <template v-if="cell === null || cell === undefined || cell === ''"><span class="none">–</span></template>
@@ -16,7 +16,7 @@ const Cell = {
       <span class="figure">{{ cell.text }}<span v-if="cell.sub" class="sub">{{ cell.sub }}</span></span>
     </span>
     <span v-else-if="cell.kind === 'text'" :class="cell.classes" :title="cell.title">
-      <a v-if="cell.href" :href="cell.href">{{ cell.text }}</a><template v-else>{{ cell.text }}</template>
+      <a v-if="cell.href" :href="root + cell.href">{{ cell.text }}</a><template v-else>{{ cell.text }}</template>
       <span v-if="cell.sub" class="sub">{{ cell.sub }}</span>
     </span>
     <span v-else-if="cell.kind === 'error'" class="failure" :title="cell.title">
@@ -38,6 +38,7 @@ export default {
     rows: Array,
     anew: Number,
     selectable: Boolean,
+    root: String, // what paths begin with
   },
   emits: ["act", "selected"],
   data: () => ({ shown: [], chosen: [], acted: [], pointed: false }),
@@ -140,7 +141,8 @@ export default {
                 :disabled="row.gone" @change="toggle(row.key)">
             </td>
             <td v-for="(column, i) in columns" :key="column.key" role="cell" :class="column.classes"
-              :data-label="column.label"><Cell :cell="row.cells[i]" :gone="row.gone" @act="act(row.key)"/></td>
+              :data-label="column.label"><Cell :cell="row.cells[i]" :gone="row.gone" :root="root"
+                @act="act(row.key)"/></td>
           </tr>
         </tbody>
       </table></div>

@@ -10,6 +10,7 @@ from nicegui.events import GenericEventArguments
 
 from fluxhook.admin.dashboard import words
 from fluxhook.admin.dashboard.links import endpoint_path
+from fluxhook.admin.dashboard.widgets.dom import root_path
 from fluxhook.admin.models import WebhookStatus
 from fluxhook.admin.references import by_id
 
@@ -71,6 +72,7 @@ class LiveTable(Element, component="live_table.js"):
         self.props["columns"] = [column._asdict() for column in columns]
         self.props["rows"] = []
         self.props["anew"] = 0
+        self.props["root"] = root_path()
         self.props["selectable"] = on_selected is not None
         if on_act is not None:
             acting = on_act
