@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from fluxhook.admin.problem_details import KINDS
 from fluxhook.cli.api_client import Api, segment
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.failure import Failure
@@ -112,10 +114,27 @@ def failure(api: Api) -> Failure:
 def test_every_kind_of_problem_has_its_exit_code(
     fake: Fake, status: int, kind: str, code: ExitCode
 ) -> None:
-    """And the API's own words."""
+    """And the API's own words, unless these are of HTTP."""
     fake.problem(status, kind, "what happened")
     error = failure(Api(fake.url, TOKEN))
-    assert (str(error), error.code) == ("what happened", code)
+    words = "wants a token" if kind == "unauthorized" else "what happened"
+    assert words in str(error)
+    assert error.code == code
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_has_to_know_http(fake: Fake, kind: str) -> None:
+    """Whatever the API refuses: no status, no header and no method in the message or the remedy."""
+    foreign = ((code, "") for code in (401, 404, 429, 502, 503))
+    for status, problem in ((KINDS[kind].status, kind), *foreign):
+        fake.problem(status, problem, KINDS[kind].title)
+        if not problem:
+            fake.body = b"<html>"
+        error = failure(Api(fake.url, TOKEN))
+        said = f"{error} {error.remedy}".replace(fake.url, "")
+        assert not re.search(
+            r"\b[1-5]\d\d\b(?!\.)|header|Bad Gateway|Not Found|Authorization", said
+        ), said
 
 
 @pytest.mark.parametrize(
@@ -144,9 +163,10 @@ def test_what_is_wrong_is_listed(fake: Fake, kind: str, code: ExitCode, words: s
         (200, b'{"id": "\xff"}', "cannot be read"),
         (200, b"[1]", "cannot be read"),
         (200, b'{"id": ' + b"[" * 9000 + b"]" * 9000 + b"}", "nested too deeply"),
-        (404, b"<html>", "it answers 404"),
-        (404, b'{"x": ' + b"[" * 9000 + b"]" * 9000 + b"}", "it answers 404"),
-        (502, b'{"error": "of a proxy"}', "it answers 502"),
+        (404, b"<html>", "there is no admin API below this path"),
+        (404, b'{"x": ' + b"[" * 9000 + b"]" * 9000 + b"}", "no admin API below this path"),
+        (502, b'{"error": "of a proxy"}', "the proxy before it does not reach it"),
+        (418, b"", "what answers there is not the admin API"),
     ],
 )
 def test_another_server_is_told_apart(fake: Fake, status: int, body: bytes, words: str) -> None:

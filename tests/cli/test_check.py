@@ -9,8 +9,9 @@ import pytest
 from cli.conftest import Invoke, json
 from fluxhook import Config, Duration, Endpoint, Retry
 from fluxhook.cli.exit_codes import ExitCode
-from fluxhook.cli.forecast import attempts, reservation
+from fluxhook.cli.forecast import attempts
 from fluxhook.publisher.publisher import Publisher
+from fluxhook.supervisor.reservation import reservation
 from fluxhook.supervisor.supervisor import Supervisor
 
 SEED = Path(__file__).parents[1] / "config/fluxmq.yaml"
@@ -166,15 +167,54 @@ def test_what_it_says_is_reserved_is_what_the_engine_takes(tmp_path: Path) -> No
         ring_bytes=2**23,  # type: ignore[arg-type]
         max_endpoints=100,
     )
-    engine_bytes, publisher_bytes = reservation(config)
+    wanted = reservation(config)
     data_dir = tmp_path / "data"
     supervisor = Supervisor(data_dir, config)
     try:
-        assert _size(data_dir) == pytest.approx(engine_bytes, rel=0.02)
+        assert _size(data_dir) == pytest.approx(wanted.engine, rel=0.02)
         with Publisher(data_dir):
-            assert _size(data_dir / "rings" / "0") == pytest.approx(publisher_bytes, rel=0.02)
+            assert _size(data_dir / "rings" / "0") == pytest.approx(wanted.publisher, rel=0.02)
     finally:
         supervisor.close()
+
+
+def test_the_size_is_said_with_the_options_that_make_it_so(invoke: Invoke, tmp_path: Path) -> None:
+    """And scripts get the bytes."""
+    path = tmp_path / "f.yaml"
+    endpoint = "{name: a, url: 'https://a.example/', secret: s}"
+    path.write_text(f"webhook: {{workers: 2, endpoints: [{endpoint}]}}")
+    (line,) = [text for text in invoke("check", path).stdout.splitlines() if "  reserved" in text]
+    for words in ("168.9 MiB", "64.6 MiB for each publisher (ring_bytes,", "max_endpoints"):
+        assert words in line
+    planned = json(invoke("check", path, "--json").stdout)["plan"]
+    assert planned["reserved_bytes"] == sum(
+        planned[f"reserved_bytes_{part}"] for part in ("engine", "per_publisher")
+    )
+
+
+@pytest.mark.parametrize(
+    ("admin", "noticed"),
+    [
+        ("{}", False),
+        ("{listen: '0.0.0.0:8090', tokens: [{token: t-0123456789abcdef}]}", True),
+        ("{listen: ':8090', tokens: [{token: t-0123456789abcdef}], enabled: false}", False),
+        ("{listen: 'localhost:8090', tokens: [{token: t-0123456789abcdef}]}", False),
+        (
+            "{listen: '10.0.0.1:8090', tokens: [{token: t-0123456789abcdef}], cert: a.pem, "
+            "key: a.key}",
+            False,
+        ),
+    ],
+)
+def test_tokens_in_the_clear_are_noticed(
+    invoke: Invoke, tmp_path: Path, admin: str, noticed: bool
+) -> None:
+    """The notice is there where the API listens beyond this machine without a certificate."""
+    path = tmp_path / "f.yaml"
+    path.write_text(f"webhook: {{admin: {admin}}}")
+    said = invoke("check", path)
+    assert said.exit_code == ExitCode.OK, said.output
+    assert ("tokens travel there unencrypted" in said.stderr) is noticed
 
 
 def _size(folder: Path) -> int:

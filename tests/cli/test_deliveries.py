@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from cli.conftest import CommandSite, Start, json, until
+from fluxhook.cli import output
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.receiver import Behaviour
 
@@ -42,7 +43,7 @@ def test_a_list_is_readable_on_every_terminal(
     site: CommandSite, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     """No id, time or word of it is broken."""
-    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(output, "_PIPE_WIDTH", columns)
     name = f"wide_{columns}"
     site.dead_letter(name, 1)
     for command in ("deliveries", "dead-letters"):
@@ -99,7 +100,7 @@ def test_an_unknown_delivery_is_not_found(site: CommandSite) -> None:
 
 
 def test_tail_follows_what_comes_and_changes(site: CommandSite, start: Start) -> None:
-    """Ctrl-C ends it well."""
+    """Ctrl-C ends it, with its status and without a word."""
     site.dead_letter("followed", 3)
     program = start(
         "deliveries", "tail", "--endpoint", "followed", "--last", "2", "--interval", "0.1",
@@ -113,7 +114,7 @@ def test_tail_follows_what_comes_and_changes(site: CommandSite, start: Start) ->
     assert row["type"] == "followed.again"
     program.signal(signal.SIGINT)
     ended = program.end()
-    assert (ended.exit_code, ended.stdout) == (ExitCode.OK, "")
+    assert (ended.exit_code, ended.stdout, ended.stderr) == (ExitCode.INTERRUPTED, "", "")
 
 
 def test_tail_prints_a_line_for_each(site: CommandSite, start: Start) -> None:

@@ -138,7 +138,8 @@ def test_people_see_one_line_each_and_nothing_steers_their_terminal(start: Start
     post(url, b"no JSON")
     program.signal(signal.SIGINT)
     end = program.end()
-    assert end.exit_code == ExitCode.OK
+    assert end.exit_code == ExitCode.INTERRUPTED
+    assert end.stderr == ""
     for text in (
         "204 route.error",
         "evt_1",

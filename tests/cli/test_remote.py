@@ -25,7 +25,7 @@ def test_without_an_engine_it_says_how_to_start_one(invoke: Invoke, stopped: Pat
         said = invoke("webhook", "list", "--data-dir", directory)
         assert said.exit_code == ExitCode.NOT_RUNNING
         assert f"no engine runs on {Path(directory).absolute()}" in said.stderr
-        assert "`fluxhook serve -c FILE`" in said.stderr
+        assert f"`fluxhook serve -c FILE --data-dir {directory}`" in said.stderr
         assert "--data-dir or --api" in said.stderr
     assert not Path("nowhere").exists()
 
@@ -33,7 +33,8 @@ def test_without_an_engine_it_says_how_to_start_one(invoke: Invoke, stopped: Pat
 def test_an_engine_without_its_api_gets_one_by_fluxhook_admin(
     invoke: Invoke, tmp_path: Path
 ) -> None:
-    """Nor is an API waited for where the clock was set back since the engine started."""
+    """Nor is an API of the engine's own waited for where the clock was set back since it started; it is
+    not started a second time."""
     data = tmp_path / "data"
     with Engine(Config(workers=1), data):
         said = invoke("webhook", "list", "--data-dir", "data")
@@ -45,6 +46,19 @@ def test_an_engine_without_its_api_gets_one_by_fluxhook_admin(
         assert time.monotonic() - before < STARTING_S
     assert said.exit_code == again.exit_code == ExitCode.UNREACHABLE
     assert f"`fluxhook admin --data-dir {tmp_path / 'data'}`" in said.stderr
+    assert "does not answer" in again.stderr
+    assert "fluxhook admin" not in again.stderr
+
+
+def test_a_message_names_commands_about_the_same_engine(site: CommandSite) -> None:
+    """The options that lead there are those that were given: what it says can be pasted."""
+    remote = ("--api", site.admin.url, "--token", site.admin.token)
+    for options in (("--data-dir", str(site.data_dir)), remote):
+        said = site.run("webhook", "show", "nobody", *options)
+        assert said.exit_code == ExitCode.NOT_FOUND
+        assert f"`fluxhook webhook list {' '.join(options[:2])}`" in said.stderr
+        assert site.admin.token not in said.output
+    assert "`fluxhook webhook list`" in site.run("webhook", "show", "nobody").stderr
 
 
 def test_an_api_that_is_about_to_start_is_waited_for(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -9,12 +10,13 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cli.conftest import Start, until
 from cli.test_serve import ALLOWED, write
-from fluxhook.cli.service_manager import ServiceManager
+from fluxhook.cli.service_manager import EXTENSION_S, ServiceManager
 
 UNIT = Path(__file__).parents[2] / "deploy/systemd/fluxhook.service"
 
@@ -55,8 +57,8 @@ def systemd(tmp_path: Path) -> Iterator[Systemd]:
 def test_it_hears_of_start_reload_life_and_stop(
     systemd: Systemd, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ready only when the engine serves; after a reload ready again; signs of life all the time; and
-    while it drains, as much time as that may take."""
+    """Ready only when the engine serves; after a reload ready again, with the line as it is now; signs
+    of life all the time; and more time, while it drains."""
     monkeypatch.setenv("NOTIFY_SOCKET", systemd.name)
     monkeypatch.setenv("WATCHDOG_USEC", "200000")
     config = write(tmp_path / "f.yaml", "http://127.0.0.1:1/", shutdown_timeout="3s")
@@ -64,8 +66,12 @@ def test_it_hears_of_start_reload_life_and_stop(
     serving = program.line().rstrip("\n")
     until(lambda: "READY=1" in systemd.firsts(), "ready")
     assert systemd.heard[[h[0] for h in systemd.heard].index("READY=1")][1] == f"STATUS={serving}"
+    write(config, "http://127.0.0.1:1/", "name: renamed", shutdown_timeout="3s")
+    config.write_text(config.read_text().replace("name: shop\n      ", ""))
     os.kill(program.pid, signal.SIGHUP)
-    until(lambda: systemd.firsts() == ["READY=1", "RELOADING=1", "READY=1"], "ready again")
+    renewed = f"STATUS={serving.replace('(shop)', '(renamed)')}"
+    until(lambda: set(systemd.firsts()) >= {"RELOADING=1", renewed}, "the line is renewed")
+    until(lambda: systemd.firsts()[-1:] == ["READY=1"] or systemd.firsts().count("READY=1") == 2)
     (reloading,) = [lines for lines in systemd.heard if lines[0] == "RELOADING=1"]
     assert re.fullmatch(r"MONOTONIC_USEC=\d+", reloading[1])
     seen = len(systemd.heard)
@@ -73,7 +79,29 @@ def test_it_hears_of_start_reload_life_and_stop(
     os.kill(program.pid, signal.SIGTERM)
     program.end()
     (stopping,) = [lines for lines in systemd.listen() if lines[0] == "STOPPING=1"]
-    assert stopping[1:] == ["STATUS=draining for up to 3 s", "EXTEND_TIMEOUT_USEC=13000000"]
+    assert stopping[1:] == ["STATUS=draining for up to 3 s", "EXTEND_TIMEOUT_USEC=60000000"]
+
+
+def test_a_long_drain_asks_for_time_again_and_again(
+    systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the supervisor's loop turns, however long that is; not before it drains."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("time.monotonic", lambda: clock.now)
+    manager = ServiceManager({"NOTIFY_SOCKET": systemd.name})
+    manager.turn()
+    assert systemd.listen() == []
+    manager.stopping(3600.0)
+    asked_at = [clock.now]
+    for _ in range(3600):
+        clock.now += 1.0
+        manager.turn()
+        if systemd.listen()[len(asked_at) :]:
+            asked_at.append(clock.now)
+    gaps = [b - a for a, b in itertools.pairwise(asked_at)]
+    assert len(gaps) > 100
+    assert max(gaps) < EXTENSION_S / 2
+    assert {lines[-1] for lines in systemd.heard} == {"EXTEND_TIMEOUT_USEC=60000000"}
 
 
 @pytest.mark.parametrize("place", ["file", "abstract"])

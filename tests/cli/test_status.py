@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import re
 import signal
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
 from cli.conftest import CommandSite, Invoke, Start, json
 from fluxhook import EndpointStats, Stats
-from fluxhook.cli import status
+from fluxhook.cli import output, status
 from fluxhook.cli.exit_codes import ExitCode
+from fluxhook.cli.status_view import status_view
 from fluxhook.stats import LastError
 
 NOW_NS = 1_770_292_800_000_000_000
@@ -117,7 +122,7 @@ def test_no_figure_is_ever_cut(
 ) -> None:
     """A name folds, a number does not, and nothing in a name is taken for an order."""
     monkeypatch.setattr(status, "read_stats", lambda _: busy())
-    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(output, "_PIPE_WIDTH", columns)
     said = invoke("status").stdout
     assert "…" not in said
     # 4 columns (dropped is one more) and 7 notes of each endpoint, and the totals of these columns
@@ -135,7 +140,6 @@ def test_what_waits_and_what_failed_is_said_below_the_table(
 ) -> None:
     monkeypatch.setattr(status, "read_stats", lambda _: busy())
     monkeypatch.setattr("time.time_ns", lambda: NOW_NS)
-    monkeypatch.setenv("COLUMNS", "1000")
     said = invoke("status").stdout
     for words in (
         "12,345,677 queued, 1 stored",
@@ -208,4 +212,61 @@ def test_watching_ends_with_ctrl_c(start: Start, stopped: Path) -> None:
     program = start("status", "--watch", "--json", "--interval", "0.1")
     assert json(program.line()) == json(program.line())
     program.signal(signal.SIGINT)
-    assert program.end().exit_code == ExitCode.OK
+    ended = program.end()
+    assert (ended.exit_code, ended.stderr) == (ExitCode.INTERRUPTED, "")
+
+
+def shown(stats: Stats, width: int, **options: Any) -> list[str]:
+    """Return the lines of a terminal of that width."""
+    console = Console(width=width, file=io.StringIO())
+    view = status_view(stats, width, **options)
+    return ["".join(part.text for part in line) for line in console.render_lines(view)]
+
+
+def many(n: int) -> Stats:
+    """An engine with endpoints of which every third has a dead letter, and the last is disabled."""
+    states = ["active"] * (n - 1) + ["disabled"]
+    return Stats(
+        data_dir="/var/lib/fluxhook",
+        running=True,
+        version=1,
+        endpoints=[
+            EndpointStats(
+                id=i, name=f"endpoint-{i}", url="", state=cast(Any, state), accepted=10,
+                delivered=10, dead=i if i % 3 == 0 else 0,
+                last_error=LastError(NOW_NS, "timeout", "no answer within 5 s") if i % 3 == 0 else None,
+            )
+            for i, state in enumerate(states)
+        ],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("n", [1, 6, 19, 20, 21, 40, 500])
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (100, 40), (80, 10)])
+def test_watching_fits_the_screen(n: int, width: int, height: int) -> None:
+    """No line is cut off below: what does not fit is counted, and those in trouble are shown."""
+    lines = shown(many(n), width, height=height)
+    assert len(lines) <= height
+    rows = [line.split()[0] for line in lines if re.match(r"endpoint-\d+ ", line)]
+    if len(rows) == n:
+        assert not any("more" in line for line in lines)
+        return
+    assert f"and {n - len(rows)} endpoint" in " ".join(lines)
+    assert rows[0] == f"endpoint-{n - 1}"
+    dead = [i for i in range(n - 2, -1, -1) if i % 3 == 0 and i]
+    assert rows[1:] == [f"endpoint-{i}" for i in dead[: len(rows) - 1]] or len(dead) < len(rows)
+    assert any(line.startswith("endpoint-") and "last error" in line for line in lines)
+
+
+def test_the_widest_fit_too() -> None:
+    """Numbers of eight digits, long names and every note, at 80 columns."""
+    assert len(shown(busy(), 80, height=24)) <= 24
+
+
+def test_a_limit_shows_those_in_most_trouble(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "read_stats", lambda _: many(9))
+    said = invoke("status", "--limit", 2).stdout.splitlines()
+    assert [line.split()[0] for line in said[2:4]] == ["endpoint-8", "endpoint-6"]
+    assert "and 7 endpoints more" in said

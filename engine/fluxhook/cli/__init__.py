@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
 
 __all__ = ["main"]
@@ -12,6 +13,15 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command `fluxhook`; this is its entry point."""
+    if os.getpid() == 1:  # in a container: what has no handler the kernel does not even deliver
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    try:
+        _run()
+    except KeyboardInterrupt:  # before a command begins, or after it has ended
+        sys.exit(128 + signal.SIGINT)
+
+
+def _run() -> None:
     from fluxhook.cli.app import app
 
     for stream in (sys.stdout, sys.stderr):

@@ -59,11 +59,35 @@ _CODES: Final = {
 _REMEDIES: Final = {
     "unauthorized": "with --api, give a token in --token-file or FLUXHOOK_TOKEN",
     "insufficient-scope": "give another token in --token-file or FLUXHOOK_TOKEN",
-    "unknown-webhook": "`fluxhook webhook list` shows all there are",
-    "engine-not-running": "start it with `fluxhook serve -c FILE`",
+    "foreign-host": "call it by 127.0.0.1, or configure admin.tokens and give one",
+    "unknown-webhook": "`fluxhook webhook list{options}` shows all there are",
+    "engine-not-running": "start it on its host: `fluxhook serve -c FILE`, or what embeds it",
     "engine-unavailable": "try again in a moment; the engine's log says more",
     "store-failing": "look at the disk, and at the engine's log",
     "overloaded": "try again in a second",
+}
+#: what the API says in words of HTTP, which nobody wrote on the command line
+_MESSAGES: Final = {
+    "unauthorized": "the admin API wants a token that it knows",
+    "foreign-host": "the admin API answers on its own machine only, as it has no tokens",
+    "malformed-request": "the admin API cannot read the request",
+    "uri-too-long": "the filters are too long together",
+    "content-too-large": "what was given is too large: more than admin.max_body",
+    "request-timeout": "the admin API got the request too slowly",
+    "not-found": "the admin API there does not have this: it may be of another version",
+    "method-not-allowed": "the admin API there does not have this: it may be of another version",
+}
+#: an answer of somebody who is not the API, and what most likely stands behind it
+_FOREIGN: Final = {
+    401: "something before it asks for a name and a password",
+    403: "something before it does not let us through",
+    404: "there is no admin API below this path",
+    407: "the proxy wants a password",
+    413: "something before it refuses so large a request",
+    429: "something before it has too many requests",
+    502: "the proxy before it does not reach it",
+    503: "something before it is not available",
+    504: "the proxy before it waited in vain for its answer",
 }
 
 
@@ -81,7 +105,7 @@ class Api:
     """Requests to one admin API. Every method raises Failure; none of them shows the token.
 
     `pinned` is a PEM file: the server must have that very certificate, for whatever name. `absent`
-    says why nobody listens at the URL.
+    says why nobody listens at the URL; `options` are those of the command line that lead here.
     """
 
     def __init__(
@@ -92,11 +116,13 @@ class Api:
         pinned: str | None = None,
         absent: Callable[[], Failure] | None = None,
         timeout_s: float = TIMEOUT_S,
+        options: str = "",
     ) -> None:
         self.url = url.rstrip("/")
         self._token = token
         self._absent = absent
         self._timeout_s = timeout_s
+        self._options = options
         handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
         if Listen(urlsplit(url).hostname or "", 0).loopback:
             handlers.append(urllib.request.ProxyHandler({}))  # what is here is behind no proxy
@@ -179,10 +205,11 @@ class Api:
         try:
             problem = _decode_problem(error.read())
         except (msgspec.MsgspecError, UnicodeError, OSError, http.client.HTTPException):
-            raise self._foreign(f"it answers {error.code} {error.reason}") from None
+            why = _FOREIGN.get(error.code, "what answers there is not the admin API")
+            raise self._foreign(why) from None
         kind = problem.type.rpartition(":")[2]
         faults = [Problem(one.field, one.message, one.remedy) for one in problem.errors]
-        message = problem.detail
+        message = _MESSAGES.get(kind, problem.detail)
         if faults:
             noun = "webhook" if kind == "invalid-configuration" else "request"
             message = f"the {noun} has {plural(len(faults), 'problem')}"
@@ -190,7 +217,7 @@ class Api:
             message,
             _CODES.get(kind, ExitCode.FAILURE),
             problems=faults,
-            remedy=_REMEDIES.get(kind, ""),
+            remedy=_REMEDIES.get(kind, "").format(options=self._options),
         )
 
     def _foreign(self, why: str) -> Failure:
@@ -222,7 +249,7 @@ class Api:
         elif isinstance(reason, (ConnectionError, http.client.BadStatusLine)):
             why, remedy = "it closed the connection", "if it speaks TLS, write https://"
         elif isinstance(reason, http.client.HTTPException):
-            raise self._foreign(f"{type(reason).__name__}") from None
+            raise self._foreign("its answer breaks off, or cannot be read") from None
         else:
             why, remedy = getattr(reason, "strerror", None) or str(reason), "look at the URL"
         raise Failure(

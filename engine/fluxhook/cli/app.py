@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "bench": "Measure throughput, CPU and latency on this machine.",
     "check": "Say what a configuration will do, or what is wrong with it.",
     "serve": "Run an engine until it is told to stop.",
+    "wait": "Wait until an engine is ready.",
     "emit": "Hand events to an engine: one, or a stream of JSON lines.",
     "status": "Show what was delivered and what is still owed.",
     "webhook": "Create, change, pause, test and remove webhooks.",
@@ -41,6 +42,13 @@ class _App(Group):
         with formatter.section("Exit codes"):
             formatter.write_dl([(f"{code:d} {code.name}", code.meaning) for code in ExitCode])
 
+    def make_context(self, *given: Any, **more: Any) -> click.Context:
+        """Do as click does, but for Ctrl-C, of which it makes status 1 outside of `invoke`."""
+        try:
+            return super().make_context(*given, **more)
+        except KeyboardInterrupt:
+            sys.exit(ExitCode.INTERRUPTED)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; every error that was foreseen ends in one clear message and a code of its
         own."""
@@ -50,6 +58,10 @@ class _App(Group):
             _fail(ctx, error, error.code if isinstance(error, Failure) else ExitCode.of(error))
         except KeyboardInterrupt:
             ctx.exit(ExitCode.INTERRUPTED)
+        except click.Abort as abort:  # of a question
+            if isinstance(abort.__context__, KeyboardInterrupt):
+                ctx.exit(ExitCode.INTERRUPTED)
+            raise
         except BrokenPipeError:
             _discard_output()
             ctx.exit(ExitCode.BROKEN_PIPE)
@@ -64,7 +76,7 @@ def _fail(ctx: click.Context, error: FluxhookError | str, code: ExitCode) -> NoR
     with contextlib.suppress(BrokenPipeError):
         print_error(error)
         if code is ExitCode.NOT_RUNNING and not isinstance(error, Failure):
-            print_remedy("start one with `fluxhook serve`, or name its --data-dir")
+            print_remedy("start one with `fluxhook serve -c FILE`, or name its --data-dir")
     ctx.exit(code)
 
 

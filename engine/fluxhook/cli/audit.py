@@ -36,15 +36,7 @@ E = TypeVar("E")
     metavar="TIME",
     help="Only entries from TIME on, such as 2026-02-05T12:00:00Z, or 15m for that long ago.",
 )
-@click.option(
-    "-n",
-    "--last",
-    "--limit",
-    "last",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Only the newest N.",
-)
+@options.limit(None)
 @options.remote
 def command(
     remote: Remote,

@@ -13,6 +13,7 @@ from fluxhook.cli.bench_load import Result, configuration, measure
 from fluxhook.cli.bench_receiver import BenchReceiver
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.output import err, facts, number, out, plural, print_json
+from fluxhook.config.workers import processes
 from fluxhook.engine import Engine
 
 __all__ = ["command"]
@@ -44,7 +45,7 @@ _LOOPBACK = ("127.0.0.0/8",)
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.5, 300),
+    type=options.Seconds(0.5, 300),
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -77,6 +78,11 @@ def command(
 
     With --url the load goes there: only to a receiver that you may put under full load.
     """
+    if workers is not None and workers > processes(workers):
+        raise click.BadParameter(
+            f"{workers} is more than the {processes(workers)} that an engine has on this machine.",
+            param_hint="--workers",
+        )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluxhook-bench-"))

@@ -154,7 +154,9 @@ def _bar(timings: Timings, longest_ms: float) -> Text:
 def _figures(timings: Timings) -> str:
     """Return when each stage had ended."""
     ends = ((glyph, name, getattr(timings, field)) for field, name, glyph, _ in _STAGES)
-    return "  ".join(f"{glyph} {name} {_ms(end)}" for glyph, name, end in ends if end is not None)
+    return "  ".join(
+        f"{glyph} {name} {_ms(end)} ms" for glyph, name, end in ends if end is not None
+    )
 
 
 def _ms(ms: float) -> str:

@@ -38,7 +38,7 @@ PACE_S = 0.002
 @click.command()
 @click.option(
     "--seconds",
-    type=click.FloatRange(1, 3600),
+    type=options.Seconds(1, 3600),
     default=20.0,
     show_default=True,
     metavar="SECONDS",

@@ -13,6 +13,8 @@ from fluxhook.cli import options
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.lines import MAX_LINE_BYTES, Bar, Lines
 from fluxhook.cli.output import err, number, out, plural, print_json, print_notice, safe
+from fluxhook.cli.ready import WAIT_S, wait_until_ready
+from fluxhook.cli.remote import Remote
 from fluxhook.errors import EventError, QueueFull
 from fluxhook.events.catalog import TYPES
 from fluxhook.events.json_text import json_fault
@@ -94,6 +96,11 @@ class _Tally(msgspec.Struct):
     type=click.File("rb", lazy=False),
     help="Read events from FILE, one JSON object a line; - is standard input.",
 )
+@click.option(
+    "--wait",
+    is_flag=True,
+    help=f"Wait for the engine first, for up to {WAIT_S:g} s, as `fluxhook wait` does.",
+)
 @options.data_dir
 @options.as_json
 @click.pass_context
@@ -105,6 +112,7 @@ def command(
     topic: str | None,
     event_id: str | None,
     file: BinaryIO | None,
+    wait: bool,
     data_dir: str,
     as_json: bool,
 ) -> None:
@@ -126,6 +134,9 @@ def command(
     content = _data(data, fields)
     source = file if event_type is not None else file or _standard_input()
     tally = _Tally()
+    if wait:
+        given = options.engine_options(ctx, "--data-dir")
+        wait_until_ready(Remote(None, "", data_dir, given), WAIT_S)
     datadir = DataDir(data_dir)
     with Publisher(data_dir, drop_policy="block") as publisher:
         try:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from fluxhook._native.ring import ring_bytes
-from fluxhook._native.shared import matrix_bytes
 from fluxhook.cli.output import number, plural
 from fluxhook.config.listen_address import parse_listen
 from fluxhook.config.option import options, value_at, written
@@ -17,15 +15,11 @@ from fluxhook.policy.aggregate import gathered
 from fluxhook.policy.compression import MIN_BYTES
 from fluxhook.policy.retry import max_attempts, next_delay_ns
 from fluxhook.policy.signature import HEADERS
-from fluxhook.scheduler.operational_events import own_config
 from fluxhook.supervisor.children import worker_count
-from fluxhook.supervisor.preparation import CHANNEL_BYTES, CHANNEL_RECORDS
-from fluxhook.transport import datadir as d
-from fluxhook.transport import thresholds
-from fluxhook.transport.engine_words import rows_for
+from fluxhook.supervisor.reservation import mib, reservation
 from fluxhook.transport.snapshot import Snapshot
 
-__all__ = ["attempts", "endpoint_facts", "engine_facts", "plan", "reservation", "retry_times_ns"]
+__all__ = ["attempts", "endpoint_facts", "engine_facts", "plan", "retry_times_ns"]
 
 #: retries that are spelled out before "..."; arbitrary
 SPELLED_OUT = 6
@@ -111,13 +105,12 @@ def endpoint_facts(endpoint: Endpoint, workers: int) -> dict[str, str]:
 def engine_facts(config: Config) -> dict[str, str]:
     workers = worker_count(config)
     sizes = Snapshot(version=0, workers=workers, config=config, ids={})
-    engine_bytes, publisher_bytes = reservation(config)
     kind, _, interval = config.durability.partition(":")
     facts = {
         "delivers": "" if config.enabled else "nothing: enabled is false",
         "workers": f"{workers}" + ("" if config.workers else ", one for each core up to 4"),
         "queue": f"{number(config.queue_size)} events in {config.ring_bytes} for each publisher; "
-        f"{number(sizes.ring_queue_size)} in {_mib(sizes.ring_bytes)} for each of its rings",
+        f"{number(sizes.ring_queue_size)} in {mib(sizes.ring_bytes)} for each of its rings",
         "when full": _DROPS.get(
             config.drop_policy,
             f"emit waits for up to {config.block_timeout}, then the event is refused",
@@ -127,8 +120,8 @@ def engine_facts(config: Config) -> dict[str, str]:
         "durability": f"{kind}: {_DURABILITY[kind].format(interval)}",
         "shutdown": f"delivers for up to {config.shutdown_timeout}; what is left waits for the next "
         "start",
-        "reserved": f"{_mib(engine_bytes)} of disk for the engine, {_mib(publisher_bytes)} for each "
-        f"publisher (of at most {number(config.max_publishers)}); held in memory as it is used",
+        "reserved": f"{reservation(config)}; publishers are at most {number(config.max_publishers)}. "
+        "On disk, as the files are made; held in memory as it is used",
         "admin": _admin(config),
         "data": config.data_dir or "",
         "networks": ", ".join(config.allow_networks) or "public addresses only",
@@ -140,13 +133,15 @@ def plan(config: Config) -> dict[str, Any]:
     """Return the same for scripts: what follows from the configuration and does not stand in it."""
     workers = worker_count(config)
     sizes = Snapshot(version=0, workers=workers, config=config, ids={})
-    engine_bytes, publisher_bytes = reservation(config)
+    reserved = reservation(config)
     return {
         "workers": workers,
         "queue_size_per_ring": sizes.ring_queue_size,
         "ring_bytes_per_ring": sizes.ring_bytes,
-        "reserved_bytes_engine": engine_bytes,
-        "reserved_bytes_per_publisher": publisher_bytes,
+        "reserved_bytes_engine": reserved.engine,
+        "reserved_bytes_per_publisher": reserved.publisher,
+        "reserved_bytes_per_worker": reserved.worker,
+        "reserved_bytes": reserved.total,
         "endpoints": {
             endpoint.name: {
                 "max_attempts": max_attempts(endpoint.retry),
@@ -183,28 +178,6 @@ def retry_times_ns(retry: Retry) -> list[int]:
         elapsed_ns += next_delay_ns(retry, failed, 0.0, since_first_ns=elapsed_ns) or 0
         times.append(elapsed_ns)
     return times
-
-
-def reservation(config: Config) -> tuple[int, int]:
-    """Return the bytes on disk of the engine's mapped files, and of one publisher's."""
-    workers = worker_count(config)
-    words = matrix_bytes(rows_for(config.max_endpoints), d.WORD_FIELDS)
-    words += matrix_bytes(thresholds.ROWS, thresholds.FIELDS)
-    channel = ring_bytes(CHANNEL_RECORDS, max(CHANNEL_BYTES, 8 * int(config.max_event_bytes)))
-    worker = matrix_bytes(config.max_endpoints, d.WORKER_FIELDS) + 2 * channel
-    worker += matrix_bytes(config.max_endpoints, d.STAGE_FIELDS)
-    return words + workers * worker + _publisher(own_config(config)), _publisher(config)
-
-
-def _publisher(config: Config) -> int:
-    workers = worker_count(config)
-    sizes = Snapshot(version=0, workers=workers, config=config, ids={})
-    counters = matrix_bytes(config.max_endpoints, d.PUBLISHER_FIELDS)
-    return counters + workers * ring_bytes(sizes.ring_queue_size, sizes.ring_bytes)
-
-
-def _mib(n_bytes: int) -> str:
-    return f"{n_bytes / 2**20:,.1f} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:,.1f} GiB"
 
 
 def _coarse(ns: int) -> str:

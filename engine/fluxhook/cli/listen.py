@@ -9,6 +9,7 @@ from typing import get_args
 import click
 
 from fluxhook.cli import options
+from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.listen_view import Printer
 from fluxhook.config.schema import SignatureProfile
 from fluxhook.receiver import Behaviour, Receiver
@@ -65,7 +66,7 @@ _STATUS = click.IntRange(200, 599)
 )
 @click.option(
     "--fail-rate",
-    type=click.FloatRange(0, 1),
+    type=options.Seconds(0, 1),
     default=0.0,
     metavar="SHARE",
     help="Fail this share of them, by chance.",
@@ -85,12 +86,14 @@ _STATUS = click.IntRange(200, 599)
     help="Do this to failing ones, or to all; 'help' lists what there is.",
 )
 @click.option(
-    "--delay", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Answer late."
+    "--delay", type=options.Seconds(0), default=0.0, metavar="SECONDS", help="Answer late."
 )
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after N deliveries.")
 @click.option("-v", "--verbose", is_flag=True, help="Show headers and bodies too.")
 @options.as_json
+@click.pass_context
 def command(
+    ctx: click.Context,
     host: str,
     port: int,
     secrets: tuple[str, ...],
@@ -143,13 +146,21 @@ def command(
         behaviour=behaviour,
         on_delivery=printer.receive,
     )
-    asyncio.run(_serve(receiver, printer, bool(secrets)))
+    ended_by = asyncio.run(_serve(receiver, printer, bool(secrets)))
+    ctx.exit(ExitCode.INTERRUPTED if ended_by is signal.SIGINT else ExitCode.OK)
 
 
-async def _serve(receiver: Receiver, printer: Printer, verifies: bool) -> None:
+async def _serve(receiver: Receiver, printer: Printer, verifies: bool) -> signal.Signals | None:
+    """Serve until the end; return the signal that ended it, if one did."""
     loop = asyncio.get_running_loop()
+    came: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        came.append(number)
+        printer.ended.set()
+
     for ending in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(ending, printer.ended.set)
+        loop.add_signal_handler(ending, end, ending)
     await receiver.start()
     printer.begin(receiver.url, verifies)
     await printer.ended.wait()
@@ -157,3 +168,4 @@ async def _serve(receiver: Receiver, printer: Printer, verifies: bool) -> None:
     if printer.error is not None:
         raise printer.error
     printer.summarize()
+    return came[0] if came else None

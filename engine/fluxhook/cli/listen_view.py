@@ -121,7 +121,7 @@ class Printer:
         parts += [f"{number(s.verified)} verified"] if s.verified else []
         parts += [f"{number(s.refused)} with a bad signature"] if s.refused else []
         if s.seconds > 0.1:
-            parts += [f"{number(s.received / s.seconds)}/s"]
+            parts += [f"{number(s.received / s.seconds)} deliveries/s"]
         self._console.print(", ".join(parts), style="bold")
 
     def _describe(self, received: Received) -> ReceivedDelivery:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import shlex
 from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
 
@@ -16,13 +18,15 @@ __all__ = [
     "API_VARIABLE",
     "DATA_DIR_VARIABLE",
     "TOKEN_VARIABLE",
+    "Seconds",
     "allow_network",
     "as_json",
     "as_json_lines",
     "data_dir",
     "endpoint",
+    "engine_options",
     "event_type",
-    "last",
+    "limit",
     "read_text",
     "remote",
     "span",
@@ -99,10 +103,18 @@ def remote(function: Callable[..., Any]) -> Callable[..., Any]:
             token = read_text(token_file).strip()
         if api is not None:
             _check(api, token or "")
-        remote = Remote(api, token or "" if api is not None else "", data_dir)
+        given = engine_options(ctx, "--api", "--data-dir")
+        remote = Remote(api, token or "" if api is not None else "", data_dir, given)
         return function(*arguments, remote=remote, **options)
 
     return call
+
+
+def engine_options(ctx: click.Context, *flags: str) -> str:
+    """Return those of the options that were written, as another command has to have them."""
+    names = {flag: flag.removeprefix("--").replace("-", "_") for flag in flags}
+    written = {flag: ctx.params[name] for flag, name in names.items() if _given(ctx, name)}
+    return "".join(f" {flag} {shlex.quote(value)}" for flag, value in written.items())
 
 
 def _given(ctx: click.Context, name: str) -> bool:
@@ -175,16 +187,28 @@ def span(of: str) -> Callable[[F], F]:
     return decorate
 
 
-def last(default: int) -> Callable[[F], F]:
+def limit(default: int | None, *, of: str = "the newest N", least: int = 1) -> Callable[[F], F]:
+    """Add `--limit`, for a list; the command gets it as `last`. By default None shows all."""
     return click.option(
-        "-n",
-        "--last",
-        type=click.IntRange(min=1),
+        *("-n", "--limit", "--last", "last"),
+        type=click.IntRange(min=least),
         default=default,
-        show_default=True,
+        show_default=default is not None,
         metavar="N",
-        help="Only the newest N.",
+        help=f"Only {of}.",
     )
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds; what is none, `nan` say, lies in every range otherwise."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r:.80} is not a number of seconds.", param, ctx)
+        return seconds
 
 
 def yes(function: F) -> F:

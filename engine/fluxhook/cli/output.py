@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn, TextIO, TypeVar, cast
 
 import click
 import msgspec
@@ -18,6 +18,7 @@ from fluxhook.config.findings import Notice
 from fluxhook.errors import ConfigError, FluxhookError
 
 __all__ = [
+    "at_most",
     "err",
     "facts",
     "number",
@@ -32,8 +33,24 @@ __all__ = [
     "table",
 ]
 
-#: of output that no terminal shows, so that nothing in it is cut or folded; arbitrary
-_PIPE_WIDTH = 200
+T = TypeVar("T")
+
+#: of output that no terminal shows: no line of ours is as long, so that none is cut or folded
+_PIPE_WIDTH: Final = 100_000
+_FILLED: Final = re.compile(" +(?=\n)")
+
+
+class _Unfilled:
+    """A stream without the blanks up to the width of a table's last column."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(_FILLED.sub("", text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _Console(Console):
@@ -41,8 +58,14 @@ class _Console(Console):
 
     def __init__(self, *, stderr: bool) -> None:
         stream = sys.stderr if stderr else sys.stdout
-        width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
-        super().__init__(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
+        shown = stream.isatty()
+        super().__init__(
+            file=stream if shown else cast(TextIO, _Unfilled(stream)),
+            width=None if shown else _PIPE_WIDTH,
+            markup=False,
+            highlight=False,
+            emoji=False,
+        )
 
     def on_broken_pipe(self) -> NoReturn:
         raise BrokenPipeError
@@ -119,6 +142,14 @@ def facts(values: Mapping[str, str | Text]) -> Table:
         if value:
             grid.add_row(f"  {name}", value if isinstance(value, Text) else safe(value, 4000))
     return grid
+
+
+def at_most(rows: list[T], limit: int | None) -> list[T]:
+    """Return the first of a list's rows, of which one more was asked for; say if there is more."""
+    if limit is None or len(rows) <= limit:
+        return rows
+    err().print(f"there are more than these {number(limit)}; --limit shows more", style="dim")
+    return rows[:limit]
 
 
 def number(n: float) -> str:

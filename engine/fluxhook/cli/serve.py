@@ -12,7 +12,9 @@ import click
 from msgspec.structs import replace
 
 from fluxhook.cli import options
+from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.cli.output import out, plural, print_notice, safe
+from fluxhook.cli.remote import announced
 from fluxhook.cli.service_manager import ServiceManager
 from fluxhook.config.check import validate
 from fluxhook.config.load import Loaded, load
@@ -31,6 +33,7 @@ log = Log("config")
 
 #: names of endpoints in the line that says it serves; arbitrary
 SHOWN = 8
+_LISTEN = "webhook.admin.listen"
 _OPTIONS = {option.path: option for option in options_of(Config)}
 _SAID = {path: option.description for path, option in _OPTIONS.items()}
 
@@ -79,7 +82,9 @@ def _choice(path: str) -> click.Choice[str]:
     help="Go on without a store.db that is missing or damaged: it is moved into damaged/, and what "
     "was in it is lost.",
 )
+@click.pass_context
 def command(
+    ctx: click.Context,
     path: str,
     data_dir: str | None,
     allow_networks: tuple[str, ...],
@@ -98,10 +103,10 @@ def command(
     """
 
     def read() -> Loaded:
-        again = load(path, allow_networks=allow_networks)
-        config = _with_admin(again.config, listen, no_admin)
+        loaded = _with_admin(load(path, allow_networks=allow_networks), listen, no_admin)
+        config = loaded.config
         said = {"format": log_format or config.log.format, "level": log_level or config.log.level}
-        return again._replace(config=replace(config, log=replace(config.log, **said)))
+        return loaded._replace(config=replace(config, log=replace(config.log, **said)))
 
     loaded = read()
     for notice in loaded.notices:
@@ -130,44 +135,63 @@ def command(
         sidecar=_sidecar(config),
         accept_loss=accept_loss,
     )
-    _run(supervisor, config, manager)
-
-
-def _run(supervisor: Supervisor, config: Config, manager: ServiceManager) -> None:
-    """Say that the engine serves, run it, and say what is left."""
-    where = str(supervisor.datadir.path)
     if not config.enabled:
         print_notice(_DISABLED)
-    serving = (
-        f"fluxhook serves: pid {os.getpid()}, {plural(supervisor.snapshot.workers, 'worker')}, "
-        f"{_endpoints(config)}, data in {where}"
-    )
-
-    def ready() -> None:
-        _speak_when_told_to_stop(supervisor, manager)
-        out().print(serving, soft_wrap=True)
-        manager.ready(serving)
-
-    def turn() -> None:
-        manager.turn(busy=supervisor.reloading.under_way)
-
-    supervisor.run(on_ready=ready, on_turn=turn)
+    _run(supervisor, manager)
+    where = supervisor.datadir.path
     pending = read_stats(where).pending
     left = f"{plural(pending, 'delivery', 'deliveries')} left in {where} for the next start"
     out().print(f"fluxhook stopped: {left if pending else 'nothing is pending'}", soft_wrap=True)
+    ctx.exit(ExitCode.INTERRUPTED if supervisor.interrupted else ExitCode.OK)
 
 
-def _with_admin(config: Config, listen: str | None, no_admin: bool) -> Config:
+def _run(supervisor: Supervisor, manager: ServiceManager) -> None:
+    """Run the engine; say that it serves, and to the service manager whenever that line is another."""
+    ready, told = False, supervisor.snapshot
+
+    def start() -> None:
+        _speak_when_told_to_stop(supervisor, manager)
+
+    def say() -> None:
+        nonlocal ready
+        ready, line = True, _serving(supervisor)
+        out().print(line, soft_wrap=True)
+        manager.ready(line)
+
+    def turn() -> None:
+        nonlocal told
+        if ready and told is not supervisor.snapshot:
+            told = supervisor.snapshot
+            manager.status(_serving(supervisor))
+        manager.turn(busy=supervisor.reloading.under_way)
+
+    supervisor.run(on_start=start, on_ready=say, on_turn=turn)
+
+
+def _serving(supervisor: Supervisor) -> str:
+    """Return the line that says what serves where."""
+    datadir, snapshot = supervisor.datadir, supervisor.snapshot
+    parts = [f"pid {os.getpid()}", plural(snapshot.workers, "worker"), _endpoints(snapshot.config)]
+    if (file := announced(datadir)) is not None:
+        parts.append(f"admin API at {file.url}")
+    return f"fluxhook serves: {', '.join([*parts, f'data in {datadir.path}'])}"
+
+
+def _with_admin(loaded: Loaded, listen: str | None, no_admin: bool) -> Loaded:
     """Return the configuration as the command line changes it. Raise ConfigError."""
+    config = loaded.config
     admin = config.admin
     if listen is not None:
         admin = replace(admin, listen=listen)
     if no_admin:
         admin = replace(admin, enabled=False)
-    if admin != config.admin:
-        config = replace(config, admin=admin)
-        validate(config)
-    return config
+    if admin == config.admin:
+        return loaded
+    config = replace(config, admin=admin)
+    notices = [n for n in loaded.notices if n.path != _LISTEN]
+    found = (n._replace(path=f"webhook.{n.path}") for n in validate(config))
+    notices += [n for n in found if n.path == _LISTEN]
+    return loaded._replace(config=config, notices=notices)
 
 
 def _sidecar(config: Config) -> str | None:

@@ -11,8 +11,16 @@ import os
 import socket
 import time
 from collections.abc import MutableMapping
+from typing import Final
 
-__all__ = ["ServiceManager"]
+__all__ = ["EXTENSION_S", "ServiceManager"]
+
+#: How much more time is asked for while the engine drains, again and again: long enough for what it
+#: does after its last turn, which is to store what the workers reported.
+EXTENSION_S: Final = 60.0
+#: for a service manager that has much to read; arbitrary
+SEND_S: Final = 0.5
+_EXTENSION: Final = f"EXTEND_TIMEOUT_USEC={int(EXTENSION_S * 1_000_000)}"
 
 
 class ServiceManager:
@@ -31,11 +39,18 @@ class ServiceManager:
         if watchdog_us.isascii() and watchdog_us.isdigit() and watched_pid == str(os.getpid()):
             self._interval_s = min(1.0, int(watchdog_us) / 2_000_000)
         self._next_s = 0.0
-        self._reloading = False
+        self._serves = self._reloading = False
+        #: when more time is to be asked for; None unless the engine drains
+        self._extend_s: float | None = None
 
     def ready(self, status: str) -> None:
         """Say that the engine serves. `status` is a line for `systemctl status`."""
+        self._serves = True
         self._send("READY=1", f"STATUS={status}")
+
+    def status(self, status: str) -> None:
+        """Say how the engine stands now."""
+        self._send(f"STATUS={status}")
 
     def reloading(self) -> None:
         """Say that a reload begins. `turn` says that it has ended."""
@@ -44,21 +59,24 @@ class ServiceManager:
 
     def stopping(self, timeout_s: float) -> None:
         """Say that the engine drains, for up to `timeout_s`."""
-        self._send(
-            "STOPPING=1",
-            f"STATUS=draining for up to {timeout_s:g} s",
-            f"EXTEND_TIMEOUT_USEC={int((timeout_s + 10) * 1_000_000)}",
-        )
+        self._extend_s = time.monotonic() + EXTENSION_S / 3
+        self._send("STOPPING=1", f"STATUS=draining for up to {timeout_s:g} s", _EXTENSION)
 
     def turn(self, *, busy: bool = False) -> None:
-        """Be called in each turn of the supervisor's loop: give the sign of life that is due, and say
-        that a reload has ended, unless it keeps the supervisor `busy` still."""
+        """Be called in each turn of the supervisor's loop: give the sign of life that is due once it
+        serves, and say
+        that a reload has ended, unless it keeps the supervisor `busy` still. While the engine drains,
+        ask for more time: as long as its loop turns, it is not stuck."""
+        now_s = time.monotonic()
         if self._reloading and not busy:
             self._reloading = False
             self._send("READY=1")
-        if self._interval_s and (now_s := time.monotonic()) >= self._next_s:
+        if self._serves and self._interval_s and now_s >= self._next_s:
             self._next_s = now_s + self._interval_s
             self._send("WATCHDOG=1")
+        if self._extend_s is not None and now_s >= self._extend_s:
+            self._extend_s = now_s + EXTENSION_S / 3
+            self._send(_EXTENSION)
 
     def _send(self, *lines: str) -> None:
         if self._address is None:
@@ -67,7 +85,7 @@ class ServiceManager:
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
         ):
-            sender.setblocking(False)
+            sender.settimeout(SEND_S)
             sender.sendto("\n".join(lines).encode(), self._address)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 import click
 import msgspec
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 
 from fluxhook.admin.models import Status
@@ -32,16 +31,22 @@ _DERIVED: Final = ("pending", "success_rate", "event_success_rate", "dead_cause"
 @click.option("-w", "--watch", is_flag=True, help="Go on until Ctrl-C.")
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.1),
+    type=options.Seconds(min=0.1),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
     help="How often --watch looks.",
 )
+@options.limit(None, of="the N endpoints in most trouble, in the table")
 @options.remote
 @click.pass_context
 def command(
-    ctx: click.Context, remote: Remote, as_json: bool, watch: bool, interval: float
+    ctx: click.Context,
+    remote: Remote,
+    as_json: bool,
+    watch: bool,
+    interval: float,
+    last: int | None,
 ) -> None:
     """Show what was delivered and what is still owed.
 
@@ -57,20 +62,21 @@ def command(
         if as_json:
             print_json(_plain(found))
         else:
-            console.print(status_view(_stats(found, remote), console.width))
+            console.print(status_view(_stats(found, remote), console.width, limit=last))
         if found.running and found.serving == 0 and not watch:
             ctx.exit(ExitCode.NOT_RUNNING)
 
     live = console.is_terminal and not as_json
-    if watch:
-        with contextlib.suppress(KeyboardInterrupt):
-            if live:
-                _watch_live(console, lambda: _stats(look(), remote), interval)
-            while True:
-                show()
-                time.sleep(interval)
-    if not watch or live:
+    if watch and live:
+        try:
+            _watch_live(console, lambda: _stats(look(), remote), interval, last)
+        except KeyboardInterrupt:  # the screen is gone: leave what it showed last
+            show()
+            raise
+    while watch:
         show()
+        time.sleep(interval)
+    show()
 
 
 def _looking(remote: Remote) -> Callable[[], Stats | Status]:
@@ -84,17 +90,22 @@ def _stats(found: Stats | Status, remote: Remote) -> Stats:
     return found if isinstance(found, Stats) else stats_of(found, remote.url or "")
 
 
-def _watch_live(console: Console, look: Callable[[], Stats], interval: float) -> NoReturn:
+def _watch_live(
+    console: Console, look: Callable[[], Stats], interval: float, limit: int | None
+) -> NoReturn:
     """Show the status on a screen of its own, until Ctrl-C."""
     before, since = look(), time.monotonic()
-    first = status_view(before, console.width)
-    with Live(first, console=console, screen=True, auto_refresh=False) as live:
+
+    def view(stats: Stats, rate: float | None = None) -> Group:
+        return status_view(stats, console.width, rate, limit=limit, height=console.height)
+
+    with Live(view(before), console=console, screen=True, auto_refresh=False) as live:
         while True:
             live.refresh()
             time.sleep(interval)
             stats, now = look(), time.monotonic()
             rate = (totals(stats)["delivered"] - totals(before)["delivered"]) / (now - since)
-            live.update(status_view(stats, console.width, rate))
+            live.update(view(stats, rate))
             before, since = stats, now
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, cast
 
-from rich.console import Group
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from fluxhook.admin.models import Status, WebhookStatus
-from fluxhook.cli.output import number, safe
+from fluxhook.cli.output import number, plural, safe
 from fluxhook.endpoint_state import StateName
 from fluxhook.stats import EndpointStats, LastError, Stats
 
@@ -44,11 +45,27 @@ _COUNTERS: Final = ("accepted", "delivered", "dead", "pending", *_NOTED)
 _LATENCY: Final = "p50/p95/p99 ms"
 #: on a terminal narrower than this, success and latencies stand below the table
 NARROW: Final = 120
+#: states, those first that ask for somebody
+_TROUBLE: Final = (
+    *("misconfigured", "disabled", "failing", "open", "unknown", "half-open"),
+    *("active", "paused", "removed"),
+)
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
 
 
-def status_view(stats: Stats, width: int, rate: float | None = None) -> Group:
-    """Return a headline, the table, and a line for each endpoint with more to say."""
+def status_view(
+    stats: Stats,
+    width: int,
+    rate: float | None = None,
+    *,
+    limit: int | None = None,
+    height: int | None = None,
+) -> Group:
+    """Return a headline, the table, and a line for each endpoint with more to say.
+
+    Of more than `limit` endpoints, or than a screen of `height` lines shows, those in most trouble; it
+    says how many are left out. Their lines stand below as far as there is room.
+    """
     if not stats.running:
         state = "○ stopped", "bold red"
     elif stats.serving == 0:
@@ -64,12 +81,66 @@ def status_view(stats: Stats, width: int, rate: float | None = None) -> Group:
     if not stats.endpoints:
         return Group(headline, *problems, "no endpoints")
     narrow, now_ns = width < NARROW, time.time_ns()
-    notes = [
-        Text.assemble((f"{safe(e.name)}: ", "bold"), ", ".join(said))
+    notes = {
+        e.id: Text.assemble((f"{safe(e.name)}: ", "bold"), ", ".join(said))
         for e in stats.endpoints
         if (said := _notes(e, now_ns, narrow=narrow))
-    ]
-    return Group(headline, *problems, _table(stats, narrow), *notes)
+    }
+    screen = _Screen(stats, [headline, *problems], notes, width, height or sys.maxsize)
+    shown = stats.endpoints
+    if (limit is None or len(shown) <= limit) and screen.takes(shown):
+        return Group(*screen.above(shown), *screen.below(shown))
+    return screen.fitted(sorted(shown, key=_trouble)[:limit])
+
+
+class _Screen:
+    """What a status is put together of, and the lines that there are for it."""
+
+    def __init__(
+        self, stats: Stats, head: list[Text], notes: dict[int, Text], width: int, height: int
+    ) -> None:
+        """Take the lines above the table, and those below it by the ids of their endpoints."""
+        self._stats, self._head, self._notes = stats, head, notes
+        self._width, self._height = width, height
+        self._console = Console(width=width)
+
+    def above(self, endpoints: list[EndpointStats]) -> list[RenderableType]:
+        left_out = len(self._stats.endpoints) - len(endpoints)
+        more = [Text(f"and {plural(left_out, 'endpoint')} more", style="dim")] if left_out else []
+        return [*self._head, _table(self._stats, endpoints, self._width < NARROW), *more]
+
+    def below(self, endpoints: list[EndpointStats]) -> list[Text]:
+        return [self._notes[e.id] for e in endpoints if e.id in self._notes]
+
+    def takes(self, endpoints: list[EndpointStats]) -> bool:
+        """Return whether there is room for these with all of their lines."""
+        if self._height == sys.maxsize:
+            return True
+        parts = self.above(endpoints), self.below(endpoints)
+        return len(endpoints) <= self._height and self._lines(*parts[0], *parts[1]) <= self._height
+
+    def fitted(self, endpoints: list[EndpointStats]) -> Group:
+        """Return as many of the first ones as there is room for, a third of it for their lines."""
+        shown = endpoints[: self._height]
+        room = min(self._height // 3, self._lines(*self.below(shown)))
+        while shown and self._lines(*self.above(shown)) + room > self._height:
+            shown.pop()
+        parts = self.above(shown)
+        for note in self.below(shown):
+            if self._lines(*parts, note) > self._height:
+                break
+            parts.append(note)
+        return Group(*parts)
+
+    def _lines(self, *parts: RenderableType) -> int:
+        return len(self._console.render_lines(Group(*parts), pad=False))
+
+
+def _trouble(endpoint: EndpointStats) -> tuple[int, int, int, int]:
+    """Return what sorts the endpoints in most trouble first."""
+    e = endpoint
+    rank = _TROUBLE.index(e.state) if e.state in _TROUBLE else len(_TROUBLE)
+    return rank, -e.dead, -sum(e.dropped.values()), -e.pending
 
 
 def totals(stats: Stats) -> dict[str, int]:
@@ -127,7 +198,7 @@ def _ns(time: str | None) -> int | None:
     return None if time is None else int(datetime.fromisoformat(time).timestamp() * 1000) * 10**6
 
 
-def _table(stats: Stats, narrow: bool) -> Table:
+def _table(stats: Stats, endpoints: Sequence[EndpointStats], narrow: bool) -> Table:
     sums = totals(stats)
     table = Table(
         box=None,
@@ -144,7 +215,7 @@ def _table(stats: Stats, narrow: bool) -> Table:
         for name in ("events ok", "attempts ok"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column(_LATENCY, justify="right", style="dim", no_wrap=True)
-    for e in stats.endpoints:
+    for e in endpoints:
         table.add_row(
             safe(e.name),
             endpoint_state(e.state),

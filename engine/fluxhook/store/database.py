@@ -51,7 +51,8 @@ class StoreDamaged(LayoutError):
         self.what = what
         super().__init__(
             f"{what}; put a copy of it back, or try `sqlite3 store.db .recover`, or start once with "
-            "`fluxhook serve --accept-loss`, which moves it aside and goes on without what is in it"
+            "`fluxhook serve -c FILE --accept-loss`, which moves it aside and goes on without what is "
+            "in it"
         )
 
 

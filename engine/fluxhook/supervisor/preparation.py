@@ -24,6 +24,7 @@ from fluxhook.policy import rate
 from fluxhook.policy.table import IllegalMove
 from fluxhook.publisher.slot import repair_slot
 from fluxhook.store import DeliveryStore, StoreDamaged
+from fluxhook.supervisor.reservation import CHANNEL_RECORDS, EVENTS_IN_CHANNEL, channel_bytes
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.holders import holders
@@ -33,8 +34,6 @@ from fluxhook.transport.snapshot import Snapshot
 from fluxhook.transport.thresholds import Thresholds
 
 __all__ = [
-    "CHANNEL_BYTES",
-    "CHANNEL_RECORDS",
     "PATIENCE_S",
     "Preparation",
     "clear_impossible_times",
@@ -45,11 +44,6 @@ log = Log("store")
 
 #: for workers of an engine that is dead to leave, which takes them a quarter of a second
 PATIENCE_S = 10.0
-#: rings between worker and scheduler
-CHANNEL_BYTES = 16 << 20
-CHANNEL_RECORDS = 16_384
-#: events of the largest size that one of them holds at least
-EVENTS_IN_CHANNEL = 8
 #: no endpoint has failed since before Fluxhook was written, 2026, unless the machine's clock says so
 EARLIEST_NS = 1_735_689_600_000_000_000
 
@@ -172,7 +166,7 @@ class Preparation:
         repair = self._repair
         repair.counters(own / "counters", config.max_endpoints, d.WORKER_FIELDS)
         repair.histograms(own / "stages", config.max_endpoints)
-        capacity = _channel_bytes(config)
+        capacity = channel_bytes(config)
         repair.inbox(own / "inbox.ring", CHANNEL_RECORDS, capacity)
         # What is damaged in it is the scheduler's to settle, and to tell.
         repair.ring(own / "outbox.ring", CHANNEL_RECORDS, capacity, weed=False)
@@ -184,7 +178,7 @@ class Preparation:
     def _enlarge(self, own: Path) -> int:
         """Make rings anew that were made for a smaller `max_event_bytes`; return how large an event may
         be, since one with reports in it, or on a full disk, keeps its size."""
-        capacity = _channel_bytes(self._config)
+        capacity = channel_bytes(self._config)
         for name, kept in (("inbox.ring", False), ("outbox.ring", True)):
             self._repair.enlarge(own / name, CHANNEL_RECORDS, capacity, kept=kept)
             capacity = min(capacity, ring.geometry(str(own / name))[1])
@@ -309,8 +303,3 @@ def clear_impossible_times(words: EngineWords, snapshot: Snapshot, now_ns: int) 
             words.clear_failing(id)
         if words.died_ns(id) > now_ns:
             words.publish_died(id, 0)
-
-
-def _channel_bytes(config: Config) -> int:
-    """Return the size of a ring between worker and scheduler."""
-    return max(CHANNEL_BYTES, EVENTS_IN_CHANNEL * int(config.max_event_bytes))

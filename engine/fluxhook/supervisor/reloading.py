@@ -19,7 +19,7 @@ from fluxhook.logs.log import Log
 from fluxhook.scheduler.scheduler import Scheduler
 from fluxhook.supervisor.children import Children, worker_count
 from fluxhook.supervisor.live_config import LiveConfig
-from fluxhook.supervisor.preparation import CHANNEL_BYTES, PATIENCE_S, Preparation
+from fluxhook.supervisor.preparation import PATIENCE_S, Preparation
 from fluxhook.transport.datadir import DataDir
 
 __all__ = ["Reloading"]
@@ -47,14 +47,13 @@ class Reloading:
     def __init__(
         self,
         read: Callable[[], Config] | None,
-        config: Config,
         datadir: DataDir,
         preparation: Preparation,
         live: LiveConfig,
         scheduler: Scheduler,
         children: Children,
     ) -> None:
-        """Take `read`, which reads the configuration again; `config` is the one of the start."""
+        """Take `read`, which reads the configuration again."""
         self._read = read
         self._datadir = datadir
         self._preparation = preparation
@@ -62,7 +61,7 @@ class Reloading:
         self._scheduler = scheduler
         self._children = children
         #: of an event that the rings between workers and scheduler take
-        self._most_bytes = Size(max(CHANNEL_BYTES // 8, int(config.max_event_bytes)))
+        self._most_bytes = Size(preparation.max_event_bytes)
         self._change: _Change | None = None
 
     @property

@@ -40,6 +40,7 @@ from fluxhook.supervisor.preparation import (
 )
 from fluxhook.supervisor.queue_watch import QueueWatch
 from fluxhook.supervisor.reloading import Reloading
+from fluxhook.supervisor.reservation import check_room, reservation
 from fluxhook.transport import datadir as d
 from fluxhook.transport.files import replace_file
 from fluxhook.transport.host_channel import DeadLetter, EndpointStateChange, HostChannel
@@ -54,7 +55,7 @@ log = Log("engine")
 
 #: how often publishers that died are looked for
 HOUSEKEEPING_S = 1.0
-#: how often it is looked whether workers that leave have left
+#: how often it is looked whether workers that leave have left, and whether the first one serves
 LEAVING_S = 0.05
 
 
@@ -87,14 +88,23 @@ class Supervisor:
         self._slots: dict[Path, Outage] = {}
         #: signals that came, and what else ends the engine
         self._requests: set[int] = set()
-        #: workers run: a sidecar has to serve first, so that a start which fails has sent nothing
+        #: workers were started: a sidecar serves before that, so that a start which fails sends nothing
         self._serves = False
+        #: one of the workers serves
+        self._ready = False
+        #: it was Ctrl-C that ended it
+        self.interrupted = False
         #: when the drain, once it has begun, is over
         self._draining_until: float | None = None
         #: the data directory is not there any more
         self._removed = False
         #: why it does not start
         self._failure: FluxhookError | None = None
+        with self.datadir.usable():
+            if self.datadir.is_new:
+                wanted = reservation(config)
+                check_room(self.datadir, wanted)
+                log.info("the data directory %s takes %s", self.datadir.path, wanted)
         repair = Repair(self.datadir)
         self._lock = lock_engine(self.datadir, repair)
         undo = contextlib.ExitStack()
@@ -156,7 +166,7 @@ class Supervisor:
         if was_away:
             self._scheduler.spare()
         self.reloading = Reloading(
-            reload, config, datadir, prepared, self.live, self._scheduler, self._children
+            reload, datadir, prepared, self.live, self._scheduler, self._children
         )
         changes = Changes(
             self.live.subscriptions,
@@ -185,14 +195,16 @@ class Supervisor:
         self,
         *,
         host_fd: int = -1,
+        on_start: Callable[[], None] = lambda: None,
         on_ready: Callable[[], None] = lambda: None,
         on_turn: Callable[[], None] = lambda: None,
     ) -> None:
-        """Serve until SIGTERM (or SIGINT, or the host's death), then drain and return. `on_ready` is
-        called once it serves, `on_turn` after each turn, at least once in HOUSEKEEPING_S. Raises what
-        keeps the sidecar from its first start."""
+        """Serve until SIGTERM (or SIGINT, or the host's death), then drain and return. `on_start` is
+        called once the sidecar serves and the workers are started, `on_ready` once one of them serves,
+        `on_turn` after each turn, at least once in HOUSEKEEPING_S. Raises what keeps the sidecar from
+        its first start."""
         self._take_signals()
-        self._host_fd, self._on_ready = host_fd, on_ready
+        self._host_fd, self._on_start, self._on_ready = host_fd, on_start, on_ready
         if host_fd >= 0:
             self._epoll.register(host_fd, select.EPOLLIN)
         self._announce()
@@ -220,6 +232,7 @@ class Supervisor:
             if self._serves and self.reloading.advance(now):
                 self._announce()
             self._children.start_due()
+            self._look_whether_ready()
             self._housekeep(now)
         elif now >= self._draining_until:
             self._children.kill_all()
@@ -239,7 +252,7 @@ class Supervisor:
         wait_s = self._children.wait_s(wait_s, now)
         if self._host is not None and self._host.waits:
             wait_s = min(wait_s, LEAVING_S)
-        if self.reloading.under_way:
+        if self.reloading.under_way or (self._serves and not self._ready):
             wait_s = min(wait_s, LEAVING_S)
         if self._draining_until is not None and now < self._draining_until:
             wait_s = min(wait_s, self._draining_until - now)
@@ -268,6 +281,7 @@ class Supervisor:
         if requests & {signal.SIGTERM, signal.SIGINT}:
             timeout_s = self.snapshot.config.shutdown_timeout.seconds
             self._draining_until = time.monotonic() + timeout_s
+            self.interrupted = signal.SIGINT in requests
             self._scheduler.stop_feeding()
             self._children.drain()
 
@@ -326,7 +340,14 @@ class Supervisor:
         self._serves = True
         self._children.want(range(self.live.workers))
         self._children.start_due()
-        self._on_ready()
+        self._on_start()
+
+    def _look_whether_ready(self) -> None:
+        if self._serves and not self._ready:
+            locks = map(self.datadir.serving, range(self.live.workers))
+            self._ready = any(map(d.is_locked, locks))
+            if self._ready:
+                self._on_ready()
 
     def _hear_sidecar(self) -> None:
         said = self._children.hear_sidecar()
@@ -421,7 +442,7 @@ def embedded_main(
         tell(ready_fd, e)
         raise SystemExit(1) from None
     try:
-        supervisor.run(host_fd=host_fd, on_ready=lambda: tell(ready_fd))
+        supervisor.run(host_fd=host_fd, on_start=lambda: tell(ready_fd))
     except FluxhookError as e:
         log.error("%s", e)
         raise SystemExit(1) from None

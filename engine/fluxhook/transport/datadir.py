@@ -30,6 +30,7 @@ import fcntl
 import io
 import itertools
 import os
+import shlex
 import stat
 import uuid
 from collections.abc import Iterator
@@ -219,6 +220,11 @@ class DataDir:
         self.rings = self.path / "rings"
         self.workers = self.path / "workers"
 
+    @property
+    def is_new(self) -> bool:
+        """True if no engine has made anything there."""
+        return not any(path.exists() for path in (self.words, self.snapshot, self.store))
+
     def make(self) -> None:
         """Make the directory unless it is there, and `check` it. Raises OSError."""
         absent = itertools.takewhile(
@@ -276,7 +282,7 @@ class DataDir:
             if not self.words.exists():
                 raise EngineNotRunning(
                     f"no fluxhook engine was ever started on {self.path}; start one with "
-                    f"`fluxhook serve --data-dir {self.path}`"
+                    f"`fluxhook serve -c FILE --data-dir {shlex.quote(str(self.path))}`"
                 )
             if writable:
                 self.check()

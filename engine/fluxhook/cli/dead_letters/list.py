@@ -7,7 +7,7 @@ import click
 from fluxhook.admin.models import Delivery
 from fluxhook.cli import options
 from fluxhook.cli.delivery_view import delivery_list
-from fluxhook.cli.output import out, print_lines
+from fluxhook.cli.output import at_most, out, print_lines
 from fluxhook.cli.remote import Remote
 
 __all__ = ["command"]
@@ -18,7 +18,7 @@ __all__ = ["command"]
 @options.event_type
 @click.option("--cause", metavar="CAUSE", help="Only those that failed by it, as server_error.")
 @options.span("those that died")
-@options.last(100)
+@options.limit(100)
 @options.as_json_lines
 @options.remote
 def command(
@@ -35,7 +35,7 @@ def command(
     found = remote.connect().pages(
         "/v1/dead-letters",
         Delivery,
-        last=last,
+        last=last if as_json else last + 1,
         endpoint=endpoint,
         type=event_type,
         cause=cause,
@@ -45,7 +45,7 @@ def command(
     if as_json:
         print_lines(found)
         return
-    console, rows = out(), list(found)
+    console, rows = out(), at_most(list(found), last)
     if rows:
         console.print(delivery_list(rows, console, ended=True))
     else:

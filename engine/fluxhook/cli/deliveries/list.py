@@ -9,7 +9,7 @@ import click
 from fluxhook.admin.models import Delivery, DeliveryState
 from fluxhook.cli import options
 from fluxhook.cli.delivery_view import delivery_list
-from fluxhook.cli.output import out, print_lines
+from fluxhook.cli.output import at_most, out, print_lines
 from fluxhook.cli.remote import Remote
 
 __all__ = ["command"]
@@ -22,7 +22,7 @@ __all__ = ["command"]
 @click.option("--cause", metavar="CAUSE", help="Only those that failed by it, such as timeout.")
 @click.option("--event", "event_id", metavar="ID", help="Only this event's.")
 @options.span("those accepted")
-@options.last(100)
+@options.limit(100)
 @options.as_json_lines
 @options.remote
 def command(
@@ -44,7 +44,7 @@ def command(
     found = remote.connect().pages(
         "/v1/deliveries",
         Delivery,
-        last=last,
+        last=last if as_json else last + 1,
         endpoint=endpoint,
         type=event_type,
         state=state,
@@ -56,7 +56,7 @@ def command(
     if as_json:
         print_lines(found)
         return
-    console, rows = out(), list(found)
+    console, rows = out(), at_most(list(found), last)
     if rows:
         console.print(delivery_list(rows, console))
     else:

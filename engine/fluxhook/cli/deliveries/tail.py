@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -30,19 +29,11 @@ _LATE: Final = 10_000_000 * PER_US
 @click.command()
 @options.endpoint
 @options.event_type
-@click.option(
-    "-n",
-    "--last",
-    type=click.IntRange(min=0),
-    default=10,
-    show_default=True,
-    metavar="N",
-    help="Begin with the newest N.",
-)
+@options.limit(10, of="the newest N to begin with", least=0)
 @click.option(
     "--interval",
     "interval_s",
-    type=click.FloatRange(min=0.1),
+    type=options.Seconds(min=0.1),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
@@ -64,16 +55,15 @@ def command(
     """
     tail = _Tail(remote.connect(), endpoint, event_type)
     console = out()
-    with contextlib.suppress(KeyboardInterrupt):
-        begun = tail.begin(last)
-        while True:
-            if as_json:
-                print_lines(begun)
-            else:
-                for row in begun:
-                    console.print(delivery_line(row), soft_wrap=True)
-            time.sleep(interval_s)
-            begun = tail.new()
+    begun = tail.begin(last)
+    while True:
+        if as_json:
+            print_lines(begun)
+        else:
+            for row in begun:
+                console.print(delivery_line(row), soft_wrap=True)
+        time.sleep(interval_s)
+        begun = tail.new()
 
 
 class _Tail:

@@ -10,7 +10,7 @@ import click
 from fluxhook.admin.event_types import event_types
 from fluxhook.admin.models import EventType
 from fluxhook.cli import options
-from fluxhook.cli.output import out, print_lines, safe, table
+from fluxhook.cli.output import at_most, out, print_lines, safe, table
 from fluxhook.cli.remote import Remote
 from fluxhook.errors import FluxhookError
 from fluxhook.transport.datadir import DataDir
@@ -27,9 +27,10 @@ _TITLES: Final = {
 
 @click.command()
 @click.argument("word", metavar="[WORD]", required=False)
+@options.limit(None, of="the first N")
 @options.as_json_lines
 @options.remote
-def command(remote: Remote, word: str | None, as_json: bool) -> None:
+def command(remote: Remote, word: str | None, last: int | None, as_json: bool) -> None:
     """List event types with their fields; with WORD, those whose name has it.
 
     Both catalogs are known without an engine; the host's own types are those of the data directory,
@@ -43,9 +44,9 @@ def command(remote: Remote, word: str | None, as_json: bool) -> None:
         known = list(remote.connect().pages("/v1/event-types", EventType, whole=True))
     found = [one for one in known if word is None or word in one.type]
     if as_json:
-        print_lines(found)
+        print_lines(found[:last])
     else:
-        _print(found)
+        _print(at_most(found, last))
 
 
 def _own(data_dir: str) -> tuple[str, ...]:

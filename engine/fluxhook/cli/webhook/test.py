@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any, Final
 
@@ -42,7 +43,7 @@ _decode_object: Final = bounded(msgspec.json.Decoder(dict[str, Any]).decode)
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(min=0),
+    type=options.Seconds(min=0),
     default=5.0,
     show_default=True,
     metavar="SECONDS",
@@ -73,9 +74,9 @@ def command(
     if as_json:
         print_json(delivery)
     elif sent.held_until and not delivery.history:
-        _print_held(delivery, sent.held_until, name)
+        _print_held(delivery, sent.held_until, name, remote.options)
     else:
-        _print(delivery, wait_s)
+        _print(delivery, wait_s, remote.options)
     ctx.exit(ExitCode.OK if delivery.state == "delivered" else ExitCode.NOT_DELIVERED)
 
 
@@ -99,20 +100,20 @@ def _outcome(api: Api, delivery_id: str, wait_s: float) -> DeliveryDetail:
         pause_s = min(2 * pause_s, MAX_POLL_S)
 
 
-def _print_held(delivery: DeliveryDetail, until: str, name: str) -> None:
+def _print_held(delivery: DeliveryDetail, until: str, name: str, options: str) -> None:
     console = out()
     said = f"the breaker of {delivery.endpoint} is open: the event is attempted at {until}"
     console.print("✗ ", style="bold red", end="")
     console.print(safe(said), soft_wrap=True)
     console.print(
-        f"  fluxhook webhook close-breaker {safe(name)} has it sent now",
+        f"  fluxhook webhook close-breaker {shlex.quote(name)}{options} has it sent now",
         style="dim",
         soft_wrap=True,
     )
-    console.print(f"  fluxhook deliveries show {delivery.id}", style="dim")
+    console.print(f"  fluxhook deliveries show {delivery.id}{options}", style="dim", soft_wrap=True)
 
 
-def _print(delivery: DeliveryDetail, wait_s: float) -> None:
+def _print(delivery: DeliveryDetail, wait_s: float, options: str) -> None:
     console = out()
     good = delivery.state == "delivered"
     console.print("✓ " if good else "✗ ", style="bold green" if good else "bold red", end="")
@@ -129,4 +130,6 @@ def _print(delivery: DeliveryDetail, wait_s: float) -> None:
     if delivery.due_at is not None and delivery.history:
         console.print(f"  the next attempt is due at {delivery.due_at}")
     if not good:
-        console.print(f"  fluxhook deliveries show {delivery.id}", style="dim")
+        console.print(
+            f"  fluxhook deliveries show {delivery.id}{options}", style="dim", soft_wrap=True
+        )

@@ -31,10 +31,11 @@ _HEAD: Final = (
 _ELSEWHERE: Final = ("name", "notices", "secret", "dead_by_cause")
 
 
-def print_list(webhooks: list[dict[str, Any]]) -> None:
+def print_list(webhooks: list[dict[str, Any]], options: str) -> None:
+    """Print a line for each; `options` are those that name this engine in another command."""
     console = out()
     if not webhooks:
-        console.print("There are no webhooks. `fluxhook webhook create` makes one.")
+        console.print(f"There are no webhooks. `fluxhook webhook create{options}` makes one.")
         return
     listed = table(
         "name",
