@@ -48,10 +48,8 @@ SECRETS: Final = (
     READER,
     TORN,
 )
-#: by default beside the tests; the folder is not committed
-ARTIFACTS: Final = Path(
-    os.environ.get("FLUXHOOK_ARTIFACTS") or Path(__file__).parents[2] / "artifacts"
-)
+#: where pictures of the pages are kept, if anywhere: to take them needs as much as all else of a test
+ARTIFACTS: Final = os.environ.get("FLUXHOOK_ARTIFACTS")
 
 expect.set_options(timeout=DEADLINE_S * 1000)
 
