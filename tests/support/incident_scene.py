@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -135,6 +136,11 @@ class IncidentScene:
         self.log = folder / "serve.log"
         self._config = folder / "fluxhook.yaml"
         self._stack = contextlib.ExitStack()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            #: the same after a restart of the admin process
+            self._port: int = free.getsockname()[1]
+        #: of the API and of the dashboard
+        self.url = f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> IncidentScene:
         with contextlib.ExitStack() as stack:
@@ -154,12 +160,6 @@ class IncidentScene:
         at: TracebackType | None,
     ) -> None:
         self._stack.__exit__(kind, error, at)
-
-    @property
-    def url(self) -> str:
-        """The address of the API and of the dashboard."""
-        found: str = msgspec.json.decode(DataDir(self.data_dir).admin_file.read_bytes())["url"]
-        return found
 
     def play(self) -> dict[str, Expected]:
         """Hand in all events, and wait until nothing moves; return what each endpoint has to show."""
@@ -202,7 +202,7 @@ class IncidentScene:
             "workers": 1,
             "ring_bytes": "16MiB",
             "allow_networks": ["127.0.0.0/8"],
-            "admin": {"listen": "127.0.0.1:0"},
+            "admin": {"listen": f"127.0.0.1:{self._port}"},
         }
 
     def _endpoint(self, name: str, part: _Part) -> dict[str, Any]:

@@ -159,6 +159,7 @@ def test_nothing_moves_under_the_pointer(site: DashboardSite, opened: Open) -> N
     dead = site.engine.stats
     until(lambda: dead().endpoint("analytics").dead == 2)
     page, watch = opened(path="/dead-letters?endpoint=analytics")
+    expect(page.get_by_label("Endpoint")).to_have_value("id:wh_2")
     rows = page.locator("tbody tr")
     expect(rows).to_have_count(2)
     page.mouse.move(0, 0)
@@ -252,8 +253,11 @@ def test_an_endpoint_that_cannot_be_built_says_why(site: DashboardSite, opened: 
 
 
 def test_a_form_shows_each_error_beside_its_field(site: DashboardSite, opened: Open) -> None:
-    """The problems of the API stand at the fields, which point to them; what was typed stays."""
+    """The problems of the API stand at the fields, which point to them; what was typed stays. An empty
+    field shows the default of this engine's file."""
     page, _ = opened(path="/endpoints/new")
+    for label, default in (("Failures that open the breaker", "2"), ("Pause before a probe", "1m")):
+        expect(page.get_by_label(label)).to_have_attribute("placeholder", default)
     page.get_by_label("URL", exact=True).fill("ftp://example.com/x")
     page.get_by_label("Events", exact=True).fill("route..error")
     page.get_by_text("Delivery, retries and filters").click()

@@ -54,6 +54,9 @@ async def _create(viewer: Viewer) -> None:
 
             form = Form("New endpoint", submit, ticks_of(defaults))
             with form:
+                text(
+                    "p", "A field that is left empty takes this engine's default, in grey.", "help"
+                )
                 show_fields(form, types, defaults)
                 with tag("div", "buttons"):
                     button("Create endpoint", "", "primary", type="submit")

@@ -193,13 +193,14 @@ class _Page:
         last = one.last_error
         paused = "Paused: its events wait until it is resumed." if one.paused else ""
         reasons = (one.misconfigured_reason, one.disabled_reason, paused)
-        told = (one.state, *reasons, one.failing_since, one.next_probe_at, last)
+        dead = words.causes(one.dead_by_cause)
+        told = (one.state, *reasons, one.failing_since, one.next_probe_at, last, dead)
         if told == self.told:
             return
         self.told = told
         self.trouble.clear()
         failing = one.state == "failing"
-        self.trouble.set_visibility(any((last, *reasons, one.next_probe_at, failing)))
+        self.trouble.set_visibility(any((last, *reasons, one.next_probe_at, failing, dead)))
         with self.trouble:
             if failing:
                 text("p", "Failing: requests are sent, but events die or none succeeds.", "bad")
@@ -213,6 +214,8 @@ class _Page:
                 text("p", f"Disabled: {one.disabled_reason}", "bad break")
             if paused:
                 text("p", paused)
+            if dead:
+                text("p", f"Dead letters, by cause: {dead}.", "break")
             if last is not None:
                 with tag("p"):
                     text("strong", "Last error ")

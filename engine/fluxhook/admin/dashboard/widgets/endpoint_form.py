@@ -127,7 +127,7 @@ def _show_field(form: Form, option: Option, defaults: Endpoint) -> None:
     form.field(
         option.path,
         option.title,
-        placeholder=default or f"such as {written(option.example)}",
+        placeholder=default or f"none, such as {written(option.example)}",
         hint=option.description + " One a line." * option.one_a_line,
         **attributes,
     )

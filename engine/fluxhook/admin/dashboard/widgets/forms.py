@@ -162,7 +162,8 @@ def filter_form(
                 else:
                     with tag("select", name=name) as control:
                         for option, said in what:
-                            text("option", said, value=option, selected=option == value or None)
+                            chosen = value in (option, said)  # an address may have the name
+                            text("option", said, value=option, selected=chosen or None)
                 caption.props["for"] = control.html_id
         with tag("div", "filter-buttons"):
             button("Search", "search", "primary", type="submit")
