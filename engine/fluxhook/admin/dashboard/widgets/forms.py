@@ -160,9 +160,10 @@ def filter_form(
                     control = tag("input", name=name, placeholder=what, spellcheck="false")
                     control.props["defaultValue"] = value
                 else:
+                    known = any(option == value for option, _ in what)  # or else it is a name
                     with tag("select", name=name) as control:
                         for option, said in what:
-                            chosen = value in (option, said)  # an address may have the name
+                            chosen = value == (option if known else said)
                             text("option", said, value=option, selected=chosen or None)
                 caption.props["for"] = control.html_id
         with tag("div", "filter-buttons"):
