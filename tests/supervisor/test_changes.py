@@ -161,6 +161,9 @@ def test_many_dead_letters_are_one_entry(harness: SchedulerHarness) -> None:
     n = len(entries(harness))
     harness.ask(c.Replay(ids[31:50], c.Walk(chosen, ids[30], True)), c.Done)
     assert len(entries(harness)) == n
+    harness.ask(c.Replay([ids[0]], c.Walk(chosen, ids[49], True)), c.Done)  # none is left of it
+    harness.ask(c.Replay(ids[49:50], c.Walk(chosen, ids[0], True)), c.Done)
+    assert len(entries(harness)) == n
     # A walk that begins in the middle is one of its own, as is that of another kind.
     harness.ask(c.Replay(ids[50:55], c.Walk(chosen, ids[40], False)), c.Done)
     harness.ask(c.Purge(ids[55:60], c.Walk(chosen, ids[49], False)), c.Done)

@@ -105,17 +105,20 @@ class Changes:
             case c.Test(name, type, data):
                 return self._test(name, type, data, change, now_ns)
             case c.Replay(ids, walk):
-                record_step = self._step_recorder(change, "dead-letters.replay", ids, walk)
-                return c.Done(self._scheduler.replay(ids[: c.MAX_IDS], now_ns, record_step))
+                some = ids[: c.MAX_IDS]
+                record_step = self._step_recorder(change, "dead-letters.replay", some, walk)
+                return c.Done(self._scheduler.replay(some, now_ns, record_step))
             case c.Purge(ids, walk):
-                record_step = self._step_recorder(change, "dead-letters.purge", ids, walk)
-                return c.Done(self._scheduler.purge(ids[: c.MAX_IDS], now_ns, record_step))
+                some = ids[: c.MAX_IDS]
+                record_step = self._step_recorder(change, "dead-letters.purge", some, walk)
+                return c.Done(self._scheduler.purge(some, now_ns, record_step))
             case c.Retry(name, ids, walk):
                 id = self._sending(name)
                 if not walk.after:  # later it may have opened by what the steps before have sent
                     self._check_breaker(name, id, now_ns)
-                record_step = self._step_recorder(change, "webhook.retry", ids, walk)
-                return c.Done(self._scheduler.hurry(id, ids[: c.MAX_IDS], now_ns, record_step))
+                some = ids[: c.MAX_IDS]
+                record_step = self._step_recorder(change, "webhook.retry", some, walk)
+                return c.Done(self._scheduler.hurry(id, some, now_ns, record_step))
             case c.RetryDelivery(id):
                 return self._retry_delivery(id, change, now_ns)
             case c.Resend(id):
@@ -236,25 +239,29 @@ class Changes:
     ) -> RecordRows:
         """Return what records a step of a change of many deliveries, unless it goes on with one that
         has its entry."""
+        key = (change.origin, action, json.dumps(walk and walk.chosen, sort_keys=True))
+        goes_on = walk is not None and self._walks.go_on(key, walk.after)
+        ends_at = ids[-1] if walk is not None and walk.more and ids else None
+        if goes_on and ends_at is not None:
+            self._walks.expect(key, ends_at)
 
         def record(rows: list[Delivery]) -> None:
-            if walk is None:
-                if len(rows) == 1:
-                    (row,) = rows
-                    target, name = shown_id(row.id), self._name(row.endpoint)
-                    change.record(action, target, endpoint=name, after=_event(row))
-                else:
-                    change.record(action, "", after=self._counted(rows))
+            if goes_on:
                 return
-            key = (change.origin, action, json.dumps(walk.chosen, sort_keys=True))
-            if not self._walks.go_on(key, walk.after):
+            if walk is None and len(rows) == 1:
+                (row,) = rows
+                target, name = shown_id(row.id), self._name(row.endpoint)
+                change.record(action, target, endpoint=name, after=_event(row))
+                return
+            after, name = self._counted(rows), ""
+            if walk is not None:
+                after = {"chosen": _chosen(walk.chosen), **after}
                 name = str(walk.chosen.get("endpoint", ""))
-                after = {"chosen": _chosen(walk.chosen), **self._counted(rows)}
-                if walk.more:
-                    after["more"] = True
-                change.record(action, name, after=after)
-            if walk.more:
-                self._walks.expect(key, ids[-1])
+            if ends_at is not None:
+                after["more"] = True
+            change.record(action, name, after=after)
+            if ends_at is not None:
+                self._walks.expect(key, ends_at)
 
         return record
 

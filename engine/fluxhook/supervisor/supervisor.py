@@ -291,6 +291,7 @@ class Supervisor:
         self._scheduler.close()
         self._clock_watch.look()
         self._clock_watch.save()
+        self._trail.flush()
         if self._syncer is not None:
             self._syncer.close()
         self._store.close()
