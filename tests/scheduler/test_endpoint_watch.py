@@ -275,6 +275,24 @@ def test_what_an_operator_does_changes_the_state(
     assert host.states == ["active paused", "paused active", "active removed"]
 
 
+def test_events_of_a_removed_endpoint_dies_under_its_name(
+    harness: SchedulerHarness, host: Host, said: Said
+) -> None:
+    """The line and the host's call name it, and the command that lists them can work."""
+    new = {"name": "new", "url": "https://h.example/", "events": ["*"], "signature": "none"}
+    id = harness.ask(c.Create(new), c.Subscription).id
+    harness.fail(harness.fresh("evt_1", endpoint=id))
+    harness.ask(c.Delete("new"), c.Done)
+    harness.now_ns += 3600 * S
+    harness.step()
+    pause(harness, 1)
+    pause(harness, 1)
+    (letter,) = [message for message in host.said if isinstance(message, DeadLetter)]
+    assert (letter.endpoint, letter.cause) == ("new", "removed")
+    (line,) = said.take("fluxhook.delivery")
+    assert line["endpoint"] == "new"
+
+
 def test_an_endpoint_whose_events_die_is_failing_as_every_view_says(
     harness: SchedulerHarness, host: Host
 ) -> None:

@@ -27,6 +27,8 @@ class Endpoints:
         self._words = words
         #: endpoints at which an error of ours came up, and until when they are left alone
         self.faulty: dict[int, int] = {}
+        #: of all that ever were: what waits for one that was removed is still to be named
+        self._names = {row.id: row.name for row in store.endpoints()}
         self.configure(snapshot)
         self.publish_stored(store.pending)
 
@@ -34,7 +36,7 @@ class Endpoints:
         """Take over a changed configuration."""
         self.snapshot = snapshot
         self.by_id = snapshot.endpoints()
-        self._names = {id: name for name, id in snapshot.ids.items()}
+        self._names.update({id: name for name, id in snapshot.ids.items()})
 
     def get(self, endpoint_id: int) -> Endpoint | None:
         return self.by_id.get(endpoint_id)

@@ -63,7 +63,7 @@ class OperationalEvents:
         self._names: dict[int, str] = {}
 
     def configure(self, snapshot: Snapshot) -> None:
-        self._names = {id: name for name, id in snapshot.ids.items()}
+        self._names.update({id: name for name, id in snapshot.ids.items()})
 
     def delivery_failed(self, delivery: Delivery) -> None:
         if delivery.type in SILENT:
