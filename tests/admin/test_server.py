@@ -365,3 +365,39 @@ def test_a_tls_handshake_has_a_deadline(tmp_path: Path, monkeypatch: pytest.Monk
 
     with asyncio.Runner(loop_factory=server._loop) as runner:
         assert runner.run(silent()) == b""
+
+
+@pytest.mark.parametrize(("trusted", "named"), [((), "127.0.0.1"), (("127.0.0.1",), "203.0.113.9")])
+def test_who_asks_is_said_by_a_trusted_proxy_alone(
+    started: Any, trusted: tuple[str, ...], named: str
+) -> None:
+    """Otherwise it is the one that has connected, whatever a header says."""
+    admin = Admin(listen="127.0.0.1:0", dashboard=False, tokens=TOKENS, trusted_proxies=trusted)
+    process = started(admin)
+    forged = {"Authorization": "Bearer x", "X-Forwarded-For": "198.51.100.1, 203.0.113.9"}
+    url = process.announced()["url"]
+    assert httpx.get(f"{url}/v1/webhooks", headers=forged).status_code == 401
+    process.let_go()
+    _, said = process.end()
+    assert f"a token that is not known came from {named}" in said
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("no such package"), RuntimeError("odd"), KeyError(1)]
+)
+def test_a_dashboard_that_cannot_be_made_leaves_the_api_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """Whatever is wrong with it, one line says so."""
+
+    def fail(_: object) -> None:
+        raise error
+
+    class App:
+        def mount(self, app: object) -> None:
+            raise AssertionError("nothing is there to be mounted")
+
+    monkeypatch.setattr("fluxhook.admin.dashboard.create_dashboard", fail)
+    server._mount_dashboard(App())  # type: ignore[arg-type]
+    assert "the API serves without it" in caplog.text
+    assert type(error).__name__ in caplog.text

@@ -243,6 +243,23 @@ def test_it_says_that_it_serves_once_the_admin_api_does(start: Start, tmp_path: 
     assert "executed" not in said.stderr
 
 
+def test_an_address_of_the_command_line_is_judged_like_the_files(
+    start: Start, tmp_path: Path
+) -> None:
+    """Beyond this machine, without TLS: a notice; on loopback none, whatever the file says."""
+    config = write(
+        tmp_path / "f.yaml",
+        "https://hooks.example.com/in",
+        admin="{listen: '0.0.0.0:0', dashboard: false, tokens: [{token: t-0123456789abcdef}]}",
+    )
+    for address, noticed in (("0.0.0.0:0", True), ("127.0.0.1:0", False)):
+        program = start("serve", "--config", config, "--admin", address, *ALLOWED)
+        program.line()
+        program.signal(signal.SIGTERM)
+        said = program.end()
+        assert ("webhook.admin.listen: " in said.stderr) is noticed, said.stderr
+
+
 def test_a_taken_admin_port_is_an_error_at_start(start: Start, tmp_path: Path) -> None:
     """One clear line, nothing served, and no worker begun: as for a second engine of the same file."""
     config = write(tmp_path / "f.yaml", "https://hooks.example.com/in")
