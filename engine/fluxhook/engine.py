@@ -164,15 +164,29 @@ class Engine:
         topic: str | None = None,
         event_id: str | None = None,
         raise_on_full: bool = False,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
     ) -> int:
         """See `Publisher.emit`."""
         return self.publisher.emit(
-            type, data, topic=topic, event_id=event_id, raise_on_full=raise_on_full
+            type,
+            data,
+            topic=topic,
+            event_id=event_id,
+            raise_on_full=raise_on_full,
+            traceparent=traceparent,
+            tracestate=tracestate,
         )
 
-    def emit_many(self, events: Iterable[tuple[str, Any] | tuple[str, Any, str | None]]) -> int:
+    def emit_many(
+        self,
+        events: Iterable[tuple[str, Any] | tuple[str, Any, str | None]],
+        *,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
+    ) -> int:
         """See `Publisher.emit_many`."""
-        return self.publisher.emit_many(events)
+        return self.publisher.emit_many(events, traceparent=traceparent, tracestate=tracestate)
 
     @property
     def publisher(self) -> Publisher:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from admin.conftest import ROUTE_ERROR, ApiSite, client_of, config, problem
+from admin.conftest import ROUTE_ERROR, ApiSite, client_of, config, problem, until
 from fluxhook import Endpoint, Size
 from fluxhook.admin.ingest import IngestRequest
 from fluxhook.admin.models import Accepted
@@ -21,6 +21,7 @@ from fluxhook.events.event import Event
 from fluxhook.events.factory import EventFactory
 from fluxhook.publisher import publisher
 from fluxhook.publisher.publisher import Prepared, Publisher
+from fluxhook.receiver import Behaviour
 from fluxhook.supervisor.supervisor import Supervisor
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -423,3 +424,96 @@ def test_an_event_is_made_and_encoded_once(tmp_path: Path, monkeypatch: pytest.M
     styles = [name for name in made if "." not in name]
     expected = ["native", "standard"] * 2 + ["cloudevents", "standard", "native"]
     assert sorted(styles) == sorted(expected)
+
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+OTHER = TRACEPARENT.replace("b7ad", "ffff")
+
+
+def ignored_headers(site: ApiSite) -> int:
+    page = site.client.get("/metrics").text
+    (found,) = re.findall(r"^fluxhook_ignored_trace_headers_total (\d+)", page, re.MULTILINE)
+    return int(float(found))
+
+
+def contexts(site: ApiSite, name: str, count: int) -> dict[str, tuple[str | None, str | None]]:
+    """Return what the receiver got with each event."""
+    site.receiver.wait_for(count, f"/{name}")
+    return {
+        msgspec.json.decode(request.body)["id"]: (
+            request.headers.get("traceparent"),
+            request.headers.get("tracestate"),
+        )
+        for request in site.receiver.requests(f"/{name}")
+    }
+
+
+def test_a_trace_is_the_request_s_or_the_event_s_own(site: ApiSite) -> None:
+    """The headers of a request count for each of its events that names none."""
+    site.create("traced")
+    headers = {"traceparent": TRACEPARENT, "tracestate": "rojo=1"}
+    own = {"type": "traced.x", "id": "own", "traceparent": OTHER}
+    events = [{"type": "traced.x", "id": "array"}, own]
+    assert site.client.post("/v1/events", json=events, headers=headers).status_code == 202
+    line = {"type": "traced.x", "id": "line"}
+    sent = site.client.post("/v1/events", content=ndjson(line), headers=headers | NDJSON)
+    assert sent.status_code == 202
+    site.client.post("/v1/events", json={"type": "traced.x", "id": "none"})
+    assert contexts(site, "traced", 4) == {
+        "array": (TRACEPARENT, "rojo=1"),
+        "line": (TRACEPARENT, "rojo=1"),
+        "own": (OTHER, None),
+        "none": (None, None),
+    }
+
+
+def test_trace_headers_that_cannot_be_read_are_ignored_and_counted(site: ApiSite) -> None:
+    """As the standard has it: whatever adds them is not what the sender of the events can mend."""
+    site.create("untraced")
+    before = ignored_headers(site)
+    for n, headers in enumerate(
+        (
+            {"traceparent": "00-x", "tracestate": "rojo=1"},
+            {"traceparent": TRACEPARENT, "tracestate": "no members"},
+            {"tracestate": "rojo=1"},
+        )
+    ):
+        event = {"type": "untraced.x", "id": f"n{n}"}
+        assert site.client.post("/v1/events", json=event, headers=headers).status_code == 202
+    assert contexts(site, "untraced", 3) == {
+        "n0": (None, None),
+        "n1": (TRACEPARENT, None),
+        "n2": (None, None),
+    }
+    assert ignored_headers(site) == before + 2
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"traceparent": "00-x"}, "traceparent"),
+        ({"traceparent": TRACEPARENT, "tracestate": "a"}, "tracestate"),
+        ({"tracestate": "a=1"}, "tracestate"),
+    ],
+)
+def test_a_bad_trace_of_an_event_is_refused(
+    site: ApiSite, given: dict[str, str], field: str
+) -> None:
+    """As every other field of the body is."""
+    answer = site.client.post("/v1/events", json=[{"type": "traced.x", **given}])
+    errors = problem(answer, 422, "invalid-event")["errors"]
+    assert [error["field"] for error in errors] == [f"[0].{field}"]
+
+
+def test_a_delivery_shows_its_trace(site: ApiSite) -> None:
+    """In lists, by itself, and in the request that was sent."""
+    name = "shown"
+    site.receiver.behave(Behaviour(status=400), f"/{name}")
+    site.create(name)
+    headers = {"traceparent": TRACEPARENT, "tracestate": "rojo=1"}
+    site.client.post("/v1/events", json={"type": "shown.x"}, headers=headers)
+    (row,) = until(lambda: site.items("/v1/deliveries", endpoint=name))
+    assert (row["traceparent"], row["tracestate"]) == (TRACEPARENT, "rojo=1")
+    detail = site.client.get(f"/v1/deliveries/{row['id']}").json()
+    assert {k: detail["request"]["headers"][k] for k in headers} == headers
+    assert (detail["traceparent"], detail["tracestate"]) == (TRACEPARENT, "rojo=1")

@@ -124,3 +124,16 @@ def test_tail_prints_a_line_for_each(site: CommandSite, start: Start) -> None:
     program = start("deliveries", "tail", "--endpoint", "lines", "--data-dir", site.data_dir)
     line = program.line()
     assert "delivered  lines  lines.one  1 attempt\n" in line
+
+
+def test_show_names_the_trace(site: CommandSite) -> None:
+    """Of a delivery whose event belongs to one."""
+    context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    site.receiver.behave(Behaviour(status=503), "/spanned")
+    site.create("spanned")
+    site.engine.emit("spanned.x", {}, traceparent=context, tracestate="rojo=1")
+    (row,) = until(lambda: site.lines("deliveries", "list", "--endpoint", "spanned"))
+    assert row["traceparent"] == context
+    said = site.run("deliveries", "show", row["id"]).stdout
+    assert context in said
+    assert "rojo=1" in said

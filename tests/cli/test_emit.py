@@ -259,3 +259,21 @@ def test_a_bar_shows_on_a_terminal_only(invoke: Invoke, monkeypatch: pytest.Monk
     assert "emitting" not in invoke("emit", stdin=text).stderr
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
     assert "emitting" in invoke("emit", stdin=text).stderr
+
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_an_event_may_have_a_trace(invoke: Invoke, stopped: Path) -> None:
+    """By options, and by fields of a line; a bad one is refused as any other bad value."""
+    given = ("--traceparent", TRACEPARENT, "--tracestate", "rojo=1")
+    assert invoke("emit", "order.paid", *given).exit_code == ExitCode.OK
+    lines = f'{{"type": "order.paid", "traceparent": "{TRACEPARENT}"}}\n'
+    said = invoke("emit", stdin=lines + '{"type": "order.paid", "traceparent": "00-x"}\n')
+    assert said.exit_code == ExitCode.REFUSED
+    assert "'00-x' is not a traceparent" in said.stderr + said.stdout
+    traces = [head.trace for head, _ in accepted(stopped)]
+    assert traces == [(TRACEPARENT, "rojo=1"), (TRACEPARENT, "")]
+    said = invoke("emit", "order.paid", "--traceparent", "00-x")
+    assert said.exit_code == ExitCode.REFUSED
+    assert "--traceparent" in invoke("emit", "--traceparent", TRACEPARENT, stdin="{}").stderr

@@ -25,7 +25,7 @@ from fluxhook.store import (
 )
 from fluxhook.store.database import LAYOUT
 from fluxhook.store.reader import _EXPIRED
-from fluxhook.store.rows import EndpointRow, SubscriptionRow
+from fluxhook.store.rows import COLUMNS, EndpointRow, SubscriptionRow
 from fluxhook.store.transaction import _PROMOTE
 from fluxhook.transport.messages import Attempt, EventHead
 from support import store_rows
@@ -48,7 +48,8 @@ def columns(store: ReadStore, table: str) -> list[str]:
 
 def test_the_columns_are_the_fields(store: DeliveryStore) -> None:
     """Rows are written and read by position: schema and structs agree in names and order."""
-    assert columns(store, "deliveries") == list(Delivery.__struct_fields__)
+    assert columns(store, "deliveries") == list(COLUMNS)
+    assert (*COLUMNS, *columns(store, "traces")[1:]) == Delivery.__struct_fields__
     assert columns(store, "endpoints") == list(EndpointRow._fields)
     assert columns(store, "subscriptions") == list(SubscriptionRow._fields)
     assert columns(store, "attempts")[4:] == list(Attempt.__struct_fields__)
@@ -261,7 +262,7 @@ _ABSURD = ("'x'", "x'ff'", "1e300", "-1")
 
 
 @pytest.mark.parametrize("value", _ABSURD)
-@pytest.mark.parametrize("column", Delivery.__struct_fields__[1:])
+@pytest.mark.parametrize("column", COLUMNS[1:])
 def test_a_damaged_row_is_lost_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, column: str, value: str
 ) -> None:
@@ -307,3 +308,31 @@ def test_a_damaged_count_is_made_anew(tmp_path: Path, column: str, value: str) -
         assert [row.dead for row in store.endpoints()] == [0]
         kept = {"endpoints": {b"uid": 7}, "ring_positions": {b"uid": -1} if value == "-1" else {}}
         assert store.positions() == kept[table]
+
+
+def test_a_file_of_before_gets_the_table_of_traces(path: Path) -> None:
+    """A process that only reads has an empty one in its place."""
+    with DeliveryStore.open(path) as store:
+        store.ensure_endpoints(["zero"])
+        with store.batch() as batch:
+            batch.add(1, 0, EventHead("a", "x.y"), b"", accepted_ns=NOW, due_ns=NOW)
+        store.db.execute("DROP TABLE traces")
+    with ReadStore.open(path) as reader:
+        (row,) = store_rows.deliveries(reader)
+        assert row.event.trace is None
+    head = EventHead("b", "x.y", "", "", "00-1-2-03", "k=v")
+    with DeliveryStore.open(path) as store:
+        with store.batch() as batch:
+            batch.add(2, 0, head, b"", accepted_ns=NOW, due_ns=NOW)
+        leased = {due.delivery.id: due.delivery.event for due in store.lease(0, NOW, 10)}
+        assert leased == {1: EventHead("a", "x.y"), 2: head}
+    with ReadStore.open(path) as reader:
+        assert [row.event.traceparent for row in store_rows.deliveries(reader)] == ["00-1-2-03", ""]
+
+
+def test_a_damaged_trace_is_a_text_all_the_same(store: DeliveryStore, add: Add) -> None:
+    """A changed byte makes a blob of a text, which no head of an event could hold."""
+    id = add()
+    store.db.execute("INSERT INTO traces VALUES (?, CAST('00-x' AS BLOB), 7)", (id,))
+    (row,) = store_rows.deliveries(store)
+    assert (row.traceparent, row.tracestate) == ("00-x", "7")

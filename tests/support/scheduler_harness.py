@@ -14,6 +14,7 @@ import msgspec
 from fluxhook import Config, Endpoint
 from fluxhook._native import ring, shared
 from fluxhook.control import Origin, Request
+from fluxhook.events.trace_context import TraceContext
 from fluxhook.store import DeliveryStore
 from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport import datadir as d
@@ -109,10 +110,15 @@ class SchedulerHarness:
     # ---- a worker's part -------------------------------------------------------------------
 
     def fresh(
-        self, event_id: str, type: str = "route.error", body: bytes = b"{}", endpoint: int = 0
+        self,
+        event_id: str,
+        type: str = "route.error",
+        body: bytes = b"{}",
+        endpoint: int = 0,
+        trace: TraceContext | None = None,
     ) -> ring.RingDelivery:
         """A record as a publisher puts it, in the test's hands."""
-        head = EventHead(event_id, type).encode()
+        head = EventHead(event_id, type, "", "", *(trace or ())).encode()
         assert self._producer.put(endpoint.to_bytes(4, "little"), head, body) == ring.ACCEPTED
         (delivery,) = self._consumer.take(1)
         delivery.accepted_ns = self.now_ns

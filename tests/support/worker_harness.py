@@ -11,6 +11,7 @@ import pycurl
 
 from fluxhook import Endpoint
 from fluxhook._native import shared
+from fluxhook.events.trace_context import TraceContext
 from fluxhook.transport import datadir as d
 from fluxhook.transport.sender import Sender
 from fluxhook.transport.target import Target
@@ -44,10 +45,11 @@ class Wire:
     def __init__(self, size: int = 1024) -> None:
         self.size = size
         self.queued = False
-        #: what was sent and has not ended, oldest first, and each body
+        #: what was sent and has not ended, oldest first, and each body and header lines
         self.under_way: list[Transfer] = []
         self.transfers: list[Transfer] = []
         self.bodies: dict[int, bytes] = {}
+        self.headers: dict[int, list[bytes]] = {}
         self.heeded: list[bool] = []
         self.distrusted: list[Target] = []
         self.released: list[Transfer] = []
@@ -64,6 +66,7 @@ class Wire:
         self.under_way.append(transfer)
         self.transfers.append(transfer)
         self.bodies[id(transfer)] = body
+        self.headers[id(transfer)] = headers
         self.queued = True
 
     def start(self) -> None:
@@ -126,10 +129,18 @@ class WorkerHarness:
 
     # ---- what happens ----------------------------------------------------------------------
 
-    def emit(self, *event_ids: str, endpoint: int = 0, send: bool = True) -> list[Transfer]:
+    def emit(
+        self,
+        *event_ids: str,
+        endpoint: int = 0,
+        send: bool = True,
+        trace: TraceContext | None = None,
+    ) -> list[Transfer]:
         """Has events arrive from a publisher; returns the requests that this makes."""
         fresh = [
-            self.harness.fresh(id, body=b'{"id": "%s"}' % id.encode(), endpoint=endpoint)
+            self.harness.fresh(
+                id, body=b'{"id": "%s"}' % id.encode(), endpoint=endpoint, trace=trace
+            )
             for id in event_ids
         ]
         self.dispatcher.arrive(fresh, self.harness.now_ns)

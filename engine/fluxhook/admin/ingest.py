@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 import msgspec
+from litestar.datastructures import Headers
 
 from fluxhook.admin.background import offer
 from fluxhook.admin.idempotency import Idempotency, Record, derived_id
@@ -16,7 +17,8 @@ from fluxhook.admin.problem_details import FieldError, RequestError
 from fluxhook.admin.service import Service
 from fluxhook.errors import EventError, PayloadTooLarge, QueueFull
 from fluxhook.events.nesting import bounded, decode_json
-from fluxhook.publisher.publisher import Prepared, Publisher
+from fluxhook.events.trace_context import TraceContext, from_headers
+from fluxhook.publisher.publisher import OwnPublisher, Prepared, Publisher
 
 __all__ = ["MAX_EVENTS", "Ingest", "IngestRequest"]
 
@@ -59,15 +61,24 @@ class Ingest:
         """Follow the configuration. May block. Raises EngineError if no slot is free."""
         with self._lock:
             if self._publisher is None:
-                self._publisher = Publisher(self._service.datadir.path, drop_policy="newest")
+                self._publisher = OwnPublisher(self._service.datadir.path, drop_policy="newest")
             self._publisher.refresh()
 
-    def request(self, key: str | None, client: str = "") -> IngestRequest:
-        """Begin with the events of one request, after `prepare`; the key is that client's. Raises
-        RequestError."""
+    def request(
+        self, key: str | None, client: str = "", trace: TraceContext | None = None
+    ) -> IngestRequest:
+        """Begin with the events of one request, after `prepare`; the key is that client's, and the
+        trace that of events which have none of their own. Raises RequestError."""
         assert self._publisher is not None
         record = None if key is None else self._keys.take(key, client)
-        return IngestRequest(self._publisher, record, self._keys)
+        return IngestRequest(self._publisher, record, self._keys, trace)
+
+    def trace(self, headers: Headers) -> TraceContext | None:
+        """Return the trace context that a request's headers name; what cannot be read is counted."""
+        named = [headers.getall(name, []) for name in TraceContext._fields]
+        trace, ignored = from_headers(*named)
+        self._service.ignored_trace_headers += ignored
+        return trace
 
     def quick(self, body: bytes) -> bool:
         """Return whether accepting all of it takes so little that a thread for it would cost more."""
@@ -78,8 +89,15 @@ class IngestRequest:
     """One request's events, which are accepted in their order, and under `durability: power` synced
     together, before anybody is told; a context manager."""
 
-    def __init__(self, publisher: Publisher, record: Record | None, keys: Idempotency) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        record: Record | None,
+        keys: Idempotency,
+        trace: TraceContext | None,
+    ) -> None:
         self.accepted: list[Accepted] = []
+        self._trace = trace
         self._publisher = publisher
         self._record = record
         self._keys = keys
@@ -163,8 +181,16 @@ class IngestRequest:
             if event_id is None and record is not None:
                 native = self._publisher.native(given.type)
                 event_id = derived_id(record.key, index, native, record.client)
+            context = given.traceparent, given.tracestate
+            if context == (None, None) and self._trace is not None:
+                context = self._trace
             return self._publisher.prepare(
-                given.type, given.data, topic=given.topic, event_id=event_id
+                given.type,
+                given.data,
+                topic=given.topic,
+                event_id=event_id,
+                traceparent=context[0],
+                tracestate=context[1],
             )
         except EventError as error:
             field = ".".join(filter(None, (where, error.field)))

@@ -87,10 +87,14 @@ class _Group(NamedTuple):
 class Metrics(Collector):
     """One page of metrics. `stats` is asked anew for each; nothing is kept."""
 
-    def __init__(self, stats: Callable[[], Stats], own_series: int) -> None:
-        """`own_series` is the option `admin.metrics_endpoints`."""
+    def __init__(
+        self, stats: Callable[[], Stats], own_series: int, ignored_trace_headers: int = 0
+    ) -> None:
+        """`own_series` is the option `admin.metrics_endpoints`; the headers are those that the API has
+        ignored so far."""
         self._stats = stats
         self._own_series = own_series
+        self._ignored_trace_headers = ignored_trace_headers
         self._registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
@@ -113,6 +117,12 @@ class Metrics(Collector):
         yield GaugeMetricFamily("fluxhook_workers_serving", serving, value=stats.serving or 0)
         version = "Counts the configurations that were in force."
         yield GaugeMetricFamily("fluxhook_config_version", version, value=stats.version)
+        ignored = (
+            "Headers traceparent and tracestate that could not be read, of requests with events."
+        )
+        yield CounterMetricFamily(
+            "fluxhook_ignored_trace_headers", ignored, value=self._ignored_trace_headers
+        )
         misconfigured = "Endpoints that cannot be built; their events wait."
         held = sum(map(_is_held, stats.endpoints))
         yield GaugeMetricFamily("fluxhook_misconfigured_endpoints", misconfigured, value=held)

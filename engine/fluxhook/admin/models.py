@@ -455,6 +455,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     type: Annotated[TypeName, Meta(description="The type of the event.")]
     topic: Annotated[str | None, Meta(description="The topic of the event.")]
     order_key: Annotated[str | None, Meta(description="The value by which the order is kept.")]
+    traceparent: Annotated[str | None, Meta(description="The trace of the event (W3C).")]
+    tracestate: Annotated[str | None, Meta(description="What tracing systems add to that.")]
     state: Annotated[DeliveryState, Meta(description="What became of the delivery so far.")]
     attempts: Annotated[int, Meta(description="Attempts since it was accepted or replayed.")]
     accepted_at: Annotated[Time, Meta(description="The time when the event was accepted.")]
@@ -554,9 +556,9 @@ class EventIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     topic: Annotated[
         str | None, Meta(description="The topic of the event, which topic filters match.")
     ] = None
-    id: Annotated[
-        EventId | None, Meta(description="An id of the host's own; without it one is made.")
-    ] = None
+    id: Annotated[EventId | None, Meta(description="An own id; by default a new one.")] = None
+    traceparent: Annotated[str | None, Meta(description="Its trace; else the request's.")] = None
+    tracestate: Annotated[str | None, Meta(description="What tracing systems add.")] = None
 
 
 class Accepted(msgspec.Struct, frozen=True):

@@ -95,6 +95,8 @@ class Service:
         """Raise EngineNotRunning where no engine was ever started."""
         self.datadir = d.DataDir(data_dir)
         self._words = EngineWords(self.datadir.open_words())
+        #: of requests with events
+        self.ignored_trace_headers = 0
         self._snapshot = Snapshot.load(self.datadir)
         self._origin: Callable[[], Origin] = Origin
 

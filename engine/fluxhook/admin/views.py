@@ -32,6 +32,7 @@ from fluxhook.config.shown import HIDDEN
 from fluxhook.config.url import shown_url
 from fluxhook.endpoint_state import EndpointState
 from fluxhook.errors import FluxhookError
+from fluxhook.events.trace_context import TraceContext
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.signature import make_profile
 from fluxhook.stats import EndpointStats, Stats
@@ -81,6 +82,8 @@ def delivery_view(
         type=row.type,
         topic=row.topic or None,
         order_key=row.order_key or None,
+        traceparent=row.traceparent or None,
+        tracestate=row.tracestate or None,
         state=cast(DeliveryState, State(row.state).name.lower()),
         attempts=row.attempts,
         accepted_at=timestamp(row.accepted_ns),
@@ -131,13 +134,17 @@ def sent_request(
     """Return the request of the latest attempt, or of the first where none was made yet; the event
     by itself, not compressed."""
     headers: dict[str, str] = {}
+    context = row.event.trace
+    trace = {} if context is None else {k: v for k, v in context._asdict().items() if v}
+    own = {"content-type", *(TraceContext._fields if context else ())}
     if endpoint is not None:
         at_ns = past[-1].attempt.started_ns if past else row.accepted_ns
         headers = {
             "User-Agent": USER_AGENT,
             "Content-Type": event_content_type(endpoint),
             "Content-Length": str(len(body)),
-            **{h: HIDDEN for h in endpoint.headers if h.lower() != "content-type"},
+            **{h: HIDDEN for h in endpoint.headers if h.lower() not in own},
+            **trace,
         }
         with contextlib.suppress(FluxhookError):  # it cannot sign: its status says why
             profile = make_profile(endpoint.signature, endpoint.secrets)

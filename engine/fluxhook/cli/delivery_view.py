@@ -74,6 +74,8 @@ def delivery_facts(row: Delivery) -> Table:
             "event": row.event_id,
             "topic": row.topic or "",
             "order key": row.order_key or "",
+            "traceparent": row.traceparent or "",
+            "tracestate": row.tracestate or "",
             "state": _state(row),
             "accepted at": row.accepted_at,
             "first failed at": row.first_failed_at or "",

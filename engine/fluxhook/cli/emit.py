@@ -20,7 +20,7 @@ from fluxhook.events.catalog import TYPES
 from fluxhook.events.json_text import json_fault
 from fluxhook.events.names import hint
 from fluxhook.events.nesting import TooDeep, bounded, decode_json
-from fluxhook.publisher.publisher import Publisher
+from fluxhook.publisher.publisher import OwnPublisher, Publisher
 from fluxhook.stats import is_running
 from fluxhook.transport.datadir import DataDir
 
@@ -37,6 +37,8 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     data: dict[str, Any] | None = None
     topic: str | None = None
     id: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 _decode_line: Final = bounded(msgspec.json.Decoder(_Line).decode)
@@ -90,6 +92,8 @@ class _Tally(msgspec.Struct):
 )
 @click.option("--topic", metavar="TOPIC", help="The topic name; by default the data's own.")
 @click.option("--id", "event_id", metavar="ID", help="An event id of your own.")
+@click.option("--traceparent", metavar="CONTEXT", help="The trace that the event belongs to (W3C).")
+@click.option("--tracestate", metavar="MEMBERS", help="What tracing systems add to --traceparent.")
 @click.option(
     "--file",
     "file",
@@ -111,6 +115,8 @@ def command(
     fields: tuple[str, ...],
     topic: str | None,
     event_id: str | None,
+    traceparent: str | None,
+    tracestate: str | None,
     file: BinaryIO | None,
     wait: bool,
     data_dir: str,
@@ -129,8 +135,11 @@ def command(
     """
     if event_type is not None and file is not None:
         raise click.UsageError("Give a TYPE or a --file, not both.")
-    if event_type is None and (data or fields or topic or event_id):
-        raise click.UsageError("--data, --field, --topic and --id need a TYPE.")
+    own = {"id": event_id, "traceparent": traceparent, "tracestate": tracestate}
+    if event_type is None and (data or fields or topic or any(own.values())):
+        raise click.UsageError(
+            "--data, --field, --topic, --id, --traceparent and --tracestate need a TYPE."
+        )
     content = _data(data, fields)
     source = file if event_type is not None else file or _standard_input()
     tally = _Tally()
@@ -138,10 +147,10 @@ def command(
         given = options.engine_options(ctx, "--data-dir")
         wait_until_ready(Remote(None, "", data_dir, given), WAIT_S)
     datadir = DataDir(data_dir)
-    with Publisher(data_dir, drop_policy="block") as publisher:
+    with OwnPublisher(data_dir, drop_policy="block") as publisher:
         try:
             if event_type is not None:
-                _emit_one(publisher, tally, event_type, content, topic, event_id)
+                _emit_one(publisher, tally, _Line(event_type, content, topic, **own))
             elif source is not None:
                 _emit_lines(publisher, tally, source, lambda: is_running(datadir))
         finally:
@@ -187,14 +196,19 @@ def _field(text: str) -> tuple[str, Any]:
 def _emit_one(
     publisher: Publisher,
     tally: _Tally,
-    event_type: str,
-    data: dict[str, Any] | None,
-    topic: str | None,
-    event_id: str | None,
+    line: _Line,
 ) -> None:
     """Emit one event. Raise EventError for a bad event, and QueueFull, which is counted."""
     try:
-        n = publisher.emit(event_type, data, topic=topic, event_id=event_id, raise_on_full=True)
+        n = publisher.emit(
+            line.type,
+            line.data,
+            topic=line.topic,
+            event_id=line.id,
+            traceparent=line.traceparent,
+            tracestate=line.tracestate,
+            raise_on_full=True,
+        )
     except QueueFull as full:
         tally.events += 1
         tally.queue_full += 1
@@ -218,8 +232,7 @@ def _emit_lines(
             try:
                 if len(text) > MAX_LINE_BYTES:
                     raise EventError(f"the line is over {MAX_LINE_BYTES} bytes")
-                line = _decode_line(text)
-                _emit_one(publisher, tally, line.type, line.data, line.topic, line.id)
+                _emit_one(publisher, tally, _decode_line(text))
             except EventError as error:
                 tally.refuse(lines.number, str(error))
             except (msgspec.MsgspecError, UnicodeError) as error:

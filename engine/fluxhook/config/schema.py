@@ -347,6 +347,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             example="broker-1",
         ),
     ] = None
+    opentelemetry: Annotated[
+        bool,
+        option(
+            "An event without a trace context of its own takes OpenTelemetry's current one, in hosts "
+            "that have the package opentelemetry-api.",
+            example=True,
+        ),
+    ] = False
     data_dir: Annotated[
         str | None,
         option(

@@ -42,7 +42,8 @@ class _Broker(msgspec.Struct, frozen=True, gc=False):
 
 class _CloudEvent(msgspec.Struct, frozen=True, gc=False):
     """CloudEvents 1.0 section 3.1; the subject is the event's topic name, `dataschema` the version of
-    its data."""
+    its data. `traceparent` and `tracestate`: its Distributed Tracing extension; in a batch they are
+    all that tells of each event's trace."""
 
     specversion: str
     id: str
@@ -52,6 +53,8 @@ class _CloudEvent(msgspec.Struct, frozen=True, gc=False):
     datacontenttype: str
     dataschema: str | msgspec.UnsetType
     subject: str | msgspec.UnsetType
+    traceparent: str | msgspec.UnsetType
+    tracestate: str | msgspec.UnsetType
     data: msgspec.Raw
 
 
@@ -101,6 +104,7 @@ class Envelopes:
             return json(_Broker(event.type, event.id, event.timestamp, broker_id, event.data))
 
         def cloudevents(event: Event) -> bytes:
+            traceparent, tracestate = event.trace or ("", "")
             return json(
                 _CloudEvent(
                     "1.0",
@@ -111,6 +115,8 @@ class Envelopes:
                     "application/json",
                     dataschema(event.type) or unset,
                     event.topic or unset,
+                    traceparent or unset,
+                    tracestate or unset,
                     event.data,
                 )
             )

@@ -7,6 +7,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from fluxhook.events.trace_context import TraceContext
+
 __all__ = ["Event", "Native", "order_key_of"]
 
 #: Whose envelope an event has on endpoints that ask for none in particular.
@@ -27,6 +29,7 @@ class Event(msgspec.Struct, frozen=True, dict=True):
     topic: str | None
     native: Native
     topic_filter: str | None = None
+    trace: TraceContext | None = None
 
     @functools.cached_property
     def fields(self) -> dict[str, Any]:

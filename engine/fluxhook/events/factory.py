@@ -21,6 +21,7 @@ from fluxhook.events.event import Event, Native
 from fluxhook.events.gateway import FailuresAggregated
 from fluxhook.events.identity import Ids, Timestamps, id_fault
 from fluxhook.events.names import type_fault
+from fluxhook.events.trace_context import TraceContext
 
 __all__ = ["EventFactory", "Kind"]
 
@@ -122,6 +123,7 @@ class EventFactory:
         *,
         topic: str | None = None,
         event_id: str | None = None,
+        trace: TraceContext | None = None,
         now_s: int | None = None,
     ) -> Event:
         """Return the event. Raises EventError with what to correct.
@@ -152,7 +154,9 @@ class EventFactory:
             event_id = str.__str__(event_id)
         timestamp = self.timestamps.now()[1] if now_s is None else self.timestamps(now_s)
         encoded = msgspec.Raw(encode_data(kind.name, data))
-        return Event(event_id, kind.name, timestamp, encoded, topic, kind.native, topic_filter)
+        return Event(
+            event_id, kind.name, timestamp, encoded, topic, kind.native, topic_filter, trace
+        )
 
     def encode(self, style: EnvelopeStyle, event: Event) -> bytes:
         """Return the body to send. Raises PayloadTooLarge."""

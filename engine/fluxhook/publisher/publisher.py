@@ -19,6 +19,7 @@ from fluxhook._native.ring import ACCEPTED, FORKED, least_backlog
 from fluxhook._native.shared import Words
 from fluxhook.config.schema import DropPolicy
 from fluxhook.errors import EngineError, EngineNotRunning, EventError, QueueFull
+from fluxhook.events import trace_context
 from fluxhook.events.envelope import EnvelopeStyle
 from fluxhook.events.event import Event, Native
 from fluxhook.events.identity import is_plain_id
@@ -30,7 +31,7 @@ from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.messages import EventHead
 from fluxhook.transport.snapshot import Snapshot
 
-__all__ = ["Accepted", "Prepared", "Publisher"]
+__all__ = ["Accepted", "OwnPublisher", "Prepared", "Publisher"]
 
 log = Log("publisher")
 
@@ -68,6 +69,8 @@ class Publisher:
 
     #: the slot kept for this kind of publisher; None: the first free one
     slot_name: str | None = None
+    #: it is the host that emits, whose trace OpenTelemetry knows
+    in_host = True
 
     def __init__(
         self,
@@ -102,6 +105,8 @@ class Publisher:
         event_id: str | None = None,
         raise_on_full: bool = False,
         sync: bool = True,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
     ) -> int:
         """Accept an event for each endpoint that subscribed to it; return their number.
 
@@ -113,12 +118,14 @@ class Publisher:
         name, by default the data's own. `event_id` is the host's own id, by default a new one. Does
         no I/O and never waits, unless the configuration says `drop_policy: block` or `durability:
         power`. Without `sync` it does not wait for the disk: `Publisher.sync` then does, for many
-        events at once.
+        events at once. `traceparent` and `tracestate` are the event's W3C Trace Context, which its
+        receivers get as headers; without them it is OpenTelemetry's current one, where the
+        configuration says `opentelemetry: true`.
 
-        Raise EventError for a bad type, topic or data, PayloadTooLarge above `max_event_bytes`,
-        EngineError if a file cannot be used.
+        Raise EventError for a bad type, topic, data or trace context, PayloadTooLarge above
+        `max_event_bytes`, EngineError if a file cannot be used.
         """
-        _, accepted, refused = self._emit(type, data, topic, event_id)
+        _, accepted, refused = self._emit(type, data, topic, event_id, traceparent, tracestate)
         if self._routing.power and sync:
             self.sync()
         if refused and raise_on_full:
@@ -133,14 +140,16 @@ class Publisher:
         topic: str | None = None,
         event_id: str | None = None,
         raise_on_full: bool = False,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
     ) -> Accepted:
         """Emit an event and return its id too, for callers that pass it on.
 
-        `type`, `data`, `topic`, `event_id` and `raise_on_full` are those of `emit`. The event has an id
-        even if nobody subscribed; it is the given `event_id`, if there is one. Raise what `emit`
-        raises.
+        `type`, `data`, `topic`, `event_id`, `raise_on_full`, `traceparent` and `tracestate` are those
+        of `emit`. The event has an id even if nobody subscribed; it is the given `event_id`, if there
+        is one. Raise what `emit` raises.
         """
-        accepted = Accepted(*self._emit(type, data, topic, event_id))
+        accepted = Accepted(*self._emit(type, data, topic, event_id, traceparent, tracestate))
         if self._routing.power:
             self.sync()
         if accepted.refused and raise_on_full:
@@ -148,16 +157,24 @@ class Publisher:
         return accepted
 
     def prepare(
-        self, type: str, data: Any = None, *, topic: str | None = None, event_id: str | None = None
+        self,
+        type: str,
+        data: Any = None,
+        *,
+        topic: str | None = None,
+        event_id: str | None = None,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
     ) -> Prepared:
         """Make an event without accepting it, for callers that accept several or none: `put` does.
 
-        `type`, `data`, `topic` and `event_id` are those of `emit`. Raises EventError, and
-        PayloadTooLarge where the event is too large in any of the envelopes that it goes out in, or has
-        none because nobody subscribed. (`emit` accepts it for the endpoints with the other envelopes.)
+        `type`, `data`, `topic`, `event_id`, `traceparent` and `tracestate` are those of `emit`. Raises
+        EventError, and PayloadTooLarge where the event is too large in any of the envelopes that it
+        goes out in, or has none because nobody subscribed. (`emit` accepts it for the endpoints with
+        the other envelopes.)
         """
         try:
-            prepared = self._make(type, data, topic, event_id)
+            prepared = self._make(type, data, topic, event_id, traceparent, tracestate)
             for style in prepared.routing.styles(prepared.ids):
                 prepared.bodies[style] = prepared.routing.factory.encode(style, prepared.event)
             return prepared
@@ -197,9 +214,15 @@ class Publisher:
         """Follow the configuration, as `emit`, `prepare` and `put` do when they have to."""
         self._current()
 
-    def emit_many(self, events: Iterable[tuple[str, Any] | tuple[str, Any, str | None]]) -> int:
+    def emit_many(
+        self,
+        events: Iterable[tuple[str, Any] | tuple[str, Any, str | None]],
+        *,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
+    ) -> int:
         """Emit `events`, tuples (type, data) or (type, data, topic); return the sum of what `emit`
-        returns.
+        returns. `traceparent` and `tracestate` are those of `emit`, for each of them.
 
         Under `durability: power` they share one sync. Stop at the first bad event and raise its error;
         those before it are accepted.
@@ -212,7 +235,8 @@ class Publisher:
                         f"item {i} is {event!r:.80}; give (type, data) or (type, data, topic)"
                     )
                 type, data, *topic = event
-                total += self._emit(type, data, topic[0] if topic else None, None)[1]
+                name = topic[0] if topic else None
+                total += self._emit(type, data, name, None, traceparent, tracestate)[1]
         finally:
             self.sync()
         return total
@@ -265,7 +289,13 @@ class Publisher:
     # ---- emitting --------------------------------------------------------------------------
 
     def _emit(
-        self, type: str, data: Any, topic: str | None, event_id: str | None
+        self,
+        type: str,
+        data: Any,
+        topic: str | None,
+        event_id: str | None,
+        traceparent: str | None,
+        tracestate: str | None,
     ) -> tuple[str, int, int]:
         """Accept an event; return its id, the number of endpoints that it was accepted for, and of
         those that it was refused for.
@@ -276,12 +306,18 @@ class Publisher:
         routing = self._routing
         try:
             shortcut = routing.shortcuts.get(type)
-            if shortcut and (event_id is None or is_plain_id(event_id)):
+            if (
+                shortcut is not None
+                and traceparent is None
+                and tracestate is None
+                and (event_id is None or is_plain_id(event_id))
+            ):
                 kind, templates = shortcut
                 checked, name = kind.check(data), topic
                 if name is None and kind.topic is not None:
                     name = kind.topic(checked)
-                if known := templates.get(None if name is None else routing.match(type, name)):
+                known = templates.get(None if name is None else routing.match(type, name))
+                if known is not None:
                     template, endpoints = known
                     id, body = event_id or kind.new_id(), _to_json(checked)
                     result = template.put(id, body, name)
@@ -292,22 +328,39 @@ class Publisher:
                         return id, endpoints, 0
         except (TypeError, ValueError, OverflowError, RecursionError):
             pass
-        return self._emit_any(type, data, topic, event_id)
+        return self._emit_any(type, data, topic, event_id, traceparent, tracestate)
 
     def _emit_any(
-        self, type: str, data: Any, topic: str | None, event_id: str | None
+        self,
+        type: str,
+        data: Any,
+        topic: str | None,
+        event_id: str | None,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
     ) -> tuple[str, int, int]:
         """Do the same by the long way, which is open to every event."""
         try:
-            return self._put(self._make(type, data, topic, event_id))
+            return self._put(self._make(type, data, topic, event_id, traceparent, tracestate))
         except ValueError:
             self._refuse_if_closed()
             raise
 
-    def _make(self, type: str, data: Any, topic: str | None, event_id: str | None) -> Prepared:
+    def _make(
+        self,
+        type: str,
+        data: Any,
+        topic: str | None,
+        event_id: str | None,
+        traceparent: str | None,
+        tracestate: str | None,
+    ) -> Prepared:
         """Make an event, and find who gets it."""
         routing = self._current()
-        event = routing.factory.make(type, data, topic=topic, event_id=event_id)
+        trace = trace_context.given(traceparent, tracestate)
+        if trace is None and routing.current_trace is not None:
+            trace = routing.current_trace()
+        event = routing.factory.make(type, data, topic=topic, event_id=event_id, trace=trace)
         return _addressed(event, routing)
 
     def _put(self, prepared: Prepared) -> tuple[str, int, int]:
@@ -323,6 +376,8 @@ class Publisher:
             parts = routing.filtered(ids, event)
         else:
             routing.shorten(event, ids, parts)
+        if event.trace is not None and not routing.carries_traces():
+            event = msgspec.structs.replace(event, trace=None)
         accepted = refused = 0
         failed: list[tuple[Part, Exception]] = []
         for part in parts:
@@ -391,7 +446,7 @@ class Publisher:
         return msgspec.structs.replace(snapshot, config=config)
 
     def _route(self, snapshot: Snapshot, slot: Slot, words: Words) -> Routing:
-        return Routing(snapshot, slot, self._datadir, words)
+        return Routing(snapshot, slot, self._datadir, words, in_host=self.in_host)
 
     def _attach(self, words: Words) -> Routing:
         """Take a slot."""
@@ -462,6 +517,12 @@ class Publisher:
         `close` may come in between."""
         if self._closed:
             raise EngineError("this publisher is closed")
+
+
+class OwnPublisher(Publisher):
+    """The publisher of a program of ours, which has no trace of its own."""
+
+    in_host = False
 
 
 class _Locks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fluxhook._native.event import Template
@@ -13,10 +14,11 @@ from fluxhook.config.schema import Endpoint
 from fluxhook.events.envelope import EnvelopeStyle
 from fluxhook.events.event import Event
 from fluxhook.events.factory import Kind
+from fluxhook.events.trace_context import TraceContext, opentelemetry_context
 from fluxhook.logs.log import Log, described
 from fluxhook.publisher.event_filter import EventFilter, has_filters
 from fluxhook.publisher.slot import Slot
-from fluxhook.transport.datadir import FILTERED, VERSION, DataDir
+from fluxhook.transport.datadir import FILTERED, TRACED, UNTRACED, VERSION, DataDir
 from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.snapshot import Snapshot
 from fluxhook.transport.thresholds import Thresholds
@@ -40,20 +42,19 @@ class Part(NamedTuple):
     targets: bytes
 
 
-class Shortcut(NamedTuple):
-    """How events of one type are written that go into one record."""
-
-    kind: Kind
-    #: with the number of its endpoints, for each set of endpoints that a topic leads to; that of
-    #: events without a topic under None
-    templates: dict[tuple[int, ...] | None, tuple[Template, int]]
+#: How events of one type are written that go into one record: by a template, with the number of its
+#: endpoints, for each set of endpoints that a topic leads to; that of events without a topic is under
+#: None. A plain tuple, which is taken apart in a third of the instructions.
+Shortcut = tuple[Kind, dict[tuple[int, ...] | None, tuple[Template, int]]]
 
 
 class Routing:
     """What `emit` needs, all of one version: never changed, only replaced, since other threads may
     be in the middle of an emit."""
 
-    def __init__(self, snapshot: Snapshot, slot: Slot, datadir: DataDir, words: Words) -> None:
+    def __init__(
+        self, snapshot: Snapshot, slot: Slot, datadir: DataDir, words: Words, *, in_host: bool
+    ) -> None:
         config = snapshot.config
         self.version = snapshot.version
         self.slot = slot
@@ -74,6 +75,8 @@ class Routing:
         self._parts: dict[tuple[int, ...], list[Part]] = {}
         #: of the event types that were seen of late
         self.shortcuts: dict[str, Shortcut] = {}
+        #: what the trace context of an event is by default; None: it has none
+        self.current_trace = _current_trace() if config.opentelemetry and in_host else None
         self.block_s = config.block_timeout.seconds if config.drop_policy == "block" else 0.0
         self.power = config.durability == "power"
 
@@ -98,7 +101,7 @@ class Routing:
 
     def shorten(self, event: Event, ids: tuple[int, ...], parts: list[Part]) -> None:
         """Remember how such an event is written, if it can be told from its type and topic."""
-        if len(parts) != 1 or self.power:
+        if len(parts) != 1 or self.power or self.current_trace is not None:
             return
         if self.factory.kind(event.type).topic_filter is not None:
             return
@@ -110,12 +113,13 @@ class Routing:
         if shortcut is None:
             if len(self.shortcuts) >= MAX_ROUTES:
                 self.shortcuts.clear()
-            shortcut = self.shortcuts[event.type] = Shortcut(self.factory.kind(event.type), {})
+            shortcut = self.shortcuts[event.type] = self.factory.kind(event.type), {}
+        _, templates = shortcut
         key = None if event.topic is None else ids
-        if key in shortcut.templates:
+        if key in templates:
             return
-        if len(shortcut.templates) >= MAX_ROUTES:
-            shortcut.templates.clear()
+        if len(templates) >= MAX_ROUTES:
+            templates.clear()
         template = Template(
             self.rings if ring is None else [self.rings[ring]],
             self.slot.counters,
@@ -128,7 +132,15 @@ class Routing:
             field=VERSION,
             version=self.version,
         )
-        shortcut.templates[key] = template, len(endpoints)
+        templates[key] = template, len(endpoints)
+
+    def carries_traces(self) -> bool:
+        """Have the workers look for trace contexts, before one is put; False if the engine is of a
+        version that knows of none."""
+        words = EngineWords(self._words)
+        if words.traces == UNTRACED:
+            words.announce_traces()
+        return words.traces == TRACED
 
     def filtered(self, ids: tuple[int, ...], event: Event) -> list[Part]:
         """Return the same for those whose filters forward the event; count it for the others."""
@@ -174,6 +186,17 @@ class Routing:
             self._parts = {}
         self._parts[ids] = parts
         return parts
+
+
+def _current_trace() -> Callable[[], TraceContext | None] | None:
+    try:
+        return opentelemetry_context()
+    except ImportError as e:
+        log.warning(
+            "events have no trace context: `opentelemetry` is true, and the package opentelemetry-api "
+            "cannot be imported here: %s", described(e),
+        )  # fmt: skip
+        return None
 
 
 def _event_filters(

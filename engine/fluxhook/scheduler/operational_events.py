@@ -7,8 +7,9 @@ import msgspec
 from fluxhook.config.schema import Config
 from fluxhook.config.units import Size
 from fluxhook.events.gateway import DeliveryFailed, EndpointDisabled
+from fluxhook.events.trace_context import TraceContext
 from fluxhook.logs.log import Log, described
-from fluxhook.publisher.publisher import Publisher
+from fluxhook.publisher.publisher import OwnPublisher
 from fluxhook.store.audit import timestamp
 from fluxhook.store.rows import Delivery
 from fluxhook.transport.datadir import DataDir
@@ -42,7 +43,7 @@ def own_config(config: Config) -> Config:
     )
 
 
-class _OwnEvents(Publisher):
+class _OwnEvents(OwnPublisher):
     slot_name = "engine"
 
     def _load(self) -> Snapshot:
@@ -76,17 +77,24 @@ class OperationalEvents:
             cause=delivery.cause,
             error=delivery.error,
         )
-        self._emit(FAILED, data, f"evt_{delivery.id:020x}")
+        self._emit(FAILED, data, f"evt_{delivery.id:020x}", delivery.event.trace)
 
     def endpoint_disabled(self, endpoint: str, reason: str, failing_ns: int) -> None:
         data = EndpointDisabled(
             endpoint=endpoint, reason=reason, failing_since=timestamp(failing_ns)
         )
-        self._emit(DISABLED, data, None)
+        self._emit(DISABLED, data)
 
-    def _emit(self, type: str, data: msgspec.Struct, event_id: str | None) -> None:
+    def _emit(
+        self,
+        type: str,
+        data: msgspec.Struct,
+        event_id: str | None = None,
+        trace: TraceContext | None = None,
+    ) -> None:
+        context = {} if trace is None else trace._asdict()
         try:
-            self._publisher.emit(type, data, event_id=event_id)
+            self._publisher.emit(type, data, event_id=event_id, **context)
         except Exception as e:  # it only tells of something: that must go on
             log.error("%s could not be emitted: %s", type, described(e))
 

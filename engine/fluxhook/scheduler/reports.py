@@ -361,6 +361,7 @@ class Reports:
         log.error(
             "a report on endpoint %s cannot be applied, its delivery is a dead letter", name,
             exc_info=error, event="internal_error", endpoint=name, cause="internal",
+            traceparent=row.traceparent,
         )  # fmt: skip
 
     def _set_aside(

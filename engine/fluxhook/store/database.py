@@ -133,6 +133,9 @@ def open_writer(path: Path, *, full_sync: bool, create: bool) -> sqlite3.Connect
                 schema = resources.files("fluxhook.store").joinpath("schema.sql").read_text()
                 db.executescript(f"BEGIN; {schema}; PRAGMA user_version = {LAYOUT}; COMMIT")
             _check_layout(db, path)
+            with suppress(sqlite3.OperationalError):  # of a full disk
+                db.execute(_TRACES)
+            _stand_in(db)
             _check_after_power_loss(db, path, unclean)
         except BaseException:
             db.close()
@@ -154,6 +157,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
             if _is_empty(db):  # about to be created
                 raise none
             _check_layout(db, path)
+            _stand_in(db)
         except BaseException:
             db.close()
             raise
@@ -251,6 +255,14 @@ def _check_layout(db: sqlite3.Connection, path: Path) -> None:
         )
 
 
+def _stand_in(db: sqlite3.Connection) -> None:
+    """Have an empty table for one that files of earlier versions lack, where nothing can be made in
+    them."""
+    if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'traces'").fetchone():
+        db.execute("PRAGMA temp_store = MEMORY")
+        db.execute(_TRACES.replace("TABLE", "TEMP TABLE", 1))
+
+
 def _check_after_power_loss(db: sqlite3.Connection, path: Path, unclean: bool) -> None:
     """Read the whole file if it is small, or if the machine, not only the engine, went down while it
     was open.
@@ -282,6 +294,7 @@ def _weed(db: sqlite3.Connection, path: Path) -> None:
     with transaction(db):
         db.executemany("DELETE FROM deliveries WHERE id = ?", ids)
         db.executemany("DELETE FROM bodies WHERE id = ?", ids)
+        db.executemany("DELETE FROM traces WHERE id = ?", ids)
         db.executemany("DELETE FROM ring_positions WHERE ring_uid = ?", positions)
         db.execute(_COUNT)
     log.error(
@@ -290,6 +303,11 @@ def _weed(db: sqlite3.Connection, path: Path) -> None:
     )  # fmt: skip
 
 
+#: what schema.sql has for new files
+_TRACES = """
+CREATE TABLE IF NOT EXISTS traces (
+    id INTEGER PRIMARY KEY, traceparent TEXT NOT NULL, tracestate TEXT NOT NULL)
+"""
 _MALFORMED_POSITIONS = "SELECT ring_uid FROM ring_positions WHERE typeof(seq) <> 'integer'"
 _MISCOUNTED = """
 SELECT 1 FROM endpoints

@@ -178,6 +178,7 @@ class DeliveryStore(Writer):
             ids = [(id,) for id, *_ in gone]
             db.executemany("DELETE FROM deliveries WHERE id = ?", ids)
             db.executemany("DELETE FROM bodies WHERE id = ?", ids)
+            db.executemany("DELETE FROM traces WHERE id = ?", ids)
             db.executemany(_PURGE_ATTEMPTS, ((last,) for *_, last, _ in gone if last is not None))
             causes = Counter(
                 (endpoint, cause) for _, endpoint, state, _, cause in gone if state == State.DEAD

@@ -14,11 +14,13 @@ from typing import Any, Self
 
 import msgspec
 
+from fluxhook.events.trace_context import TraceContext
 from fluxhook.logs.log import Log
 from fluxhook.policy.clock import Clock
 from fluxhook.store.database import open_reader, translated
 from fluxhook.store.deaths import Deaths, deaths
 from fluxhook.store.delivery_id import first_at, made_ns
+from fluxhook.store.rows import COLUMNS as DELIVERY_COLUMNS
 from fluxhook.store.rows import (
     ENDED,
     Delivery,
@@ -32,7 +34,15 @@ from fluxhook.transport.messages import Attempt
 __all__ = ["COLUMNS", "FRONTS", "ReadStore", "clock_checksum"]
 
 #: the columns of a `Delivery`, for a query that calls the table d
-COLUMNS = ", ".join(f"d.{name} AS {name}" for name in Delivery.__struct_fields__)
+COLUMNS = ", ".join(
+    (
+        *(f"d.{name} AS {name}" for name in DELIVERY_COLUMNS),
+        *(
+            f"ifnull((SELECT CAST({name} AS TEXT) FROM traces WHERE id = d.id), '') AS {name}"
+            for name in TraceContext._fields
+        ),
+    )
+)
 _ATTEMPT = ", ".join(f"a.{name}" for name in Attempt.__struct_fields__)
 
 _Parameters = Sequence[Any] | Mapping[str, Any]

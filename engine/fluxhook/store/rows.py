@@ -11,6 +11,7 @@ from fluxhook.policy import delivery as life
 from fluxhook.transport.messages import Attempt, EventHead
 
 __all__ = [
+    "COLUMNS",
     "ENDED",
     "Delivery",
     "Due",
@@ -44,7 +45,7 @@ def state_after(state: life.State, event: life.Event) -> State:
 
 
 class Delivery(msgspec.Struct, gc=False):
-    """One event for one endpoint: the columns of `deliveries`, in their order.
+    """One event for one endpoint: the columns of `deliveries`, in their order, and its trace context.
 
     Treat it as read-only; a `DeliveryTransaction` changes the copies that it made itself.
     """
@@ -68,10 +69,18 @@ class Delivery(msgspec.Struct, gc=False):
     type: str
     topic: str
     order_key: str
+    # Of the table `traces`, which has a row where there is a trace context.
+    traceparent: str = ""
+    tracestate: str = ""
 
     @property
     def event(self) -> EventHead:
-        return EventHead(self.event_id, self.type, self.topic, self.order_key)
+        names = self.event_id, self.type, self.topic, self.order_key
+        return EventHead(*names, self.traceparent, self.tracestate)
+
+
+#: the columns of `deliveries`
+COLUMNS: Final = Delivery.__struct_fields__[:-2]
 
 
 class Due(NamedTuple):

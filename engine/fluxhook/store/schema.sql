@@ -80,6 +80,13 @@ CREATE TABLE bodies (
     body BLOB    NOT NULL
 );
 
+-- The W3C Trace Context of those deliveries that have one. Also in database.py, for earlier files.
+CREATE TABLE IF NOT EXISTS traces (
+    id          INTEGER PRIMARY KEY,    -- deliveries.id
+    traceparent TEXT    NOT NULL,
+    tracestate  TEXT    NOT NULL
+);
+
 -- In the order of commits. A delivery's attempts are a chain from deliveries.last_attempt through
 -- `previous`, which costs nothing to write where an index costs a random page per retry.
 CREATE TABLE attempts (

@@ -6,7 +6,7 @@ import itertools
 import sqlite3
 from collections import defaultdict
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from msgspec.structs import astuple, replace
 
@@ -15,7 +15,7 @@ from fluxhook.policy.outcome import GIVEN_UP
 from fluxhook.policy.table import IllegalMove
 from fluxhook.store.database import Insert, transaction, translated
 from fluxhook.store.deaths import DEAD, DIED
-from fluxhook.store.rows import Delivery, State, state_after
+from fluxhook.store.rows import COLUMNS, Delivery, State, state_after
 from fluxhook.store.writer import Writer
 from fluxhook.transport.messages import Attempt, EventHead
 
@@ -29,9 +29,10 @@ _NAMES: Final[tuple[life.State, ...]] = ("waiting", "blocked", "delivered", "dea
 #: what happens to a delivery that is with a worker, whatever its row says of it
 _OF_SENDING: Final = frozenset(move.event for move in life.MOVES if move.state == "sending")
 
-_COLUMNS = Delivery.__struct_fields__
-_ADD = Insert("deliveries", len(_COLUMNS))
+_WIDTH = len(COLUMNS)
+_ADD = Insert("deliveries", _WIDTH)
 _BODY = Insert("bodies", 2)
+_TRACE = Insert("traces", 3)
 _ATTEMPT = Insert("attempts", 4 + len(Attempt.__struct_fields__))
 _CHANGING = ("due_ns", "attempts", "first_failed_ns", "last_attempt", "cause", "error")
 
@@ -39,7 +40,7 @@ _CHANGING = ("due_ns", "attempts", "first_failed_ns", "last_attempt", "cause", "
 def _change(*columns: str) -> Insert:
     """Set these columns of deliveries that are there, for all of which a row is given."""
     assignments = ", ".join(f"{column} = excluded.{column}" for column in columns)
-    return Insert("deliveries", len(_COLUMNS), f"ON CONFLICT (id) DO UPDATE SET {assignments}")
+    return Insert("deliveries", _WIDTH, f"ON CONFLICT (id) DO UPDATE SET {assignments}")
 
 
 # Apart, since a statement that sets `state` writes to all indexes, changed or not.
@@ -63,6 +64,10 @@ _FAILED = "UPDATE endpoints SET failed_ns = ?, failed_cause = ?, failed_error = 
 _WINDOW = "INSERT OR REPLACE INTO windows VALUES (?, ?, ?)"
 _CLOSE_WINDOW = "DELETE FROM windows WHERE endpoint = ?"
 _POSITION = "INSERT OR REPLACE INTO ring_positions VALUES (?, ?)"
+
+
+def _rows(deliveries: dict[int, Delivery]) -> list[tuple[Any, ...]]:
+    return [astuple(delivery)[:_WIDTH] for delivery in deliveries.values()]
 
 
 class DeliveryTransaction:
@@ -275,14 +280,22 @@ class DeliveryTransaction:
         promoted: list[tuple[int, int, int]] = []
         lines: set[tuple[int, str]] = set()
         with transaction(self._store.db) as db:
-            _ADD.write(db, list(map(astuple, self._added.values())))
+            _ADD.write(db, _rows(self._added))
             _BODY.write(db, [(delivery.id, body) for delivery, body in self._bodies])
+            _TRACE.write(
+                db,
+                [
+                    (d.id, d.traceparent, d.tracestate)
+                    for d in self._added.values()
+                    if d.traceparent
+                ],
+            )
             _ATTEMPT.write(
                 db,
                 [(id, d.id, previous, n, *astuple(a)) for id, d, previous, n, a in self._attempts],
             )
-            _UPDATE.write(db, list(map(astuple, self._updated.values())))
-            _MOVE.write(db, list(map(astuple, self._moved.values())))
+            _UPDATE.write(db, _rows(self._updated))
+            _MOVE.write(db, _rows(self._moved))
             for changed in (self._added, self._updated, self._moved):
                 lines.update((d.endpoint, d.order_key) for d in changed.values() if d.ordered)
             for line in lines:

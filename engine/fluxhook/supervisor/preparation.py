@@ -112,6 +112,7 @@ class Preparation:
         """Return the words; those of breakers that cannot be are cleared: a word has no checksum."""
         most = self._config.max_endpoints
         words = EngineWords(self._repair.words(most))
+        words.understand_traces()
         if words.max_endpoints != most:
             raise ConfigError(
                 Problem(

@@ -16,15 +16,18 @@ from fluxhook.config.headers import content_type
 from fluxhook.config.schema import Config, Endpoint, Tls
 from fluxhook.config.units import Duration
 from fluxhook.errors import ConfigError, Problem
+from fluxhook.events.trace_context import TraceContext
 from fluxhook.policy.compression import make_compressor
 from fluxhook.policy.signature import make_profile
 from fluxhook.transport.target import MAX_ANSWER_BYTES, Target, one_of_each
 from fluxhook.transport.tls import TlsMaterial, read_tls
 
-__all__ = ["Built", "build", "problems"]
+__all__ = ["Built", "build", "problems", "with_trace"]
 
 #: what each event of a batch may add to a 207 answer; arbitrary, twice the longest sensible entry
 _ANSWER_BYTES_PER_EVENT = 1024
+
+_TRACE_HEADERS = frozenset(name.encode() for name in TraceContext._fields)
 
 T = TypeVar("T")
 
@@ -126,6 +129,14 @@ def _headers(endpoint: Endpoint) -> tuple[bytes, ...]:
     _scratch().setopt(pycurl.HTTPHEADER, list(lines))
     headers: tuple[bytes, ...] = one_of_each(lines)
     return headers
+
+
+def with_trace(headers: tuple[bytes, ...], trace: TraceContext) -> tuple[bytes, ...]:
+    """Return the header lines of a request that carries a trace context, instead of one that the
+    endpoint's own headers name."""
+    kept = (line for line in headers if line.partition(b":")[0].lower() not in _TRACE_HEADERS)
+    lines = (f"{name}: {value}".encode() for name, value in trace._asdict().items() if value)
+    return (*kept, *lines)
 
 
 @cache

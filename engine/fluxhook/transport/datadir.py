@@ -71,8 +71,11 @@ __all__ = [
     "STAGE_SIGN",
     "STAGE_TLS",
     "STORED",
+    "TRACED",
+    "TRACES",
     "UNBUILT",
     "UNMETERED",
+    "UNTRACED",
     "VERSION",
     "WORD_FIELDS",
     "WORKER_FIELDS",
@@ -133,8 +136,10 @@ SAMPLED_ONE_IN = 16
 # event of it died last, in nanoseconds (0: none did). Times are engine time (policy/clock.py).
 BREAKER, RATE, STORED, UNMETERED, FAILING, UNBUILT, DIED = range(7)
 WORD_FIELDS = 8
-# Words of the engine's row: version of config.json; number of times that a ring was added.
-VERSION, RINGS = range(2)
+# Words of the engine's row: version of config.json; number of times that a ring was added; whether
+# events may have a trace context (0: the engine is of a version that knows of none, UNTRACED, TRACED).
+VERSION, RINGS, TRACES = range(3)
+UNTRACED, TRACED = 1, 2
 
 
 def boot_id() -> bytes:

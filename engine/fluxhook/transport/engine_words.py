@@ -10,6 +10,7 @@
     UNMETERED   the publishers'
     VERSION     the supervisor's
     RINGS       the publishers'
+    TRACES      the supervisor's to begin with, the publishers' to set to TRACED
 
 What is done once for an event is done on the matrix itself, without a call of Python.
 """
@@ -61,6 +62,22 @@ class EngineWords:
 
     def add_ring(self) -> None:
         self._add(self.engine_row, d.RINGS, 1)
+
+    @property
+    def traces(self) -> int:
+        """Return whether events may have a trace context: 0, UNTRACED or TRACED."""
+        return self._load(self.engine_row, d.TRACES)
+
+    def understand_traces(self) -> None:
+        """Tell publishers that this engine knows of trace contexts."""
+        if not self.traces:
+            self._store(self.engine_row, d.TRACES, d.UNTRACED)
+
+    def announce_traces(self) -> None:
+        """Tell workers that events may have a trace context, before there is one: they look at this
+        word when a ring was added, and so look for nothing of the kind until then."""
+        self._store(self.engine_row, d.TRACES, d.TRACED)
+        self.add_ring()
 
     # ---- of an endpoint --------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from fluxhook.events.event import Event, order_key_of
+from fluxhook.events.trace_context import TraceContext
+from fluxhook.text import decoded
 
 __all__ = [
     "DEFERRED",
@@ -31,6 +33,9 @@ __all__ = [
 #: about as long one after the other
 SUSPECT_NS = 60_000_000_000
 
+#: of the head of an event without a trace context
+_PLAIN_FIELDS: Final = 4
+
 # gc=False: these hold nothing that could refer back to them, so the collector need not look.
 
 
@@ -41,19 +46,33 @@ class EventHead(NamedTuple):
     type: str
     topic: str = ""
     order_key: str = ""
+    # Only where the event has a trace context (events/trace_context.py); `tracestate` may be empty.
+    traceparent: str = ""
+    tracestate: str = ""
 
     @classmethod
     def of(cls, event: Event, order_field: str | None) -> EventHead:
         """Return the head of an event for endpoints that keep the order of a field's values, if any."""
         key = order_key_of(event, order_field) if order_field else ""
-        return cls(event.id, event.type, event.topic or "", key)
+        return cls(event.id, event.type, event.topic or "", key, *(event.trace or ()))
 
     def encode(self) -> bytes:
-        return "\0".join(self).encode()
+        return "\0".join(self if self.traceparent else self[:_PLAIN_FIELDS]).encode()
 
     @classmethod
     def decode(cls, head: bytes) -> EventHead:
         return cls(*head.decode().split("\0"))
+
+    @staticmethod
+    def traceparent_of(head: bytes) -> str:
+        """Return the trace of which a log line about an event tells; empty where there is none, or the
+        head cannot be read."""
+        *_, traceparent, _ = [b"", b"", *head.split(b"\0")[_PLAIN_FIELDS:]]
+        return decoded(traceparent)
+
+    @property
+    def trace(self) -> TraceContext | None:
+        return TraceContext(self.traceparent, self.tracestate) if self.traceparent else None
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -17,7 +17,7 @@ from pathlib import Path
 from fluxhook._native import ring, shared
 from fluxhook.logs.log import Log
 from fluxhook.transport import datadir as d
-from fluxhook.transport.engine_words import rows_for
+from fluxhook.transport.engine_words import EngineWords, rows_for
 from fluxhook.transport.files import make_folder
 
 __all__ = ["Repair"]
@@ -89,15 +89,19 @@ class Repair:
         """Open the shared words. Damaged ones are made anew in the same file, for who has it mapped."""
         path, rows = self._datadir.words, rows_for(max_endpoints)
         self.regular(path)
+        lost = not path.exists() and self._rows() > 0
         try:
-            return shared.Words(str(path), rows, d.WORD_FIELDS)
+            words = shared.Words(str(path), rows, d.WORD_FIELDS)
         except shared.OtherVersion:
             raise
         except shared.LayoutMismatch as e:
             rows = self._rows() or rows
             shared.reset_words(str(path), rows, d.WORD_FIELDS)
             log.warning("%s; it is made anew: breakers and rate limits begin anew", e)
-        return shared.Words(str(path), rows, d.WORD_FIELDS)
+            words, lost = shared.Words(str(path), rows, d.WORD_FIELDS), True
+        if lost:
+            EngineWords(words).announce_traces()  # events that wait may have a trace context
+        return words
 
     def _rows(self) -> int:
         """Return as many as the other files of this directory were made for; 0 where there are none."""

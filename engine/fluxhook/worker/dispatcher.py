@@ -31,7 +31,7 @@ from fluxhook.transport.build import build
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.messages import DEFERRED, SUSPECT_NS, TAKEN_OVER, DueHead, Verdict
 from fluxhook.worker.admission import Admission
-from fluxhook.worker.endpoint_queue import Backlog, EndpointQueue
+from fluxhook.worker.endpoint_queue import Backlog, EndpointQueue, traceparent_of
 from fluxhook.worker.idle_gauge import IdleGauge
 from fluxhook.worker.reporter import Reporter
 from fluxhook.worker.results import Results
@@ -148,6 +148,12 @@ class Dispatcher:
             event="endpoint_unbuilt", endpoint=endpoint.name,
         )  # fmt: skip
         self._words.store(endpoint_id, field.UNBUILT, 1)
+
+    def carry_traces(self) -> None:
+        """Look from now on for the trace context of what is sent: there may be some."""
+        self._backlog.carries_traces = True
+        for queue in self.queues.values():
+            queue.carry_traces()
 
     def retire_senders(self) -> None:
         """Close the senders that no queue uses. To be called when all queues are configured."""
@@ -548,6 +554,7 @@ class Dispatcher:
                 log.error(
                     "two workers ended at delivery %d: it is a dead letter", delivery.id,
                     event="poison", delivery=delivery.id, cause="poison",
+                    traceparent=traceparent_of(delivery),
                 )  # fmt: skip
                 self._reporter.report(delivery, "dead", "poison")
             else:

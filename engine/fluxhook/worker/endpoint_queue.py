@@ -9,12 +9,13 @@ from operator import attrgetter
 
 from fluxhook._native.ring import RingDelivery
 from fluxhook.config.schema import Endpoint
+from fluxhook.events.trace_context import TraceContext, common
 from fluxhook.logs.log import Log
 from fluxhook.policy import batch
 from fluxhook.policy.aggregate import aggregates, gathered
 from fluxhook.policy.compression import MIN_BYTES
 from fluxhook.policy.outcome import Outcome, TransportCause, classify
-from fluxhook.transport.build import Built
+from fluxhook.transport.build import Built, with_trace
 from fluxhook.transport.messages import EventHead
 from fluxhook.transport.sender import Sender
 
@@ -39,7 +40,7 @@ _body: Callable[[RingDelivery], bytes] = attrgetter("body")
 class Backlog:
     """What waits in all queues of a worker. Each queue keeps its part of it."""
 
-    __slots__ = ("count", "full", "ready")
+    __slots__ = ("carries_traces", "count", "full", "ready")
 
     def __init__(self) -> None:
         #: the deliveries that wait, those in slow queues aside
@@ -48,6 +49,8 @@ class Backlog:
         #: those that have none
         self.ready: dict[int, EndpointQueue] = {}
         self.full: dict[int, EndpointQueue] = {}
+        #: what is sent may have a trace context
+        self.carries_traces = False
 
     def queues(self) -> list[EndpointQueue]:
         """Return the queues in which something waits."""
@@ -71,6 +74,7 @@ class EndpointQueue:
         "_gathers",
         "_headers",
         "_hurried",
+        "_made_plainly",
         "_mark_done",
         "_mark_ns",
         "_outcomes",
@@ -87,6 +91,7 @@ class EndpointQueue:
         "blocked_until_ns",
         "blocks",
         "busy_keys",
+        "carries_traces",
         "defers",
         "done",
         "endpoint",
@@ -135,6 +140,7 @@ class EndpointQueue:
         self._pieces: deque[int] = deque()
         self._weighed = 0
         self._weight = 0
+        self.carries_traces = backlog.carries_traces
         self._mark_ns = 0
         self._mark_done = 0
         self._outcomes: dict[tuple[int, TransportCause | None], Outcome] = {}
@@ -185,8 +191,13 @@ class EndpointQueue:
         self._encoding = b"Content-Encoding: " + e.compression.encode()
         if built:
             self.target, self._headers, self._sign, self._compress = built[:4]
+            self._made_plainly = self._compress is None and not self.carries_traces
         self._retry_on = frozenset(e.retry.retry_on)
         self._outcomes.clear()
+
+    def carry_traces(self) -> None:
+        """Look for the trace context of what is sent."""
+        self.carries_traces, self._made_plainly = True, False
 
     def gathers(self, delivery: RingDelivery) -> bool:
         """Return whether the delivery goes into the endpoint's window of aggregation."""
@@ -212,10 +223,10 @@ class EndpointQueue:
     def request(self, delivery: RingDelivery, now_s: int) -> tuple[list[bytes], bytes]:
         """Return the header lines and the body of an attempt that is signed now."""
         body = delivery.body
-        if self._compress is None:
+        if self._made_plainly:
             id = event_id(delivery) if self._signs_id else ""
             return [*self._headers, *self._sign(id, now_s, body)], body
-        return self._made(event_id(delivery), body, now_s)
+        return self._made(event_id(delivery), body, now_s, (delivery,))
 
     def request_for(self, taken: Sequence[RingDelivery], now_s: int) -> tuple[list[bytes], bytes]:
         """Return the same for what was taken for one request: a batch, or one delivery."""
@@ -223,10 +234,14 @@ class EndpointQueue:
             return self.request(taken[0], now_s)
         body = batch.join(self.endpoint.batch, list(map(_body, taken)))
         id = batch.batch_id(map(event_id, taken)) if self._signs_id else ""
-        return self._made(id, body, now_s)
+        return self._made(id, body, now_s, taken)
 
-    def _made(self, id: str, body: bytes, now_s: int) -> tuple[list[bytes], bytes]:
+    def _made(
+        self, id: str, body: bytes, now_s: int, taken: Sequence[RingDelivery]
+    ) -> tuple[list[bytes], bytes]:
         headers = self._headers
+        if self.carries_traces and (trace := common([*map(trace_of, taken)])):
+            headers = with_trace(headers, trace)
         if self._compress is not None and len(body) >= MIN_BYTES:
             headers, body = (*headers, self._encoding), self._compress(body)
         return [*headers, *self._sign(id, now_s, body)], body
@@ -457,6 +472,15 @@ class EndpointQueue:
 def event_id(delivery: RingDelivery) -> str:
     """Return the first part of its EventHead."""
     return delivery.event.split(b"\0", 1)[0].decode()
+
+
+def traceparent_of(delivery: RingDelivery) -> str:
+    """Return what a log line about the delivery names as its trace, or nothing."""
+    return EventHead.traceparent_of(delivery.event)
+
+
+def trace_of(delivery: RingDelivery) -> TraceContext | None:
+    return EventHead.decode(delivery.event).trace
 
 
 def order_key(delivery: RingDelivery) -> str:

@@ -12,7 +12,7 @@ from fluxhook._native.shared import Counters
 from fluxhook.logs.log import Log
 from fluxhook.store.delivery_id import DeliveryIds
 from fluxhook.transport.engine_clock import EngineClock
-from fluxhook.transport.messages import Attempt, Report, Verdict
+from fluxhook.transport.messages import Attempt, EventHead, Report, Verdict
 
 __all__ = ["NO_ENDPOINT", "Reporter"]
 
@@ -128,7 +128,7 @@ class Reporter:
             return head
         log.error(
             "an event of endpoint %d is dropped, %d bytes are too many for %s: raise max_event_bytes",
-            report.endpoint, size, self.outbox.path,
+            report.endpoint, size, self.outbox.path, traceparent=EventHead.traceparent_of(report.event),
         )  # fmt: skip
         return self._encode(
             msgspec.structs.replace(report, verdict="dropped", cause="payload_too_large")

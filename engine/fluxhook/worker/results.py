@@ -21,7 +21,7 @@ from fluxhook.transport.messages import Attempt
 from fluxhook.transport.sender import Sender
 from fluxhook.transport.transfer import RESENT_US, STATUS, TOTAL_US, Transfer
 from fluxhook.worker.admission import Admission
-from fluxhook.worker.endpoint_queue import EndpointQueue, event_id
+from fluxhook.worker.endpoint_queue import EndpointQueue, event_id, traceparent_of
 from fluxhook.worker.reporter import Reporter
 from fluxhook.worker.stage_timings import StageTimings
 
@@ -125,6 +125,7 @@ class Results:
             log.error(
                 "endpoint %s: an attempt ended with an error of ours", name,
                 exc_info=error, event="internal_error", endpoint=name, cause="internal",
+                traceparent=traceparent_of(deliveries[0]) if deliveries else None,
             )  # fmt: skip
         attempt = Attempt(now_ns, 0, "internal", text, worker=self._worker)
         for delivery in deliveries:

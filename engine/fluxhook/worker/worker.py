@@ -204,6 +204,8 @@ class Worker:
         """
         suspects: tuple[list[RingDelivery], list[RingDelivery]] = [], []
         self._rings_version = self._words.load(self._engine_row, d.RINGS)
+        if self._words.load(self._engine_row, d.TRACES) == d.TRACED:
+            self._dispatcher.carry_traces()
         # One whose file is gone is still mapped, and what is in it can be delivered.
         found = dict(self._rings)
         for slot in self._datadir.publisher_slots():

@@ -64,12 +64,17 @@ async def emit_events(
     Of an array all are accepted or, if one is bad, none; lines are accepted as they arrive, up to the
     first bad one. Accepted means kept: it will be delivered, or become a dead letter, which is
     reported.
+
+    The headers `traceparent` and `tracestate` (W3C Trace Context) count for each event that has no
+    `traceparent` of its own. Those that cannot be read are ignored, and counted in
+    `fluxhook_ignored_trace_headers_total`.
     """
     media = media_type(request.headers.get("content-type"), _MEDIA)
     if not ingest.ready:
         await sync_to_thread(ingest.prepare)
     client = access.client(request.headers.get("authorization"))
-    with ingest.request(request.headers.get("idempotency-key"), client) as events:
+    key, trace = request.headers.get("idempotency-key"), ingest.trace(request.headers)
+    with ingest.request(key, client, trace) as events:
         if media == NDJSON:
             await _emit_lines(events, request, ingest.max_body)
             return AcceptedEvents(events.finish())

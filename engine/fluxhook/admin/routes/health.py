@@ -49,7 +49,8 @@ async def readyz(
 def metrics(service: NamedDependency[Service]) -> Response[bytes]:
     """Show all metrics in the text format of Prometheus."""
     own_series = service.snapshot.config.admin.metrics_endpoints
-    return Response(Metrics(service.stats, own_series).page(), media_type=CONTENT_TYPE)
+    made = Metrics(service.stats, own_series, service.ignored_trace_headers)
+    return Response(made.page(), media_type=CONTENT_TYPE)
 
 
 HANDLERS = (healthz, readyz, metrics)

@@ -145,6 +145,12 @@ def _facts(detail: DeliveryDetail) -> None:
         if detail.order_key is not None:
             text("dt", "Order key")
             text("dd", detail.order_key, "mono")
+        if detail.traceparent is not None:
+            text("dt", "Trace")
+            with tag("dd", "mono break"):
+                text("span", detail.traceparent)
+                if detail.tracestate is not None:
+                    text("span", f" {detail.tracestate}", "quiet")
         text("dt", "Delivery id")
         text("dd", detail.id, "mono break")
         if detail.cause and detail.cause != "delivered":
