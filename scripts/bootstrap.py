@@ -46,6 +46,7 @@ PROGRAMS = {
     "valgrind": "valgrind",
     "chromium": "chromium",
     "systemd-analyze": "systemd",
+    "prometheus": "prometheus",
 }
 #: Each target: its lock in requirements/, and the programs that it runs.
 TARGETS = {

@@ -162,8 +162,8 @@ class ProcessStats(msgspec.Struct, frozen=True, kw_only=True):
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """A whole engine. `running` tells whether its supervisor is there, `serving` how many of its
-    workers take and send events; None where that is not known. `problems` names files that could not be
-    read: what only they would tell is missing."""
+    workers take and send events; None where that is not known. `outages` tells what cannot be written
+    now. `problems` names files that could not be read: what only they would tell is missing."""
 
     data_dir: str
     running: bool
@@ -171,6 +171,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     endpoints: list[EndpointStats]
     processes: list[ProcessStats] = []
+    outages: dict[str, bool] = {}
+    #: how often a worker was replaced
+    worker_restarts: int = 0
     problems: list[str] = []
 
     @property
@@ -290,6 +293,8 @@ class _Reading:
                 *_processes("publisher", published, len(stored.rows)),
                 *_processes("worker", worked, len(stored.rows)),
             ],
+            outages={} if self._words is None else self._words.outages,
+            worker_restarts=0 if self._words is None else self._words.worker_restarts,
             problems=self.problems,
         )
 

@@ -45,7 +45,7 @@ def full(id: int, **figures: Any) -> EndpointStats:
 
 
 def page(*endpoints: EndpointStats, own_series: int = 500) -> bytes:
-    stats = Stats(data_dir="/d", running=True, version=1, endpoints=list(endpoints))
+    stats = Stats(data_dir="/", running=True, version=1, endpoints=list(endpoints))
     return Metrics(lambda: stats, own_series).page()
 
 

@@ -14,7 +14,15 @@ from scripts import bootstrap
 
 ROOT: Final = Path(__file__).parents[2]
 COMPILER: Final = ["gcc", "libc6-dev", "libssl-dev"]
-TOOLS: Final = ["openssl", "nginx-light", "golang-go", "valgrind", "chromium", "systemd"]
+TOOLS: Final = [
+    "openssl",
+    "nginx-light",
+    "golang-go",
+    "valgrind",
+    "chromium",
+    "systemd",
+    "prometheus",
+]
 #: a machine whose programs say what they were called with
 PROGRAM: Final = '#!/bin/sh\necho "$0 $*" >>"{log}"\n{action}\n'
 
@@ -85,7 +93,7 @@ def test_a_debian_without_rights_is_told_in_one_line(
 def test_another_system_is_told_what_it_lacks(machine: Machine) -> None:
     """Without apt-get no package of Debian's is named."""
     line = ended("test")
-    assert line.endswith("openssl, nginx, go, valgrind, chromium, systemd-analyze")
+    assert line.endswith("openssl, nginx, go, valgrind, chromium, systemd-analyze, prometheus")
     assert "apt-get" not in line
 
 
@@ -96,7 +104,9 @@ def test_sudo_is_used_where_it_asks_for_nothing(machine: Machine) -> None:
     machine.has("true")
     machine.has(
         "env",
-        machine.installs("cc", "openssl", "chromium", "nginx", "valgrind", "go", "systemd-analyze"),
+        machine.installs(
+            "cc", "openssl", "chromium", "nginx", "valgrind", "go", "systemd-analyze", "prometheus"
+        ),
     )
     bootstrap.prepare_machine("test")
     _, _, sudo, update, again, install = machine.called()
@@ -134,7 +144,7 @@ def test_an_installation_that_fails_is_told_with_its_reason(
 def test_what_only_one_package_brings_is_asked_for_alone(machine: Machine) -> None:
     """The script finds out what is there by trying."""
     machine.has("apt-get")
-    for name in ("cc", "openssl", "nginx", "valgrind", "go", "systemd-analyze"):
+    for name in ("cc", "openssl", "nginx", "valgrind", "go", "systemd-analyze", "prometheus"):
         machine.has(name)
     assert ended("test") == (
         "fluxhook: make test needs chromium; as root: apt-get install chromium"
@@ -208,7 +218,7 @@ def test_a_session_of_tests_begins_with_what_is_missing() -> None:
     (line,) = ran.stderr.strip().splitlines()
     assert line.startswith("ERROR: the tests need a C compiler (/nonexistent/cc), ")
     assert line.endswith(
-        "go, valgrind, chromium, systemd-analyze; run: python3 scripts/bootstrap.py test"
+        "go, valgrind, chromium, systemd-analyze, prometheus; run: python3 scripts/bootstrap.py test"
     )
 
 

@@ -7,6 +7,8 @@ which never changes: if an endpoint moved out of `other`, counters would go down
 
 from __future__ import annotations
 
+import contextlib
+import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
@@ -128,6 +130,7 @@ class Metrics(Collector):
         yield GaugeMetricFamily("fluxhook_misconfigured_endpoints", misconfigured, value=held)
         yield from _of_endpoints(stats.endpoints, self._own_series)
         yield from _processes(stats)
+        yield from _files(stats)
 
 
 def _groups(endpoints: list[EndpointStats], own_series: int) -> list[_Group]:
@@ -270,6 +273,27 @@ def _durations(groups: list[_Group], label: list[str]) -> Iterator[Metric]:
     yield from (durations, reuse, stages)
 
 
+def _files(stats: Stats) -> Iterator[Metric]:
+    outages = GaugeMetricFamily(
+        "fluxhook_outage",
+        "1 for what cannot be written now: the store, rings that are to be synced, the audit trail.",
+        labels=["what"],
+    )
+    for what, fails in stats.outages.items():
+        outages.add_metric([what], int(fails))
+    yield outages
+    unreadable = "Files of the data directory that cannot be read."
+    yield GaugeMetricFamily("fluxhook_unreadable_files", unreadable, value=len(stats.problems))
+    with contextlib.suppress(OSError):  # then others of these say what is wrong
+        disk = os.statvfs(stats.data_dir)
+        for name, text, blocks in (
+            ("free", "Room on the disk of the data directory.", disk.f_bavail),
+            ("size", "Size of the disk of the data directory.", disk.f_blocks),
+        ):
+            metric = f"fluxhook_disk_{name}_bytes"
+            yield GaugeMetricFamily(metric, text, value=blocks * disk.f_frsize)
+
+
 #: where each of the shared buckets begins and ends, in seconds
 _ENDS: Final = [shared.bucket_limit_us(i) / 1e6 for i in range(shared.HISTOGRAM_BUCKETS)]
 _BEGINS: Final = [0.0, *_ENDS[:-1]]
@@ -312,3 +336,5 @@ def _processes(stats: Stats) -> Iterator[Metric]:
             if one.role == role:
                 counter.add_metric([one.name], getattr(one, field))
         yield counter
+    restarts = "How often a worker ended and was replaced."
+    yield CounterMetricFamily("fluxhook_worker_restarts", restarts, value=stats.worker_restarts)

@@ -45,7 +45,7 @@ class Retention:
         self._spared_until_ns = 0
         self._next_overdue_ns = self._next_purge_ns = 0
         #: the audit trail cannot be written
-        self._purge_fails = False
+        self.purge_fails = False
         self.configure(endpoints.snapshot)
 
     def configure(self, snapshot: Snapshot) -> None:
@@ -79,13 +79,13 @@ class Retention:
         try:
             more = self.purge(now_ns)
         except StoreError as e:
-            if not self._purge_fails:
+            if not self.purge_fails:
                 log.error("nothing is purged until the audit trail can be written: %s", e)
-            self._purge_fails = True
+            self.purge_fails = True
             return False
-        if self._purge_fails:
+        if self.purge_fails:
             log.info("the audit trail is written again")
-        self._purge_fails = False
+        self.purge_fails = False
         return more
 
     def purge(self, now_ns: int) -> bool:

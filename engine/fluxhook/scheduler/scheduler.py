@@ -102,6 +102,12 @@ class Scheduler:
         self.configure(snapshot)
 
     @property
+    def outages(self) -> set[str]:
+        """Return what could not be written the last time, of `datadir.OUTAGES`."""
+        found = {"store"} if self._outage.under_way else set()
+        return found | ({"audit"} if self.retention.purge_fails else set())
+
+    @property
     def snapshot(self) -> Snapshot:
         return self.endpoints.snapshot
 

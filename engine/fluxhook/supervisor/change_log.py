@@ -50,6 +50,11 @@ class ChangeLog:
             log.error("%s; its entries are numbered from 1 again", e)
         self._last = 0 if newest is None else newest.n
 
+    @property
+    def fails(self) -> bool:
+        """Return whether it could not be written the last time."""
+        return self._outage.under_way
+
     def record(self, origin: Origin, action: str, **what: Any) -> None:
         """Write an entry; `what` are the other fields of ChangeEntry. Raise StoreError where it cannot
         be written: then the change is not to be made."""

@@ -28,6 +28,11 @@ class Syncer:
         self._thread = threading.Thread(target=self._run, name="fluxhook-sync", daemon=True)
         self._thread.start()
 
+    @property
+    def fails(self) -> bool:
+        """Return whether a file could not be synced the last time."""
+        return any(outage.under_way for outage in list(self._outages.values()))
+
     def close(self) -> None:
         """Sync once more and end."""
         self._stop.set()

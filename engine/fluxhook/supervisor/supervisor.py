@@ -65,6 +65,9 @@ class Supervisor:
     `reload` gives the configuration anew when SIGHUP asks for it.
     """
 
+    #: what cannot be written now, as the words say; None: they are of the engine before
+    _outages: set[str] | None = None
+
     def __init__(
         self,
         data_dir: str | os.PathLike[str],
@@ -226,6 +229,7 @@ class Supervisor:
         """Do what is to be done now, then wait for something to happen."""
         now = time.monotonic()
         wake_ns = self._scheduler.step(self._clock.now_ns())
+        self._publish_outages()
         if self._host is not None:
             self._host.flush()
         if self._draining_until is None:
@@ -245,6 +249,16 @@ class Supervisor:
         if asked:
             self._listener.step()
         self._obey()
+
+    def _publish_outages(self) -> None:
+        found = self._scheduler.outages
+        if self._syncer is not None and self._syncer.fails:
+            found.add("sync")
+        if self._trail.fails:
+            found.add("audit")
+        if found != self._outages:
+            self._outages = found
+            self._words.publish_outages(found)
 
     def _wait_s(self, now: float, wake_ns: int) -> float:
         """Return how long nothing is to be done unless something happens."""
@@ -369,6 +383,8 @@ class Supervisor:
             return
         if self._serves:
             self._children.replace(end)
+            if end.index != SIDECAR:
+                self._words.count_restart()
             return
         self._failure = self._failure or EngineError(
             f"{self._children.sidecar} ended with status {end.status} before it served; its log "

@@ -50,13 +50,16 @@ __all__ = [
     "FAILED",
     "FAILED_REQUESTS",
     "FAILING",
+    "FAILING_WRITES",
     "FAULTS",
     "FILTERED",
     "HISTOGRAM",
+    "OUTAGES",
     "PUBLISHER_FIELDS",
     "RATE",
     "REFUSED",
     "RESENT",
+    "RESTARTS",
     "RINGS",
     "SAMPLED_ONE_IN",
     "SIGNATURE_REJECTED",
@@ -137,9 +140,11 @@ SAMPLED_ONE_IN = 16
 BREAKER, RATE, STORED, UNMETERED, FAILING, UNBUILT, DIED = range(7)
 WORD_FIELDS = 8
 # Words of the engine's row: version of config.json; number of times that a ring was added; whether
-# events may have a trace context (0: the engine is of a version that knows of none, UNTRACED, TRACED).
-VERSION, RINGS, TRACES = range(3)
+# events may have a trace context (0: the engine is of a version that knows of none, UNTRACED, TRACED);
+# what cannot be written now, a bit for each of OUTAGES; number of times that a worker was replaced.
+VERSION, RINGS, TRACES, FAILING_WRITES, RESTARTS = range(5)
 UNTRACED, TRACED = 1, 2
+OUTAGES = ("store", "sync", "audit")
 
 
 def boot_id() -> bytes:

@@ -11,11 +11,14 @@
     VERSION     the supervisor's
     RINGS       the publishers'
     TRACES      the supervisor's to begin with, the publishers' to set to TRACED
+    FAILING_WRITES, RESTARTS  the supervisor's
 
 What is done once for an event is done on the matrix itself, without a call of Python.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from fluxhook._native.shared import Words
 from fluxhook.policy import breaker
@@ -67,6 +70,25 @@ class EngineWords:
     def traces(self) -> int:
         """Return whether events may have a trace context: 0, UNTRACED or TRACED."""
         return self._load(self.engine_row, d.TRACES)
+
+    @property
+    def outages(self) -> dict[str, bool]:
+        """Return what cannot be written now."""
+        word = self._load(self.engine_row, d.FAILING_WRITES)
+        return {name: bool(word >> bit & 1) for bit, name in enumerate(d.OUTAGES)}
+
+    def publish_outages(self, names: Collection[str]) -> None:
+        """Tell everybody what cannot be written now, of `datadir.OUTAGES`."""
+        word = sum(1 << bit for bit, name in enumerate(d.OUTAGES) if name in names)
+        self._store(self.engine_row, d.FAILING_WRITES, word)
+
+    @property
+    def worker_restarts(self) -> int:
+        """The number of times that a worker was replaced."""
+        return self._load(self.engine_row, d.RESTARTS)
+
+    def count_restart(self) -> None:
+        self._add(self.engine_row, d.RESTARTS, 1)
 
     def understand_traces(self) -> None:
         """Tell publishers that this engine knows of trace contexts."""
