@@ -38,6 +38,15 @@ def test_a_time_that_cannot_be_is_cleared(tmp_path: Path, word: int, said: str, 
             assert harness.words.load(0, word) == 0
 
 
+def test_a_breaker_that_cannot_be_begins_anew(tmp_path: Path) -> None:
+    """As one of an endpoint that does not fail, or no success would end that."""
+    with SchedulerHarness(tmp_path / "data", LIMITED) as harness:
+        harness.words.store(0, d.BREAKER, 1 << 63)
+        harness.words.store(0, d.FAILING, harness.supervisor._clock.now_ns() - S)
+        harness.reopen()
+        assert [harness.words.load(0, word) for word in (d.BREAKER, d.FAILING)] == [0, 0]
+
+
 def test_times_that_can_be_stay(tmp_path: Path) -> None:
     """The limit's own allowance that was used up, and a failure that began a month ago."""
     with SchedulerHarness(tmp_path / "data", LIMITED) as harness:

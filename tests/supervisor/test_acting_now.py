@@ -235,6 +235,17 @@ def test_a_breaker_that_is_closed_now_lets_requests_go(harness: SchedulerHarness
     assert len(taken(harness)) == 1
 
 
+def test_an_endpoint_whose_breaker_was_closed_does_not_go_on_as_failing(
+    harness: SchedulerHarness,
+) -> None:
+    """A success behind a closed breaker clears nothing, so closing it does."""
+    open_breaker(harness)
+    harness.word(0, d.FAILING, harness.now_ns)
+    assert read_stats(harness.path).endpoint("a").failing_since_ns is not None
+    harness.ask(c.CloseBreaker("a"), c.Done)
+    assert read_stats(harness.path).endpoint("a").failing_since_ns is None
+
+
 def test_closing_a_closed_breaker_changes_nothing(harness: SchedulerHarness) -> None:
     """Two admins may do so at once; a damaged word is made sound."""
     harness.ask(c.CloseBreaker("a"), c.Done)

@@ -108,7 +108,13 @@ class EngineWords:
         return breaker.unpack(self._load(endpoint, d.BREAKER))
 
     def clear_breaker(self, endpoint: int) -> None:
+        """Close the breaker; no failure until now counts any more.
+
+        Where its word is 0, a success looks no further, so the endpoint must not be left as one that
+        fails. That is cleared second: a failure in between sets it again, and the next one finds it.
+        """
         self._store(endpoint, d.BREAKER, 0)
+        self.clear_failing(endpoint)
 
     def failing_ns(self, endpoint: int) -> int:
         """Return since when every attempt has failed; 0: the last one has not."""
@@ -125,9 +131,8 @@ class EngineWords:
         self._store(endpoint, d.DIED, at_ns)
 
     def begin_anew(self, endpoint: int) -> None:
-        """Forget failures until now: they do not count any more."""
+        """Forget failures and deaths until now: they do not count any more."""
         self.clear_breaker(endpoint)
-        self.clear_failing(endpoint)
         self.publish_died(endpoint, 0)
 
     def tat_ns(self, endpoint: int) -> int:
