@@ -11,13 +11,14 @@ TESTERS := $(shell echo $$(( $$(nproc) + 2 )))
 NATIVE := fluxhook._native.event fluxhook._native.ring fluxhook._native.shared fluxhook._native.signing fluxhook._native.topics
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test damage mutants lint lock bench build debug clean distclean
+.PHONY: help demo test damage incident mutants lint lock bench build debug clean distclean
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo       the engine at work: three endpoints, one of them failing, one hanging'
 	@echo 'make test       lint, types, stubs and all tests (ARGS="-k ring" chooses)'
 	@echo 'make damage     every damage of every file of a data directory; what passed is left out next time'
+	@echo 'make incident   one incident, of which every view must show the same; pictures in build/incident'
 	@echo 'make mutants    changes to the modules that decide, each of which a test must notice (docs/testing.md)'
 	@echo 'make lint       lint, types, stubs and words alone'
 	@echo 'make lock       renews requirements/*.txt, the locked packages of demo and development'
@@ -39,6 +40,9 @@ test: ready-test $(LINT)
 
 damage: ready-test
 	nice $(BIN)/python tests/damage/matrix.py $(ARGS)
+
+incident: ready-test
+	nice $(BIN)/python tests/incident/run.py $(ARGS)
 
 mutants: ready-test
 	nice $(BIN)/python tools/mutants.py $(ARGS)

@@ -42,6 +42,7 @@ LONGEST = [
     "worker/test_batching",
     "bench/test_instructions",
     "admin/test_server",
+    "incident/test_incident",
     "admin/dashboard/test_audit",
     "admin/dashboard/test_names",
     "scheduler/test_stalled",
