@@ -50,7 +50,7 @@ _COUNTS: Final = {
     "signature rejections": "signature_rejections",
     "size rejections": "size_rejections",
 }
-#: states that nobody has to be told of
+#: states that are no trouble
 _WELL: Final = ("active", "paused")
 
 
