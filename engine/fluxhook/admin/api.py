@@ -27,7 +27,7 @@ from litestar.router import Router
 from litestar.routes import HTTPRoute
 
 from fluxhook._version import VERSION
-from fluxhook.admin.auth import Access
+from fluxhook.admin.auth import Access, header
 from fluxhook.admin.document import (
     DESCRIPTION,
     TITLE,
@@ -64,7 +64,7 @@ def make_api(service: Service, ingest: Ingest, access: Access, sampler: Sampler)
         """Judge a request by its route's rules; a route that forgot them needs the scope `write`."""
         scope = handler.opt.get("scope", "write")
         if scope is not None:
-            access.require(scope, connection.headers.get("authorization"))
+            access.require(scope, header(connection.scope, b"authorization"))
         _refuse_unknown(connection, handler)
 
     answers = Answers()
@@ -73,7 +73,7 @@ def make_api(service: Service, ingest: Ingest, access: Access, sampler: Sampler)
 
     def once(request: Request[Any, Any, Any]) -> Callable[[bytes, Callable[[], Any]], Any]:
         """Return what does something once for each Idempotency-Key of a client at a path."""
-        client = access.client(request.headers.get("authorization"))
+        client = access.client(header(request.scope, b"authorization"))
         key = request.headers.get("idempotency-key")
         return partial(answers.once, client, request.scope["path"], key)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from fluxhook.admin.api import allowed_methods, make_api
-from fluxhook.admin.auth import Access, judge_browser
+from fluxhook.admin.auth import Access, header, judge_browser
 from fluxhook.admin.exchange import Exchange
 from fluxhook.admin.failed_tokens import FailedTokens, peer_of
 from fluxhook.admin.history_file import HistoryFile
@@ -142,7 +142,7 @@ class AdminApp:
         elif path in _HEALTH:
             await self.api(scope, receive, send)
         else:
-            authorization = _header(scope, b"authorization")
+            authorization = header(scope, b"authorization")
             if self.access.is_unknown(authorization):
                 what = f"{method} {encoded_path(path)}"
                 await self.failed_tokens.slow_down(peer_of(scope.get("client")), what)
@@ -208,11 +208,6 @@ def _coding_fault(scope: Any) -> RequestError | None:
         [FieldError("Content-Encoding", f"{coding!r:.80} is not taken here", "leave it out")],
         headers={"Accept-Encoding": "identity"},
     )
-
-
-def _header(scope: Any, name: bytes) -> str | None:
-    value = next((value for key, value in scope["headers"] if key == name), None)
-    return None if value is None else value.decode("latin-1")
 
 
 async def _refuse(error: Exception, scope: Any, send: Any) -> None:

@@ -11,13 +11,13 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from fluxhook.admin.problem_details import RequestError
 from fluxhook.config.listen_address import Listen
 from fluxhook.config.schema import Scope, Token
 
-__all__ = ["ALL_SCOPES", "Access", "is_foreign", "judge_browser"]
+__all__ = ["ALL_SCOPES", "Access", "header", "is_foreign", "judge_browser"]
 
 ALL_SCOPES: Final[frozenset[Scope]] = frozenset(get_args(Scope))
 _REALM: Final = 'Bearer realm="fluxhook"'
@@ -113,6 +113,13 @@ class Access:
                     "WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope}"'
                 },
             )
+
+
+def header(scope: Mapping[str, Any], name: bytes) -> str | None:
+    """Return a header of an ASGI request: of several the first, so that all who judge a request judge
+    by the same one."""
+    value = next((value for key, value in scope["headers"] if key == name), None)
+    return None if value is None else value.decode("latin-1")
 
 
 def _bearer(authorization: str) -> str:

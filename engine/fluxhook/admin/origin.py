@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fluxhook.admin.auth import Access
+from fluxhook.admin.auth import Access, header
 from fluxhook.admin.failed_tokens import peer_of
 from fluxhook.control import Origin
 from fluxhook.store.audit import Via
@@ -14,16 +14,14 @@ from fluxhook.transport.peer import tcp_user
 __all__ = ["local_actor", "origin_of"]
 
 #: the User-Agent of the command line (cli/api_client.py) begins with it
-_CLI: Final = b"fluxhook/"
+_CLI: Final = "fluxhook/"
 
 
 def origin_of(access: Access, scope: Mapping[str, Any]) -> Origin:
     """Return the origin of a request: the name of its token or, where it has none of the
     configuration's, the user who has connected."""
-    headers = dict(scope["headers"])
-    authorization = headers.get(b"authorization")
-    named = "" if authorization is None else access.owner_of(authorization.decode("latin-1"))
-    via: Via = "cli" if headers.get(b"user-agent", b"").startswith(_CLI) else "api"
+    named = access.owner_of(header(scope, b"authorization"))
+    via: Via = "cli" if (header(scope, b"user-agent") or "").startswith(_CLI) else "api"
     return Origin(named or local_actor(scope), via)
 
 

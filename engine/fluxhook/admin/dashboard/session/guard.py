@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fluxhook.admin.auth import Access, is_foreign
+from fluxhook.admin.auth import Access, header, is_foreign
 from fluxhook.admin.dashboard.session.login import login_page, safe_target
 from fluxhook.admin.dashboard.session.sessions import IDLE_S, Session, Sessions
 from fluxhook.admin.failed_tokens import FailedTokens, peer_of
@@ -163,7 +163,7 @@ class Guard:
 
     def _session(self, scope: Scope) -> Session | None:
         try:
-            cookies = SimpleCookie(_header(scope, b"cookie"))
+            cookies = SimpleCookie(header(scope, b"cookie"))
         except CookieError:
             return None
         found = cookies.get(_cookie_name(scope))
@@ -219,17 +219,12 @@ def _cookie_name(scope: Scope) -> str:
 def _is_secure(scope: Scope) -> bool:
     """Return whether a browser came over TLS, to us or to a proxy. Who says so untruly has a cookie of
     his own that is of less use."""
-    return scope["scheme"] == "https" or _header(scope, b"x-forwarded-proto") == "https"
+    return scope["scheme"] == "https" or header(scope, b"x-forwarded-proto") == "https"
 
 
 def _is_foreign(scope: Scope) -> bool:
     """Return whether a page of another site or port made the request; a followed link has no Origin."""
-    return is_foreign(_header(scope, b"origin") or None, _header(scope, b"host"))
-
-
-def _header(scope: Scope, name: bytes) -> str:
-    value: bytes = next((value for key, value in scope["headers"] if key == name), b"")
-    return value.decode("latin-1")
+    return is_foreign(header(scope, b"origin") or None, header(scope, b"host") or "")
 
 
 async def _form(request: Request) -> dict[str, str]:
