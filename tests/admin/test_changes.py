@@ -13,6 +13,7 @@ from litestar.testing import TestClient
 from admin.conftest import ALL, READ, WRITE, client_of, config, problem, until
 from fluxhook import Endpoint, Engine
 from fluxhook.config.schema import Admin, Token
+from fluxhook.control import Control
 from fluxhook.receiver import Behaviour
 from support.receiver import ReceiverProcess
 
@@ -225,6 +226,23 @@ def test_an_open_breaker_is_closed_and_what_it_held_is_sent(site: Guarded) -> No
     assert site.post("/v1/webhooks/broken/retry").json()["done"] == 1
     site.receiver.wait_for(3, "/broken")
     assert site.post("/v1/webhooks/broken/test").json()["held_until"] is None
+
+
+def test_a_breaker_that_opens_again_at_once_was_closed(
+    site: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events come while it is closed, and fail: the answer is the webhook as it is then."""
+    site.open("flapping")
+    close = Control.close_breaker
+
+    def close_and_fail(control: Control, name: str) -> None:
+        close(control, name)
+        assert site.engine.emit("flapping.x", {})
+        until(lambda: site.get("/v1/webhooks/flapping/status")["state"] == "open")
+
+    monkeypatch.setattr(Control, "close_breaker", close_and_fail)
+    answer = site.post("/v1/webhooks/flapping/close-breaker")
+    assert (answer.status_code, answer.json()["state"]) == (200, "open")
 
 
 # ---- send again ------------------------------------------------------------------------------

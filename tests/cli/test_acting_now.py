@@ -65,7 +65,7 @@ def test_an_open_breaker_is_closed(site: CommandSite) -> None:
     assert "fluxhook webhook close-breaker broken" in tested.stdout
     site.receiver.behave(None, "/broken")
     closed = site.run("webhook", "close-breaker", "broken")
-    assert closed.stdout.startswith("the breaker of broken is closed; the webhook is ")
+    assert closed.stdout.startswith("the breaker of broken was closed; the webhook is ")
     assert site.json("webhook", "close-breaker", "broken")["state"] in ("active", "failing")
     assert site.run("webhook", "test", "broken").exit_code == 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from typing import Any, Final, TypeVar
 
@@ -59,7 +59,7 @@ from fluxhook.config.subscription import check_subscription
 from fluxhook.control import DAY, Control, Origin, Selection, Step
 from fluxhook.control import TestSent as Sent
 from fluxhook.endpoint_state import EndpointState, endpoint_state
-from fluxhook.errors import EngineError, EngineNotRunning, UnknownEndpoint
+from fluxhook.errors import Conflict, EngineError, EngineNotRunning, UnknownEndpoint
 from fluxhook.policy.clock import Clock
 from fluxhook.policy.table import IllegalMove
 from fluxhook.stats import EndpointStats, Stats, is_running, read_stats, serving
@@ -199,7 +199,8 @@ class Service:
         name = self._endpoint(ref).name
         self._control().close_breaker(name)
         held = Selection(endpoint=name, cause="breaker_open")
-        self._go_on(self._control().retry, held, None, "retry")
+        with suppress(Conflict):  # failures have opened it again, or it was paused meanwhile
+            self._go_on(self._control().retry, held, None, "retry")
         return self._named(name)
 
     def retry(self, ref: str, request: RetryRequest) -> Progress:

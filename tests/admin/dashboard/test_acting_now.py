@@ -37,7 +37,7 @@ def test_an_incident_is_ended_by_hand(site: DashboardSite, opened: Open) -> None
     dialog = page.get_by_role("dialog", name="Close the breaker of partner now?")
     expect(dialog).to_contain_text("that it held back")
     dialog.get_by_role("button", name="Close breaker").click()
-    expect(page.get_by_text("The breaker is closed.")).to_be_visible()
+    expect(page.get_by_text("The breaker was closed.")).to_be_visible()
     until(lambda: site.engine.stats().endpoint("partner").state != "open")
     expect(page.get_by_role("button", name="Close breaker")).to_be_hidden()
 

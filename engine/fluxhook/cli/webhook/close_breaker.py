@@ -29,6 +29,6 @@ def command(remote: Remote, name: str, as_json: bool) -> None:
         print_json(webhook)
     else:
         said = (
-            f"the breaker of {safe(webhook['name'])} is closed; the webhook is {webhook['state']}"
+            f"the breaker of {safe(webhook['name'])} was closed; the webhook is {webhook['state']}"
         )
         out().print(said, soft_wrap=True)

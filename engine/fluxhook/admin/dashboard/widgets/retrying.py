@@ -57,7 +57,7 @@ async def close_breaker(viewer: Viewer, ref: str, name: str) -> None:
         "Close breaker",
     )
     if agreed:
-        await viewer.attempt("The breaker is closed.", viewer.service.close_breaker, ref)
+        await viewer.attempt("The breaker was closed.", viewer.service.close_breaker, ref)
 
 
 def _deliveries(n: int) -> str:
