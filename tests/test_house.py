@@ -1,4 +1,5 @@
-"""Files and functions that a newcomer reads from top to bottom, and modules that names tell apart."""
+"""Files and functions that a newcomer reads from top to bottom, modules that names tell apart, and
+tests that leave the inside of a part to it."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Final
 
 import pytest
 
+TESTS: Final = Path(__file__).parent
 PACKAGE: Final = Path(__file__).parents[1] / "engine" / "fluxhook"
 MODULES: Final = sorted(PACKAGE.rglob("*.py"))
 
@@ -34,6 +36,64 @@ ONE_MEANING: Final = {
     "retry": "another attempt",
     "show": "a command that shows one",
 }
+#: Names with an underscore that are no privates of ours.
+NO_PRIVATES: Final = {
+    "_native": "the package of compiled modules",
+    "_exit": "os",
+    "_getframe": "sys",
+    "_asdict": "named tuples",
+    "_fields": "named tuples",
+    "_replace": "named tuples",
+}
+#: Tests that reach into a part's inside. Nothing is to be added here.
+REACH_IN: Final[frozenset[str]] = frozenset(
+    {
+        "admin/dashboard/test_guard.py",
+        "admin/test_app.py",
+        "admin/test_events.py",
+        "admin/test_failed_tokens.py",
+        "admin/test_idempotency.py",
+        "admin/test_metrics.py",
+        "admin/test_server.py",
+        "admin/test_states.py",
+        "cli/test_bench.py",
+        "cli/test_deliveries.py",
+        "cli/test_signals.py",
+        "cli/test_status.py",
+        "compat/keep.py",
+        "config/test_limits.py",
+        "config/test_option.py",
+        "crash/test_half_done.py",
+        "damage/matrix.py",
+        "damage/world.py",
+        "deploy/test_incident.py",
+        "embedding/test_engine.py",
+        "embedding/test_failing.py",
+        "embedding/test_log.py",
+        "embedding/test_stats.py",
+        "events/test_factory.py",
+        "logs/test_log.py",
+        "policy/test_clock.py",
+        "policy/test_egress.py",
+        "publisher/test_filters.py",
+        "publisher/test_interruptions.py",
+        "publisher/test_overflow.py",
+        "publisher/test_publisher.py",
+        "scheduler/test_stalled.py",
+        "scripts/test_bootstrap.py",
+        "store/test_database.py",
+        "supervisor/test_disk.py",
+        "supervisor/test_outages.py",
+        "supervisor/test_stuck.py",
+        "transport/test_host_channel.py",
+        "transport/test_peer.py",
+        "transport/test_sender.py",
+        "worker/test_adaptive_polling.py",
+        "worker/test_border.py",
+        "worker/test_results.py",
+        "worker/test_trace_context.py",
+    }
+)
 #: Modules of one name that mean different things. Nothing is to be added here.
 TO_RENAME: Final[frozenset[str]] = frozenset()
 #: Files and functions that are too long. Nothing is to be added here.
@@ -86,3 +146,84 @@ def test_long_functions_are_found(lines: int, found: list[tuple[str, int]]) -> N
     body = "        pass\n" * lines
     text = f"class A:\n    async def inner(\n        self):\n{body}"
     assert list(long_functions(text)) == found
+
+
+# ---- what tests use ----------------------------------------------------------------------------
+
+
+def private(name: str) -> bool:
+    """Return whether a name, or the last part of a dotted one, says that it is a part's own."""
+    last = name.rpartition(".")[2]
+    return last.startswith("_") and not last.startswith("__") and last not in NO_PRIVATES
+
+
+def own_names(tree: ast.AST) -> set[str]:
+    """Return the names that a file defines: its functions, classes and variables, and the attributes
+    that its own classes give to themselves."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
+                found.add(name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name, ctx=ast.Store()):
+                found.add(name)
+    return found
+
+
+def privates(text: str) -> Iterator[tuple[int, str]]:
+    """Every place where a test reaches into what is not its own: an attribute, a name that it imports,
+    or one that it patches as a text."""
+    tree = ast.parse(text)
+    own = own_names(tree)
+    for node in ast.walk(tree):
+        names: list[object]
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls")):
+                names = []
+            case ast.Attribute(attr=name):
+                names = [name]
+            case ast.ImportFrom():
+                names = [alias.name for alias in node.names]
+            case ast.Call(func=ast.Name(id="getattr" | "setattr") | ast.Attribute(attr="setattr")):
+                names = [one.value for one in node.args[:2] if isinstance(one, ast.Constant)]
+            case _:
+                continue
+        for used in names:
+            if isinstance(used, str) and private(used) and used not in own:
+                yield node.lineno, used
+
+
+def test_tests_do_not_reach_into_privates() -> None:
+    """A test goes through what a part offers, gives it what the test decides (a clock, a function), or
+    uses a name that the part shows. A name that several tests need is no private of its part: it has
+    no underscore there, and says what it is."""
+    found = {
+        str(path.relative_to(TESTS)): places
+        for path in sorted(TESTS.rglob("*.py"))
+        if (places := list(privates(path.read_text())))
+    }
+    assert found.keys() == REACH_IN, found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a.b._c.d", ["_c"]),
+        ("from a import _b, c", ["_b"]),
+        ("patch.setattr(a, '_b', 1)", ["_b"]),
+        ("patch.setattr('a.b._c', 1)", ["a.b._c"]),
+        ("setattr(a, '_b', 1); getattr(a, '_c')", ["_b", "_c"]),
+        ("class A:\n    def f(self): self._a = self._b\nA()._a", []),
+        ("class A:\n    def _f(self): pass\nA()._f()", []),
+        ("row._replace(a=1); os._exit(0); from a._native import ring; a.__doc__", []),
+    ],
+)
+def test_privates_are_found(text: str, found: list[str]) -> None:
+    """The finder itself."""
+    assert [name for _, name in privates(text)] == found

@@ -88,8 +88,8 @@ def start(world: World, target: Path, *, accept_loss: bool = False) -> dict[str,
     try:
         now_ns = time.time_ns()
         for _ in range(10):
-            supervisor._scheduler.step(now_ns)
-            if not supervisor._scheduler.busy:
+            supervisor.scheduler.step(now_ns)
+            if not supervisor.scheduler.busy:
                 break
         return {e.name: e.balance for e in read_stats(target).endpoints if e.balance}
     finally:

@@ -26,7 +26,7 @@ LIMITED = Endpoint(
 def test_a_time_that_cannot_be_is_cleared(tmp_path: Path, word: int, said: str, bit: int) -> None:
     """With a line that names the endpoint: it neither holds the endpoint nor disables it."""
     with SchedulerHarness(tmp_path / "data", LIMITED) as harness:
-        now_ns = harness.supervisor._clock.now_ns()
+        now_ns = harness.supervisor.clock.now_ns()
         flipped = (now_ns - S) ^ 1 << bit
         harness.words.store(0, word, flipped)
         with logged() as lines:
@@ -42,7 +42,7 @@ def test_a_breaker_that_cannot_be_begins_anew(tmp_path: Path) -> None:
     """As one of an endpoint that does not fail, or no success would end that."""
     with SchedulerHarness(tmp_path / "data", LIMITED) as harness:
         harness.words.store(0, d.BREAKER, 1 << 63)
-        harness.words.store(0, d.FAILING, harness.supervisor._clock.now_ns() - S)
+        harness.words.store(0, d.FAILING, harness.supervisor.clock.now_ns() - S)
         harness.reopen()
         assert [harness.words.load(0, word) for word in (d.BREAKER, d.FAILING)] == [0, 0]
 
@@ -50,7 +50,7 @@ def test_a_breaker_that_cannot_be_begins_anew(tmp_path: Path) -> None:
 def test_times_that_can_be_stay(tmp_path: Path) -> None:
     """The limit's own allowance that was used up, and a failure that began a month ago."""
     with SchedulerHarness(tmp_path / "data", LIMITED) as harness:
-        now_ns = harness.supervisor._clock.now_ns()
+        now_ns = harness.supervisor.clock.now_ns()
         words = {d.RATE: now_ns + 9 * S, d.FAILING: now_ns - 30 * 24 * HOUR}
         for word, value in words.items():
             harness.words.store(0, word, value)
@@ -65,5 +65,5 @@ def test_what_a_former_worker_could_not_build_is_built_anew(tmp_path: Path) -> N
     with SchedulerHarness(tmp_path / "data", LIMITED) as harness:
         harness.words.store(0, d.UNBUILT, 1 << 40)
         harness.reopen()
-        harness.supervisor._housekeep(time.monotonic())
+        harness.supervisor.housekeep(time.monotonic())
         assert not harness.supervisor.snapshot.held

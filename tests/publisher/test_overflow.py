@@ -97,7 +97,7 @@ class Records:
             assert self.move(record, "take") == "taken"
 
     def settle(self, record: str) -> None:
-        assert self.held.pop(record).settle(self.harness.reporter._counters, d.DELIVERED)
+        assert self.held.pop(record).settle(self.harness.reporter.counters, d.DELIVERED)
         assert self.move(record, "settle") == "settled"
 
     def compare(self) -> None:

@@ -197,12 +197,12 @@ def test_a_failing_disk_loses_and_doubles_nothing(
     storm(harness, 5)
     for _ in range(2):
         with monkeypatch.context() as patched:
-            patched.setattr("fluxhook.store.transaction.DeliveryTransaction._write", full)
+            patched.setattr("fluxhook.store.transaction.DeliveryTransaction.write", full)
             storm(harness, 5, first=5)
             harness.now_ns += S
     assert books(harness).aggregated == 5
     with monkeypatch.context() as patched:
-        patched.setattr("fluxhook.store.transaction.DeliveryTransaction._write", full)
+        patched.setattr("fluxhook.store.transaction.DeliveryTransaction.write", full)
         harness.now_ns += WINDOW.ns
         harness.step()
     assert windows(harness) == 1
@@ -238,7 +238,7 @@ def test_of_a_disabled_endpoint_it_becomes_a_dead_letter(harness: SchedulerHarne
     storm(harness, 5)
     replace(harness, disable_on_gone=True)
     harness.fail(harness.fresh("evt_gone"), "dead", "gone", 410)
-    harness.supervisor._housekeep(1e9)
+    harness.supervisor.housekeep(1e9)
     harness.step()
     assert {row.type: row.cause for row in dead_letters(harness.store)} == {
         TYPE: "disabled",

@@ -29,6 +29,7 @@ from fluxhook.store.audit import timestamp
 from fluxhook.store.queries import DeliveryFilter
 from fluxhook.store.rows import Delivery
 from fluxhook.supervisor import clock_watch
+from fluxhook.supervisor.supervisor import HOUSEKEEPING_S
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_clock import read_clocks
 from support.clock import Host, WallClock
@@ -253,7 +254,7 @@ class Machine:
 
         self._patch.setattr(clock_watch, "read_clocks", read)
         harness.open()
-        harness.now_ns = harness.supervisor._clock.now_ns()
+        harness.now_ns = harness.supervisor.clock.now_ns()
 
 
 @pytest.fixture
@@ -269,7 +270,7 @@ def desk_of(path: Path, **options: Any) -> SchedulerHarness:
         Endpoint(name="paused", paused=True, **options_of),
     )
     harness = SchedulerHarness(path / "data", *endpoints, **options)
-    harness.now_ns = harness.supervisor._clock.now_ns()
+    harness.now_ns = harness.supervisor.clock.now_ns()
     return harness
 
 
@@ -330,9 +331,9 @@ def test_an_engine_that_slept_finds_nothing_too_old(tmp_path: Path) -> None:
     """A machine that was suspended for longer than the retention wakes up with all of it."""
     with desk_of(tmp_path, retention=Duration.parse("1h")) as harness:
         park(harness, "1")
-        clock = harness.supervisor._clock
+        clock = harness.supervisor.clock
         clock.known = msgspec.structs.replace(clock.known, seen_ns=clock.known.seen_ns - 2 * HOUR)
-        harness.supervisor._housekeep(time.monotonic())
+        harness.supervisor.housekeep(time.monotonic())
         harness.now_ns += HOUR - S
         harness.step()
         assert pending(harness)
@@ -351,12 +352,11 @@ def test_a_full_disk_does_not_keep_the_clock_from_going(
             raise StoreError("the disk is full")
 
         monkeypatch.setattr(harness.store, "save_clock", full)
-        harness.supervisor._clock_watch.save_at = harness.supervisor._next_housekeeping = 0.0
-        harness.supervisor._housekeep(time.monotonic())
+        harness.supervisor.clock_watch.save_at = 0.0
+        harness.supervisor.housekeep(1e9)
         monkeypatch.undo()
-        harness.supervisor._next_housekeeping = 0.0
-        harness.supervisor._housekeep(time.monotonic())
-        assert harness.store.clock() == harness.supervisor._clock.known
+        harness.supervisor.housekeep(1e9 + HOUSEKEEPING_S)
+        assert harness.store.clock() == harness.supervisor.clock.known
 
 
 @pytest.mark.parametrize(
@@ -377,10 +377,10 @@ def test_a_store_that_lost_the_clock(
     with desk_of(tmp_path) as harness:
         set_clock(harness, -HOUR)
         harness.supervisor.live.publish()
-        harness.store._write(f"{lost} WHERE key = 'clock'", ())
+        harness.store.db.execute(f"{lost} WHERE key = 'clock'")
         found = clock_watch.begin(harness.store, harness.supervisor.snapshot.clock).known
-        assert found.offsets == harness.supervisor._clock.known.offsets
-        assert abs(found.origin_ns - harness.supervisor._clock.known.origin_ns) < S
+        assert found.offsets == harness.supervisor.clock.known.offsets
+        assert abs(found.origin_ns - harness.supervisor.clock.known.origin_ns) < S
     assert ("clock in it is damaged" in caplog.text) == lost.startswith("UPDATE")
 
 
@@ -397,7 +397,7 @@ def test_a_delivery_whose_id_is_damaged_stops_no_engine(tmp_path: Path, machine:
     """Its time is not what the engine goes on from."""
     with desk_of(tmp_path) as harness:
         harness.first_failure("1")
-        harness.store._write("UPDATE deliveries SET id = id | 1 << 62", ())
+        harness.store.db.execute("UPDATE deliveries SET id = id | 1 << 62")
         machine.boot(harness, 0)
         assert abs(harness.now_ns - time.time_ns()) < HOUR
         harness.first_failure("2")
@@ -429,7 +429,7 @@ def test_a_directory_without_a_clock_under_one_that_is_behind(tmp_path: Path) ->
             db.execute("DELETE FROM meta WHERE key = 'clock'")
         db.close()
         harness.open()
-        harness.now_ns = began_ns = harness.supervisor._clock.now_ns()
+        harness.now_ns = began_ns = harness.supervisor.clock.now_ns()
         ends_ns = began_ns + 3 * SOON.ns
         found: list[ring.RingDelivery] = []
         while len(found) < 2 and harness.now_ns < ends_ns:
@@ -443,7 +443,7 @@ def test_a_directory_without_a_clock_under_one_that_is_behind(tmp_path: Path) ->
 
 def set_clock(harness: SchedulerHarness, step_ns: int) -> None:
     """At the harness's time, as the supervisor notices it."""
-    clock = harness.supervisor._clock
+    clock = harness.supervisor.clock
     clock.known = look(clock.known, harness.now_ns, harness.now_ns + clock.known.offset_ns)
     clock.known = look(
         clock.known, harness.now_ns, harness.now_ns + clock.known.offset_ns + step_ns

@@ -191,7 +191,7 @@ def test_what_waits_for_it_becomes_dead_letters(harness: SchedulerHarness) -> No
     worker = Worker(harness)
     harness.fail(harness.fresh("evt_waits"))
     worker.fail("gone", 410)
-    harness.supervisor._housekeep(1e9)
+    harness.supervisor.housekeep(1e9)
     harness.step()
     dead = {row.event_id: row.cause for row in dead_letters(harness.store)}
     assert dead == {"evt_waits": "disabled", "evt_1": "gone"}
@@ -211,7 +211,7 @@ def test_after_a_resume_failures_count_anew(harness: SchedulerHarness) -> None:
     harness.now_ns += HOUR.ns
     worker.fail()
     assert is_disabled(harness)
-    harness.supervisor._housekeep(1e9)
+    harness.supervisor.housekeep(1e9)
     harness.ask(c.Resume("ops"), c.Done)
     worker.fail()
     harness.now_ns += HOUR.ns - S
@@ -230,7 +230,7 @@ def test_a_reload_gives_another_chance(harness: SchedulerHarness, how: str) -> N
     worker.fail()
     harness.now_ns += HOUR.ns
     worker.fail()
-    harness.supervisor._housekeep(1e9)
+    harness.supervisor.housekeep(1e9)
     assert read_stats(harness.path).endpoint("ops").state == "disabled"
     now_ns = harness.now_ns
     if how == "reload":

@@ -51,7 +51,7 @@ def harness(tmp_path: Path) -> Iterator[SchedulerHarness]:
 @pytest.fixture
 def host(harness: SchedulerHarness) -> Host:
     host = Host()
-    harness.supervisor._host = host  # type: ignore[assignment]
+    harness.supervisor.host = host  # type: ignore[assignment]
     return host
 
 
@@ -87,7 +87,7 @@ def succeed(harness: SchedulerHarness, id: int = 0) -> None:
     """As a worker whose first attempt succeeds: it reports nothing."""
     harness.word(id, d.BREAKER, 0)
     harness.word(id, d.FAILING, 0)
-    harness.reporter._counters.add(id, d.DELIVERED)
+    harness.reporter.counters.add(id, d.DELIVERED)
 
 
 def pause(harness: SchedulerHarness, seconds: float) -> None:
@@ -251,7 +251,7 @@ def test_a_thousand_endpoints_that_fail_at_once_are_a_bounded_number_of_lines(
     endpoints = [msgspec.structs.replace(SHOP, name=f"e{n:04}") for n in range(1000)]
     with SchedulerHarness(tmp_path / "data", *endpoints) as harness:
         host = Host()
-        harness.supervisor._host = host  # type: ignore[assignment]
+        harness.supervisor.host = host  # type: ignore[assignment]
         said.take()
         for id in harness.supervisor.snapshot.ids.values():
             trip(harness, id)
@@ -314,9 +314,9 @@ def test_a_disabled_endpoint_is_told_with_its_reason(tmp_path: Path, said: Said)
     shop = msgspec.structs.replace(SHOP, disable_on_gone=True)
     with SchedulerHarness(tmp_path / "data", shop) as harness:
         host = Host()
-        harness.supervisor._host = host  # type: ignore[assignment]
+        harness.supervisor.host = host  # type: ignore[assignment]
         harness.fail(harness.fresh("evt_1"), "dead", "gone", 410)
-        harness.supervisor._housekeep(1e12)
+        harness.supervisor.housekeep(1e12)
         assert [fields["event"] for fields in said.take()] == ["first_failure", "endpoint_disabled"]
         assert host.states[-1].endswith(" disabled")
         assert host.said[-1].reason == "The receiver says that it is gone for good (410)."

@@ -55,7 +55,7 @@ def test_a_ring_with_reports_keeps_its_size(
     path = own(harness) / "outbox.ring"
     make_small(path)
     harness.reporter = Reporter(
-        ring.Producer(str(path)), harness.reporter._counters, 0, harness.supervisor._clock
+        ring.Producer(str(path)), harness.reporter.counters, 0, harness.supervisor.clock
     )
     harness.reporter.report(harness.fresh("evt_0"), "parked", "paused")
     harness.open()

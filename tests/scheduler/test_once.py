@@ -126,7 +126,7 @@ def test_a_store_that_fails_meanwhile_changes_nothing(
         return failing
 
     monkeypatch.setattr(
-        DeliveryTransaction, "_write", fails(DeliveryTransaction._write, range(1, 20, 2))
+        DeliveryTransaction, "write", fails(DeliveryTransaction.write, range(1, 20, 2))
     )
     monkeypatch.setattr(DeliveryStore, "delivery", fails(DeliveryStore.delivery, range(1, 200, 70)))
     found: list[int] = []
@@ -134,7 +134,7 @@ def test_a_store_that_fails_meanwhile_changes_nothing(
         harness.scheduler.step(harness.now_ns)
         found += [delivery.id for delivery in harness.take()]
         harness.now_ns += S
-    assert calls["_write"] > 2 * REPORTS // step_limits.BATCH
+    assert calls["write"] > 2 * REPORTS // step_limits.BATCH
     assert calls["delivery"] > 140
     assert sorted(found) == left
     assert states(harness)[State.DELIVERED] == OUT - IN_FLIGHT
@@ -196,7 +196,7 @@ def test_a_lost_workers_reports_are_read_before_anything_is_released(
     harness.scheduler.worker_lost(0)
     if fails:
         with monkeypatch.context() as patched:
-            patched.setattr(DeliveryTransaction, "_write", _full)
+            patched.setattr(DeliveryTransaction, "write", _full)
             assert handed_out(harness) == []
         harness.now_ns += S
     assert handed_out(harness) == left

@@ -165,7 +165,7 @@ def test_an_attempt_is_dated_by_the_wall_clock(
     harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While delays run on the engine's: one that the operator set back an hour delays nothing."""
-    clock = harness.supervisor._clock
+    clock = harness.supervisor.clock
     monkeypatch.setattr(clock, "wall_ns", lambda at_ns: at_ns - 3600 * S)
     began_ns = harness.now_ns
     harness.first_failure("evt_a")
@@ -212,7 +212,7 @@ def test_what_else_is_reported_for_an_endpoint_that_is_no_more(
     harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch, verdict: Any, cause: str, state: str
 ) -> None:
     """A delivery that succeeded is delivered, though the endpoint was removed meanwhile."""
-    monkeypatch.setattr(harness.scheduler, "_feeding", False)
+    monkeypatch.setattr(harness.scheduler, "feeding", False)
     delivery = harness.fresh("evt_a")
     harness.scheduler.endpoints.by_id = {}
     harness.fail(delivery, verdict, cause, 200)

@@ -185,7 +185,7 @@ def test_of_a_disabled_endpoint_all_is_dead(
     harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And says that it was disabled."""
-    monkeypatch.setattr(harness.scheduler, "_feeding", False)
+    monkeypatch.setattr(harness.scheduler, "feeding", False)
     defer(harness, 2)
     harness.step()
     monkeypatch.undo()
@@ -199,7 +199,7 @@ def test_dead_letters_count_for_the_step(tmp_path: Path, monkeypatch: pytest.Mon
     """To make dead letters of a removed endpoint's deliveries is work too: the others have their turn
     in the next step."""
     with SchedulerHarness(tmp_path / "data", endpoint(), endpoint(name="b")) as harness:
-        monkeypatch.setattr(harness.scheduler, "_feeding", False)
+        monkeypatch.setattr(harness.scheduler, "feeding", False)
         defer(harness, 3)
         harness.reporter.report(harness.fresh("evt_b", endpoint=1), "parked", "paused")
         harness.step()
@@ -219,7 +219,7 @@ def test_each_endpoint_has_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             for i in range(n):
                 delivery = harness.fresh(f"evt_{id}_{i}", endpoint=id)
                 harness.reporter.report(delivery, "parked", "paused")
-        monkeypatch.setattr(harness.scheduler, "_feeding", False)
+        monkeypatch.setattr(harness.scheduler, "feeding", False)
         harness.step()
         monkeypatch.setattr(step_limits, "BATCH", 2)
         turns = []
@@ -233,7 +233,7 @@ def test_each_endpoint_has_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_turn_that_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once all had theirs, the next begins anew."""
     with SchedulerHarness(tmp_path / "data", endpoint(), endpoint(name="b")) as harness:
-        monkeypatch.setattr(harness.scheduler, "_feeding", False)
+        monkeypatch.setattr(harness.scheduler, "feeding", False)
         monkeypatch.setattr(step_limits, "BATCH", 2)
         turns = []
         for _ in range(2):
@@ -271,7 +271,7 @@ def test_when_more_is_to_hand_out(
 ) -> None:
     """The scheduler is called when the next is due; but never while the endpoint has no room for what
     is due already."""
-    monkeypatch.setattr(harness.scheduler, "_feeding", False)
+    monkeypatch.setattr(harness.scheduler, "feeding", False)
     defer(harness, n)
     if later_s is not None:
         at_ns = harness.now_ns + later_s * S
@@ -383,7 +383,7 @@ def test_a_worker_that_leaves_gets_nothing(
     """Until it is gone, what only it could have waits; the others are looked at again soon."""
     defer(harness, 3)
     inbox = harness.scheduler.retries.inboxes[0]
-    monkeypatch.setattr(harness.scheduler, "_feeding", False)
+    monkeypatch.setattr(harness.scheduler, "feeding", False)
     harness.step()
     monkeypatch.setattr(harness.scheduler.retries, "inboxes", [inbox, inbox])
     monkeypatch.setattr(harness.scheduler.leases, "sent", [set(), set()])

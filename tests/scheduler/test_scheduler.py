@@ -185,7 +185,7 @@ def test_reports_survive_a_full_disk(
     def full(*_: object) -> None:
         raise StoreError("the disk is full")
 
-    for method in ("_write", "disable_endpoint"):
+    for method in ("write", "disable_endpoint"):
         with monkeypatch.context() as patched:
             patched.setattr(
                 DeliveryStore if method == "disable_endpoint" else DeliveryTransaction, method, full
@@ -211,7 +211,7 @@ def test_a_disk_that_stays_full_is_reported_once(
 
     harness.reporter.report(harness.fresh("evt_a"), "parked", "paused")
     with caplog.at_level(logging.INFO, "fluxhook"), monkeypatch.context() as patched:
-        patched.setattr(DeliveryTransaction, "_write", full)
+        patched.setattr(DeliveryTransaction, "write", full)
         for _ in range(5):
             harness.step()
             harness.now_ns += S

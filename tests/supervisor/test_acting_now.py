@@ -44,10 +44,10 @@ def fail(harness: SchedulerHarness, n: int) -> list[int]:
 
 def open_breaker(harness: SchedulerHarness) -> int:
     """Return until when it holds, as an answer shows it."""
-    opened = breaker.State("open", harness.supervisor._clock.now_ns() // 1_000_000)
+    opened = breaker.State("open", harness.supervisor.clock.now_ns() // 1_000_000)
     harness.word(0, d.BREAKER, breaker.pack(opened))
     until_ns = (opened.value + 60_000) * 1_000_000
-    return harness.supervisor._clock.wall_ns(until_ns)
+    return harness.supervisor.clock.wall_ns(until_ns)
 
 
 def actions(harness: SchedulerHarness) -> list[str]:
@@ -172,8 +172,8 @@ def disabled(harness: SchedulerHarness) -> None:
 
 
 def misconfigured(harness: SchedulerHarness) -> None:
-    harness.supervisor.live._judge.suspect("a", 1e12)
-    harness.supervisor.live.publish()
+    harness.word(0, d.UNBUILT, 1)
+    harness.supervisor.live.refresh(1e12, disabled=False)
 
 
 def off(harness: SchedulerHarness) -> None:

@@ -254,16 +254,16 @@ def test_what_nobody_asked_for_waits_for_the_disk_not_the_other_way_round(
     harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reload is in force at once, and its entry follows, before those of later changes."""
-    live, trail = harness.supervisor.live, harness.supervisor._trail
+    live, trail = harness.supervisor.live, harness.supervisor.change_log
     fails = [True]
-    append = trail._trail.append
+    append = trail.trail.append
 
     def appending(lines: Any) -> None:
         if fails[0]:
             raise StoreError("the disk is full")
         append(lines)
 
-    monkeypatch.setattr(trail._trail, "append", appending)
+    monkeypatch.setattr(trail.trail, "append", appending)
     live.load(msgspec.structs.replace(live.subscriptions.config, retention=Duration.parse("48h")))
     assert str(harness.supervisor.snapshot.config.retention) == "48h"
     trail.flush()
@@ -305,7 +305,7 @@ def test_an_engine_that_is_killed_has_the_entry_before_the_change(
         raise Killed
 
     for name, recorded in (("append", 0), ("pause_endpoint", 1)):
-        place = harness.store if recorded else harness.supervisor._trail._trail
+        place = harness.store if recorded else harness.supervisor.change_log.trail
         with monkeypatch.context() as patched:
             patched.setattr(place, name, killed)
             with pytest.raises(Killed):
@@ -322,8 +322,8 @@ def test_the_files_rotate_and_the_numbers_go_on(tmp_path: Path) -> None:
     with SchedulerHarness(
         tmp_path / "data", endpoint(), audit_files=3, audit_bytes=Config().audit_bytes
     ) as harness:
-        trail = harness.supervisor._trail._trail
-        trail._max_bytes = 2000
+        trail = harness.supervisor.change_log.trail
+        trail.max_bytes = 2000
         for _ in range(40):
             harness.ask(c.Pause("a"), c.Done)
         assert {path.name for path in (harness.path / "audit").iterdir()} == {
@@ -359,7 +359,7 @@ def test_who_does_not_say_is_the_user_who_has_connected(harness: SchedulerHarnes
         thread = threading.Thread(target=control.pause, args=("a",))
         thread.start()
         while thread.is_alive():
-            harness.supervisor._listener.step()
+            harness.supervisor.listener.step()
 
     me = pwd.getpwuid(os.getuid()).pw_name
     ask(c.Control(harness.path))

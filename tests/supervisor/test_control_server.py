@@ -11,13 +11,13 @@ from pathlib import Path
 
 import msgspec
 
-from fluxhook.control import Origin, Request, socket_path
+from fluxhook.control import Done, Origin, Pause, Request, frame, socket_path
 from fluxhook.supervisor.control_server import Listener
 from fluxhook.transport.datadir import DataDir
 
 
-def no_reply(request: Request, origin: Origin) -> msgspec.Struct:
-    raise AssertionError("nothing was asked")
+def reply(request: Request, origin: Origin) -> msgspec.Struct:
+    return Done()
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def without_descriptors() -> Iterator[None]:
 def test_a_client_without_a_descriptor_for_it_is_refused(tmp_path: Path) -> None:
     """It is not left to wait, the supervisor goes on, and the next one is served."""
     datadir = DataDir(tmp_path)
-    listener = Listener(datadir, no_reply)
+    listener = Listener(datadir, reply)
     with socket_path(datadir) as path, socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
         client.connect(path)
@@ -43,7 +43,10 @@ def test_a_client_without_a_descriptor_for_it_is_refused(tmp_path: Path) -> None
             listener.step()
         assert client.recv(1) == b""
     with socket_path(datadir) as path, socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
         client.connect(path)
+        client.send(frame(msgspec.msgpack.encode(Pause("a"))))
         listener.step()
-        assert len(listener._connections) == 1
+        listener.step()
+        assert client.recv(1000) == frame(msgspec.msgpack.encode(Done()))
     listener.close()

@@ -142,7 +142,7 @@ def test_a_default_that_it_leaned_on_is_gone(
         assert state(harness, "rt")[0] == "misconfigured"
         assert reason in state(harness, "rt")[1]
         assert state(harness, "healthy") == ("active", "")
-        harness._options = after
+        harness.options = after
         harness.reopen()
         assert reason in state(harness, "rt")[1]
         harness.supervisor.live.load(config)
@@ -167,7 +167,7 @@ def test_a_field_of_another_version(harness: SchedulerHarness) -> None:
     """A field that an older version cannot read holds the endpoint; the field is kept for the newer
     one."""
     harness.ask(c.Create({**LAYER, "secret": "sk_1"}), c.Subscription)
-    row = harness.supervisor.live.subscriptions._rows["rt"]
+    (row,) = harness.store.subscriptions()
     layer = {**row.layer, "of_the_future": 1}
     harness.store.save_subscription(row._replace(layer=layer))
     harness.reopen()
@@ -180,7 +180,7 @@ def test_a_lost_secret_can_be_rotated(tmp_path: Path) -> None:
     """The way out for one that leaned on the file's secret."""
     with SchedulerHarness(tmp_path / "data", defaults={"secret": "sk_d"}) as harness:
         harness.ask(c.Create(LAYER), c.Subscription)
-        harness._options = {}
+        harness.options = {}
         harness.reopen()
         assert state(harness, "rt")[0] == "misconfigured"
         harness.ask(c.Rotate("rt", None, 0), c.Rotated)
@@ -274,7 +274,7 @@ def test_what_only_a_worker_cannot_build_is_held_for_a_while(harness: SchedulerH
     """The supervisor takes the worker's word, and lets it try again after SUSPECT_S."""
     id = harness.supervisor.snapshot.ids["healthy"]
     harness.word(id, d.UNBUILT, 1)
-    harness.supervisor._housekeep(time.monotonic())
+    harness.supervisor.housekeep(time.monotonic())
     assert state(harness, "healthy") == (
         "misconfigured",
         "a worker could not build it; its log says why",
@@ -298,7 +298,7 @@ def test_a_worker_survives_what_it_cannot_build(harness: SchedulerHarness) -> No
     so."""
     words, id = harness.words, harness.supervisor.snapshot.ids["odd"]
     reporter = harness.reporter
-    counters, clock = reporter._counters, harness.supervisor._clock
+    counters, clock = reporter.counters, harness.supervisor.clock
     stages = StageTimings(counters, counters, clock)
     dispatcher = Dispatcher(words, counters, stages, reporter, 0, lambda address: None, clock)
     dispatcher.configure(id, ODD, 1)
@@ -319,7 +319,7 @@ def test_connections_made_with_former_files_are_closed(
     """Endpoints with equal contents share connections; those that nobody uses any more are closed, but
     not while a request is under way."""
     words, reporter = harness.words, harness.reporter
-    counters, clock = reporter._counters, harness.supervisor._clock
+    counters, clock = reporter.counters, harness.supervisor.clock
     stages = StageTimings(counters, counters, clock)
     dispatcher = Dispatcher(words, counters, stages, reporter, 0, lambda address: None, clock)
     ca = tmp_path / "ca.pem"

@@ -30,5 +30,5 @@ def test_all_that_cannot_be_written_is_in_the_statistics(tmp_path: Path) -> None
         harness.reopen()
         supervisor, scheduler = harness.supervisor, harness.scheduler
         assert not any(outages().values())
-        supervisor._words.count_restart()
+        supervisor.words.count_restart()
         assert read_stats(harness.path).worker_restarts == 1

@@ -32,8 +32,8 @@ def successor(
     harness: SchedulerHarness, fresh: list[ring.RingDelivery], due: list[ring.RingDelivery]
 ) -> None:
     """The worker that follows one that ended by a fault of its own."""
-    reporter, clock = harness.reporter, harness.supervisor._clock
-    counters = reporter._counters
+    reporter, clock = harness.reporter, harness.supervisor.clock
+    counters = reporter.counters
     stages = StageTimings(counters, counters, clock)
     words = harness.words
     dispatcher = Dispatcher(words, counters, stages, reporter, 0, lambda address: None, clock)

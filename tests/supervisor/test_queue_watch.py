@@ -30,7 +30,7 @@ def test_what_a_full_queue_drops_is_said_once_a_minute(
     with SchedulerHarness(tmp_path / "data", SLOW, **options) as harness:
         drop(15)
         harness.reopen()
-        watch, snapshot = harness.supervisor._queue_watch, harness.supervisor.snapshot
+        watch, snapshot = harness.supervisor.queue_watch, harness.supervisor.snapshot
         with caplog.at_level(logging.WARNING, "fluxhook"):
             caplog.clear()
             watch.look(snapshot, 1e6)

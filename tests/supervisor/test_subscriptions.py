@@ -18,7 +18,7 @@ from fluxhook import Config, Duration, Endpoint
 from fluxhook import control as c
 from fluxhook.errors import ConfigError, Conflict, UnknownEndpoint
 from fluxhook.stats import read_stats
-from fluxhook.store import State, StoreError
+from fluxhook.store import DeliveryStore, State, StoreError
 from fluxhook.transport import datadir as d
 from fluxhook.transport.snapshot import Snapshot
 from support.scheduler_harness import HOUR, S, SchedulerHarness
@@ -497,24 +497,25 @@ def test_a_full_disk_does_not_end_the_engine(
     """A secret that expires then is forgotten once the disk takes it."""
     create(harness)
     rotate(harness, secret="sk_2", hours=0)
-    row = harness.supervisor.live.subscriptions._rows["a"]
-    harness.supervisor.live.subscriptions._save(
+    (row,) = harness.store.subscriptions()
+    harness.store.save_subscription(
         row._replace(layer={**row.layer, "secrets": ["sk_2", "sk_1"]}, expiring={"sk_1": 1})
     )
-    harness.supervisor.live.publish()
 
-    def full(row: object) -> None:
+    def full(store: object, row: object) -> None:
         raise StoreError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(harness.store, "save_subscription", full)
-        harness.supervisor._housekeep(1e9)
+        patched.setattr(DeliveryStore, "save_subscription", full)
+        harness.reopen()
+        caplog.clear()
+        harness.supervisor.housekeep(1e9)
         assert "the disk is full" in caplog.text
         with pytest.raises(StoreError):
             create(harness, "b")
     assert harness.endpoint("a").secrets == ("sk_2", "sk_1")
     assert names(harness) == ["file", "a"]
-    harness.supervisor._housekeep(2e9)
+    harness.supervisor.housekeep(2e9)
     assert harness.endpoint("a").secrets == ("sk_2",)
     create(harness, "b")
 
@@ -531,11 +532,11 @@ def test_a_disk_that_stays_full_is_told_once(
     with caplog.at_level(logging.INFO, "fluxhook"), monkeypatch.context() as patched:
         patched.setattr(Snapshot, "save", full)
         for second in range(5):
-            harness.supervisor._housekeep(1e9 + second)
+            harness.supervisor.housekeep(1e9 + second)
         (line,) = caplog.messages
         assert "config.json cannot be written: No space left on device; make room" in line
         patched.undo()
-        harness.supervisor._housekeep(2e9)
+        harness.supervisor.housekeep(2e9)
     assert caplog.messages[1:] == ["the endpoints are published again"]
 
 
@@ -553,11 +554,11 @@ def test_a_snapshot_that_cannot_be_written_is_written_later(
         patched.setattr(Snapshot, "save", full)
         with pytest.raises(StoreError, match=r"config\.json cannot be written: No space left"):
             create(harness)
-        harness.supervisor._housekeep(1e9)
+        harness.supervisor.housekeep(1e9)
         assert harness.supervisor.snapshot is before
         with pytest.raises(StoreError):
             harness.supervisor.live.load(Config(workers=1))
-    harness.supervisor._housekeep(2e9)
+    harness.supervisor.housekeep(2e9)
     assert names(harness) == ["file", "a"]
     assert harness.supervisor.snapshot.version == before.version + 1
 
@@ -621,7 +622,7 @@ def test_the_trail_is_written_before_anything_is_erased(
     """A purge whose trail cannot be written erases nothing; one line for each, however often it is
     named."""
     ids = make_dead_letters(harness, 3)
-    trail = harness.scheduler.retention._trail
+    trail = harness.scheduler.retention.trail
     lines: list[str] = []
 
     def fails(entries: object) -> None:

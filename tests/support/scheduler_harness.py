@@ -38,24 +38,26 @@ class SchedulerHarness:
         if not source.exists():
             ring.create_ring(str(source), 16_384, 1 << 23, os.urandom(16))
         self._producer = ring.Producer(str(source))
-        self._consumer = ring.Consumer(str(source))
+        #: takes what `fresh` has put
+        self.consumer = ring.Consumer(str(source))
         #: delivery ids, and what is asked for, carry the real time, so the moved clock begins there
         self.now_ns = time.time_ns() + 60 * S
-        self._options = options
+        #: of the configuration, from the next start on
+        self.options = options
         self._endpoints = endpoints
         self.open()
 
     def open(self) -> None:
         """Start an engine, the first or another one."""
         path = self.path
-        config = Config(endpoints=self._endpoints, workers=1, **self._options)
+        config = Config(endpoints=self._endpoints, workers=1, **self.options)
         self.supervisor = Supervisor(path, config)
-        self.scheduler = self.supervisor._scheduler
+        self.scheduler = self.supervisor.scheduler
         own = self.supervisor.datadir.worker(0)
         #: what the worker counts
         self.counters = shared.Counters(str(own / "counters"), writable=True)
         outbox = ring.Producer(str(own / "outbox.ring"))
-        self.reporter = Reporter(outbox, self.counters, 0, self.supervisor._clock)
+        self.reporter = Reporter(outbox, self.counters, 0, self.supervisor.clock)
         self.inbox = ring.Consumer(str(own / "inbox.ring"))
         self.inbox.rewind()
         self.wake_ns = 0
@@ -63,11 +65,11 @@ class SchedulerHarness:
     @property
     def words(self) -> shared.Words:
         """The words that the workers share."""
-        return self.supervisor._words.matrix
+        return self.supervisor.words.matrix
 
     @property
     def store(self) -> DeliveryStore:
-        return self.supervisor._store
+        return self.supervisor.store
 
     def close(self) -> None:
         self.supervisor.close()
@@ -91,7 +93,7 @@ class SchedulerHarness:
 
     def ask(self, request: Request, kind: type[R]) -> R:
         """As if it had come through the control socket."""
-        answer = self.supervisor._listener._apply(request, Origin("tester", "api"))
+        answer = self.supervisor.listener.apply(request, Origin("tester", "api"))
         assert isinstance(answer, kind)
         return answer
 
@@ -120,7 +122,7 @@ class SchedulerHarness:
         """A record as a publisher puts it, in the test's hands."""
         head = EventHead(event_id, type, "", "", *(trace or ())).encode()
         assert self._producer.put(endpoint.to_bytes(4, "little"), head, body) == ring.ACCEPTED
-        (delivery,) = self._consumer.take(1)
+        (delivery,) = self.consumer.take(1)
         delivery.accepted_ns = self.now_ns
         return delivery
 

@@ -94,11 +94,11 @@ class WorkerHarness:
     def __init__(self, path: Path, *endpoints: Endpoint, **options: Any) -> None:
         self.harness = SchedulerHarness(path / "data", *endpoints, **options)
         self.wire = Wire()
-        self.counters = self.harness.reporter._counters
+        self.counters = self.harness.reporter.counters
         self.stages = shared.Counters(
             str(path / "stages"), self.counters.rows, d.STAGE_FIELDS, writable=True
         )
-        words, clock = self.harness.words, self.harness.supervisor._clock
+        words, clock = self.harness.words, self.harness.supervisor.clock
         self.dispatcher = Dispatcher(
             words,
             self.counters,

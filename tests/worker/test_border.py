@@ -63,11 +63,11 @@ class Bench:
         self.harness = SchedulerHarness(
             path / "data", *self.endpoints, allow_networks=("127.0.0.0/8",)
         )
-        counters = self.harness.reporter._counters
+        counters = self.harness.reporter.counters
         histograms = shared.Counters(
             str(path / "stages"), counters.rows, d.STAGE_FIELDS, writable=True
         )
-        words, clock = self.harness.words, self.harness.supervisor._clock
+        words, clock = self.harness.words, self.harness.supervisor.clock
         stages, reporter = StageTimings(counters, histograms, clock), self.harness.reporter
         self.dispatcher = Dispatcher(
             words, counters, stages, reporter, 0, lambda address: None, clock
@@ -267,7 +267,7 @@ def test_a_report_that_cannot_be_made_stays_in_its_ring(
     monkeypatch.setattr(bench.harness.reporter, "_encode", fail)
     bench.run(1)
     monkeypatch.setattr(bench.harness.reporter, "_encode", real)
-    consumer = bench.harness._consumer
+    consumer = bench.harness.consumer
     consumer.rewind()
     (left,) = consumer.take(10)
     assert (left.endpoint, left.id) == (1, 0)
@@ -424,7 +424,7 @@ def test_a_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         harness.now_ns += 11 * S
         assert [delivery.endpoint for delivery in harness.due()] == [0]
         monkeypatch.undo()
-        harness.store._write("UPDATE windows SET state = ?", (b"\xc1",))
+        harness.store.db.execute("UPDATE windows SET state = ?", (b"\xc1",))
         harness.reopen()
         assert [delivery.endpoint for delivery in harness.sleep_until_due()][-1:] == [1]
         assert (harness.path / "damaged" / "1.window").read_bytes() == b"\xc1"

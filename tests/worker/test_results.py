@@ -608,7 +608,7 @@ def test_what_cannot_even_be_reported_stays_in_its_ring(
     monkeypatch.undo()
     assert "endpoint a: an event stays in its ring" in caplog.text
     assert stored(works) == {}
-    consumer = works.harness._consumer
+    consumer = works.harness.consumer
     consumer.rewind()
     assert [left.in_ring for left in consumer.take(10)] == [True]
 

@@ -39,7 +39,8 @@ class Retention:
         self, store: Store, trail: AuditTrail, clock: EngineClock, endpoints: Endpoints
     ) -> None:
         self._store = store
-        self._trail = trail
+        #: of what is given up and erased
+        self.trail = trail
         self._clock = clock
         self._endpoints = endpoints
         self._spared_until_ns = 0
@@ -106,7 +107,7 @@ class Retention:
         wall_ns = self._clock.wall_ns(now_ns)
         failed = [self._entry(d, wall_ns) for d in ended if d.state != State.DELIVERED]
         if failed:
-            self._trail.append(failed)
+            self.trail.append(failed)
         self._store.purge(d.id for d in ended)
 
     def overdue(self, now_ns: int) -> list[Delivery]:

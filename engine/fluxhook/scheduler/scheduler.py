@@ -61,7 +61,8 @@ class Scheduler:
         self._store = store
         self._words = words
         self._clock = clock
-        self._feeding = True
+        #: due deliveries are handed out; not while the engine drains
+        self.feeding = True
         self._store_failed_ns = -STORE_BACKOFF_NS
         self._outage = Outage("the store can be written again")
         #: more is to be done now
@@ -154,7 +155,7 @@ class Scheduler:
         more |= left
         if self.reports.caught_up:
             wake_ns = min(wake_ns, self.retention.step(now_ns))
-            if self._feeding:
+            if self.feeding:
                 self.suspects.try_next(now_ns)
                 due_ns, left = self.retries.feed(now_ns)
                 wake_ns, more = min(wake_ns, due_ns), more or left
@@ -167,7 +168,7 @@ class Scheduler:
 
     def stop_feeding(self) -> None:
         """Hand out nothing more: the engine drains."""
-        self._feeding = False
+        self.feeding = False
 
     def spare(self) -> None:
         """Find nothing too old for a while: the engine was away."""

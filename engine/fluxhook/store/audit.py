@@ -125,7 +125,8 @@ class AuditTrail:
     def __init__(self, folder: Path, *, max_bytes: int, files: int, name: str = _ERASED) -> None:
         self._folder = folder
         self._name = name
-        self._max_bytes = max_bytes
+        #: of one file
+        self.max_bytes = max_bytes
         self._files = files
 
     def append(self, entries: Iterable[msgspec.Struct]) -> None:
@@ -137,7 +138,7 @@ class AuditTrail:
         path = self._path(0)
         try:
             make_folder(self._folder)
-            if (size := _size(path)) and size + len(lines) > self._max_bytes:
+            if (size := _size(path)) and size + len(lines) > self.max_bytes:
                 self._rotate()
             fd = open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             try:

@@ -264,10 +264,10 @@ class DeliveryTransaction:
             return
         with translated(self._store.path):
             try:
-                promoted = self._write()
+                promoted = self.write()
             except sqlite3.IntegrityError:
                 self._renumber()
-                promoted = self._write()
+                promoted = self.write()
         self._committed = True
         for endpoint, n in self._pending.items():
             self._store.pending[endpoint] += n
@@ -275,7 +275,7 @@ class DeliveryTransaction:
         if self._given_up:
             self._store.on_dead_letters(self._given_up)
 
-    def _write(self) -> list[tuple[int, int, int]]:
+    def write(self) -> list[tuple[int, int, int]]:
         """Write all, and return the endpoint, due_ns and id of each delivery whose turn has come."""
         promoted: list[tuple[int, int, int]] = []
         lines: set[tuple[int, str]] = set()

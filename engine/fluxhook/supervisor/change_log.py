@@ -37,7 +37,8 @@ class ChangeLog:
 
     def __init__(self, folder: Path, config: Config, clock: EngineClock) -> None:
         """Go on in `folder`, whose files the configuration bounds."""
-        self._trail = AuditTrail(
+        #: the files
+        self.trail = AuditTrail(
             folder, max_bytes=int(config.audit_bytes), files=config.audit_files, name=CHANGES
         )
         self._clock = clock
@@ -60,7 +61,7 @@ class ChangeLog:
         be written: then the change is not to be made."""
         entry = self._entry(origin, action, what)
         try:
-            self._trail.append([*self._waiting, entry])
+            self.trail.append([*self._waiting, entry])
         except StoreError as e:
             raise StoreError(f"{e}; a change that cannot be recorded is not made") from e
         self._waiting.clear()
@@ -79,7 +80,7 @@ class ChangeLog:
         if not self._waiting:
             return
         try:
-            self._trail.append(self._waiting)
+            self.trail.append(self._waiting)
         except StoreError as e:
             self._outage.failed(f"{e}; changes are recorded later")
         else:

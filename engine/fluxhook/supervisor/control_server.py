@@ -65,7 +65,8 @@ class Listener:
     ) -> None:
         """Listen; `apply` does what a request asks and returns the reply; a FluxhookError becomes a
         Failure."""
-        self._apply = apply
+        #: does what a request asks
+        self.apply = apply
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         with socket_path(datadir) as path:
             with contextlib.suppress(FileNotFoundError):  # of an engine that was killed
@@ -173,7 +174,7 @@ class Listener:
             origin = asked.origin
             if not origin.actor:
                 origin = Origin(unix_user(connection.sock), origin.via)
-            return self._apply(asked.request, origin)
+            return self.apply(asked.request, origin)
         except ConfigError as e:
             return Failure("ConfigError", str(e), e.problems, e.more)
         except FluxhookError as e:

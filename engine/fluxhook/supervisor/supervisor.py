@@ -62,7 +62,8 @@ LEAVING_S = 0.05
 class Supervisor:
     """The engine of one data directory. Raises EngineRunning if there is one already.
 
-    `reload` gives the configuration anew when SIGHUP asks for it.
+    `reload` gives the configuration anew when SIGHUP asks for it. Its parts share `store`, the
+    deliveries; `words`, what the processes tell each other; and `clock`, the engine's time.
     """
 
     #: what cannot be written now, as the words say; None: they are of the engine before
@@ -83,7 +84,8 @@ class Supervisor:
         worker, and is replaced like one, once it has served; an engine whose sidecar cannot start
         does not start either. `accept_loss`: a store that is missing or damaged is moved aside, and
         a new one made. `host` hears of dead letters and states."""
-        self._host = host
+        #: the channel to the program that embeds this engine
+        self.host = host
         setup.choose(config.log.format, config.log.level)
         self.datadir = d.DataDir(data_dir)
         self._next_housekeeping = 0.0
@@ -114,8 +116,8 @@ class Supervisor:
         undo.callback(self._lock.release)
         try:
             prepared = Preparation(self.datadir, repair, config, worker_count(config))
-            self._store = prepared.open_store(accept_loss=accept_loss)
-            undo.callback(self._store.close)
+            self.store = prepared.open_store(accept_loss=accept_loss)
+            undo.callback(self.store.close)
             self._open(prepared, config, reload, sidecar)
             books.close(self.datadir.path, repair)
         except BaseException as e:
@@ -134,56 +136,56 @@ class Supervisor:
         reload: Callable[[], Config] | None,
         sidecar: str | None,
     ) -> None:
-        datadir, workers, host = self.datadir, worker_count(config), self._host
-        self._words = prepared.words
+        datadir, workers, host = self.datadir, worker_count(config), self.host
+        self.words = prepared.words
         former = prepared.load_former()
         #: rings are read by other workers than under the engine before this one
         self._moved = former.workers != workers
-        self._clock_watch = ClockWatch(self._store, former.clock)
-        self._clock = self._clock_watch.clock
-        was_away = self._clock_watch.look().away
+        self.clock_watch = ClockWatch(self.store, former.clock)
+        self.clock = self.clock_watch.clock
+        was_away = self.clock_watch.look().away
         self._epoll = select.epoll()
         self._doorbell = d.open_doorbell(datadir.scheduler_doorbell)
         self._epoll.register(self._doorbell, select.EPOLLIN)
         self._children = Children(
             datadir, self._epoll, sidecar, host.fd if host is not None else -1
         )
-        self._trail = ChangeLog(datadir.audit, config, self._clock)
+        self.change_log = ChangeLog(datadir.audit, config, self.clock)
         self.live = LiveConfig(
             datadir,
-            self._words,
-            self._store,
-            self._clock,
+            self.words,
+            self.store,
+            self.clock,
             config,
             former,
-            self._trail,
+            self.change_log,
             workers=workers,
             max_event_bytes=prepared.max_event_bytes,
         )
         self.live.start()
-        clear_impossible_times(self._words, self.snapshot, self._clock.now_ns())
-        self._scheduler = Scheduler(
-            datadir, self._store, self._words, self.snapshot, self._clock, self._tell_host
+        clear_impossible_times(self.words, self.snapshot, self.clock.now_ns())
+        self.scheduler = Scheduler(
+            datadir, self.store, self.words, self.snapshot, self.clock, self._tell_host
         )
-        self.live.on_publish = self._scheduler.configure
+        self.live.on_publish = self.scheduler.configure
         if was_away:
-            self._scheduler.spare()
+            self.scheduler.spare()
         self.reloading = Reloading(
-            reload, datadir, prepared, self.live, self._scheduler, self._children
+            reload, datadir, prepared, self.live, self.scheduler, self._children
         )
         changes = Changes(
             self.live.subscriptions,
-            self._store,
-            self._scheduler,
-            self._clock,
+            self.store,
+            self.scheduler,
+            self.clock,
             self.live.publish,
-            self._trail,
+            self.change_log,
         )
-        self._scheduler.disabling.on_disabled = self._note_disabled
-        self._listener = Listener(datadir, changes.apply)
-        self._epoll.register(self._listener.fd, select.EPOLLIN)
-        self._queue_watch = QueueWatch(datadir)
-        self._queue_watch.look(self.snapshot, time.monotonic())
+        self.scheduler.disabling.on_disabled = self._note_disabled
+        self.listener = Listener(datadir, changes.apply)
+        self._epoll.register(self.listener.fd, select.EPOLLIN)
+        self.queue_watch = QueueWatch(datadir)
+        self.queue_watch.look(self.snapshot, time.monotonic())
         interval = durability_interval(config.durability)
         self._syncer = Syncer(datadir, interval.seconds) if interval else None
 
@@ -228,43 +230,43 @@ class Supervisor:
     def _step(self) -> None:
         """Do what is to be done now, then wait for something to happen."""
         now = time.monotonic()
-        wake_ns = self._scheduler.step(self._clock.now_ns())
+        wake_ns = self.scheduler.step(self.clock.now_ns())
         self._publish_outages()
-        if self._host is not None:
-            self._host.flush()
+        if self.host is not None:
+            self.host.flush()
         if self._draining_until is None:
             if self._serves and self.reloading.advance(now):
                 self._announce()
             self._children.start_due()
             self._look_whether_ready()
-            self._housekeep(now)
+            self.housekeep(now)
         elif now >= self._draining_until:
             self._children.kill_all()
         self._children.kill_stuck(now)
-        asked = self._listener.busy
-        wait_s = 0.0 if asked or self._scheduler.busy else self._wait_s(now, wake_ns)
+        asked = self.listener.busy
+        wait_s = 0.0 if asked or self.scheduler.busy else self._wait_s(now, wake_ns)
         for fd, _ in self._epoll.poll(wait_s):
-            asked = asked or fd == self._listener.fd
+            asked = asked or fd == self.listener.fd
             self._attend(fd)
         if asked:
-            self._listener.step()
+            self.listener.step()
         self._obey()
 
     def _publish_outages(self) -> None:
-        found = self._scheduler.outages
+        found = self.scheduler.outages
         if self._syncer is not None and self._syncer.fails:
             found.add("sync")
-        if self._trail.fails:
+        if self.change_log.fails:
             found.add("audit")
         if found != self._outages:
             self._outages = found
-            self._words.publish_outages(found)
+            self.words.publish_outages(found)
 
     def _wait_s(self, now: float, wake_ns: int) -> float:
         """Return how long nothing is to be done unless something happens."""
-        wait_s = min(HOUSEKEEPING_S, max(0.0, (wake_ns - self._clock.now_ns()) / 1e9))
+        wait_s = min(HOUSEKEEPING_S, max(0.0, (wake_ns - self.clock.now_ns()) / 1e9))
         wait_s = self._children.wait_s(wait_s, now)
-        if self._host is not None and self._host.waits:
+        if self.host is not None and self.host.waits:
             wait_s = min(wait_s, LEAVING_S)
         if self.reloading.under_way or (self._serves and not self._ready):
             wait_s = min(wait_s, LEAVING_S)
@@ -281,7 +283,7 @@ class Supervisor:
         elif fd == self._host_fd:
             self._epoll.unregister(fd)
             self._requests.add(signal.SIGTERM)
-        elif fd != self._listener.fd:
+        elif fd != self.listener.fd:
             self._child_ended(fd)
 
     def _obey(self) -> None:
@@ -296,19 +298,19 @@ class Supervisor:
             timeout_s = self.snapshot.config.shutdown_timeout.seconds
             self._draining_until = time.monotonic() + timeout_s
             self.interrupted = signal.SIGINT in requests
-            self._scheduler.stop_feeding()
+            self.scheduler.stop_feeding()
             self._children.drain()
 
     def close(self) -> None:
         """Store what the workers reported last, and let the data directory go."""
-        self._listener.close()
-        self._scheduler.close()
-        self._clock_watch.look()
-        self._clock_watch.save()
-        self._trail.flush()
+        self.listener.close()
+        self.scheduler.close()
+        self.clock_watch.look()
+        self.clock_watch.save()
+        self.change_log.flush()
         if self._syncer is not None:
             self._syncer.close()
-        self._store.close()
+        self.store.close()
         if not self._removed:
             with contextlib.suppress(FileNotFoundError):
                 self.datadir.engine_file.unlink()
@@ -337,16 +339,16 @@ class Supervisor:
             log.warning("%s cannot be written: %s", self.datadir.engine_file, e.strerror)
 
     def _tell_host(self, message: DeadLetter | EndpointStateChange) -> None:
-        if self._host is not None:
-            self._host.send(message)
+        if self.host is not None:
+            self.host.send(message)
 
     def _catch_up(self) -> None:
         """Apply what workers of an engine before this one reported, where their rings are others' now:
         what they handed to the store comes before what is still in their rings."""
         until = time.monotonic() + PATIENCE_S
-        while self._moved and not self._scheduler.caught_up and time.monotonic() < until:
-            self._scheduler.step(self._clock.now_ns())
-            if not self._scheduler.busy:
+        while self._moved and not self.scheduler.caught_up and time.monotonic() < until:
+            self.scheduler.step(self.clock.now_ns())
+            if not self.scheduler.busy:
                 time.sleep(LEAVING_S)  # the disk fails
 
     # ---- children --------------------------------------------------------------------------
@@ -378,13 +380,13 @@ class Supervisor:
             self._hear_sidecar()
         end = self._children.end(pidfd)
         if end.index != SIDECAR:
-            self._scheduler.worker_lost(end.index, by_own_fault=end.by_own_fault)
+            self.scheduler.worker_lost(end.index, by_own_fault=end.by_own_fault)
         if self._draining_until is not None or end.index in self.reloading.leavers:
             return
         if self._serves:
             self._children.replace(end)
             if end.index != SIDECAR:
-                self._words.count_restart()
+                self.words.count_restart()
             return
         self._failure = self._failure or EngineError(
             f"{self._children.sidecar} ended with status {end.status} before it served; its log "
@@ -394,17 +396,18 @@ class Supervisor:
 
     # ---- housekeeping ----------------------------------------------------------------------
 
-    def _housekeep(self, now: float) -> None:
+    def housekeep(self, now: float) -> None:
+        """Do what is due every HOUSEKEEPING_S; `now` is in seconds of the monotonic clock."""
         if now < self._next_housekeeping:
             return
         self._next_housekeeping = now + HOUSEKEEPING_S
-        look = self._clock_watch.look()
+        look = self.clock_watch.look()
         if look.stepped:
             self.live.stale = True
         if look.away:
-            self._scheduler.spare()
-        if now >= self._clock_watch.save_at:
-            self._clock_watch.save()
+            self.scheduler.spare()
+        if now >= self.clock_watch.save_at:
+            self.clock_watch.save()
         if not self._lock.is_at(self.datadir.engine_lock):
             self._notice_removal()
             return
@@ -416,12 +419,12 @@ class Supervisor:
                 outage.failed(f"{e}; the next start saves what can be saved")
             else:
                 outage.worked()
-        self._queue_watch.look(self.snapshot, now)
-        self.live.refresh(now, disabled=self._scheduler.take_disabled())
-        self._trail.flush()
+        self.queue_watch.look(self.snapshot, now)
+        self.live.refresh(now, disabled=self.scheduler.take_disabled())
+        self.change_log.flush()
 
     def _note_disabled(self, name: str, reason: str) -> None:
-        self._trail.note(
+        self.change_log.note(
             ENGINE, "webhook.disable", target=name, endpoint=name,
             before={"disabled": False}, after={"disabled": reason},
         )  # fmt: skip
@@ -437,7 +440,7 @@ class Supervisor:
                 "is delivered as far as that goes now, the rest is lost, and the engine ends",
                 self.datadir.path,
             )
-            self._words.spoil_version()
+            self.words.spoil_version()
             self._requests.add(signal.SIGTERM)
 
 

@@ -39,7 +39,8 @@ class Reporter:
         self, outbox: Producer, counters: Counters, worker: int, clock: EngineClock
     ) -> None:
         self.outbox = outbox
-        self._counters = counters
+        #: those of the worker
+        self.counters = counters
         self._ids = DeliveryIds(worker)
         self._clock = clock
         self._encode = msgspec.msgpack.Encoder().encode
@@ -103,10 +104,10 @@ class Reporter:
 
     def _put(self, entry: tuple[RingDelivery, int, bytes, bytes]) -> bool:
         delivery, target, head, body = entry
-        result = delivery.hand_over(self.outbox, target, head, body, self._counters)
+        result = delivery.hand_over(self.outbox, target, head, body, self.counters)
         if result == TOO_LARGE:
             head = self._without_body(head, len(body))
-            result = delivery.hand_over(self.outbox, target, head, b"", self._counters)
+            result = delivery.hand_over(self.outbox, target, head, b"", self.counters)
         if result == UNSYNCED:
             self._sync_at = time.monotonic() + SYNC_BACKOFF_S
             if not self._unsynced:
