@@ -6,7 +6,6 @@ A worker and the scheduler run in this process. The receiver is the test: it ans
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +13,6 @@ from typing import cast
 
 import msgspec
 import pytest
-import yaml
-from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.test_alerts import RULES
 from fluxhook import Endpoint, Publisher, Retry, Size, stats
@@ -25,7 +22,7 @@ from fluxhook.transport import datadir as d
 from fluxhook.transport.sender import Sender
 from fluxhook.transport.transfer import STATUS, TOTAL_US, Transfer
 from fluxhook.worker.worker import Worker
-from support.prometheus import promtool
+from support.prometheus import fired, scraped
 from support.rig import seconds
 from support.scheduler_harness import S, SchedulerHarness
 from support.worker_harness import Handle, Wire
@@ -126,50 +123,15 @@ class Gateway:
     def _scrape(self) -> None:
         """Take a page of metrics as Prometheus does."""
         page = Metrics(lambda: stats.read_stats(self.harness.path), 500).page().decode()
-        values = {'up{job="fluxhook",instance="gw"}': 1.0}
-        for family in text_string_to_metric_families(page):
-            for sample in family.samples:
-                if "fluxhook" in sample.name and not sample.name.endswith(("_bucket", "_created")):
-                    labels = {"job": "fluxhook", "instance": "gw", **sample.labels}
-                    text = ",".join(f'{name}="{value}"' for name, value in labels.items())
-                    values[f"{sample.name}{{{text}}}"] = sample.value
-        self.scrapes.append(values)
+        self.scrapes.append(scraped(page))
         read = stats.read_stats(self.harness.path)
         self.most_pending = max(self.most_pending, read.pending)
         assert not read.problems
 
     def fired(self, folder: Path, *, since_s: int | None = None, at_s: int) -> set[str]:
         """Return the alerts that fire at a time, or at any time since another one."""
-        names = sorted({name for values in self.scrapes for name in values})
-        series = [
-            {
-                "series": name,
-                "values": " ".join(
-                    repr(values[name]) if name in values else "_" for values in self.scrapes
-                ),
-            }
-            for name in names
-        ]
-        firing = 'ALERTS{alertstate="firing"}'
-        if since_s is not None:
-            firing = f"count_over_time({firing}[{at_s - since_s}s])"
-        check = {
-            "expr": firing,
-            "eval_time": f"{at_s}s",
-            "exp_samples": [{"labels": "{}", "value": -1}],
-        }
-        test = {"interval": f"{SCRAPE_S}s", "input_series": series, "promql_expr_test": [check]}
-        document = {"rule_files": [str(RULES)], "evaluation_interval": "15s", "tests": [test]}
-        (folder / "incident.yaml").write_text(yaml.safe_dump(document, width=10**9))
-        said = promtool("test", "rules", "incident.yaml", cwd=folder)
-        return names_of_alerts(said.stdout + said.stderr)
-
-
-def names_of_alerts(said: str) -> set[str]:
-    """Return what promtool has got, where it was told to expect what cannot be."""
-    assert "exp:" in said, said
-    got = said.partition("got:")[2]
-    return set(re.findall(r'alertname="(\w+)"', got))
+        alerts = fired(self.scrapes, RULES, folder, at_s=at_s, since_s=since_s, scrape_s=SCRAPE_S)
+        return {alert["alertname"] for alert in alerts}
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -28,10 +28,9 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 
-import httpx  # noqa: E402
 from playwright.sync_api import Browser, Page  # noqa: E402
 
-from incident import pages, views  # noqa: E402
+from incident import alerts, pages, views  # noqa: E402
 from incident.figures import Row, View, compare, table  # noqa: E402
 from support.incident_scene import DEADLINE_S, LONG, IncidentScene  # noqa: E402
 from support.rig import until  # noqa: E402
@@ -89,24 +88,35 @@ def main() -> int:
 def run(scene: IncidentScene, browser: Browser, out: Path) -> list[Row]:
     """Play the incident and its end; return the rows of both moments."""
     wait_for_history(scene)
+    metrics = [scene.get("/metrics").text]
     with _timed("the incident"):
         expected = scene.play()
-    rows = _look(scene, browser, out / "incident", views.expected_view(expected))
+    rows = _look(scene, browser, out / "incident", views.expected_view(expected), metrics)
     with _timed("what operators do"):
         mended = scene.mend()
-    return rows + _look(
-        scene, browser, out / "mended", views.expected_view(mended, mended=True), end=True
-    )
+    script = views.expected_view(mended, mended=True)
+    return rows + _look(scene, browser, out / "mended", script, metrics, end=True)
 
 
 def _look(
-    scene: IncidentScene, browser: Browser, out: Path, script: View, *, end: bool = False
+    scene: IncidentScene,
+    browser: Browser,
+    out: Path,
+    script: View,
+    metrics: list[str],
+    *,
+    end: bool = False,
 ) -> list[Row]:
-    """Read every view, write and print the table; `end`: end the engine before its log is read."""
+    """Read every view, write and print the table.
+
+    `metrics` are the pages of the moments before, to which this one is added. `end`: end the engine
+    before its log is read.
+    """
     out.mkdir()
     with _timed("the views"), pages.opened(browser, scene) as page:
         wait_for_history(scene)
-        found = read(scene, script) | look(scene, page)
+        metrics.append(scene.get("/metrics").text)
+        found = read(scene, script, metrics, out) | look(scene, page, scene.names)
     with _timed("the pictures"):
         _photograph(scene, browser, out / "pages", _MENDED if end else _PAGES)
     keep(scene, out)
@@ -124,13 +134,16 @@ def _look(
     return rows
 
 
-def read(scene: IncidentScene, script: View) -> dict[str, View]:
-    """Return every view but the log and the dashboard."""
+def read(
+    scene: IncidentScene, script: View, metrics: Sequence[str], folder: Path
+) -> dict[str, View]:
+    """Return every view but the log and the dashboard; `metrics` are the pages until now."""
     return {
         "script": script,
         "receiver": views.receiver_view(scene),
         "python": views.python_view(scene),
-        "metrics": views.metrics_view(httpx.get(f"{scene.url}/metrics", timeout=DEADLINE_S).text),
+        "metrics": views.metrics_view(metrics[-1]),
+        "alerts": alerts.alerts_view(metrics, scene.names, folder),
         "api": views.api_view(scene),
         "api lists": views.list_view(scene),
         "history": views.history_view(scene),
@@ -141,12 +154,12 @@ def read(scene: IncidentScene, script: View) -> dict[str, View]:
     }
 
 
-def look(scene: IncidentScene, page: Page) -> dict[str, View]:
-    """Return what the dashboard's pages show."""
+def look(scene: IncidentScene, page: Page, names: list[str]) -> dict[str, View]:
+    """Return what the dashboard's pages show, among them those of the endpoints that are named."""
     dying = [name for name, one in scene.status().items() if one["dead"]]
     return {
         "overview": pages.endpoints_view(page),
-        "page": pages.endpoint_pages_view(page, scene.names),
+        "page": pages.endpoint_pages_view(page, names),
         "lists": pages.lists_view(page, scene.names, dying),
     }
 
@@ -159,8 +172,7 @@ def keep(scene: IncidentScene, out: Path) -> None:
         ("history.json", "/v1/history"),
         ("changes.json", "/v1/changes"),
     ):
-        answer = httpx.get(f"{scene.url}{path}", timeout=DEADLINE_S)
-        (out / name).write_bytes(answer.content)
+        (out / name).write_bytes(scene.get(path).content)
     for columns in (80, 160):
         text = scene.command("status", columns=columns)
         (out / f"status-{columns}.txt").write_text(text)
@@ -170,8 +182,7 @@ def keep(scene: IncidentScene, out: Path) -> None:
 def _photograph(
     scene: IncidentScene, browser: Browser, folder: Path, paths: Mapping[str, str]
 ) -> None:
-    answer = httpx.get(f"{scene.url}/v1/deliveries?limit=1", timeout=DEADLINE_S)
-    (latest,) = answer.json()["items"]
+    (latest,) = scene.get("/v1/deliveries?limit=1").json()["items"]
     with pages.opened(browser, scene) as page:
         for name, path in {**paths, "delivery": f"/deliveries/{latest['id']}"}.items():
             page.goto(path)

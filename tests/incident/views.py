@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from fluxhook.stats import EndpointStats, read_stats
+from incident import alerts
 from incident.figures import ALL, View, causes, count, milliseconds, ratio, share
-from support.incident_scene import DEADLINE_S, LONG, Expected, IncidentScene
+from support.incident_scene import LONG, Expected, IncidentScene
 
 __all__ = [
     "api_view",
@@ -77,6 +77,7 @@ def expected_view(expected: Mapping[str, Expected], *, mended: bool = False) -> 
             view[name]["dead by cause"] = causes(one.dead_by_cause)
         if one.died_by_cause is not None:
             view[name]["died by cause"] = causes(one.died_by_cause)
+        view[name]["alerts"] = alerts.of(one.alerts)
         if not mended:
             view[name]["trouble"] = "no" if one.state in _WELL else "yes"
     return view
@@ -319,9 +320,7 @@ def _pages(scene: IncidentScene, path: str) -> Iterator[dict[str, Any]]:
 
 
 def _get(scene: IncidentScene, path: str) -> Any:
-    answer = httpx.get(f"{scene.url}{path}", timeout=DEADLINE_S)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+    return scene.get(path).json()
 
 
 def _add_changes(view: View, entries: Iterable[Mapping[str, Any]]) -> None:

@@ -63,6 +63,8 @@ class Expected(msgspec.Struct, frozen=True):
     dead_by_cause: dict[str, int] | None = {}
     #: deaths that there ever were
     died_by_cause: dict[str, int] | None = {}
+    #: those that Prometheus raises by the rules that are shipped
+    alerts: tuple[str, ...] = ()
 
     def divided(self, by: int) -> Expected:
         """Return those of an incident that is so many times smaller."""
@@ -108,6 +110,7 @@ _PARTS: Final[dict[str, _Part]] = {
             failed_attempts=120,
             dead_by_cause={"server_error": 60},
             died_by_cause={"server_error": 60},
+            alerts=("FluxhookEndpointFailing", "FluxhookEventsDying"),
         ),
         _well(200, 120, died_by_cause={"server_error": 60}),
         {"retry": _TWICE},
@@ -122,6 +125,7 @@ _PARTS: Final[dict[str, _Part]] = {
             failed_attempts=300,
             dead_by_cause={"unauthorized": 150},
             died_by_cause={"unauthorized": 150},
+            alerts=("FluxhookEndpointFailing", "FluxhookEventsDying", "FluxhookSignatureRejected"),
         ),
         _well(150, 300, died_by_cause={"unauthorized": 150}),
         {"retry": _TWICE},
@@ -135,6 +139,7 @@ _PARTS: Final[dict[str, _Part]] = {
             dead=1700,
             dead_by_cause={"payload_too_large": 1700},
             died_by_cause={"payload_too_large": 1700},
+            alerts=("FluxhookEndpointFailing", "FluxhookEventsDying"),
         ),
         _well(3400, died_by_cause={"payload_too_large": 1700}),
         {"max_payload": "1KiB", "retry": _ONCE},
@@ -143,7 +148,7 @@ _PARTS: Final[dict[str, _Part]] = {
         {"max_payload": "10KiB"},
     ),
     "breaker-open": _Part(
-        Expected("open", 50, pending=50, failed_attempts=None),
+        Expected("open", 50, pending=50, failed_attempts=None, alerts=("FluxhookBreakerOpen",)),
         _well(50, None),
         {
             "retry": {"schedule": ["30m"]},
@@ -156,20 +161,26 @@ _PARTS: Final[dict[str, _Part]] = {
     ),
     "disabled": _Part(
         Expected(
-            "disabled", 40, dead=40, failed_attempts=None, dead_by_cause=None, died_by_cause=None
+            "disabled",
+            40,
+            dead=40,
+            failed_attempts=None,
+            dead_by_cause=None,
+            died_by_cause=None,
+            alerts=("FluxhookEndpointDisabled", "FluxhookEventsDying"),
         ),
         _well(40, None, died_by_cause=None),
         {"disable_on_gone": True, "retry": _ONCE},
         Behaviour(status=410),
     ),
     "misconfigured": _Part(
-        Expected("misconfigured", 20, pending=20),
+        Expected("misconfigured", 20, pending=20, alerts=("FluxhookEndpointHeld",)),
         _well(20),
         {"signature": "standard", "secrets": [_TORN]},
         put_right={"secrets": [_WHOLE]},
     ),
     "expires": _Part(
-        _well(80, delivered=0, dropped={"expired": 80}),
+        _well(80, delivered=0, dropped={"expired": 80}, alerts=("FluxhookEventsDropped",)),
         _well(80, delivered=0, dropped={"expired": 80}),
         {"ttl": f"{_TTL_S}s"},
     ),
@@ -188,6 +199,7 @@ _PARTS: Final[dict[str, _Part]] = {
             failed_attempts=50,
             dead_by_cause={"connect_timeout": 50},
             died_by_cause={"connect_timeout": 50},
+            alerts=("FluxhookEndpointFailing", "FluxhookEventsDying"),
         ),
         Expected(
             "failing",
@@ -195,6 +207,7 @@ _PARTS: Final[dict[str, _Part]] = {
             failed_attempts=50,
             dropped={"purged": 50},
             died_by_cause={"connect_timeout": 50},
+            alerts=("FluxhookEndpointFailing",),
         ),
         {"retry": _ONCE},
     ),
@@ -223,6 +236,7 @@ class IncidentScene:
             self._port: int = free.getsockname()[1]
         #: of the API and of the dashboard
         self.url = f"http://127.0.0.1:{self._port}"
+        self._api = httpx.Client(base_url=self.url, timeout=DEADLINE_S)
 
     def __enter__(self) -> IncidentScene:
         with contextlib.ExitStack() as stack:
@@ -231,6 +245,7 @@ class IncidentScene:
                 self.receiver.behave(part.behaviour, f"/{name}")
             self._configure()
             self._process = self._serve(stack)
+            stack.callback(self._api.close)
             self._stack = stack.pop_all()
         return self
 
@@ -280,7 +295,7 @@ class IncidentScene:
         event = {"type": _type_of(name), "data": data or {}}
         for first in range(0, n, _BATCH):
             some = [event] * min(_BATCH, n - first)
-            answer = httpx.post(f"{self.url}/v1/events", json=some, timeout=DEADLINE_S)
+            answer = self._api.post("/v1/events", json=some)
             assert answer.status_code == 202, answer.text
 
     def command(self, *arguments: str, columns: int = 400) -> str:
@@ -292,11 +307,15 @@ class IncidentScene:
         assert done.exit_code == 0, f"{arguments}: {done.exit_code}\n{done.output}"
         return done.stdout
 
+    def get(self, path: str) -> httpx.Response:
+        """Return an answer of the API, which must be 200."""
+        answer = self._api.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer
+
     def status(self) -> dict[str, dict[str, Any]]:
         """Return what the API says of each endpoint, by name."""
-        answer = httpx.get(f"{self.url}/v1/webhooks/status", timeout=DEADLINE_S)
-        assert answer.status_code == 200, answer.text
-        return {one["name"]: one for one in answer.json()["webhooks"]}
+        return {one["name"]: one for one in self.get("/v1/webhooks/status").json()["webhooks"]}
 
     def end(self) -> None:
         """End the engine: its log is complete then."""
@@ -333,7 +352,7 @@ class IncidentScene:
         until(lambda: self._version() > before, "the file is loaded", DEADLINE_S)
 
     def _version(self) -> int:
-        found: int = httpx.get(f"{self.url}/v1/webhooks/status").json()["version"]
+        found: int = self.get("/v1/webhooks/status").json()["version"]
         return found
 
     def _configure(self, changed: dict[str, dict[str, Any]] | None = None) -> None:
