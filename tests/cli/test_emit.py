@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import Invoke, Start, json
+from fluxhook import Config, Endpoint, Size
 from fluxhook._native.ring import Consumer
 from fluxhook.cli import emit
 from fluxhook.cli.exit_codes import ExitCode
 from fluxhook.stats import read_stats
+from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport.messages import EventHead
 
 READING = {
@@ -26,6 +28,7 @@ COUNTS: dict[str, object] = {
     "events": 0,
     "accepted_deliveries": 0,
     "without_subscriber": 0,
+    "filtered": 0,
     "queue_full": 0,
     "stopped_at_line": None,
     "refused_lines": 0,
@@ -76,6 +79,31 @@ def test_an_event_for_nobody_is_accepted_for_nobody(invoke: Invoke) -> None:
     assert said.exit_code == ExitCode.OK
     assert said.stdout == "1 event: 0 deliveries accepted, 1 without subscriber\n"
     assert "did you mean message.published" in said.stderr
+
+
+def test_an_event_that_filters_hold_back_has_a_subscriber(invoke: Invoke, tmp_path: Path) -> None:
+    """It is told from one to which nobody subscribed; and types of the host's own are suggested too."""
+    endpoint = Endpoint(
+        name="shop",
+        url="https://hooks.example.com/in",
+        signature="none",
+        events=("order.created",),
+        where=("total >= 100",),
+    )
+    config = Config(
+        endpoints=(endpoint,), event_types=("order.created",), workers=1, ring_bytes=Size(2**20),
+        max_event_bytes=Size(2**16), max_endpoints=8,
+    )  # fmt: skip
+    Supervisor(tmp_path / "filtered", config).close()
+    into = ("--data-dir", tmp_path / "filtered")
+    said = invoke("emit", "order.created", "--field", "total=20", *into)
+    assert said.stdout == "1 event: 0 deliveries accepted, 1 held back by filters\n"
+    assert "held back by where, sample or threshold" in said.stderr
+    assert "did you mean" not in said.stderr
+    lines = '{"type": "order.created", "data": {"total": 20}}\n{"type": "order.paid"}\n'
+    counts = json(invoke("emit", "--json", *into, stdin=lines).stdout)
+    assert counts == {**COUNTS, "events": 2, "filtered": 1, "without_subscriber": 1}
+    assert "(did you mean order.created" in invoke("emit", "order.create", *into).stderr
 
 
 def test_a_bad_event_is_refused_with_what_to_correct(invoke: Invoke) -> None:

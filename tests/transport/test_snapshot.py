@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fluxhook import Config, Endpoint
+from fluxhook.errors import LayoutError
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.snapshot import Snapshot
 
@@ -80,3 +82,16 @@ def test_the_file_has_the_words_that_it_always_had(tmp_path: Path) -> None:
     snapshot.save(datadir)
     assert json.loads(datadir.snapshot.read_bytes())["homes"] == {"0": 5}
     assert Snapshot.load(datadir).assigned_ring(config.endpoints[0]) == 5
+
+
+def test_an_option_of_a_later_version(tmp_path: Path) -> None:
+    """A program that knows less than the engine is told so, and not that the file is damaged: nobody
+    can say what an option that it does not know would have it do."""
+    datadir = DataDir(tmp_path)
+    endpoint = Endpoint(name="a", url="https://a.example/")
+    Snapshot(version=1, workers=1, config=Config(endpoints=(endpoint,)), ids={"a": 0}).save(datadir)
+    written = json.loads(datadir.snapshot.read_bytes())
+    written["config"]["endpoints"][0]["of_later"] = True
+    datadir.snapshot.write_text(json.dumps(written))
+    with pytest.raises(LayoutError, match=r"later version .*`of_later`.* that the engine has"):
+        Snapshot.load(datadir)

@@ -23,6 +23,7 @@ from fluxhook.events.nesting import TooDeep, bounded, decode_json
 from fluxhook.publisher.publisher import OwnPublisher, Publisher
 from fluxhook.stats import is_running
 from fluxhook.transport.datadir import DataDir
+from fluxhook.transport.snapshot import Snapshot
 
 __all__ = ["command"]
 
@@ -56,6 +57,8 @@ class _Tally(msgspec.Struct):
     events: int = 0
     accepted_deliveries: int = 0
     without_subscriber: int = 0
+    #: events that every endpoint which subscribed to them held back: where, sample, threshold
+    filtered: int = 0
     #: events that the queue had no room for, for all or some of their endpoints
     queue_full: int = 0
     #: the line at which the queue was full and no engine there to empty it; what follows was not read
@@ -159,8 +162,11 @@ def command(
     if tally.accepted_deliveries and not is_running(datadir):
         print_notice("no engine runs here; what was accepted waits for the next")
     if event_type is not None and tally.without_subscriber:
-        near = hint(event_type, TYPES) if event_type not in TYPES else ""
+        known = {*TYPES, *Snapshot.load(datadir).config.event_types}
+        near = hint(event_type, known) if event_type not in known else ""
         print_notice(f"no endpoint subscribed to {event_type}{near}, or not to its topic")
+    if event_type is not None and tally.filtered:
+        print_notice(f"{event_type} was held back by where, sample or threshold of each endpoint")
     ctx.exit(tally.exit_code)
 
 
@@ -216,7 +222,10 @@ def _emit_one(
         raise
     tally.events += 1
     tally.accepted_deliveries += n
-    tally.without_subscriber += n == 0
+    if n == 0:
+        for_somebody = publisher.prepare(line.type, line.data, topic=line.topic).ids
+        tally.filtered += bool(for_somebody)
+        tally.without_subscriber += not for_somebody
 
 
 def _emit_lines(
@@ -252,6 +261,7 @@ def _report(tally: _Tally, as_json: bool) -> None:
         f"{number(n)} {what}"
         for n, what in (
             (tally.without_subscriber, "without subscriber"),
+            (tally.filtered, "held back by filters"),
             (tally.queue_full, "refused by a full queue"),
         )
         if n

@@ -151,6 +151,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         except OSError as e:
             raise LayoutError(unusable(e, datadir.snapshot)) from e
         except (msgspec.MsgspecError, ValueError, FluxhookError) as e:
+            if "unknown field" in str(e):
+                raise LayoutError(
+                    f"{datadir.snapshot} was written by a later version of Fluxhook ({e}); give this "
+                    "program the version that the engine has (docs/upgrade.md)"
+                ) from e
             raise LayoutError(
                 f"{datadir.snapshot} is damaged ({e}); start the engine anew, which writes it again"
             ) from e
