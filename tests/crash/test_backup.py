@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from crash.support import CONCURRENCY, FAILING, FINE, CrashStage, Row, until
 from fluxhook import Endpoint, Engine, Retry, connect
 from fluxhook.control import Selection
 from fluxhook.stats import read_stats
+from oracles.ring_file import FIELDS
 from support.receiver import ReceiverProcess
 from support.rig import Rig, seconds
 
@@ -57,11 +60,21 @@ def is_stopped(pid: int) -> bool:
     return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
 
-@pytest.mark.parametrize("situation", ["steady", "failing"])
+def taken_elsewhere(data_dir: Path) -> None:
+    """Make it look as on another machine, where no ring is of this boot."""
+    for ring in data_dir.glob("*/*/*.ring"):
+        with ring.open("r+b") as file:
+            file.seek(FIELDS["boot_id"][0])
+            file.write(uuid.uuid4().bytes)
+    with closing(sqlite3.connect(data_dir / "store.db")) as db, db:
+        db.execute("UPDATE meta SET value = 'another' WHERE key = 'boot_id'")
+
+
+@pytest.mark.parametrize("situation", ["steady", "failing", "elsewhere"])
 def test_a_copy_of_a_frozen_engine(stage: CrashStage, situation: str, report: Report) -> None:
     """It was copied under load, and the engine and its directory were lost then: nothing that had been
     accepted is lost, and what is repeated was in flight."""
-    if situation == "failing":
+    if situation != "steady":
         stage.behave("main", FAILING)
     config = stage.config()
     host = stage.host(COUNT, config=config, rate=8_000)
@@ -76,6 +89,8 @@ def test_a_copy_of_a_frozen_engine(stage: CrashStage, situation: str, report: Re
     until(lambda: not read_stats(stage.data_dir).running, "the engine's end")
     assert stage.accepted == accepted
     stage.data_dir.rename(stage.directory / "lost")
+    if situation == "elsewhere":
+        taken_elsewhere(restored)
     stage.data_dir = restored
     stage.behave("main", FINE)
     stage.serve(config)
