@@ -114,14 +114,18 @@ def endpoints_view(page: Page) -> View:
     view: View = {}
     for row in _rows(page, "Endpoints"):
         dead, error, success = row["Dead"], row["Last error"], row["Success"]
-        by_cause = re.findall(r"(\w+) ([\d,]+)", dead["title"])
+        died, _, dropped = dead["title"].partition("Dropped: ")
+        below = re.fullmatch(r"([a-z_]*)(?:, )?(?:([\d,]+) dropped)?", dead["sub"])
+        assert below is not None, dead
         events = re.search(r"events (.*)", success["text"])
         attempts = re.search(r"attempts (.*)", success["text"])
         view[row["Endpoint"]["link"]] = {
             "state": _STATES.get(row["State"]["text"], row["State"]["text"]),
-            "dead": dead["link"] or dead["text"],
-            "dead by cause": causes({cause: _number(n) for cause, n in by_cause}),
-            "dead cause": dead["sub"] or "none",
+            "dead": dead["link"] or dead["text"].split("\n")[0],
+            "dead by cause": _causes(died),
+            "dead cause": below[1] or "none",
+            "dropped": below[2] or "0",
+            "dropped by policy": _causes(dropped),
             "pending": row["Pending"]["text"],
             "p95": _milliseconds(row["p95"]["text"]),
             "events ok": _shown(events and events[1]),
@@ -245,6 +249,10 @@ def _tiles(page: Page) -> dict[str, tuple[str, str]]:
             tile.querySelector(".figure").innerText, tile.querySelector(".note-line").innerText])"""
     )
     return {name: (figure, note) for name, figure, note in tiles}
+
+
+def _causes(text: str) -> str:
+    return causes({cause: _number(n) for cause, n in re.findall(r"(\w+) (\d[\d,]*)", text)})
 
 
 def _number(text: str) -> int:

@@ -53,7 +53,7 @@ _PAGES: Final = {
     "dead-letters-of-one": "/dead-letters?endpoint=answers-70-percent",
     "problems": "/lists",
     "audit": "/audit",
-    "changes": "/changes",
+    "changes": "/audit/changes",
 }
 #: those that look different once all is well again
 _MENDED: Final = {
@@ -185,7 +185,9 @@ def _photograph(
     (latest,) = scene.get("/v1/deliveries?limit=1").json()["items"]
     with pages.opened(browser, scene) as page:
         for name, path in {**paths, "delivery": f"/deliveries/{latest['id']}"}.items():
-            page.goto(path)
+            answer = page.goto(path)
+            assert answer is not None, path
+            assert answer.status == 200, path
             page.locator("h1").first.wait_for(state="attached")
             pages.photograph(page, folder, name)
 

@@ -145,15 +145,21 @@ def success(one: WebhookStatus) -> Cell:
 
 
 def dead(one: WebhookStatus) -> Cell:
-    """Return how many dead letters an endpoint has, and below that of what most of them died."""
-    if not one.dead:
+    """Return how many dead letters an endpoint has, and below that of what most of them died, and how
+    many events a policy dropped."""
+    dropped = sum(one.dropped.values())
+    if not one.dead and not dropped:
         return words.count(0)
+    below, title = [one.dead_cause] * bool(one.dead), [words.causes(one.dead_by_cause)]
+    if dropped:
+        below.append(f"{words.count(dropped)} dropped")
+        title.append(f"Dropped: {words.causes(one.dropped)}")
     return cell(
         words.count(one.dead),
-        href=f"/dead-letters?endpoint={by_id(one.id)}",
-        sub=one.dead_cause,
-        title=words.causes(one.dead_by_cause),
-        classes="bad",
+        href=f"/dead-letters?endpoint={by_id(one.id)}" if one.dead else None,
+        sub=", ".join(below),
+        title="\n".join(filter(None, title)),
+        classes="bad" if one.dead else "",
     )
 
 
