@@ -17,8 +17,8 @@ __all__ = ["ChangeTable"]
 
 _COLUMNS: Final = (
     Column("at", "When"),
-    Column("actor", "Who"),
-    Column("action", "What happened"),
+    Column("actor", "Who", "words"),
+    Column("action", "What happened", "words"),
     Column("target", "To what"),
     Column("what", "What changed", "wide"),
 )

@@ -34,7 +34,7 @@ Cell = str | dict[str, Any] | None
 
 
 class Column(NamedTuple):
-    """`classes`: num, mono, wide (it takes the room that is left), quiet."""
+    """`classes`: num, mono, wide (it takes the room that is left), words (none is broken), quiet."""
 
     key: str
     label: str
