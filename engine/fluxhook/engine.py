@@ -89,6 +89,8 @@ class Engine:
         self._publisher: Publisher | None = None
         self._watcher: threading.Thread | None = None
         self._closing = threading.Event()
+        #: whose processes and threads they are: a forked child must not end them
+        self._pid = -1
 
     @classmethod
     def from_yaml(
@@ -139,6 +141,7 @@ class Engine:
         if self._child is not None:
             raise EngineError("this engine was started already")
         self._closing.clear()
+        self._pid = os.getpid()
         self._listener = HostListener(
             self.config.log.format, self._on_dead_letter, self._on_endpoint_state
         )
@@ -225,7 +228,8 @@ class Engine:
         """Stop the engine: deliver what is in the rings, for up to `shutdown_timeout`. May be called
         again.
 
-        Retries, and what was not delivered in time, stay in the data directory for the next start.
+        Retries, and what was not delivered in time, stay in the data directory for the next start. In a
+        forked child the engine is its parent's, and goes on: only the child's publisher is closed.
         Raise nothing of its own: processes that do not end are killed, which loses nothing.
         """
         self._closing.set()
@@ -233,6 +237,10 @@ class Engine:
             self._publisher.close()
             self._publisher = None
         if self._child is None:
+            return
+        if self._pid != os.getpid():
+            self._child.release()
+            self._child = self._watcher = self._listener = None
             return
         self._end(self._child)
         if self._watcher is not None:

@@ -7,6 +7,7 @@ holds up the engine: what finds no room because the host is slow is counted, and
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import socket
@@ -33,7 +34,7 @@ __all__ = ["HostListener"]
 
 #: calls that wait for the host's callbacks; one more is left out. Arbitrary.
 MOST_CALLS: Final = 10_000
-#: how long `close` waits for what was sent, and for a callback
+#: how long `close` waits for each of the two threads
 CLOSE_S: Final = 5.0
 #: bytes that the kernel keeps for messages that the host has not read; it may allow less (socket(7))
 BUFFER_BYTES: Final = 1 << 20
@@ -59,6 +60,7 @@ class HostListener:
         self.fd = self._writing.fileno()
         self._calls: queue.Queue[DeadLetter | EndpointStateChange | None] = queue.Queue(MOST_CALLS)
         self._left_out = 0
+        self._closed = threading.Event()
         self._reader = threading.Thread(target=self._read, name="fluxhook-log", daemon=True)
         self._reader.start()
         self._caller: threading.Thread | None = None
@@ -70,19 +72,17 @@ class HostListener:
 
     def close(self) -> None:
         """Take in what the processes said last; all of them have ended. A callback that does not return
-        is not waited for."""
+        is not waited for. Either thread may call this."""
+        # To close it alone would not end the reader: a child that the host forked has this end too.
+        self._writing.shutdown(socket.SHUT_WR)
         self._writing.close()
-        self._reader.join(CLOSE_S)
-        if self._reader.is_alive():  # a process that was killed has left a child
-            self._reading.shutdown(socket.SHUT_RDWR)
-            self._reader.join(CLOSE_S)
+        _join(self._reader)
         self._reading.close()
-        if self._caller is not None and self._caller is not threading.current_thread():
-            try:
-                self._calls.put(None, timeout=CLOSE_S)
-            except queue.Full:
-                return
-            self._caller.join(CLOSE_S)
+        if self._caller is not None:
+            self._closed.set()
+            with contextlib.suppress(queue.Full):
+                self._calls.put_nowait(None)
+            _join(self._caller)
 
     def _read(self) -> None:
         while True:
@@ -131,6 +131,8 @@ class HostListener:
             if logger.isEnabledFor(line.level):
                 logger.handle(record)
             return
+        if line.level <= logging.root.manager.disable:
+            return
         formatter = self._formatters.get(line.role)
         if formatter is None:
             formatter = self._formatters[line.role] = line_formatter(line.role, self._format)
@@ -152,7 +154,10 @@ class HostListener:
             )  # fmt: skip
 
     def _call_all(self) -> None:
-        while (call := self._calls.get()) is not None:
+        while not (self._closed.is_set() and self._calls.empty()):
+            call = self._calls.get()
+            if call is None:
+                return
             try:
                 if isinstance(call, DeadLetter):
                     assert self._on_dead_letter is not None
@@ -160,6 +165,11 @@ class HostListener:
                 else:
                     assert self._on_endpoint_state is not None
                     self._on_endpoint_state(call)
-            except Exception as e:
+            except BaseException as e:  # `sys.exit` and asyncio's CancelledError too
                 name = "on_dead_letter" if isinstance(call, DeadLetter) else "on_endpoint_state"
                 log.error("%s raised", name, exc_info=e, event="callback_raised", callback=name)
+
+
+def _join(thread: threading.Thread) -> None:
+    if thread is not threading.current_thread():
+        thread.join(CLOSE_S)

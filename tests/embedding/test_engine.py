@@ -236,3 +236,30 @@ def test_a_store_that_is_gone(rig: Rig) -> None:
         path.unlink()
     with pytest.raises(LayoutError, match=r"store\.db is missing.*--accept-loss"):
         rig.engine(rig.endpoint("a")).start()
+
+
+def test_a_forked_child_closes_only_what_is_its_own(rig: Rig) -> None:
+    """Its parent's engine goes on, with its callbacks, and neither waits for the other."""
+    heard: list[str] = []
+    rig.receiver.behave(Behaviour(status=400), "/dead")
+    running = Engine(
+        rig.config(rig.endpoint("dead", retry=Retry(max_attempts=1))),
+        rig.data_dir,
+        on_dead_letter=lambda letter: heard.append(letter.event_id),
+    )
+    rig._engines.append(running)
+    with running:
+        began = time.monotonic()
+        pid = os.fork()
+        if not pid:
+            status = 1
+            try:
+                running.emit("order.paid", {}, event_id="of-child")
+                running.close()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert time.monotonic() - began < 10
+        running.emit("order.paid", {}, event_id="of-parent")
+        until(lambda: set(heard) == {"of-child", "of-parent"}, "both have died")

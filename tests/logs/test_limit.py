@@ -77,3 +77,12 @@ def test_every_line_is_written_or_counted(lines: list[tuple[str, str, float]]) -
             assert not endpoint or counts[endpoint] <= 2
     left += sum(one.lines for one in limit.over(now, all=True))
     assert written + left == len(lines)
+
+
+def test_what_was_left_out_is_said_at_its_level() -> None:
+    """A log of errors alone says how many errors it left out."""
+    limit = LineLimit(per_logger=1)
+    for level in (30, 40, 20):
+        limit.admit("a", "", "k", 0.0, level)
+    (left,) = limit.over(WINDOW_S)
+    assert left.level == 40

@@ -252,3 +252,29 @@ def test_every_line_goes_through_the_log() -> None:
 def test_every_area_is_a_logger_below_fluxhook() -> None:
     """A host sets levels and handlers for all of them at once."""
     assert {Log(area).logger.name for area in AREAS} == {f"fluxhook.{area}" for area in AREAS}
+
+
+def test_a_log_of_errors_says_how_many_errors_it_left_out(begin: Begin) -> None:
+    """The line that counts them is as grave as they are."""
+    lines = begin(TextFormatter("r"))
+    logging.getLogger("fluxhook").setLevel(logging.ERROR)
+    for n in range(PER_LOGGER + 5):
+        Log("endpoint").error("cannot be used", event="endpoint_held", endpoint=f"e{n}")
+    logs.say_left_out()
+    assert "ERROR: 5 more lines about 5 endpoints were left out" in lines.lines[-1]
+
+
+def test_a_line_that_no_timer_can_be_started_for_raises_nothing(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the interpreter's end, and where the system has no room for a thread."""
+
+    def start(self: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Timer.start", start)
+    lines = begin(TextFormatter("r"))
+    for n in range(PER_LOGGER + 5):
+        Log("endpoint").error("cannot be used", event="endpoint_held", endpoint=f"e{n}")
+    logs.say_left_out()
+    assert "5 more lines" in lines.lines[-1]

@@ -15,6 +15,7 @@ from fluxhook import control as c
 from fluxhook.logs.limit import PER_LOGGER
 from fluxhook.policy import breaker
 from fluxhook.policy.breaker import State
+from fluxhook.policy.clock import Offset
 from fluxhook.stats import read_stats
 from fluxhook.transport import datadir as d
 from support.scheduler_harness import S, SchedulerHarness
@@ -36,6 +37,9 @@ class Host:
 
     def send(self, message: object) -> None:
         self.said.append(message)
+
+    def finish(self, timeout_s: float) -> None:
+        """Nothing waits."""
 
     @property
     def states(self) -> list[str]:
@@ -322,3 +326,47 @@ def test_a_disabled_endpoint_is_told_with_its_reason(tmp_path: Path, said: Said)
         assert host.said[-1].reason == "The receiver says that it is gone for good (410)."
         pause(harness, 1000)
         assert "recovered" not in said.events()
+
+
+def test_a_scheduler_that_follows_another_tells_when_an_endpoint_is_active_again(
+    harness: SchedulerHarness,
+) -> None:
+    """What made it failing was before this scheduler, and time alone ends it."""
+    harness.reporter.report(harness.fresh("evt_1"), "dead", "payload_too_large")
+    harness.step()
+    harness.reopen()
+    host = Host()
+    harness.supervisor._host = host  # type: ignore[assignment]
+    pause(harness, 2)
+    assert host.states == []
+    pause(harness, 15 * 60)
+    assert host.states == ["failing active"]
+
+
+def test_nothing_is_kept_of_endpoints_that_are_gone(harness: SchedulerHarness) -> None:
+    """They come and go for years; what waited for them dies after them."""
+    watch = harness.supervisor._scheduler.watch
+    new = {"name": "new", "url": "https://h.example/", "events": ["*"], "signature": "none"}
+    id = harness.ask(c.Create(new), c.Subscription).id
+    harness.fail(harness.fresh("evt_1", endpoint=id))
+    harness.ask(c.Delete("new"), c.Done)
+    harness.now_ns += 3600 * S
+    harness.step()
+    pause(harness, 1)
+    pause(harness, 1)
+    kept = (watch._known.keys(), watch._failures.keys(), watch._unsettled, watch._states.keys())
+    assert [one & {id, "new"} for one in kept] == [set()] * len(kept)
+
+
+def test_a_letter_has_the_times_that_every_view_shows(
+    harness: SchedulerHarness, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the wall clock, as the store keeps them, also after that clock was set by an hour."""
+    clock = harness.supervisor._clock
+    hour = Offset(0, 0, 3600 * S)
+    monkeypatch.setattr(clock, "known", msgspec.structs.replace(clock.known, offsets=(hour,)))
+    harness.fail(harness.fresh("evt_1"), "dead", "gone", 410)
+    (letter,) = [message for message in host.said if isinstance(message, DeadLetter)]
+    stored = harness.store.delivery(letter.delivery_id)
+    assert stored is not None
+    assert (letter.accepted_ns, letter.dead_ns) == (stored.accepted_ns, stored.ended_ns)

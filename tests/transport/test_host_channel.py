@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -135,3 +136,41 @@ def test_a_record_keeps_its_fields_and_is_made_safe(ends: Ends) -> None:
     assert found.text == "bad\\n\\x1b[31m"
     assert found.fields["traceback"].isprintable()
     assert (found.logger, found.level, found.role) == ("asyncio", logging.ERROR, "supervisor")
+
+
+def test_the_end_waits_for_a_host_that_reads_slowly() -> None:
+    """All that waits arrives, and nothing counts as lost."""
+    ends = Ends(waits=True)
+    for n in range(5000):
+        ends.channel.send(line(str(n)))
+    assert ends.channel.waits
+    found: list[Message] = []
+    finished = threading.Event()
+
+    def read() -> None:
+        while not finished.is_set() or len(found) < 5000:
+            found.extend(ends.read())
+            time.sleep(0.01)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    ends.channel.finish(30.0)
+    finished.set()
+    reader.join(30)
+    assert [m.text for m in found if isinstance(m, Line)] == [str(n) for n in range(5000)]
+    ends.close()
+
+
+def test_the_end_waits_for_no_host_that_does_not_read() -> None:
+    """Not longer than it was told to; what was left is counted, and the number is not lost."""
+    ends = Ends(waits=True)
+    for n in range(5000):
+        ends.channel.send(line(str(n)))
+    began = time.monotonic()
+    ends.channel.finish(0.2)
+    assert 0.2 <= time.monotonic() - began < 5
+    assert not ends.channel.waits
+    arrived = len(ends.read())
+    ends.channel.flush()
+    assert ends.read() == [Lost("worker 0", 5000 - arrived)]
+    ends.close()

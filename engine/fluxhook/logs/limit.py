@@ -16,12 +16,14 @@ PER_ENDPOINT: Final = 10
 
 
 class LeftOut(NamedTuple):
-    """Lines that a logger did not write in a window: by kind, and about how many endpoints."""
+    """Lines that a logger did not write in a window: by kind, about how many endpoints, and the highest
+    of their levels."""
 
     logger: str
     lines: int
     kinds: dict[str, int]
     endpoints: int
+    level: int
 
 
 @dataclass
@@ -32,6 +34,7 @@ class _Window:
     left_out: Counter[str] = field(default_factory=Counter)
     #: endpoints about which lines were left out
     endpoints: set[str] = field(default_factory=set)
+    level: int = 0
 
 
 class LineLimit:
@@ -43,13 +46,14 @@ class LineLimit:
         self._per_endpoint = per_endpoint
         self._windows: dict[str, _Window] = {}
 
-    def admit(self, logger: str, endpoint: str, kind: str, now_s: float) -> bool:
+    def admit(self, logger: str, endpoint: str, kind: str, now_s: float, level: int = 0) -> bool:
         """Return whether a line may be written. `endpoint` is empty for one that is about none. Call
         `over` before."""
         window = self._windows.setdefault(logger, _Window(now_s))
         full = window.lines >= self._per_logger
         if full or (endpoint and window.by_endpoint[endpoint] >= self._per_endpoint):
             window.left_out[kind] += 1
+            window.level = max(window.level, level)
             if endpoint:
                 window.endpoints.add(endpoint)
             return False
@@ -67,5 +71,6 @@ class LineLimit:
                 continue
             if self._windows.pop(name, None) is window and window.left_out:
                 kinds = dict(window.left_out.most_common())
-                found.append(LeftOut(name, sum(kinds.values()), kinds, len(window.endpoints)))
+                lines, endpoints = sum(kinds.values()), len(window.endpoints)
+                found.append(LeftOut(name, lines, kinds, endpoints, window.level))
         return found

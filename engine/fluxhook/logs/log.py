@@ -7,10 +7,12 @@ not by a formatter, since an embedding host formats them as it likes.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Final
 
 from fluxhook.logs.limit import WINDOW_S, LeftOut, LineLimit
@@ -79,7 +81,7 @@ class Log:
         if not self.logger.isEnabledFor(level):
             return
         kind = str(fields.get("event") or logging.getLevelName(level).lower())
-        if not _admit(self.logger.name, str(fields.get("endpoint") or ""), kind):
+        if not _admit(self.logger.name, str(fields.get("endpoint") or ""), kind, level):
             return
         _write(self.logger, level, text % arguments if arguments else text, fields, stacklevel=4)
 
@@ -97,9 +99,21 @@ def _write(
         if value is not None and value != "" and value != []
     }
     extra = {f"{name}_" if name in _RESERVED else name: value for name, value in kept.items()}
-    logger.log(
-        level, safe_text(text, _TEXT), extra={"fields": kept, **extra}, stacklevel=stacklevel
-    )
+    with _harmless():
+        logger.log(
+            level, safe_text(text, _TEXT), extra={"fields": kept, **extra}, stacklevel=stacklevel
+        )
+
+
+@contextlib.contextmanager
+def _harmless() -> Iterator[None]:
+    """Print what a handler or a filter raises, as `logging` prints what a handler of its own does. They
+    are the host's, and who logs may be the thread that replaces a supervisor."""
+    try:
+        yield
+    except Exception:
+        if logging.raiseExceptions:
+            traceback.print_exc()
 
 
 def _safe_value(name: str, value: Field | None) -> Field:
@@ -138,18 +152,21 @@ def traced(error: BaseException) -> str:
 # ---- how much ------------------------------------------------------------------------------
 
 
-def _admit(logger: str, endpoint: str, kind: str) -> bool:
+def _admit(logger: str, endpoint: str, kind: str, level: int) -> bool:
     """Return whether a line may be written, and have a timer say what is left out."""
     global _timer
     now = time.monotonic()
     for left in limit.over(now):
         _say(left)
-    admitted = limit.admit(logger, endpoint, kind, now)
+    admitted = limit.admit(logger, endpoint, kind, now, level)
     if not admitted and _timer is None:
-        _timer = threading.Timer(WINDOW_S, say_left_out)
-        _timer.daemon = True
-        _timer.start()
-        atexit.register(say_left_out)
+        timer = threading.Timer(WINDOW_S, say_left_out)
+        timer.daemon = True
+        # No thread can be started at the interpreter's end, and where the system has too many.
+        with contextlib.suppress(RuntimeError):
+            timer.start()
+            _timer = timer
+            atexit.register(say_left_out)
     return admitted
 
 
@@ -169,7 +186,7 @@ def _say(left: LeftOut) -> None:
     about = f" about {left.endpoints} endpoints" if left.endpoints else ""
     _write(
         logging.getLogger(left.logger),
-        logging.WARNING,
+        max(logging.WARNING, left.level),
         f"{left.lines} more lines{about} were left out in the last minute ({kinds})",
         {"event": "lines_left_out", "count": left.lines, "endpoints": left.endpoints or None},
     )

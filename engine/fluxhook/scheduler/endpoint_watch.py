@@ -83,6 +83,9 @@ class EndpointWatch:
             if seen.failing_ns or seen.breaker.name != "closed":
                 self._known[id] = endpoint_log.begin(seen, now_ns)
         self._states = {name: self._state(name, now_ns) for name in snapshot.ids}
+        self._unsettled = {
+            snapshot.ids[name] for name, state in self._states.items() if state != "active"
+        }
 
     # ---- what happens ----------------------------------------------------------------------
 
@@ -109,7 +112,6 @@ class EndpointWatch:
     def _take_over(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._by_id = snapshot.endpoints()
-        self._names = {id: name for name, id in snapshot.ids.items()}
         self._present = {endpoint.name: endpoint for endpoint in snapshot.config.endpoints}
         for folder in self._datadir.worker_folders():
             if folder not in self._counters:
@@ -151,7 +153,8 @@ class EndpointWatch:
     def _look_at(self, id: int, now_ns: int) -> None:
         failures = self._failures.pop(id, None)
         endpoint = self._by_id.get(id)
-        if endpoint is None:
+        if endpoint is None:  # removed, or disabled
+            self._unsettled.discard(id)
             return
         before = self._known.get(id, endpoint_log.WELL)
         after, events = endpoint_log.look(
@@ -164,10 +167,6 @@ class EndpointWatch:
         for event in events:
             self._log(endpoint.name, endpoint.circuit_breaker, event)
         self._tell_state(endpoint.name, now_ns)
-        if self._states.get(endpoint.name) == "active":
-            self._unsettled.discard(id)
-        else:
-            self._unsettled.add(id)
 
     def _seen(self, id: int, failures: Failures | None) -> Seen:
         try:
@@ -247,13 +246,17 @@ class EndpointWatch:
 
     def _tell_state(self, name: str, now_ns: int) -> None:
         before, state = self._states.get(name, "active"), self._state(name, now_ns)
+        id = self._snapshot.ids.get(name, -1)
+        if state in ("active", "removed"):
+            self._unsettled.discard(id)
+        else:
+            self._unsettled.add(id)
         if state == "removed":
             self._states.pop(name, None)
         else:
             self._states[name] = state
         if state == before:
             return
-        id = self._snapshot.ids.get(name, -1)
         cause, error = self._last.get(id, ("", "")) if state in ("failing", "open") else ("", "")
         self._tell(
             EndpointStateChange(

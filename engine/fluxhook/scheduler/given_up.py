@@ -10,7 +10,6 @@ from fluxhook.policy.tally import Tally
 from fluxhook.scheduler.endpoint_watch import EndpointWatch
 from fluxhook.scheduler.endpoints import Endpoints
 from fluxhook.store.rows import Delivery
-from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.host_channel import DeadLetter
 
 __all__ = ["GivenUp"]
@@ -23,13 +22,11 @@ class GivenUp:
 
     def __init__(
         self,
-        clock: EngineClock,
         endpoints: Endpoints,
         watch: EndpointWatch,
         tell: Callable[[DeadLetter], None],
     ) -> None:
         self._watch = watch
-        self._clock = clock
         self._endpoints = endpoints
         self._tell = tell
         self._tally: Tally[tuple[str, str]] = Tally()
@@ -53,7 +50,7 @@ class GivenUp:
                     cause=row.cause,
                     error=row.error,
                     attempts=row.attempts,
-                    accepted_ns=self._clock.wall_ns(row.accepted_ns),
+                    accepted_ns=row.accepted_ns,
                     dead_ns=row.ended_ns or 0,
                 )
             )

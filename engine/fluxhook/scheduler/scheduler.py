@@ -77,7 +77,7 @@ class Scheduler:
         self.events = OperationalEvents(datadir)
         store.on_dead_letter = self._on_dead_letter
         self.watch = EndpointWatch(datadir, words, clock, snapshot, store, tell_host)
-        self.given_up = GivenUp(clock, self.endpoints, self.watch, tell_host)
+        self.given_up = GivenUp(self.endpoints, self.watch, tell_host)
         store.on_dead_letters = self.given_up.note
         self.retention = Retention(store, trail, clock, self.endpoints)
         self.dead_letters = DeadLetters(store, clock, self.endpoints, self.retention)

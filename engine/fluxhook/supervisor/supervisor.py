@@ -57,6 +57,8 @@ log = Log("engine")
 HOUSEKEEPING_S = 1.0
 #: how often it is looked whether workers that leave have left, and whether the first one serves
 LEAVING_S = 0.05
+#: how long the end waits for a host that is slow to read what was said; arbitrary
+HOST_S = 5.0
 
 
 class Supervisor:
@@ -315,6 +317,8 @@ class Supervisor:
             with contextlib.suppress(FileNotFoundError):
                 self.datadir.engine_file.unlink()
         self._lock.release()
+        if self._host is not None:
+            self._host.finish(HOST_S)
 
     def _take_signals(self) -> None:
         def note(number: int, _: object) -> None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import MutableMapping
 from typing import Any, Final
@@ -160,6 +162,19 @@ class HostChannel:
     def flush(self) -> None:
         """Send what waits, as far as there is room."""
         with self._lock:
+            self._flush()
+
+    def finish(self, timeout_s: float) -> None:
+        """Send what waits, for this long at most. What is left then counts as lost."""
+        deadline, room = time.monotonic() + timeout_s, select.poll()
+        room.register(self.fd, select.POLLOUT)
+        self.flush()
+        while self._waiting and (left_s := deadline - time.monotonic()) > 0:
+            room.poll(1000 * left_s)
+            self.flush()
+        with self._lock:
+            self._lost += len(self._waiting)
+            self._waiting.clear()
             self._flush()
 
     def _flush(self) -> None:
