@@ -138,13 +138,18 @@ class EndpointWatch:
         """Note a delivery that was reported."""
         self._reported[endpoint_id] = self._reported.get(endpoint_id, 0) + 1
 
+    @property
+    def watched(self) -> set[int]:
+        """Return the ids of the endpoints that are looked at once a second."""
+        return self._known.keys() | self._failures.keys() | self._unsettled
+
     # ---- looking ---------------------------------------------------------------------------
 
     def look(self, now_ns: int) -> None:
         """Look at those of which failures came, and once a second at all that fail."""
         if now_ns >= self._next_look_ns:
             self._next_look_ns = now_ns + LOOK_NS
-            ids: Iterable[int] = self._known.keys() | self._failures.keys() | self._unsettled
+            ids: Iterable[int] = self.watched
         else:
             ids = list(self._failures)
         for id in ids:

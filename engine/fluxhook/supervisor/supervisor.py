@@ -317,8 +317,8 @@ class Supervisor:
             with contextlib.suppress(FileNotFoundError):
                 self.datadir.engine_file.unlink()
         self._lock.release()
-        if self._host is not None:
-            self._host.finish(HOST_S)
+        if self.host is not None:
+            self.host.finish(HOST_S)
 
     def _take_signals(self) -> None:
         def note(number: int, _: object) -> None:
