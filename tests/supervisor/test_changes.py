@@ -18,9 +18,10 @@ import pytest
 from fluxhook import Config, Duration, Endpoint
 from fluxhook import control as c
 from fluxhook.errors import ConfigError, Conflict, FluxhookError, UnknownEndpoint
-from fluxhook.store import StoreError
+from fluxhook.store import DeliveryStore, StoreError
 from fluxhook.store.audit import ChangeEntry, read_changes
 from fluxhook.store.delivery_id import shown_id
+from fluxhook.store.rows import EndpointRow
 from fluxhook.supervisor.changes import MAX_NAMED
 from fluxhook.transport import datadir as d
 from support.scheduler_harness import HOUR, SchedulerHarness
@@ -374,6 +375,21 @@ def test_former_endpoints_have_their_names(harness: SchedulerHarness) -> None:
     harness.reopen(endpoint(name="b"))
     harness.ask(c.Purge(ids), c.Done)
     assert last(harness)["endpoint"] == "a"
+
+
+def test_the_entry_of_many_does_not_cost_a_look_at_every_endpoint_for_each(
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked for holds up the scheduler for no longer where there are thousands of them."""
+    ids = dead(harness, 5)
+    harness.reopen(endpoint(name="b"))
+
+    def read(store: DeliveryStore) -> list[EndpointRow]:
+        raise AssertionError("the store is asked for every endpoint")
+
+    monkeypatch.setattr(DeliveryStore, "endpoints", read)
+    harness.ask(c.Replay(ids), c.Done)
+    assert last(harness)["after"]["endpoints"] == {"a": 5}
 
 
 def test_a_data_directory_of_before_has_no_changes(tmp_path: Path) -> None:

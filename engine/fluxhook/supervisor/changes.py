@@ -312,10 +312,7 @@ class Changes:
 
     def _name(self, id: int) -> str:
         """Return the name of an endpoint, be it removed."""
-        names = {known: name for name, known in self._scheduler.snapshot.ids.items()}
-        if id not in names:
-            names = {row.id: row.name for row in self._store.endpoints()}
-        return names.get(id, str(id))
+        return self._scheduler.endpoints.name(id)
 
     def _id(self, name: str) -> int:
         ids = self._scheduler.snapshot.ids

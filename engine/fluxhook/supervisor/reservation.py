@@ -1,7 +1,7 @@
 """How much disk an engine's files take, which is known before any of them is made.
 
 Files are created whole (transport/datadir.py), so that a full disk is an error when a file is made and
-never a fault when it is used. `store.db` and the audit trail are not among them: they grow.
+never a fault when it is used. `store.db`, the two trails and the history are not among them: they grow.
 """
 
 from __future__ import annotations
