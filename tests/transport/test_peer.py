@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,17 @@ def test_the_user_of_a_unix_socket() -> None:
         assert unix_user(ours) == ME
 
 
+def test_a_high_number_of_a_user_is_no_negative_one() -> None:
+    """User namespaces and directories give numbers from 2**31 on."""
+
+    class Peer(socket.socket):
+        def getsockopt(self, *_: int) -> bytes:  # type: ignore[override]
+            return struct.pack("=iII", 1, 3_999_999_999, 0)
+
+    with Peer() as theirs:
+        assert unix_user(theirs) == "uid 3999999999"
+
+
 @pytest.mark.parametrize(
     ("family", "host", "dialled"),
     [
@@ -48,6 +60,15 @@ def test_the_user_of_a_tcp_connection(
                 assert tcp_user(accepted.getpeername(), accepted.getsockname()) == ME
                 near = client.getsockname()
                 assert tcp_user((near[0], near[1] ^ 1), accepted.getsockname()) == ""
+
+
+def test_who_has_hung_up_is_nobody_and_not_root() -> None:
+    """Nobody can leave a change behind as root's by closing the connection at once."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()):
+            accepted, _ = server.accept()
+        with accepted:
+            assert tcp_user(accepted.getpeername(), accepted.getsockname()) == ""
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any, Final
 __all__ = ["tcp_user", "unix_user", "user_name"]
 
 #: pid, uid and gid (unix(7), SO_PEERCRED)
-_CREDENTIALS: Final = struct.Struct("3i")
+_CREDENTIALS: Final = struct.Struct("iII")
 _TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 
@@ -34,7 +34,8 @@ def unix_user(sock: socket.socket) -> str:
 
 def tcp_user(client: Any, server: Any) -> str:
     """Return who has the client's end of a TCP connection on this machine, as the kernel says; empty
-    where it is not here. Both are addresses and ports."""
+    where it is not here, or has closed it: what is left of it then is in the table as root's. Both are
+    addresses and ports."""
     try:
         near, far = ({*_written(*address[:2])} for address in (client, server))
     except (TypeError, ValueError):  # a Unix socket's, or none
@@ -46,8 +47,9 @@ def tcp_user(client: Any, server: Any) -> str:
             continue
         for line in lines:
             columns = line.split()
-            if len(columns) > 7 and columns[1] in near and columns[2] in far:
-                return user_name(int(columns[7]))
+            if len(columns) > 9 and columns[1] in near and columns[2] in far:
+                uid, inode = columns[7], columns[9]
+                return "" if inode == "0" else user_name(int(uid))
     return ""
 
 
