@@ -380,7 +380,7 @@ def test_former_endpoints_have_their_names(harness: SchedulerHarness) -> None:
 def test_the_entry_of_many_does_not_cost_a_look_at_every_endpoint_for_each(
     harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is asked for holds up the scheduler for no longer where there are thousands of them."""
+    """A step holds the scheduler up for no longer where there are thousands of them."""
     ids = dead(harness, 5)
     harness.reopen(endpoint(name="b"))
 
