@@ -370,3 +370,21 @@ def test_a_letter_has_the_times_that_every_view_shows(
     stored = harness.store.delivery(letter.delivery_id)
     assert stored is not None
     assert (letter.accepted_ns, letter.dead_ns) == (stored.accepted_ns, stored.ended_ns)
+
+
+def test_what_waits_since_a_refused_address_is_the_same_in_every_view(
+    harness: SchedulerHarness, host: Host
+) -> None:
+    """An endpoint whose events were refused an address, and got through, is not failing because of one
+    that came later and waits."""
+    succeed(harness)
+    harness.fail(harness.fresh("evt_1"), cause="egress_denied", status=0)
+    pause(harness, 1)
+    assert host.states == ["active failing"]
+    (again,) = harness.sleep_until_due()
+    harness.reporter.report(again, "delivered", "", harness.attempt("delivered", 200))
+    harness.reporter.report(harness.fresh("evt_2"), "parked", "rate_limit")
+    harness.step()
+    pause(harness, 2)
+    assert read_stats(harness.path).endpoint("shop").state == "active"
+    assert host.states == ["active failing", "failing active"]

@@ -23,7 +23,7 @@ import msgspec
 
 from fluxhook.policy.outcome import CAUSES
 
-__all__ = ["LASTING_NS", "RECENT_NS", "Health", "is_failing"]
+__all__ = ["LASTING_NS", "RECENT_NS", "Health", "is_failing", "is_ignored"]
 
 #: Arbitrary: long enough that an endpoint which loses an event every few minutes does not change its
 #: state in between, short enough that what was mended shows within one coffee.
@@ -55,5 +55,10 @@ def is_failing(health: Health, now_ns: int) -> bool:
         return True
     if health.failing_ns and now_ns - health.failing_ns >= LASTING_NS:
         return True
-    cause = CAUSES.get(health.last_cause)
-    return health.waits_since and cause is not None and cause.breaker == "ignore"
+    return health.waits_since and is_ignored(health.last_cause)
+
+
+def is_ignored(cause: str) -> bool:
+    """Return whether the breaker ignores attempts that fail of this."""
+    row = CAUSES.get(cause)
+    return row is not None and row.breaker == "ignore"

@@ -20,10 +20,10 @@ from fluxhook.logs.log import Log
 from fluxhook.policy import endpoint_log
 from fluxhook.policy.breaker import CLOSED
 from fluxhook.policy.endpoint_log import Failures, Known, Seen
-from fluxhook.policy.failing import Health
+from fluxhook.policy.failing import Health, is_ignored
 from fluxhook.policy.outcome import CAUSES, GIVEN_UP, NOT_ATTEMPTED
 from fluxhook.policy.table import IllegalMove
-from fluxhook.store import Store
+from fluxhook.store import Store, StoreError
 from fluxhook.store.audit import timestamp
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_clock import EngineClock
@@ -35,6 +35,7 @@ __all__ = ["EndpointWatch"]
 
 #: how often an endpoint is looked at that fails
 LOOK_NS: Final = 1_000_000_000
+_NOTHING: Final = (0, "", "")
 
 log = Log("endpoint")
 
@@ -62,9 +63,9 @@ class EndpointWatch:
         self._reported = {
             id: counted.get("delivered", 0) for id, counted in store.counters().items()
         }
-        #: cause and error of the latest failed attempt, or death without one
+        #: time (of the wall), cause and error of the latest failed attempt, or death without one
         self._last = {
-            row.id: (row.failed_cause, row.failed_error)
+            row.id: (row.failed_ns or 0, row.failed_cause, row.failed_error)
             for row in store.endpoints()
             if row.failed_cause
         }
@@ -120,18 +121,18 @@ class EndpointWatch:
                         str(folder / "counters"), 0, d.WORKER_FIELDS, writable=False
                     )
 
-    def attempt_failed(self, endpoint_id: int, cause: str, error: str) -> None:
+    def attempt_failed(self, endpoint_id: int, wall_ns: int, cause: str, error: str) -> None:
         """Note a failed attempt whose report is committed."""
-        self._last[endpoint_id] = cause, error
+        self._last[endpoint_id] = wall_ns, cause, error
         known = self._failures.get(endpoint_id)
         self._failures[endpoint_id] = Failures(
             1 if known is None else known.attempts + 1, cause, error
         )
 
-    def died(self, endpoint_id: int, cause: str, error: str) -> None:
+    def died(self, endpoint_id: int, wall_ns: int, cause: str, error: str) -> None:
         """Note a dead letter that is committed."""
         if cause not in GIVEN_UP:
-            self._last[endpoint_id] = cause, error
+            self._last[endpoint_id] = wall_ns, cause, error
         self._unsettled.add(endpoint_id)
 
     def delivered(self, endpoint_id: int) -> None:
@@ -171,7 +172,7 @@ class EndpointWatch:
             self._known[id] = after
         for event in events:
             self._log(endpoint.name, endpoint.circuit_breaker, event)
-        self._tell_state(endpoint.name, now_ns)
+        self._tell_state(endpoint.name, now_ns, failed=failures is not None)
 
     def _seen(self, id: int, failures: Failures | None) -> Seen:
         try:
@@ -231,8 +232,9 @@ class EndpointWatch:
                     name, lasted, event.failed, event="recovered", **fields,
                 )  # fmt: skip
 
-    def _state(self, name: str, now_ns: int) -> str:
-        """Return an endpoint's state as every view shows it; a half-open breaker counts as open."""
+    def _state(self, name: str, now_ns: int, *, failed: bool = False) -> str:
+        """Return an endpoint's state as every view shows it; a half-open breaker counts as open.
+        `failed`: an attempt failed just now."""
         endpoint = self._present.get(name)
         if endpoint is None:
             return "removed"
@@ -240,8 +242,9 @@ class EndpointWatch:
         health = Health(
             delivered=self._delivered(id),
             failed_attempts=self._sum(id, d.FAILED),
-            last_cause=self._last.get(id, ("", ""))[0],
-            waits_since=self._words.stored(id) > 0,
+            last_cause=self._last.get(id, _NOTHING)[1],
+            # What failed just now waits, or has died, and to ask takes a while where much waits.
+            waits_since=self._words.stored(id) > 0 and (failed or self._waits_since_ignored(id)),
         )
         try:
             state = endpoint_state(self._snapshot, endpoint, self._words, now_ns, health).state
@@ -249,8 +252,20 @@ class EndpointWatch:
             return "unknown"
         return "open" if state == "half-open" else state
 
-    def _tell_state(self, name: str, now_ns: int) -> None:
-        before, state = self._states.get(name, "active"), self._state(name, now_ns)
+    def _waits_since_ignored(self, id: int) -> bool:
+        """Return whether the breaker ignored the latest failure, and something from before it waits."""
+        failed_ns, cause, _ = self._last.get(id, _NOTHING)
+        if not is_ignored(cause):
+            return False
+        try:
+            oldest_ns = self._store.oldest_ns(id)
+        except StoreError:  # the step that works with the store says so
+            return True
+        return oldest_ns is not None and oldest_ns <= failed_ns
+
+    def _tell_state(self, name: str, now_ns: int, *, failed: bool = False) -> None:
+        before = self._states.get(name, "active")
+        state = self._state(name, now_ns, failed=failed)
         id = self._snapshot.ids.get(name, -1)
         if state in ("active", "removed"):
             self._unsettled.discard(id)
@@ -262,7 +277,8 @@ class EndpointWatch:
             self._states[name] = state
         if state == before:
             return
-        cause, error = self._last.get(id, ("", "")) if state in ("failing", "open") else ("", "")
+        last = self._last.get(id, _NOTHING) if state in ("failing", "open") else _NOTHING
+        _, cause, error = last
         self._tell(
             EndpointStateChange(
                 endpoint=name,

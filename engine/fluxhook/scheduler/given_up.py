@@ -39,7 +39,7 @@ class GivenUp:
             name = self._endpoints.name(row.endpoint)
             self._tally.add((name, row.cause), row.event_id)
             self._errors[name, row.cause] = row.error
-            self._watch.died(row.endpoint, row.cause, row.error)
+            self._watch.died(row.endpoint, row.ended_ns or 0, row.cause, row.error)
             self._tell(
                 DeadLetter(
                     delivery_id=row.id,

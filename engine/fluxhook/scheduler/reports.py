@@ -70,7 +70,7 @@ class Reports:
     ) -> None:
         self._watch = watch
         #: of this transaction: failed attempts by endpoint, cause and error, and deliveries
-        self._failed: list[tuple[int, str, str]] = []
+        self._failed: list[tuple[int, int, str, str]] = []
         self._delivered: list[int] = []
         self._datadir = datadir
         self._store = store
@@ -265,7 +265,9 @@ class Reports:
                 batch.count(report.endpoint, f"dropped.{report.cause}")
         endpoint = self._endpoints.get(report.endpoint)
         if report.attempt is not None and endpoint is not None and after.state != "delivered":
-            self._failed.append((report.endpoint, report.attempt.cause, error))
+            ended_ns = report.attempt.started_ns + 1000 * report.attempt.total_us
+            at_ns = self._clock.wall_ns(ended_ns)
+            self._failed.append((report.endpoint, at_ns, report.attempt.cause, error))
             self._disabling.attempt_failed(report.endpoint, endpoint, report.attempt.cause, now_ns)
 
     def _after(

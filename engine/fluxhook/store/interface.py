@@ -170,6 +170,10 @@ class Store(Protocol):
     def endpoints(self) -> list[EndpointRow]:
         """Return every endpoint that ever was, by id."""
 
+    def oldest_ns(self, endpoint: int) -> int | None:
+        """Return when the oldest pending delivery of an endpoint was accepted (wall time); None where
+        none is."""
+
     def delivery(self, delivery_id: int) -> Delivery | None:
         """Return one delivery in whatever state; None if there is none, or no longer."""
 

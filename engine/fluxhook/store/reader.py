@@ -83,6 +83,7 @@ SELECT e.id, d.accepted_ns FROM endpoints AS e CROSS JOIN deliveries AS d ON d.i
         WHERE endpoint = e.id AND ordered AND ended_ns IS NULL))
 WHERE e.pending > 0
 """
+_OLDEST_OF = f"{_OLDEST} AND e.id = ?"
 
 _DEAD = f"""
 SELECT cause, count(*) FROM deliveries INDEXED BY ended
@@ -192,6 +193,10 @@ class ReadStore:
         Takes 65 ms per million that are pending.
         """
         return dict(self._all(_OLDEST))
+
+    def oldest_ns(self, endpoint: int) -> int | None:
+        """Return when the oldest pending delivery of an endpoint was accepted; None where none is."""
+        return next((at_ns for _, at_ns in self._all(_OLDEST_OF, (endpoint,))), None)
 
     def due_times_ns(self) -> dict[int, int]:
         """Return when the next waiting delivery of each endpoint that has one is due."""
