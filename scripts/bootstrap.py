@@ -208,7 +208,7 @@ class Environment:
 
     def prepare(self, lock: str) -> None:
         """Bring it to the state of the lock, and the compiled modules to that of their sources."""
-        if not self._is_ours():
+        if not self.is_ours():
             say("making " + self.folder.name)
             run(sys.executable, "-m", "venv", "--clear", str(self.folder))
         # The lock of development holds that of the demo.
@@ -229,7 +229,7 @@ class Environment:
             run(str(self.python), "setup.py", "--quiet", "build_ext", "--inplace")
             self._note("modules", modules)
 
-    def _is_ours(self) -> bool:
+    def is_ours(self) -> bool:
         """Return whether it is whole and of this interpreter: it may be another's, or its Python
         gone."""
         script = "import pip, sys; print(sys.version, sys.base_prefix)"

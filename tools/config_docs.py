@@ -46,7 +46,7 @@ PLACES: Final[dict[type[msgspec.Struct], str]] = {
     Batch: "endpoints[].batch.",
     Tls: "endpoints[].tls.",
 }
-_TOP: Final[dict[type[msgspec.Struct], type[msgspec.Struct]]] = {
+TOP: Final[dict[type[msgspec.Struct], type[msgspec.Struct]]] = {
     **dict.fromkeys((Config, Admin, LogOptions), Config),
     Token: Token,
 }
@@ -54,7 +54,7 @@ _TOP: Final[dict[type[msgspec.Struct], type[msgspec.Struct]]] = {
 
 def keys(kind: type[msgspec.Struct]) -> str:
     """Return the table of a struct's own keys."""
-    top = _TOP.get(kind, Endpoint)
+    top = TOP.get(kind, Endpoint)
     rows = [
         "| key | type | default | with `fluxmq` | example | effect |",
         "|---|---|---|---|---|---|",
@@ -68,7 +68,7 @@ def keys(kind: type[msgspec.Struct]) -> str:
 def _row(top: type[msgspec.Struct], option: Option) -> Iterable[str]:
     default, in_fluxmqs = "needed" if option.required else _code(option.default), ""
     if top is not Token and not option.required:
-        there = _code(value_at(_preset(top), option.path))
+        there = _code(value_at(preset(top), option.path))
         in_fluxmqs = there if there != default else ""
     effect = option.description
     if option.choices:
@@ -77,7 +77,7 @@ def _row(top: type[msgspec.Struct], option: Option) -> Iterable[str]:
     return f"`{option.name}`", _type(option), default, in_fluxmqs, _yaml(option.example), effect
 
 
-def _preset(top: type[msgspec.Struct]) -> Any:
+def preset(top: type[msgspec.Struct]) -> Any:
     """Return the defaults of a file without `preset`, or with `preset: fluxmq`."""
     of_endpoint, of_config = PRESETS["fluxmq"]
     if top is Config:

@@ -137,7 +137,7 @@ class Worker:
         taken = self._take(type)
         started: list[pycurl.Curl] = []
         queue = dispatcher.queues[taken[0].endpoint]
-        sender._add_handle = started.append  # type: ignore[assignment]  # takes any handle
+        sender.add_handle = started.append  # type: ignore[assignment]  # takes any handle
 
         def run(count: int) -> None:
             for _ in range(0, count, _ROUND):

@@ -203,7 +203,7 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
     """
     datadir = d.DataDir(data_dir)
     for _ in range(ATTEMPTS):
-        reading = _Reading(datadir)
+        reading = Reading(datadir)
         try:
             stats = reading.stats()
             if reading.is_of_one_version():
@@ -213,7 +213,7 @@ def read_stats(data_dir: str | os.PathLike[str]) -> Stats:
     return stats
 
 
-class _Reading:
+class Reading:
     """The files of a data directory, each opened once."""
 
     def __init__(self, datadir: d.DataDir) -> None:

@@ -182,7 +182,7 @@ def test_one_client_leaves_room_for_others() -> None:
         with pytest.raises(RequestError, match=f"^{MAX_REQUESTS} requests are"):
             held.enter_context(load.one_more("late", Asking()))
     assert load.under_way == 0
-    assert not load._of
+    assert not load.by_client
 
 
 def test_who_sends_slowly_gives_way() -> None:
@@ -202,7 +202,7 @@ def test_who_sends_slowly_gives_way() -> None:
         assert [one.gave_way for one in slow] == [True, True, False]
         assert not any(one.gave_way for one in others)
         assert load.under_way == MAX_REQUESTS
-    assert not load._of
+    assert not load.by_client
 
 
 def test_half_sent_bodies_keep_nobody_out(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,9 +224,9 @@ def test_half_sent_bodies_keep_nobody_out(stopped: Path, monkeypatch: pytest.Mon
                 asyncio.ensure_future(client.post("/v1/events", content=never(), headers=headers))
                 for _ in range(2)
             ]
-            while len(mine := app.load._of.get(app.access.client(f"Bearer {ALL}"), {})) < 2 or any(
-                one.waited_s < request_load.PATIENCE_S for one in mine
-            ):
+            while len(
+                mine := app.load.by_client.get(app.access.client(f"Bearer {ALL}"), {})
+            ) < 2 or any(one.waited_s < request_load.PATIENCE_S for one in mine):
                 await asyncio.sleep(0.01)
             answer = await client.get("/v1/audit", headers=headers)
             done, left = await asyncio.wait(slow, return_when="FIRST_COMPLETED")
@@ -432,18 +432,22 @@ def test_a_body_has_a_deadline(
 
 def test_a_body_that_comes_has_more_time(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each BODY_RATE bytes are worth a second."""
-    monkeypatch.setattr(exchange, "BODY_GRACE_S", 0.0)
-    one = exchange.Exchange(None, None)
+
+    def grace(seconds: float) -> None:
+        monkeypatch.setattr(exchange, "BODY_GRACE_S", seconds)
 
     async def receive() -> dict[str, Any]:
         await asyncio.sleep(0.05)
         return {"type": "http.request", "body": b"x" * exchange.BODY_RATE, "more_body": True}
 
     async def read() -> None:
-        one._receive = receive
+        one = exchange.Exchange(receive, None)
+        grace(0.0)
         with pytest.raises(RequestError):
             await one.receive()
-        one._size = exchange.BODY_RATE
+        grace(30.0)
+        await one.receive()
+        grace(0.0)
         for _ in range(3):
             await one.receive()
 

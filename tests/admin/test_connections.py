@@ -71,7 +71,7 @@ class Served:
         return httpx.get(f"http://127.0.0.1:{self.address[1]}/", timeout=DEADLINE_S).text == "here"
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=server_module._loop) as runner:
+        with asyncio.Runner(loop_factory=server_module.make_loop) as runner:
             runner.run(self._serve())
 
     async def _serve(self) -> None:

@@ -14,7 +14,7 @@ from admin.conftest import ROUTE_ERROR, ApiSite, client_of, config, problem, unt
 from fluxhook import Endpoint, Size
 from fluxhook.admin.ingest import IngestRequest
 from fluxhook.admin.models import Accepted
-from fluxhook.admin.routes.events import _lines
+from fluxhook.admin.routes.events import complete_lines
 from fluxhook.config.schema import Admin
 from fluxhook.events.envelope import EnvelopeStyle
 from fluxhook.events.event import Event
@@ -86,7 +86,7 @@ def test_lines_may_be_cut_anywhere() -> None:
             for i in range(0, len(body), size):
                 yield body[i : i + size]
 
-        return [line async for some in _lines(stream(), 100) for line in some]
+        return [line async for some in complete_lines(stream(), 100) for line in some]
 
     for size in range(1, len(body) + 1):
         assert asyncio.run(read(size)) == [(1, b"one"), (3, b"three\r"), (4, b"four")]

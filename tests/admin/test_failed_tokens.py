@@ -52,12 +52,12 @@ def test_memory_and_lines_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
     """Few lines for many failures, and a bounded number of peers; after a time one begins anew."""
     now = 0.0
     tokens = FailedTokens(lambda: now)
-    counts = [tokens._count("192.0.2.1") for _ in range(3)]
+    counts = [tokens.count("192.0.2.1") for _ in range(3)]
     now += module.FORGET_S + 1
-    assert [*counts, tokens._count("192.0.2.1")] == [1, 2, 3, 1]
+    assert [*counts, tokens.count("192.0.2.1")] == [1, 2, 3, 1]
     for n in range(2 * MAX_PEERS):
-        tokens._count(f"peer-{n}")
-    assert len(tokens._peers) == MAX_PEERS
+        tokens.count(f"peer-{n}")
+    assert len(tokens.peers) == MAX_PEERS
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 2)
     tokens = FailedTokens()
     for _ in range(FREE):
-        tokens._count("192.0.2.1")
+        tokens.count("192.0.2.1")
 
     async def ask() -> None:
         waiting = [asyncio.ensure_future(tokens.slow_down("192.0.2.1", "x")) for _ in range(2)]
@@ -76,7 +76,7 @@ def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         for one in waiting:
             one.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        assert tokens._waiting == 0
+        assert tokens.waiting == 0
 
     asyncio.run(ask())
 
@@ -98,7 +98,7 @@ def test_the_right_token_is_never_held_up(
                 asyncio.ensure_future(client.get("/v1/audit%0Ax", headers=wrong)),
                 asyncio.ensure_future(client.get("/v1/webhooks/a%20b", headers=wrong)),
             ]
-            while app.failed_tokens._waiting < 1:
+            while app.failed_tokens.waiting < 1:
                 await asyncio.sleep(0)
             assert not app.load.under_way
             assert (await client.get("/v1/audit", headers=right)).status_code == 200

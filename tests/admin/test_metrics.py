@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fluxhook._native import shared
-from fluxhook.admin.metrics import _LIMITS, OTHER, SERIES, Metrics, _histogram
+from fluxhook.admin.metrics import LIMITS_S, OTHER, SERIES, Metrics, cumulative
 from fluxhook.endpoint_state import StateName
 from fluxhook.policy.outcome import CAUSES, NOT_ATTEMPTED
 from fluxhook.stats import EndpointStats, Stats
@@ -139,11 +139,11 @@ def test_round_limits() -> None:
 @pytest.mark.parametrize("first", range(BUCKETS))
 def test_buckets_only_grow(first: int) -> None:
     """Along the limits, and with each attempt more: a bucket's count is never less than it was."""
-    histogram, before = [0] * BUCKETS, [0.0] * (len(_LIMITS) + 1)
+    histogram, before = [0] * BUCKETS, [0.0] * (len(LIMITS_S) + 1)
     for n in range(1, 20):
         histogram[first] += 1
         histogram[first // 2] += 1
-        now = [count for _, count in _histogram([histogram], _LIMITS)[0]]
+        now = [count for _, count in cumulative([histogram], LIMITS_S)[0]]
         assert now == sorted(now)
         assert all(a <= b for a, b in zip(before, now, strict=True))
         assert now[-1] == 2 * n

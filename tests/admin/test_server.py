@@ -363,7 +363,7 @@ def test_a_tls_handshake_has_a_deadline(tmp_path: Path, monkeypatch: pytest.Monk
             listening.close()
         return said
 
-    with asyncio.Runner(loop_factory=server._loop) as runner:
+    with asyncio.Runner(loop_factory=server.make_loop) as runner:
         assert runner.run(silent()) == b""
 
 
@@ -398,6 +398,6 @@ def test_a_dashboard_that_cannot_be_made_leaves_the_api_alone(
             raise AssertionError("nothing is there to be mounted")
 
     monkeypatch.setattr("fluxhook.admin.dashboard.create_dashboard", fail)
-    server._mount_dashboard(App())  # type: ignore[arg-type]
+    server.mount_dashboard(App())  # type: ignore[arg-type]
     assert "the API serves without it" in caplog.text
     assert type(error).__name__ in caplog.text

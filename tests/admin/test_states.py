@@ -9,9 +9,9 @@ from typing import get_args
 import msgspec
 import pytest
 
-from fluxhook.admin.metrics import _STATES
+from fluxhook.admin.metrics import SHOWN_STATES
 from fluxhook.admin.models import Webhook, WebhookStatus
-from fluxhook.cli.status_view import _STATE_STYLES
+from fluxhook.cli.status_view import STATE_STYLES
 from fluxhook.config.option import fields_of
 from fluxhook.endpoint_state import StateName
 
@@ -29,12 +29,12 @@ def test_the_api(kind: type[msgspec.Struct]) -> None:
 
 def test_metrics() -> None:
     """A removed endpoint has none."""
-    assert {*_STATES, "removed"} == set(STATES)
+    assert {*SHOWN_STATES, "removed"} == set(STATES)
 
 
 def test_the_command_line() -> None:
     """Each has a colour."""
-    assert _STATE_STYLES.keys() == set(STATES)
+    assert STATE_STYLES.keys() == set(STATES)
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -121,7 +121,7 @@ def test_what_the_receiver_did_not_get_is_lost(own_receiver: BenchReceiver, tmp_
         found.events -= 2
         return found
 
-    with Engine(configuration(own_receiver.url, 1, 1, bench._LOOPBACK), tmp_path) as engine:
+    with Engine(configuration(own_receiver.url, 1, 1, bench.LOOPBACK), tmp_path) as engine:
         result = measure(engine, 0.5, 1, 10, cast(Any, SimpleNamespace(report=report)))
     assert result.delivered == result.accepted
     assert result.lost == 2

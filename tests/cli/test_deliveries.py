@@ -43,7 +43,7 @@ def test_a_list_is_readable_on_every_terminal(
     site: CommandSite, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     """No id, time or word of it is broken."""
-    monkeypatch.setattr(output, "_PIPE_WIDTH", columns)
+    monkeypatch.setattr(output, "PIPE_WIDTH", columns)
     name = f"wide_{columns}"
     site.dead_letter(name, 1)
     for command in ("deliveries", "dead-letters"):

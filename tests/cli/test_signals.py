@@ -157,7 +157,7 @@ def test_ctrl_c_before_a_command_begins(monkeypatch: pytest.MonkeyPatch) -> None
     def interrupted(*_: object, **__: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_run", interrupted)
+    monkeypatch.setattr(cli, "run", interrupted)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == ExitCode.INTERRUPTED
@@ -174,7 +174,7 @@ def test_the_first_process_of_a_container_can_be_told_to_end(
     """The kernel gives it no signal for which it has no handler: so it has one before all else."""
     former = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(os, "getpid", lambda: 1)
-    monkeypatch.setattr(cli, "_run", lambda: os.kill(_own_pid(), signal.SIGTERM))
+    monkeypatch.setattr(cli, "run", lambda: os.kill(_own_pid(), signal.SIGTERM))
     try:
         with pytest.raises(SystemExit) as ended:
             cli.main()

@@ -122,7 +122,7 @@ def test_no_figure_is_ever_cut(
 ) -> None:
     """A name folds, a number does not, and nothing in a name is taken for an order."""
     monkeypatch.setattr(status, "read_stats", lambda _: busy())
-    monkeypatch.setattr(output, "_PIPE_WIDTH", columns)
+    monkeypatch.setattr(output, "PIPE_WIDTH", columns)
     said = invoke("status").stdout
     assert "…" not in said
     # 4 columns (dropped is one more) and 7 notes of each endpoint, and the totals of these columns

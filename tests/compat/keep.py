@@ -35,7 +35,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from compat.world import config  # noqa: E402
-from fluxhook import Engine  # noqa: E402
+from fluxhook import Config, Engine  # noqa: E402
+from fluxhook import engine as engine_module  # noqa: E402
 from fluxhook.control import Selection  # noqa: E402
 from fluxhook.receiver import Behaviour  # noqa: E402
 from fluxhook.stats import read_stats  # noqa: E402
@@ -67,10 +68,16 @@ def plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return member
 
 
+def start_mortal(settings: Config, data_dir: Path) -> Engine:
+    """Start an engine whose supervisor has no successor once it is killed."""
+    engine_module.MIN_RESTART_BACKOFF_S = 3600.0
+    return Engine(settings, data_dir).start()
+
+
 def fill(data_dir: Path, receiver: ReceiverProcess) -> dict[str, list[str]]:
     """Return the ids of the events that each endpoint accepted and has not got."""
     ids: dict[str, list[str]] = {}
-    engine = Engine(config(receiver.url), data_dir).start()
+    engine = start_mortal(config(receiver.url), data_dir)
     publisher = engine.publisher
 
     def emit(endpoint: str, count: int, **data: Any) -> None:
@@ -126,7 +133,6 @@ def fill(data_dir: Path, receiver: ReceiverProcess) -> dict[str, list[str]]:
     emit("order", 10, key="a")
     emit("rotated", 5)
     emit("window", 10)
-    engine._closing.set()  # so that it starts no other supervisor
     for pid in (supervisor, *map(int, workers)):
         os.kill(pid, signal.SIGKILL)
     with socket.socket(socket.AF_UNIX) as control_socket:

@@ -252,10 +252,10 @@ def test_each_pattern_is_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
         {"name": f"e{i}", "url": URL, "events": ["own.*"] * 20, "where": ["a == 1"]}
         for i in range(100)
     ]
-    subscription._matched.cache_clear()
+    subscription.match_types.cache_clear()
     types_of.cache_clear()
     loads(text(endpoints, event_types=types))
-    assert subscription._matched.cache_info().misses == 1
+    assert subscription.match_types.cache_info().misses == 1
 
 
 def test_a_condition_that_fails_ends_the_question() -> None:

@@ -216,8 +216,8 @@ def test_its_row_is_in_the_page(
     extended: dict[str, Option], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With type, limits, default, example and effect."""
-    monkeypatch.setattr("tools.config_docs._TOP", {Extended: Extended})
-    monkeypatch.setattr("tools.config_docs._preset", lambda top: Extended())
+    monkeypatch.setattr("tools.config_docs.TOP", {Extended: Extended})
+    monkeypatch.setattr("tools.config_docs.preset", lambda top: Extended())
     row = keys(Extended).splitlines()[2]
     assert row == (
         "| `quiet` | duration, 1s to 1h | none |  | `5s` | Send nothing for so long after a success. |"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from crash.support import CrashStage
 from fluxhook import EndpointStats, connect
 from fluxhook._native import ring, shared
-from fluxhook.publisher.slot import recover_slot
+from fluxhook.publisher.slot import Slot, recover_slot
 from fluxhook.stats import read_stats
 from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport import datadir as d
@@ -76,14 +77,13 @@ def worker(stage: CrashStage, request: pytest.FixtureRequest) -> int:
     """The index of the worker whose ring has the only record: of one that the next engine has too,
     or of one that it has not, for it starts with two instead of three."""
     Supervisor(stage.data_dir, stage.config(workers=3)).close()
-    with connect(stage.data_dir) as publisher:
+    datadir = d.DataDir(stage.data_dir)
+    with closing(Slot(datadir, Snapshot.load(datadir))) as slot:
         for ring_path in (stage.data_dir / "rings/0").glob("*.ring"):
             assert not ring.unsettled(str(ring_path))
-        rings = publisher._routing.rings
         targets = struct.pack("<I", 0)
         event = EventHead("1", "crash.event").encode()
-        counters = publisher._routing.slot.counters
-        assert rings[request.param].put(targets, event, b"{}", counters) == ring.ACCEPTED
+        assert slot.rings[request.param].put(targets, event, b"{}", slot.counters) == ring.ACCEPTED
     assert books(stage).accepted == books(stage).pending == 1
     index: int = request.param
     return index

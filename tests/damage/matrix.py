@@ -28,6 +28,7 @@ from fluxhook.stats import read_stats  # noqa: E402
 from fluxhook.supervisor.supervisor import Supervisor  # noqa: E402
 from native.rings import RAM  # noqa: E402
 from support.receiver import ReceiverProcess  # noqa: E402
+from support.rig import supervisor_pid  # noqa: E402
 
 PASSED = ROOT / "build" / "damage.json"
 #: for one case to deliver what it is given
@@ -47,7 +48,7 @@ def serves(world: World, case: Case, target: Path, receiver: ReceiverProcess) ->
         Supervisor(target, world.config, accept_loss=True).close()
         engine = Engine(world.config, target).start()
     try:
-        child = engine._child
+        supervisor = supervisor_pid(target)
         ids = {f"after-{next(_numbers)}" for _ in range(20)}
         for id in ids:
             assert engine.emit("kept.plain", {}, event_id=id) == 1
@@ -56,7 +57,7 @@ def serves(world: World, case: Case, target: Path, receiver: ReceiverProcess) ->
         while missing := [p for p in ("/plain", "/waiting") if ids - set(receiver.ids(p))]:
             assert time.monotonic() < until, f"not delivered: {missing}, {engine.stats()}"
             time.sleep(0.02)
-        assert engine._child is child
+        assert supervisor_pid(target) == supervisor
     finally:
         engine.close()
     assert not read_stats(target).problems

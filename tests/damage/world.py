@@ -16,9 +16,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from compat.keep import FAILS, REFUSES, fill, until
+from compat.keep import FAILS, REFUSES, fill, start_mortal, until
 from compat.world import config
-from fluxhook import Config, Engine
+from fluxhook import Config
 from fluxhook.stats import read_stats
 from support.receiver import ReceiverProcess
 
@@ -61,7 +61,7 @@ def _checkpoint(data_dir: Path) -> None:
 
 def with_more(data_dir: Path, settings: Config) -> None:
     """Another engine goes on, delivers, stores and buries, and is killed with all of its workers."""
-    engine = Engine(settings, data_dir).start()
+    engine = start_mortal(settings, data_dir)
     before = read_stats(data_dir)
     for name in ("plain", "waiting", "dead", "paused"):
         for n in range(20):
@@ -88,7 +88,6 @@ def with_more(data_dir: Path, settings: Config) -> None:
         os.kill(pid, signal.SIGSTOP)
     for n in range(30):
         engine.emit("kept.plain", {"unread": n})
-    engine._closing.set()
     for pid in (supervisor, *map(int, workers)):
         os.kill(pid, signal.SIGKILL)
     engine.publisher.close()

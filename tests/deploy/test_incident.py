@@ -47,7 +47,7 @@ class Gateway:
         self._publisher = Publisher(datadir.path)
         self._control = os.pipe()
         self._worker = Worker(str(datadir.path), 0, self._control[0])
-        self._dispatcher, self._wire = self._worker._dispatcher, Wire()
+        self._dispatcher, self._wire = self._worker.dispatcher, Wire()
         self._dispatcher.senders.main.close()
         self._dispatcher.senders.main = cast(Sender, self._wire)
         for queue in self._dispatcher.queues.values():
@@ -63,7 +63,7 @@ class Gateway:
     def close(self) -> None:
         self._publisher.close()
         self._serving.release()
-        self._worker._lock.release()
+        self._worker.lock.release()
         self.harness.close()
         for fd in self._control:
             os.close(fd)
@@ -96,15 +96,15 @@ class Gateway:
         """Do all that can be done now."""
         moved = True
         while moved:
-            moved = self._worker._take(self.now_ns)
+            moved = self._worker.take(self.now_ns)
             self._dispatcher.send(self.now_ns)
             for transfer in list(self._wire.under_way):
                 if transfer.started_ns + latency_s * S <= self.now_ns:
                     self._answer(transfer, latency_s)
                     moved = True
-            self._worker._reporter.flush()
+            self._worker.reporter.flush()
             self.harness.step()
-            moved = moved or self._worker._inbox.next < self._worker._inbox.tail
+            moved = moved or self._worker.inbox.next < self._worker.inbox.tail
 
     def _answer(self, transfer: Transfer, latency_s: float) -> None:
         _, delivery, *_ = transfer.tag

@@ -14,7 +14,7 @@ from fluxhook.admin.service import Service
 from fluxhook.control import Selection
 from fluxhook.receiver import Behaviour
 from fluxhook.stats import EndpointStats
-from support.rig import Rig, seconds, until
+from support.rig import Rig, seconds, supervisor_pid, until
 
 EVENTS = 20
 PATIENT = Retry(max_attempts=50, initial_interval=seconds(0.05), max_interval=seconds(0.2))
@@ -102,10 +102,9 @@ def test_deaths_outlive_a_kill_a_replay_and_a_purge(rig: Rig) -> None:
             assert (one.dead, one.balance) == (dead, 0)
 
         deaths(10, 10)
-        supervisor = engine._child
-        assert supervisor is not None
-        os.kill(supervisor.pid, signal.SIGKILL)
-        until(lambda: engine._child is not supervisor and engine.stats().running)
+        supervisor = supervisor_pid(engine.data_dir)
+        os.kill(supervisor, signal.SIGKILL)
+        until(lambda: supervisor_pid(engine.data_dir) != supervisor and engine.stats().running)
         deaths(10, 10)
         assert engine.control.replay(Selection(endpoint="half")).done == 10
         deaths(10, 20)

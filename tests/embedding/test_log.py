@@ -17,7 +17,7 @@ import pytest
 import fluxhook
 from fluxhook import Breaker, DeadLetter, EndpointStateChange, Engine, Retry
 from fluxhook.receiver import Behaviour
-from support.rig import NEVER, QUICK, Rig, seconds, until
+from support.rig import NEVER, QUICK, Rig, seconds, supervisor_pid, until
 
 SHORT = Breaker(failure_threshold=2, reset_timeout=seconds(0.3))
 #: one failed attempt is the end
@@ -51,7 +51,7 @@ def engine(rig: Rig, heard: Heard, *endpoints: fluxhook.Endpoint, **options: obj
         on_dead_letter=heard.letter,
         on_endpoint_state=heard.change,
     )
-    rig._engines.append(made)
+    rig.engines.append(made)
     return made
 
 
@@ -134,7 +134,7 @@ def test_a_callback_that_blocks_or_raises_holds_up_nothing(
     made = Engine(
         rig.config(rig.endpoint("dead", retry=ONCE)), rig.data_dir, on_dead_letter=on_dead_letter
     )
-    rig._engines.append(made)
+    rig.engines.append(made)
     with made:
         for n in range(50):
             made.emit("order.paid", {}, event_id=f"n{n}")
@@ -158,10 +158,9 @@ def test_callbacks_go_on_after_the_supervisor_was_replaced(rig: Rig, heard: Hear
     with engine(rig, heard, rig.endpoint("dead", retry=ONCE)) as running:
         running.emit("order.paid", {}, event_id="before")
         until(lambda: len(heard.letters) == 1, "the first")
-        child = running._child
-        assert child is not None
-        os.kill(child.pid, signal.SIGKILL)
-        until(lambda: running._child is not child, "a new supervisor")
+        supervisor = supervisor_pid(rig.data_dir)
+        os.kill(supervisor, signal.SIGKILL)
+        until(lambda: supervisor_pid(rig.data_dir) != supervisor, "a new supervisor")
         running.emit("order.paid", {}, event_id="after")
         until(lambda: "after" in [letter.event_id for letter in heard.letters], "the second")
 

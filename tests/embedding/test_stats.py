@@ -383,10 +383,10 @@ def test_a_change_that_is_published_meanwhile(
     harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch, changes: int
 ) -> None:
     """Has the files read again, so that ids and configuration are of one version; but not for ever."""
-    words, read = harness.words, stats_module._Reading.stats
+    words, read = harness.words, stats_module.Reading.stats
     readings = 0
 
-    def changed(reading: stats_module._Reading) -> Stats:
+    def changed(reading: stats_module.Reading) -> Stats:
         nonlocal readings
         readings += 1
         found = read(reading)
@@ -395,7 +395,7 @@ def test_a_change_that_is_published_meanwhile(
             harness.ask(c.Create({"name": f"n{readings}", **layer}), c.Subscription)
         return found
 
-    monkeypatch.setattr(stats_module._Reading, "stats", changed)
+    monkeypatch.setattr(stats_module.Reading, "stats", changed)
     stats = read_stats(harness.path)
     assert readings == min(changes + 1, stats_module.ATTEMPTS)
     if readings > changes:

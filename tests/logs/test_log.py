@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import shlex
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from fluxhook.logs.formats import JsonFormatter, TextFormatter
 from fluxhook.logs.limit import PER_LOGGER
 from fluxhook.logs.log import AREAS, Log
 from fluxhook.text import decoded
+from support.rig import until
 
 ESC = "\x1b[31mred\x1b[0m"
 #: texts from outside that would end a line, forge another, steer a terminal, or be long
@@ -191,6 +193,11 @@ def test_lines_of_other_packages_are_one_line_too(begin: Begin) -> None:
 
 def test_a_flood_is_bounded_and_what_is_left_out_is_said(begin: Begin) -> None:
     """PER_LOGGER lines, then one that counts the others; no timer is left after it."""
+
+    def timers() -> set[threading.Thread]:
+        return {one for one in threading.enumerate() if isinstance(one, threading.Timer)}
+
+    before = timers()
     lines = begin(TextFormatter("r"))
     log = Log("endpoint")
     for n in range(1000):
@@ -201,7 +208,7 @@ def test_a_flood_is_bounded_and_what_is_left_out_is_said(begin: Begin) -> None:
     left = 1000 - PER_LOGGER
     assert f"{left} more lines about {left} endpoints were left out" in lines.lines[-1]
     assert f"event=lines_left_out count={left}" in lines.lines[-1]
-    assert logs._timer is None
+    until(lambda: timers() <= before, "no timer is left")
 
 
 @given(st.text(max_size=60))

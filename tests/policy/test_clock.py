@@ -234,6 +234,6 @@ def _shown(clock: Clock, wall_ns: int, now_ns: int) -> list[int]:
     """The engine times at which the wall clock showed that."""
     return [
         wall_ns - offset_ns
-        for after_ns, until_ns, offset_ns in clock._spans(now_ns)
+        for after_ns, until_ns, offset_ns in clock.spans(now_ns)
         if after_ns - 3 * S <= wall_ns - offset_ns <= until_ns + 3 * S
     ]

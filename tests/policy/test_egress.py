@@ -79,12 +79,24 @@ def test_verdicts_are_remembered(addresses: list[str]) -> None:
     assert [fresh.judge(address) for address in reversed(addresses)] == first[::-1]
 
 
-def test_memory_is_bounded() -> None:
-    """A receiver that resolves to ever new addresses does not fill the memory."""
-    policy = EgressPolicy()
-    for i in range(10_000):
-        policy.judge(f"10.0.{i >> 8}.{i & 255}")
-    assert len(policy._verdicts) <= 4096
+def count_verdicts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have each address written down that is judged anew."""
+    judged: list[str] = []
+    monkeypatch.setattr(egress, "judge", lambda address, allowed: judged.append(str(address)))
+    return judged
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver that resolves to ever new addresses does not fill the memory: of 4096 verdicts none is
+    left when one more comes."""
+    judged, policy = count_verdicts(monkeypatch), EgressPolicy()
+    addresses = [f"10.0.{i >> 8}.{i & 255}" for i in range(4096)]
+    for address in (*addresses, *addresses, "10.1.0.0"):
+        policy.judge(address)
+    assert len(judged) == 4097
+    for address in addresses[:4000]:
+        policy.judge(address)
+    assert len(judged) == 4097 + 4000
 
 
 def test_a_zone_is_no_part_of_an_address() -> None:
@@ -94,13 +106,12 @@ def test_a_zone_is_no_part_of_an_address() -> None:
 
 def test_a_verdict_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each address is judged once, until there are too many to remember; then all are forgotten."""
-    judged: list[str] = []
-    monkeypatch.setattr(egress, "_CACHED", 2)
-    monkeypatch.setattr(EgressPolicy, "_judge", lambda self, address: judged.append(address))
+    judged = count_verdicts(monkeypatch)
+    monkeypatch.setattr(egress, "MAX_REMEMBERED", 2)
     policy = EgressPolicy()
-    for address in ("a", "b", "b", "a", "c", "a", "c"):
+    for address in ("::a", "::b", "::b", "::a", "::c", "::a", "::c"):
         policy.judge(address)
-    assert judged == ["a", "b", "c", "a"]
+    assert judged == ["::a", "::b", "::c", "::a"]
     monkeypatch.undo()
     policy = EgressPolicy()
     first = policy.judge("10.0.0.1")

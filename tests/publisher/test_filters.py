@@ -131,7 +131,7 @@ def test_a_forked_child_counts_in_its_own_place(rig: Rig) -> None:
 def test_what_cannot_be_counted_is_forwarded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full table silences nothing: such events are forwarded, and counted as unmetered."""
     with rig.engine(rig.endpoint("a", threshold=HOURLY)) as engine:
-        monkeypatch.setattr(thresholds, "_PROBES", 0)
+        monkeypatch.setattr(thresholds, "PROBES", 0)
         assert [engine.emit("a", {}) for _ in range(3)] == [1, 1, 1]
         settled(engine)
         stats = engine.stats().endpoint("a")

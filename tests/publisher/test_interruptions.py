@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -24,6 +24,7 @@ import pytest
 from fluxhook import Endpoint, EngineError, Threshold, connect
 from fluxhook._native.ring import Producer
 from fluxhook.publisher import publisher as publisher_module
+from fluxhook.publisher.routing import Routing
 from fluxhook.stats import read_stats
 from fluxhook.supervisor.supervisor import Supervisor
 from fluxhook.transport.datadir import make_doorbell
@@ -213,16 +214,28 @@ def test_a_disk_that_fails_to_sync(rig: Rig, monkeypatch: pytest.MonkeyPatch) ->
     covers it."""
     config = rig.config(rig.endpoint("a"), durability="power")
     Supervisor(rig.data_dir, config).close()
+    routings: list[Routing] = []
+
+    def routed(*given: Any, **more: Any) -> Routing:
+        routings.append(Routing(*given, **more))
+        return routings[-1]
+
+    monkeypatch.setattr(publisher_module, "Routing", routed)
     publisher = connect(rig.data_dir)
     synced: list[bool] = []
 
-    class Failing:
+    class Disk:
+        fails = True
+
         def sync(self) -> None:
-            synced.append(False)
-            raise OSError(errno.EIO, os.strerror(errno.EIO), "0.ring")
+            synced.append(not self.fails)
+            if self.fails:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), "0.ring")
 
     assert publisher.emit("order.paid", {}) == 1
-    publisher._routing.rings.append(cast(Producer, Failing()))
+    disk = Disk()
+    (routing,) = routings
+    routing.rings.append(cast(Producer, disk))
     for call in (
         lambda: publisher.emit("order.paid", {}),
         lambda: publisher.accept("order.paid", {}),
@@ -235,9 +248,11 @@ def test_a_disk_that_fails_to_sync(rig: Rig, monkeypatch: pytest.MonkeyPatch) ->
         ):
             call()
     assert len(synced) == 4, "also where nothing new was accepted: the former was not synced"
-    publisher._routing.rings.pop()
+    disk.fails = False
     publisher.sync()
-    assert publisher._synced == publisher._puts == 4
+    publisher.sync()
+    assert synced[4:] == [True], "one covers all that was accepted"
+    routing.rings.pop()
     publisher.close()
     assert accepted(rig.data_dir) == 4
 

@@ -39,7 +39,7 @@ class Records:
             block_timeout=Duration(int(TIMEOUT_S * S)),
         )
         self.publisher = Publisher(self.harness.path)
-        self.consumer = ring.Consumer(self.publisher._routing.rings[0].path)
+        self.consumer = ring.Consumer(str(path / "rings" / "0" / "0.ring"))
         self.now_s = 1000.0
         self.states: dict[str, State] = {}
         self.held: dict[str, ring.RingDelivery] = {}

@@ -223,7 +223,7 @@ def test_oldest_keeps_the_newest_over_all_rings(rig: Rig, workers: int, queue_si
     with connect(rig.data_dir) as publisher:
         for n in range(emitted):
             assert publisher.emit("order.paid", {}, event_id=f"n{n}") == 1
-        publisher._emit_any("order.paid", {}, None, f"n{emitted}")
+        publisher.put(publisher.prepare("order.paid", {}, event_id=f"n{emitted}"))
     found = []
     for path in rig.data_dir.glob("rings/0/*.ring"):
         taken = ring.Consumer(str(path)).take(emitted)

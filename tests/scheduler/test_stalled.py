@@ -13,7 +13,7 @@ import pytest
 from fluxhook import Breaker, Engine, Retry
 from fluxhook._native import ring
 from fluxhook.receiver import Behaviour
-from support.rig import NEVER, Rig, seconds, until
+from support.rig import NEVER, Rig, seconds, supervisor_pid, until
 
 #: bodies of which an outbox, 16 MiB, holds about 270
 BIG = {"x": "x" * 60_000}
@@ -25,8 +25,7 @@ PATIENT = Retry(max_attempts=1000, initial_interval=seconds(0.05), max_interval=
 @contextmanager
 def stalled(engine: Engine) -> Iterator[None]:
     """Its supervisor, and with it the scheduler, stands still."""
-    assert engine._child is not None
-    pid = engine._child.pid
+    pid = supervisor_pid(engine.data_dir)
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -92,8 +91,7 @@ def test_nothing_is_begun_whose_end_needs_the_store(rig: Rig) -> None:
         fill(rig, engine)
         engine.emit("x.good", {})
         rig.receiver.wait_for(1, "/good")
-        assert engine._child is not None
-        os.kill(engine._child.pid, signal.SIGKILL)
+        os.kill(supervisor_pid(rig.data_dir), signal.SIGKILL)
     rig.receiver.wait_for(FILLING, "/bad", 60)
     assert engine.drain(30)
     concurrency = engine.config.endpoints[0].concurrency

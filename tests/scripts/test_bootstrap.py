@@ -232,7 +232,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bootstrap.En
     monkeypatch.setattr(bootstrap, "has_modules", lambda: True)
     made = bootstrap.Environment(tmp_path / "venv")
     made.folder.mkdir()
-    monkeypatch.setattr(made, "_is_ours", lambda: True)
+    monkeypatch.setattr(made, "is_ours", lambda: True)
     return made
 
 
@@ -283,14 +283,14 @@ def test_another_lock_or_another_python_is_installed_anew(
 def test_the_environment_of_another_python_is_not_used(tmp_path: Path) -> None:
     """Each interpreter has its own: `make` names it, and one of another Python is made anew."""
     mine = bootstrap.Environment(Path(sys.prefix))
-    assert mine._is_ours()
+    assert mine.is_ours()
     other = bootstrap.Environment(tmp_path)
-    assert not other._is_ours()
+    assert not other.is_ours()
     (tmp_path / "bin").mkdir()
     python = tmp_path / "bin/python"
     python.write_text("#!/bin/sh\necho '3.99 (main) /usr'\n")
     python.chmod(0o755)
-    assert not other._is_ours()
+    assert not other.is_ours()
 
 
 @pytest.mark.parametrize(

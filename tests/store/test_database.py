@@ -24,9 +24,9 @@ from fluxhook.store import (
     deliveries,
 )
 from fluxhook.store.database import LAYOUT
-from fluxhook.store.reader import _EXPIRED
+from fluxhook.store.reader import EXPIRED
 from fluxhook.store.rows import COLUMNS, EndpointRow, SubscriptionRow
-from fluxhook.store.transaction import _PROMOTE
+from fluxhook.store.transaction import PROMOTE
 from fluxhook.transport.messages import Attempt, EventHead
 from support import store_rows
 
@@ -57,7 +57,7 @@ def test_the_columns_are_the_fields(store: DeliveryStore) -> None:
 
 def test_no_query_sorts_or_scans(store: DeliveryStore) -> None:
     """However many deliveries there are, what the scheduler asks is answered from an index."""
-    statements = {**vars(deliveries), "_EXPIRED": _EXPIRED, "_PROMOTE": _PROMOTE}
+    statements = {**vars(deliveries), "EXPIRED": EXPIRED, "PROMOTE": PROMOTE}
     queries = {k: v for k, v in statements.items() if isinstance(v, str) and "deliveries" in v}
     for name in queries.keys() - {"__doc__", "__name__", "__file__", "__cached__", "_LEG"}:
         steps = plan(store, queries[name])
@@ -191,7 +191,7 @@ def test_a_large_file_is_not_checked_after_a_kill(
 ) -> None:
     """A killed process damages nothing, so its successor spends no time on looking. Damage that
     is there all the same raises LayoutError with the way out once it is met."""
-    monkeypatch.setattr(database, "_LOOKED_THROUGH_BYTES", 0)
+    monkeypatch.setattr(database, "LOOKED_THROUGH_BYTES", 0)
     killed_with_rows(path)
     overwrite_the_middle(path)
     with DeliveryStore.open(path) as store:

@@ -25,7 +25,7 @@ from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.snapshot import Snapshot
 from support import own_disk
 from support.receiver import ReceiverProcess
-from support.rig import NEVER, seconds, until
+from support.rig import NEVER, seconds, supervisor_pid, until
 
 FAILS = Behaviour(fail_rate=1.0, fail_status=503)
 
@@ -84,11 +84,10 @@ def start_on_a_full_disk(disk: Path) -> None:
         filler = own_disk.fill(disk)
         with Engine(config, data_dir) as engine:  # after a stop
             lives_on(engine, 10)
-            supervisor = engine._child
-            assert supervisor is not None
+            supervisor = supervisor_pid(data_dir)
             assert own_disk.free_bytes(disk) == 0
-            os.kill(supervisor.process.pid, signal.SIGKILL)  # and after a kill
-            until(lambda: engine._child is not supervisor)
+            os.kill(supervisor, signal.SIGKILL)  # and after a kill
+            until(lambda: supervisor_pid(data_dir) != supervisor)
             lives_on(engine, 60)
         other = msgspec.structs.replace(
             config,

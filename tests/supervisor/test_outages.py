@@ -18,14 +18,14 @@ def test_all_that_cannot_be_written_is_in_the_statistics(tmp_path: Path) -> None
         supervisor, scheduler = harness.supervisor, harness.scheduler
 
         def outages() -> dict[str, bool]:
-            supervisor._publish_outages()
+            supervisor.publish_outages()
             return read_stats(harness.path).outages
 
         assert outages() == {"store": False, "sync": False, "audit": False}
-        scheduler._outage.failed("no room")
+        scheduler.outage.failed("no room")
         assert outages() == {"store": True, "sync": False, "audit": False}
         scheduler.retention.purge_fails = True
-        scheduler._outage.worked()
+        scheduler.outage.worked()
         assert outages() == {"store": False, "sync": False, "audit": True}
         harness.reopen()
         supervisor, scheduler = harness.supervisor, harness.scheduler

@@ -23,7 +23,7 @@ from fluxhook.transport.datadir import DataDir, FileLock
 from fluxhook.transport.heartbeat import LOOK_S, START_LOOKS, STUCK_LOOKS, Heartbeat, Watch
 from fluxhook.transport.holders import holders, named
 from fluxhook.transport.process import LockHeld, kill_holders, wait_for_lock
-from support.rig import Rig, seconds, until
+from support.rig import Rig, seconds, supervisor_pid, until
 
 #: takes a lock, says so, and holds it until its input ends
 HOLD = """
@@ -79,9 +79,8 @@ def test_who_waits_for_the_machine_has_more_time() -> None:
 )
 def test_waiting_for_the_machine(state: str, cpu_s: float, waits: bool) -> None:
     """One that is stopped does not, nor one that sleeps, nor one that runs in circles."""
-    assert (
-        process._waits(process._Activity("R", 7.0), process._Activity(state, 7.0 + cpu_s)) == waits
-    )
+    before, now = process.Activity("R", 7.0), process.Activity(state, 7.0 + cpu_s)
+    assert process.waits_for_machine(before, now) == waits
 
 
 def test_what_a_process_does_is_seen() -> None:
@@ -92,12 +91,12 @@ def test_what_a_process_does_is_seen() -> None:
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        first = process._activity(child.pid)
-        until(lambda: process._activity(child.pid).cpu_s > first.cpu_s + 0.1, deadline_s=30.0)
+        first = process.activity_of(child.pid)
+        until(lambda: process.activity_of(child.pid).cpu_s > first.cpu_s + 0.1, deadline_s=30.0)
         child.send_signal(signal.SIGSTOP)
-        until(lambda: process._activity(child.pid).state == "T", deadline_s=30.0)
+        until(lambda: process.activity_of(child.pid).state == "T", deadline_s=30.0)
         child.kill()
-    assert process._activity(child.pid).state == "unknown"
+    assert process.activity_of(child.pid).state == "unknown"
 
 
 def test_a_child_that_never_begins_is_stuck() -> None:
@@ -211,13 +210,13 @@ def test_who_has_all_publishers_is_named(rig: Rig) -> None:
 
 
 def test_closing_ends_a_supervisor_that_is_stopped(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """SIGTERM does not reach it; its host must not wait for ever."""
     monkeypatch.setattr(engine, "CLOSE_GRACE_S", 0.2)
     own = rig.engine(rig.endpoint("a"), shutdown_timeout=seconds(0.1)).start()
-    child = own._child
-    assert child is not None
-    os.kill(child.pid, signal.SIGSTOP)
+    pid = supervisor_pid(rig.data_dir)
+    os.kill(pid, signal.SIGSTOP)
     own.close()
-    assert child.process.returncode == -signal.SIGKILL
+    assert not Path(f"/proc/{pid}").exists()
+    assert f"the supervisor (pid {pid}) does not end; it is killed" in caplog.text

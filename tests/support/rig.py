@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,11 @@ def until(condition: Callable[[], Any], what: str = "it", deadline_s: float = 60
     return value
 
 
+def supervisor_pid(data_dir: Path) -> int:
+    """Return the process id of the supervisor of the engine that runs there."""
+    return int(json.loads((data_dir / "engine.json").read_bytes())["pid"])
+
+
 #: a schedule short enough for a test; the figures mean nothing
 QUICK = Retry(max_attempts=5, initial_interval=seconds(0.05), max_interval=seconds(0.2))
 #: a breaker that stays out of the way
@@ -40,7 +46,8 @@ class Rig:
     def __init__(self, receiver: ReceiverProcess, data_dir: Path) -> None:
         self.receiver = receiver
         self.data_dir = data_dir
-        self._engines: list[Engine] = []
+        #: what `close` closes
+        self.engines: list[Engine] = []
 
     def endpoint(self, name: str, **options: Any) -> Endpoint:
         """Return an endpoint whose path at the receiver is its name."""
@@ -63,9 +70,9 @@ class Rig:
 
     def engine(self, *endpoints: Endpoint, **options: Any) -> Engine:
         engine = Engine(self.config(*endpoints, **options), self.data_dir)
-        self._engines.append(engine)
+        self.engines.append(engine)
         return engine
 
     def close(self) -> None:
-        for engine in self._engines:
+        for engine in self.engines:
             engine.close()

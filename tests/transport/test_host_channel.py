@@ -33,7 +33,7 @@ class Ends:
 
     def close(self) -> None:
         self.reading.close()
-        self.channel._socket.close()
+        self.channel.socket.close()
 
     def read(self) -> list[Message]:
         found: list[Message] = []

@@ -95,5 +95,5 @@ def test_the_users_number_is_that_of_the_clients_end(
         "   0: 0100007F:1F9A 0100007F:C001 01 0:0 0:0 0 3999999998 0 1\n"
         "   1: 0100007F:C001 0100007F:1F9A 01 0:0 0:0 0 3999999999 0 1\n"
     )
-    monkeypatch.setattr(peer, "_TABLES", (tmp_path / "missing", table))
+    monkeypatch.setattr(peer, "TABLES", (tmp_path / "missing", table))
     assert tcp_user(("127.0.0.1", 0xC001), ("127.0.0.1", 0x1F9A)) == "uid 3999999999"

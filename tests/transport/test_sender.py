@@ -932,7 +932,7 @@ def test_a_kernels_clock_that_stood_still_makes_no_answer_an_old_one(
     monkeypatch: pytest.MonkeyPatch, sent_ms: int, arrived_ms: int, silent: bool
 ) -> None:
     """Both times are of one clock: an answer never arrives before its request is sent."""
-    monkeypatch.setattr(sockets, "_last_data_ms", lambda _: (sent_ms, arrived_ms))
+    monkeypatch.setattr(sockets, "last_data_ms", lambda _: (sent_ms, arrived_ms))
     ours, theirs = socket.socketpair()
     transfer: Any = SimpleNamespace(getinfo=lambda _: ours.fileno())
     with ours, theirs:

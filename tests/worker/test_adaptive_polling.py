@@ -75,20 +75,20 @@ def test_a_brisk_worker_spares_its_host_the_bell(tmp_path: Path) -> None:
 
             def rings() -> bool:
                 publisher.emit("x", {})
-                return bool(select.select([worker._doorbell], [], [], 0)[0])
+                return bool(select.select([worker.doorbell], [], [], 0)[0])
 
             now_ns = BEGIN
-            worker._wait_s(now_ns, 0)
+            worker.wait_s(now_ns, 0)
             for events, wait_s, rung in ((0, IDLE_WAIT_S, True), (20, LOOK_S, False)):
                 for _ in range(events):
                     publisher.emit("x", {})
-                worker._take(now_ns)
+                worker.take(now_ns)
                 now_ns += 10 * MS
-                assert worker._wait_s(now_ns, 0) == wait_s
+                assert worker.wait_s(now_ns, 0) == wait_s
                 assert rings() == rung
-                assert worker._take(now_ns)
+                assert worker.take(now_ns)
                 if rung:
-                    quiet_doorbell(worker._doorbell)
+                    quiet_doorbell(worker.doorbell)
             worker.close()
     finally:
         harness.close()
@@ -115,8 +115,8 @@ def test_one_publishers_few_do_not_wait_for_the_many_of_another(
                     publisher.emit(f"{name}.x", {})
             worker = Worker(str(harness.path), 0, reading)
             stack.callback(worker.close)
-            assert worker._take(BEGIN)
-            queues = {queue.endpoint.name: queue for queue in worker._dispatcher.queues.values()}
+            assert worker.take(BEGIN)
+            queues = {queue.endpoint.name: queue for queue in worker.dispatcher.queues.values()}
             assert (queues["quiet"].in_flight, len(queues["quiet"].waiting)) == (1, 0)
             assert (queues["busy"].in_flight, len(queues["busy"].waiting)) == (0, 20)
     finally:

@@ -13,6 +13,7 @@ import pytest
 from fluxhook import Aggregate, Batch, Endpoint, Retry
 from fluxhook._native import shared
 from fluxhook.errors import PayloadTooLarge
+from fluxhook.events.factory import EventFactory
 from fluxhook.policy import batch as batches
 from fluxhook.policy import delivery as life
 from fluxhook.publisher.event_filter import EventFilter
@@ -27,9 +28,9 @@ from fluxhook.transport.process import described
 from fluxhook.transport.transfer import Transfer
 from fluxhook.worker import dispatcher as dispatch
 from fluxhook.worker import endpoint_queue as queue
+from fluxhook.worker import results
 from fluxhook.worker.dispatcher import Dispatcher
 from fluxhook.worker.endpoint_queue import EndpointQueue
-from fluxhook.worker.results import Results
 from fluxhook.worker.stage_timings import StageTimings
 from support.receiver import ReceiverProcess
 from support.rig import Rig, seconds, until
@@ -124,12 +125,12 @@ Inject = Callable[[Bench, pytest.MonkeyPatch], None]
 
 
 def sign(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.odd._sign = fail
+    bench.odd.sign = fail
 
 
 def compress(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "MIN_BYTES", 1)
-    bench.odd._compress = fail
+    bench.odd.compress = fail
 
 
 def encode(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,14 +143,14 @@ def set_option(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def add_handle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     sender = bench.dispatcher.senders.main
-    real = sender._add_handle
+    real = sender.add_handle
 
     def add(handle: Any) -> None:
         if sender.transfers[handle].tag[0] is bench.odd:
             raise Odd
         real(handle)
 
-    monkeypatch.setattr(sender, "_add_handle", add)
+    monkeypatch.setattr(sender, "add_handle", add)
 
 
 def read_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,11 +166,16 @@ def read_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Results, "_succeed", fail)
+    real = Transfer.attempt
+
+    def attempt(self: Transfer, cause: Any, *more: Any) -> Any:
+        return fail() if cause == "delivered" else real(self, cause, *more)
+
+    monkeypatch.setattr(Transfer, "attempt", attempt)
 
 
 def read_batch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Results, "_end_batch", fail)
+    monkeypatch.setattr(results, "halves", fail)
 
 
 ORDERED = {"ordered": True, "on_head_failure": "park"}
@@ -262,11 +268,11 @@ def test_a_report_that_cannot_be_made_stays_in_its_ring(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not lost: the next worker finds it there, as new as it was."""
-    bench.odd._sign = fail
-    real = bench.harness.reporter._encode
-    monkeypatch.setattr(bench.harness.reporter, "_encode", fail)
+    bench.odd.sign = fail
+    real = bench.harness.reporter.encode
+    monkeypatch.setattr(bench.harness.reporter, "encode", fail)
     bench.run(1)
-    monkeypatch.setattr(bench.harness.reporter, "_encode", real)
+    monkeypatch.setattr(bench.harness.reporter, "encode", real)
     consumer = bench.harness.consumer
     consumer.rewind()
     (left,) = consumer.take(10)
@@ -352,13 +358,13 @@ def test_a_report_of_which_nothing_can_be_made(
     harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its bytes are kept, and its event counts as dropped, so that the books are right."""
-    real = reports._decode_report
+    real = reports.decode_report
 
     def decode(head: bytes) -> Any:
         found = real(head)
         return fail() if found.endpoint == 1 else found
 
-    monkeypatch.setattr(reports, "_decode_report", decode)
+    monkeypatch.setattr(reports, "decode_report", decode)
     report(harness, 3)
     for _ in range(10):
         harness.step()
@@ -469,12 +475,12 @@ def test_an_envelope_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Mon
         SchedulerHarness(tmp_path / "data", odd, PLAIN[0]) as harness,
         Publisher(harness.path) as publisher,
     ):
-        real = publisher._routing.factory.encode
+        real = EventFactory.encode
 
-        def encode(style: Any, event: Any) -> bytes:
-            return fail() if style == "cloudevents" else real(style, event)
+        def encode(self: EventFactory, style: Any, event: Any) -> bytes:
+            return fail() if style == "cloudevents" else real(self, style, event)
 
-        monkeypatch.setattr(publisher._routing.factory, "encode", encode)
+        monkeypatch.setattr(EventFactory, "encode", encode)
         assert publisher.emit("order.paid", {"i": 1}) == 1
         stats = read_stats(harness.path)
         assert (stats.endpoint("odd").refused, stats.endpoint("healthy").accepted) == (1, 1)

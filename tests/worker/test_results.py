@@ -19,6 +19,7 @@ from fluxhook.store.rows import Delivery
 from fluxhook.transport import datadir as d
 from fluxhook.transport.messages import Attempt
 from fluxhook.transport.transfer import STATUS, Transfer
+from fluxhook.worker.admission import Admission
 from fluxhook.worker.stage_timings import StageTimings
 from support.scheduler_harness import S
 from support.store_rows import deliveries
@@ -566,7 +567,7 @@ def test_an_error_after_all_has_ended(
 ) -> None:
     """Deliveries that were settled before it are settled: no attempt of theirs failed."""
     works.harness.word(0, d.BREAKER, 1)
-    monkeypatch.setattr(works.dispatcher._results._admission, "success", odd)
+    monkeypatch.setattr(Admission, "success", odd)
     (transfer,) = works.emit(*FOUR)
     works.answer(transfer, 207, body=results_of(200, 200, 200, 200))
     assert counted(works) == {"delivered": 4}

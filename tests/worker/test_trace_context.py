@@ -16,6 +16,7 @@ from fluxhook.events.trace_context import TraceContext
 from fluxhook.store.rows import State
 from fluxhook.transport.messages import EventHead
 from fluxhook.transport.transfer import Transfer
+from fluxhook.worker.results import TELL_NS
 from support.rig import QUICK, seconds
 from support.store_rows import deliveries
 from support.worker_harness import WorkerHarness
@@ -157,9 +158,9 @@ def test_a_log_line_about_a_delivery_names_its_trace(
     """An event without one has no such field, nor has a head that cannot be read."""
     now_ns = worker.harness.now_ns
     fresh = [worker.harness.fresh(id, trace=trace) for id, trace in (("n", TRACE), ("m", None))]
-    for delivery in fresh:
-        worker.dispatcher._results._told_ns.clear()
-        worker.dispatcher._results.fault(worker.queue(), [delivery], ValueError("no"), now_ns)
+    for n, delivery in enumerate(fresh):
+        at_ns = now_ns + n * TELL_NS
+        worker.dispatcher.results.fault(worker.queue(), [delivery], ValueError("no"), at_ns)
     said = [getattr(record, "traceparent", None) for record in caplog.records]
     assert said == [TRACE.traceparent, None]
     assert EventHead.traceparent_of(b"\xff\xfe") == EventHead.traceparent_of(b"") == ""

@@ -58,13 +58,14 @@ class FailedTokens:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         #: failures and the time of the last one, the latest peer last
-        self._peers: dict[str, tuple[int, float]] = {}
-        self._waiting = 0
+        self.peers: dict[str, tuple[int, float]] = {}
+        #: answers that are held up
+        self.waiting = 0
 
     async def slow_down(self, peer: str, what: str) -> None:
         """Wait before an unknown token is refused; `what` says for which request, in words that may
         be logged. Raise RequestError (429) where too many wait already."""
-        failures = self._count(peer)
+        failures = self.count(peer)
         if failures & (failures - 1) == 0:  # 1, 2, 4, 8: a flood of them is no flood of lines
             times = "" if failures == 1 else f", {failures} times by now"
             log.warning(
@@ -74,22 +75,23 @@ class FailedTokens:
         delay = delay_s(failures)
         if not delay:
             return
-        if self._waiting >= MAX_WAITING:
+        if self.waiting >= MAX_WAITING:
             raise RequestError(
                 "too-many-failures",
                 "Too many tokens that are not known were given; try again later.",
             )
-        self._waiting += 1
+        self.waiting += 1
         try:
             await asyncio.sleep(delay)
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
-    def _count(self, peer: str) -> int:
+    def count(self, peer: str) -> int:
+        """Count one more failure of a peer; return how many it has by now."""
         now = self._clock()
-        before, last = self._peers.pop(peer, (0, now))
+        before, last = self.peers.pop(peer, (0, now))
         failures = 1 if now - last > FORGET_S else before + 1
-        self._peers[peer] = failures, now
-        if len(self._peers) > MAX_PEERS:
-            del self._peers[next(iter(self._peers))]
+        self.peers[peer] = failures, now
+        if len(self.peers) > MAX_PEERS:
+            del self.peers[next(iter(self.peers))]
         return failures

@@ -34,7 +34,7 @@ MAX_KEY: Final = 255
 _MAX_KEYS: Final = 10_000
 _MAX_EVENTS: Final = 200_000
 #: answers that are remembered; arbitrary
-_MAX_ANSWERS: Final = 1000
+MAX_ANSWERS: Final = 1000
 
 
 class Record(msgspec.Struct):
@@ -141,7 +141,7 @@ class Answers:
             made = make()
             with self._lock:
                 self._known[place] = _digest(body), made
-                while len(self._known) > _MAX_ANSWERS:
+                while len(self._known) > MAX_ANSWERS:
                     self._known.popitem(last=False)
             return made
         finally:

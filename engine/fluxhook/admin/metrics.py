@@ -38,10 +38,10 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4"
 SERIES: Final = 160
 #: the label of what is added up
 OTHER: Final = "other"
-_STATES: Final = tuple(state for state in get_args(StateName) if state != "removed")
+SHOWN_STATES: Final = tuple(state for state in get_args(StateName) if state != "removed")
 #: limits of the buckets in seconds. The shared buckets have others, two for each doubling, so that what
 #: is in the one in which a limit lies is divided as if it were spread evenly.
-_LIMITS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+LIMITS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 #: of the stages of a request, eightfold from 15 us to 34 s: every series costs its reader something
 _STAGE_LIMITS: Final = tuple(shared.bucket_limit_us(i) / 1e6 for i in range(6, 52, 6))
 
@@ -229,7 +229,7 @@ def _states(groups: list[_Group], label: list[str]) -> Iterator[Metric]:
     )
     for group in groups:
         found = [e.state for e in group.present]
-        for name in _STATES:
+        for name in SHOWN_STATES:
             state.add_metric([*group.labels, name], found.count(name))
         held.add_metric(group.labels, group.sum_present(_is_held))
     yield from (state, held)
@@ -258,7 +258,7 @@ def _durations(groups: list[_Group], label: list[str]) -> Iterator[Metric]:
         labels=[*label, "stage"],
     )
     for group in groups:
-        buckets, seconds = _histogram([e.histogram for e in group.every], _LIMITS)
+        buckets, seconds = cumulative([e.histogram for e in group.every], LIMITS_S)
         durations.add_metric(group.labels, buckets=buckets, sum_value=seconds)
         requests = [(e.reuse, e.delivered + e.failed_attempts) for e in group.present]
         reused = [(share, n) for share, n in requests if share is not None]
@@ -268,7 +268,7 @@ def _durations(groups: list[_Group], label: list[str]) -> Iterator[Metric]:
         for stage in STAGES:
             counts = [e.stage_histograms[stage] for e in group.every if stage in e.stage_histograms]
             if counts:
-                buckets, seconds = _histogram(counts, _STAGE_LIMITS)
+                buckets, seconds = cumulative(counts, _STAGE_LIMITS)
                 stages.add_metric([*group.labels, stage], buckets=buckets, sum_value=seconds)
     yield from (durations, reuse, stages)
 
@@ -299,7 +299,7 @@ _ENDS: Final = [shared.bucket_limit_us(i) / 1e6 for i in range(shared.HISTOGRAM_
 _BEGINS: Final = [0.0, *_ENDS[:-1]]
 
 
-def _histogram(
+def cumulative(
     histograms: list[list[int]], limits: Iterable[float]
 ) -> tuple[list[tuple[str, float]], float]:
     """Return cumulative buckets, and the sum in seconds. What lies in a shared bucket counts as spread

@@ -34,30 +34,30 @@ class RequestLoad:
     """The requests that are under way, by client. One thread's: the event loop's."""
 
     def __init__(self) -> None:
-        #: the oldest first
-        self._of: dict[str, dict[Waiting, None]] = {}
+        #: the oldest of each first
+        self.by_client: dict[str, dict[Waiting, None]] = {}
 
     @property
     def under_way(self) -> int:
-        return sum(map(len, self._of.values()))
+        return sum(map(len, self.by_client.values()))
 
     @contextmanager
     def one_more(self, client: str, request: Waiting) -> Iterator[None]:
         """Count a request for as long as it goes on. Raise RequestError (503) where there is no room
         for it."""
-        mine = self._of.setdefault(client, {})
+        mine = self.by_client.setdefault(client, {})
         try:
             if len(mine) >= MAX_OF_ONE:
                 self._make_room([mine], f"{MAX_OF_ONE} requests of this token or address")
             elif self.under_way >= MAX_REQUESTS:
-                most_first = sorted(self._of.values(), key=len, reverse=True)
+                most_first = sorted(self.by_client.values(), key=len, reverse=True)
                 self._make_room(most_first, f"{MAX_REQUESTS} requests")
             mine[request] = None
             yield
         finally:
             mine.pop(request, None)
             if not mine:
-                self._of.pop(client, None)
+                self.by_client.pop(client, None)
 
     def _make_room(self, among: list[dict[Waiting, None]], what: str) -> None:
         for requests in among:

@@ -110,16 +110,16 @@ def serve(
         own = AdminFile(url, secrets.token_urlsafe(32), os.getpid())
         admin = create_app(data_dir, loopback=address.loopback, own_token=own.token)
         if config.admin.dashboard:
-            _mount_dashboard(admin)
+            mount_dashboard(admin)
         proxies = config.admin.trusted_proxies
         server = _Server(admin, certificate, datadir.admin_file, own, on_ready, proxies)
-        with asyncio.Runner(loop_factory=_loop) as runner:
+        with asyncio.Runner(loop_factory=make_loop) as runner:
             runner.run(_run(server, bound, alive_fd, heartbeat))
     if not server.started:
         raise EngineError("the application did not start; the log says why")
 
 
-def _loop() -> asyncio.AbstractEventLoop:
+def make_loop() -> asyncio.AbstractEventLoop:
     return _Loop(GivingSelector())
 
 
@@ -312,7 +312,7 @@ def _reached(listen: Listen, bound: socket.socket) -> str:
     return Listen(host, bound.getsockname()[1]).authority
 
 
-def _mount_dashboard(admin: AdminApp) -> None:
+def mount_dashboard(admin: AdminApp) -> None:
     """Mount the dashboard, which needs packages of its own. Without them, or whatever else is wrong
     with it, there is the API alone: an operator needs that all the more then."""
     try:

@@ -16,12 +16,12 @@ def main() -> None:
     if os.getpid() == 1:  # in a container: what has no handler the kernel does not even deliver
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
-        _run()
+        run()
     except KeyboardInterrupt:  # before a command begins, or after it has ended
         sys.exit(128 + signal.SIGINT)
 
 
-def _run() -> None:
+def run() -> None:
     from fluxhook.cli.app import app
 
     for stream in (sys.stdout, sys.stderr):

@@ -18,7 +18,7 @@ from fluxhook.engine import Engine
 
 __all__ = ["command"]
 
-_LOOPBACK = ("127.0.0.0/8",)
+LOOPBACK = ("127.0.0.0/8",)
 
 
 @click.command()
@@ -89,7 +89,7 @@ def command(
         receiver = None
         if url is None:
             receiver = stack.enter_context(contextlib.closing(BenchReceiver()))
-            url, allow_networks = receiver.url, _LOOPBACK
+            url, allow_networks = receiver.url, LOOPBACK
         config = configuration(url, endpoints, workers, allow_networks)
         engine = stack.enter_context(Engine(config, folder))
         if not as_json:

@@ -36,7 +36,7 @@ __all__ = [
 T = TypeVar("T")
 
 #: of output that no terminal shows: no line of ours is as long, so that none is cut or folded
-_PIPE_WIDTH: Final = 100_000
+PIPE_WIDTH: Final = 100_000
 _FILLED: Final = re.compile(" +(?=\n)")
 
 
@@ -61,7 +61,7 @@ class _Console(Console):
         shown = stream.isatty()
         super().__init__(
             file=stream if shown else cast(TextIO, _Unfilled(stream)),
-            width=None if shown else _PIPE_WIDTH,
+            width=None if shown else PIPE_WIDTH,
             markup=False,
             highlight=False,
             emoji=False,

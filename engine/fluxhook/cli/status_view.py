@@ -19,7 +19,7 @@ from fluxhook.stats import EndpointStats, LastError, Stats
 
 __all__ = ["deaths", "endpoint_state", "percent", "stats_of", "status_view", "totals"]
 
-_STATE_STYLES: Final[dict[StateName, str]] = {
+STATE_STYLES: Final[dict[StateName, str]] = {
     "active": "green",
     "failing": "red",
     "half-open": "yellow",
@@ -150,7 +150,7 @@ def totals(stats: Stats) -> dict[str, int]:
 
 
 def endpoint_state(state: str) -> Text:
-    return Text(state, style=_STATE_STYLES.get(cast(StateName, state), ""))
+    return Text(state, style=STATE_STYLES.get(cast(StateName, state), ""))
 
 
 def deaths(by_cause: Mapping[str, int]) -> str:

@@ -37,7 +37,7 @@ def check_subscription(
 
     `known` are the types of both catalogs and the host's own; `path` ends in a dot.
     """
-    found = [_matched(pattern, known) for pattern in endpoint.events]
+    found = [match_types(pattern, known) for pattern in endpoint.events]
     _check_events(endpoint.events, found, f"{path}events", known, findings)
     _check_topic_filters(endpoint.topic_filters, found, f"{path}topic_filters", findings)
     _check_aggregate(endpoint.aggregate, f"{path}aggregate.types", known, findings)
@@ -131,7 +131,7 @@ def _point_out(pattern: str, known: frozenset[str], path: str, findings: Finding
 
 
 @functools.lru_cache(maxsize=4096)
-def _matched(pattern: str, known: frozenset[str]) -> _Matched:
+def match_types(pattern: str, known: frozenset[str]) -> _Matched:
     names = types_of(pattern, known)
     data = [TYPES.get(name) for name in names]
     fields: frozenset[str] | None = None

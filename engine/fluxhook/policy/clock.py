@@ -76,7 +76,7 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
         """
         nearest_ns, age_ns = _NEVER_NS, 0
         ahead_ns = _AHEAD_NS
-        for after_ns, until_ns, offset_ns in self._spans(now_ns):
+        for after_ns, until_ns, offset_ns in self.spans(now_ns):
             at_ns = wall_ns - offset_ns
             possible_ns = min(max(at_ns, after_ns), until_ns + ahead_ns)
             if abs(at_ns - possible_ns) < nearest_ns:
@@ -88,7 +88,7 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
         """Return the earliest wall time that anything since an engine time can be dated."""
         return min(
             max(at_ns, after_ns) + offset_ns
-            for after_ns, until_ns, offset_ns in self._spans(_NEVER_NS)
+            for after_ns, until_ns, offset_ns in self.spans(_NEVER_NS)
             if until_ns >= at_ns
         )
 
@@ -96,11 +96,11 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
         """Return the earliest engine time at which anything can have been dated `wall_ns` or later."""
         return min(
             max(after_ns, wall_ns - offset_ns)
-            for after_ns, until_ns, offset_ns in self._spans(_NEVER_NS)
+            for after_ns, until_ns, offset_ns in self.spans(_NEVER_NS)
             if wall_ns - offset_ns <= until_ns
         )
 
-    def _spans(self, now_ns: int) -> Iterator[tuple[int, int, int]]:
+    def spans(self, now_ns: int) -> Iterator[tuple[int, int, int]]:
         """Yield from when until when each offset may have held, the latest first."""
         until_ns = now_ns
         for after_ns, noticed_ns, offset_ns in reversed(self.offsets):

@@ -16,7 +16,7 @@ from fluxhook.config.networks import judge, parse_network
 __all__ = ["EgressPolicy"]
 
 #: Arbitrary: verdicts remembered per policy, far more than a worker has receivers.
-_CACHED: Final = 4096
+MAX_REMEMBERED: Final = 4096
 
 
 class EgressPolicy:
@@ -41,7 +41,7 @@ class EgressPolicy:
             return self._verdicts[address]
         except KeyError:
             pass
-        if len(self._verdicts) >= _CACHED:
+        if len(self._verdicts) >= MAX_REMEMBERED:
             self._verdicts.clear()
         verdict = self._verdicts[address] = self._judge(address)
         return verdict

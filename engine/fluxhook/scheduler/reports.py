@@ -43,7 +43,8 @@ _EVENTS: Final[Mapping[Verdict, life.Event]] = {
     "aggregated": "aggregated",
 }
 
-_decode_report = msgspec.msgpack.Decoder(Report).decode
+#: reads what a worker reports
+decode_report = msgspec.msgpack.Decoder(Report).decode
 
 
 class _Held(NamedTuple):
@@ -235,7 +236,7 @@ class Reports:
 
     def _apply(self, batch: Transaction, worker: int, record: RingDelivery, now_ns: int) -> None:
         """Apply one report. A stale one, about a delivery that has ended, changes nothing."""
-        report = _decode_report(record.event)
+        report = decode_report(record.event)
         event = _EVENTS[report.verdict]
         if event == "aggregated":  # it has no row
             self._windows.gather(batch, report, record.body, now_ns)
@@ -353,7 +354,7 @@ class Reports:
         self, batch: Transaction, worker: int, record: RingDelivery, error: Exception, now_ns: int
     ) -> None:
         """Make a dead letter of a delivery whose report raises."""
-        report = _decode_report(record.event)
+        report = decode_report(record.event)
         row = self._reported(batch, worker, report, record.body, now_ns)
         if row is None:
             return

@@ -64,7 +64,8 @@ class Scheduler:
         #: due deliveries are handed out; not while the engine drains
         self.feeding = True
         self._store_failed_ns = -STORE_BACKOFF_NS
-        self._outage = Outage("the store can be written again")
+        #: the store cannot be written
+        self.outage = Outage("the store can be written again")
         #: more is to be done now
         self.busy = False
         config = snapshot.config
@@ -105,7 +106,7 @@ class Scheduler:
     @property
     def outages(self) -> set[str]:
         """Return what could not be written the last time, of `datadir.OUTAGES`."""
-        found = {"store"} if self._outage.under_way else set()
+        found = {"store"} if self.outage.under_way else set()
         return found | ({"audit"} if self.retention.purge_fails else set())
 
     @property
@@ -133,13 +134,13 @@ class Scheduler:
         try:
             wake_ns, self.busy = self._work(now_ns)
         except StoreError as e:
-            self._outage.failed(
+            self.outage.failed(
                 f"the store cannot be written, nothing is released until it can: {e}"
             )
             self._store_failed_ns = now_ns
             self.busy = False
             return now_ns + STORE_BACKOFF_NS
-        self._outage.worked()
+        self.outage.worked()
         if self.busy or now_ns < self.reports.lingers_until_ns:
             return min(wake_ns, self.reports.lingers_until_ns)  # without a doorbell
         self.busy = not self.reports.arm()

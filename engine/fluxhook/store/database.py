@@ -36,7 +36,7 @@ LAYOUT = 3
 _LAST_LAYOUT = 99
 #: a file up to this size is looked through at every start, which takes a tenth of a second; a larger
 #: one only after the machine went down
-_LOOKED_THROUGH_BYTES = 64 << 20
+LOOKED_THROUGH_BYTES = 64 << 20
 #: UPDATE ... RETURNING
 _OLDEST_SQLITE = (3, 35)
 #: rows in one INSERT; with more of them little is gained
@@ -273,7 +273,7 @@ def _check_after_power_loss(db: sqlite3.Connection, path: Path, unclean: bool) -
     boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
     last = db.execute("SELECT value FROM meta WHERE key = 'boot_id'").fetchone()
     same_boot = last == (boot,)
-    if _size(path) <= _LOOKED_THROUGH_BYTES or (unclean and last is not None and not same_boot):
+    if _size(path) <= LOOKED_THROUGH_BYTES or (unclean and last is not None and not same_boot):
         verdict: str = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise damaged(path, " ".join(verdict.split()))

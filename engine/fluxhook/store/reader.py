@@ -52,7 +52,7 @@ _LAST_NS = 2**62
 
 log = Log("store")
 
-_EXPIRED = f"""
+EXPIRED = f"""
 SELECT {COLUMNS} FROM endpoints AS e CROSS JOIN deliveries AS d INDEXED BY ended
 ON d.endpoint = e.id AND d.ended_ns < ?
    AND d.state IN ({", ".join(f"{state:d}" for state in ENDED)})
@@ -275,7 +275,7 @@ class ReadStore:
     def expired(self, ended_before_ns: int, limit: int) -> list[Delivery]:
         """Return deliveries that ended before then, in no order: what `DeliveryStore.purge` may
         take."""
-        return self._deliveries(_EXPIRED, (ended_before_ns, limit))
+        return self._deliveries(EXPIRED, (ended_before_ns, limit))
 
     def pending_since(self, added_before_ns: int, limit: int) -> list[Delivery]:
         """Return pending deliveries that came to the store before then (engine time), the oldest first.

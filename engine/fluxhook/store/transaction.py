@@ -46,7 +46,7 @@ def _change(*columns: str) -> Insert:
 # Apart, since a statement that sets `state` writes to all indexes, changed or not.
 _UPDATE = _change(*_CHANGING)
 _MOVE = _change(*_CHANGING, "state", "ended_ns")
-_PROMOTE = f"""
+PROMOTE = f"""
 UPDATE deliveries SET state = {state_after("blocked", "turn"):d} WHERE id = (
     SELECT id FROM deliveries INDEXED BY line WHERE endpoint = ?1 AND order_key = ?2
         AND state = {_BLOCKED} AND ordered AND ended_ns IS NULL ORDER BY id LIMIT 1)
@@ -299,7 +299,7 @@ class DeliveryTransaction:
             for changed in (self._added, self._updated, self._moved):
                 lines.update((d.endpoint, d.order_key) for d in changed.values() if d.ordered)
             for line in lines:
-                promoted += db.execute(_PROMOTE, line).fetchall()
+                promoted += db.execute(PROMOTE, line).fetchall()
             db.executemany(
                 _BALANCE,
                 ((n, self._dead[endpoint], endpoint) for endpoint, n in self._pending.items()),

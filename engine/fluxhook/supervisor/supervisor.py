@@ -233,7 +233,7 @@ class Supervisor:
         """Do what is to be done now, then wait for something to happen."""
         now = time.monotonic()
         wake_ns = self.scheduler.step(self.clock.now_ns())
-        self._publish_outages()
+        self.publish_outages()
         if self.host is not None:
             self.host.flush()
         if self._draining_until is None:
@@ -254,7 +254,8 @@ class Supervisor:
             self.listener.step()
         self._obey()
 
-    def _publish_outages(self) -> None:
+    def publish_outages(self) -> None:
+        """Say in the shared words what cannot be written now."""
         found = self.scheduler.outages
         if self._syncer is not None and self._syncer.fails:
             found.add("sync")

@@ -132,7 +132,8 @@ class HostChannel:
         """Take a descriptor. What `waits` for room is sent by `flush`, which has to be called."""
         os.set_inheritable(fd, False)
         self.fd = fd
-        self._socket = socket.socket(fileno=fd)
+        #: this end of it
+        self.socket = socket.socket(fileno=fd)
         self._role = role
         self._most = MOST_WAITING if waits else 0
         self._waiting: deque[bytes] = deque()
@@ -187,7 +188,7 @@ class HostChannel:
         if self.closed:
             return True  # to nobody
         try:
-            self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self.socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as e:

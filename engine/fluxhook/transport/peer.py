@@ -14,7 +14,8 @@ __all__ = ["tcp_user", "unix_user", "user_name"]
 
 #: pid, uid and gid (unix(7), SO_PEERCRED)
 _CREDENTIALS: Final = struct.Struct("iII")
-_TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+#: of the machine's connections over TCP
+TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 
 @cache
@@ -40,7 +41,7 @@ def tcp_user(client: Any, server: Any) -> str:
         near, far = ({*_written(*address[:2])} for address in (client, server))
     except (TypeError, ValueError):  # a Unix socket's, or none
         return ""
-    for table in _TABLES:
+    for table in TABLES:
         try:
             lines = table.read_text("ascii", "replace").splitlines()[1:]
         except OSError:

@@ -25,9 +25,11 @@ from fluxhook.transport.host_channel import HostChannel, HostHandler, taken_from
 
 __all__ = [
     "LEAVE",
+    "Activity",
     "Child",
     "LockHeld",
     "Orphaned",
+    "activity_of",
     "described",
     "kill_holders",
     "log",
@@ -35,6 +37,7 @@ __all__ = [
     "python",
     "traced",
     "wait_for_lock",
+    "waits_for_machine",
 ]
 
 log = Log("engine")
@@ -156,7 +159,7 @@ class Child:
         self.report_fd, report_write = os.pipe2(os.O_CLOEXEC) if reports else (-1, -1)
         self.heartbeat = Heartbeat() if beats else None
         self._watch = Watch()
-        self._activity = _Activity("unknown", 0.0)
+        self._activity = Activity("unknown", 0.0)
         #: it was killed for it went on no more, and nobody had stopped it
         self.hung = False
         passed = [alive_read]
@@ -211,8 +214,8 @@ class Child:
         once a second at most."""
         if self.heartbeat is None:
             return
-        count, now = self.heartbeat.count, _activity(self.pid)
-        waits, self._activity = _waits(self._activity, now), now
+        count, now = self.heartbeat.count, activity_of(self.pid)
+        waits, self._activity = waits_for_machine(self._activity, now), now
         if self._watch.stuck(count, waits=waits):
             log.error(
                 "pid %d has made no progress for %g s (its state is %s); it is killed",
@@ -246,21 +249,22 @@ class Child:
             self.heartbeat = None
 
 
-class _Activity(NamedTuple):
+class Activity(NamedTuple):
     """The state as ps shows it (T is stopped, D waits for a disk, R runs), and the CPU time used."""
 
     state: str
     cpu_s: float
 
 
-def _activity(pid: int) -> _Activity:
+def activity_of(pid: int) -> Activity:
+    """Return what a process does; its state is "unknown" where it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return _Activity("unknown", 0.0)
-    return _Activity(fields[0], (int(fields[11]) + int(fields[12])) / _TICKS)
+        return Activity("unknown", 0.0)
+    return Activity(fields[0], (int(fields[11]) + int(fields[12])) / _TICKS)
 
 
-def _waits(before: _Activity, now: _Activity) -> bool:
+def waits_for_machine(before: Activity, now: Activity) -> bool:
     """Return whether a process waits for the machine: for a disk or swapped memory, or for a core."""
     return now.state == "D" or (now.state == "R" and now.cpu_s - before.cpu_s < RUNS_S)

@@ -105,7 +105,8 @@ class Sender:
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._multi.setopt(pycurl.M_MAXCONNECTS, min(4 * size + 64, max(8, descriptors // 2)))
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self.sockets.callback())
-        self._add_handle = self._multi.add_handle
+        #: begins a request
+        self.add_handle = self._multi.add_handle
 
     def watch(self, fd: int) -> None:
         """Have `step` wake for this descriptor too, and name it in `fired`."""
@@ -139,7 +140,7 @@ class Sender:
             setopt(pycurl.POSTFIELDS, body)
             transfer.tag = tag
             transfer.started_ns = now_ns
-            self._add_handle(transfer.curl)
+            self.add_handle(transfer.curl)
         except BaseException:  # which of its options are set nobody knows
             del self.transfers[transfer.curl]
             transfer.curl.close()
@@ -207,7 +208,7 @@ class Sender:
             target.looked_up = time.monotonic_ns() + DNS_TTL_S * 1_000_000_000, self._rules
             self._multi.remove_handle(transfer.curl)
             self._aim(transfer, target)
-            self._add_handle(transfer.curl)
+            self.add_handle(transfer.curl)
 
     def distrust(self, target: Target) -> None:
         """Have each request to the target open a connection, until one of these brought an answer."""
@@ -263,7 +264,7 @@ class Sender:
             transfer.answer.clear()
             transfer.head.clear()
             self._aim(transfer, target)
-            self._add_handle(transfer.curl)
+            self.add_handle(transfer.curl)
         if again:
             self._running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)[1]
 

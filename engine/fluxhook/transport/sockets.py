@@ -138,7 +138,7 @@ class Sockets:
             if not (target.shares and owner.shares):
                 continue
             with contextlib.suppress(OSError), _lent(fd) as connection:
-                _, silent_ms = _last_data_ms(connection)
+                _, silent_ms = last_data_ms(connection)
                 total_ms = transfer.getinfo(TOTAL_US) // 1000
                 if connection.getsockname()[:2] == own and silent_ms >= total_ms - _TICK_MS:
                     connection.shutdown(socket.SHUT_RDWR)
@@ -165,7 +165,7 @@ def retire_if_silent(transfer: Transfer, began_ns: int) -> bool:
     """
     with contextlib.suppress(OSError), _lent(transfer.getinfo(pycurl.LASTSOCKET)) as connection:
         elapsed_ms = (time.monotonic_ns() - began_ns) // 1_000_000
-        sent_ms, silent_ms = _last_data_ms(connection)
+        sent_ms, silent_ms = last_data_ms(connection)
         if silent_ms > max(sent_ms, elapsed_ms + 2 * _TICK_MS):
             connection.shutdown(socket.SHUT_RDWR)
             return True
@@ -182,7 +182,7 @@ def _lent(fd: int) -> Iterator[socket.socket]:
         connection.detach()
 
 
-def _last_data_ms(connection: socket.socket) -> tuple[int, int]:
+def last_data_ms(connection: socket.socket) -> tuple[int, int]:
     """Return for how long nothing was sent, and for how long nothing has arrived, in milliseconds."""
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA.size)
     sent_ms, arrived_ms = _LAST_DATA.unpack(info)

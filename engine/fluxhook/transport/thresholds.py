@@ -33,7 +33,7 @@ FIELDS: Final = 3
 _HIGH, _LOW, _COUNTER = range(FIELDS)
 #: Rows looked at before the table counts as full: with three quarters of it in use, that happens to
 #: one key in 100 million.
-_PROBES: Final = 64
+PROBES: Final = 64
 
 
 class Thresholds:
@@ -72,7 +72,7 @@ class Thresholds:
         digest = hashlib.blake2b(key, digest_size=16).digest()
         high = int.from_bytes(digest[:8], "big") | 1  # not 0, which is a free row
         low = int.from_bytes(digest[8:], "big") | 1
-        for probe in range(_PROBES):
+        for probe in range(PROBES):
             row = (high // 2 + probe * low) % self._words.rows
             if self._claim(row, _HIGH, high) and self._claim(row, _LOW, low):
                 return row

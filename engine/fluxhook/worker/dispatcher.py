@@ -78,7 +78,8 @@ class Dispatcher:
         self._counters = counters
         self._timings = stages
         self._reporter = reporter
-        self._results = Results(
+        #: what comes of requests
+        self.results = Results(
             words,
             self._admission,
             counters,
@@ -468,7 +469,7 @@ class Dispatcher:
                 queue.sender.send(queue.target, headers, body, tag, now_ns)
             except Exception as e:
                 self._recount(queue)
-                self._results.fault(queue, taken, e, now_ns, probe)
+                self.results.fault(queue, taken, e, now_ns, probe)
             quota -= 1
             probe = 0
         if probe:
@@ -506,7 +507,7 @@ class Dispatcher:
             try:
                 taken = [d for d in taken if not self._disposed(queue, d, now_ns)]
             except Exception as e:
-                self._results.fault(queue, taken, e, now_ns)
+                self.results.fault(queue, taken, e, now_ns)
                 return []
         return taken
 
@@ -570,7 +571,7 @@ class Dispatcher:
         if queue is None:  # it is to be a dead letter; the next worker tries that again
             log.error("an event stays in its ring: %s", described(error))
         else:
-            self._results.fault(queue, [delivery], error, now_ns)
+            self.results.fault(queue, [delivery], error, now_ns)
 
     def _recount(self, queue: EndpointQueue) -> None:
         queue.recount([what for owner, what, *_ in self.senders.tags() if owner is queue])
@@ -595,4 +596,4 @@ class Dispatcher:
     def collect(self, finished: list[Finished], now_ns: int) -> None:
         """Settle the requests that the main sender finished, and those of the others."""
         for sender, done in self.senders.collect(finished):
-            self._results.take(sender, done, now_ns)
+            self.results.take(sender, done, now_ns)

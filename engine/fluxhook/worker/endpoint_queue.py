@@ -69,7 +69,6 @@ class EndpointQueue:
     __slots__ = (
         "_backlog",
         "_batch",
-        "_compress",
         "_encoding",
         "_gathers",
         "_headers",
@@ -80,7 +79,6 @@ class EndpointQueue:
         "_outcomes",
         "_pieces",
         "_retry_on",
-        "_sign",
         "_signs_id",
         "_smaller_until_ns",
         "_weighed",
@@ -92,6 +90,7 @@ class EndpointQueue:
         "blocks",
         "busy_keys",
         "carries_traces",
+        "compress",
         "defers",
         "done",
         "endpoint",
@@ -107,6 +106,7 @@ class EndpointQueue:
         "probe_timeout_ns",
         "sender",
         "sends_plainly",
+        "sign",
         "slow",
         "slow_limit",
         "target",
@@ -190,8 +190,8 @@ class EndpointQueue:
         self._signs_id = e.signature == "standard"
         self._encoding = b"Content-Encoding: " + e.compression.encode()
         if built:
-            self.target, self._headers, self._sign, self._compress = built[:4]
-            self._made_plainly = self._compress is None and not self.carries_traces
+            self.target, self._headers, self.sign, self.compress = built[:4]
+            self._made_plainly = self.compress is None and not self.carries_traces
         self._retry_on = frozenset(e.retry.retry_on)
         self._outcomes.clear()
 
@@ -225,7 +225,7 @@ class EndpointQueue:
         body = delivery.body
         if self._made_plainly:
             id = event_id(delivery) if self._signs_id else ""
-            return [*self._headers, *self._sign(id, now_s, body)], body
+            return [*self._headers, *self.sign(id, now_s, body)], body
         return self._made(event_id(delivery), body, now_s, (delivery,))
 
     def request_for(self, taken: Sequence[RingDelivery], now_s: int) -> tuple[list[bytes], bytes]:
@@ -242,9 +242,9 @@ class EndpointQueue:
         headers = self._headers
         if self.carries_traces and (trace := common([*map(trace_of, taken)])):
             headers = with_trace(headers, trace)
-        if self._compress is not None and len(body) >= MIN_BYTES:
-            headers, body = (*headers, self._encoding), self._compress(body)
-        return [*headers, *self._sign(id, now_s, body)], body
+        if self.compress is not None and len(body) >= MIN_BYTES:
+            headers, body = (*headers, self._encoding), self.compress(body)
+        return [*headers, *self.sign(id, now_s, body)], body
 
     # ---- what waits ------------------------------------------------------------------------
 

@@ -43,7 +43,8 @@ class Reporter:
         self.counters = counters
         self._ids = DeliveryIds(worker)
         self._clock = clock
-        self._encode = msgspec.msgpack.Encoder().encode
+        #: writes a report
+        self.encode = msgspec.msgpack.Encoder().encode
         self._waiting: deque[tuple[RingDelivery, int, bytes, bytes]] = deque()
         self._waiting_bytes = 0
         #: whether any wait
@@ -71,7 +72,7 @@ class Reporter:
         """
         new = delivery.id == 0
         id = delivery.id or self._ids.next(self._clock.now_ns())
-        head = self._encode(
+        head = self.encode(
             Report(
                 delivery_id=id,
                 endpoint=delivery.endpoint,
@@ -131,6 +132,6 @@ class Reporter:
             "an event of endpoint %d is dropped, %d bytes are too many for %s: raise max_event_bytes",
             report.endpoint, size, self.outbox.path, traceparent=EventHead.traceparent_of(report.event),
         )  # fmt: skip
-        return self._encode(
+        return self.encode(
             msgspec.structs.replace(report, verdict="dropped", cause="payload_too_large")
         )

@@ -49,7 +49,11 @@ RELIEF_INTERVAL_NS = 5_000_000
 class Worker:
     """Everything a worker process holds. `control_fd` is a pipe whose other end the supervisor
     holds: it reads as ended when the supervisor is dead, and then the worker leaves at once, since
-    whatever is unsettled stays in the files."""
+    whatever is unsettled stays in the files.
+
+    `dispatcher` decides about the deliveries that are at hand. `reporter` hands them over to the
+    scheduler, `inbox` has what that hands out, and `doorbell` is readable when either has rung.
+    `lock` is held by whoever has this worker's part."""
 
     def __init__(
         self,
@@ -66,7 +70,7 @@ class Worker:
         self._datadir = d.DataDir(path)
         own = self._datadir.worker(index)
         # An engine that started meanwhile has seen the lock free, and takes this worker's part itself.
-        self._lock = process.wait_for_lock(own / "lock", alive_fd=control_fd)
+        self.lock = process.wait_for_lock(own / "lock", alive_fd=control_fd)
         self._words = self._datadir.open_words()
         self._engine_row = EngineWords(self._words).engine_row
         self._counters = Counters(str(own / "counters"), 0, d.WORKER_FIELDS, writable=True)
@@ -78,27 +82,27 @@ class Worker:
             sync=self._snapshot.config.durability == "power",
         )
         self._clock = EngineClock(self._snapshot.clock)
-        self._reporter = Reporter(outbox, self._counters, index, self._clock)
-        self._inbox = Consumer(str(own / "inbox.ring"))
+        self.reporter = Reporter(outbox, self._counters, index, self._clock)
+        self.inbox = Consumer(str(own / "inbox.ring"))
         self._rings: dict[str, Consumer] = {}
         self._polled: list[tuple[Consumer, AdaptivePolling]] = []
         self._rings_version = -1
         self._egress = EgressPolicy(self._snapshot.config.allow_networks)
-        self._dispatcher = Dispatcher(
+        self.dispatcher = Dispatcher(
             self._words,
             self._counters,
             StageTimings(self._counters, histograms, self._clock),
-            self._reporter,
+            self.reporter,
             index,
             lambda a: self._egress.judge(a),
             self._clock,
         )
-        self._senders = self._dispatcher.senders
+        self._senders = self.dispatcher.senders
         self._sender = self._senders.main
-        self._doorbell = d.open_doorbell(self._datadir.doorbell(index))
+        self.doorbell = d.open_doorbell(self._datadir.doorbell(index))
         self._control_fd = control_fd
         self._heartbeat = heartbeat or Heartbeat()
-        self._sender.watch(self._doorbell)
+        self._sender.watch(self.doorbell)
         self._sender.watch(control_fd)
         self._next_relief_ns = 0
         #: damaged records that were reported, by ring; the version of a snapshot that cannot be read
@@ -109,28 +113,28 @@ class Worker:
         self._leaving = False
         suspects = self._find_rings(first=True, wary=wary)
         self._configure()
-        self._dispatcher.suspect(*suspects, self._clock.now_ns())
+        self.dispatcher.suspect(*suspects, self._clock.now_ns())
 
     def run(self) -> None:
         """Serve until a drain is done or the supervisor is gone."""
-        dispatcher, sender, clock = self._dispatcher, self._sender, self._clock
+        dispatcher, sender, clock = self.dispatcher, self._sender, self._clock
         beat = self._heartbeat.beat
         self._serving = process.wait_for_lock(self._datadir.serving(self.index))
         while True:
             beat()
             self._refresh()
             now_ns = clock.now_ns()
-            took = not self._leaving and self._take(now_ns)
+            took = not self._leaving and self.take(now_ns)
             wake_ns = 0 if self._leaving else dispatcher.send(now_ns)
             if self._drained():
                 return
-            wait_s = 0.0 if took else self._wait_s(now_ns, wake_ns)
+            wait_s = 0.0 if took else self.wait_s(now_ns, wake_ns)
             finished = sender.step(self._senders.wait_s(wait_s))
             # Before anything else, or who leaves now would have these repeated.
             dispatcher.collect(finished, clock.now_ns())
-            self._reporter.flush()
+            self.reporter.flush()
             for fd in sender.fired:
-                if fd == self._doorbell:
+                if fd == self.doorbell:
                     d.quiet_doorbell(fd)
                 elif fd == self._control_fd:
                     asked = os.read(fd, 1)
@@ -145,8 +149,8 @@ class Worker:
     def _drain(self) -> None:
         """Have `run` return once what stands in the rings now is settled or stored."""
         self._find_rings()
-        self._dispatcher.draining = True
-        self._drain_marks = [(r, r.tail) for r in (self._inbox, *self._rings.values())]
+        self.dispatcher.draining = True
+        self._drain_marks = [(r, r.tail) for r in (self.inbox, *self._rings.values())]
 
     def close(self) -> None:
         self._senders.close()
@@ -180,18 +184,18 @@ class Worker:
         endpoints = snapshot.endpoints()
         for endpoint_id, endpoint in endpoints.items():
             name = endpoint.name
-            self._dispatcher.configure(
+            self.dispatcher.configure(
                 endpoint_id,
                 endpoint,
                 snapshot.share(endpoint, self.index),
                 misconfigured=name in snapshot.held,
                 files=snapshot.files.get(name, 0),
             )
-        for endpoint_id in self._dispatcher.queues.keys() - endpoints.keys():
-            self._dispatcher.remove(endpoint_id)
-        self._dispatcher.retire_senders()
+        for endpoint_id in self.dispatcher.queues.keys() - endpoints.keys():
+            self.dispatcher.remove(endpoint_id)
+        self.dispatcher.retire_senders()
         # What is at hand must leave most of a ring to what waits, or it is under pressure for ever.
-        self._dispatcher.backlog_limit = max(1, min(BACKLOG, snapshot.ring_queue_size // 4))
+        self.dispatcher.backlog_limit = max(1, min(BACKLOG, snapshot.ring_queue_size // 4))
 
     def _find_rings(
         self, *, first: bool = False, wary: bool = False
@@ -205,7 +209,7 @@ class Worker:
         suspects: tuple[list[RingDelivery], list[RingDelivery]] = [], []
         self._rings_version = self._words.load(self._engine_row, d.RINGS)
         if self._words.load(self._engine_row, d.TRACES) == d.TRACED:
-            self._dispatcher.carry_traces()
+            self.dispatcher.carry_traces()
         # One whose file is gone is still mapped, and what is in it can be delivered.
         found = dict(self._rings)
         for slot in self._datadir.publisher_slots():
@@ -223,21 +227,21 @@ class Worker:
                 found[str(path)] = known if known and known.uid == ring.uid else ring
         fresh = [ring for path, ring in found.items() if self._rings.get(path) is not ring]
         if first:
-            fresh.append(self._inbox)
-            recover(self._counters, fresh, self._reporter.outbox)
+            fresh.append(self.inbox)
+            recover(self._counters, fresh, self.reporter.outbox)
         for ring in fresh:
             reached = ring.next
             ring.rewind()
             self._told.pop(ring.path, None)
             while wary and ring.next < reached and (taken := ring.take(1)):
-                suspects[ring is self._inbox].extend(taken)
+                suspects[ring is self.inbox].extend(taken)
         self._rings = found
         self._polled = [(ring, AdaptivePolling()) for ring in found.values()]
         return suspects
 
-    def _take(self, now_ns: int) -> bool:
+    def take(self, now_ns: int) -> bool:
         """Move records from the rings to the queues; False if there was nothing to take."""
-        dispatcher = self._dispatcher
+        dispatcher = self.dispatcher
         if now_ns >= self._next_relief_ns:
             self._next_relief_ns = now_ns + RELIEF_INTERVAL_NS
             rings = self._rings.values()
@@ -251,7 +255,7 @@ class Worker:
         if not dispatcher.wants_more(now_ns):
             return False
         limit = max(TAKE_LEAST, min(TAKE_BATCH, dispatcher.backlog_limit))
-        due = [] if self._reporter.stuck else self._inbox.take(limit)
+        due = [] if self.reporter.stuck else self.inbox.take(limit)
         batches: list[list[RingDelivery]] = []
         if not self._past_marks():
             for ring, polling in self._polled:
@@ -275,10 +279,10 @@ class Worker:
                 self._told[path] = ring.corrupt
                 log.error("%s: %d damaged records in it are lost", path, new)
 
-    def _wait_s(self, now_ns: int, wake_ns: int) -> float:
+    def wait_s(self, now_ns: int, wake_ns: int) -> float:
         """Return how long the loop may sleep: not at all if a record came as it said that it sleeps."""
         # Nobody rings when there is room, and what comes while it leaves is not its to take.
-        if self._dispatcher.backlog_full or self._reporter.stuck or self._leaving:
+        if self.dispatcher.backlog_full or self.reporter.stuck or self._leaving:
             return RELIEF_INTERVAL_NS / 1e9
         longest_s = IDLE_WAIT_S
         for ring, polling in self._polled:
@@ -286,7 +290,7 @@ class Worker:
                 longest_s = LOOK_S
             elif not ring.arm():
                 return 0.0
-        if not self._inbox.arm():
+        if not self.inbox.arm():
             return 0.0
         if wake_ns:
             return min(longest_s, max(0.0, (wake_ns - now_ns) / 1e9))
@@ -300,9 +304,9 @@ class Worker:
 
     def _drained(self) -> bool:
         if self._leaving:
-            self._dispatcher.abandon()  # a batch that is to go in halves, say
-            return self._dispatcher.idle
-        return self._past_marks() and self._dispatcher.idle
+            self.dispatcher.abandon()  # a batch that is to go in halves, say
+            return self.dispatcher.idle
+        return self._past_marks() and self.dispatcher.idle
 
 
 def main(path: str, index: int, control_fd: int, wary: int = 0, beat_fd: int = -1) -> None:

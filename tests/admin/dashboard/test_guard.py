@@ -233,6 +233,14 @@ def test_wrong_tokens_are_slowed(rig: GuardedPages, monkeypatch: pytest.MonkeyPa
     assert len(slept) == 2
 
 
+async def silence() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def unheard(message: dict[str, Any]) -> None:
+    pass
+
+
 def scope_of(kind: str, path: str, cookie: str = "") -> dict[str, Any]:
     return {
         "type": kind,
@@ -274,7 +282,7 @@ class Tab:
         async def send(message: dict[str, Any]) -> None:
             self.said.append(message)
 
-        self.guard._app = self.app
+        self.guard.app = self.app
         scope = scope_of("websocket", "/_nicegui_ws/socket.io/", self.cookie)
         await self.guard(scope, self._incoming.get, send)
 
@@ -294,7 +302,7 @@ def test_the_end_of_a_session_ends_its_tabs(
     """Their websockets are closed at once, and nothing more is said on them; those of other sessions
     stay."""
     now = 1000.0
-    rig.guard._sessions = Sessions(lambda: now)
+    rig.guard.sessions = Sessions(lambda: now)
     mine, other = logged_in(rig), logged_in(rig)
 
     async def end() -> None:
@@ -306,8 +314,9 @@ def test_the_end_of_a_session_ends_its_tabs(
             while not tab.said:
                 await asyncio.sleep(0)
         if how == "logout":
-            request = Request(scope_of("http", "/logout", mine) | {"method": "POST"})
-            await rig.guard._logout(request)
+            await rig.guard(
+                scope_of("http", "/logout", mine) | {"method": "POST"}, silence, unheard
+            )
         else:
             tabs[2].session.use()
             now += IDLE_S - 1
@@ -332,7 +341,7 @@ def test_the_end_of_a_session_ends_its_tabs(
 def test_an_open_page_is_no_use(rig: GuardedPages) -> None:
     """A request that the page makes by itself, where it has no websocket, does not put the end off."""
     now = 0.0
-    rig.guard._sessions = Sessions(lambda: now)
+    rig.guard.sessions = Sessions(lambda: now)
     cookie = logged_in(rig)
     now = IDLE_S - 1
     assert rig.get("/_nicegui_ws/socket.io/?transport=polling", cookie=cookie).status_code == 200

@@ -99,14 +99,14 @@ async def _read(request: Request[Any, Any, Any], limit: int) -> bytes:
 
 async def _emit_lines(events: IngestRequest, request: Request[Any, Any, Any], limit: int) -> None:
     try:
-        async for lines in _lines(request.stream(), limit):
+        async for lines in complete_lines(request.stream(), limit):
             await sync_to_thread(events.lines, lines)
     except RequestError as error:
         error.events = list(events.accepted)  # whatever ended it
         raise
 
 
-async def _lines(
+async def complete_lines(
     stream: AsyncIterator[bytes], limit: int
 ) -> AsyncIterator[list[tuple[int, bytes]]]:
     """Yield the lines that each chunk completes, numbered from 1, without empty ones."""

@@ -66,15 +66,17 @@ class Guard:
     def __init__(
         self, app: ASGIApp, access: Access, failed_tokens: FailedTokens | None = None
     ) -> None:
-        self._app = app
+        #: what it stands before
+        self.app = app
         self._access = access
         self._failed_tokens = failed_tokens or FailedTokens()
-        self._sessions = Sessions()
+        #: who has logged in
+        self.sessions = Sessions()
         self._public = public_files()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
         elif _is_foreign(scope):
             # SameSite cookies are sent from any port of this host; an Origin has its port.
             await _deny(scope, receive, send)
@@ -90,7 +92,7 @@ class Guard:
                 return
             await page(scope, receive, _with_headers(send))
         elif scope["type"] == "http" and scope["path"] in self._public:
-            await self._app(scope, receive, _with_headers(send))
+            await self.app(scope, receive, _with_headers(send))
         else:
             await self._admit(scope, receive, send)
 
@@ -101,10 +103,10 @@ class Guard:
         ):
             scope[SESSION] = session
             if scope["type"] == "websocket" and session is not None:
-                socket = _Socket(receive, send, session, self._sessions)
-                await self._app(scope, socket.receive, socket.send)
+                socket = _Socket(receive, send, session, self.sessions)
+                await self.app(scope, socket.receive, socket.send)
             else:
-                await self._app(scope, receive, _with_headers(send))
+                await self.app(scope, receive, _with_headers(send))
         elif scope["type"] == "websocket":
             await _deny(scope, receive, send)
         else:
@@ -140,7 +142,7 @@ class Guard:
         response = RedirectResponse(root + target, 303)
         response.set_cookie(
             _cookie_name(request.scope),
-            self._sessions.open(token).id,
+            self.sessions.open(token).id,
             max_age=int(IDLE_S),
             path=root or "/",
             httponly=True,
@@ -155,7 +157,7 @@ class Guard:
             return RedirectResponse(f"{root}/", 303)
         session = self._session(request.scope)
         if session is not None:
-            self._sessions.close(session.id)
+            self.sessions.close(session.id)
         response = RedirectResponse(f"{root}/login", 303)
         name = _cookie_name(request.scope)
         response.delete_cookie(name, path=root or "/", httponly=True, samesite="strict")
@@ -168,7 +170,7 @@ class Guard:
             return None
         found = cookies.get(_cookie_name(scope))
         use = not scope["path"].startswith(_POLLING)
-        return None if found is None else self._sessions.find(found.value, use=use)
+        return None if found is None else self.sessions.find(found.value, use=use)
 
 
 class _Socket:
