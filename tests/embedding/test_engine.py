@@ -230,7 +230,6 @@ def test_an_engine_whose_data_directory_was_removed_and_cannot_be_made(rig: Rig)
         shutil.rmtree(rig.data_dir)
         rig.data_dir.write_text("in the way")
         refusals: set[str] = set()
-
         until(lambda: not emitted(engine.publisher, refusals))
         assert any("was removed or replaced" in refusal for refusal in refusals)
 
@@ -254,7 +253,7 @@ def test_a_forked_child_closes_only_what_is_its_own(rig: Rig) -> None:
         rig.data_dir,
         on_dead_letter=lambda letter: heard.append(letter.event_id),
     )
-    rig._engines.append(running)
+    rig.engines.append(running)
     with running:
         began = time.monotonic()
         pid = os.fork()

@@ -190,7 +190,7 @@ def is_locked(path: Path) -> bool:
     try:
         fd = shared.open_own(path, os.O_RDONLY)
     except OSError as e:
-        if e.errno in (errno.ENOENT, errno.EISDIR, errno.EINVAL, errno.ELOOP):
+        if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP):
             return False  # what stands there is no lock, so nobody holds it
         raise
     try:

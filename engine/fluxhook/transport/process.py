@@ -228,6 +228,8 @@ class Child:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Return once the child has ended; False if the time is over before."""
+        if self.pidfd < 0:
+            return True  # it was reaped
         ended = select.poll()
         ended.register(self.pidfd, select.POLLIN)
         return bool(ended.poll(None if timeout_s is None else 1000 * timeout_s))
