@@ -337,3 +337,9 @@ def test_a_file_is_replaced_also_where_a_link_stands(tmp_path: Path) -> None:
     replace_file(tmp_path / "engine.json", b"new")
     assert (tmp_path / "outside").read_bytes() == b"untouched"
     assert read_file(tmp_path / "engine.json") == b"new"
+
+
+def test_where_a_folder_became_a_file_nobody_holds_a_lock(tmp_path: Path) -> None:
+    """It is no error: the process that asks finds out by other means what became of the folder."""
+    (tmp_path / "file").write_bytes(b"")
+    assert not is_locked(tmp_path / "file" / "lock")

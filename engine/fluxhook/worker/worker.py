@@ -53,7 +53,7 @@ class Worker:
 
     `dispatcher` decides about the deliveries that are at hand. `reporter` hands them over to the
     scheduler, `inbox` has what that hands out, and `doorbell` is readable when either has rung.
-    `lock` is held by whoever has this worker's part."""
+    `lock` is held by the process that has this worker's part."""
 
     def __init__(
         self,
