@@ -562,11 +562,12 @@ class EventIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """For how many endpoints an event was accepted; 0: none subscribed to it."""
+    """For how many endpoints an event was accepted; 0: none subscribed, or filters hold it back."""
 
     id: Annotated[EventId, Meta(description="The id of the event.")]
     endpoints: Annotated[
-        int, Meta(description="It was accepted for so many endpoints; 0: none subscribed to it.")
+        int,
+        Meta(description="Accepted for so many endpoints; 0: none subscribed, or all filter it."),
     ]
 
 
