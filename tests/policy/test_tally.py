@@ -57,3 +57,16 @@ def test_everything_is_in_one_sum_and_none_comes_twice_a_minute(
             total += said_now.total
     total += sum(one.total for _, one in tally.due(now_ns, all=True))
     assert total == sum(n for _, n, _ in adds)
+
+
+def test_one_that_was_quiet_for_long_is_gathered_like_the_first() -> None:
+    """The sum takes in all of the next second, whether or not anybody asked before."""
+    tally: Tally[str] = Tally()
+    tally.add("a")
+    tally.due(0)
+    tally.due(GATHER_NS)
+    later_ns = GATHER_NS + 3 * PAUSE_NS
+    tally.add("a", "x")
+    assert tally.due(later_ns) == []
+    tally.add("a", "y")
+    assert tally.due(later_ns + GATHER_NS) == [("a", Sum(2, "x", "y"))]

@@ -31,22 +31,29 @@ class Tally(Generic[K]):
         #: when each sum that is open is to be given out, and when one was last
         self._due_ns: dict[K, int] = {}
         self._said_ns: dict[K, int] = {}
+        #: before that nothing is due, unless a sum is begun
+        self._next_ns = 0
 
     def add(self, key: K, item: str = "", n: int = 1) -> None:
         """Count one, or `n`."""
         sum = self._sums.get(key)
+        if sum is None:
+            self._next_ns = 0
         first = item if sum is None else sum.first
         self._sums[key] = Sum(n + (0 if sum is None else sum.total), first, item)
 
     def due(self, now_ns: int, *, all: bool = False) -> list[tuple[K, Sum]]:
         """Take out the sums whose time has come, or all."""
+        if now_ns < self._next_ns and not all:
+            return []
+        for key in [k for k, said_ns in self._said_ns.items() if now_ns - said_ns >= PAUSE_NS]:
+            del self._said_ns[key]
         for key in self._sums.keys() - self._due_ns.keys():
             said_ns = self._said_ns.get(key)
             self._due_ns[key] = now_ns + GATHER_NS if said_ns is None else said_ns + PAUSE_NS
-        for key in [k for k, said_ns in self._said_ns.items() if now_ns - said_ns >= PAUSE_NS]:
-            del self._said_ns[key]
         found = [key for key, due_ns in self._due_ns.items() if all or now_ns >= due_ns]
         for key in found:
             self._said_ns[key] = now_ns
             del self._due_ns[key]
+        self._next_ns = min(self._due_ns.values(), default=now_ns + PAUSE_NS)
         return [(key, self._sums.pop(key)) for key in found]
