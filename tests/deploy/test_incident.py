@@ -99,7 +99,7 @@ class Gateway:
             moved = self._worker.take(self.now_ns)
             self._dispatcher.send(self.now_ns)
             for transfer in list(self._wire.under_way):
-                if transfer.started_ns + latency_s * S <= self.now_ns:
+                if transfer.started_ns + int(latency_s * S) <= self.now_ns:
                     self._answer(transfer, latency_s)
                     moved = True
             self._worker.reporter.flush()
