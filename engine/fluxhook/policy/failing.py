@@ -26,7 +26,7 @@ from fluxhook.policy.outcome import CAUSES
 __all__ = ["LASTING_NS", "RECENT_NS", "Health", "is_failing", "is_ignored"]
 
 #: Arbitrary: long enough that an endpoint which loses an event every few minutes does not change its
-#: state in between, short enough that what was mended shows within one coffee.
+#: state in between, short enough that an operator sees soon that what was mended is mended.
 RECENT_NS: Final = 15 * 60 * 1_000_000_000
 #: Arbitrary: longer than most restarts of a receiver take.
 LASTING_NS: Final = 60 * 1_000_000_000
