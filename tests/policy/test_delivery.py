@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fluxhook.config.schema import Retry
 from fluxhook.config.units import Duration
-from fluxhook.policy.delivery import MOVES, Delivery, Event, State, step
+from fluxhook.policy.delivery import MOVES, DeliveryStatus, Event, State, step
 from fluxhook.policy.table import IllegalMove
 
 S = 1_000_000_000
@@ -23,31 +23,38 @@ FINAL = ("delivered", "dead", "dropped")
 @pytest.mark.parametrize(
     ("before", "event", "attempted", "after"),
     [
-        (Delivery(), "delivered", True, Delivery("delivered", 1)),
-        (Delivery(), "retry", True, Delivery("waiting", 1, NOW + S)),
-        (Delivery("sending", 1), "retry", True, Delivery("dead", 2)),
-        (Delivery(), "dead", True, Delivery("dead", 1)),
-        (Delivery(), "dead", False, Delivery("dead", 0)),  # over max_payload: never sent
-        (Delivery("sending", 1), "deferred", False, Delivery("waiting", 1, NOW + 9)),
-        (Delivery("sending", 1), "taken_over", False, Delivery("sending", 1)),
-        (Delivery(), "dropped", False, Delivery("dropped", 0)),
-        (Delivery(), "aggregated", False, Delivery("aggregated", 0)),
-        (Delivery("sending", 1), "lost", False, Delivery("waiting", 1, NOW)),
-        (Delivery("waiting", 1, NOW + 9), "queued", False, Delivery("blocked", 1)),
-        (Delivery("waiting", 1, NOW), "due", False, Delivery("sending", 1)),
-        (Delivery("waiting", 1, NOW + 9), "hurry", False, Delivery("waiting", 1, NOW)),
-        (Delivery("waiting", 1, NOW + 9), "overdue", False, Delivery("dead", 1)),
-        (Delivery("waiting", 1, NOW + 9), "give_up", False, Delivery("dead", 1)),
-        (Delivery("blocked", 1), "turn", False, Delivery("waiting", 1, NOW)),
-        (Delivery("blocked", 1), "overdue", False, Delivery("dead", 1)),
-        (Delivery("blocked", 1), "give_up", False, Delivery("dead", 1)),
-        (Delivery("dead", 5), "replay", False, Delivery("waiting", 0, NOW)),
-        (Delivery("dead", 5), "purge", False, Delivery("erased", 5)),
-        (Delivery("delivered", 1), "purge", False, Delivery("erased", 1)),
-        (Delivery("dropped", 1), "purge", False, Delivery("erased", 1)),
+        (DeliveryStatus(), "delivered", True, DeliveryStatus("delivered", 1)),
+        (DeliveryStatus(), "retry", True, DeliveryStatus("waiting", 1, NOW + S)),
+        (DeliveryStatus("sending", 1), "retry", True, DeliveryStatus("dead", 2)),
+        (DeliveryStatus(), "dead", True, DeliveryStatus("dead", 1)),
+        (
+            DeliveryStatus(),
+            "dead",
+            False,
+            DeliveryStatus("dead", 0),
+        ),  # over max_payload: never sent
+        (DeliveryStatus("sending", 1), "deferred", False, DeliveryStatus("waiting", 1, NOW + 9)),
+        (DeliveryStatus("sending", 1), "taken_over", False, DeliveryStatus("sending", 1)),
+        (DeliveryStatus(), "dropped", False, DeliveryStatus("dropped", 0)),
+        (DeliveryStatus(), "aggregated", False, DeliveryStatus("aggregated", 0)),
+        (DeliveryStatus("sending", 1), "lost", False, DeliveryStatus("waiting", 1, NOW)),
+        (DeliveryStatus("waiting", 1, NOW + 9), "queued", False, DeliveryStatus("blocked", 1)),
+        (DeliveryStatus("waiting", 1, NOW), "due", False, DeliveryStatus("sending", 1)),
+        (DeliveryStatus("waiting", 1, NOW + 9), "hurry", False, DeliveryStatus("waiting", 1, NOW)),
+        (DeliveryStatus("waiting", 1, NOW + 9), "overdue", False, DeliveryStatus("dead", 1)),
+        (DeliveryStatus("waiting", 1, NOW + 9), "give_up", False, DeliveryStatus("dead", 1)),
+        (DeliveryStatus("blocked", 1), "turn", False, DeliveryStatus("waiting", 1, NOW)),
+        (DeliveryStatus("blocked", 1), "overdue", False, DeliveryStatus("dead", 1)),
+        (DeliveryStatus("blocked", 1), "give_up", False, DeliveryStatus("dead", 1)),
+        (DeliveryStatus("dead", 5), "replay", False, DeliveryStatus("waiting", 0, NOW)),
+        (DeliveryStatus("dead", 5), "purge", False, DeliveryStatus("erased", 5)),
+        (DeliveryStatus("delivered", 1), "purge", False, DeliveryStatus("erased", 1)),
+        (DeliveryStatus("dropped", 1), "purge", False, DeliveryStatus("erased", 1)),
     ],
 )
-def test_each_move(before: Delivery, event: Event, attempted: bool, after: Delivery) -> None:
+def test_each_move(
+    before: DeliveryStatus, event: Event, attempted: bool, after: DeliveryStatus
+) -> None:
     """The moves; what was deferred was not an attempt."""
     assert (
         step(before, event, NOW, retry=RETRY, attempted=attempted, not_before_ns=NOW + 9) == after
@@ -56,7 +63,9 @@ def test_each_move(before: Delivery, event: Event, attempted: bool, after: Deliv
 
 def test_a_retry_of_an_endpoint_that_was_removed() -> None:
     """It is the last, whatever the policy would have said."""
-    assert step(Delivery(), "retry", NOW, retry=None, attempted=True) == Delivery("dead", 1)
+    assert step(DeliveryStatus(), "retry", NOW, retry=None, attempted=True) == DeliveryStatus(
+        "dead", 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,18 +82,18 @@ def test_a_schedule_counts_from_the_first_failure(first_failed_ns: int | None, d
     """However long the attempts since then took; never into the past."""
     retry = Retry(schedule=(Duration(10 * S), Duration(20 * S)))
     after = step(
-        Delivery(), "retry", NOW, retry=retry, attempted=True, first_failed_ns=first_failed_ns
+        DeliveryStatus(), "retry", NOW, retry=retry, attempted=True, first_failed_ns=first_failed_ns
     )
-    assert after == Delivery("waiting", 1, NOW + due_s * S)
+    assert after == DeliveryStatus("waiting", 1, NOW + due_s * S)
 
 
 def test_what_is_not_said() -> None:
     """Without a chance given there is no jitter, and what is deferred without a time is due at once."""
     retry = Retry(max_attempts=2, jitter=1.0)
-    after = step(Delivery(), "retry", NOW, retry=retry, attempted=True)
-    assert after == Delivery("waiting", 1, NOW + S)
-    after = step(Delivery(), "deferred", NOW, retry=retry, attempted=False)
-    assert after == Delivery("waiting", 0, 0)
+    after = step(DeliveryStatus(), "retry", NOW, retry=retry, attempted=True)
+    assert after == DeliveryStatus("waiting", 1, NOW + S)
+    after = step(DeliveryStatus(), "deferred", NOW, retry=retry, attempted=False)
+    assert after == DeliveryStatus("waiting", 0, 0)
 
 
 @pytest.mark.parametrize("state", ["waiting", "blocked"])
@@ -92,7 +101,7 @@ def test_what_is_not_said() -> None:
 def test_a_verdict_on_what_no_worker_has_is_a_defect(state: State, event: Event) -> None:
     """While it is in the store, it has to become due first."""
     with pytest.raises(IllegalMove):
-        step(Delivery(state, 0), event, NOW, retry=RETRY, attempted=True)
+        step(DeliveryStatus(state, 0), event, NOW, retry=RETRY, attempted=True)
 
 
 def test_every_state_has_its_place() -> None:
@@ -123,7 +132,7 @@ class Life(RuleBasedStateMachine):
     def start(self, retry: Retry) -> None:
         self.retry = retry
         self.now = NOW
-        self.delivery = Delivery()
+        self.delivery = DeliveryStatus()
         self.deferred = False
         #: each delay, and the floor that Retry-After set
         self.delays: list[tuple[int, int]] = []

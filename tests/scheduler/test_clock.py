@@ -27,7 +27,7 @@ from fluxhook.stats import EndpointStats, read_stats
 from fluxhook.store import ReadStore, State, StoreError, queries
 from fluxhook.store.audit import timestamp
 from fluxhook.store.queries import DeliveryFilter
-from fluxhook.store.rows import Delivery
+from fluxhook.store.rows import DeliveryRow
 from fluxhook.supervisor import clock_watch
 from fluxhook.supervisor.supervisor import HOUSEKEEPING_S
 from fluxhook.transport import datadir as d
@@ -280,7 +280,7 @@ def park(harness: SchedulerHarness, event_id: str) -> None:
     harness.step()
 
 
-def pending(harness: SchedulerHarness) -> list[Delivery]:
+def pending(harness: SchedulerHarness) -> list[DeliveryRow]:
     """The oldest first."""
     return deliveries(harness.store, state=State.WAITING)[::-1]
 

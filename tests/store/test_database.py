@@ -15,7 +15,7 @@ import pytest
 
 from fluxhook.errors import EngineNotRunning, LayoutError
 from fluxhook.store import (
-    Delivery,
+    DeliveryRow,
     DeliveryStore,
     ReadStore,
     StoreDamaged,
@@ -49,7 +49,7 @@ def columns(store: ReadStore, table: str) -> list[str]:
 def test_the_columns_are_the_fields(store: DeliveryStore) -> None:
     """Rows are written and read by position: schema and structs agree in names and order."""
     assert columns(store, "deliveries") == list(COLUMNS)
-    assert (*COLUMNS, *columns(store, "traces")[1:]) == Delivery.__struct_fields__
+    assert (*COLUMNS, *columns(store, "traces")[1:]) == DeliveryRow.__struct_fields__
     assert columns(store, "endpoints") == list(EndpointRow._fields)
     assert columns(store, "subscriptions") == list(SubscriptionRow._fields)
     assert columns(store, "attempts")[4:] == list(Attempt.__struct_fields__)
@@ -285,7 +285,7 @@ def test_a_damaged_row_is_lost_alone(
         assert {row.id for row in rows} in ({2}, {1, 2})
         assert ("1 deliveries in it are lost" in caplog.text) == (len(rows) == 1)
         for row in rows:
-            assert msgspec.convert(msgspec.structs.asdict(row), Delivery) == row
+            assert msgspec.convert(msgspec.structs.asdict(row), DeliveryRow) == row
     if found != ("integer",) and found != ("text",):
         assert len(rows) == 1
 

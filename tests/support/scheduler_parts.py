@@ -22,7 +22,7 @@ from fluxhook.scheduler.retention import Retention
 from fluxhook.scheduler.retries import Retries
 from fluxhook.scheduler.suspects import Suspects
 from fluxhook.scheduler.worker_leases import WorkerLeases
-from fluxhook.store import Delivery, DeliveryStore, State
+from fluxhook.store import DeliveryRow, DeliveryStore, State
 from fluxhook.store.audit import AuditTrail
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_clock import EngineClock
@@ -147,7 +147,7 @@ class Parts:
                 case "dropped":
                     batch.drop(row, wall_ns, cause)
 
-    def row(self, id: int, found: Delivery | None = None) -> Delivery:
+    def row(self, id: int, found: DeliveryRow | None = None) -> DeliveryRow:
         found = found or self.store.delivery(id)
         assert found is not None
         return found

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from fluxhook.store import ReadStore, queries
 from fluxhook.store.queries import DeliveryFilter
-from fluxhook.store.rows import Delivery
+from fluxhook.store.rows import DeliveryRow
 
 __all__ = ["dead_letters", "deliveries"]
 
@@ -20,7 +20,7 @@ def deliveries(
     before: int | None = None,
     limit: int = 100,
     **wanted: Any,
-) -> list[Delivery]:
+) -> list[DeliveryRow]:
     """Return the newest first; `before` is the last id of the page before."""
     found = queries.deliveries(store, DeliveryFilter(**wanted), before=before, limit=_ALL)
     return [row for row in found if endpoint in (None, row.endpoint)][:limit]
@@ -30,9 +30,9 @@ def dead_letters(
     store: ReadStore,
     *,
     endpoint: int | None = None,
-    before: Delivery | None = None,
+    before: DeliveryRow | None = None,
     limit: int = 100,
-) -> list[Delivery]:
+) -> list[DeliveryRow]:
     """Return the latest to die first; `before` is the last of the page before."""
     place = None if before is None else (before.ended_ns or 0, before.id)
     found = queries.dead_letters(store, DeliveryFilter(), before=place, limit=_ALL)

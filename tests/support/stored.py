@@ -9,7 +9,7 @@ import msgspec
 from fluxhook import Duration, Endpoint, Retry
 from fluxhook._native import ring
 from fluxhook.store import State
-from fluxhook.store.rows import Delivery
+from fluxhook.store.rows import DeliveryRow
 from fluxhook.transport.messages import DueHead
 from support.rig import NEVER
 from support.scheduler_harness import S, SchedulerHarness
@@ -31,7 +31,7 @@ def endpoint(**changes: Any) -> Endpoint:
     return Endpoint(**options)
 
 
-def rows(harness: SchedulerHarness) -> dict[str, Delivery]:
+def rows(harness: SchedulerHarness) -> dict[str, DeliveryRow]:
     return {row.event_id: row for row in deliveries(harness.store, limit=10_000)}
 
 

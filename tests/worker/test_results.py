@@ -15,7 +15,7 @@ from fluxhook.policy import breaker
 from fluxhook.policy.breaker import State as BreakerState
 from fluxhook.store import State
 from fluxhook.store.reader import ReadStore
-from fluxhook.store.rows import Delivery
+from fluxhook.store.rows import DeliveryRow
 from fluxhook.transport import datadir as d
 from fluxhook.transport.messages import Attempt
 from fluxhook.transport.transfer import STATUS, Transfer
@@ -65,7 +65,7 @@ def row_of_failures(works: WorkerHarness) -> BreakerState:
     return breaker.unpack(works.harness.word(0, d.BREAKER))
 
 
-def stored(works: WorkerHarness) -> dict[str, Delivery]:
+def stored(works: WorkerHarness) -> dict[str, DeliveryRow]:
     """Return what the store has after the scheduler's turn, by event."""
     works.harness.step()
     return {row.event_id: row for row in deliveries(works.harness.store, limit=1000)}

@@ -67,7 +67,7 @@ from fluxhook.store import ReadStore, SubscriptionRow, queries
 from fluxhook.store.audit import AuditEntry, ChangeEntry, timestamp
 from fluxhook.store.delivery_id import shown_id
 from fluxhook.store.queries import ALL, DeliveryFilter
-from fluxhook.store.rows import Delivery as DeliveryRow
+from fluxhook.store.rows import DeliveryRow
 from fluxhook.transport import datadir as d
 from fluxhook.transport.engine_words import EngineWords
 from fluxhook.transport.snapshot import Snapshot

@@ -39,8 +39,7 @@ from fluxhook.stats import EndpointStats, Stats
 from fluxhook.store.audit import timestamp
 from fluxhook.store.delivery_id import shown_id
 from fluxhook.store.queries import AttemptRow
-from fluxhook.store.rows import Delivery as DeliveryRow
-from fluxhook.store.rows import PastAttempt, State
+from fluxhook.store.rows import DeliveryRow, PastAttempt, State
 from fluxhook.text import decoded
 from fluxhook.transport.sender import USER_AGENT
 

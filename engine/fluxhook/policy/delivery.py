@@ -10,7 +10,7 @@ from fluxhook.config.schema import Retry
 from fluxhook.policy.retry import next_delay_ns
 from fluxhook.policy.table import Move, Table
 
-__all__ = ["MOVES", "Delivery", "Event", "State", "step"]
+__all__ = ["MOVES", "DeliveryStatus", "Event", "State", "step"]
 
 #: sending: with a worker. waiting: in the store, until it is due. blocked: in the store, until those
 #: before it in its order have ended. aggregated: counted in its endpoint's window. erased: gone from
@@ -40,7 +40,7 @@ Act = Literal[
 ]
 
 
-class Delivery(msgspec.Struct, frozen=True, gc=False):
+class DeliveryStatus(msgspec.Struct, frozen=True, gc=False):
     """`attempts` counts the attempts made; `due_ns` matters while waiting."""
 
     state: State = "sending"
@@ -75,7 +75,7 @@ MOVES: Final[Table[State, Event, Act]] = Table(
 
 
 def step(
-    delivery: Delivery,
+    delivery: DeliveryStatus,
     event: Event,
     now_ns: int,
     *,
@@ -85,7 +85,7 @@ def step(
     retry_after_s: int | None = None,
     first_failed_ns: int | None = None,
     not_before_ns: int = 0,
-) -> Delivery:
+) -> DeliveryStatus:
     """Return the delivery after a worker's verdict, or whatever else happens to it.
 
     Times are engine time. `retry` is None where the endpoint was removed. `attempted` tells whether a
@@ -107,13 +107,13 @@ def step(
     move = MOVES.move(delivery.state, event, condition)
     match move.action:
         case "hold":
-            return Delivery(move.to, attempts, not_before_ns)
+            return DeliveryStatus(move.to, attempts, not_before_ns)
         case "now":
-            return Delivery(move.to, attempts, now_ns)
+            return DeliveryStatus(move.to, attempts, now_ns)
         case "restart":
-            return Delivery(move.to, 0, now_ns)
+            return DeliveryStatus(move.to, 0, now_ns)
         case "back_off":
             assert delay_ns is not None
-            return Delivery(move.to, attempts, now_ns + delay_ns)
+            return DeliveryStatus(move.to, attempts, now_ns + delay_ns)
         case _:
-            return Delivery(move.to, attempts)
+            return DeliveryStatus(move.to, attempts)

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable
 from fluxhook.scheduler.endpoints import Endpoints
 from fluxhook.scheduler.retention import Retention
 from fluxhook.store import State, Store
-from fluxhook.store.rows import Delivery
+from fluxhook.store.rows import DeliveryRow
 from fluxhook.transport.engine_clock import EngineClock
 
 __all__ = ["DeadLetters", "RecordRows"]
 
 #: hears of the deliveries that are about to be changed, if there are any; what it raises prevents
 #: that
-RecordRows = Callable[[list[Delivery]], None]
+RecordRows = Callable[[list[DeliveryRow]], None]
 
 
-def unrecorded(rows: list[Delivery]) -> None:
+def unrecorded(rows: list[DeliveryRow]) -> None:
     """Record nothing."""
 
 
@@ -57,7 +57,7 @@ class DeadLetters:
         self._retention.erase(dead, now_ns)
         return len(dead)
 
-    def _dead(self, delivery_ids: Iterable[int]) -> list[Delivery]:
+    def _dead(self, delivery_ids: Iterable[int]) -> list[DeliveryRow]:
         found = map(self._store.delivery, dict.fromkeys(delivery_ids))
         return [row for row in found if row is not None and row.state == State.DEAD]
 
@@ -72,7 +72,7 @@ class DeadLetters:
         self._endpoints.publish_stored([endpoint_id])
         return dead
 
-    def give_up_too_large(self, row: Delivery, now_ns: int) -> None:
+    def give_up_too_large(self, row: DeliveryRow, now_ns: int) -> None:
         """Give up a delivery that came while `max_event_bytes` was larger: no worker's ring can take
         it."""
         error = (

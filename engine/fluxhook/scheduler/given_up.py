@@ -9,7 +9,7 @@ from fluxhook.logs.log import Log
 from fluxhook.policy.tally import Tally
 from fluxhook.scheduler.endpoint_watch import EndpointWatch
 from fluxhook.scheduler.endpoints import Endpoints
-from fluxhook.store.rows import Delivery
+from fluxhook.store.rows import DeliveryRow
 from fluxhook.transport.host_channel import DeadLetter
 
 __all__ = ["GivenUp"]
@@ -33,7 +33,7 @@ class GivenUp:
         #: of the last dead letter of each sum
         self._errors: dict[tuple[str, str], str] = {}
 
-    def note(self, deliveries: list[Delivery]) -> None:
+    def note(self, deliveries: list[DeliveryRow]) -> None:
         """Note the dead letters of a transaction that is committed."""
         for row in deliveries:
             name = self._endpoints.name(row.endpoint)

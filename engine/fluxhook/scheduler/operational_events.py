@@ -11,7 +11,7 @@ from fluxhook.events.trace_context import TraceContext
 from fluxhook.logs.log import Log, described
 from fluxhook.publisher.publisher import OwnPublisher
 from fluxhook.store.audit import timestamp
-from fluxhook.store.rows import Delivery
+from fluxhook.store.rows import DeliveryRow
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.snapshot import Snapshot
 
@@ -66,7 +66,7 @@ class OperationalEvents:
     def configure(self, snapshot: Snapshot) -> None:
         self._names.update({id: name for name, id in snapshot.ids.items()})
 
-    def delivery_failed(self, delivery: Delivery) -> None:
+    def delivery_failed(self, delivery: DeliveryRow) -> None:
         if delivery.type in SILENT:
             return
         data = DeliveryFailed(

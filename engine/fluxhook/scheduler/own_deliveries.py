@@ -9,7 +9,7 @@ from fluxhook.config.schema import Endpoint
 from fluxhook.scheduler.endpoints import blocks
 from fluxhook.store import Transaction
 from fluxhook.store.delivery_id import SCHEDULER, DeliveryIds
-from fluxhook.store.rows import Delivery
+from fluxhook.store.rows import DeliveryRow
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.messages import EventHead
 from fluxhook.transport.snapshot import Snapshot
@@ -36,7 +36,7 @@ class OwnDeliveries:
         type: str,
         data: Any,
         now_ns: int,
-    ) -> Delivery:
+    ) -> DeliveryRow:
         """Add a delivery of a new event that is due now. Raises EventError, PayloadTooLarge."""
         event, body = self.make(endpoint, type, data, now_ns)
         return self.add(batch, endpoint_id, endpoint, event, body, now_ns)
@@ -59,7 +59,7 @@ class OwnDeliveries:
         body: bytes,
         now_ns: int,
         cause: str = "",
-    ) -> Delivery:
+    ) -> DeliveryRow:
         """Add a delivery that is due now; `cause` says why it is not sent at once."""
         return batch.add(
             self._ids.next(now_ns),

@@ -20,7 +20,7 @@ from fluxhook.scheduler.endpoints import Endpoints, blocks
 from fluxhook.scheduler.suspects import Suspects
 from fluxhook.scheduler.worker_leases import WorkerLeases
 from fluxhook.store import Store, StoreError, Transaction
-from fluxhook.store.rows import Delivery as Row
+from fluxhook.store.rows import DeliveryRow as Row
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.messages import DEFERRED, TAKEN_OVER, EventHead, Report, Verdict
@@ -273,9 +273,9 @@ class Reports:
 
     def _after(
         self, batch: Transaction, row: Row, report: Report, event: life.Event, now_ns: int
-    ) -> life.Delivery:
+    ) -> life.DeliveryStatus:
         """Record the attempt of a report, if there was one, and return what becomes of the delivery."""
-        before = life.Delivery("sending", row.attempts)
+        before = life.DeliveryStatus("sending", row.attempts)
         attempt = report.attempt
         if attempt is not None:
             started_ns = self._clock.wall_ns(attempt.started_ns)

@@ -15,7 +15,7 @@ from fluxhook.logs.log import Log
 from fluxhook.scheduler.endpoints import Endpoints
 from fluxhook.store import State, Store, StoreError
 from fluxhook.store.audit import AuditEntry, AuditTrail, timestamp
-from fluxhook.store.rows import Delivery
+from fluxhook.store.rows import DeliveryRow
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.snapshot import Snapshot
 
@@ -102,7 +102,7 @@ class Retention:
         self.erase(expired, now_ns)
         return len(expired) == STEP
 
-    def erase(self, ended: list[Delivery], now_ns: int) -> None:
+    def erase(self, ended: list[DeliveryRow], now_ns: int) -> None:
         """Erase deliveries that have ended, once the trail has an entry for each that failed."""
         wall_ns = self._clock.wall_ns(now_ns)
         failed = [self._entry(d, wall_ns) for d in ended if d.state != State.DELIVERED]
@@ -110,7 +110,7 @@ class Retention:
             self.trail.append(failed)
         self._store.purge(d.id for d in ended)
 
-    def overdue(self, now_ns: int) -> list[Delivery]:
+    def overdue(self, now_ns: int) -> list[DeliveryRow]:
         """Return deliveries that have been pending for longer than the retention."""
         if now_ns < self._spared_until_ns:
             return []
@@ -121,7 +121,7 @@ class Retention:
         or that only the clock of a machine that booted makes long."""
         self._spared_until_ns = now_ns + min(SPARED_NS, self._retention_ns)
 
-    def _entry(self, delivery: Delivery, wall_ns: int) -> AuditEntry:
+    def _entry(self, delivery: DeliveryRow, wall_ns: int) -> AuditEntry:
         return AuditEntry(
             at=timestamp(wall_ns),
             action="purged",

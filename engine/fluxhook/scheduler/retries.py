@@ -233,7 +233,7 @@ class Retries:
         record(early)
         with self._store.batch() as batch:
             for row in early:
-                before = life.Delivery("waiting", row.attempts, row.due_ns)
+                before = life.DeliveryStatus("waiting", row.attempts, row.due_ns)
                 after = life.step(before, "hurry", now_ns, retry=None, attempted=False)
                 batch.reschedule(batch.copy(row), after.due_ns, row.cause, row.error)
         return len(early)

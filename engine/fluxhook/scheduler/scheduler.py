@@ -30,7 +30,7 @@ from fluxhook.scheduler.suspects import Suspects
 from fluxhook.scheduler.worker_leases import WorkerLeases
 from fluxhook.store import Store, StoreError
 from fluxhook.store.audit import AuditTrail
-from fluxhook.store.rows import Delivery
+from fluxhook.store.rows import DeliveryRow
 from fluxhook.transport.datadir import DataDir
 from fluxhook.transport.engine_clock import EngineClock
 from fluxhook.transport.engine_words import EngineWords
@@ -206,7 +206,7 @@ class Scheduler:
         self.reports.open_outboxes()
         self.retries.change_workers(count)
 
-    def _on_dead_letter(self, delivery: Delivery) -> None:
+    def _on_dead_letter(self, delivery: DeliveryRow) -> None:
         if delivery.cause not in GIVEN_UP:
             self._words.publish_died(delivery.endpoint, self._clock.now_ns())
         self.events.delivery_failed(delivery)
@@ -226,7 +226,7 @@ class Scheduler:
 
     def send(
         self, endpoint_id: int, event: EventHead, body: bytes, now_ns: int, cause: str = ""
-    ) -> Delivery:
+    ) -> DeliveryRow:
         """Have an event delivered to one endpoint, whatever it subscribed to; `cause` says why it is
         not sent at once."""
         endpoint = self.endpoints.by_id[endpoint_id]

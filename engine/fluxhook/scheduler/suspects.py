@@ -36,7 +36,7 @@ class Suspects:
             for id in ids:
                 if row := batch.find(id):
                     after = life.step(
-                        life.Delivery("sending", row.attempts),
+                        life.DeliveryStatus("sending", row.attempts),
                         "deferred",
                         now_ns,
                         retry=None,
@@ -55,7 +55,7 @@ class Suspects:
             with self._store.batch() as batch:
                 row = batch.find(self._trial)
                 if row is not None and row.cause == "suspect":
-                    before = life.Delivery("waiting", row.attempts, row.due_ns)
+                    before = life.DeliveryStatus("waiting", row.attempts, row.due_ns)
                     after = life.step(before, "hurry", now_ns, retry=None, attempted=False)
                     batch.reschedule(row, after.due_ns, "suspect")
                     return

@@ -4,11 +4,11 @@ from fluxhook.store.database import StoreDamaged
 from fluxhook.store.deliveries import DeliveryStore
 from fluxhook.store.interface import Store, StoreError, Transaction
 from fluxhook.store.reader import ReadStore
-from fluxhook.store.rows import Delivery, Due, EndpointRow, PastAttempt, State, SubscriptionRow
+from fluxhook.store.rows import DeliveryRow, Due, EndpointRow, PastAttempt, State, SubscriptionRow
 from fluxhook.store.transaction import DeliveryTransaction
 
 __all__ = [
-    "Delivery",
+    "DeliveryRow",
     "DeliveryStore",
     "DeliveryTransaction",
     "Due",

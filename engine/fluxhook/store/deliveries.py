@@ -19,7 +19,7 @@ from fluxhook.store.deaths import DEAD, DIED, PURGED
 from fluxhook.store.interface import StoreError
 from fluxhook.store.leases import Place
 from fluxhook.store.reader import COLUMNS, clock_checksum
-from fluxhook.store.rows import Delivery, Due, State, SubscriptionRow
+from fluxhook.store.rows import DeliveryRow, Due, State, SubscriptionRow
 from fluxhook.store.transaction import COUNT, DeliveryTransaction
 from fluxhook.store.writer import Writer
 
@@ -132,7 +132,7 @@ class DeliveryStore(Writer):
         where = {"endpoint": endpoint, "due_ns": front[0], "id": front[1], "now_ns": now_ns}
         with translated(self.path), closing(self.db.execute(_DUE, where)) as rows:
             for *fields, body in rows:
-                delivery = Delivery(*fields)
+                delivery = DeliveryRow(*fields)
                 if delivery.id in out:
                     continue
                 if len(found) >= limit:

@@ -23,7 +23,7 @@ from typing import Protocol, Self
 
 from fluxhook.errors import EngineError
 from fluxhook.policy import delivery as life
-from fluxhook.store.rows import Delivery, Due, EndpointRow
+from fluxhook.store.rows import DeliveryRow, Due, EndpointRow
 from fluxhook.transport.messages import Attempt, EventHead
 
 __all__ = ["Store", "StoreError", "Transaction"]
@@ -57,11 +57,11 @@ class Transaction(Protocol):
         `Store.pending` counts it.
         """
 
-    def find(self, delivery_id: int) -> Delivery | None:
+    def find(self, delivery_id: int) -> DeliveryRow | None:
         """Return a pending delivery as this transaction leaves it; None if it has ended or never was:
         then a report on it is stale."""
 
-    def copy(self, delivery: Delivery) -> Delivery:
+    def copy(self, delivery: DeliveryRow) -> DeliveryRow:
         """Return this transaction's own copy of a delivery just read from the store."""
 
     def add(
@@ -77,7 +77,7 @@ class Transaction(Protocol):
         leased: bool = False,
         cause: str = "",
         error: str = "",
-    ) -> Delivery:
+    ) -> DeliveryRow:
         """Add a delivery that is new to the store, pending, without looking for it first.
 
         An `ordered` one is blocked until those of its endpoint and order key with lower ids have
@@ -86,24 +86,26 @@ class Transaction(Protocol):
         the store does not know.
         """
 
-    def attempt(self, delivery: Delivery, attempt: Attempt, offset_ns: int = 0) -> None:
+    def attempt(self, delivery: DeliveryRow, attempt: Attempt, offset_ns: int = 0) -> None:
         """Record an attempt and count it. What follows from it is another call.
 
         `offset_ns` is how far the wall clock, by which it is dated, was ahead of the engine's.
         """
 
-    def reschedule(self, delivery: Delivery, due_ns: int, cause: str = "", error: str = "") -> None:
+    def reschedule(
+        self, delivery: DeliveryRow, due_ns: int, cause: str = "", error: str = ""
+    ) -> None:
         """Have a pending delivery wait until `due_ns`: it failed, was deferred, or came back."""
 
-    def delivered(self, delivery: Delivery, wall_ns: int) -> None:
+    def delivered(self, delivery: DeliveryRow, wall_ns: int) -> None:
         """End a delivery with success."""
 
-    def drop(self, delivery: Delivery, wall_ns: int, cause: str) -> None:
+    def drop(self, delivery: DeliveryRow, wall_ns: int, cause: str) -> None:
         """End a delivery by a policy, which `cause` names."""
 
     def dead_letter(
         self,
-        delivery: Delivery,
+        delivery: DeliveryRow,
         wall_ns: int,
         cause: str,
         error: str = "",
@@ -113,7 +115,7 @@ class Transaction(Protocol):
         """Make a dead letter of a pending delivery, and tell the store's `on_dead_letter`. `event` is
         that of the move in policy/delivery.py."""
 
-    def replay(self, delivery: Delivery, now_ns: int) -> None:
+    def replay(self, delivery: DeliveryRow, now_ns: int) -> None:
         """Make a dead letter wait again, due now and with all of its attempts before it.
 
         An ordered one takes its old place in the line, but does not call back what is waiting at
@@ -142,10 +144,10 @@ class Store(Protocol):
     """
 
     #: hears of each dead letter before it is committed, so perhaps more than once
-    on_dead_letter: Callable[[Delivery], None]
+    on_dead_letter: Callable[[DeliveryRow], None]
     #: hears of those of a transaction once it is committed, so never of one that a crash takes back; a
     #: crash right after it may leave them untold
-    on_dead_letters: Callable[[list[Delivery]], None]
+    on_dead_letters: Callable[[list[DeliveryRow]], None]
 
     @property
     def path(self) -> object:
@@ -174,16 +176,16 @@ class Store(Protocol):
         """Return when the oldest pending delivery of an endpoint was accepted (wall time); None where
         none is."""
 
-    def delivery(self, delivery_id: int) -> Delivery | None:
+    def delivery(self, delivery_id: int) -> DeliveryRow | None:
         """Return one delivery in whatever state; None if there is none, or no longer."""
 
     def body(self, delivery_id: int) -> bytes | None:
         """Return what is sent of a delivery; None once it is erased."""
 
-    def expired(self, ended_before_ns: int, limit: int) -> list[Delivery]:
+    def expired(self, ended_before_ns: int, limit: int) -> list[DeliveryRow]:
         """Return deliveries that ended before then (wall time), in no order: what `purge` may take."""
 
-    def pending_since(self, added_before_ns: int, limit: int) -> list[Delivery]:
+    def pending_since(self, added_before_ns: int, limit: int) -> list[DeliveryRow]:
         """Return pending deliveries that came to the store before then, the oldest first."""
 
     # ---- leases ----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from fluxhook.store.rows import Delivery
+from fluxhook.store.rows import DeliveryRow
 
 __all__ = ["Leases", "Place"]
 
@@ -21,15 +21,15 @@ class Leases:
 
     def __init__(self, fronts: dict[int, Place]) -> None:
         self.fronts = fronts
-        self.out: dict[int, Delivery] = {}
+        self.out: dict[int, DeliveryRow] = {}
         #: how many are out, by endpoint
         self.counts: defaultdict[int, int] = defaultdict(int)
 
-    def take(self, delivery: Delivery) -> None:
+    def take(self, delivery: DeliveryRow) -> None:
         self.out[delivery.id] = delivery
         self.counts[delivery.endpoint] += 1
 
-    def end(self, delivery_id: int) -> Delivery | None:
+    def end(self, delivery_id: int) -> DeliveryRow | None:
         """Return what was leased under this id, if anything."""
         delivery = self.out.pop(delivery_id, None)
         if delivery is not None:

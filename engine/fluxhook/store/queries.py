@@ -11,7 +11,7 @@ import msgspec
 from fluxhook.store.database import translated
 from fluxhook.store.delivery_id import first_at
 from fluxhook.store.reader import COLUMNS, ReadStore
-from fluxhook.store.rows import Delivery, PastAttempt, State
+from fluxhook.store.rows import DeliveryRow, PastAttempt, State
 from fluxhook.transport.messages import Attempt
 
 __all__ = [
@@ -133,7 +133,7 @@ class AttemptRow(NamedTuple):
 
 def deliveries(
     store: ReadStore, which: DeliveryFilter, *, before: int | None, limit: int
-) -> list[Delivery]:
+) -> list[DeliveryRow]:
     """Return deliveries by their ids; the span is of when their events were accepted."""
     since = which.since_ns
     more = {
@@ -141,19 +141,19 @@ def deliveries(
         "before": _LAST if before is None else before,
         "limit": limit,
     }
-    return [Delivery(*row) for row in _all(store, _DELIVERIES, _wanted(store, which) | more)]
+    return [DeliveryRow(*row) for row in _all(store, _DELIVERIES, _wanted(store, which) | more)]
 
 
 def dead_letters(
     store: ReadStore, which: DeliveryFilter, *, before: tuple[int, int] | None, limit: int
-) -> list[Delivery]:
+) -> list[DeliveryRow]:
     """Return dead letters, the latest to die first; the span is of when they died.
 
     `before` is (ended_ns, id).
     """
     ended_ns, id = before or (_LAST, _LAST)
     more = {"ended_ns": ended_ns, "id": id, "limit": limit}
-    return [Delivery(*row) for row in _all(store, _DEAD, _wanted(store, which) | more)]
+    return [DeliveryRow(*row) for row in _all(store, _DEAD, _wanted(store, which) | more)]
 
 
 def count_dead_letters(store: ReadStore, which: DeliveryFilter) -> int:
@@ -196,11 +196,13 @@ def count_waiting(store: ReadStore, endpoint: int, now_ns: int, cause: str | Non
     return int(n)
 
 
-def next_due(store: ReadStore, halted: Collection[str], limit: int) -> list[tuple[Delivery, str]]:
+def next_due(
+    store: ReadStore, halted: Collection[str], limit: int
+) -> list[tuple[DeliveryRow, str]]:
     """Return the deliveries that are due next, with the names of their endpoints; none of those
     endpoints that are `halted`."""
     rows = _all(store, _NEXT_DUE, {"halted": json.dumps(list(halted)), "limit": limit})
-    return [(Delivery(*row[:-1]), row[-1]) for row in rows]
+    return [(DeliveryRow(*row[:-1]), row[-1]) for row in rows]
 
 
 def _wanted(store: ReadStore, which: DeliveryFilter) -> dict[str, Any]:

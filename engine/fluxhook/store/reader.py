@@ -23,7 +23,7 @@ from fluxhook.store.delivery_id import first_at, made_ns
 from fluxhook.store.rows import COLUMNS as DELIVERY_COLUMNS
 from fluxhook.store.rows import (
     ENDED,
-    Delivery,
+    DeliveryRow,
     EndpointRow,
     PastAttempt,
     State,
@@ -225,7 +225,7 @@ class ReadStore:
         """Return up to where each ring has been applied."""
         return dict(self._all("SELECT ring_uid, seq FROM ring_positions"))
 
-    def delivery(self, delivery_id: int) -> Delivery | None:
+    def delivery(self, delivery_id: int) -> DeliveryRow | None:
         """Return one delivery in whatever state, or None if there is none (or no longer)."""
         rows = self._deliveries(
             f"SELECT {COLUMNS} FROM deliveries AS d WHERE id = ?", (delivery_id,)
@@ -272,12 +272,12 @@ class ReadStore:
         where = {"endpoint": endpoint, "cause": cause, "after": after, "limit": limit}
         return [id for (id,) in self._all(_SELECTED_WAITING, where)]
 
-    def expired(self, ended_before_ns: int, limit: int) -> list[Delivery]:
+    def expired(self, ended_before_ns: int, limit: int) -> list[DeliveryRow]:
         """Return deliveries that ended before then, in no order: what `DeliveryStore.purge` may
         take."""
         return self._deliveries(EXPIRED, (ended_before_ns, limit))
 
-    def pending_since(self, added_before_ns: int, limit: int) -> list[Delivery]:
+    def pending_since(self, added_before_ns: int, limit: int) -> list[DeliveryRow]:
         """Return pending deliveries that came to the store before then (engine time), the oldest first.
 
         Ids begin with the time (delivery_id.py), so this reads none that are younger.
@@ -298,8 +298,8 @@ class ReadStore:
         ((last,),) = self._all(sql, (_LAST_NS,))
         return int(last)
 
-    def _deliveries(self, sql: str, parameters: _Parameters) -> list[Delivery]:
-        return [Delivery(*row) for row in self._all(sql, parameters)]
+    def _deliveries(self, sql: str, parameters: _Parameters) -> list[DeliveryRow]:
+        return [DeliveryRow(*row) for row in self._all(sql, parameters)]
 
     def _all(self, sql: str, parameters: _Parameters = ()) -> list[Any]:
         with self._translated():

@@ -13,7 +13,7 @@ from fluxhook.transport.messages import Attempt, EventHead
 __all__ = [
     "COLUMNS",
     "ENDED",
-    "Delivery",
+    "DeliveryRow",
     "Due",
     "EndpointRow",
     "PastAttempt",
@@ -44,7 +44,7 @@ def state_after(state: life.State, event: life.Event) -> State:
     return State[life.MOVES.move(state, event, "").to.upper()]
 
 
-class Delivery(msgspec.Struct, gc=False):
+class DeliveryRow(msgspec.Struct, gc=False):
     """One event for one endpoint: the columns of `deliveries`, in their order, and its trace context.
 
     Treat it as read-only; a `DeliveryTransaction` changes the copies that it made itself.
@@ -80,13 +80,13 @@ class Delivery(msgspec.Struct, gc=False):
 
 
 #: the columns of `deliveries`
-COLUMNS: Final = Delivery.__struct_fields__[:-2]
+COLUMNS: Final = DeliveryRow.__struct_fields__[:-2]
 
 
 class Due(NamedTuple):
     """A delivery to be attempted now, and what to send."""
 
-    delivery: Delivery
+    delivery: DeliveryRow
     body: bytes
 
 

@@ -15,7 +15,7 @@ from fluxhook.policy.outcome import GIVEN_UP
 from fluxhook.policy.table import IllegalMove
 from fluxhook.store.database import Insert, transaction, translated
 from fluxhook.store.deaths import DEAD, DIED
-from fluxhook.store.rows import COLUMNS, Delivery, State, state_after
+from fluxhook.store.rows import COLUMNS, DeliveryRow, State, state_after
 from fluxhook.store.writer import Writer
 from fluxhook.transport.messages import Attempt, EventHead
 
@@ -66,7 +66,7 @@ _CLOSE_WINDOW = "DELETE FROM windows WHERE endpoint = ?"
 _POSITION = "INSERT OR REPLACE INTO ring_positions VALUES (?, ?)"
 
 
-def _rows(deliveries: dict[int, Delivery]) -> list[tuple[Any, ...]]:
+def _rows(deliveries: dict[int, DeliveryRow]) -> list[tuple[Any, ...]]:
     return [astuple(delivery)[:_WIDTH] for delivery in deliveries.values()]
 
 
@@ -75,20 +75,20 @@ class DeliveryTransaction:
 
     def __init__(self, store: Writer) -> None:
         self._store = store
-        self._known: dict[int, Delivery] = {}
-        self._added: dict[int, Delivery] = {}
-        self._updated: dict[int, Delivery] = {}
-        self._moved: dict[int, Delivery] = {}
-        self._leased: dict[int, Delivery] = {}
-        self._bodies: list[tuple[Delivery, bytes]] = []
-        self._attempts: list[tuple[int, Delivery, int | None, int, Attempt]] = []
+        self._known: dict[int, DeliveryRow] = {}
+        self._added: dict[int, DeliveryRow] = {}
+        self._updated: dict[int, DeliveryRow] = {}
+        self._moved: dict[int, DeliveryRow] = {}
+        self._leased: dict[int, DeliveryRow] = {}
+        self._bodies: list[tuple[DeliveryRow, bytes]] = []
+        self._attempts: list[tuple[int, DeliveryRow, int | None, int, Attempt]] = []
         self._pending: defaultdict[int, int] = defaultdict(int)
         self._dead: defaultdict[int, int] = defaultdict(int)
         self._counts: defaultdict[tuple[int, str], int] = defaultdict(int)
         self._positions: dict[bytes, int] = {}
         self._failures: dict[int, tuple[int, str, str]] = {}
         self._windows: dict[int, tuple[int, bytes] | None] = {}
-        self._given_up: list[Delivery] = []
+        self._given_up: list[DeliveryRow] = []
         self._committed = False
 
     def __enter__(self) -> Self:
@@ -105,7 +105,7 @@ class DeliveryTransaction:
 
     # ---- deliveries ------------------------------------------------------------------------
 
-    def find(self, delivery_id: int) -> Delivery | None:
+    def find(self, delivery_id: int) -> DeliveryRow | None:
         found = self._known.get(delivery_id)
         if found is None:
             stored = self._store.leases.out.get(delivery_id) or self._store.delivery(delivery_id)
@@ -114,7 +114,7 @@ class DeliveryTransaction:
             found = self.copy(stored)
         return found if found.state <= _BLOCKED else None
 
-    def copy(self, delivery: Delivery) -> Delivery:
+    def copy(self, delivery: DeliveryRow) -> DeliveryRow:
         return self._known.setdefault(delivery.id, replace(delivery))
 
     def add(
@@ -130,12 +130,12 @@ class DeliveryTransaction:
         leased: bool = False,
         cause: str = "",
         error: str = "",
-    ) -> Delivery:
+    ) -> DeliveryRow:
         if endpoint not in self._store.pending:
             raise ValueError(f"endpoint {endpoint} is not in {self._store.path}")
         if delivery_id in self._known:  # see _renumber
             delivery_id = max(self._known) + 1
-        delivery = Delivery(
+        delivery = DeliveryRow(
             delivery_id,
             endpoint,
             _QUEUED if ordered else _WAITING,
@@ -157,7 +157,7 @@ class DeliveryTransaction:
             self._leased[delivery_id] = delivery
         return delivery
 
-    def attempt(self, delivery: Delivery, attempt: Attempt, offset_ns: int = 0) -> None:
+    def attempt(self, delivery: DeliveryRow, attempt: Attempt, offset_ns: int = 0) -> None:
         n = delivery.attempts = delivery.attempts + 1
         ended_ns = attempt.started_ns + 1000 * attempt.total_us
         if delivery.first_failed_ns is None and attempt.cause != "delivered":
@@ -169,19 +169,21 @@ class DeliveryTransaction:
             self._failures[delivery.endpoint] = ended_ns, attempt.cause, attempt.error
         self._touch(delivery)
 
-    def reschedule(self, delivery: Delivery, due_ns: int, cause: str = "", error: str = "") -> None:
+    def reschedule(
+        self, delivery: DeliveryRow, due_ns: int, cause: str = "", error: str = ""
+    ) -> None:
         delivery.due_ns, delivery.cause, delivery.error = due_ns, cause, error
         self._touch(delivery)
 
-    def delivered(self, delivery: Delivery, wall_ns: int) -> None:
+    def delivered(self, delivery: DeliveryRow, wall_ns: int) -> None:
         self._end(delivery, "delivered", wall_ns, "", "")
 
-    def drop(self, delivery: Delivery, wall_ns: int, cause: str) -> None:
+    def drop(self, delivery: DeliveryRow, wall_ns: int, cause: str) -> None:
         self._end(delivery, "dropped", wall_ns, cause, "")
 
     def dead_letter(
         self,
-        delivery: Delivery,
+        delivery: DeliveryRow,
         wall_ns: int,
         cause: str,
         error: str = "",
@@ -198,7 +200,7 @@ class DeliveryTransaction:
         self._given_up.append(delivery)
         self._store.on_dead_letter(delivery)
 
-    def replay(self, delivery: Delivery, now_ns: int) -> None:
+    def replay(self, delivery: DeliveryRow, now_ns: int) -> None:
         try:
             state = state_after(_NAMES[delivery.state], "replay")
         except IllegalMove:
@@ -212,7 +214,7 @@ class DeliveryTransaction:
         self._move(delivery)
 
     def _end(
-        self, delivery: Delivery, event: life.Event, wall_ns: int, cause: str, error: str
+        self, delivery: DeliveryRow, event: life.Event, wall_ns: int, cause: str, error: str
     ) -> None:
         before = _NAMES[delivery.state]
         if event in _OF_SENDING and delivery.state <= _BLOCKED:
@@ -226,7 +228,7 @@ class DeliveryTransaction:
         self._pending[delivery.endpoint] -= 1
         self._move(delivery)
 
-    def _touch(self, delivery: Delivery) -> None:
+    def _touch(self, delivery: DeliveryRow) -> None:
         """Note a change that leaves the state as it is."""
         id = delivery.id
         if id in self._added:
@@ -234,7 +236,7 @@ class DeliveryTransaction:
         elif id not in self._moved:
             self._updated[id] = delivery
 
-    def _move(self, delivery: Delivery) -> None:
+    def _move(self, delivery: DeliveryRow) -> None:
         """Note a change of the state."""
         id = delivery.id
         if id in self._added:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fluxhook.store.leases import Leases
 from fluxhook.store.reader import FRONTS, ReadStore
-from fluxhook.store.rows import Delivery
+from fluxhook.store.rows import DeliveryRow
 
 __all__ = ["Writer"]
 
@@ -25,6 +25,6 @@ class Writer(ReadStore):
         ((last,),) = self._all("SELECT coalesce(max(id), 0) FROM attempts")
         self.attempt_ids = itertools.count(last + 1)
         #: hears of each dead letter before it is committed, so perhaps more than once
-        self.on_dead_letter: Callable[[Delivery], None] = lambda delivery: None
+        self.on_dead_letter: Callable[[DeliveryRow], None] = lambda delivery: None
         #: hears of those of a transaction once it is committed
-        self.on_dead_letters: Callable[[list[Delivery]], None] = lambda deliveries: None
+        self.on_dead_letters: Callable[[list[DeliveryRow]], None] = lambda deliveries: None

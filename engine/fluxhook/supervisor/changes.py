@@ -19,7 +19,7 @@ from fluxhook.errors import Conflict, FluxhookError, UnknownEndpoint
 from fluxhook.events.names import hint
 from fluxhook.scheduler.dead_letters import RecordRows
 from fluxhook.scheduler.scheduler import Scheduler
-from fluxhook.store import Delivery, DeliveryStore, State
+from fluxhook.store import DeliveryRow, DeliveryStore, State
 from fluxhook.store.audit import timestamp
 from fluxhook.store.delivery_id import shown_id
 from fluxhook.supervisor.change_log import ChangeLog
@@ -223,7 +223,7 @@ class Changes:
                 f"{shown} is tried by itself within seconds: a worker ended while it had it"
             )
 
-        def record(rows: list[Delivery]) -> None:
+        def record(rows: list[DeliveryRow]) -> None:
             due_at = timestamp(self._clock.wall_ns(row.due_ns))
             now_at = timestamp(self._clock.wall_ns(now_ns))
             change.record(
@@ -245,7 +245,7 @@ class Changes:
         if goes_on and ends_at is not None:
             self._walks.expect(key, ends_at)
 
-        def record(rows: list[Delivery]) -> None:
+        def record(rows: list[DeliveryRow]) -> None:
             if goes_on:
                 return
             if walk is None and len(rows) == 1:
@@ -265,7 +265,7 @@ class Changes:
 
         return record
 
-    def _counted(self, rows: list[Delivery]) -> dict[str, Any]:
+    def _counted(self, rows: list[DeliveryRow]) -> dict[str, Any]:
         """Return how many there are, of which endpoints, and which are the first."""
         of = Counter(self._name(row.endpoint) for row in rows)
         return {
@@ -292,7 +292,7 @@ class Changes:
             )
         return id
 
-    def _sending_of(self, row: Delivery) -> str:
+    def _sending_of(self, row: DeliveryRow) -> str:
         """Return the name of a delivery's endpoint, if something can be sent there. Raise Conflict."""
         name = self._name(row.endpoint)
         if name not in self._scheduler.snapshot.ids:
@@ -379,7 +379,7 @@ _STATES: Final = {
 }
 
 
-def _event(row: Delivery) -> dict[str, Any]:
+def _event(row: DeliveryRow) -> dict[str, Any]:
     return {"event_id": row.event_id, "type": row.type}
 
 
