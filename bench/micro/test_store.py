@@ -1,9 +1,9 @@
-"""The store alone, on disk: what failing deliveries cost the keeper, per batch of 1,000.
+"""The store alone, on disk: what failing deliveries cost the keeper, per transaction of 1,000.
 
     python -m pytest bench/micro/test_store.py --benchmark-only
 
 `synchronous=NORMAL`; 600-byte bodies; one attempt each; due 15 s later with 10 % jitter, over 50
-endpoints. Times are CPU (user and system) per batch; divide 1000 by them for deliveries a second.
+endpoints. Times are CPU (user and system) per transaction; divide 1000 by them for deliveries a second.
 """
 
 from __future__ import annotations
@@ -71,15 +71,15 @@ class Load:
         return rows
 
     def fail(self, rows: list[tuple[Any, ...]]) -> None:
-        with self.store.batch() as batch:
+        with self.store.transaction() as transaction:
             for id, endpoint, event, accepted_ns, due_ns, attempt in rows:
-                delivery = batch.add(
+                delivery = transaction.add(
                     id, endpoint, event, BODY, accepted_ns=accepted_ns, due_ns=due_ns
                 )
-                batch.attempt(delivery, attempt)
-                batch.reschedule(delivery, due_ns, "5xx", "503 Service Unavailable")
-                batch.count(endpoint, "failed")
-            batch.position(b"ring", rows[-1][0])
+                transaction.attempt(delivery, attempt)
+                transaction.reschedule(delivery, due_ns, "5xx", "503 Service Unavailable")
+                transaction.count(endpoint, "failed")
+            transaction.position(b"ring", rows[-1][0])
 
     def fill(self, n: int, endpoints: list[int] | None = None) -> None:
         for _ in range(n // BATCH):
@@ -118,13 +118,13 @@ def test_fail_again(benchmark: Any, load: Load) -> None:
     attempt = load.prepare(1)[0][-1]
 
     def fail_again(ids: list[int]) -> None:
-        with load.store.batch() as batch:
+        with load.store.transaction() as transaction:
             for id in ids:
-                delivery = batch.find(id)
+                delivery = transaction.find(id)
                 assert delivery is not None
-                batch.attempt(delivery, attempt)
+                transaction.attempt(delivery, attempt)
                 due_ns = load.now_ns + load.jittered(120)
-                batch.reschedule(delivery, due_ns, "5xx", "503 Service Unavailable")
+                transaction.reschedule(delivery, due_ns, "5xx", "503 Service Unavailable")
 
     benchmark.pedantic(fail_again, setup=lambda: ((load.lease(),), {}), rounds=60)
 
@@ -134,13 +134,13 @@ def test_deliver(benchmark: Any, load: Load) -> None:
     attempt = load.prepare(1)[0][-1]
 
     def deliver(ids: list[int]) -> None:
-        with load.store.batch() as batch:
+        with load.store.transaction() as transaction:
             for id in ids:
-                delivery = batch.find(id)
+                delivery = transaction.find(id)
                 assert delivery is not None
-                batch.attempt(delivery, attempt)
-                batch.delivered(delivery, load.now_ns)
-                batch.count(delivery.endpoint, "delivered")
+                transaction.attempt(delivery, attempt)
+                transaction.delivered(delivery, load.now_ns)
+                transaction.count(delivery.endpoint, "delivered")
 
     benchmark.pedantic(deliver, setup=lambda: ((load.lease(),), {}), rounds=60)
 

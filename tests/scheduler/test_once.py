@@ -30,7 +30,7 @@ ENDS = tuple(
 #: deliveries of the store that the worker has in hand, and those of them that it does not finish
 OUT, IN_FLIGHT = 100, 7
 #: its reports about others, which stand before those about them: several transactions' worth
-REPORTS = 3 * step_limits.BATCH
+REPORTS = 3 * step_limits.DELIVERIES
 
 
 class Worker:
@@ -134,7 +134,7 @@ def test_a_store_that_fails_meanwhile_changes_nothing(
         harness.scheduler.step(harness.now_ns)
         found += [delivery.id for delivery in harness.take()]
         harness.now_ns += S
-    assert calls["write"] > 2 * REPORTS // step_limits.BATCH
+    assert calls["write"] > 2 * REPORTS // step_limits.DELIVERIES
     assert calls["delivery"] > 140
     assert sorted(found) == left
     assert states(harness)[State.DELIVERED] == OUT - IN_FLIGHT
@@ -148,8 +148,8 @@ def test_reports_that_keep_coming_do_not_keep_a_new_scheduler_from_feeding(
     worker.report_others()
     left = worker.deliver()
     kill_scheduler(harness)
-    for _ in range(REPORTS // step_limits.BATCH + 2):
-        worker.report_others(2 * step_limits.BATCH)
+    for _ in range(REPORTS // step_limits.DELIVERIES + 2):
+        worker.report_others(2 * step_limits.DELIVERIES)
         harness.scheduler.step(harness.now_ns)
         assert harness.scheduler.busy
     assert sorted(delivery.id for delivery in harness.take()) == left

@@ -188,7 +188,7 @@ def test_a_report_on_what_has_ended_changes_nothing(
     assert rows(harness) == before
     assert read_stats(harness.path).endpoint("a").delivered == 0
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
-    assert harness.scheduler.reports.limit == step_limits.BATCH
+    assert harness.scheduler.reports.limit == step_limits.DELIVERIES
 
 
 def test_a_retry_for_an_endpoint_that_is_no_more(harness: SchedulerHarness) -> None:

@@ -27,9 +27,9 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
 def stored(parts: Parts, at_ns: int, *, ordered: bool = False) -> int:
     """Add a delivery that came to the store then."""
     id = first_at(at_ns)
-    with parts.store.batch() as batch:
+    with parts.store.transaction() as transaction:
         head = EventHead("evt", "route.error")
-        batch.add(id, 0, head, b"{}", accepted_ns=at_ns, due_ns=at_ns, ordered=ordered)
+        transaction.add(id, 0, head, b"{}", accepted_ns=at_ns, due_ns=at_ns, ordered=ordered)
     return id
 
 

@@ -169,7 +169,7 @@ def test_of_a_removed_endpoint_all_is_dead(
     """In steps of so many, one after the other."""
     defer(harness, 8)
     harness.step()
-    monkeypatch.setattr(step_limits, "BATCH", 3)
+    monkeypatch.setattr(step_limits, "DELIVERIES", 3)
     harness.store.release(list(harness.store.leases.out))
     harness.scheduler.endpoints.by_id = {}
     left = []
@@ -203,7 +203,7 @@ def test_dead_letters_count_for_the_step(tmp_path: Path, monkeypatch: pytest.Mon
         defer(harness, 3)
         harness.reporter.report(harness.fresh("evt_b", endpoint=1), "parked", "paused")
         harness.step()
-        monkeypatch.setattr(step_limits, "BATCH", 3)
+        monkeypatch.setattr(step_limits, "DELIVERIES", 3)
         harness.scheduler.endpoints.by_id = {1: endpoint(name="b")}
         harness.scheduler.retries.feed(harness.now_ns)
         assert harness.take() == []
@@ -221,7 +221,7 @@ def test_each_endpoint_has_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 harness.reporter.report(delivery, "parked", "paused")
         monkeypatch.setattr(harness.scheduler, "feeding", False)
         harness.step()
-        monkeypatch.setattr(step_limits, "BATCH", 2)
+        monkeypatch.setattr(step_limits, "DELIVERIES", 2)
         turns = []
         for _ in range(5):
             _, more = harness.scheduler.retries.feed(harness.now_ns)
@@ -234,7 +234,7 @@ def test_a_turn_that_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Once all had theirs, the next begins anew."""
     with SchedulerHarness(tmp_path / "data", endpoint(), endpoint(name="b")) as harness:
         monkeypatch.setattr(harness.scheduler, "feeding", False)
-        monkeypatch.setattr(step_limits, "BATCH", 2)
+        monkeypatch.setattr(step_limits, "DELIVERIES", 2)
         turns = []
         for _ in range(2):
             for id, n in ((0, 2), (1, 1)):

@@ -142,9 +142,9 @@ def test_a_test_event_may_be_larger(tmp_path: Path) -> None:
 
 def stored(harness: SchedulerHarness, endpoint: int, n: int) -> None:
     """Put so many deliveries into the store, due now."""
-    with harness.store.batch() as batch:
+    with harness.store.transaction() as transaction:
         for i in range(n):
-            batch.add(
+            transaction.add(
                 DeliveryIds(endpoint).next(harness.now_ns + 1000 * i),  # as a worker makes one
                 endpoint,
                 EventHead(f"e-{endpoint}-{i}", "route.error"),
@@ -166,7 +166,7 @@ def test_a_step_hands_out_a_batch(tmp_path: Path) -> None:
         for endpoint in range(3):
             stored(harness, endpoint, 900)
         harness.scheduler.step(harness.now_ns)
-        assert sum(out(harness).values()) == step_limits.BATCH == 1024
+        assert sum(out(harness).values()) == step_limits.DELIVERIES == 1024
         assert harness.scheduler.busy
         harness.scheduler.step(harness.now_ns)
         assert sum(out(harness).values()) == 2048
@@ -186,7 +186,7 @@ def test_a_step_gives_up_a_batch_of_removed_endpoints(tmp_path: Path) -> None:
         while pending:
             harness.scheduler.step(harness.now_ns)
             left = sum(harness.store.pending.values())
-            assert 0 < pending - left <= step_limits.BATCH
+            assert 0 < pending - left <= step_limits.DELIVERIES
             pending = left
             steps += 1
         assert steps == 3

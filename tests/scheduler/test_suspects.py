@@ -44,13 +44,13 @@ def test_what_ended_or_is_no_suspect_any_more_is_passed_by(parts: Parts) -> None
     dead, deferred, gone_out, last = ids = parts.add(4, leased=True)
     parts.suspects.suspect(ids, NOW)
     parts.end(dead)
-    with parts.store.batch() as batch:
-        row = batch.find(deferred)
+    with parts.store.transaction() as transaction:
+        row = transaction.find(deferred)
         assert row is not None
-        batch.reschedule(row, NOW + SUSPECT_NS, "paused")
-        row = batch.find(gone_out)
+        transaction.reschedule(row, NOW + SUSPECT_NS, "paused")
+        row = transaction.find(gone_out)
         assert row is not None
-        batch.reschedule(row, NOW, "suspect")
+        transaction.reschedule(row, NOW, "suspect")
     assert out(parts) == [gone_out]
     parts.suspects.try_next(NOW)
     assert out(parts) == []

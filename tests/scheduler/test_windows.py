@@ -35,12 +35,12 @@ def windows_of(parts: Parts) -> Windows:
 def gather(parts: Parts, windows: Windows, n: int = 1, endpoint: int = 0) -> None:
     """One transaction of the reports' part."""
     windows.begin()
-    with parts.store.batch() as batch:
+    with parts.store.transaction() as transaction:
         for i in range(n):
             head = EventHead(f"evt_{i}", "service.5xx").encode()
             report = Report(0, endpoint, "aggregated", "", head, accepted_ns=NOW)
-            windows.gather(batch, report, b'{"n":%d}' % i, NOW)
-        windows.write(batch)
+            windows.gather(transaction, report, b'{"n":%d}' % i, NOW)
+        windows.write(transaction)
 
 
 def notifications(parts: Parts) -> dict[int, int]:
@@ -71,10 +71,10 @@ def test_what_is_taken_back_was_not_gathered(parts: Parts) -> None:
     windows = windows_of(parts)
     gather(parts, windows, 2)
     windows.begin()
-    with pytest.raises(RuntimeError), parts.store.batch() as batch:
+    with pytest.raises(RuntimeError), parts.store.transaction() as transaction:
         for _ in range(5):
             head = EventHead("evt", "service.5xx").encode()
-            windows.gather(batch, Report(0, 0, "aggregated", "", head), b"{}", NOW)
+            windows.gather(transaction, Report(0, 0, "aggregated", "", head), b"{}", NOW)
         raise RuntimeError
     windows.take_back()
     gather(parts, windows, 5)
@@ -101,10 +101,10 @@ def test_a_window_that_cannot_be_closed_holds_up_no_other(
         gather(parts, windows, 1, id)
     create = parts.own.create
 
-    def fails(batch: object, endpoint_id: int, *more: object) -> object:
+    def fails(transaction: object, endpoint_id: int, *more: object) -> object:
         if endpoint_id == 0:
             raise RuntimeError("odd")
-        return create(batch, endpoint_id, *more)  # type: ignore[arg-type]
+        return create(transaction, endpoint_id, *more)  # type: ignore[arg-type]
 
     def full(*_: object) -> None:
         raise StoreError("full")

@@ -29,15 +29,15 @@ def store(path: Path) -> Iterator[DeliveryStore]:
 
 @pytest.fixture
 def add(store: DeliveryStore) -> Add:
-    """Add a delivery in a batch of its own, due at NOW unless told; return its id: 1, 2, ..."""
+    """Add a delivery in a transaction of its own, due at NOW unless told; return its id: 1, 2, ..."""
     ids = itertools.count(1)
 
     def add(endpoint: int = 0, due_ns: int = NOW, key: str | None = None, n: int = 1) -> int:
-        with store.batch() as batch:
+        with store.transaction() as transaction:
             for id in itertools.islice(ids, n):
                 event = EventHead(f"evt_{id}", "route.error", "a/b", key or "")
                 body = b"body %d" % id
-                batch.add(
+                transaction.add(
                     id,
                     endpoint,
                     event,

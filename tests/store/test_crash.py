@@ -1,8 +1,8 @@
-"""SIGKILL of a process that writes, at each named step of a batch.
+"""SIGKILL of a process that writes, at each named step of a transaction.
 
 | killed                      | allowed                  | forbidden                           |
 |-----------------------------|--------------------------|-------------------------------------|
-| before or while writing     | the batch never was      | a part of it; its ring position     |
+| before or while writing     | the transaction never was      | a part of it; its ring position     |
 | at COMMIT                   | all of it, or none of it | a part of it; a position without it |
 | after COMMIT, before a word | all of it                | anything of it missing              |
 """
@@ -24,8 +24,8 @@ from support.store_rows import deliveries
 NOW = 1_700_000_000_000_000_000
 SIZE = 200
 
-# Batch k adds the deliveries k * SIZE ..., reschedules a quarter of those of the batch before,
-# delivers a quarter, buries a quarter, and leaves a quarter. `step` kills it in batch 3.
+# Transaction k adds the deliveries k * SIZE ..., reschedules a quarter of those of the one before,
+# delivers a quarter, buries a quarter, and leaves a quarter. `step` kills it in transaction 3.
 WRITER = """
 import os, signal, sys
 from pathlib import Path
@@ -43,23 +43,23 @@ def trace(sql):
 
 store.db.set_trace_callback(trace)
 while True:
-    with store.batch() as batch:
+    with store.transaction() as transaction:
         for id in range(k * size, (k + 1) * size):
             event = EventHead(str(id), "t")
-            new = batch.add(id, 0, event, body, accepted_ns=1, due_ns=1)
-            batch.attempt(new, Attempt(1, 500, "5xx"))
-            batch.count(0, "failed")
-            old = batch.find(id - size)
+            new = transaction.add(id, 0, event, body, accepted_ns=1, due_ns=1)
+            transaction.attempt(new, Attempt(1, 500, "5xx"))
+            transaction.count(0, "failed")
+            old = transaction.find(id - size)
             if old is None or id % 4 == 0:
                 continue
-            batch.attempt(old, Attempt(2, 500, "5xx"))
+            transaction.attempt(old, Attempt(2, 500, "5xx"))
             if id % 4 == 1:
-                batch.reschedule(old, 2)
+                transaction.reschedule(old, 2)
             elif id % 4 == 2:
-                batch.delivered(old, 2)
+                transaction.delivered(old, 2)
             else:
-                batch.dead_letter(old, 2, "5xx")
-        batch.position(b"ring", k + 1)
+                transaction.dead_letter(old, 2, "5xx")
+        transaction.position(b"ring", k + 1)
     if k == 3 and step == "after":
         os.kill(os.getpid(), signal.SIGKILL)
     k += 1
@@ -68,7 +68,7 @@ while True:
 
 
 def write_until_killed(path: Path, step: str, body: int = 600, delay_s: float | None = None) -> int:
-    """Return how many batches the writer said it had committed."""
+    """Return how many transactions the writer said it had committed."""
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path), step, str(SIZE), str(body)],
         stdout=subprocess.PIPE,
@@ -85,7 +85,7 @@ def write_until_killed(path: Path, step: str, body: int = 600, delay_s: float | 
 
 
 def batches_in(path: Path) -> int:
-    """Return how many batches the store holds, every one of them whole."""
+    """Return how many transactions the store holds, every one of them whole."""
     with DeliveryStore.open(path) as store:
         k = store.positions().get(b"ring", 0)
         stored = {d.id: d for d in deliveries(store, limit=10**6)}
@@ -125,7 +125,7 @@ STEPS = {
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_batch_is_whole_or_never_was(path: Path, step: str) -> None:
-    """Killed at a named step, the writer leaves each batch whole, with its ring position."""
+    """Killed at a named step, the writer leaves each transaction whole, with its ring position."""
     assert write_until_killed(path, step) == 3
     assert batches_in(path) == STEPS[step]
 
@@ -140,6 +140,6 @@ def test_a_batch_larger_than_the_cache_is_whole_or_never_was(path: Path) -> None
 @pytest.mark.parametrize("delay_ms", [5, 17, 29, 41, 53, 67])
 def test_a_batch_that_was_acknowledged_is_there(path: Path, delay_ms: int) -> None:
     """Killed at any moment, COMMIT and checkpoints included: all that was said to be committed is
-    there, and at most one batch more."""
+    there, and at most one transaction more."""
     said = write_until_killed(path, "never", delay_s=delay_ms / 1000)
     assert batches_in(path) in (said, said + 1)

@@ -84,7 +84,7 @@ def test_full_sync_survives_a_power_loss(tmp_path: Path) -> None:
 
 
 def test_a_reader_follows_the_writer(store: DeliveryStore, path: Path, add: Add) -> None:
-    """A reader sees each batch once it is committed, stops no writer, and cannot write."""
+    """A reader sees each transaction once it is committed, stops no writer, and cannot write."""
     with ReadStore.open(path) as reader:
         for n in range(1, 4):
             add()
@@ -161,9 +161,9 @@ store = DeliveryStore.open(Path({str(path)!r}))
 store.ensure_endpoints(["e"])
 if {boot_id!r}:
     store.db.execute("UPDATE meta SET value = {boot_id!r} WHERE key = 'boot_id'")
-with store.batch() as batch:
+with store.transaction() as transaction:
     for id in range(5000):
-        batch.add(id, 0, EventHead(str(id), "t"), bytes(600), accepted_ns=0, due_ns=id)
+        transaction.add(id, 0, EventHead(str(id), "t"), bytes(600), accepted_ns=0, due_ns=id)
 store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 os.kill(os.getpid(), 9)
 """
@@ -201,7 +201,7 @@ def test_a_large_file_is_not_checked_after_a_kill(
 
 
 def test_an_old_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One clear line instead of a syntax error on the first batch."""
+    """One clear line instead of a syntax error on the first transaction."""
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 31, 1))
     with pytest.raises(StoreError, match=r"too old, 3\.35 is needed"):
         DeliveryStore.open(path)
@@ -216,23 +216,23 @@ def test_a_full_disk_loses_nothing(store: DeliveryStore, add: Add) -> None:
     assert len(store.lease(0, NOW, 10)) == 10
     (pages,) = store.db.execute("PRAGMA page_count").fetchone()
     store.db.execute(f"PRAGMA max_page_count = {pages}")
-    batch = store.batch()
+    transaction = store.transaction()
     for id in range(100, 200):
         event = EventHead(f"evt_{id}", "t")
-        batch.add(id, 0, event, bytes(5000), accepted_ns=NOW, due_ns=NOW)
-    first = batch.find(1)
+        transaction.add(id, 0, event, bytes(5000), accepted_ns=NOW, due_ns=NOW)
+    first = transaction.find(1)
     assert first is not None
-    batch.delivered(first, NOW)
-    batch.position(b"ring", 7)
+    transaction.delivered(first, NOW)
+    transaction.position(b"ring", 7)
     for _ in range(2):
         with pytest.raises(StoreError, match="full"):
-            batch.commit()
+            transaction.commit()
         assert (store.pending[0], store.leased(0), store.positions()) == (10, 10, {})
         assert store.lease(0, NOW, 10) == []
     store.db.execute("PRAGMA max_page_count = 1000000")
-    batch.commit()
+    transaction.commit()
     assert (store.pending[0], store.leased(0), store.positions()) == (109, 9, {b"ring": 7})
-    batch.commit()
+    transaction.commit()
     assert store.pending[0] == 109
 
 
@@ -249,10 +249,10 @@ def test_a_locked_file_is_one_line(
     store.db.execute("PRAGMA busy_timeout = 10")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with store.batch() as batch:
-        batch.count(0, "x")
+    with store.transaction() as transaction:
+        transaction.count(0, "x")
         with pytest.raises(StoreError, match="locked"):
-            batch.commit()
+            transaction.commit()
         other.execute("ROLLBACK")
     other.close()
     assert store.counters() == {0: {"x": 1}}
@@ -271,10 +271,10 @@ def test_a_damaged_row_is_lost_alone(
     path = tmp_path / "store.db"
     with DeliveryStore.open(path) as store:
         (endpoint,) = store.ensure_endpoints(["a"]).values()
-        with store.batch() as batch:
+        with store.transaction() as transaction:
             for id in (1, 2):
                 head = EventHead(f"evt_{id}", "a.b")
-                batch.add(id, endpoint, head, b"{}", accepted_ns=NOW, due_ns=NOW)
+                transaction.add(id, endpoint, head, b"{}", accepted_ns=NOW, due_ns=NOW)
     with sqlite3.connect(path) as db:
         db.execute(f"UPDATE deliveries SET {column} = {value} WHERE id = 1")
         found = db.execute(f"SELECT typeof({column}) FROM deliveries WHERE id = 1").fetchone()
@@ -297,9 +297,9 @@ def test_a_damaged_count_is_made_anew(tmp_path: Path, column: str, value: str) -
     path, (table, name) = tmp_path / "store.db", column.split(".")
     with DeliveryStore.open(path) as store:
         (endpoint,) = store.ensure_endpoints(["a"]).values()
-        with store.batch() as batch:
-            batch.add(1, endpoint, EventHead("1", "a.b"), b"{}", accepted_ns=NOW, due_ns=NOW)
-            batch.position(b"uid", 7)
+        with store.transaction() as transaction:
+            transaction.add(1, endpoint, EventHead("1", "a.b"), b"{}", accepted_ns=NOW, due_ns=NOW)
+            transaction.position(b"uid", 7)
     with sqlite3.connect(path) as db:
         db.execute(f"UPDATE {table} SET {name} = {value}")
     db.close()
@@ -314,16 +314,16 @@ def test_a_file_of_before_gets_the_table_of_traces(path: Path) -> None:
     """A process that only reads has an empty one in its place."""
     with DeliveryStore.open(path) as store:
         store.ensure_endpoints(["zero"])
-        with store.batch() as batch:
-            batch.add(1, 0, EventHead("a", "x.y"), b"", accepted_ns=NOW, due_ns=NOW)
+        with store.transaction() as transaction:
+            transaction.add(1, 0, EventHead("a", "x.y"), b"", accepted_ns=NOW, due_ns=NOW)
         store.db.execute("DROP TABLE traces")
     with ReadStore.open(path) as reader:
         (row,) = store_rows.deliveries(reader)
         assert row.event.trace is None
     head = EventHead("b", "x.y", "", "", "00-1-2-03", "k=v")
     with DeliveryStore.open(path) as store:
-        with store.batch() as batch:
-            batch.add(2, 0, head, b"", accepted_ns=NOW, due_ns=NOW)
+        with store.transaction() as transaction:
+            transaction.add(2, 0, head, b"", accepted_ns=NOW, due_ns=NOW)
         leased = {due.delivery.id: due.delivery.event for due in store.lease(0, NOW, 10)}
         assert leased == {1: EventHead("a", "x.y"), 2: head}
     with ReadStore.open(path) as reader:

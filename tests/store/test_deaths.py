@@ -19,17 +19,17 @@ Add = Callable[..., int]
 
 
 def die(store: DeliveryStore, id: int, cause: str) -> None:
-    with store.batch() as batch:
-        found = batch.find(id)
+    with store.transaction() as transaction:
+        found = transaction.find(id)
         assert found is not None
-        batch.dead_letter(found, NOW, cause)
+        transaction.dead_letter(found, NOW, cause)
 
 
 def replay(store: DeliveryStore, id: int) -> None:
     row = store.delivery(id)
     assert row is not None
-    with store.batch() as batch:
-        batch.replay(batch.copy(row), NOW)
+    with store.transaction() as transaction:
+        transaction.replay(transaction.copy(row), NOW)
 
 
 def of(store: ReadStore, endpoint: int = 0) -> Deaths:
@@ -57,13 +57,13 @@ def test_each_death_has_its_cause(store: DeliveryStore, add: Add) -> None:
 def test_a_transaction_that_is_not_committed_counts_nothing(store: DeliveryStore, add: Add) -> None:
     """A death and its count are one."""
     id = add()
-    batch = store.batch()
-    found = batch.find(id)
+    transaction = store.transaction()
+    found = transaction.find(id)
     assert found is not None
-    batch.dead_letter(found, NOW, "timeout")
+    transaction.dead_letter(found, NOW, "timeout")
     assert of(store) == Deaths({}, {})
-    batch.commit()
-    batch.commit()
+    transaction.commit()
+    transaction.commit()
     assert of(store) == Deaths({"timeout": 1}, {"timeout": 1})
 
 
@@ -195,10 +195,10 @@ def test_a_death_by_an_attempt_is_dated_by_the_attempt(
 ) -> None:
     """Not by when its report came."""
     id = add()
-    with store.batch() as batch:
-        found = batch.find(id)
+    with store.transaction() as transaction:
+        found = transaction.find(id)
         assert found is not None
-        batch.attempt(found, attempt)
-        batch.dead_letter(found, NOW + 10**9, "5xx", "no")
+        transaction.attempt(found, attempt)
+        transaction.dead_letter(found, NOW + 10**9, "5xx", "no")
     row = store.endpoints()[0]
     assert (row.failed_ns, row.failed_cause) == (NOW + 1000 * attempt.total_us, "5xx")

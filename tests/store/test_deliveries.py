@@ -27,22 +27,22 @@ def counts(store: DeliveryStore, endpoint: int = 0) -> tuple[int, int]:
 
 
 def end(store: DeliveryStore, *ids: int, dead: bool = False) -> None:
-    with store.batch() as batch:
+    with store.transaction() as transaction:
         for id in ids:
-            delivery = batch.find(id)
+            delivery = transaction.find(id)
             assert delivery is not None
             if dead:
-                batch.dead_letter(delivery, NOW, "5xx", "503 Service Unavailable")
+                transaction.dead_letter(delivery, NOW, "5xx", "503 Service Unavailable")
             else:
-                batch.delivered(delivery, NOW)
+                transaction.delivered(delivery, NOW)
 
 
 def replay(store: DeliveryStore, ids: list[int]) -> int:
     """Has the dead letters among these wait again, and counts them."""
     found = [row for row in map(store.delivery, ids) if row and row.state == State.DEAD]
-    with store.batch() as batch:
+    with store.transaction() as transaction:
         for row in found:
-            batch.replay(batch.copy(row), NOW)
+            transaction.replay(transaction.copy(row), NOW)
     return len(found)
 
 
@@ -96,10 +96,10 @@ def test_a_rescheduled_delivery_waits_for_its_time(store: DeliveryStore, add: Ad
     """Rescheduling ends a lease; the delivery is found at its new time, and not before."""
     id = add()
     assert leased_ids(store) == [id]
-    with store.batch() as batch:
-        delivery = batch.find(id)
+    with store.transaction() as transaction:
+        delivery = transaction.find(id)
         assert delivery is not None
-        batch.reschedule(delivery, NOW + 10, "parked")
+        transaction.reschedule(delivery, NOW + 10, "parked")
     assert leased_ids(store) == []
     assert front(store, 0) == NOW + 10
     assert [d.id for d, _ in store.lease(0, NOW + 10, 1)] == [id]
@@ -117,14 +117,14 @@ def test_leases_end_with_the_process(store: DeliveryStore, add: Add, path: Path)
 
 def test_an_adopted_delivery_is_out_from_the_start(store: DeliveryStore) -> None:
     """A delivery that a worker is still attempting is kept, but handed out only when it comes back."""
-    with store.batch() as batch:
+    with store.transaction() as transaction:
         event = EventHead("evt_1", "route.error")
-        batch.add(1, 0, event, b"", accepted_ns=NOW, due_ns=NOW, leased=True)
+        transaction.add(1, 0, event, b"", accepted_ns=NOW, due_ns=NOW, leased=True)
     assert (leased_ids(store), store.leased(0), store.pending[0]) == ([], 1, 1)
-    with store.batch() as batch:
-        delivery = batch.find(1)
+    with store.transaction() as transaction:
+        delivery = transaction.find(1)
         assert delivery is not None
-        batch.reschedule(delivery, NOW)
+        transaction.reschedule(delivery, NOW)
     assert leased_ids(store) == [1]
 
 
@@ -157,10 +157,10 @@ def test_a_failing_head_holds_back_its_own_line_alone(store: DeliveryStore, add:
     add(key="b")
     add(endpoint=1, key="a")
     assert leased_ids(store) == [1, 3]
-    with store.batch() as batch:
-        head = batch.find(1)
+    with store.transaction() as transaction:
+        head = transaction.find(1)
         assert head is not None
-        batch.reschedule(head, NOW + 10, "5xx")
+        transaction.reschedule(head, NOW + 10, "5xx")
     assert leased_ids(store) == []
     assert leased_ids(store, endpoint=1) == [4]
     end(store, 1, dead=True)
@@ -171,29 +171,29 @@ def test_a_failing_head_holds_back_its_own_line_alone(store: DeliveryStore, add:
 
 
 def test_a_report_on_an_ended_delivery_is_stale(store: DeliveryStore, add: Add) -> None:
-    """`find` answers None for what has ended, in this batch or before, and for what never was."""
+    """`find` answers None for what has ended, in this transaction or before, and for what never was."""
     add(n=2)
     end(store, 1)
-    with store.batch() as batch:
-        second = batch.find(2)
+    with store.transaction() as transaction:
+        second = transaction.find(2)
         assert second is not None
-        batch.drop(second, NOW, "expired")
-        assert [batch.find(id) for id in (1, 2, 3)] == [None, None, None]
+        transaction.drop(second, NOW, "expired")
+        assert [transaction.find(id) for id in (1, 2, 3)] == [None, None, None]
         with pytest.raises(ValueError, match="has ended already"):
-            batch.delivered(second, NOW)
+            transaction.delivered(second, NOW)
 
 
 def test_attempts_stay_on_record(store: DeliveryStore, add: Add, attempt: Attempt) -> None:
     """Attempts can be read in order and in full, also after the delivery has ended."""
     id = add()
     for n in (1, 2):
-        with store.batch() as batch:
-            delivery = batch.find(id)
+        with store.transaction() as transaction:
+            delivery = transaction.find(id)
             assert delivery is not None
-            batch.attempt(delivery, attempt)
+            transaction.attempt(delivery, attempt)
             assert delivery.attempts == n
             if n == 2:
-                batch.delivered(delivery, NOW)
+                transaction.delivered(delivery, NOW)
     assert [(a.n, a.attempt) for a in store.attempts(id)] == [(1, attempt), (2, attempt)]
     kept = store.delivery(id)
     assert kept is not None
@@ -206,11 +206,11 @@ def test_a_replayed_dead_letter_starts_anew(
 ) -> None:
     """Replay makes dead letters due now with no attempt counted; what was attempted stays."""
     add(n=2)
-    with store.batch() as batch:
-        delivery = batch.find(1)
+    with store.transaction() as transaction:
+        delivery = transaction.find(1)
         assert delivery is not None
-        batch.attempt(delivery, attempt)
-        batch.dead_letter(delivery, NOW, "5xx")
+        transaction.attempt(delivery, attempt)
+        transaction.dead_letter(delivery, NOW, "5xx")
     assert replay(store, [1, 2, 3]) == 1
     replayed = store.delivery(1)
     assert replayed is not None
@@ -227,8 +227,11 @@ def test_only_a_dead_letter_is_replayed(store: DeliveryStore, add: Add) -> None:
     for id in (1, 2):
         row = store.delivery(id)
         assert row is not None
-        with store.batch() as batch, pytest.raises(ValueError, match="is not a dead letter"):
-            batch.replay(batch.copy(row), NOW)
+        with (
+            store.transaction() as transaction,
+            pytest.raises(ValueError, match="is not a dead letter"),
+        ):
+            transaction.replay(transaction.copy(row), NOW)
         assert store.delivery(id) == row
     assert counts(store) == (1, 0)
 
@@ -268,11 +271,11 @@ def test_dead_letters_are_listed_by_pages(store: DeliveryStore, add: Add) -> Non
     add(endpoint=1, n=2)
     end(store, 7, 3, dead=True)
     end(store, 4)
-    with store.batch() as batch:
+    with store.transaction() as transaction:
         for now_ns, id in [(NOW + 2, 1), (NOW + 1, 6)]:
-            delivery = batch.find(id)
+            delivery = transaction.find(id)
             assert delivery is not None
-            batch.dead_letter(delivery, now_ns, "5xx")
+            transaction.dead_letter(delivery, now_ns, "5xx")
     pages, page = [], dead_letters(store, limit=2)
     while page:
         pages.append([d.id for d in page])
@@ -296,13 +299,13 @@ def test_deliveries_are_listed_by_pages(store: DeliveryStore, add: Add) -> None:
 def test_the_purge_takes_what_has_ended(store: DeliveryStore, add: Add, attempt: Attempt) -> None:
     """Only ended deliveries go, with bodies and attempts, and the count of the dead with them."""
     add(n=4)
-    with store.batch() as batch:
+    with store.transaction() as transaction:
         for id in (1, 2, 3):
-            delivery = batch.find(id)
+            delivery = transaction.find(id)
             assert delivery is not None
-            batch.attempt(delivery, attempt)
+            transaction.attempt(delivery, attempt)
             if id < 3:
-                batch.dead_letter(delivery, NOW + id, "5xx")
+                transaction.dead_letter(delivery, NOW + id, "5xx")
     assert [d.id for d in store.expired(NOW + 2, 10)] == [1]
     assert store.purge([1, 3, 4, 5]) == 1
     assert (store.delivery(1), store.body(1), store.attempts(1)) == (None, None, [])
@@ -313,11 +316,11 @@ def test_the_purge_takes_what_has_ended(store: DeliveryStore, add: Add, attempt:
 def test_an_id_that_is_taken_is_replaced(store: DeliveryStore, add: Add, attempt: Attempt) -> None:
     """A worker whose clock was set back may repeat an id; neither delivery is lost or mixed up."""
     add(n=2)
-    with store.batch() as batch:
+    with store.transaction() as transaction:
         for id in (1, 3):
             event = EventHead(f"evt_new_{id}", "route.error")
-            new = batch.add(id, 0, event, b"new %d" % id, accepted_ns=NOW, due_ns=NOW)
-            batch.attempt(new, attempt)
+            new = transaction.add(id, 0, event, b"new %d" % id, accepted_ns=NOW, due_ns=NOW)
+            transaction.attempt(new, attempt)
     assert [d.event_id for d in deliveries(store)] == ["evt_new_1", "evt_new_3", "evt_2", "evt_1"]
     assert [body for _, body in store.lease(0, NOW, 9)] == [
         b"body 1",
@@ -329,11 +332,11 @@ def test_an_id_that_is_taken_is_replaced(store: DeliveryStore, add: Add, attempt
 
 
 def test_an_id_given_twice_in_one_batch_is_replaced(store: DeliveryStore) -> None:
-    """The same within a batch: both are kept, and the first keeps its id."""
-    with store.batch() as batch:
+    """The same within a transaction: both are kept, and the first keeps its id."""
+    with store.transaction() as transaction:
         for n in range(2):
             event = EventHead(f"evt_{n}", "t")
-            batch.add(7, 0, event, b"%d" % n, accepted_ns=NOW, due_ns=NOW)
+            transaction.add(7, 0, event, b"%d" % n, accepted_ns=NOW, due_ns=NOW)
     assert [(d.id, d.event_id, body) for d, body in store.lease(0, NOW, 9)] == [
         (7, "evt_0", b"0"),
         (8, "evt_1", b"1"),
@@ -362,17 +365,20 @@ def test_an_endpoint_is_disabled_and_enabled(store: DeliveryStore) -> None:
 
 def test_an_unknown_endpoint_is_refused(store: DeliveryStore) -> None:
     """A delivery for an endpoint that has no row would never be found again."""
-    with store.batch() as batch, pytest.raises(ValueError, match="endpoint 2 is not in"):
-        batch.add(1, 2, EventHead("evt_1", "t"), b"", accepted_ns=NOW, due_ns=NOW)
+    with (
+        store.transaction() as transaction,
+        pytest.raises(ValueError, match="endpoint 2 is not in"),
+    ):
+        transaction.add(1, 2, EventHead("evt_1", "t"), b"", accepted_ns=NOW, due_ns=NOW)
 
 
 def test_counters_add_up_and_positions_move(store: DeliveryStore) -> None:
-    """Counters sum over batches; of a ring's positions the last one counts."""
+    """Counters sum over transactions; of a ring's positions the last one counts."""
     for seq in (5, 9):
-        with store.batch() as batch:
-            batch.count(0, "delivered", 2)
-            batch.count(1, "dropped.oldest")
-            batch.position(b"ring", seq)
+        with store.transaction() as transaction:
+            transaction.count(0, "delivered", 2)
+            transaction.count(1, "dropped.oldest")
+            transaction.position(b"ring", seq)
     assert store.counters() == {0: {"delivered": 4}, 1: {"dropped.oldest": 2}}
     assert store.positions() == {b"ring": 9}
 
@@ -383,18 +389,18 @@ def test_a_batch_that_ends_in_an_exception_never_was(store: DeliveryStore, add: 
     assert leased_ids(store) == [id]
 
     def failing() -> None:
-        with store.batch() as batch:
-            delivery = batch.find(id)
+        with store.transaction() as transaction:
+            delivery = transaction.find(id)
             assert delivery is not None
-            batch.dead_letter(delivery, NOW, "5xx")
-            batch.count(0, "dead")
+            transaction.dead_letter(delivery, NOW, "5xx")
+            transaction.count(0, "dead")
             raise KeyError
 
     with pytest.raises(KeyError):
         failing()
     assert (store.leased(0), store.pending[0], store.counters()) == (1, 1, {})
-    with store.batch() as batch:
-        assert batch.find(id) is not None
+    with store.transaction() as transaction:
+        assert transaction.find(id) is not None
 
 
 # ---- choosing dead letters ---------------------------------------------------------------------
@@ -408,10 +414,10 @@ def buried(store: DeliveryStore, add: Add) -> dict[int, tuple[int, str, int]]:
         endpoint, cause, ended_ns = n % 2, ("5xx", "timeout", "removed")[n % 3], NOW + n // 4
         id = add(endpoint=endpoint)
         if n % 5:
-            with store.batch() as batch:
-                delivery = batch.find(id)
+            with store.transaction() as transaction:
+                delivery = transaction.find(id)
                 assert delivery is not None
-                batch.dead_letter(delivery, ended_ns, cause)
+                transaction.dead_letter(delivery, ended_ns, cause)
             facts[id] = endpoint, cause, ended_ns
     return facts
 
@@ -467,12 +473,12 @@ def test_a_batch_has_any_number_of_rows(
     add(n=n)
     other = add(endpoint=1)
     for times in (1, 2):
-        with store.batch() as batch:
+        with store.transaction() as transaction:
             for id in range(1, n + 1):
-                delivery = batch.find(id)
+                delivery = transaction.find(id)
                 assert delivery is not None
-                batch.attempt(delivery, attempt)
-                batch.reschedule(delivery, NOW + id, f"cause {id}")
+                transaction.attempt(delivery, attempt)
+                transaction.reschedule(delivery, NOW + id, f"cause {id}")
         found = deliveries(store, endpoint=0, limit=1000)
         assert [(d.id, d.due_ns, d.cause, d.attempts) for d in reversed(found)] == [
             (id, NOW + id, f"cause {id}", times) for id in range(1, n + 1)
@@ -488,11 +494,11 @@ def test_a_batch_has_any_number_of_rows(
 
 def test_the_oldest_pending_is_known(store: DeliveryStore) -> None:
     """It may wait for its time, wait in a line or be out; what ended does not count."""
-    with store.batch() as batch:
+    with store.transaction() as transaction:
         for id, key in ((1, None), (2, "k"), (3, "k"), (4, None)):
             event = EventHead(f"evt_{id}", "route.error", "", key or "")
             due_ns, ordered = NOW - id, key is not None
-            batch.add(id, 0, event, b"", accepted_ns=id, due_ns=due_ns, ordered=ordered)
+            transaction.add(id, 0, event, b"", accepted_ns=id, due_ns=due_ns, ordered=ordered)
     for oldest in (1, 2, 3, 4):
         assert store.oldest_times_ns() == {0: oldest}
         leased_ids(store)

@@ -1,4 +1,4 @@
-"""The store against plain dicts, through batches, leases, failures and restarts in any order."""
+"""The store against plain dicts, through transactions, leases, failures and restarts in any order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.store_rows import dead_letters, deliveries
 NOW = 1_700_000_000_000_000_000
 ENDPOINTS = [0, 1, 2]
 
-#: a batch's operations: what is done, and to which of the deliveries there are
+#: a transaction's operations: what is done, and to which of the deliveries there are
 operations = st.lists(
     st.one_of(
         st.tuples(
@@ -103,56 +103,56 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.close()
         self.folder.cleanup()
 
-    # ---- batches -----------------------------------------------------------------------------
+    # ---- transactions -----------------------------------------------------------------------------
 
     @rule(ops=operations)
     def commit(self, ops: list[Any]) -> None:
-        with self.store.batch() as batch:
-            model = self.apply(batch, ops)
+        with self.store.transaction() as transaction:
+            model = self.apply(transaction, ops)
         self.model = model
 
     @rule(ops=operations)
     def abandon(self, ops: list[Any]) -> None:
-        with suppress(KeyboardInterrupt), self.store.batch() as batch:
-            self.apply(batch, ops)
+        with suppress(KeyboardInterrupt), self.store.transaction() as transaction:
+            self.apply(transaction, ops)
             raise KeyboardInterrupt
 
     @rule(ops=operations)
     def commit_again_after_a_failure(self, ops: list[Any]) -> None:
-        batch = self.store.batch()
-        model = self.apply(batch, ops)
+        transaction = self.store.transaction()
+        model = self.apply(transaction, ops)
         self.store.db.execute("PRAGMA query_only = ON")
         with pytest.raises(StoreError):
-            batch.commit()
+            transaction.commit()
         self.store.db.execute("PRAGMA query_only = OFF")
-        batch.commit()
+        transaction.commit()
         self.model = model
 
-    def apply(self, batch: DeliveryTransaction, ops: list[Any]) -> Model:
-        """Apply operations to the batch; return the model as it is after its commit."""
+    def apply(self, transaction: DeliveryTransaction, ops: list[Any]) -> Model:
+        """Apply operations to the transaction; return the model as it is after its commit."""
         model = copy.deepcopy(self.model)
         for op, *arguments in ops:
             if op == "add":
-                self.apply_add(batch, model, *arguments)
+                self.apply_add(transaction, model, *arguments)
             elif op == "count":
                 endpoint, name = arguments
-                batch.count(endpoint, name)
+                transaction.count(endpoint, name)
                 values = model.counters.setdefault(endpoint, {})
                 values[name] = values.get(name, 0) + 1
             elif op == "position":
                 self.seq += 1
-                batch.position(arguments[0], self.seq)
+                transaction.position(arguments[0], self.seq)
                 model.positions[arguments[0]] = self.seq
             elif op == "replay":
-                self.apply_replay(batch, model, *arguments)
+                self.apply_replay(transaction, model, *arguments)
             else:
-                self.apply_report(batch, model, op, *arguments)
+                self.apply_report(transaction, model, op, *arguments)
         model.promote()
         return model
 
     def apply_add(
         self,
-        batch: DeliveryTransaction,
+        transaction: DeliveryTransaction,
         model: Model,
         endpoint: int,
         line: str | None,
@@ -161,7 +161,7 @@ class StoreMachine(RuleBasedStateMachine):
     ) -> None:
         self.last_id = id = self.last_id + 1
         body = b"x" * (id % 3 * 3000)  # none, within a page, over a page
-        batch.add(
+        transaction.add(
             id,
             endpoint,
             EventHead(f"evt_{id}", "t", "", line or ""),
@@ -184,46 +184,46 @@ class StoreMachine(RuleBasedStateMachine):
             model.leased.add(id)
 
     def apply_report(
-        self, batch: DeliveryTransaction, model: Model, op: str, which: int, due: int
+        self, transaction: DeliveryTransaction, model: Model, op: str, which: int, due: int
     ) -> None:
         id = max(0, self.last_id - which)
         expected = model.deliveries.get(id)
-        delivery = batch.find(id)
+        delivery = transaction.find(id)
         if expected is None or expected["state"] not in ("waiting", "blocked"):
             assert delivery is None
             return
         assert delivery is not None
         model.leased.discard(id)
         if op in ("retry", "delivered"):
-            batch.attempt(delivery, Attempt(self.now_ns, 500, "5xx"))
+            transaction.attempt(delivery, Attempt(self.now_ns, 500, "5xx"))
             expected["attempts"] += 1
             expected["history"] += 1
         if op in ("retry", "park"):
-            batch.reschedule(delivery, self.now_ns + due, op)
+            transaction.reschedule(delivery, self.now_ns + due, op)
             expected["due_ns"] = self.now_ns + due
         elif op == "delivered":
-            batch.delivered(delivery, self.now_ns)
+            transaction.delivered(delivery, self.now_ns)
             expected["state"] = "delivered"
         elif op == "bury":
             cause = f"cause {id % 3}"
-            batch.dead_letter(delivery, self.now_ns, cause, "error")
+            transaction.dead_letter(delivery, self.now_ns, cause, "error")
             model.die(expected, cause)
         else:
-            batch.drop(delivery, self.now_ns, "expired")
+            transaction.drop(delivery, self.now_ns, "expired")
             expected["state"] = "dropped"
         if expected["state"] in ("delivered", "dead", "dropped"):
             expected["ended_ns"] = self.now_ns
         assert delivery.attempts == expected["attempts"]
 
-    def apply_replay(self, batch: DeliveryTransaction, model: Model, which: int) -> None:
-        """A dead letter of before this batch."""
+    def apply_replay(self, transaction: DeliveryTransaction, model: Model, which: int) -> None:
+        """A dead letter of before this transaction."""
         id = self.last_id - which
         expected = model.deliveries.get(id)
         if expected is None or expected["state"] != "dead":
             return
         stored = self.store.delivery(id)
         if stored is not None and stored.state == State.DEAD:
-            batch.replay(batch.copy(stored), self.now_ns)
+            transaction.replay(transaction.copy(stored), self.now_ns)
             expected.update(
                 state="waiting" if expected["line"] is None else "blocked",
                 due_ns=self.now_ns,

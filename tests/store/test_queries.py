@@ -65,10 +65,10 @@ def test_dead_letters_come_by_their_end(
     add(endpoint=1)
     ends = {1: (NOW, "5xx"), 3: (NOW + 2, "timeout"), 2: (NOW + 3, "5xx")}
     for id, (ended_ns, cause) in ends.items():
-        with store.batch() as batch:
-            delivery = batch.find(id)
+        with store.transaction() as transaction:
+            delivery = transaction.find(id)
             assert delivery is not None
-            batch.dead_letter(delivery, ended_ns, cause, "no")
+            transaction.dead_letter(delivery, ended_ns, cause, "no")
     with ReadStore.open(path) as reader:
         found = queries.dead_letters(reader, DeliveryFilter(**given), before=None, limit=10)
         assert queries.count_dead_letters(reader, DeliveryFilter(**given)) == len(found)

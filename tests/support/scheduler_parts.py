@@ -130,22 +130,22 @@ class Parts:
         """Put deliveries into the store; return their ids."""
         ids = list(range(self._last_id + 1, self._last_id + n + 1))
         self._last_id += n
-        with self.store.batch() as batch:
+        with self.store.transaction() as transaction:
             for id in ids:
                 head = EventHead(f"evt_{id}", "route.error")
-                batch.add(id, endpoint, head, b"{}", accepted_ns=NOW, due_ns=due_ns, **how)
+                transaction.add(id, endpoint, head, b"{}", accepted_ns=NOW, due_ns=due_ns, **how)
         return ids
 
     def end(self, id: int, state: str = "dead", *, wall_ns: int = NOW, cause: str = "test") -> None:
-        with self.store.batch() as batch:
-            row = self.row(id, batch.find(id))
+        with self.store.transaction() as transaction:
+            row = self.row(id, transaction.find(id))
             match state:
                 case "dead":
-                    batch.dead_letter(row, wall_ns, cause)
+                    transaction.dead_letter(row, wall_ns, cause)
                 case "delivered":
-                    batch.delivered(row, wall_ns)
+                    transaction.delivered(row, wall_ns)
                 case "dropped":
-                    batch.drop(row, wall_ns, cause)
+                    transaction.drop(row, wall_ns, cause)
 
     def row(self, id: int, found: DeliveryRow | None = None) -> DeliveryRow:
         found = found or self.store.delivery(id)

@@ -65,7 +65,7 @@ class Windows:
     def take_back(self) -> None:
         self.open = self._before
 
-    def gather(self, batch: Transaction, report: Report, body: bytes, now_ns: int) -> None:
+    def gather(self, transaction: Transaction, report: Report, body: bytes, now_ns: int) -> None:
         """Count an event in its endpoint's window."""
         endpoint = self._endpoints.get(report.endpoint) or _NOBODY
         options = endpoint.aggregate
@@ -73,7 +73,7 @@ class Windows:
             options = msgspec.structs.replace(options, window=Duration(0))
         window = self.open.get(report.endpoint)
         if window is None:  # its notification is as good as accepted, and pending from here on
-            batch.count(report.endpoint, "accepted")
+            transaction.count(report.endpoint, "accepted")
         self.open[report.endpoint] = aggregate.add(
             window,
             EventHead.decode(report.event).type,
@@ -83,13 +83,13 @@ class Windows:
             aggregate=options,
             room_bytes=self._max_bytes(endpoint) - NOTIFICATION_BYTES,
         )
-        batch.count(report.endpoint, "aggregated")
+        transaction.count(report.endpoint, "aggregated")
 
-    def write(self, batch: Transaction) -> None:
+    def write(self, transaction: Transaction) -> None:
         """Write the windows that have changed since `begin`."""
         for endpoint_id, window in self.open.items():
             if window is not self._before.get(endpoint_id):
-                batch.window(endpoint_id, window.closes_ns, _encode(window))
+                transaction.window(endpoint_id, window.closes_ns, _encode(window))
 
     def _max_bytes(self, endpoint: Endpoint) -> int:
         """Return the size of the largest body that the endpoint takes."""
@@ -114,9 +114,9 @@ class Windows:
                 return wake_ns, True
             left -= 1
             try:
-                with self._store.batch() as batch:
-                    batch.close_window(endpoint_id)
-                    self.notify(batch, endpoint_id, window, now_ns)
+                with self._store.transaction() as transaction:
+                    transaction.close_window(endpoint_id)
+                    self.notify(transaction, endpoint_id, window, now_ns)
             except StoreError:
                 raise
             except Exception as e:
@@ -128,7 +128,7 @@ class Windows:
         return wake_ns, False
 
     def notify(
-        self, batch: Transaction, endpoint_id: int, window: aggregate.Window, now_ns: int
+        self, transaction: Transaction, endpoint_id: int, window: aggregate.Window, now_ns: int
     ) -> None:
         """Add the notification of a window: without the originals, and without the numbers by type,
         where there is no room for them."""
@@ -145,10 +145,15 @@ class Windows:
         for choice in (data, brief, msgspec.structs.replace(brief, counts={})):
             with contextlib.suppress(PayloadTooLarge):
                 self._own.create(
-                    batch, endpoint_id, endpoint, "webhook.failures.aggregated", choice, now_ns
+                    transaction,
+                    endpoint_id,
+                    endpoint,
+                    "webhook.failures.aggregated",
+                    choice,
+                    now_ns,
                 )
                 return
-        batch.count(endpoint_id, "dropped.payload_too_large")
+        transaction.count(endpoint_id, "dropped.payload_too_large")
 
     def _read(self, endpoint_id: int, state: bytes) -> aggregate.Window:
         """Return an endpoint's window as the store has it; of one that cannot be read only that it is

@@ -38,12 +38,12 @@ class DeadLetters:
         self, delivery_ids: Iterable[int], now_ns: int, record: RecordRows = unrecorded
     ) -> int:
         """Make dead letters wait again; return how many of these were any."""
-        with self._store.batch() as batch:
+        with self._store.transaction() as transaction:
             dead = self._dead(delivery_ids)
             if dead:
                 record(dead)
             for delivery in dead:
-                batch.replay(batch.copy(delivery), now_ns)
+                transaction.replay(transaction.copy(delivery), now_ns)
         self._endpoints.publish_stored({delivery.endpoint for delivery in dead})
         return len(dead)
 
@@ -78,7 +78,7 @@ class DeadLetters:
         error = (
             "larger than max_event_bytes allows now: raise that, start the engine anew, and replay"
         )
-        with self._store.batch() as batch:
+        with self._store.transaction() as transaction:
             wall_ns = self._clock.wall_ns(now_ns)
-            batch.dead_letter(batch.copy(row), wall_ns, "payload_too_large", error)
+            transaction.dead_letter(transaction.copy(row), wall_ns, "payload_too_large", error)
         self._endpoints.publish_stored([row.endpoint])

@@ -66,8 +66,8 @@ class Endpoints:
             "endpoint %s: its deliveries wait for %d s, after an error of ours", name, for_s,
             exc_info=error, event="internal_error", endpoint=name, for_s=for_s,
         )  # fmt: skip
-        with self._store.batch() as batch:
-            batch.count(endpoint_id, "faults")
+        with self._store.transaction() as transaction:
+            transaction.count(endpoint_id, "faults")
 
 
 def blocks(endpoint: Endpoint) -> bool:

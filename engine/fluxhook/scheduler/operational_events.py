@@ -24,7 +24,7 @@ DISABLED = "webhook.endpoint.disabled"
 #: their own failure is not reported
 SILENT = frozenset((FAILED, DISABLED, "webhook.test"))
 
-#: room for some ten thousand notices
+#: room for some ten thousand of them
 RING_BYTES = 8 << 20
 
 
@@ -54,9 +54,9 @@ class _OwnEvents(OwnPublisher):
 class OperationalEvents:
     """Emits like any publisher, into the rings, to those that subscribed.
 
-    It is told before the dead letter is committed, so that a crash in between loses no notice; the
-    event's id is made of the delivery's, so that one told twice can be known again. The failure of a
-    notice makes no notice.
+    It is told before the dead letter is committed, so that a crash in between loses none; the
+    event's id is made of the delivery's, so that one told twice can be known again. The failure of
+    such an event makes no other one.
     """
 
     def __init__(self, datadir: DataDir) -> None:

@@ -30,7 +30,7 @@ class OwnDeliveries:
 
     def create(
         self,
-        batch: Transaction,
+        transaction: Transaction,
         endpoint_id: int,
         endpoint: Endpoint,
         type: str,
@@ -39,7 +39,7 @@ class OwnDeliveries:
     ) -> DeliveryRow:
         """Add a delivery of a new event that is due now. Raises EventError, PayloadTooLarge."""
         event, body = self.make(endpoint, type, data, now_ns)
-        return self.add(batch, endpoint_id, endpoint, event, body, now_ns)
+        return self.add(transaction, endpoint_id, endpoint, event, body, now_ns)
 
     def make(
         self, endpoint: Endpoint, type: str, data: Any, now_ns: int
@@ -52,7 +52,7 @@ class OwnDeliveries:
 
     def add(
         self,
-        batch: Transaction,
+        transaction: Transaction,
         endpoint_id: int,
         endpoint: Endpoint,
         event: EventHead,
@@ -61,7 +61,7 @@ class OwnDeliveries:
         cause: str = "",
     ) -> DeliveryRow:
         """Add a delivery that is due now; `cause` says why it is not sent at once."""
-        return batch.add(
+        return transaction.add(
             self._ids.next(now_ns),
             endpoint_id,
             event,

@@ -47,10 +47,10 @@ _EVENTS: Final[Mapping[Verdict, life.Event]] = {
 decode_report = msgspec.msgpack.Decoder(Report).decode
 
 
-class _Held(NamedTuple):
+class _Uncommitted(NamedTuple):
     """A transaction that is complete, and the reports that are in it, by worker."""
 
-    batch: Transaction
+    transaction: Transaction
     taken: list[list[RingDelivery]]
 
 
@@ -89,9 +89,9 @@ class Reports:
         #: endpoints of which deliveries changed in this transaction
         self._changed: set[int] = set()
         #: could not be committed
-        self._held: _Held | None = None
+        self._uncommitted: _Uncommitted | None = None
         #: how many reports are taken at a time from each outbox; one after an error of ours
-        self.limit = step_limits.BATCH
+        self.limit = step_limits.DELIVERIES
         #: without a doorbell
         self.lingers_until_ns = 0
         self.open_outboxes()
@@ -131,14 +131,14 @@ class Reports:
 
     def applied(self, workers: Collection[int]) -> bool:
         """Return whether all is applied that these workers have reported, and the words say so."""
-        return self._held is None and all(
+        return self._uncommitted is None and all(
             self._outboxes[worker].next >= self._outboxes[worker].tail for worker in workers
         )
 
     def check_committed(self) -> None:
         """Raise StoreError while a transaction waits that could not be committed: the store would not
         know of it what it is asked."""
-        if self._held is not None:
+        if self._uncommitted is not None:
             raise StoreError("the store cannot be written at the moment; try again")
 
     def arm(self) -> bool:
@@ -148,34 +148,36 @@ class Reports:
     # ---- from the rings to the store -------------------------------------------------------
 
     def collect(self, now_ns: int) -> bool:
-        """Apply up to a batch of reports from each outbox; True if there may be more."""
-        if self._held is None:
+        """Apply up to DELIVERIES reports from each outbox; True if there may be more."""
+        if self._uncommitted is None:
             taken = self._take()
             damaged_ones = self._count_damaged()
             if not any(taken) and not damaged_ones:
                 return False
-            batch = self._apply_taken(taken, now_ns)
-            if batch is None:
+            transaction = self._apply_taken(taken, now_ns)
+            if transaction is None:
                 return True
-            self._held = _Held(batch, taken)
-        batch, taken = self._held
+            self._uncommitted = _Uncommitted(transaction, taken)
+        transaction, taken = self._uncommitted
         try:
-            batch.commit()
+            transaction.commit()
         except StoreError:
             raise
         except Exception as e:  # a value that no column takes
-            self._held = None
+            self._uncommitted = None
             self._isolate(taken, e, now_ns)
             return True
         self._tell_watch()
         self.lingers_until_ns = now_ns + LINGER_NS
-        self._held = None
-        self.limit = min(step_limits.BATCH, 2 * self.limit)
+        self._uncommitted = None
+        self.limit = min(step_limits.DELIVERIES, 2 * self.limit)
         self._endpoints.publish_stored(self._changed)  # before the release: see interface.py
         for records in taken:
             for record in records:
                 record.settle()
-        return self.limit < step_limits.BATCH or any(len(r) == step_limits.BATCH for r in taken)
+        return self.limit < step_limits.DELIVERIES or any(
+            len(r) == step_limits.DELIVERIES for r in taken
+        )
 
     def _tell_watch(self) -> None:
         """Tell what is committed: a report that is applied twice is told once."""
@@ -204,66 +206,68 @@ class Reports:
 
     def _apply_taken(self, taken: list[list[RingDelivery]], now_ns: int) -> Transaction | None:
         """Return what follows from these reports; None if an error of ours came up at one of them."""
-        batch = self._store.batch()
+        transaction = self._store.transaction()
         self._changed = set()
         self._failed, self._delivered = [], []
         self._positions_before = self._positions.copy()
         self._windows.begin()
         try:
             for worker, records in enumerate(taken):
-                self._apply_all(batch, worker, records, now_ns)
+                self._apply_all(transaction, worker, records, now_ns)
         except StoreError:  # it could not be read: take all of it again
             self._take_back()
             raise
         except Exception as e:
             self._isolate(taken, e, now_ns)
             return None
-        self._windows.write(batch)
-        return batch
+        self._windows.write(transaction)
+        return transaction
 
     def _apply_all(
-        self, batch: Transaction, worker: int, records: list[RingDelivery], now_ns: int
+        self, transaction: Transaction, worker: int, records: list[RingDelivery], now_ns: int
     ) -> None:
         outbox = self._outboxes[worker]
         uid, reached = outbox.uid.to_bytes(8, "little"), outbox.next - 1
         applied = self._positions.get(uid, -1)
         for record in records:
             if record.seq > applied:
-                self._apply(batch, worker, record, now_ns)
+                self._apply(transaction, worker, record, now_ns)
         if reached > applied:
             self._positions[uid] = reached
-            batch.position(uid, reached)
+            transaction.position(uid, reached)
 
-    def _apply(self, batch: Transaction, worker: int, record: RingDelivery, now_ns: int) -> None:
+    def _apply(
+        self, transaction: Transaction, worker: int, record: RingDelivery, now_ns: int
+    ) -> None:
         """Apply one report. A stale one, about a delivery that has ended, changes nothing."""
         report = decode_report(record.event)
         event = _EVENTS[report.verdict]
         if event == "aggregated":  # it has no row
-            self._windows.gather(batch, report, record.body, now_ns)
+            self._windows.gather(transaction, report, record.body, now_ns)
             return
-        row = self._reported(batch, worker, report, record.body, now_ns)
+        row = self._reported(transaction, worker, report, record.body, now_ns)
         if row is None:
             return
         self._changed.add(report.endpoint)
-        after = self._after(batch, row, report, event, now_ns)
+        after = self._after(transaction, row, report, event, now_ns)
         error = "" if report.attempt is None else report.attempt.error
         wall_ns = self._clock.wall_ns(now_ns)
         match after.state:
             case "sending":
                 self._leases.take_over(worker, row.id, record.seq)
             case "waiting":
-                batch.reschedule(row, after.due_ns or now_ns, report.cause, error)
+                transaction.reschedule(row, after.due_ns or now_ns, report.cause, error)
                 if report.cause == "suspect":
                     self._suspects.add(row.id)
             case "delivered":
-                batch.delivered(row, wall_ns)
-                batch.count(report.endpoint, "delivered")
+                transaction.delivered(row, wall_ns)
+                transaction.count(report.endpoint, "delivered")
                 self._delivered.append(report.endpoint)
             case "dead":
-                batch.dead_letter(row, wall_ns, report.cause, error)
+                transaction.dead_letter(row, wall_ns, report.cause, error)
             case "dropped":
-                batch.drop(row, wall_ns, report.cause)
-                batch.count(report.endpoint, f"dropped.{report.cause}")
+                transaction.drop(row, wall_ns, report.cause)
+                transaction.count(report.endpoint, f"dropped.{report.cause}")
         endpoint = self._endpoints.get(report.endpoint)
         if report.attempt is not None and endpoint is not None and after.state != "delivered":
             ended_ns = report.attempt.started_ns + 1000 * report.attempt.total_us
@@ -272,7 +276,7 @@ class Reports:
             self._disabling.attempt_failed(report.endpoint, endpoint, report.attempt.cause, now_ns)
 
     def _after(
-        self, batch: Transaction, row: Row, report: Report, event: life.Event, now_ns: int
+        self, transaction: Transaction, row: Row, report: Report, event: life.Event, now_ns: int
     ) -> life.DeliveryStatus:
         """Record the attempt of a report, if there was one, and return what becomes of the delivery."""
         before = life.DeliveryStatus("sending", row.attempts)
@@ -281,7 +285,7 @@ class Reports:
             started_ns = self._clock.wall_ns(attempt.started_ns)
             if offset_ns := started_ns - attempt.started_ns:
                 attempt = msgspec.structs.replace(attempt, started_ns=started_ns)
-            batch.attempt(row, attempt, offset_ns)
+            transaction.attempt(row, attempt, offset_ns)
         endpoint = self._endpoints.get(report.endpoint)
         return life.step(
             before,
@@ -296,15 +300,15 @@ class Reports:
         )
 
     def _reported(
-        self, batch: Transaction, worker: int, report: Report, body: bytes, now_ns: int
+        self, transaction: Transaction, worker: int, report: Report, body: bytes, now_ns: int
     ) -> Row | None:
         """Return the delivery that a report is about, which the store may not have yet; None if it has
         ended."""
         if not report.event:
             self._leases.reported(worker, report.delivery_id)
-            return batch.find(report.delivery_id)
+            return transaction.find(report.delivery_id)
         endpoint = self._endpoints.get(report.endpoint)
-        return batch.add(
+        return transaction.add(
             report.delivery_id,
             report.endpoint,
             EventHead.decode(report.event),
@@ -333,11 +337,11 @@ class Reports:
         (record,) = self._outboxes[worker].take(1)
         uid = self._outboxes[worker].uid.to_bytes(8, "little")
         for end in (self._dead_letter_faulty, self._set_aside):
-            batch = self._store.batch()
+            transaction = self._store.transaction()
             try:
-                end(batch, worker, record, error, now_ns)
-                batch.position(uid, max(self._positions.get(uid, -1), record.seq))
-                batch.commit()
+                end(transaction, worker, record, error, now_ns)
+                transaction.position(uid, max(self._positions.get(uid, -1), record.seq))
+                transaction.commit()
             except StoreError:
                 self._take_back()
                 raise
@@ -351,15 +355,20 @@ class Reports:
         self.limit = 2
 
     def _dead_letter_faulty(
-        self, batch: Transaction, worker: int, record: RingDelivery, error: Exception, now_ns: int
+        self,
+        transaction: Transaction,
+        worker: int,
+        record: RingDelivery,
+        error: Exception,
+        now_ns: int,
     ) -> None:
         """Make a dead letter of a delivery whose report raises."""
         report = decode_report(record.event)
-        row = self._reported(batch, worker, report, record.body, now_ns)
+        row = self._reported(transaction, worker, report, record.body, now_ns)
         if row is None:
             return
-        batch.dead_letter(row, self._clock.wall_ns(now_ns), "internal", described(error))
-        batch.count(report.endpoint, "faults")
+        transaction.dead_letter(row, self._clock.wall_ns(now_ns), "internal", described(error))
+        transaction.count(report.endpoint, "faults")
         name = self._endpoints.name(report.endpoint)
         log.error(
             "a report on endpoint %s cannot be applied, its delivery is a dead letter", name,
@@ -368,7 +377,12 @@ class Reports:
         )  # fmt: skip
 
     def _set_aside(
-        self, batch: Transaction, worker: int, record: RingDelivery, error: Exception, now_ns: int
+        self,
+        transaction: Transaction,
+        worker: int,
+        record: RingDelivery,
+        error: Exception,
+        now_ns: int,
     ) -> None:
         """Keep the bytes of a report of which nothing can be made, by a defect or of another version;
         an event that was in it counts as dropped."""
@@ -381,8 +395,8 @@ class Reports:
                 f"a report that cannot be read cannot be kept in {folder}: {e.strerror}"
             ) from e
         if record.endpoint in self._store.pending:
-            batch.count(record.endpoint, "dropped.unreadable")
-            batch.count(record.endpoint, "faults")
+            transaction.count(record.endpoint, "dropped.unreadable")
+            transaction.count(record.endpoint, "faults")
         log.error("a report cannot be read (%s); it is kept in %s", described(error), folder)
 
     # ---- rings that are damaged, or older copies -------------------------------------------

@@ -68,9 +68,11 @@ class Retention:
         """Give up what is overdue; return True if there were any, and so may be more."""
         overdue = [d for d in self.overdue(now_ns) if not self._store.is_leased(d.id)]
         wall_ns = self._clock.wall_ns(now_ns)
-        with self._store.batch() as batch:
+        with self._store.transaction() as transaction:
             for delivery in overdue:
-                batch.dead_letter(batch.copy(delivery), wall_ns, "retention", event="overdue")
+                transaction.dead_letter(
+                    transaction.copy(delivery), wall_ns, "retention", event="overdue"
+                )
         self._endpoints.publish_stored({delivery.endpoint for delivery in overdue})
         return bool(overdue)
 

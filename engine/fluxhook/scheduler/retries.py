@@ -68,7 +68,7 @@ class Retries:
         #: those of them that ended by a fault of their own
         self.lost_by_fault: set[int] = set()
         #: what this step may still hand out or give up, and the endpoint at which the last one stopped
-        self._left = step_limits.BATCH
+        self._left = step_limits.DELIVERIES
         self._stopped_at: int | None = None
         self._open_inboxes(endpoints.snapshot.workers)
 
@@ -123,9 +123,9 @@ class Retries:
     # ---- what is due -----------------------------------------------------------------------
 
     def feed(self, now_ns: int) -> tuple[int, bool]:
-        """Hand out what is due, up to BATCH deliveries; return when the next is, and whether there may
+        """Hand out up to DELIVERIES of what is due; return when the next is, and whether there may
         be more now."""
-        wake_ns, self._left = step_limits.NEVER_NS, step_limits.BATCH
+        wake_ns, self._left = step_limits.NEVER_NS, step_limits.DELIVERIES
         given_up = False
         fronts = self._store.fronts()
         ids = [endpoint_id for endpoint_id, _ in fronts]
@@ -231,11 +231,11 @@ class Retries:
         if not early:
             return 0
         record(early)
-        with self._store.batch() as batch:
+        with self._store.transaction() as transaction:
             for row in early:
                 before = life.DeliveryStatus("waiting", row.attempts, row.due_ns)
                 after = life.step(before, "hurry", now_ns, retry=None, attempted=False)
-                batch.reschedule(batch.copy(row), after.due_ns, row.cause, row.error)
+                transaction.reschedule(transaction.copy(row), after.due_ns, row.cause, row.error)
         return len(early)
 
     def idlest(self) -> int:
@@ -266,7 +266,7 @@ def _empty(inbox: str) -> None:
     """Take everything out of an inbox: its rows are in the store and will be handed out again."""
     consumer = Consumer(inbox)
     consumer.rewind()
-    while taken := consumer.take(step_limits.BATCH):
+    while taken := consumer.take(step_limits.DELIVERIES):
         for record in taken:
             record.settle()
     consumer.close()

@@ -230,9 +230,9 @@ class Scheduler:
         """Have an event delivered to one endpoint, whatever it subscribed to; `cause` says why it is
         not sent at once."""
         endpoint = self.endpoints.by_id[endpoint_id]
-        with self._store.batch() as batch:
-            batch.count(endpoint_id, "accepted")
-            row = self._own.add(batch, endpoint_id, endpoint, event, body, now_ns, cause)
+        with self._store.transaction() as transaction:
+            transaction.count(endpoint_id, "accepted")
+            row = self._own.add(transaction, endpoint_id, endpoint, event, body, now_ns, cause)
         self.endpoints.publish_stored([endpoint_id])
         return row
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["BATCH", "NEVER_NS", "TRANSACTIONS"]
+__all__ = ["DELIVERIES", "NEVER_NS", "TRANSACTIONS"]
 
 #: reports of each outbox in one transaction; deliveries handed out; rows of removed endpoints given up
-BATCH: Final = 1024
+DELIVERIES: Final = 1024
 #: windows that are closed, and endpoints that are disabled: a transaction for each; arbitrary
 TRANSACTIONS: Final = 64
 #: later than any time

@@ -32,9 +32,9 @@ class Suspects:
     def suspect(self, delivery_ids: Iterable[int], now_ns: int) -> None:
         """Have deliveries wait as suspects whose worker has ended."""
         ids = list(delivery_ids)
-        with self._store.batch() as batch:
+        with self._store.transaction() as transaction:
             for id in ids:
-                if row := batch.find(id):
+                if row := transaction.find(id):
                     after = life.step(
                         life.DeliveryStatus("sending", row.attempts),
                         "deferred",
@@ -43,7 +43,7 @@ class Suspects:
                         attempted=False,
                         not_before_ns=now_ns + SUSPECT_NS,
                     )
-                    batch.reschedule(row, after.due_ns, "suspect")
+                    transaction.reschedule(row, after.due_ns, "suspect")
         self._waiting += ids
 
     def try_next(self, now_ns: int) -> None:
@@ -52,10 +52,10 @@ class Suspects:
             self._trial = self._waiting.popleft()
             if self._store.is_leased(self._trial):
                 return
-            with self._store.batch() as batch:
-                row = batch.find(self._trial)
+            with self._store.transaction() as transaction:
+                row = transaction.find(self._trial)
                 if row is not None and row.cause == "suspect":
                     before = life.DeliveryStatus("waiting", row.attempts, row.due_ns)
                     after = life.step(before, "hurry", now_ns, retry=None, attempted=False)
-                    batch.reschedule(row, after.due_ns, "suspect")
+                    transaction.reschedule(row, after.due_ns, "suspect")
                     return

@@ -70,9 +70,9 @@ class DeliveryStore(Writer):
     """Every delivery that was not delivered at once, until it is purged: the `Store` of interface.py in
     SQLite, and what the supervisor keeps beside it of endpoints and clock.
 
-    For one thread of one process. Changes to deliveries go through `batch`; the other methods that
-    change something are transactions of their own. All raise `StoreError` where the disk is full or
-    failing, having changed nothing; try again later. `LayoutError` means that the file is damaged.
+    For one thread of one process. Changes to deliveries go through `transaction`; the other methods
+    that change something are transactions of their own. All raise `StoreError` where the disk is full
+    or failing, having changed nothing; try again later. `LayoutError` means that the file is damaged.
     """
 
     @classmethod
@@ -106,7 +106,7 @@ class DeliveryStore(Writer):
 
     # ---- deliveries ------------------------------------------------------------------------
 
-    def batch(self) -> DeliveryTransaction:
+    def transaction(self) -> DeliveryTransaction:
         return DeliveryTransaction(self)
 
     def fronts(self) -> list[tuple[int, int]]:
@@ -163,9 +163,11 @@ class DeliveryStore(Writer):
         pending = self._deliveries(_WAITING, (endpoint, enough))
         pending += self._deliveries(_BLOCKED, (endpoint, enough))
         dead = [d for d in pending if d.id not in self.leases.out][:limit]
-        with self.batch() as batch:
+        with self.transaction() as transaction:
             for delivery in dead:
-                batch.dead_letter(batch.copy(delivery), wall_ns, cause, error, event="give_up")
+                transaction.dead_letter(
+                    transaction.copy(delivery), wall_ns, cause, error, event="give_up"
+                )
         if len(dead) < limit:
             self.leases.fronts.pop(endpoint, None)
         return len(dead)

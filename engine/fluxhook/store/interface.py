@@ -214,7 +214,7 @@ class Store(Protocol):
 
     # ---- changing --------------------------------------------------------------------------
 
-    def batch(self) -> Transaction:
+    def transaction(self) -> Transaction:
         """Begin a transaction. One at a time has changes that are not committed."""
 
     def dead_letter_all(
