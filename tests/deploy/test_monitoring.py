@@ -18,7 +18,7 @@ from fluxhook import Breaker, Config, Endpoint, Engine, Retry, Size
 from fluxhook.receiver import Behaviour
 from support.prometheus import Prometheus
 from support.receiver import ReceiverProcess
-from support.rig import QUICK, seconds, until
+from support.rig import NEVER, QUICK, seconds, until
 
 BOARD: Final = ROOT / "deploy/grafana/fluxhook.json"
 _NAME: Final = re.compile(r"\b(?:fluxhook|process)_\w+\b(?!\.)")
@@ -40,7 +40,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         "dead": {"retry": Retry(max_attempts=1)},
         "refusing": {"retry": Retry(max_attempts=1)},
         "tripped": {"circuit_breaker": Breaker(failure_threshold=2, reset_timeout=seconds(3600))},
-        "old": {"ttl": seconds(0.2)},
+        "old": {"ttl": seconds(0.2), "circuit_breaker": NEVER},
     }
     with ReceiverProcess() as receiver:
         endpoints = []

@@ -63,10 +63,11 @@ def test_each_word_of_an_endpoint(words: EngineWords) -> None:
 
 
 def test_a_breaker_that_cannot_be(words: EngineWords) -> None:
-    """It is reported, and cleared alone."""
+    """It is reported, and cleared with the time since which it has failed, and with nothing else."""
     words.matrix.store(0, d.BREAKER, 1 << 60)
     words.matrix.store(0, d.FAILING, 5)
+    words.matrix.store(0, d.RATE, 7)
     with pytest.raises(IllegalMove):
         words.breaker(0)
     words.clear_breaker(0)
-    assert changed(words) == {(0, d.FAILING): 5}
+    assert changed(words) == {(0, d.RATE): 7}

@@ -135,6 +135,7 @@ def test_the_dashboard_in_a_browser(browser: Browser, site: ProxiedSite, proxy: 
         expect(page.locator(".result")).to_contain_text(re.compile(r"Delivered in .*status 204"))
         page.get_by_role("link", name="See the delivery").click()
         expect(page.locator("h1")).to_contain_text("webhook.test")
+        page.wait_for_function("window.socket?.connected")  # it is refused once the session is over
         page.get_by_role("button", name="Log out").click()
         expect(page).to_have_url(f"{proxy.url}/login")
         assert context.cookies() == []
