@@ -608,12 +608,12 @@ def test_endpoints_come_and_go_while_events_flow(rig: Rig) -> None:
         asked = time.monotonic()
         engine.control.delete("second")
         deleted["second"] = time.monotonic()
-        until(lambda: engine.stats().endpoint("second").pending == 0, deadline_s=20)
+        until(lambda: engine.stats().endpoint("second").pending == 0)
         settled = rig.receiver.total("/second")
         flow.reach(3 * RATE)
         assert rig.receiver.total("/second") == settled
         flow.__exit__()
-        assert engine.drain(30)
+        assert engine.drain(100)
         stats = engine.stats()
 
     assert set(rig.receiver.ids("/stays")) == flow.ids()

@@ -349,7 +349,7 @@ def test_a_record_that_fails_prevents_the_change(
 
     for request in (c.Retry("a", [id], ALL), c.RetryDelivery(id), c.Resend(delivered)):
         with monkeypatch.context() as patched:
-            patched.setattr(harness.store, "batch", killed)
+            patched.setattr(harness.store, "transaction", killed)
             with pytest.raises(Killed):
                 harness.ask(request, c.Done)
     assert actions(harness) == ["webhook.retry", "delivery.retry", "delivery.resend"]
