@@ -92,7 +92,8 @@ class Sampler:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        self._disk.submit(self._file.close)
+        # Then the next process has the files.
+        await asyncio.wrap_future(self._disk.submit(self._file.close))
 
     async def stats(self) -> Stats:
         """Return a reading that is no older than SHARED_S. Raise what `read_stats` raises."""
